@@ -1,0 +1,1 @@
+"""The HTTP side: one module per resource, wire types in `schemas`, server-sent events in `sse`."""

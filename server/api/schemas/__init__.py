@@ -1,0 +1,1 @@
+"""Wire types only (pydantic): what OpenAI clients send and expect."""

@@ -1,0 +1,1 @@
+"""Messages to native prompt to tokens, and raw text back to a message. Knows no HTTP."""

@@ -1,0 +1,1 @@
+"""The model files on disk: headers, the models folder, downloads."""
