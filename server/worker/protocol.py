@@ -51,11 +51,15 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
-    """Load the model at ``path``; ``settings.safe_mode`` avoids CPU-specific weight repacking."""
+    """Load the model at ``path``; ``settings.safe_mode`` avoids CPU-specific weight repacking.
+
+    With ``vocabulary_only`` no weights are read: the worker then answers only `Render`.
+    """
 
     model_id: str
     path: str
     settings: WorkerSettings
+    vocabulary_only: bool = False
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
