@@ -25,26 +25,13 @@ class Vocabulary(Protocol):
     must begin with BOS; ``add_space_prefix`` whether text tokenised on its own gains a space (SPM).
     """
 
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def bos(self) -> int | None: ...
-
-    @property
-    def eos(self) -> int | None: ...
-
-    @property
-    def add_bos(self) -> bool: ...
-
-    @property
-    def add_eos(self) -> bool: ...
-
-    @property
-    def add_space_prefix(self) -> bool: ...
-
-    @property
-    def special_tokens(self) -> Sequence[SpecialToken]: ...
+    size: int
+    bos: int | None
+    eos: int | None
+    add_bos: bool
+    add_eos: bool
+    add_space_prefix: bool
+    special_tokens: Sequence[SpecialToken]
 
     def text(self, token: int) -> str:
         """The token as the vocabulary writes it, such as ``<|im_end|>``."""
