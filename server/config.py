@@ -1,0 +1,294 @@
+"""Every setting of dragoman, described once.
+
+A setting is a flag of `dragoman serve`, an environment variable and a key of an optional TOML file;
+the first of these that states it wins, then the default. The flags, the README's table and the
+messages about wrong values are all derived from `Settings`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+ENV_PREFIX = "DRAGOMAN_"
+CONFIG_NAME = "dragoman.toml"
+
+_BYTES_PER_UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[KMGT]?)(?:i?B)?|(?P<percent>%))")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names where it came from."""
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    """The directory that the XDG base directory specification gives for ``variable``."""
+    return Path(os.environ.get(variable) or Path.home() / fallback) / "dragoman"
+
+
+def _split_commas(value: object) -> object:
+    """Lists arrive from the environment as one comma separated string."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+def _amount(value: object) -> object:
+    """Accept a plain number of bytes beside text such as "8GiB" and "75%"."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _check_amount(value: str) -> str:
+    if not _AMOUNT.fullmatch(value):
+        raise ValueError("give bytes (8000000000, 8GiB) or a share of the memory (75%)")
+    return value
+
+
+def _expand(path: Path) -> Path:
+    return path.expanduser()
+
+
+ExpandedPath = Annotated[Path, AfterValidator(_expand)]
+Words = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1)]],
+    NoDecode,
+    BeforeValidator(_split_commas),
+]
+Paths = Annotated[list[ExpandedPath], NoDecode, BeforeValidator(_split_commas)]
+Amount = Annotated[str, BeforeValidator(_amount), AfterValidator(_check_amount)]
+
+
+class Settings(BaseSettings):
+    """All settings; ``Settings(**flags)`` reads the environment and the file as well.
+
+    Raises pydantic's ``ValidationError`` on a wrong value and `ConfigError` on a file that cannot
+    be read or has an unknown key. `load` turns both into a `ConfigError` that names the origin.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    config: ExpandedPath | None = Field(
+        None,
+        description=f"TOML file with settings (default: `{CONFIG_NAME}` in the working directory, "
+        f"else `dragoman/{CONFIG_NAME}` in the XDG configuration directory, if there is one).",
+    )
+    models: Paths = Field(
+        [],
+        description="GGUF files to load at start, wherever they lie. On the command line they are "
+        "the arguments of `serve`.",
+    )
+    models_dir: ExpandedPath = Field(
+        Path("models"), description="Folder whose GGUF files are served, each loaded on demand."
+    )
+    cache_dir: ExpandedPath = Field(
+        default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"),
+        description="Where downloads and what was learnt about this machine are kept "
+        "(default: `dragoman` in the XDG cache directory).",
+    )
+    template_dirs: Paths = Field(
+        [],
+        description="Folders of your own chat template families, searched before ours.",
+    )
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_keys: Words = Field(
+        [], repr=False, description="API keys; with at least one, every request needs one of them."
+    )
+    allow_unauthenticated: bool = Field(
+        False, description="Listen beyond this machine although there is no API key."
+    )
+    cors_origins: Words = Field(
+        [], description="Origins whose pages may call the server from a browser; none by default."
+    )
+
+    ctx_size: int | None = Field(
+        None,
+        ge=1,
+        description="Most tokens of one request, prompt and answer together "
+        "(default: what the model was trained on, bounded by memory).",
+    )
+    parallel: int = Field(
+        16, ge=1, le=256, description="Most sequences that one model decodes together."
+    )
+    kv_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="KV cells shared by all requests of a model (default: chosen from memory).",
+    )
+    queue_size: int = Field(
+        256, ge=0, description="Requests that may wait for a model; beyond it the answer is 429."
+    )
+    threads: int | None = Field(
+        None, ge=1, description="Threads of one model's computation (default: physical cores)."
+    )
+    gpu_layers: int | None = Field(
+        None, ge=0, description="Layers to put on the GPU (default: all where there is one)."
+    )
+    batch_size: int = Field(2048, ge=1, description="Most tokens of one decode call.")
+    ubatch_size: int = Field(512, ge=1, description="Most tokens computed at once inside it.")
+    flash_attention: Literal["auto", "on", "off"] = Field(
+        "auto", description="Flash attention; `auto` chooses per device."
+    )
+    kv_type: Literal["f16", "q8_0", "q4_0", "f32"] = Field(
+        "f16", description="Number format of the KV cells."
+    )
+    itl_budget_ms: int = Field(
+        150,
+        ge=1,
+        description="Milliseconds between two tokens of a running stream that reading a new prompt "
+        "may take.",
+    )
+    prompt_lookup: bool = Field(
+        True, description="Speculate by looking up continuations in the text so far."
+    )
+    guard: bool = Field(
+        True,
+        description="Never let user text become control tokens; switch it off only to build "
+        "prompts by hand.",
+    )
+
+    memory_budget: Amount | None = Field(
+        None,
+        description="Memory for all loaded models: bytes (`8GiB`) or a share of the machine's "
+        "(`75%`; default: from the free memory). Least recently used idle models make room.",
+    )
+    idle_unload: float | None = Field(
+        None, gt=0, description="Seconds without a request after which a model is unloaded."
+    )
+
+    max_body_bytes: int = Field(
+        32 << 20, ge=1, description="Largest request body; beyond it the answer is 413."
+    )
+    max_header_bytes: int = Field(
+        32 << 10, ge=1024, description="Largest request head; beyond it the answer is 431."
+    )
+    request_timeout: float = Field(
+        60.0, gt=0, description="Seconds a client may take to send its request."
+    )
+    max_connections: int = Field(
+        2048, ge=1, description="Connections at a time; beyond it the answer is 503."
+    )
+    ping_seconds: float = Field(
+        10.0, gt=0, description="Seconds of silence in a stream before a comment keeps it alive."
+    )
+    drain_seconds: float = Field(
+        30.0, ge=0, description="Seconds that running requests get to finish at shutdown."
+    )
+
+    log_format: Literal["text", "json"] = Field("text", description="Format of the log.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least important message to log."
+    )
+    log_contents: bool = Field(False, description="Log prompts and answers as well.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags before environment before file."""
+        return init_settings, env_settings, _ConfigFile(settings_cls)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def memory_budget_bytes(self, machine_bytes: int) -> int | None:
+        """The memory budget in bytes, given the machine's; None where the setting is silent."""
+        if self.memory_budget is None:
+            return None
+        amount = _AMOUNT.fullmatch(self.memory_budget)
+        assert amount is not None, "checked when the settings were made"
+        number = float(amount["number"])
+        if amount["percent"]:
+            return int(machine_bytes * number / 100)
+        return int(number * _BYTES_PER_UNIT[amount["unit"]])
+
+
+class _ConfigFile(PydanticBaseSettingsSource):
+    """Reads the TOML file that flag, environment or the usual places name."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError("the file is read as a whole")
+
+    def __call__(self) -> dict[str, Any]:
+        path = config_path(self.current_state.get("config"))
+        if path is None:
+            return {}
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+        known = [name for name in Settings.model_fields if name != "config"]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(f"{path}: unknown key {key!r}{hint}")
+        return values
+
+
+def config_path(stated: str | Path | None) -> Path | None:
+    """The TOML file to read: the stated one, else the first of the usual places that exists."""
+    if stated is not None:
+        return Path(stated).expanduser()
+    usual = (Path(CONFIG_NAME), _xdg("XDG_CONFIG_HOME", ".config") / CONFIG_NAME)
+    return next((path for path in usual if path.is_file()), None)
+
+
+def flag(name: str) -> str:
+    """The command line flag of setting ``name``; one that may be repeated is in the singular."""
+    repeated = isinstance(Settings.model_fields[name].get_default(call_default_factory=True), list)
+    return "--" + (name.removesuffix("s") if repeated else name).replace("_", "-")
+
+
+def load(**flags: Any) -> Settings:
+    """The settings with ``flags`` on top; raises `ConfigError` naming what is wrong, and where."""
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = str(problem["loc"][0])
+            reason = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{_origin(name, flags)}: {reason}")
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _origin(name: str, flags: dict[str, Any]) -> str:
+    """Where the value of setting ``name`` came from, in the user's terms."""
+    if name in flags:
+        return flag(name)
+    variable = ENV_PREFIX + name.upper()
+    stated = {key.upper(): value for key, value in os.environ.items()}
+    if stated.get(variable):
+        return variable
+    path = config_path(flags.get("config") or stated.get(ENV_PREFIX + "CONFIG"))
+    return f"{path}: {name}"
