@@ -1,0 +1,289 @@
+"""Reads what a GGUF file says about itself, without trusting it.
+
+Layout (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian):
+magic, version, number of tensors, number of key-values, the key-values, one info per tensor, and
+then, aligned, the tensors' data. The data is never read. Long arrays (vocabularies) are skipped,
+and every count and offset is checked against the file's size before it is followed, so that a
+hostile header costs neither time nor memory. The file is read, not mapped: a mapped file that
+shrinks would kill the process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from server.library.header import GgufHeader, SkippedArray, TensorSummary, Value
+from server.library.quantization import TENSOR_TYPES
+
+_CHUNK_BYTES = 1 << 20
+_MAX_KEYS = 1 << 16
+_MAX_TENSORS = 1 << 16
+_MAX_KEY_BYTES = 1 << 16
+_MAX_TENSOR_NAME_BYTES = 64
+_MAX_DIMENSIONS = 4
+_MAX_STRING_BYTES = 16 << 20
+_MAX_KEPT_BYTES = 64 << 20
+_MAX_STRING_ARRAY = 1 << 22
+_KEPT_NUMBERS = 4096
+_KEPT_STRINGS = 256
+_DEFAULT_ALIGNMENT = 32
+
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+_STRING, _ARRAY, _BOOL = 8, 9, 7
+_NUMBERS: dict[int, tuple[str, str, int]] = {
+    0: ("u8", "B", 1),
+    1: ("i8", "b", 1),
+    2: ("u16", "H", 2),
+    3: ("i16", "h", 2),
+    4: ("u32", "I", 4),
+    5: ("i32", "i", 4),
+    6: ("f32", "f", 4),
+    _BOOL: ("bool", "?", 1),
+    10: ("u64", "Q", 8),
+    11: ("i64", "q", 8),
+    12: ("f64", "d", 8),
+}
+
+
+class InvalidGguf(ValueError):
+    """The file is no GGUF file that can be served; the message says why, without the path."""
+
+
+def read_header(path: Path) -> GgufHeader:
+    """What the file at ``path`` says about itself.
+
+    Raises:
+        InvalidGguf: it is empty, truncated, not GGUF, of another version or byte order, or broken.
+        OSError: it cannot be opened or read.
+    """
+    # Opening a named pipe would wait for a writer, possibly for ever.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InvalidGguf("not a regular file")
+    with path.open("rb", buffering=0) as file:
+        cursor = _Cursor(file, os.fstat(file.fileno()).st_size)
+        version, tensor_count, key_count = _preamble(cursor)
+        metadata = _metadata(cursor, key_count)
+        tensors = _tensors(cursor, tensor_count, _alignment(metadata))
+    return GgufHeader(version=version, file_bytes=cursor.size, metadata=metadata, tensors=tensors)
+
+
+class _Cursor:
+    """Goes through a file front to back; nothing past its end can be asked for."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.size = size
+        self._file = file
+        self._buffer = b""
+        self._buffer_start = 0
+        self._at = 0
+        self._kept = 0
+
+    @property
+    def position(self) -> int:
+        """Offset in the file."""
+        return self._buffer_start + self._at
+
+    @property
+    def remaining(self) -> int:
+        """Bytes from here to the file's end."""
+        return self.size - self.position
+
+    def take(self, count: int) -> bytes:
+        """The next ``count`` bytes."""
+        self._fill(count)
+        start = self._at
+        self._at += count
+        return self._buffer[start : self._at]
+
+    def u32(self) -> int:
+        (value,) = _U32.unpack(self.take(4))
+        return int(value)
+
+    def u64(self) -> int:
+        (value,) = _U64.unpack(self.take(8))
+        return int(value)
+
+    def text(self, limit: int = _MAX_STRING_BYTES) -> str:
+        """A string of at most ``limit`` bytes."""
+        length = self.u64()
+        if length > self.remaining:
+            raise InvalidGguf(f"truncated: a string of {length} bytes ends past the end of file")
+        self._kept += length
+        if length > limit or self._kept > _MAX_KEPT_BYTES:
+            raise InvalidGguf(f"a string of {length} bytes is too long for a header")
+        return self.take(length).decode("utf-8", errors="replace")
+
+    def skip(self, count: int) -> None:
+        """Leave out ``count`` bytes."""
+        self._check(count)
+        self._at += count
+        if self._at > len(self._buffer):
+            self._buffer_start += self._at
+            self._file.seek(self._buffer_start)
+            self._buffer, self._at = b"", 0
+
+    def skip_strings(self, count: int) -> None:
+        """Leave out ``count`` strings: a loop over each length, so it is kept tight."""
+        length_at = _U64.unpack_from
+        while count:
+            self._fill(8)
+            buffer, at, last = self._buffer, self._at, len(self._buffer) - 8
+            while count and at <= last:
+                at += 8 + length_at(buffer, at)[0]
+                count -= 1
+            self.skip(at - self._at)
+
+    def _check(self, count: int) -> None:
+        if count > self.remaining:
+            raise InvalidGguf(
+                f"truncated: {count} bytes expected at offset {self.position}, "
+                f"but the file ends at {self.size}"
+            )
+
+    def _fill(self, count: int) -> None:
+        self._check(count)
+        rest = self._buffer[self._at :]
+        if len(rest) >= count:
+            return
+        self._buffer_start, self._at = self.position, 0
+        parts, have = [rest], len(rest)
+        while have < count:
+            part = self._file.read(max(_CHUNK_BYTES, count - have))
+            if not part:
+                raise InvalidGguf("truncated: the file became shorter while it was read")
+            parts.append(part)
+            have += len(part)
+        self._buffer = b"".join(parts)
+
+
+def _preamble(cursor: _Cursor) -> tuple[int, int, int]:
+    """Version, number of tensors, number of key-values."""
+    if cursor.size == 0:
+        raise InvalidGguf("the file is empty (0 bytes)")
+    if cursor.size < 4 or (magic := cursor.take(4)) != b"GGUF":
+        start = cursor.take(cursor.size) if cursor.size < 4 else magic
+        raise InvalidGguf(f"not a GGUF file (it starts with {start!r})")
+    version = cursor.u32()
+    if version and version & 0xFFFF == 0:
+        raise InvalidGguf("a big-endian GGUF file; only little-endian files are supported")
+    if version not in {2, 3}:
+        raise InvalidGguf(f"GGUF version {version} is not supported (2 and 3 are)")
+    tensor_count, key_count = cursor.u64(), cursor.u64()
+    for count, limit, what in (
+        (tensor_count, _MAX_TENSORS, "tensors"),
+        (key_count, _MAX_KEYS, "key-values"),
+    ):
+        if count > limit:
+            raise InvalidGguf(f"claims {count} {what}; more than {limit} are not believed")
+    return version, tensor_count, key_count
+
+
+def _metadata(cursor: _Cursor, count: int) -> dict[str, Value]:
+    metadata: dict[str, Value] = {}
+    for _ in range(count):
+        key = cursor.text(_MAX_KEY_BYTES)
+        if key in metadata:
+            raise InvalidGguf(f"key {key!r} occurs twice")
+        kind = cursor.u32()
+        metadata[key] = _array(cursor, key) if kind == _ARRAY else _scalar(cursor, key, kind)
+    return metadata
+
+
+def _scalar(cursor: _Cursor, key: str, kind: int) -> str | float | bool:
+    if kind == _STRING:
+        return cursor.text()
+    if kind not in _NUMBERS:
+        raise InvalidGguf(f"key {key!r} has the unknown value type {kind}")
+    _, code, width = _NUMBERS[kind]
+    value: float | bool = struct.unpack(f"<{code}", cursor.take(width))[0]
+    return value
+
+
+def _array(cursor: _Cursor, key: str) -> list[str] | list[float] | SkippedArray:
+    kind, length = cursor.u32(), cursor.u64()
+    if kind != _STRING and kind not in _NUMBERS:
+        raise InvalidGguf(f"key {key!r} is an array of the unknown type {kind}")
+    width = 8 if kind == _STRING else _NUMBERS[kind][2]
+    if length * width > cursor.remaining:
+        raise InvalidGguf(f"truncated: key {key!r} claims an array of {length} elements")
+    if kind == _STRING:
+        if length <= _KEPT_STRINGS:
+            return [cursor.text() for _ in range(length)]
+        if length > _MAX_STRING_ARRAY:
+            raise InvalidGguf(f"key {key!r} claims {length} strings; that is not believed")
+        cursor.skip_strings(length)
+        return SkippedArray("string", length)
+    name, code, _ = _NUMBERS[kind]
+    if length <= _KEPT_NUMBERS:
+        return list(struct.unpack(f"<{length}{code}", cursor.take(length * width)))
+    cursor.skip(length * width)
+    return SkippedArray(name, length)
+
+
+def _alignment(metadata: dict[str, Value]) -> int:
+    alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
+        raise InvalidGguf(f"general.alignment is {alignment!r}, not a power of two")
+    return alignment
+
+
+class _TensorInfo(msgspec.Struct, frozen=True):
+    name: str
+    type: str
+    elements: int
+    bytes: int
+    offset: int
+
+
+def _tensors(cursor: _Cursor, count: int, alignment: int) -> TensorSummary:
+    """Adds up the tensors, having checked that the data of each lies inside the file."""
+    infos: dict[str, _TensorInfo] = {}
+    for _ in range(count):
+        info = _tensor_info(cursor)
+        if info.name in infos:
+            raise InvalidGguf(f"tensor {info.name!r} occurs twice")
+        infos[info.name] = info
+    data_start = -(-cursor.position // alignment) * alignment
+    elements_by_type: dict[str, int] = {}
+    for info in infos.values():
+        if info.offset % alignment:
+            raise InvalidGguf(f"tensor {info.name!r} is not aligned to {alignment} bytes")
+        end = data_start + info.offset + info.bytes
+        if end > cursor.size:
+            raise InvalidGguf(
+                f"truncated: tensor {info.name!r} ends at byte {end}, "
+                f"but the file has only {cursor.size}"
+            )
+        elements_by_type[info.type] = elements_by_type.get(info.type, 0) + info.elements
+    return TensorSummary(
+        count=count,
+        parameters=sum(info.elements for info in infos.values()),
+        data_bytes=sum(info.bytes for info in infos.values()),
+        elements_by_type=elements_by_type,
+    )
+
+
+def _tensor_info(cursor: _Cursor) -> _TensorInfo:
+    name = cursor.text(_MAX_TENSOR_NAME_BYTES)
+    dimensions = cursor.u32()
+    if dimensions > _MAX_DIMENSIONS:
+        raise InvalidGguf(f"tensor {name!r} claims {dimensions} dimensions")
+    shape = [cursor.u64() for _ in range(dimensions)]
+    number, offset = cursor.u32(), cursor.u64()
+    if number not in TENSOR_TYPES:
+        raise InvalidGguf(f"tensor {name!r} has the unknown type {number}")
+    kind = TENSOR_TYPES[number]
+    elements = 1
+    for length in shape:
+        elements *= length
+    if shape and shape[0] % kind.block_elements:
+        raise InvalidGguf(f"tensor {name!r} has rows of {shape[0]}, which {kind.name} cannot hold")
+    size = elements // kind.block_elements * kind.block_bytes
+    return _TensorInfo(name, kind.name, elements, size, offset)

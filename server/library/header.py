@@ -1,0 +1,173 @@
+"""The facts of a GGUF header, by the names the field uses for them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import msgspec
+
+from server.library.quantization import FILE_TYPES
+
+
+class SkippedArray(msgspec.Struct, frozen=True):
+    """An array too long to keep: only its element type and length are known."""
+
+    element: str
+    length: int
+
+
+Value = str | float | bool | list[str] | list[float] | SkippedArray
+
+
+class TensorSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """All tensors of one file: ``data_bytes`` on disk, weights per tensor type."""
+
+    count: int
+    parameters: int
+    data_bytes: int
+    elements_by_type: dict[str, int]
+
+
+class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """What a GGUF file says about itself.
+
+    ``metadata`` holds every key-value as it stands in the file. Nobody checked these against each
+    other: a property is None (or empty) where the key is absent or of the wrong type.
+    """
+
+    version: int
+    file_bytes: int
+    metadata: dict[str, Value]
+    tensors: TensorSummary
+
+    def text(self, key: str) -> str | None:
+        """The string under ``key``, None where there is none."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else None
+
+    def texts(self, key: str) -> list[str]:
+        """The strings under ``key``, which may be a list or one string."""
+        value = self.metadata.get(key)
+        if isinstance(value, str):
+            return [value]
+        return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+    def integer(self, key: str) -> int | None:
+        """The integer under ``key``, None where there is none."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def size(self, name: str) -> int | None:
+        """The hyperparameter ``<architecture>.<name>`` when it is one non-negative integer."""
+        value = self.integer(f"{self.architecture}.{name}")
+        return value if value is not None and value >= 0 else None
+
+    def layer_sizes(self, name: str) -> list[int] | None:
+        """The hyperparameter ``<architecture>.<name>`` for each layer.
+
+        A file gives it once for all layers, or as an array with one entry each.
+        """
+        value = self.metadata.get(f"{self.architecture}.{name}")
+        if isinstance(value, list):
+            return [int(item) for item in value if isinstance(item, int)]
+        size = self.size(name)
+        return None if size is None else [size] * (self.block_count or 0)
+
+    @property
+    def architecture(self) -> str:
+        """Such as ``llama``; empty in the later parts of a split model."""
+        return self.text("general.architecture") or ""
+
+    @property
+    def type(self) -> str:
+        """What the file is: ``model``, or else such as ``adapter`` or ``mmproj``."""
+        return self.text("general.type") or "model"
+
+    @property
+    def name(self) -> str | None:
+        """The model's name as its author wrote it."""
+        return self.text("general.name")
+
+    @property
+    def finetune(self) -> str | None:
+        """What it was tuned for, such as ``Instruct``."""
+        return self.text("general.finetune")
+
+    @property
+    def licence(self) -> str | None:
+        """Licence as an SPDX expression or a name."""
+        return self.text("general.license")
+
+    @property
+    def tags(self) -> list[str]:
+        """Free tags, such as ``text-generation``."""
+        return self.texts("general.tags")
+
+    @property
+    def base_models(self) -> list[str]:
+        """Names of the models this one was made from."""
+        count = min(self.integer("general.base_model.count") or 0, len(self.metadata))
+        names = (self.text(f"general.base_model.{index}.name") for index in range(count))
+        return [name for name in names if name]
+
+    @property
+    def quantization(self) -> str:
+        """The file's quantisation (``Q4_K_M``), or else its most frequent tensor type."""
+        number = self.integer("general.file_type")
+        if number in FILE_TYPES:
+            return FILE_TYPES[number]
+        weights = self.tensors.elements_by_type
+        return max(weights, key=lambda kind: weights[kind]) if weights else "unknown"
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of context it was trained for."""
+        return self.size("context_length")
+
+    @property
+    def block_count(self) -> int | None:
+        """Number of layers."""
+        return self.size("block_count")
+
+    @property
+    def embedding_length(self) -> int | None:
+        """Width of the hidden state."""
+        return self.size("embedding_length")
+
+    @property
+    def sliding_window(self) -> int | None:
+        """Tokens that layers with sliding-window attention look back."""
+        return self.size("attention.sliding_window")
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Number of tokens."""
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        if isinstance(tokens, SkippedArray):
+            return tokens.length
+        return len(tokens) if isinstance(tokens, list) else self.size("vocab_size")
+
+    @property
+    def chat_template(self) -> str | None:
+        """The default chat template."""
+        return self.text("tokenizer.chat_template")
+
+    @cached_property
+    def chat_templates(self) -> dict[str, str]:
+        """The named templates beside the default one, such as ``tool_use``."""
+        prefix = "tokenizer.chat_template."
+        return {
+            key.removeprefix(prefix): value
+            for key, value in self.metadata.items()
+            if key.startswith(prefix) and isinstance(value, str)
+        }
+
+    @property
+    def split_count(self) -> int:
+        """How many files the model is split into; 1 when it is whole."""
+        return self.integer("split.count") or 1
+
+    @property
+    def split_number(self) -> int:
+        """Which of them this is, from 0."""
+        return self.integer("split.no") or 0
