@@ -1,46 +1,5 @@
-"""What the chat room needs of a tokenizer; the engine's llama.cpp binding provides it."""
+"""Moved: import from server.vocabulary (this file goes away)."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Literal, Protocol
-
-import msgspec
-
-TokenType = Literal["normal", "unknown", "control", "user_defined", "unused", "byte"]
-
-
-class SpecialToken(msgspec.Struct, frozen=True):
-    """A token that is not ordinary text: CONTROL, UNKNOWN or USER_DEFINED in llama.cpp's terms."""
-
-    id: int
-    text: str
-    type: TokenType
-
-
-class Vocabulary(Protocol):
-    """A model's tokenizer.
-
-    ``bos`` and ``eos`` are None where the vocabulary has none; ``add_bos`` says whether a prompt
-    must begin with BOS; ``add_space_prefix`` whether text tokenised on its own gains a space (SPM).
-    """
-
-    size: int
-    bos: int | None
-    eos: int | None
-    add_bos: bool
-    add_eos: bool
-    add_space_prefix: bool
-    special_tokens: Sequence[SpecialToken]
-
-    def text(self, token: int) -> str:
-        """The token as the vocabulary writes it, such as ``<|im_end|>``."""
-
-    def piece(self, token: int) -> bytes:
-        """The bytes the token stands for in text, control tokens included."""
-
-    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
-        """Token ids of ``text``; neither BOS nor EOS is added."""
-
-    def is_end_of_generation(self, token: int) -> bool:
-        """Whether generating the token ends an answer."""
+from server.vocabulary import SpecialToken as SpecialToken
+from server.vocabulary import TokenType as TokenType
+from server.vocabulary import Vocabulary as Vocabulary

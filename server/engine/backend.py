@@ -1,0 +1,98 @@
+"""What the engine needs of a loaded model; `llama.py` provides it, tests provide a fake twin."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class NoCellsLeft(Exception):
+    """A decode found no free KV cells for its batch; nothing of it was computed."""
+
+
+class DecodeFailed(Exception):
+    """A decode failed for another reason; the KV cells of its batch are undefined."""
+
+
+class Batch:
+    """One step's tokens, as arrays with room for ``capacity`` tokens.
+
+    Rows of the logits come back in the order in which tokens asked for them.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.size = 0
+        self.outputs = 0
+        self.tokens = np.zeros(capacity, dtype=np.int32)
+        self.positions = np.zeros(capacity, dtype=np.int32)
+        self.sequence_ids = np.zeros(capacity, dtype=np.int32)
+        self.wants_logits = np.zeros(capacity, dtype=np.int8)
+        self._ascending = np.arange(capacity, dtype=np.int32)
+
+    def clear(self) -> None:
+        """Forget all tokens."""
+        self.size = 0
+        self.outputs = 0
+
+    def add(
+        self, sequence_id: int, tokens: NDArray[np.int32], position: int, logits_from: int
+    ) -> int:
+        """Append ``tokens`` of one sequence, the first at ``position``.
+
+        Logits are wanted from index ``logits_from`` of ``tokens`` on. Returns the row of the logits
+        that the first of them gets.
+        """
+        start, end = self.size, self.size + len(tokens)
+        self.tokens[start:end] = tokens
+        np.add(self._ascending[: len(tokens)], position, out=self.positions[start:end])
+        self.sequence_ids[start:end] = sequence_id
+        self.wants_logits[start:end] = 0
+        self.wants_logits[start + logits_from : end] = 1
+        row = self.outputs
+        self.size = end
+        self.outputs += len(tokens) - logits_from
+        return row
+
+
+class Backend(Protocol):
+    """A model with KV cells for many sequences.
+
+    ``kv_cells`` is the number of cells all sequences share, ``sequence_ids`` how many sequence ids
+    there are, ``batch_size`` the most tokens and ``outputs_per_batch`` the most logits rows of one
+    decode. ``partial_removal`` is false for memories whose state cannot be cut back to an earlier
+    token (recurrent and hybrid models).
+    """
+
+    vocabulary_size: int
+    kv_cells: int
+    sequence_ids: int
+    batch_size: int
+    outputs_per_batch: int
+    partial_removal: bool
+
+    def decode(self, batch: Batch) -> None:
+        """Compute the batch. Raises NoCellsLeft or DecodeFailed."""
+
+    def logits(self, rows: int) -> NDArray[np.float32]:
+        """The last decode's logits, shape (rows, vocabulary_size): a view, valid until the next."""
+
+    def copy_sequence(self, source: int, target: int, length: int) -> None:
+        """Let ``target`` share the cells of the first ``length`` tokens of ``source``."""
+
+    def truncate_sequence(self, sequence_id: int, length: int) -> None:
+        """Free the cells of ``sequence_id`` from token ``length`` on (0: all of them)."""
+
+    def set_threads(self, threads: int) -> None:
+        """Use ``threads`` threads from the next decode on."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes the token stands for in text, control tokens included."""
+
+    def is_end_of_generation(self, token: int) -> bool:
+        """Whether generating the token ends an answer."""
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token is a control token."""
