@@ -4,6 +4,7 @@
     ├── InvalidRequest                400 invalid_request_error
     │   ├── ContextLengthExceeded     400 context_length_exceeded
     │   ├── UnsupportedParameter      400 unsupported_parameter
+    │   ├── UnknownParameter          400 unknown_parameter
     │   ├── ConversationError         400 invalid_conversation
     │   └── InvalidConstraint         400 invalid_constraint
     ├── Unauthorized                  401 invalid_api_key
@@ -17,7 +18,8 @@
     ├── HeadersTooLarge               431 headers_too_large
     ├── QueueFull                     429 queue_full
     ├── WorkerDied                    500 worker_died
-    └── ModelUnavailable              503 model_unavailable
+    ├── ModelUnavailable              503 model_unavailable
+    └── Overloaded                    503 overloaded
 
 The wire shape is OpenAI's: ``{"error": {"message", "type", "param", "code"}}`` with all four keys,
 ``param`` and ``code`` a string or null (https://platform.openai.com/docs/guides/error-codes).
@@ -25,6 +27,7 @@ The wire shape is OpenAI's: ``{"error": {"message", "type", "param", "code"}}`` 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import msgspec
@@ -77,6 +80,25 @@ class DragomanError(Exception):
             self.status, self.type, self.message, self.param, self.code, self.retry_after
         )
 
+    @staticmethod
+    def of(info: ErrorInfo) -> DragomanError:
+        """The error that was reported as ``info``: of the same class of the tree."""
+        found = next(
+            (
+                error
+                for error in _classes(DragomanError)
+                if (error.status, error.type, error.code) == (info.status, info.type, info.code)
+            ),
+            DragomanError,
+        )
+        return found(info.message, param=info.param, retry_after=info.retry_after)
+
+
+def _classes(root: type[DragomanError]) -> Iterator[type[DragomanError]]:
+    yield root
+    for subclass in root.__subclasses__():
+        yield from _classes(subclass)
+
 
 class InvalidRequest(DragomanError):
     """The request cannot be honoured as written."""
@@ -95,6 +117,12 @@ class UnsupportedParameter(InvalidRequest):
     """A known parameter that would change the answer and is not honoured here."""
 
     code = "unsupported_parameter"
+
+
+class UnknownParameter(InvalidRequest):
+    """A parameter that does not exist."""
+
+    code = "unknown_parameter"
 
 
 class ConversationError(InvalidRequest):
@@ -198,3 +226,10 @@ class ModelUnavailable(DragomanError):
 
     status = 503
     code = "model_unavailable"
+
+
+class Overloaded(DragomanError):
+    """The server cannot take more connections, or is shutting down."""
+
+    status = 503
+    code = "overloaded"
