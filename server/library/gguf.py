@@ -130,7 +130,7 @@ class _Cursor:
             self._buffer, self._at = b"", 0
 
     def skip_strings(self, count: int) -> None:
-        """Leave out ``count`` strings: a loop over each length, so it is kept tight."""
+        """Leave out ``count`` strings, of which only the lengths are looked at."""
         length_at = _U64.unpack_from
         while count:
             self._fill(8)
@@ -149,9 +149,9 @@ class _Cursor:
 
     def _fill(self, count: int) -> None:
         self._check(count)
-        rest = self._buffer[self._at :]
-        if len(rest) >= count:
+        if len(self._buffer) - self._at >= count:
             return
+        rest = self._buffer[self._at :]
         self._buffer_start, self._at = self.position, 0
         parts, have = [rest], len(rest)
         while have < count:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
 
 import msgspec
 
 from server.library.quantization import FILE_TYPES
+
+# Far beyond any model (llama.cpp stops at 512); a hostile count must not become a list.
+_MAX_LAYERS = 4096
 
 
 class SkippedArray(msgspec.Struct, frozen=True):
@@ -26,6 +30,17 @@ class TensorSummary(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     data_bytes: int
     elements_by_type: dict[str, int]
+
+    def __add__(self, other: TensorSummary) -> TensorSummary:
+        """The tensors of two parts of a split model."""
+        kinds = Counter(self.elements_by_type)
+        kinds.update(other.elements_by_type)
+        return TensorSummary(
+            count=self.count + other.count,
+            parameters=self.parameters + other.parameters,
+            data_bytes=self.data_bytes + other.data_bytes,
+            elements_by_type=dict(kinds),
+        )
 
 
 class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -71,7 +86,7 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if isinstance(value, list):
             return [int(item) for item in value if isinstance(item, int)]
         size = self.size(name)
-        return None if size is None else [size] * (self.block_count or 0)
+        return None if size is None else [size] * min(self.block_count or 0, _MAX_LAYERS)
 
     @property
     def architecture(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -28,6 +29,6 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
 class ModelSource(Protocol):
     """A changing set of model files."""
 
-    def scan(self) -> list[ModelFile]:
+    def scan(self) -> Sequence[ModelFile]:
         """The models there are now. May block; must be callable from any thread."""
         ...

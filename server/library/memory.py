@@ -1,0 +1,104 @@
+"""What a model will need in memory, from its header alone.
+
+    weights    tensor data, as it is on disk (llama.cpp maps or copies it unchanged)
+    KV cells   cells x sum over layers of KV heads x (key length + value length) x bytes per value
+    state      sequences x recurrent layers x (convolution window + state) x 4 bytes
+    compute    batch x (vocabulary + 4 x embedding) x 4 bytes: the logits and the widest activations
+    process    the worker itself: interpreter, libraries, vocabulary
+
+Layers with a sliding window count in full, since the engine keeps their whole cache: otherwise a
+prefix could not be taken up again. The result is an upper bound, within about 10 % of what
+llama.cpp reports to reserve for plain transformers; a part of it (logits of a whole batch) is only
+touched by requests that score their prompt.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from server.library.header import GgufHeader
+from server.library.quantization import TENSOR_TYPES, TensorType
+
+KvType = Literal["f16", "q8_0", "q4_0", "f32"]
+
+_TYPES_BY_NAME: dict[str, TensorType] = {kind.name: kind for kind in TENSOR_TYPES.values()}
+_FLOAT_BYTES = 4
+_BATCH_TOKENS = 512
+_PROCESS_BYTES = 80 << 20
+# Sizes in a hostile header multiply to numbers that no message can carry.
+_MOST_BYTES = (1 << 63) - 1
+
+
+def estimate_memory(
+    header: GgufHeader, context_tokens: int, kv_type: KvType = "f16", sequences: int = 1
+) -> int:
+    """Bytes that the model needs with ``context_tokens`` KV cells shared by ``sequences``."""
+    total = (
+        header.tensors.data_bytes
+        + kv_bytes(header, context_tokens, kv_type)
+        + sequences * _state_values(header) * _FLOAT_BYTES
+        + _compute_bytes(header)
+        + _PROCESS_BYTES
+    )
+    return min(total, _MOST_BYTES)
+
+
+def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType) -> int:
+    """Bytes of ``cells`` KV cells."""
+    kind = _TYPES_BY_NAME[kv_type.upper()]
+    return cells * _kv_values(header) * kind.block_bytes // kind.block_elements
+
+
+def _kv_values(header: GgufHeader) -> int:
+    """Numbers that one KV cell holds, keys and values of all layers."""
+    heads = header.layer_sizes("attention.head_count") or []
+    kv_heads = header.layer_sizes("attention.head_count_kv") or heads
+    head_length = (header.embedding_length or 0) // max([1, *heads])
+    key = header.size("attention.key_length") or head_length
+    value = header.size("attention.value_length") or head_length
+    window_key = header.size("attention.key_length_swa") or key
+    window_value = header.size("attention.value_length_swa") or value
+    window_layers = _window_layers(header, len(kv_heads))
+    # Trailing layers may read the cache of an earlier one (gemma3n, gemma4).
+    own = len(kv_heads) - (header.size("attention.shared_kv_layers") or 0)
+    # Where only each n-th layer has attention (qwen3next), the others have a recurrent state.
+    interval = header.size("full_attention_interval") or 1
+    return sum(
+        count * (window_key + window_value if in_window else key + value)
+        for layer, (count, in_window) in enumerate(zip(kv_heads, window_layers, strict=True))
+        if layer < own and (layer + 1) % interval == 0
+    )
+
+
+def _window_layers(header: GgufHeader, layers: int) -> list[bool]:
+    """Which layers have a sliding window, where the file says so layer by layer."""
+    pattern = header.metadata.get(f"{header.architecture}.attention.sliding_window_pattern")
+    if isinstance(pattern, list) and len(pattern) == layers:
+        return [bool(item) for item in pattern]
+    return [False] * layers
+
+
+def _state_values(header: GgufHeader) -> int:
+    """Numbers that one sequence's recurrent state holds, all layers together.
+
+    Mamba, RWKV and short-convolution layers as in llama.cpp's ``n_embd_r`` and ``n_embd_s``; every
+    layer of a hybrid is counted as if it had one.
+    """
+    embedding = header.embedding_length or 0
+    values = 0
+    if inner := header.size("ssm.inner_size"):
+        state = header.size("ssm.state_size") or 0
+        window = max((header.size("ssm.conv_kernel") or 1) - 1, 0)
+        values += window * (inner + 2 * (header.size("ssm.group_count") or 0) * state)
+        values += state * inner
+    if head := header.size("wkv.head_size"):
+        shifts = header.size("token_shift_count")
+        values += embedding * (head + (2 if shifts is None else shifts))
+    if window := header.size("shortconv.l_cache"):
+        values += embedding * (window - 1)
+    return values * (header.block_count or 0)
+
+
+def _compute_bytes(header: GgufHeader) -> int:
+    width = (header.vocabulary or 0) + 4 * (header.embedding_length or 0)
+    return _BATCH_TOKENS * width * _FLOAT_BYTES

@@ -1,0 +1,116 @@
+"""``<stem>.toml`` beside a model file: what its owner wants for this one model."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from server.types import ModelKind, Sampling
+from server.worker.protocol import WorkerSettings
+
+_Count = Annotated[int, Meta(ge=1)]
+_Name = Annotated[str, Meta(min_length=1)]
+
+# A default outside its range would fail every request that does not mention the parameter.
+_MOST: dict[str, float] = {
+    "temperature": 2,
+    "top_p": 1,
+    "min_p": 1,
+    "typical_p": 1,
+    "xtc_probability": 1,
+    "xtc_threshold": 1,
+    "mirostat": 2,
+    "frequency_penalty": 2,
+    "presence_penalty": 2,
+}
+_LEAST: dict[str, float] = {
+    "frequency_penalty": -2,
+    "presence_penalty": -2,
+    "repeat_last_n": -1,
+    "dry_penalty_last_n": -1,
+}
+
+
+class InvalidSidecar(ValueError):
+    """The sidecar cannot be used; the message names file and key."""
+
+
+class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of a sidecar; each is optional.
+
+    ``context`` is the most tokens of one request, ``sampling`` what applies where a request is
+    silent, ``guard`` whether control tokens typed by a user stay text.
+    """
+
+    aliases: list[_Name] = []
+    family: _Name | None = None
+    context: _Count | None = None
+    kind: ModelKind | None = None
+    threads: _Count | None = None
+    gpu_layers: Annotated[int, Meta(ge=0)] | None = None
+    guard: bool | None = None
+    sampling: Sampling = Sampling()
+
+    def applied_to(self, settings: WorkerSettings) -> WorkerSettings:
+        """``settings`` with this model's own wishes over them."""
+        wishes = {
+            "family": self.family,
+            "ctx_size": self.context,
+            "kind": self.kind,
+            "threads": self.threads,
+            "gpu_layers": self.gpu_layers,
+            "guard": self.guard,
+            "sampling": self.sampling.over(settings.sampling),
+        }
+        stated = {name: wish for name, wish in wishes.items() if wish is not None}
+        return msgspec.structs.replace(settings, **stated)
+
+
+def read_sidecar(path: Path) -> Sidecar:
+    """The sidecar at ``path``; one that asks for nothing where there is no such file.
+
+    Raises:
+        InvalidSidecar: it cannot be read, is not TOML, or has a wrong key or value.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Sidecar()
+    except OSError as error:
+        raise InvalidSidecar(f"{path.name}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSidecar(f"{path.name}: {error}") from error
+    _check_keys(path, table, Sidecar.__struct_fields__)
+    if isinstance(sampling := table.get("sampling"), dict):
+        _check_keys(path, sampling, Sampling.__struct_fields__, "sampling.")
+    try:
+        sidecar = msgspec.convert(table, Sidecar, str_keys=True)
+    except msgspec.ValidationError as error:
+        reason, _, place = str(error).partition(" - at `$.")
+        raise InvalidSidecar(f"{path.name}: {place.rstrip('`')}: {reason}") from error
+    _check_ranges(path, sidecar.sampling)
+    return sidecar
+
+
+def _check_keys(path: Path, table: dict[str, Any], known: Iterable[str], prefix: str = "") -> None:
+    for key in table.keys() - set(known):
+        close = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        raise InvalidSidecar(f"{path.name}: unknown key {prefix + key!r}; {hint}")
+
+
+def _check_ranges(path: Path, sampling: Sampling) -> None:
+    for name, value in msgspec.structs.asdict(sampling).items():
+        if value is None or isinstance(value, dict):
+            continue
+        least, most = _LEAST.get(name, 0), _MOST.get(name, math.inf)
+        if not least <= value <= most or math.isinf(value):
+            limits = f"from {least} to {most}" if name in _MOST else f"at least {least} and finite"
+            raise InvalidSidecar(f"{path.name}: sampling.{name}: {value} must be {limits}")
