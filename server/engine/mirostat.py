@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from server.engine.candidates import Candidates, draw, largest, total, weights
+from server.engine.candidates import Candidates, Indices, Logits, draw, largest, total, weights
 from server.types import Sampling
 
 _ESTIMATED_FROM = 100
@@ -39,27 +39,25 @@ class Mirostat:
 
     def sample(self, candidates: Candidates, temperature: float, uniform: float) -> int:
         """One token, and ``mu`` moved by how surprising it was among those kept."""
-        scaled = Candidates(candidates.ids, candidates.logits / np.float32(temperature))
+        mass = weights(candidates.logits, temperature)
         if self._version == 1:
-            kept = scaled.keep(largest(scaled.logits, self._estimated_k(scaled)))
+            kept = largest(mass, self._estimated_k(mass))
         else:
-            kept = scaled.keep(self._unsurprising(scaled))
-        mass = weights(kept.logits)
-        index = draw(mass, uniform)
-        surprise = -math.log2(float(mass[index]) / total(mass))
+            kept = self._unsurprising(mass)
+        index = draw(mass[kept], uniform)
+        surprise = math.log2(total(mass[kept]) / float(mass[kept][index]))
         self._mu -= self._eta * (surprise - self._tau)
-        return kept.token(index)
+        return candidates.token(int(kept[index]))
 
-    def _unsurprising(self, candidates: Candidates) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-        mass = weights(candidates.logits)
+    def _unsurprising(self, mass: Logits) -> Indices:
         # The most probable token has mass 1 and always stays, however small mu has become.
         least = min(1.0, total(mass) * 2.0 ** min(-self._mu, 64.0))
         return np.flatnonzero(mass >= np.float32(least))
 
-    def _estimated_k(self, candidates: Candidates) -> int:
+    def _estimated_k(self, mass: Logits) -> int:
         """How many tokens to keep, from a Zipf exponent fitted to the most probable ones."""
-        top = candidates.logits[largest(candidates.logits, _ESTIMATED_FROM)].astype(np.float64)
-        top = -np.sort(-top[np.isfinite(top)])
+        top = mass[largest(mass, _ESTIMATED_FROM)].astype(np.float64)
+        top = -np.sort(-np.log(top[top > 0]))
         if top.size < 2:
             return 1
         rank = np.arange(1, top.size, dtype=np.float64)
@@ -67,8 +65,8 @@ class Mirostat:
         exponent = float(np.sum(steps * -np.diff(top)) / np.sum(steps * steps))
         epsilon = exponent - 1
         if abs(epsilon) < 1e-9 or exponent < 1e-9:
-            return candidates.logits.size
+            return mass.size
         # In logarithms, for 2**mu and the powers of the vocabulary's size leave float64's range.
         spread = -math.expm1(-epsilon * math.log(self._vocabulary_size))
         log_k = (math.log(epsilon / spread) + self._mu * math.log(2)) / exponent
-        return max(1, min(candidates.logits.size, int(math.exp(min(log_k, 60.0)))))
+        return max(1, min(mass.size, int(math.exp(min(log_k, 60.0)))))

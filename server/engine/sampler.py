@@ -29,6 +29,8 @@ Allowed = NDArray[np.bool_] | NDArray[np.uint32]
 """Which tokens may come: one bool per token, or one bit (least significant first)."""
 
 _GREEDY_BELOW = 1e-5
+# Below one token in this many it is faster to gather the allowed ones than to mask the others.
+_FEW = 16
 
 
 class NoTokenLeft(Exception):
@@ -109,8 +111,8 @@ class Sampler:
         if self._mirostat is not None:
             return self._mirostat.sample(candidates, self._temperature, self._random.random())
         candidates = self._truncated(candidates)
-        scaled = candidates.logits / np.float32(self._temperature)
-        return candidates.token(draw(weights(scaled), self._random.random()))
+        mass = weights(candidates.logits, self._temperature)
+        return candidates.token(draw(mass, self._random.random()))
 
     def _adjusted(self, logits: Logits) -> Logits:
         if not (self._bias_ids.size or self._penalties.active or self._dry.active):
@@ -174,14 +176,25 @@ def _permitted(logits: Logits, allowed: Allowed | None) -> Candidates:
     """The tokens that ``allowed`` lets through, their logits free of NaN and +inf."""
     candidates = Candidates(None, logits)
     if allowed is not None:
-        mask = allowed
-        if mask.dtype != np.bool_:
-            bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
-            mask = bits[: logits.size].view(np.bool_)
-        candidates = candidates.keep(np.flatnonzero(mask))
+        candidates = _masked(candidates, _as_bools(allowed, logits.size))
     if candidates.logits.size == 0:
         raise NoTokenLeft
     logits = finite(candidates.logits)
     if logits.max() == -np.inf:
         raise NoTokenLeft
     return Candidates(candidates.ids, logits)
+
+
+def _masked(candidates: Candidates, mask: NDArray[np.bool_]) -> Candidates:
+    if np.count_nonzero(mask) * _FEW < mask.size:
+        return candidates.keep(np.flatnonzero(mask))
+    logits = candidates.logits.copy()
+    np.copyto(logits, -np.inf, where=~mask)
+    return Candidates(None, logits)
+
+
+def _as_bools(allowed: Allowed, size: int) -> NDArray[np.bool_]:
+    if allowed.dtype == np.bool_:
+        return allowed.view(np.bool_)
+    bits = np.unpackbits(allowed.view(np.uint8), bitorder="little")
+    return bits[:size].view(np.bool_)
