@@ -1,0 +1,165 @@
+"""One worker process and the socket to it, from spawn to exit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+
+from server.worker.protocol import (
+    FrameBuffer,
+    FromWorker,
+    Shutdown,
+    ToWorker,
+    frame,
+    from_worker_decoder,
+)
+
+WORKER_COMMAND = (sys.executable, "-m", "server.worker.process")
+
+_READ_BYTES = 256 * 1024
+_MAX_LINE_BYTES = 8 * 1024
+_KEPT_LINES = 20
+# The pipe normally closes with the process; a grandchild holding it must not delay the verdict.
+_OUTPUT_SECONDS = 0.2
+_SIGNALS = frozenset(signal.Signals)
+
+
+class WorkerProcess:
+    """A spawned worker; `spawn` is the constructor.
+
+    The worker runs in a session of its own, so that Ctrl-C in the terminal reaches the API process
+    alone, which then drains. Everything it prints goes to ``log``, line by line.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        log: logging.Logger,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._killed_because: str | None = None
+        self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._output = asyncio.create_task(self._follow_output(log))
+
+    @classmethod
+    async def spawn(cls, command: Sequence[str], log: logging.Logger) -> WorkerProcess:
+        """Start ``command --fd N``, where N is its end of a socket pair.
+
+        Raises OSError when the process or its descriptors cannot be had.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    "--fd",
+                    str(theirs.fileno()),
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+        return cls(process, reader, writer, log)
+
+    @property
+    def pid(self) -> int:
+        """The operating system's process id."""
+        return self._process.pid
+
+    @property
+    def died_by(self) -> signal.Signals | None:
+        """The signal that ended the process, once it has ended; None for our own kill."""
+        code = self._process.returncode
+        if code is None or -code not in _SIGNALS or self._killed_because is not None:
+            return None
+        return signal.Signals(-code)
+
+    async def messages(self) -> AsyncGenerator[FromWorker, None]:
+        """What the worker sends, until its end of the socket closes."""
+        buffer = FrameBuffer()
+        with contextlib.suppress(ConnectionError):
+            while data := await self._reader.read(_READ_BYTES):
+                try:
+                    for payload in buffer.feed(data):
+                        yield from_worker_decoder.decode(payload)
+                except (ValueError, msgspec.DecodeError) as error:
+                    self.kill(f"it sent an unreadable message ({error})")
+                    return
+
+    def post(self, message: ToWorker) -> None:
+        """Send a small message without waiting; one to a dead worker is dropped."""
+        if not self._writer.is_closing():
+            self._writer.write(frame(message))
+
+    async def send(self, message: ToWorker) -> None:
+        """Send a message and wait until the socket takes more. Raises ConnectionError."""
+        self._writer.write(frame(message))
+        await self._writer.drain()
+
+    def kill(self, why: str) -> None:
+        """End the process by SIGKILL, the one signal that a stopped or hanging process obeys."""
+        if self._process.returncode is None:
+            self._killed_because = why
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def end(self, grace_seconds: float) -> str:
+        """Ask the process to exit, kill it if it has not in time, and say how it ended."""
+        self.post(Shutdown())
+        try:
+            await asyncio.wait_for(self._process.wait(), grace_seconds)
+        except TimeoutError:
+            self.kill(f"it did not exit within {grace_seconds:g} s")
+            await self._process.wait()
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+        await asyncio.wait([self._output], timeout=_OUTPUT_SECONDS)
+        self._output.cancel()
+        return self._exit_in_words()
+
+    def _exit_in_words(self) -> str:
+        code = self._process.returncode
+        if self._killed_because is not None:
+            return f"was killed because {self._killed_because}"
+        died_by = self.died_by
+        if died_by is None:
+            return f"exited with code {code}"
+        if died_by is signal.SIGKILL:
+            return "was killed by SIGKILL (by someone, or by the system for want of memory)"
+        return f"was killed by {died_by.name} ({signal.strsignal(died_by)})"
+
+    async def _follow_output(self, log: logging.Logger) -> None:
+        output = self._process.stdout
+        assert output is not None
+        rest = b""
+        while chunk := await output.read(_MAX_LINE_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _MAX_LINE_BYTES:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._note(line, log)
+        if rest:
+            self._note(rest, log)
+
+    def _note(self, line: bytes, log: logging.Logger) -> None:
+        text = line.decode(errors="replace").rstrip()
+        self.last_lines.append(text)
+        log.info("%s", text)

@@ -1,0 +1,86 @@
+"""Fake models, and supervisors with limits short enough for tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from server.types import Event, GenerationRequest, TextPrompt
+from server.worker.client import ModelClient
+from server.worker.protocol import Load, WorkerSettings
+from server.worker.safe_mode import SafeModeMemory
+from server.worker.supervisor import Limits, Supervisor
+
+FAKE_WORKER = (sys.executable, "-m", "tests.unit.worker.fake_worker")
+SHORT = Limits(
+    heartbeat_seconds=0.4,
+    load_seconds=3.0,
+    step_seconds=5.0,
+    tick_seconds=0.1,
+    exit_seconds=1.0,
+    backoff_seconds=0.01,
+    backoff_cap_seconds=0.02,
+    short_life_seconds=30.0,
+    crash_loop_deaths=3,
+    cool_down_seconds=0.3,
+)
+
+
+class FakeModel:
+    """A model file that tells the fake worker how to behave while loading."""
+
+    def __init__(self, path: Path, behaviour: str) -> None:
+        self.path = path
+        self.behave(behaviour)
+
+    def behave(self, behaviour: str) -> None:
+        self.path.write_text(behaviour)
+
+    @property
+    def loads(self) -> list[str]:
+        """One line per attempt to load it: the process id and whether in safe mode."""
+        log = self.path.with_suffix(".loads")
+        return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.fixture
+def fake_model(tmp_path: Path) -> Callable[..., FakeModel]:
+    def make(behaviour: str = "normal", name: str = "fake") -> FakeModel:
+        return FakeModel(tmp_path / f"{name}.gguf", behaviour)
+
+    return make
+
+
+SupervisorFor = Callable[..., Supervisor]
+
+
+@pytest_asyncio.fixture
+async def supervisor_for(tmp_path: Path) -> AsyncIterator[SupervisorFor]:
+    """Makes supervisors and stops them after the test."""
+    made: list[Supervisor] = []
+
+    def make(model: FakeModel, limits: Limits = SHORT) -> Supervisor:
+        load = Load(model_id="fake", path=str(model.path), settings=WorkerSettings())
+        memory = SafeModeMemory(tmp_path / "cache", machine="this machine")
+        made.append(Supervisor(load, memory=memory, command=FAKE_WORKER, limits=limits))
+        return made[-1]
+
+    yield make
+    for supervisor in made:
+        await supervisor.stop()
+
+
+def request(client: ModelClient, text: str = "hello", **settings: object) -> GenerationRequest:
+    return GenerationRequest(
+        id=client.next_id(),
+        prompt=TextPrompt(text=text),
+        **{"max_tokens": 3} | settings,  # type: ignore[arg-type]
+    )
+
+
+async def collect(client: ModelClient, text: str = "hello", **settings: object) -> list[Event]:
+    return [event async for event in client.generate(request(client, text, **settings))]

@@ -1,0 +1,140 @@
+"""Requests to a worker: streams, cancellation, death, slow readers, rendering."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from server.errors import ConversationError, WorkerDied
+from server.types import Accepted, Delta, Failed, Finished, TextPrompt
+from server.worker import client as client_module
+from server.worker.client import ModelClient
+from server.worker.supervisor import Supervisor
+from tests.unit.worker.conftest import FakeModel, SupervisorFor, collect, request
+
+
+@pytest.fixture
+def client(supervisor_for: SupervisorFor, fake_model: Callable[..., FakeModel]) -> ModelClient:
+    return ModelClient(supervisor_for(fake_model()))
+
+
+def worker_of(client: ModelClient) -> Supervisor:
+    return client._supervisor
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 3.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stream_is_accepted_then_deltas_then_finished(client: ModelClient) -> None:
+    events = await collect(client, max_tokens=3)
+    assert [type(event) for event in events] == [Accepted, Delta, Delta, Delta, Finished]
+    assert "".join(event.text for event in events if isinstance(event, Delta)) == "0 1 2 "
+
+
+async def test_a_stream_ends_when_all_its_answers_are_finished(client: ModelClient) -> None:
+    events = await collect(client, n=3, max_tokens=2)
+    assert sorted(event.index for event in events if isinstance(event, Finished)) == [0, 1, 2]
+    assert isinstance(events[-1], Finished)
+
+
+async def test_many_streams_share_the_worker_without_mixing(client: ModelClient) -> None:
+    streams = await asyncio.gather(*(collect(client, max_tokens=n) for n in range(1, 21)))
+    for count, events in enumerate(streams, start=1):
+        assert sum(isinstance(event, Delta) for event in events) == count
+        assert len({event.id for event in events}) == 1
+
+
+async def test_a_refused_request_ends_with_failed(client: ModelClient) -> None:
+    (event,) = await collect(client, "reject")
+    assert isinstance(event, Failed)
+    assert (event.error.status, event.error.param) == (400, "prompt")
+
+
+async def test_closing_the_stream_cancels_the_request(client: ModelClient) -> None:
+    stream = client.generate(request(client, max_tokens=None))
+    async for event in stream:
+        if isinstance(event, Delta):
+            break
+    await eventually(lambda: client.stats.active == 1)
+    await stream.aclose()
+    assert client.requests == 0
+    await eventually(lambda: client.stats.active == 0)
+    assert client.stats.waiting == 1, "the fake counts cancellations here"
+
+
+async def test_cancelling_the_reading_task_cancels_the_request(client: ModelClient) -> None:
+    task = asyncio.create_task(collect(client, max_tokens=None))
+    await eventually(lambda: client.stats.active == 1)
+    task.cancel()
+    await asyncio.wait([task])
+    await eventually(lambda: client.stats.active == 0)
+
+
+async def test_a_killed_worker_fails_the_stream_within_a_second(client: ModelClient) -> None:
+    stream = client.generate(request(client, max_tokens=None))
+    await anext(stream)
+    pid = worker_of(client).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    killed_at = time.monotonic()
+    with pytest.raises(WorkerDied, match="SIGKILL"):
+        async for _ in stream:
+            pass
+    assert time.monotonic() - killed_at < 1.0
+
+
+async def test_the_request_after_a_worker_death_is_served_by_a_new_worker(
+    client: ModelClient,
+) -> None:
+    with pytest.raises(WorkerDied, match="SIGSEGV"):
+        await collect(client, "crash", max_tokens=None)
+    events = await collect(client)
+    assert isinstance(events[-1], Finished)
+
+
+async def test_a_worker_death_fails_every_stream_and_render(client: ModelClient) -> None:
+    await worker_of(client).ready()
+    streams = [asyncio.create_task(collect(client, max_tokens=None)) for _ in range(5)]
+    render = asyncio.create_task(client.render(TextPrompt(text="unanswered")))
+    await eventually(lambda: client.stats.active == 5)
+    pid = worker_of(client).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    results = await asyncio.gather(*streams, render, return_exceptions=True)
+    assert [type(result) for result in results] == [WorkerDied] * 6
+
+
+async def test_a_reader_that_stops_reading_is_dropped_with_bounded_memory(
+    client: ModelClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_BUFFERED_EVENTS", 100)
+    stream = client.generate(request(client, "flood", max_tokens=None))
+    await anext(stream)
+    await eventually(lambda: client.stats.waiting == 1)
+    rest = [event async for event in stream]
+    assert len(rest) <= 101
+    assert isinstance(rest[-1], Failed)
+    assert "not read" in rest[-1].error.message
+
+
+async def test_a_prompt_is_rendered(client: ModelClient) -> None:
+    rendered = await client.render(TextPrompt(text="hello"))
+    assert rendered.tokens == [1, 2]
+
+
+async def test_a_render_error_keeps_its_class(client: ModelClient) -> None:
+    with pytest.raises(ConversationError, match="alternate"):
+        await client.render(TextPrompt(text="unrenderable"))
+
+
+async def test_a_large_prompt_does_not_block_the_loop(client: ModelClient) -> None:
+    events = await collect(client, "x " * 4_000_000, max_tokens=1)
+    assert isinstance(events[-1], Finished)
