@@ -82,6 +82,9 @@ class Backend(Protocol):
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         """Let ``target`` share the cells of the first ``length`` tokens of ``source``."""
 
+    def share_range(self, source: int, target: int, start: int, end: int) -> None:
+        """Free ``target``'s own cells of tokens [start, end) and share ``source``'s instead."""
+
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
         """Free the cells of ``sequence_id`` from token ``length`` on (0: all of them)."""
 

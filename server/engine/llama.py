@@ -401,6 +401,11 @@ class LlamaContext:
         end = length if self.partial_removal else -1
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, end)
 
+    def share_range(self, source: int, target: int, start: int, end: int) -> None:
+        """Free ``target``'s own cells of tokens [start, end) and share ``source``'s instead."""
+        llama_cpp.llama_memory_seq_rm(self._memory, target, start, end)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
+
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
         """Free the cells of ``sequence_id`` from token ``length`` on (0: all of them)."""
         start = length if length > 0 else -1

@@ -1,0 +1,47 @@
+"""How fast steps are, measured: what a prefill chunk may cost the streams beside it."""
+
+from __future__ import annotations
+
+# Below this many tokens a chunk mostly pays for reading the weights again.
+LEAST_CHUNK = 16
+_SMOOTHING = 0.2
+
+
+class Pace:
+    """Moving averages of the time of a decode-only step and of one more prefill token.
+
+    All times are in seconds and come from the caller: this class owns no clock.
+    """
+
+    def __init__(self, inter_token_budget: float) -> None:
+        """``inter_token_budget``: the longest step running streams should see, in seconds."""
+        self._budget = inter_token_budget
+        self._decode_step = 0.0
+        self._prefill_token = 0.0
+
+    @property
+    def prefill_token(self) -> float:
+        """Seconds per prefill token; 0 before anything was measured."""
+        return self._prefill_token
+
+    def observe(self, *, decode_tokens: int, prefill_tokens: int, seconds: float) -> None:
+        """Learn from one step."""
+        if prefill_tokens == 0:
+            self._decode_step = _average(self._decode_step, seconds)
+        elif prefill_tokens >= LEAST_CHUNK:
+            beside = self._decode_step if decode_tokens else 0.0
+            # The weights are read once for both, so the chunk may seem to cost almost nothing
+            # beside a slow decode step: never believe less than half of the whole.
+            cost = max(seconds - beside, seconds / 2)
+            self._prefill_token = _average(self._prefill_token, cost / prefill_tokens)
+
+    def prefill_tokens_beside_streams(self, batch_size: int) -> int:
+        """How many prefill tokens fit a step without breaking the streams' budget."""
+        if self._prefill_token == 0.0:
+            return min(batch_size, 4 * LEAST_CHUNK)
+        room = self._budget - self._decode_step
+        return max(LEAST_CHUNK, min(batch_size, int(room / self._prefill_token)))
+
+
+def _average(average: float, value: float) -> float:
+    return value if average == 0.0 else average + _SMOOTHING * (value - average)

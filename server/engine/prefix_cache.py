@@ -1,0 +1,377 @@
+"""The prefix cache: which tokens lie in which KV cells, and who may share them.
+
+A radix tree over token sequences, one root per scope. An edge is a run of cells; its tokens are
+shared by every sequence id that ends at or below it. A sequence id is *running* while a request
+generates with it and *cached* afterwards. Cells beyond a running id's place in the tree are its
+private *tail*: generated tokens enter the tree when the sequence ends, prompt tokens as soon as
+they are computed, so that others can share them while it runs.
+
+Where a memory's state cannot be cut back (recurrent and hybrid models), a prefix can be reused only
+where some id's state ends exactly there: reuse whole states only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.int32]
+
+# Trimming a little more than asked saves doing it again for the next few tokens.
+_LEAST_TRIM = 64
+
+
+class SequenceMemory(Protocol):
+    """The memory calls of a backend that the cache drives."""
+
+    partial_removal: bool
+
+    def copy_sequence(self, source: int, target: int, length: int) -> None:
+        """Let ``target`` share the cells of the first ``length`` tokens of ``source``."""
+
+    def share_range(self, source: int, target: int, start: int, end: int) -> None:
+        """Free ``target``'s own cells of tokens [start, end) and share ``source``'s instead."""
+
+    def truncate_sequence(self, sequence_id: int, length: int) -> None:
+        """Free the cells of ``sequence_id`` from token ``length`` on (0: all of them)."""
+
+
+class _Node:
+    """An edge of the tree with the node at its end; ``ids`` are the sequence ids ending there."""
+
+    __slots__ = ("children", "ids", "last_used", "parent", "start", "tokens")
+
+    def __init__(self, tokens: Tokens, start: int, parent: _Node | None) -> None:
+        self.tokens = tokens
+        self.start = start
+        self.parent = parent
+        self.children: dict[int, _Node] = {}
+        self.ids: set[int] = set()
+        self.last_used = 0
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+    def path(self) -> Iterator[_Node]:
+        """This node and its ancestors, the root last."""
+        node: _Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    def subtree(self) -> Iterator[_Node]:
+        """This node and everything below it."""
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(node.children.values())
+
+    def some_id(self) -> int:
+        """An id whose cells include this whole edge."""
+        node = self
+        while not node.ids:
+            node = next(iter(node.children.values()))
+        return next(iter(node.ids))
+
+
+def common_prefix(a: Tokens, b: Tokens) -> int:
+    """How many tokens ``a`` and ``b`` share at their beginning."""
+    length = min(len(a), len(b))
+    differing = np.flatnonzero(a[:length] != b[:length])
+    return int(differing[0]) if len(differing) else length
+
+
+class PrefixCache:
+    """Hands out sequence ids, shares prefixes between them and frees cells under pressure."""
+
+    def __init__(self, memory: SequenceMemory, *, cells: int, sequence_ids: int) -> None:
+        self.cells = cells
+        self._memory = memory
+        self._roots: dict[str, _Node] = {}
+        self._free_ids = list(range(sequence_ids - 1, -1, -1))
+        self._ends: dict[int, _Node] = {}
+        self._lengths: dict[int, int] = {}
+        self._running: set[int] = set()
+        self._edge_cells = 0
+        self._tail_cells = 0
+        self._clock = 0
+
+    # -- what there is ---------------------------------------------------------------------------
+
+    @property
+    def cells_used(self) -> int:
+        """Cells in use, by running sequences or by cached prefixes."""
+        return self._edge_cells + self._tail_cells
+
+    @property
+    def cells_free(self) -> int:
+        """Cells nobody uses."""
+        return self.cells - self.cells_used
+
+    @property
+    def cells_pinned(self) -> int:
+        """Cells that running sequences use; all others can be freed."""
+        nodes = {id(node): node for i in self._running for node in self._ends[i].path()}
+        return self._tail_cells + sum(len(node.tokens) for node in nodes.values())
+
+    def match(self, scope: str, tokens: Tokens, limit: int) -> int:
+        """How many of the first ``limit`` tokens could be shared right now."""
+        return self._match(scope, tokens, limit)[1]
+
+    # -- the life of a sequence id -----------------------------------------------------------------
+
+    def begin(self, scope: str, tokens: Tokens, limit: int) -> tuple[int, int] | None:
+        """A running id that shares the longest cached prefix of ``tokens[:limit]``.
+
+        Returns (sequence id, number of shared tokens), or None while every id is running.
+        """
+        if not self._free_ids and not self._free_one_id():
+            return None
+        node, length = self._match(scope, tokens, limit)
+        sequence_id = self._free_ids.pop()
+        if length:
+            donor = self._exact_id(node) if not self._memory.partial_removal else node.some_id()
+            if length < node.end:
+                node = self._split(node, length - node.start)
+            assert donor is not None
+            self._memory.copy_sequence(donor, sequence_id, length)
+        node.ids.add(sequence_id)
+        self._ends[sequence_id] = node
+        self._lengths[sequence_id] = length
+        self._running.add(sequence_id)
+        self._touch(node)
+        return sequence_id, length
+
+    def grow(self, sequence_id: int, count: int) -> None:
+        """``count`` more cells belong to the id's tail now; negative: rejected drafts are cut."""
+        length = self._lengths[sequence_id] + count
+        if count < 0:
+            assert length >= self._ends[sequence_id].end, "a shared prefix is never cut"
+            self._memory.truncate_sequence(sequence_id, length)
+        self._lengths[sequence_id] = length
+        self._tail_cells += count
+
+    def share(self, sequence_id: int, tokens: Tokens) -> None:
+        """Move the id's tail into the tree; ``tokens`` are all its computed tokens."""
+        assert len(tokens) == self._lengths[sequence_id]
+        node = self._ends[sequence_id]
+        while node.end < len(tokens):
+            rest = tokens[node.end :]
+            child = node.children.get(int(rest[0]))
+            if child is not None:
+                node = self._follow(sequence_id, node, child, rest)
+            elif node.ids == {sequence_id} and not node.children and node.parent is not None:
+                self._into_tree(len(rest))
+                node.tokens = tokens[node.start :]
+            else:
+                child = _Node(rest, node.end, node)
+                node.children[int(rest[0])] = child
+                self._into_tree(len(rest))
+                self._move(sequence_id, node, child)
+                node = child
+        self._touch(node)
+
+    def finish(self, sequence_id: int, tokens: Tokens) -> None:
+        """The sequence runs no more: its cells stay as cache until they are needed."""
+        self.share(sequence_id, tokens)
+        self._running.discard(sequence_id)
+        node = self._ends[sequence_id]
+        node.tokens = node.tokens.copy()  # lets go of the sequence's own buffer
+        if node.parent is None or self._is_redundant(sequence_id, node):
+            self._release(sequence_id)
+
+    def drop(self, sequence_id: int) -> None:
+        """The sequence runs no more and its tail is not to be trusted: free it."""
+        self.grow(sequence_id, self._ends[sequence_id].end - self._lengths[sequence_id])
+        self._running.discard(sequence_id)
+        self._release(sequence_id)
+
+    # -- pressure ------------------------------------------------------------------------------
+
+    def make_room(self, cells: int) -> bool:
+        """Free least recently used cached cells until ``cells`` are free; false if that fails."""
+        while self.cells_free < cells:
+            victim = self._least_recently_used()
+            if victim is None:
+                return False
+            missing = cells - self.cells_free
+            if self._memory.partial_removal:
+                self._trim(victim, max(missing, _LEAST_TRIM))
+            else:
+                self._release(victim)
+        return True
+
+    def clear(self) -> None:
+        """Forget every cached prefix."""
+        while (victim := self._least_recently_used()) is not None:
+            self._release(victim)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _root(self, scope: str) -> _Node:
+        root = self._roots.get(scope)
+        if root is None:
+            root = self._roots[scope] = _Node(np.empty(0, dtype=np.int32), 0, None)
+        return root
+
+    def _match(self, scope: str, tokens: Tokens, limit: int) -> tuple[_Node, int]:
+        """The deepest node that can be shared, and up to which token."""
+        node = self._root(scope)
+        best, length = node, 0
+        tokens = tokens[:limit]
+        while node.end < len(tokens):
+            child = node.children.get(int(tokens[node.end]))
+            if child is None:
+                break
+            common = common_prefix(child.tokens, tokens[node.end :])
+            if self._memory.partial_removal:
+                best, length = child, child.start + common
+            elif common == len(child.tokens) and self._exact_id(child) is not None:
+                best, length = child, child.end
+            if common < len(child.tokens):
+                break
+            node = child
+        return best, length
+
+    def _exact_id(self, node: _Node) -> int | None:
+        """An id whose state ends exactly at ``node``."""
+        return next((i for i in node.ids if self._lengths[i] == node.end), None)
+
+    def _into_tree(self, cells: int) -> None:
+        self._tail_cells -= cells
+        self._edge_cells += cells
+
+    def _follow(self, sequence_id: int, node: _Node, child: _Node, rest: Tokens) -> _Node:
+        """The tail repeats what ``child`` holds already: share that and free the copy."""
+        common = common_prefix(child.tokens, rest)
+        donor = child.some_id()
+        if common < len(child.tokens):
+            child = self._split(child, common)
+        if self._memory.partial_removal:
+            self._memory.share_range(donor, sequence_id, child.start, child.end)
+        self._tail_cells -= common
+        self._move(sequence_id, node, child)
+        return child
+
+    def _split(self, node: _Node, at: int) -> _Node:
+        """Cut ``node``'s edge after ``at`` tokens; returns the new upper node."""
+        assert node.parent is not None
+        upper = _Node(node.tokens[:at], node.start, node.parent)
+        upper.last_used = node.last_used
+        node.parent.children[int(node.tokens[0])] = upper
+        node.tokens = node.tokens[at:]
+        node.start += at
+        node.parent = upper
+        upper.children[int(node.tokens[0])] = node
+        return upper
+
+    def _move(self, sequence_id: int, source: _Node, target: _Node) -> None:
+        source.ids.discard(sequence_id)
+        target.ids.add(sequence_id)
+        self._ends[sequence_id] = target
+        for cached in [i for i in source.ids if i not in self._running]:
+            if self._is_redundant(cached, source):
+                self._release(cached)
+
+    def _is_redundant(self, sequence_id: int, node: _Node) -> bool:
+        """Whether a cached id at ``node`` holds nothing that another id does not hold too."""
+        others = node.ids - {sequence_id}
+        if self._memory.partial_removal:
+            return bool(node.children or others)
+        return any(self._lengths[i] == node.end and i not in self._running for i in others)
+
+    def _release(self, sequence_id: int) -> None:
+        """Give back an id that is not running, and every edge that only it held."""
+        node = self._ends.pop(sequence_id)
+        del self._lengths[sequence_id]
+        node.ids.discard(sequence_id)
+        self._memory.truncate_sequence(sequence_id, 0)
+        self._free_ids.append(sequence_id)
+        self._prune(node)
+
+    def _prune(self, node: _Node) -> None:
+        """Remove ``node`` and its ancestors as far as no id needs them; join what is left."""
+        while node.parent is not None and not node.ids and not node.children:
+            del node.parent.children[int(node.tokens[0])]
+            self._edge_cells -= len(node.tokens)
+            node = node.parent
+        if node.parent is not None and not node.ids and len(node.children) == 1:
+            (child,) = node.children.values()
+            child.tokens = np.concatenate([node.tokens, child.tokens])
+            child.start = node.start
+            child.parent = node.parent
+            node.parent.children[int(child.tokens[0])] = child
+
+    def _trim(self, sequence_id: int, cells: int) -> None:
+        """Free up to ``cells`` cells at the end of a cached leaf."""
+        node = self._ends[sequence_id]
+        cells = min(cells, len(node.tokens))
+        parent = node.parent
+        assert parent is not None
+        if len(node.ids) > 1:
+            self._release(sequence_id)
+        elif cells < len(node.tokens):
+            node.tokens = node.tokens[:-cells]
+            self._edge_cells -= cells
+            self._lengths[sequence_id] = node.end
+            self._memory.truncate_sequence(sequence_id, node.end)
+        elif parent.parent is None or parent.ids or len(parent.children) > 1:
+            self._release(sequence_id)
+        else:  # the parent becomes the leaf that this id holds
+            del parent.children[int(node.tokens[0])]
+            self._edge_cells -= cells
+            node.ids.clear()
+            parent.ids.add(sequence_id)
+            self._ends[sequence_id] = parent
+            self._lengths[sequence_id] = parent.end
+            self._memory.truncate_sequence(sequence_id, parent.end)
+
+    def _free_one_id(self) -> bool:
+        victim = self._least_recently_used()
+        if victim is not None:
+            self._release(victim)
+        return victim is not None
+
+    def _least_recently_used(self) -> int | None:
+        """The cached id to give up first."""
+        cached = [i for i in self._ends if i not in self._running]
+        return min(cached, key=lambda i: self._ends[i].last_used, default=None)
+
+    def _touch(self, node: _Node) -> None:
+        self._clock += 1
+        for visited in node.path():
+            visited.last_used = self._clock
+
+    def check(self) -> None:
+        """Raise AssertionError if the tree and its books disagree (for tests)."""
+        edges = 0
+        seen: set[int] = set()
+        for root in self._roots.values():
+            assert not len(root.tokens)
+            for node in root.subtree():
+                seen |= node.ids
+                edges += len(node.tokens)
+                if node.parent is not None:
+                    assert len(node.tokens)
+                    assert node.ids or node.children, "an edge nobody holds"
+                    assert node.start == node.parent.end
+                for first, child in node.children.items():
+                    assert child.parent is node
+                    assert int(child.tokens[0]) == first
+                for i in node.ids:
+                    assert self._ends[i] is node
+                    assert self._lengths[i] >= node.end
+                    assert i in self._running or self._lengths[i] == node.end
+                    if self._memory.partial_removal and i not in self._running:
+                        assert not node.children, "a cached id above a leaf holds nothing"
+        assert seen == set(self._ends)
+        assert edges == self._edge_cells
+        tails = sum(self._lengths[i] - self._ends[i].end for i in self._running)
+        assert tails == self._tail_cells
+        assert len(self._free_ids) == len(set(self._free_ids))
+        assert not seen & set(self._free_ids)
