@@ -222,7 +222,7 @@ class Supervisor:
         """Spawn a worker and serve with it until it ends."""
         self._enter("loading")
         try:
-            process = await WorkerProcess.spawn(self._command, self._log)
+            process = await self._spawn()
         except OSError as error:
             return _Death(reason=f"its worker could not be started ({error})")
         self._process = process
@@ -258,6 +258,15 @@ class Supervisor:
             served_seconds=None if ready_at is None else lived_until - ready_at,
             crashed=process.died_by in _CRASH_SIGNALS,
         )
+
+    async def _spawn(self) -> WorkerProcess:
+        """Spawn a worker; when cancelled meanwhile, end what has been spawned."""
+        spawning = asyncio.ensure_future(WorkerProcess.spawn(self._command, self._log))
+        try:
+            return await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            await (await spawning).end(self._limits.exit_seconds)
+            raise
 
     def _handle(self, message: FromWorker) -> None:
         self._signs_of_life += 1
