@@ -94,8 +94,8 @@ def _state_values(header: GgufHeader) -> int:
     if head := header.size("wkv.head_size"):
         shifts = header.size("token_shift_count")
         values += embedding * (head + (2 if shifts is None else shifts))
-    if window := header.size("shortconv.l_cache"):
-        values += embedding * (window - 1)
+    if convolution := header.size("shortconv.l_cache"):
+        values += embedding * (convolution - 1)
     return values * (header.block_count or 0)
 
 

@@ -1,20 +1,20 @@
-"""The model files there are: dropped into a folder, or named one by one.
+"""The models there are: dropped into a folder, or named one by one.
 
-A model's id is its file's stem. A model split into ``NAME-00001-of-00003.gguf`` … is one model,
-``NAME``. A file that cannot be served is listed with its reason, never left out.
+A model's id is its file's stem; one split into ``NAME-00001-of-00003.gguf`` and so on is one model,
+``NAME``. What cannot be served is listed with its reason, never left out.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
+from server.library.discovery import Candidate, find_models
 from server.library.gguf import InvalidGguf, read_header
 from server.library.header import GgufHeader
 from server.library.memory import estimate_memory
@@ -24,38 +24,24 @@ from server.worker.source import ModelFile
 
 logger = logging.getLogger(__name__)
 
-# Context assumed for the memory estimate where nobody asked for one.
+# KV cells assumed for the memory estimate where nobody asked for a number.
 _USUAL_CONTEXT = 8192
-_SPLIT = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 
 
 class LibraryModel(ModelFile, frozen=True, kw_only=True):
     """A model of the library, with what its header says.
 
-    ``files`` are all its files, more than one when it is split; ``header`` is None when it cannot
-    be read. ``warnings`` are about names that another model has already.
+    ``files`` are all its files, more than one when it is split; ``header`` adds these up and is
+    None when it cannot be read. ``warnings`` are about names that are taken twice.
     """
 
     files: list[str]
-    header: GgufHeader | None = None
-    warnings: list[str] = []
-
-
-class _Candidate(msgspec.Struct, frozen=True):
-    """The files of one model: by part number when split, else only number 1 of 1."""
-
-    id: str
-    directory: Path
-    parts: dict[int, Path]
-    count: int
-
-    @property
-    def first(self) -> Path:
-        return self.parts[min(self.parts)]
+    header: GgufHeader | None
+    warnings: list[str]
 
 
 class ModelsFolder:
-    """The models in ``directory`` and the single ``files``; implements the pool's `ModelSource`.
+    """The models in ``directory`` and the single ``files``; the pool's `ModelSource`.
 
     Of several files with one stem the single ones come first, then those in fewer folders, then in
     alphabetical order; the others are not served, and the one that is carries a warning. An alias
@@ -75,84 +61,81 @@ class ModelsFolder:
     def scan(self) -> list[LibraryModel]:
         """The models there are now, sorted by id. Cheap when nothing changed."""
         with self._lock:
-            candidates = [*_candidates(self._files), *_candidates(_walk(self._directory))]
-            winners: dict[str, _Candidate] = {}
-            warnings: dict[str, list[str]] = {}
-            for candidate in candidates:
-                winner = winners.setdefault(candidate.id, candidate)
-                if not _same_file(winner.first, candidate.first):
-                    warnings.setdefault(candidate.id, []).append(
-                        f"{candidate.first} has the same name and is not served"
-                    )
-            models = [
-                self._model(winners[name], warnings.get(name, [])) for name in sorted(winners)
-            ]
+            namesakes: dict[str, list[Candidate]] = {}
+            for candidate in find_models(self._directory, self._files):
+                namesakes.setdefault(candidate.name, []).append(candidate)
+            models = [self._model(*namesakes[name]) for name in sorted(namesakes)]
             models = _without_taken_aliases(models)
-            self._headers.forget_all_but({file for model in models for file in model.files})
+            self._headers.forget_the_unused()
             self._report(models)
-            return models
+        return models
 
-    def _model(self, candidate: _Candidate, warnings: list[str]) -> LibraryModel:
-        header, sidecar, error = None, Sidecar(), None
+    def _model(self, candidate: Candidate, *others: Candidate) -> LibraryModel:
+        header, sidecar, errors = None, Sidecar(), []
         try:
-            _check_name(candidate.id)
             header = self._header(candidate)
-            sidecar = read_sidecar(candidate.directory / f"{candidate.id}.toml")
-        except (InvalidGguf, InvalidSidecar) as reason:
-            error = str(reason)
-        except OSError as reason:
-            error = f"cannot be read: {reason.strerror or reason}"
+        except InvalidGguf as error:
+            errors.append(str(error))
+        except OSError as error:
+            errors.append(f"cannot be read: {error.strerror or error}")
+        try:
+            sidecar = read_sidecar(candidate.sidecar)
+        except InvalidSidecar as error:
+            errors.append(str(error))
         settings = sidecar.applied_to(self._defaults)
         return LibraryModel(
-            id=_displayable(candidate.id),
-            path=_displayable(str(candidate.first)),
+            id=_displayable(candidate.name),
+            path=_displayable(candidate.first),
             created=_modified(candidate.first),
-            error=error,
+            error="; ".join(errors) or None,
             aliases=sidecar.aliases,
             memory_bytes=_memory(header, settings) if header else 0,
             settings=settings,
-            files=[_displayable(str(candidate.parts[n])) for n in sorted(candidate.parts)],
+            files=[_displayable(file) for file in candidate.files],
             header=header,
-            warnings=warnings,
+            warnings=[
+                f"{_displayable(other.first)} has the same name and is not served"
+                for other in others
+                if not _same_file(candidate.first, other.first)
+            ],
         )
 
-    def _header(self, candidate: _Candidate) -> GgufHeader:
-        """The model's header, adding up all its parts.
+    def _header(self, candidate: Candidate) -> GgufHeader:
+        """The model's header, all its parts added up.
 
         Raises:
             InvalidGguf: a part is missing or broken, or it is no language model.
             OSError: a part cannot be read.
         """
-        missing = [n for n in range(1, candidate.count + 1) if n not in candidate.parts]
-        if missing:
-            names = ", ".join(_part_name(candidate, number) for number in missing[:3])
+        # Such a path cannot be written in JSON, so no worker could be told of it.
+        if not all(_displayable(file) == str(file) for file in candidate.files):
+            raise InvalidGguf("its path is not valid UTF-8")
+        if missing := candidate.missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            raise InvalidGguf(f"incomplete: {names}{more} of {candidate.count} missing")
-        headers = []
-        for number in sorted(candidate.parts):
-            try:
-                headers.append(self._headers.read(candidate.parts[number]))
-            except InvalidGguf as error:
-                if candidate.count == 1:
-                    raise
-                raise InvalidGguf(f"{candidate.parts[number].name}: {error}") from error
-        first = headers[0]
+            raise InvalidGguf(f"incomplete: {', '.join(missing[:3])}{more} missing")
+        first, *others = [self._part(file, candidate.count) for file in candidate.files]
         if first.type != "model":
-            raise InvalidGguf(f"not a language model but of type {first.type!r}")
+            raise InvalidGguf(f"not a language model: the file is of type {first.type!r}")
         if not first.architecture:
-            raise InvalidGguf("it does not say its architecture (general.architecture)")
+            raise InvalidGguf("it does not name its architecture (general.architecture)")
         if first.split_count != candidate.count:
             raise InvalidGguf(
-                f"it is one of {first.split_count} parts, and needs the others beside it under "
-                f"names like {candidate.id}-00001-of-{first.split_count:05}.gguf"
+                f"it is one of {first.split_count} parts; they must lie side by side, named "
+                f"{candidate.name}-00001-of-{first.split_count:05}.gguf and so on"
             )
-        for header in headers[1:]:
-            first = msgspec.structs.replace(
-                first,
-                tensors=first.tensors + header.tensors,
-                file_bytes=first.file_bytes + header.file_bytes,
-            )
-        return first
+        return msgspec.structs.replace(
+            first,
+            tensors=sum((other.tensors for other in others), start=first.tensors),
+            file_bytes=sum((other.file_bytes for other in others), start=first.file_bytes),
+        )
+
+    def _part(self, file: Path, count: int) -> GgufHeader:
+        try:
+            return self._headers.read(file)
+        except InvalidGguf as error:
+            if count == 1:
+                raise
+            raise InvalidGguf(f"{file.name}: {error}") from error
 
     def _report(self, models: list[LibraryModel]) -> None:
         """Log each problem once, when it appears."""
@@ -163,71 +146,69 @@ class ModelsFolder:
 
 
 class _HeaderCache:
-    """Headers by path, as long as the file does not change; also why one cannot be read."""
+    """Headers, or why there is none, for as long as a file's size and time stay the same."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[tuple[int, ...], GgufHeader | InvalidGguf]] = {}
+        self._known: dict[tuple[str | int, ...], GgufHeader | str] = {}
+        self._used: set[tuple[str | int, ...]] = set()
 
-    def read(self, path: Path) -> GgufHeader:
-        facts = path.stat()
-        version = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
-        known = self._known.get(str(path))
-        if known is None or known[0] != version:
-            known = (version, _header_or_reason(path))
-            self._known[str(path)] = known
-        if isinstance(known[1], InvalidGguf):
-            raise InvalidGguf(str(known[1]))
-        return known[1]
-
-    def forget_all_but(self, paths: set[str]) -> None:
-        self._known = {path: known for path, known in self._known.items() if path in paths}
-
-
-def _header_or_reason(path: Path) -> GgufHeader | InvalidGguf:
-    try:
-        return read_header(path)
-    except InvalidGguf as error:
-        return error
-
-
-def _walk(directory: Path) -> Iterator[Path]:
-    """GGUF files below ``directory``, those in fewer folders first, then by name.
-
-    Symbolic links are followed, each folder is visited once, hidden names are left out.
-    """
-    level, visited = [directory], set[tuple[int, int]]()
-    while level:
-        folders: list[Path] = []
-        for folder in level:
+    def read(self, file: Path) -> GgufHeader:
+        facts = file.stat()
+        key = (str(file), facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        if key not in self._known:
             try:
-                facts = folder.stat()
-                entries = sorted(folder.iterdir())
-            except OSError as error:
-                if folder != directory:
-                    logger.warning("%s cannot be listed: %s", folder, error.strerror)
-                continue
-            if (facts.st_dev, facts.st_ino) in visited:
-                continue
-            visited.add((facts.st_dev, facts.st_ino))
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if os.path.isdir(entry):  # noqa: PTH112 - Path.is_dir raises on a link to itself
-                    folders.append(entry)
-                elif entry.suffix.lower() == ".gguf":
-                    yield entry
-        level = folders
+                self._known[key] = read_header(file)
+            except InvalidGguf as error:
+                self._known[key] = str(error)
+        self._used.add(key)
+        known = self._known[key]
+        if isinstance(known, str):
+            raise InvalidGguf(known)
+        return known
+
+    def forget_the_unused(self) -> None:
+        """Forget everything that was not read since the last call."""
+        self._known = {key: self._known[key] for key in self._used}
+        self._used = set()
 
 
-def _candidates(files: Iterable[Path]) -> list[_Candidate]:
-    """One candidate per model; the parts of a split model lie in one folder."""
-    candidates: dict[tuple[Path, str, int], _Candidate] = {}
-    for file in files:
-        match = _SPLIT.fullmatch(file.stem)
-        name, number, count = file.stem, 1, 1
-        if match and 1 <= int(match["number"]) <= int(match["count"]):
-            name, number, count = match["prefix"], int(match["number"]), int(match["count"])
-        key = (file.parent, name, count)
-        candidate = candidates.setdefault(key, _Candidate(name, file.parent, {}, count))
-        candidate.parts.setdefault(number, file)
-    return list(candidates.values())
+def _without_taken_aliases(models: list[LibraryModel]) -> list[LibraryModel]:
+    """An alias that is another model's id, or an earlier model's alias, becomes a warning."""
+    owners = {model.id: model.id for model in models}
+    checked = []
+    for model in models:
+        aliases, warnings = [], list(model.warnings)
+        for alias in dict.fromkeys(model.aliases):
+            owner = owners.setdefault(alias, model.id)
+            if owner == model.id:
+                aliases.append(alias)
+            else:
+                warnings.append(f"the alias {alias!r} already stands for {owner!r}")
+        checked.append(msgspec.structs.replace(model, aliases=aliases, warnings=warnings))
+    return checked
+
+
+def _memory(header: GgufHeader, settings: WorkerSettings) -> int:
+    """Bytes the model needs as it is configured, with a moderate context where it is not."""
+    trained = header.context_length or _USUAL_CONTEXT
+    cells = settings.kv_tokens or settings.ctx_size or min(trained, _USUAL_CONTEXT)
+    return estimate_memory(header, cells, settings.kv_type, settings.parallel)
+
+
+def _displayable(text: str | Path) -> str:
+    """``text`` with what is not UTF-8 replaced."""
+    return os.fsencode(text).decode("utf-8", errors="replace")
+
+
+def _modified(file: Path) -> int:
+    try:
+        return max(int(file.stat().st_mtime), 0)
+    except OSError:
+        return 0
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

@@ -1,0 +1,119 @@
+"""Which files on disk make up which model, by their names alone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+logger = logging.getLogger(__name__)
+
+_SPLIT = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})", re.DOTALL)
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of one model; ``parts`` by number from 1, of ``count`` (1 when it is not split)."""
+
+    name: str
+    directory: Path
+    count: int
+    parts: dict[int, Path]
+
+    @property
+    def first(self) -> Path:
+        """The file that is given to llama.cpp, which finds the others by itself."""
+        return self.parts[min(self.parts)]
+
+    @property
+    def files(self) -> list[Path]:
+        """All files, in order."""
+        return [self.parts[number] for number in sorted(self.parts)]
+
+    @property
+    def sidecar(self) -> Path:
+        """Where the model's own settings may lie."""
+        return self.directory / f"{self.name}.toml"
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the parts that are not there."""
+        return [
+            f"{self.name}-{number:05}-of-{self.count:05}.gguf"
+            for number in range(1, self.count + 1)
+            if number not in self.parts
+        ]
+
+
+def find_models(directory: Path, files: Iterable[Path]) -> list[Candidate]:
+    """The models that ``files`` name, then those below ``directory``.
+
+    Models in fewer folders come first, then the order is alphabetical; so it is the same each time.
+    """
+    return [*_group(_with_siblings(files)), *_group(_walk(directory))]
+
+
+def _group(files: Iterable[Path]) -> list[Candidate]:
+    candidates: dict[tuple[Path, str, int], Candidate] = {}
+    for file in files:
+        name, number, count = _split(file) or (file.stem, 1, 1)
+        candidate = candidates.setdefault(
+            (file.parent, name, count),
+            Candidate(name=name, directory=file.parent, count=count, parts={}),
+        )
+        candidate.parts.setdefault(number, file)
+    return list(candidates.values())
+
+
+def _split(file: Path) -> tuple[str, int, int] | None:
+    """Model name, part number and number of parts, when ``file`` is named like a part."""
+    match = _SPLIT.fullmatch(file.stem)
+    if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
+        return None
+    return match["name"], int(match["number"]), int(match["count"])
+
+
+def _with_siblings(files: Iterable[Path]) -> Iterator[Path]:
+    """Each file; for a part of a split model also the other parts."""
+    for file in files:
+        yield file
+        if split := _split(file):
+            with contextlib.suppress(OSError):
+                for other in sorted(file.parent.iterdir()):
+                    found = _split(other)
+                    if other.suffix == file.suffix and found and found[::2] == split[::2]:
+                        yield other
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    """GGUF files below ``directory``, level by level.
+
+    Symbolic links are followed, but each folder is visited once; hidden names are left out.
+    """
+    level, visited = [directory], set[tuple[int, int]]()
+    while level:
+        folders: list[Path] = []
+        for folder in level:
+            try:
+                facts = folder.stat()
+                entries = sorted(folder.iterdir())
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                logger.warning("%s cannot be listed: %s", folder, error.strerror)
+                continue
+            if (facts.st_dev, facts.st_ino) in visited:
+                continue
+            visited.add((facts.st_dev, facts.st_ino))
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if os.path.isdir(entry):  # noqa: PTH112 - Path.is_dir raises on a link to itself
+                    folders.append(entry)
+                elif entry.suffix.lower() == ".gguf":
+                    yield entry
+        level = folders
