@@ -84,17 +84,18 @@ class Settings(BaseSettings):
     )
 
     config: ExpandedPath | None = Field(
-        None,
+        default=None,
         description=f"TOML file with settings (default: `{CONFIG_NAME}` in the working directory, "
         f"else `dragoman/{CONFIG_NAME}` in the XDG configuration directory, if there is one).",
     )
     models: Paths = Field(
-        [],
+        default=[],
         description="GGUF files to load at start, wherever they lie. On the command line they are "
         "the arguments of `serve`.",
     )
     models_dir: ExpandedPath = Field(
-        Path("models"), description="Folder whose GGUF files are served, each loaded on demand."
+        default=Path("models"),
+        description="Folder whose GGUF files are served, each loaded on demand.",
     )
     cache_dir: ExpandedPath = Field(
         default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"),
@@ -102,101 +103,116 @@ class Settings(BaseSettings):
         "(default: `dragoman` in the XDG cache directory).",
     )
     template_dirs: Paths = Field(
-        [],
+        default=[],
         description="Folders of your own chat template families, searched before ours.",
     )
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one."
+    )
     api_keys: Words = Field(
-        [], repr=False, description="API keys; with at least one, every request needs one of them."
+        default=[],
+        repr=False,
+        description="API keys; with at least one, every request needs one of them.",
     )
     allow_unauthenticated: bool = Field(
-        False, description="Listen beyond this machine although there is no API key."
+        default=False, description="Listen beyond this machine although there is no API key."
     )
     cors_origins: Words = Field(
-        [], description="Origins whose pages may call the server from a browser; none by default."
+        default=[],
+        description="Origins whose pages may call the server from a browser; none by default.",
     )
 
     ctx_size: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="Most tokens of one request, prompt and answer together "
         "(default: what the model was trained on, bounded by memory).",
     )
     parallel: int = Field(
-        16, ge=1, le=256, description="Most sequences that one model decodes together."
+        default=16, ge=1, le=256, description="Most sequences that one model decodes together."
     )
     kv_tokens: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="KV cells shared by all requests of a model (default: chosen from memory).",
     )
     queue_size: int = Field(
-        256, ge=0, description="Requests that may wait for a model; beyond it the answer is 429."
+        default=256,
+        ge=0,
+        description="Requests that may wait for a model; beyond it the answer is 429.",
     )
     threads: int | None = Field(
-        None, ge=1, description="Threads of one model's computation (default: physical cores)."
+        default=None,
+        ge=1,
+        description="Threads of one model's computation (default: physical cores).",
     )
     gpu_layers: int | None = Field(
-        None, ge=0, description="Layers to put on the GPU (default: all where there is one)."
+        default=None,
+        ge=0,
+        description="Layers to put on the GPU (default: all where there is one).",
     )
-    batch_size: int = Field(2048, ge=1, description="Most tokens of one decode call.")
-    ubatch_size: int = Field(512, ge=1, description="Most tokens computed at once inside it.")
+    batch_size: int = Field(default=2048, ge=1, description="Most tokens of one decode call.")
+    ubatch_size: int = Field(
+        default=512, ge=1, description="Most tokens computed at once inside it."
+    )
     flash_attention: Literal["auto", "on", "off"] = Field(
-        "auto", description="Flash attention; `auto` chooses per device."
+        default="auto", description="Flash attention; `auto` chooses per device."
     )
     kv_type: Literal["f16", "q8_0", "q4_0", "f32"] = Field(
-        "f16", description="Number format of the KV cells."
+        default="f16", description="Number format of the KV cells."
     )
     itl_budget_ms: int = Field(
-        150,
+        default=150,
         ge=1,
         description="Milliseconds between two tokens of a running stream that reading a new prompt "
         "may take.",
     )
     prompt_lookup: bool = Field(
-        True, description="Speculate by looking up continuations in the text so far."
+        default=True, description="Speculate by looking up continuations in the text so far."
     )
     guard: bool = Field(
-        True,
+        default=True,
         description="Never let user text become control tokens; switch it off only to build "
         "prompts by hand.",
     )
 
     memory_budget: Amount | None = Field(
-        None,
+        default=None,
         description="Memory for all loaded models: bytes (`8GiB`) or a share of the machine's "
         "(`75%`; default: from the free memory). Least recently used idle models make room.",
     )
     idle_unload: float | None = Field(
-        None, gt=0, description="Seconds without a request after which a model is unloaded."
+        default=None, gt=0, description="Seconds without a request after which a model is unloaded."
     )
 
     max_body_bytes: int = Field(
-        32 << 20, ge=1, description="Largest request body; beyond it the answer is 413."
+        default=32 << 20, ge=1, description="Largest request body; beyond it the answer is 413."
     )
     max_header_bytes: int = Field(
-        32 << 10, ge=1024, description="Largest request head; beyond it the answer is 431."
+        default=32 << 10, ge=1024, description="Largest request head; beyond it the answer is 431."
     )
     request_timeout: float = Field(
-        60.0, gt=0, description="Seconds a client may take to send its request."
+        default=60.0, gt=0, description="Seconds a client may take to send its request."
     )
     max_connections: int = Field(
-        2048, ge=1, description="Connections at a time; beyond it the answer is 503."
+        default=2048, ge=1, description="Connections at a time; beyond it the answer is 503."
     )
     ping_seconds: float = Field(
-        10.0, gt=0, description="Seconds of silence in a stream before a comment keeps it alive."
+        default=10.0,
+        gt=0,
+        description="Seconds of silence in a stream before a comment keeps it alive.",
     )
     drain_seconds: float = Field(
-        30.0, ge=0, description="Seconds that running requests get to finish at shutdown."
+        default=30.0, ge=0, description="Seconds that running requests get to finish at shutdown."
     )
 
-    log_format: Literal["text", "json"] = Field("text", description="Format of the log.")
+    log_format: Literal["text", "json"] = Field(default="text", description="Format of the log.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least important message to log."
+        default="info", description="Least important message to log."
     )
-    log_contents: bool = Field(False, description="Log prompts and answers as well.")
+    log_contents: bool = Field(default=False, description="Log prompts and answers as well.")
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,85 @@
+"""What `dragoman serve` says when it is ready."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+
+from server import __version__
+from server.config import Settings
+from server.worker.protocol import ModelInfo
+from server.worker.source import ModelFile
+
+
+def banner(
+    url: str, settings: Settings, loaded: Sequence[ModelInfo], files: Sequence[ModelFile]
+) -> str:
+    """Plain text: where the server is, what it serves and on what terms, and a first request.
+
+    ``loaded`` are the models in memory, ``files`` all that the server knows.
+    """
+    in_memory = {info.model_id for info in loaded}
+    on_demand = [file.id for file in files if file.error is None and file.id not in in_memory]
+    lines = [f"dragoman {__version__} at {url}", ""]
+    for info in loaded:
+        lines += [*_model(info), ""]
+    if on_demand:
+        lines += ["Loaded when first asked for:", *(f"  {name}" for name in on_demand), ""]
+    if broken := [file for file in files if file.error is not None]:
+        lines += ["Not served:", *(f"  {file.id}: {file.error}" for file in broken), ""]
+    lines += [f"keys   {_authentication(settings)}", f"guard  {_guard(settings, loaded)}", ""]
+    if loaded or on_demand:
+        kind = loaded[0].kind if loaded else None
+        model = loaded[0].model_id if loaded else on_demand[0]
+        lines += ["Try it:", *_first_request(url, settings, model, base=kind == "base")]
+    else:
+        lines += [f"No models: put GGUF files into {settings.models_dir}, or see: dragoman pull"]
+    return "\n".join(lines)
+
+
+def _model(info: ModelInfo) -> Iterator[str]:
+    yield info.model_id
+    yield f"  kind      {info.kind} ({'; '.join(info.kind_reasons)})"
+    yield f"  weights   {info.quantization}, {info.parameters / 1e6:,.0f} million parameters"
+    yield f"  context   {info.context} tokens ({info.context_source})"
+    yield f"  template  {info.template_source}"
+    yield f"  threads   {info.threads}"
+    if info.safe_mode:
+        yield (
+            "  safe mode: this build of llama.cpp crashes on this processor with repacked weights, "
+            "so they are left as they are"
+        )
+    for warning in info.warnings:
+        yield f"  warning   {warning}"
+
+
+def _authentication(settings: Settings) -> str:
+    if settings.api_keys:
+        count = len(settings.api_keys)
+        return f"every request needs {'the API key' if count == 1 else f'one of {count} API keys'}"
+    if settings.loopback:
+        return "none; only this machine can reach the server"
+    return "NONE, and the server listens beyond this machine: whoever reaches it may use it"
+
+
+def _guard(settings: Settings, loaded: Sequence[ModelInfo]) -> str:
+    unguarded = [info.model_id for info in loaded if not info.guard]
+    if settings.guard and not unguarded:
+        return "on: user text never becomes control tokens"
+    where = f" for {', '.join(unguarded)}" if unguarded and settings.guard else ""
+    return f"OFF{where}: user text may become control tokens and take over the conversation"
+
+
+def _first_request(url: str, settings: Settings, model: str, *, base: bool) -> Iterator[str]:
+    body: dict[str, object]
+    if base:
+        path, body = "completions", {"prompt": "The cat sat on the", "max_tokens": 32}
+    else:
+        question = {"role": "user", "content": "What is the capital of Australia?"}
+        path, body = "chat/completions", {"messages": [question]}
+    yield f"  curl {url}/v1/{path} \\"
+    if settings.api_keys:
+        yield '    -H "authorization: Bearer $DRAGOMAN_API_KEY" \\'
+    yield '    -H "content-type: application/json" \\'
+    yield f"    -d {shlex.quote(json.dumps({'model': model, **body}))}"

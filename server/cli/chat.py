@@ -1,0 +1,158 @@
+"""`dragoman chat`: a conversation in the terminal with a running server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+from typing import Annotated, Any
+
+import typer
+
+from server.cli.client import Client, ServerError, local_client
+from server.cli.console import CommandError, err, out
+from server.cli.health import Url
+from server.config import load
+
+_HELP = """\
+/system TEXT  set the system prompt and start over (empty: none)
+/model [ID]   list the models, or go on with another
+/raw          switch between chat and raw: text goes to the model as it is, and is continued
+/new          forget the conversation
+/help         this list
+/exit         leave (so does Ctrl-D); Ctrl-C stops an answer"""
+
+_RAW_TOKENS = 128
+
+
+class Conversation:
+    """What was said so far, with which model and in which mode."""
+
+    def __init__(self, client: Client, model: str) -> None:
+        self._client = client
+        self.model = model
+        self.raw = False
+        self.messages: list[dict[str, Any]] = []
+
+    def command(self, line: str) -> str:
+        """Obey a line that begins with a slash; gives what to tell the user."""
+        name, _, text = line.partition(" ")
+        text = text.strip()
+        match name:
+            case "/system":
+                self.messages = [{"role": "system", "content": text}] if text else []
+                return "system prompt set" if text else "no system prompt"
+            case "/model":
+                return self._switch_model(text)
+            case "/raw":
+                self.raw = not self.raw
+                return "raw: the model continues your text" if self.raw else "chat"
+            case "/new":
+                self.messages = [m for m in self.messages if m["role"] == "system"]
+                return "new conversation"
+            case "/help":
+                return _HELP
+            case _:
+                return f"unknown command {name}\n{_HELP}"
+
+    def say(self, text: str) -> Generator[tuple[str, str]]:
+        """Send ``text``; yields the answer's pieces as ("reasoning" or "content", piece).
+
+        What came of an answer that was stopped half-way stays in the conversation.
+        """
+        if self.raw:
+            body = {"model": self.model, "prompt": text, "max_tokens": _RAW_TOKENS}
+            for event in self._client.stream("/v1/completions", body):
+                for choice in event["choices"]:
+                    yield "content", choice["text"]
+            return
+        turn = [*self.messages, {"role": "user", "content": text}]
+        answer = ""
+        try:
+            body = {"model": self.model, "messages": turn}
+            for event in self._client.stream("/v1/chat/completions", body):
+                for choice in event["choices"]:
+                    delta = choice["delta"]
+                    if reasoning := delta.get("reasoning_content"):
+                        yield "reasoning", reasoning
+                    if content := delta.get("content"):
+                        answer += content
+                        yield "content", content
+        finally:
+            if answer:
+                self.messages = [*turn, {"role": "assistant", "content": answer}]
+
+    def _switch_model(self, name: str) -> str:
+        known = model_ids(self._client)
+        if not name:
+            return "\n".join(f"{'*' if other == self.model else ' '} {other}" for other in known)
+        if name not in known:
+            return f"no model {name!r} here; there are: {', '.join(known)}"
+        self.model = name
+        return f"model {name}"
+
+
+def model_ids(client: Client) -> list[str]:
+    """The ids of the models the server knows."""
+    return [entry["id"] for entry in client.get("/v1/models")["data"]]
+
+
+def chat(
+    model: Annotated[str | None, typer.Argument(help="Model id (default: the first).")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue text instead of chatting.")] = False,
+    url: Url = None,
+) -> None:
+    """Talk to a model of a running server in the terminal."""
+    client = local_client(load(), url)
+    try:
+        known = model_ids(client)
+    except ServerError as error:
+        raise CommandError(f"{error}\nStart a server with: dragoman serve") from error
+    if not known:
+        raise CommandError("the server has no models")
+    if model is not None and model not in known:
+        raise CommandError(f"no model {model!r} here; there are: {', '.join(known)}")
+    conversation = Conversation(client, model or known[0])
+    if system:
+        conversation.command(f"/system {system}")
+    if raw:
+        conversation.command("/raw")
+    with suppress(ImportError):
+        import readline  # noqa: F401, PLC0415 importing it gives input() line editing, where there is one
+    err.print(f"{conversation.model} at {client.url}, /help for help", style="dim", markup=False)
+    for line in _lines():
+        _turn(conversation, line)
+
+
+def _lines() -> Iterator[str]:
+    """Lines from the keyboard or a pipe until its end or /exit."""
+    prompt = "> " if sys.stdin.isatty() else ""
+    while True:
+        try:
+            line = input(prompt)
+        except KeyboardInterrupt:
+            err.print()
+            continue
+        except EOFError:
+            return
+        if line.strip() == "/exit":
+            return
+        if line.strip():
+            yield line
+
+
+def _turn(conversation: Conversation, line: str) -> None:
+    try:
+        if line.startswith("/"):
+            out.print(conversation.command(line), style="dim", markup=False)
+            return
+        with closing(conversation.say(line)) as pieces:
+            for kind, piece in pieces:
+                style = "dim italic" if kind == "reasoning" else None
+                out.print(piece, end="", style=style, markup=False)
+        out.print()
+    except KeyboardInterrupt:
+        err.print("\nstopped", style="dim")
+    except ServerError as error:
+        err.print(str(error), style="red", markup=False)

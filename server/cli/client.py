@@ -1,0 +1,100 @@
+"""A small client of a running server, for the commands that talk to one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from server.cli.console import CommandError
+from server.config import Settings
+
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared, not listened on
+
+
+class ServerError(CommandError):
+    """The server cannot be reached, or answered with an error; the message is for people."""
+
+
+class Client:
+    """Talks JSON over HTTP to the server at ``url`` (scheme, host and port)."""
+
+    def __init__(self, url: str, api_key: str | None = None, *, timeout: float = 600.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ServerError(f"{url!r} is no http:// or https:// address")
+        self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
+        self._parts = urlsplit(self.url)
+        self._api_key = api_key
+        self._timeout = timeout
+
+    def get(self, path: str) -> Any:
+        """The JSON answer to ``GET path``. Raises `ServerError`."""
+        with self._request("GET", path, None) as response:
+            return _decode(response.read())
+
+    def stream(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any]]:
+        """The events of a streamed answer to ``POST path``; closing the iterator cancels it.
+
+        Raises:
+            ServerError: The server refused, ended the stream with an error, or went away.
+        """
+        with self._request("POST", path, {**body, "stream": True}) as response:
+            for line in response:
+                if not line.startswith(b"data: ") or line.strip() == b"data: [DONE]":
+                    continue
+                event = _decode(line.removeprefix(b"data: "))
+                if "error" in event:
+                    raise ServerError(event["error"]["message"])
+                yield event
+
+    @contextmanager
+    def _request(
+        self, method: str, path: str, body: dict[str, Any] | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        secure = self._parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(self._parts.netloc, timeout=self._timeout)
+        headers = {"content-type": "application/json"}
+        if self._api_key:
+            headers["authorization"] = f"Bearer {self._api_key}"
+        try:
+            content = None if body is None else json.dumps(body)
+            connection.request(method, self._parts.path + path, content, headers)
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise ServerError(_reason(response))
+            yield response
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(f"{self.url} does not answer: {error}") from error
+        finally:
+            connection.close()
+
+
+def local_url(settings: Settings) -> str:
+    """Where a server with these settings is reached from this machine."""
+    host = _EVERY_ADDRESS.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def local_client(settings: Settings, url: str | None, *, timeout: float = 600.0) -> Client:
+    """A client of the server at ``url``, or of the one these settings describe."""
+    key = settings.api_keys[0] if settings.api_keys else None
+    return Client(url or local_url(settings), key, timeout=timeout)
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise ServerError(f"the answer is not JSON: {body[:80]!r}") from error
+
+
+def _reason(response: http.client.HTTPResponse) -> str:
+    try:
+        return str(json.loads(response.read())["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {response.status} {response.reason}"

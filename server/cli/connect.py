@@ -1,0 +1,156 @@
+"""`dragoman connect`: ready configuration for clients of OpenAI endpoints."""
+
+from __future__ import annotations
+
+from string import Template
+from typing import Annotated
+
+import typer
+
+from server.cli.client import ServerError, local_client
+from server.cli.console import CommandError, err, out
+from server.cli.health import Url
+from server.config import load
+
+_CLIENTS = {
+    "aider": """\
+export OPENAI_API_BASE=$base
+export OPENAI_API_KEY=$key
+aider --model openai/$model
+""",
+    "continue": """\
+# ~/.continue/config.yaml
+name: dragoman
+version: 0.0.1
+schema: v1
+models:
+  - name: $model
+    provider: openai
+    model: $model
+    apiBase: $base
+    apiKey: $key
+    roles: [chat, edit, apply]
+""",
+    "curl": """\
+curl $base/chat/completions \\
+  -H "authorization: Bearer $key" \\
+  -H "content-type: application/json" \\
+  -d '{"model": "$model", "messages": [{"role": "user", "content": "Hello!"}], "stream": true}'
+""",
+    "langchain": """\
+# pip install langchain-openai
+from langchain_openai import ChatOpenAI
+
+model = ChatOpenAI(base_url="$base", api_key="$key", model="$model")
+print(model.invoke("Hello!").content)
+""",
+    "litellm": """\
+# pip install litellm
+import litellm
+
+answer = litellm.completion(
+    model="openai/$model",
+    api_base="$base",
+    api_key="$key",
+    messages=[{"role": "user", "content": "Hello!"}],
+)
+print(answer.choices[0].message.content)
+""",
+    "llm": """\
+# extra-openai-models.yaml, in the folder that `dirname "$$(llm logs path)"` prints
+- model_id: $model
+  model_name: $model
+  api_base: $base
+  api_key_name: dragoman
+# then: llm keys set dragoman --value $key
+#       llm -m $model "Hello!"
+""",
+    "open-webui": """\
+export OPENAI_API_BASE_URL=$base
+export OPENAI_API_KEY=$key
+open-webui serve --port 8080
+""",
+    "openai-node": """\
+// npm install openai
+import OpenAI from "openai";
+
+const client = new OpenAI({ baseURL: "$base", apiKey: "$key" });
+const answer = await client.chat.completions.create({
+  model: "$model",
+  messages: [{ role: "user", content: "Hello!" }],
+});
+console.log(answer.choices[0].message.content);
+""",
+    "openai-python": """\
+# pip install openai
+from openai import OpenAI
+
+client = OpenAI(base_url="$base", api_key="$key")
+answer = client.chat.completions.create(
+    model="$model", messages=[{"role": "user", "content": "Hello!"}]
+)
+print(answer.choices[0].message.content)
+""",
+    "pydantic-ai": """\
+# pip install pydantic-ai-slim[openai]
+from pydantic_ai import Agent
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+
+provider = OpenAIProvider(base_url="$base", api_key="$key")
+agent = Agent(OpenAIChatModel("$model", provider=provider))
+print(agent.run_sync("Hello!").output)
+""",
+    "zed": """\
+// settings.json; start Zed with DRAGOMAN_API_KEY=$key in its environment
+{
+  "language_models": {
+    "openai_compatible": {
+      "dragoman": {
+        "api_url": "$base",
+        "available_models": [
+          { "name": "$model", "display_name": "$model", "max_tokens": $context }
+        ]
+      }
+    }
+  }
+}
+""",
+}
+
+_UNKNOWN_CONTEXT = 4096
+
+
+def connect(
+    name: Annotated[
+        str | None, typer.Argument(help="The client; without it, the known ones are listed.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model id (default: the server's first).")
+    ] = None,
+    url: Url = None,
+) -> None:
+    """Print configuration that makes a client of OpenAI endpoints use this server."""
+    if name is None:
+        out.print("\n".join(_CLIENTS))
+        return
+    if name not in _CLIENTS:
+        known = ", ".join(_CLIENTS)
+        raise CommandError(f"unknown client {name!r}; known are: {known}", exit_code=2)
+    settings = load()
+    client = local_client(settings, url, timeout=5.0)
+    context = _UNKNOWN_CONTEXT
+    try:
+        served = {entry["id"]: entry for entry in client.get("/v1/models")["data"]}
+    except ServerError as error:
+        err.print(f"note: {error}", markup=False)
+        served = {}
+    model = model or next(iter(served), "MODEL")
+    context = served.get(model, {}).get("context") or _UNKNOWN_CONTEXT
+    configuration = Template(_CLIENTS[name]).substitute(
+        base=f"{client.url}/v1",
+        key=settings.api_keys[0] if settings.api_keys else "none",
+        model=model,
+        context=context,
+    )
+    out.print(configuration, end="", markup=False)

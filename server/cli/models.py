@@ -1,0 +1,52 @@
+"""Finds models for the commands that look at files, not at a running server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from server.cli.console import CommandError
+from server.config import Settings
+from server.library.registry import LibraryModel, ModelsFolder
+from server.worker.client import ModelClient
+from server.worker.protocol import Load
+from server.worker.safe_mode import SafeModeMemory
+from server.worker.settings import worker_settings
+from server.worker.supervisor import Supervisor
+
+
+def library(settings: Settings) -> ModelsFolder:
+    """The models that a server with these settings serves."""
+    return ModelsFolder(settings.models_dir, settings.models, worker_settings(settings))
+
+
+def find_model(settings: Settings, name: str) -> LibraryModel:
+    """The model with id, alias or file path ``name``; ends the command when there is none."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        files = ModelsFolder(settings.models_dir, [path], worker_settings(settings)).scan()
+        return next(model for model in files if path.samefile(model.path))
+    known = library(settings).scan()
+    for model in known:
+        if name == model.id or name in model.aliases:
+            return model
+    there_are = ", ".join(model.id for model in known) or "none"
+    raise CommandError(f"no model {name!r} in {settings.models_dir}; there are: {there_are}")
+
+
+@asynccontextmanager
+async def vocabulary_worker(settings: Settings, model: LibraryModel) -> AsyncIterator[ModelClient]:
+    """A worker that has read the model's vocabulary and template, but not its weights.
+
+    Raises ModelUnavailable with the reason when the file cannot be used.
+    """
+    supervisor = Supervisor(
+        Load(model_id=model.id, path=model.path, settings=model.settings, vocabulary_only=True),
+        memory=SafeModeMemory(settings.cache_dir),
+    )
+    try:
+        await supervisor.ready()
+        yield ModelClient(supervisor)
+    finally:
+        await supervisor.stop()

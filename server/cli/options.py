@@ -1,0 +1,86 @@
+"""Command line options made from `Settings`, so that a flag is described nowhere else."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, Concatenate, Literal, ParamSpec, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from server.config import Settings, flag, load
+
+P = ParamSpec("P")
+
+EVERY_SETTING = tuple(Settings.model_fields)
+FOLDERS = ("config", "models_dir", "cache_dir")
+
+
+def takes_settings(
+    *names: str,
+) -> Callable[[Callable[Concatenate[Settings, P], None]], Callable[..., None]]:
+    """Give a command a flag for each setting in ``names``.
+
+    The command is called with the loaded `Settings`, then its own arguments. Values stay text until
+    `Settings` reads them: one place knows what is valid.
+    """
+
+    def decorate(command: Callable[Concatenate[Settings, P], None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**arguments: Any) -> None:
+            flags = {name: arguments.pop(name) for name in names}
+            stated = {name: value for name, value in flags.items() if value not in (None, [])}
+            command(load(**stated), **arguments)  # type: ignore[call-arg]
+
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+            + [_parameter(name) for name in names]
+        )
+        run.__annotations__ = {}
+        return run
+
+    return decorate
+
+
+def default_text(name: str) -> str:
+    """The default of setting ``name`` for people; empty where the description tells it."""
+    field = Settings.model_fields[name]
+    if field.default_factory is not None or field.default in (None, []):
+        return ""
+    if isinstance(field.default, bool):
+        return "on" if field.default else "off"
+    return str(field.default)
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    """Setting ``name`` as a parameter that typer reads; ``models`` are the positional arguments."""
+    field = Settings.model_fields[name]
+    default = field.get_default(call_default_factory=True)
+    kind: Any = list[str] if isinstance(default, list) else str
+    text = default_text(name)
+    description = f"{field.description} (default: {text})" if text else field.description
+    info: Any
+    if name == "models":
+        info = typer.Argument(metavar="[MODEL.gguf]...", help="GGUF files to load at start.")
+    elif isinstance(default, bool):
+        kind = bool
+        info = typer.Option(f"{flag(name)}/--no-{flag(name)[2:]}", help=description)
+    else:
+        info = typer.Option(flag(name), metavar=_placeholder(field), help=description)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
+    )
+
+
+def _placeholder(field: FieldInfo) -> str:
+    """What stands for the value in a flag's help."""
+    annotation = field.annotation
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    kinds = {annotation, *get_args(annotation)}
+    if kinds & {int, float}:
+        return "N"
+    return "PATH" if "Path" in repr(annotation) else "TEXT"

@@ -1,0 +1,91 @@
+"""`dragoman show`: everything that matters about one model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from server.cli.console import err, out
+from server.cli.models import find_model, vocabulary_worker
+from server.cli.options import FOLDERS, takes_settings
+from server.cli.text import columns, size
+from server.config import Settings
+from server.errors import ModelUnavailable
+from server.library.header import GgufHeader
+from server.library.memory import estimate_memory
+from server.library.registry import LibraryModel
+from server.worker.protocol import ModelInfo
+
+
+@takes_settings(*FOLDERS, "ctx_size", "kv_type", "parallel", "template_dirs")
+def show(
+    settings: Settings,
+    model: Annotated[str, typer.Argument(help="Model id, alias or file.")],
+) -> None:
+    """Show a model's facts, its kind with reasons, its template and what that can express."""
+    found = find_model(settings, model)
+    rows = list(_file(found))
+    if found.header is not None:
+        rows += _header(found, found.header)
+    if found.error is None:
+        try:
+            rows += _info(asyncio.run(_inspect(settings, found)))
+        except ModelUnavailable as error:
+            err.print(str(error), style="red", markup=False)
+    out.print(columns(rows), markup=False)
+    if found.error is not None:
+        raise typer.Exit(1)
+
+
+async def _inspect(settings: Settings, model: LibraryModel) -> ModelInfo:
+    async with vocabulary_worker(settings, model) as client:
+        return client.info
+
+
+def _file(model: LibraryModel) -> Iterator[tuple[str, str]]:
+    yield "model", model.id
+    for file in model.files:
+        yield "file", file
+    if model.aliases:
+        yield "aliases", ", ".join(model.aliases)
+    if model.error:
+        yield "not served", model.error
+    for warning in model.warnings:
+        yield "warning", warning
+
+
+def _header(model: LibraryModel, header: GgufHeader) -> Iterator[tuple[str, str]]:
+    facts = {
+        "name": header.name,
+        "fine-tuned for": header.finetune,
+        "made from": ", ".join(header.base_models),
+        "licence": header.licence,
+        "tags": ", ".join(header.tags),
+        "architecture": header.architecture,
+        "parameters": f"{header.tensors.parameters:,}",
+        "weights": f"{header.quantization}, {size(header.file_bytes)}",
+        "layers": header.block_count,
+        "vocabulary": header.vocabulary,
+        "trained context": header.context_length,
+        "sliding window": header.sliding_window,
+    }
+    yield from ((name, str(value)) for name, value in facts.items() if value)
+    settings = model.settings
+    context = settings.kv_tokens or settings.ctx_size or header.context_length
+    if context:
+        needed = estimate_memory(header, context, settings.kv_type, settings.parallel)
+        yield "memory", f"about {size(needed)} with {context} KV cells ({settings.kv_type})"
+
+
+def _info(info: ModelInfo) -> Iterator[tuple[str, str]]:
+    yield "kind", info.kind
+    yield from (("  because", reason) for reason in info.kind_reasons)
+    yield "template", f"{info.template_source}, SHA-256 {info.template_sha256[:16]}"
+    for name, able in sorted(info.capabilities.items()):
+        yield f"  {name.replace('_', ' ')}", "yes" if able else "no"
+    yield "tool calls", "parsed" if info.reply_format else "not supported"
+    yield "guard", "on" if info.guard else "OFF"
+    yield from (("warning", warning) for warning in info.warnings)
