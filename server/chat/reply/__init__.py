@@ -1,1 +1,1 @@
-"""Raw reply text to reasoning, content and tool calls, as it streams."""
+"""Raw reply text -> reasoning, content and tool calls, as it streams."""

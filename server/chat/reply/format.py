@@ -1,11 +1,187 @@
-"""How a family writes a reply: where reasoning, content and tool calls are in the raw text."""
+r"""How a family writes a reply: where reasoning, content and tool calls are in the raw text.
+
+A format is data. Its patterns show the syntax as the chat template writes it, with placeholders for
+what varies: ``<tool_call>\n{"name": "{name}", "arguments": {arguments}}\n</tool_call>``. The same
+pattern is read (`parser`), written (`writer`) and derived from a template (`derive`).
+"""
 
 from __future__ import annotations
 
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, Self
+
 import msgspec
 
+Dialect = Literal["json", "tagged", "pythonic", "gemma"]
 
-class ReplyFormat(msgspec.Struct, frozen=True, kw_only=True):
-    """Placeholder fields; the reply room defines them."""
+GEMMA_QUOTE = '<|"|>'
+_PLACEHOLDER = re.compile(r"\{(?:name|arguments|id|index|key|value|string)\}")
+_CONTROL_TOKENS = (
+    re.compile(r"<[^<>\s]+>"),
+    re.compile(r"\[[^\[\]\s\"]+\]"),
+    re.compile(r"｜[^｜\s]+｜"),
+)
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a sidecar's ``[reply]`` table: unknown keys are errors."""
+
+
+class Reasoning(_Table, frozen=True, kw_only=True):
+    """The reasoning block; ``calls`` says that the model may call tools inside it."""
+
+    start: str
+    end: str
+    calls: bool = False
+
+
+class Calls(_Table, frozen=True, kw_only=True):
+    """How tool calls are written.
+
+    ``call`` shows one call, with the placeholders ``{name}``, ``{arguments}``, ``{id}`` and
+    ``{index}``; ``begin``, ``separator`` and ``end`` stand around and between several. ``dialect``
+    is the language of the arguments; the tagged one writes each argument as ``argument`` shows,
+    with ``{key}``, ``{value}`` and, where the family marks strings, ``{string}`` (true or false).
+    ``id`` is the form of an id the model does not write itself: ``{random:9}`` stands for nine
+    letters and digits, ``{name}`` and ``{index}`` as in the call.
+    """
+
+    call: str
+    begin: str = ""
+    separator: str = ""
+    end: str = ""
+    several: bool = True
+    dialect: Dialect = "json"
+    argument: str = ""
+    id: str = "call_{random:24}"
+
+
+class Channels(_Table, frozen=True, kw_only=True):
+    """A reply made of messages, each with a header that says what its body is.
+
+    A header runs from one of ``start`` to ``message``, the body from there to one of ``end`` or the
+    next header. A header that equals ``content`` announces content, one in which ``call`` is found
+    a tool call (its body is the arguments), one that holds ``reasoning`` reasoning, any other
+    content.
+    """
+
+    start: tuple[str, ...]
+    message: str
+    end: tuple[str, ...] = ()
+    reasoning: str | None = None
+    content: str | None = None
+    call: str | None = None
+
+
+class ReplyFormat(_Table, frozen=True, kw_only=True):
+    """The reply format of a family.
+
+    ``stops`` are texts that end an answer besides the end-of-generation tokens.
+    ``strip_leading_space`` drops one space in front of the answer (transcripts of base models).
+    """
 
     name: str
+    reasoning: Reasoning | None = None
+    calls: Calls | None = None
+    channels: Channels | None = None
+    stops: tuple[str, ...] = ()
+    strip_leading_space: bool = False
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], where: str) -> Self:
+        """The format a ``[reply]`` table describes.
+
+        ``format = "hermes"`` takes over a built-in format, of which other keys replace parts.
+
+        Args:
+            table: The table as TOML gives it.
+            where: The file, for messages.
+
+        Raises:
+            ValueError: A key or value is wrong; the message names file and key.
+        """
+        fields = {"name": where, **table}
+        if "format" in fields:
+            base = fields.pop("format")
+            if base not in builtin_tables():
+                known = ", ".join(sorted(builtin_tables()))
+                raise ValueError(f"{where}: [reply] format {base!r} is none of {known}")
+            fields = {**builtin_tables()[base], "name": base, **table}
+            del fields["format"]
+        try:
+            return msgspec.convert(fields, cls)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{where}: [reply] {error}") from None
+
+    @property
+    def trigger(self) -> str | None:
+        """The text with which a tool call opens, for switching a constraint on; None: no calls.
+
+        A brace means that a call is a bare JSON object at the start of the reply.
+        """
+        if self.channels and self.channels.call:
+            return _literals(self.channels.call)[0]
+        if self.calls is None:
+            return None
+        return _literals(self.calls.begin + self.calls.call)[0].split()[0].removesuffix("[") or "["
+
+    @property
+    def reasoning_edges(self) -> tuple[str, str]:
+        """The texts around reasoning, without white space; empty where there is none."""
+        if self.reasoning is None:
+            return "", ""
+        return self.reasoning.start.strip(), self.reasoning.end.strip()
+
+    def markers(self) -> frozenset[str]:
+        """Texts of control tokens that a reply's detokenised text must show to be parsed."""
+        literals = [text for pattern in self._patterns() for text in _literals(pattern)]
+        tokens = [kind.findall(text) for text in literals for kind in _CONTROL_TOKENS]
+        return frozenset((*chain.from_iterable(tokens), *filter(None, self.reasoning_edges)))
+
+    def prefix_of(self, prompt: str) -> str:
+        """The end of ``prompt`` that belongs to the reply, such as an opened reasoning block."""
+        optional = []
+        if self.channels:
+            starts = "|".join(re.escape(start.strip()) for start in self.channels.start)
+            optional.append(rf"(?:{starts})(?:(?!{starts}).){{0,64}}\Z")
+        if self.reasoning:
+            start, end = map(re.escape, self.reasoning_edges)
+            optional.append(rf"{start}\s*(?:{end}\s*)?\Z|{end}\s*\Z")
+        found = re.search("|".join(optional), prompt, re.DOTALL) if optional else None
+        return found.group() if found else ""
+
+    def _patterns(self) -> Iterator[str]:
+        if self.reasoning:
+            yield from self.reasoning_edges
+        if self.calls:
+            yield from (self.calls.begin, self.calls.call, self.calls.separator, self.calls.end)
+            yield self.calls.argument
+            if self.calls.dialect == "gemma":
+                yield GEMMA_QUOTE
+        if self.channels:
+            yield from (*self.channels.start, self.channels.message, *self.channels.end)
+
+
+def _literals(pattern: str) -> list[str]:
+    return [literal for literal in _PLACEHOLDER.split(pattern) if literal.strip()]
+
+
+@cache
+def builtin_tables() -> dict[str, dict[str, Any]]:
+    """The ``[reply]`` tables of the built-in formats, by name."""
+    text = Path(__file__).with_name("formats.toml").read_text(encoding="utf-8")
+    return {
+        name: {key: value for key, value in table.items() if key != "select"}
+        for name, table in tomllib.loads(text).items()
+    }
+
+
+@cache
+def builtin_format(name: str) -> ReplyFormat:
+    """The built-in format called ``name``."""
+    return ReplyFormat.from_table({"format": name}, "formats.toml")

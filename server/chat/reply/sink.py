@@ -1,0 +1,47 @@
+"""Content or reasoning on its way out of a parser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class TextSink:
+    """Passes text on, without the white space that belongs to the syntax.
+
+    White space beside a marker is not part of the text: at the end it is held back until more text
+    follows, after a marker it is dropped where no text came before. Texts on both sides of a marker
+    are joined with ``joint``, where no white space there holds it.
+    """
+
+    def __init__(self, emit: Callable[[str], None], *, joint: str = "") -> None:
+        self._emit = emit
+        self._joint = joint
+        self._space: list[str] = []
+        self._beside_marker = False
+        self.empty = True
+
+    def write(self, text: str) -> None:
+        """Pass text on."""
+        body = text.rstrip()
+        if not body:
+            self._space.append(text)
+            return
+        space = "".join(self._space)
+        if self._beside_marker and self.empty:
+            space, body = "", body.lstrip()
+        elif self._beside_marker and self._joint not in space:
+            space += self._joint
+        self._emit(space + body)
+        self._space = [text[len(text.rstrip()) :]]
+        self._beside_marker = self.empty = False
+
+    def boundary(self) -> None:
+        """A marker stands here."""
+        self._beside_marker = True
+
+    def close(self) -> None:
+        """The reply ends here."""
+        space = "".join(self._space)
+        if space and not self._beside_marker:
+            self._emit(space)
+        self._space = []

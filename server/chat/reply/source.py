@@ -1,0 +1,167 @@
+"""Text that arrives in pieces, and the steps in which a grammar reads it.
+
+Reading functions are generators: they yield where more text is needed, so a grammar reads like one
+over a complete text. Text is looked at once: a function consumes what it accepts and leaves the
+position where it failed, so parsing is linear in the length of the reply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+Write = Callable[[str], None]
+
+SPACE = re.compile(r"\s*")
+
+
+class NotACall(Exception):
+    """The text at the current position does not go on as the call's syntax demands."""
+
+
+class EndOfReply(Exception):
+    """The reply ends here."""
+
+
+class Markers:
+    """Texts to look for, all at once."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        ordered = sorted({text for text in texts if text}, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
+        self._beginnings = {text[:size] for text in ordered for size in range(1, len(text))}
+        self._longest = max(map(len, ordered), default=0)
+
+    def find(self, text: str, at: int, *, final: bool) -> tuple[int, int]:
+        """Where the first marker starts and ends; start == end: none up to there.
+
+        Unless ``final``, text that may still become a marker is not passed over.
+        """
+        found = self._pattern.search(text, at)
+        start, end = found.span() if found else (len(text), len(text))
+        if not final:
+            for tail in range(max(at, len(text) - self._longest + 1), min(start + 1, len(text))):
+                if text[tail:] in self._beginnings:
+                    return tail, tail
+        return start, end
+
+
+class Source:
+    """The unread text of a reply."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._at = 0
+        self._closed = False
+        self._record: list[str] | None = None
+
+    def feed(self, text: str) -> None:
+        """Add text."""
+        self._text = self._text[self._at :] + text
+        self._at = 0
+
+    def close(self) -> None:
+        """Say that no more text comes."""
+        self._closed = True
+
+    def record(self) -> None:
+        """Remember what is consumed from here on."""
+        self._record = []
+
+    def recorded(self) -> str:
+        """What was consumed since `record`; remembering ends."""
+        text = "".join(self._record or ())
+        self._record = None
+        return text
+
+    def take(self, count: int) -> str:
+        """Consume ``count`` characters that are known to be there."""
+        taken = self._text[self._at : self._at + count]
+        self._at += count
+        if self._record is not None:
+            self._record.append(taken)
+        return taken
+
+    def run(self, allowed: re.Pattern[str]) -> str:
+        """Consume what ``allowed`` matches of the text at hand, perhaps nothing."""
+        found = allowed.match(self._text, self._at)
+        return self.take(found.end() - self._at) if found else ""
+
+    def more(self) -> Steps[None]:
+        """Wait for more text. Raises EndOfReply."""
+        if self._closed:
+            raise EndOfReply
+        yield
+
+    def peek(self) -> Steps[str]:
+        """The next character, left unread. Raises EndOfReply."""
+        while self._at == len(self._text):
+            yield from self.more()
+        return self._text[self._at]
+
+    def skip_space(self) -> Steps[str]:
+        """Consume white space; the character after it, left unread. Raises EndOfReply."""
+        while True:
+            self.run(SPACE)
+            if not (character := (yield from self.peek())).isspace():
+                return character
+
+    def accept(self, expected: str) -> Steps[bool]:
+        """Consume ``expected`` if it comes next."""
+        while not self._text.startswith(expected, self._at):
+            at_hand = self._text[self._at : self._at + len(expected)]
+            if self._closed or not expected.startswith(at_hand):
+                return False
+            yield from self.more()
+        self.take(len(expected))
+        return True
+
+    def expect(self, *atoms: str) -> Steps[None]:
+        """Consume ``atoms``, white space before each. Raises NotACall, EndOfReply."""
+        for atom in atoms:
+            yield from self.skip_space()
+            if not (yield from self.accept(atom)):
+                raise NotACall
+
+    def word(self, allowed: re.Pattern[str], limit: int = 256) -> Steps[str]:
+        """Consume all that ``allowed`` matches, at least one character. Raises NotACall."""
+        word = ""
+        while len(word) <= limit:
+            yield from self.peek()
+            piece = self.run(allowed)
+            word += piece
+            if self._at < len(self._text):
+                if word:
+                    return word
+                break
+        raise NotACall
+
+    def before(self, end: str, *, limit: int) -> Steps[str]:
+        """Consume text and the ``end`` behind it; the text. Raises NotACall past ``limit``."""
+        while (place := self._text.find(end, self._at, self._at + limit + len(end))) < 0:
+            if self._closed or len(self._text) - self._at >= limit + len(end):
+                raise NotACall
+            yield from self.more()
+        text = self.take(place - self._at)
+        self.take(len(end))
+        return text
+
+    def stream(self, markers: Markers, write: Write) -> Steps[str]:
+        """Consume text into ``write`` up to the first of ``markers``, left unread.
+
+        Returns:
+            The marker.
+
+        Raises:
+            EndOfReply: There is none; the text is written.
+        """
+        while True:
+            start, end = markers.find(self._text, self._at, final=self._closed)
+            if start > self._at:
+                write(self.take(start - self._at))
+            if end > start:
+                return self._text[self._at : self._at + end - start]
+            yield from self.more()
