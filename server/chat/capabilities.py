@@ -1,0 +1,385 @@
+"""What a chat template can express, found out by rendering needles and looking for them.
+
+Most templates drop what they do not know without a word, so neither a template's name nor the
+absence of an error proves anything; only the rendered text does. ``normalize.py`` acts on the
+verdicts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from server.chat.limits import TemplateLimitExceeded
+from server.chat.template import ChatTemplate
+from server.errors import ConversationError
+
+_Message = dict[str, Any]
+
+_SYSTEM, _SYSTEM2 = "needlesystema", "needlesystemb"
+_USER, _USER2 = "needleusera", "needleuserb"
+_ASSISTANT, _ASSISTANT2 = "needleassistanta", "needleassistantb"
+_NAME, _NAME2 = "needle_name_a", "needle_name_b"
+_KEY, _VALUE, _VALUE2 = "needle_key", "needlevaluea", "needlevalueb"
+_RESULT, _RESULT2 = "needleresulta", "needleresultb"
+_REASONING, _AUTHOR = "needlereasoning", "needleauthor"
+_DESCRIPTION = "needledescription"
+
+_FREE_IDS = ("call_0123456789abcdefAAAAAAAA", "call_0123456789abcdefBBBBBBBB")
+_SHORT_IDS = ("callAAAA1", "callBBBB2")
+_NAMED_IDS = (f"functions.{_NAME}:0", f"functions.{_NAME2}:1")
+
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": _NAME,
+        "description": _DESCRIPTION,
+        "parameters": {
+            "type": "object",
+            "properties": {_KEY: {"type": "string", "description": "a text"}},
+            "required": [_KEY],
+        },
+    },
+}
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """Verdicts on one template; true means it expresses the case natively and completely.
+
+    Attributes:
+        renders: A single user message.
+        string_content: Content as a string (false: only as a list of parts).
+        content_parts: Content as two text parts, for every role.
+        system_role: A leading system message.
+        developer_role: The developer role, by that name.
+        several_systems: Two leading system messages.
+        late_system: A system message after other turns.
+        author_names: A user message's ``name``.
+        consecutive_users: Two user messages in a row.
+        consecutive_assistants: Two assistant messages in a row.
+        assistant_first: A conversation the assistant begins.
+        tools: Descriptions of tools: name, description and parameters.
+        bare_tools: Tools that have neither description nor parameters.
+        tool_calls: Past tool calls: name and arguments.
+        object_arguments: Arguments of calls as an object (false: as JSON text).
+        free_call_ids: Call ids as OpenAI writes them.
+        short_call_ids: Call ids of nine letters and digits.
+        empty_content_with_calls: Calls beside the content ``""``.
+        null_content_with_calls: Calls beside the content null.
+        absent_content_with_calls: Calls without content.
+        content_with_calls: Calls beside text, both shown.
+        text_before_calls: An assistant message with text followed by one with calls.
+        parallel_calls: Two calls in one message.
+        tool_results: The tool role.
+        unnamed_results: Tool results without the function's name.
+        user_after_results: A user message right after a tool result.
+        reasoning: The reasoning of an assistant message, at least in the current turn.
+        continuation: Ending the prompt inside the last assistant message.
+        call_example: How the template writes a call with the name ``NAME`` and the arguments
+            ``{"KEY": "VALUE"}``; empty where it writes none.
+    """
+
+    renders: bool = False
+    string_content: bool = False
+    content_parts: bool = False
+    system_role: bool = False
+    developer_role: bool = False
+    several_systems: bool = False
+    late_system: bool = False
+    author_names: bool = False
+    consecutive_users: bool = False
+    consecutive_assistants: bool = False
+    assistant_first: bool = False
+    tools: bool = False
+    bare_tools: bool = False
+    tool_calls: bool = False
+    object_arguments: bool = False
+    free_call_ids: bool = False
+    short_call_ids: bool = False
+    empty_content_with_calls: bool = False
+    null_content_with_calls: bool = False
+    absent_content_with_calls: bool = False
+    content_with_calls: bool = False
+    text_before_calls: bool = False
+    parallel_calls: bool = False
+    tool_results: bool = False
+    unnamed_results: bool = False
+    user_after_results: bool = False
+    reasoning: bool = False
+    continuation: bool = False
+    call_example: str = ""
+
+
+def probe(template: ChatTemplate) -> Capabilities:
+    """Find out what the template can express; it renders some forty tiny conversations.
+
+    A template over its limits (see ``limits.py``) is not asked again: what is open then is false.
+    """
+    return Capabilities(**_Probe(template).verdicts())
+
+
+class _Probe:
+    def __init__(self, template: ChatTemplate) -> None:
+        self._template = template
+        self._usable = True
+        self._parts_only = False
+        plain = self._render([_user(_USER)])
+        if plain is None or _USER not in plain:
+            self._parts_only = True
+            plain = self._render([_user(_USER)])
+        self._plain = plain or ""
+
+    def verdicts(self) -> dict[str, Any]:
+        renders = _USER in self._plain
+        if not renders:
+            return {}
+        string_content = not self._parts_only
+        found: dict[str, Any] = {"renders": True, "string_content": string_content}
+        found |= self._turn_verdicts()
+        found |= self._tool_verdicts()
+        style = next(self._call_styles(), None)
+        if style is not None:
+            found |= self._call_verdicts(style)
+        found |= self._result_verdicts(style)
+        found["reasoning"] = self._shows_reasoning(style)
+        return found
+
+    def _turn_verdicts(self) -> dict[str, bool]:
+        user, user2 = _user(_USER), _user(_USER2)
+        system, system2 = _turn("system", _SYSTEM), _turn("system", _SYSTEM2)
+        assistant, assistant2 = _turn("assistant", _ASSISTANT), _turn("assistant", _ASSISTANT2)
+        system_role = self._shows([system, user], _SYSTEM, _USER) and self._shows(
+            [system, user], _SYSTEM, _USER, tools=[_TOOL]
+        )
+        late = self._shows([user, assistant, system, user2], _SYSTEM, _USER, _USER2)
+        return {
+            "system_role": system_role,
+            "content_parts": self._shows_parts(system_role),
+            # Templates that write any role's name show the needle, yet no model learned this one.
+            "developer_role": "developer" in self._template.source
+            and self._shows([_turn("developer", _SYSTEM), user], _SYSTEM, _USER),
+            "several_systems": self._shows([system, system2, user], _SYSTEM, _SYSTEM2, _USER),
+            "late_system": late and self._shows([user, system], _SYSTEM, _USER),
+            "author_names": self._shows([{**user, "name": _AUTHOR}], _AUTHOR, _USER),
+            "consecutive_users": self._shows([user, user2], _USER, _USER2),
+            "consecutive_assistants": self._shows(
+                [user, assistant, assistant2, user2], _ASSISTANT, _ASSISTANT2, _USER2
+            ),
+            "assistant_first": self._shows([assistant, user], _ASSISTANT, _USER),
+            "continuation": self._continues(),
+        }
+
+    def _shows_parts(self, system_role: bool) -> bool:
+        """Whether two parts reach the prompt in each role, without quotes of a printed list."""
+
+        def parts(role: str, *texts: str) -> _Message:
+            return {"role": role, "content": [{"type": "text", "text": text} for text in texts]}
+
+        turns = [
+            parts("user", _USER, _USER2),
+            parts("assistant", _ASSISTANT, _ASSISTANT2),
+            parts("user", _USER2),
+        ]
+        needles = [_USER, _USER2, _ASSISTANT, _ASSISTANT2]
+        if system_role:
+            turns.insert(0, parts("system", _SYSTEM, _SYSTEM2))
+            needles += [_SYSTEM, _SYSTEM2]
+        text = self._render(turns)
+        return (
+            text is not None
+            and all(needle in text for needle in needles)
+            and not (f"'{_USER}'" in text or f'"{_USER}"' in text)
+        )
+
+    def _continues(self) -> bool:
+        text = self._render(
+            [_user(_USER), _turn("assistant", _ASSISTANT)],
+            add_generation_prompt=False,
+            continue_final_message=True,
+        )
+        return text is not None and text.endswith(_ASSISTANT)
+
+    def _tool_verdicts(self) -> dict[str, bool]:
+        bare = {"type": "function", "function": {"name": _NAME}}
+        return {
+            "tools": self._shows([_user(_USER)], _NAME, _DESCRIPTION, _KEY, _USER, tools=[_TOOL]),
+            "bare_tools": self._shows([_user(_USER)], _NAME, _USER, tools=[bare]),
+        }
+
+    def _call_styles(self) -> Iterator[_CallStyle]:
+        """The ways to write a call that this template shows, the most usual first."""
+        contents = ({"content": ""}, {"content": None}, {})
+        ids = (_FREE_IDS, _SHORT_IDS, _NAMED_IDS)
+        for with_result, id_pair, as_object, content in itertools.product(
+            (True, False), ids, (True, False), contents
+        ):
+            style = _CallStyle(ids=id_pair, as_object=as_object, content=content)
+            if self._shows_call(style, with_result=with_result):
+                yield style
+
+    def _shows_call(self, style: _CallStyle, *, with_result: bool = True) -> bool:
+        turns = [_user(_USER), style.calling()]
+        if with_result:
+            turns.append(style.result())
+        text = self._render(turns)
+        if text is None or not all(needle in text for needle in (_NAME, _KEY, _VALUE)):
+            return False
+        encoded_twice = f'\\"{_KEY}' in text
+        printed = f"'{_KEY}': " in text or text.count("None") > self._plain.count("None")
+        return not (encoded_twice or printed)
+
+    def _call_verdicts(self, style: _CallStyle) -> dict[str, Any]:
+        user, final = _user(_USER), _turn("assistant", _ASSISTANT2)
+        calls, result = style.calling(), style.result()
+        contents = {"empty": {"content": ""}, "null": {"content": None}, "absent": {}}
+        found: dict[str, Any] = {
+            f"{name}_content_with_calls": self._shows_call(
+                msgspec.structs.replace(style, content=content)
+            )
+            for name, content in contents.items()
+        }
+        speaking = {**calls, "content": _ASSISTANT}
+        after = [result, final, _user(_USER2)]
+        text_first = [user, _turn("assistant", _ASSISTANT), calls]
+        pair = [user, style.calling(2), result, style.result(1)]
+        return found | {
+            "tool_calls": True,
+            "object_arguments": style.as_object,
+            "free_call_ids": style.ids is _FREE_IDS,
+            "short_call_ids": style.ids is _SHORT_IDS or style.ids is _FREE_IDS,
+            "content_with_calls": self._shows([user, speaking, result], _ASSISTANT, _NAME, _VALUE)
+            and self._shows([user, speaking, *after], _ASSISTANT, _NAME, _VALUE, _ASSISTANT2),
+            "text_before_calls": self._shows([*text_first, result], _ASSISTANT, _NAME, _VALUE)
+            and self._shows([*text_first, *after], _ASSISTANT, _NAME, _VALUE, _ASSISTANT2),
+            "parallel_calls": self._shows(pair, _NAME, _NAME2, _VALUE, _VALUE2)
+            and self._count(pair, _VALUE2) == self._count([user, calls, result], _VALUE),
+            "user_after_results": self._shows(
+                [user, calls, result, _user(_USER2)], _NAME, _VALUE, _USER2
+            ),
+            "call_example": self._call_example(calls),
+        }
+
+    def _result_verdicts(self, style: _CallStyle | None) -> dict[str, bool]:
+        if "tool" not in self._template.source:
+            return {}
+        calling = style.calling() if style else _turn("assistant", _ASSISTANT)
+        answer = (style or _CallStyle()).result()
+        turns = [_user(_USER), calling]
+        text = self._render([*turns, answer])
+        unnamed = text is not None and _RESULT in text
+        named = self._shows([*turns, {**answer, "name": _NAME}], _RESULT)
+        if unnamed and text is not None:
+            unnamed = text.count("None") <= self._plain.count("None")
+        after = [answer | {"name": _NAME}, _turn("assistant", _ASSISTANT2), _user(_USER2)]
+        return {
+            "tool_results": named and self._shows([*turns, *after], _RESULT, _ASSISTANT2, _USER2),
+            "unnamed_results": unnamed,
+        }
+
+    def _shows_reasoning(self, style: _CallStyle | None) -> bool:
+        """Whether reasoning shows, perhaps only when thinking is switched on."""
+        thought = {"reasoning_content": _REASONING}
+        spoken = [_user(_USER), {**_turn("assistant", _ASSISTANT), **thought}]
+        turns = [spoken, [_user(_USER), *spoken[1:], _user(_USER2)]]
+        if style is not None:
+            turns.append([_user(_USER), {**style.calling(), **thought}, style.result()])
+        switches = {"thinking", "enable_thinking"} & self._template.variables
+        return any(
+            self._shows(messages, _REASONING, variables=variables, add_generation_prompt=False)
+            for variables in ({}, dict.fromkeys(switches, True))
+            for messages in turns
+        )
+
+    def _call_example(self, calls: _Message) -> str:
+        """What differs between a turn that calls and a turn that speaks."""
+        spoken = self._render(
+            [_user(_USER), _turn("assistant", _ASSISTANT)], add_generation_prompt=False
+        )
+        called = self._render([_user(_USER), calls], add_generation_prompt=False)
+        if spoken is None or called is None:
+            return ""
+        start = len(os.path.commonprefix([spoken, called]))
+        end = len(os.path.commonprefix([spoken[start:][::-1], called[start:][::-1]]))
+        example = called[start : len(called) - end]
+        for needle, word in (
+            (_NAME, "NAME"),
+            (_KEY, "KEY"),
+            (_VALUE, "VALUE"),
+            (calls["tool_calls"][0]["id"], "ID"),
+        ):
+            example = example.replace(needle, word)
+        return example.strip()
+
+    def _count(self, messages: list[_Message], needle: str) -> int:
+        return (self._render(messages) or "").count(needle)
+
+    def _shows(self, messages: list[_Message], *needles: str, **options: Any) -> bool:
+        text = self._render(messages, **options)
+        return text is not None and all(needle in text for needle in needles)
+
+    def _render(self, messages: list[_Message], **options: Any) -> str | None:
+        """The prompt, or None where the template fails."""
+        if not self._usable:
+            return None
+        if self._parts_only:
+            messages = [_in_parts(message) for message in messages]
+        try:
+            return self._template.render(messages, **options)
+        except TemplateLimitExceeded:
+            self._usable = False
+            return None
+        except ConversationError:
+            return None
+
+
+class _CallStyle(msgspec.Struct, frozen=True):
+    """A way to write tool calls."""
+
+    ids: tuple[str, str] = _FREE_IDS
+    as_object: bool = True
+    content: dict[str, Any] = {}
+
+    def calling(self, calls: int = 1) -> _Message:
+        return {
+            "role": "assistant",
+            **self.content,
+            "tool_calls": [
+                {
+                    "id": self.ids[number],
+                    "type": "function",
+                    "function": {
+                        "name": (_NAME, _NAME2)[number],
+                        "arguments": self._arguments((_VALUE, _VALUE2)[number]),
+                    },
+                }
+                for number in range(calls)
+            ],
+        }
+
+    def result(self, number: int = 0) -> _Message:
+        content = (_RESULT, _RESULT2)[number]
+        return {"role": "tool", "tool_call_id": self.ids[number], "content": content}
+
+    def _arguments(self, value: str) -> dict[str, str] | str:
+        arguments = {_KEY: value}
+        return arguments if self.as_object else json.dumps(arguments)
+
+
+def _turn(role: str, text: str) -> _Message:
+    return {"role": role, "content": text}
+
+
+def _user(text: str) -> _Message:
+    return _turn("user", text)
+
+
+def _in_parts(message: _Message) -> _Message:
+    content = message.get("content")
+    if not isinstance(content, str):
+        return message
+    return {**message, "content": [{"type": "text", "text": content}]}
