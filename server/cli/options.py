@@ -51,8 +51,8 @@ def default_text(name: str) -> str:
     if field.default_factory is not None or field.default in (None, []):
         return ""
     if isinstance(field.default, bool):
-        return "on" if field.default else "off"
-    return str(field.default)
+        return str(field.default).lower()
+    return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
 
 
 def _parameter(name: str) -> inspect.Parameter:

@@ -1,0 +1,60 @@
+# A container that serves the GGUF files of its /models volume; see "Container" in README.md.
+#
+# The base is any Debian from 12 (bookworm) on. Package indexes are those of the base image; where
+# the build needs another index or certificate authority, hand them in as secrets:
+#   docker build --secret id=pip.conf,src=pip.conf --secret id=ca-certificates,src=ca.crt .
+ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
+
+FROM ${BASE_IMAGE} AS build
+
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends \
+        ca-certificates cmake g++ make python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /src
+RUN python3 -m venv /opt/dragoman
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+
+# llama.cpp for every x86-64 processor since 2013 (AVX2, FMA, F16C), not for the one it is built on.
+# It is compiled before the source is copied, so that a change there does not compile it again.
+ARG CMAKE_ARGS="-DGGML_NATIVE=OFF"
+COPY constraints.txt ./
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt \
+    /opt/dragoman/bin/pip install --constraint constraints.txt llama-cpp-python
+
+COPY . .
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt \
+    /opt/dragoman/bin/pip install --constraint constraints.txt . \
+    && /opt/dragoman/bin/pip uninstall --yes pip setuptools \
+    && /opt/dragoman/bin/python -m compileall -q /opt/dragoman/lib
+
+
+FROM ${BASE_IMAGE}
+
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates libgomp1 python3 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --no-create-home --home-dir /cache dragoman \
+    && install --directory --owner dragoman --group dragoman /models /cache
+
+COPY --from=build /opt/dragoman /opt/dragoman
+
+ENV PATH=/opt/dragoman/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    DRAGOMAN_HOST=0.0.0.0 \
+    DRAGOMAN_MODELS_DIR=/models \
+    DRAGOMAN_CACHE_DIR=/cache \
+    DRAGOMAN_LOG_FORMAT=json
+
+USER 10001:10001
+WORKDIR /cache
+VOLUME ["/models", "/cache"]
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=6s --start-period=2m CMD ["dragoman", "health"]
+ENTRYPOINT ["dragoman"]
+CMD ["serve"]
