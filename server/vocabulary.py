@@ -31,7 +31,14 @@ class Vocabulary(Protocol):
     add_bos: bool
     add_eos: bool
     add_space_prefix: bool
-    special_tokens: Sequence[SpecialToken]
+
+    @property
+    def special_tokens(self) -> Sequence[SpecialToken]:
+        """All CONTROL, UNKNOWN and USER_DEFINED tokens, by id."""
+
+    @property
+    def fill_in_the_middle(self) -> tuple[int, int, int] | None:
+        """The prefix, suffix and middle tokens, where the vocabulary has all three."""
 
     def text(self, token: int) -> str:
         """The token as the vocabulary writes it, such as ``<|im_end|>``."""

@@ -1,0 +1,262 @@
+"""From a canonical prompt to the tokens a model reads: the one door to this room for the worker."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Self
+
+import msgspec
+
+from server.chat.capabilities import Capabilities, probe
+from server.chat.family import Choice, Family, ModelFacts, select_family
+from server.chat.kind import KindVerdict, detect_kind
+from server.chat.normalize import normalize
+from server.chat.reply.derive import resolve_reply_format
+from server.chat.reply.format import ReplyFormat
+from server.chat.template import DEFAULT_TEMPLATE, ChatTemplate, select_template, templates_in
+from server.errors import InvalidRequest
+from server.types import (
+    ChatPrompt,
+    ModelKind,
+    Prompt,
+    RenderedPrompt,
+    Sampling,
+    TextPrompt,
+    TokensPrompt,
+)
+from server.vocabulary import Vocabulary
+
+
+_SILENT = Sampling()
+
+
+class BuiltPrompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt ready for the engine.
+
+    ``stops`` end the answer beside the end-of-generation tokens; ``reply_prefix`` is the end of the
+    prompt that already belongs to the reply; ``strip_leading_space`` says that one space in front
+    of the answer is part of the format; ``tools_active`` that the reply may hold tool calls.
+    """
+
+    rendered: RenderedPrompt
+    stops: list[str] = []
+    reply_prefix: str = ""
+    strip_leading_space: bool = False
+    tools_active: bool = False
+
+
+class _Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """One of a model's templates with what was found out about it."""
+
+    template: ChatTemplate
+    capabilities: Capabilities
+    reply_format: ReplyFormat | None
+
+
+class ChatModel:
+    """How one model is talked to: its kind, its template, and its prompts.
+
+    Attributes:
+        kind: Whether the model continues text or answers, for the reasons in ``kind_reasons``.
+        family: Name of the family whose data is used, or None.
+        template_source: ``gguf`` or ``family <name>``.
+        template_sha256: Hash of the template in use.
+        capabilities: What the template can express.
+        reply_format: Where reasoning and tool calls are in a reply; None: content only.
+        sampling: Defaults for parameters a request is silent about.
+        warnings: Guesses and conflicts the user should know of.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocabulary: Vocabulary,
+        verdict: KindVerdict,
+        choice: Choice,
+        variants: dict[str, _Variant],
+        sampling: Sampling,
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._variants = variants
+        self._family = choice.family
+        main = variants[select_template(variants, tools=False)]
+        self.kind: ModelKind = verdict.kind
+        self.kind_reasons = verdict.reasons
+        self.family = choice.family.name if choice.family else None
+        self.template_source = "gguf" if choice.own_template else f"family {self.family}"
+        self.template_sha256 = main.template.sha256
+        self.capabilities = main.capabilities
+        self.reply_format = main.reply_format
+        self.sampling = sampling.over(choice.family.sampling) if choice.family else sampling
+        self.warnings = [choice.warning] if choice.warning else []
+
+    @classmethod
+    def open(
+        cls,
+        metadata: Mapping[str, str],
+        vocabulary: Vocabulary,
+        file_name: str,
+        *,
+        families: Mapping[str, Family],
+        family: str | None = None,
+        kind: ModelKind | None = None,
+        guard: bool = True,
+        sampling: Sampling = _SILENT,
+    ) -> Self:
+        """Find out how to talk to a model.
+
+        Args:
+            metadata: The GGUF file's key-values.
+            vocabulary: The model's tokenizer.
+            file_name: Name of the model's file.
+            families: All families, by name.
+            family: The configured family, which wins over everything found.
+            kind: The configured kind, which wins over everything found.
+            guard: Whether text from a request is kept from becoming control tokens.
+            sampling: The configured sampling defaults, which win over the family's.
+
+        Raises:
+            FamilyError: The configured family cannot be used.
+            ConversationError: The template is not valid.
+        """
+        own = templates_in(metadata)
+        eos = None if vocabulary.eos is None else vocabulary.text(vocabulary.eos)
+        verdict = detect_kind(metadata, file_name, eos, has_template=bool(own))
+        if kind is not None:
+            verdict = KindVerdict(kind=kind, reasons=[f"configured as {kind}", *verdict.reasons])
+        choice = select_family(
+            families, _facts(metadata, vocabulary, file_name, verdict.kind, own), family
+        )
+        sources = own
+        if not choice.own_template:
+            assert choice.family
+            assert choice.family.template
+            sources = {DEFAULT_TEMPLATE: choice.family.template}
+        variants = {
+            name: _variant(name, source, vocabulary, choice.family)
+            for name, source in sources.items()
+        }
+        return cls(
+            vocabulary=vocabulary,
+            verdict=verdict,
+            choice=choice,
+            variants=variants,
+            sampling=sampling,
+        )
+
+    def build(self, prompt: Prompt) -> BuiltPrompt:
+        """Turn ``prompt`` into tokens.
+
+        Raises:
+            InvalidRequest: The prompt cannot be honoured by this model.
+            ConversationError: Its template cannot express the conversation.
+        """
+        if isinstance(prompt, TokensPrompt):
+            return self._build_tokens(prompt)
+        if isinstance(prompt, TextPrompt):
+            return self._build_text(prompt)
+        return self._build_chat(prompt)
+
+    def _build_tokens(self, prompt: TokensPrompt) -> BuiltPrompt:
+        for position, token in enumerate(prompt.ids):
+            if not 0 <= token < self._vocabulary.size:
+                raise InvalidRequest(
+                    f"Token {token} at position {position} is outside the vocabulary of "
+                    f"{self._vocabulary.size} tokens.",
+                    param="prompt",
+                )
+        text = b"".join(map(self._vocabulary.piece, prompt.ids)).decode("utf-8", "replace")
+        return BuiltPrompt(rendered=RenderedPrompt(prompt=text, tokens=prompt.ids, segments=[]))
+
+    def _build_text(self, prompt: TextPrompt) -> BuiltPrompt:
+        tokens = self._vocabulary.tokenize(prompt.text, parse_special=True)
+        if prompt.suffix is not None:
+            tokens = self._around_gap(tokens, prompt.suffix)
+        return BuiltPrompt(
+            rendered=RenderedPrompt(
+                prompt=prompt.text, tokens=self._with_one_bos(tokens), segments=[]
+            )
+        )
+
+    def _around_gap(self, before: list[int], suffix: str) -> list[int]:
+        marks = self._vocabulary.fill_in_the_middle
+        if marks is None:
+            raise InvalidRequest(
+                "The model has no fill-in-the-middle tokens, so it cannot take a suffix.",
+                param="suffix",
+            )
+        after = self._vocabulary.tokenize(suffix, parse_special=True)
+        prefix, gap, middle = marks
+        return [prefix, *before, gap, *after, middle]
+
+    def _build_chat(self, prompt: ChatPrompt) -> BuiltPrompt:
+        if prompt.tool_choice.mode == "none":
+            prompt = msgspec.structs.replace(prompt, tools=[])
+        variant = self._variants[select_template(self._variants, tools=bool(prompt.tools))]
+        format_ = variant.reply_format
+        if prompt.tools and not (format_ and format_.trigger):
+            raise InvalidRequest(
+                "How this model writes tool calls is not known, so it can be given no tools.",
+                param="tools",
+            )
+        chat = normalize(prompt, variant.capabilities)
+        text = variant.template.render(
+            chat.messages,
+            tools=chat.tools,
+            add_generation_prompt=prompt.add_generation_prompt,
+            continue_final_message=prompt.continue_final_message,
+            variables=prompt.template_kwargs,
+        )
+        tokens = self._with_one_bos(self._vocabulary.tokenize(text, parse_special=True))
+        family = self._family
+        stops = [*(family.stops if family else []), *(format_.stops if format_ else [])]
+        return BuiltPrompt(
+            rendered=RenderedPrompt(prompt=text, tokens=tokens, segments=[]),
+            stops=list(dict.fromkeys(stops)),
+            reply_prefix=format_.prefix_of(text) if format_ else "",
+            strip_leading_space=bool(family and family.strip_leading_space),
+            tools_active=bool(prompt.tools),
+        )
+
+    def _with_one_bos(self, tokens: list[int]) -> list[int]:
+        bos = self._vocabulary.bos
+        if bos is None or not self._vocabulary.add_bos:
+            return tokens
+        start = 0
+        while start < len(tokens) and tokens[start] == bos:
+            start += 1
+        return [bos, *tokens[start:]]
+
+
+def _facts(
+    metadata: Mapping[str, str],
+    vocabulary: Vocabulary,
+    file_name: str,
+    kind: ModelKind,
+    own: Mapping[str, str],
+) -> ModelFacts:
+    source = own[select_template(own, tools=False)] if own else None
+    return ModelFacts(
+        architecture=metadata.get("general.architecture", ""),
+        names=[metadata.get("general.name", ""), file_name],
+        kind=kind,
+        special_texts={token.text for token in vocabulary.special_tokens},
+        template=source,
+        template_sha256=hashlib.sha256(source.encode()).hexdigest() if source else None,
+    )
+
+
+def _variant(name: str, source: str, vocabulary: Vocabulary, family: Family | None) -> _Variant:
+    def text(token: int | None) -> str:
+        return "" if token is None else vocabulary.text(token)
+
+    template = ChatTemplate(
+        source, bos_token=text(vocabulary.bos), eos_token=text(vocabulary.eos), name=name
+    )
+    capabilities = probe(template)
+    if family:
+        capabilities = msgspec.structs.replace(capabilities, **family.capabilities)
+    reply = family.reply if family else None
+    reply_format = resolve_reply_format(template, capabilities, reply, vocabulary)
+    return _Variant(template=template, capabilities=capabilities, reply_format=reply_format)
