@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -236,7 +235,11 @@ class _Probe:
     def _call_verdicts(self, style: _CallStyle) -> dict[str, Any]:
         user, final = _user(_USER), _turn("assistant", _ASSISTANT2)
         calls, result = style.calling(), style.result()
-        contents = {"empty": {"content": ""}, "null": {"content": None}, "absent": {}}
+        contents: dict[str, dict[str, Any]] = {
+            "empty": {"content": ""},
+            "null": {"content": None},
+            "absent": {},
+        }
         found: dict[str, Any] = {
             f"{name}_content_with_calls": self._shows_call(
                 msgspec.structs.replace(style, content=content)
@@ -303,8 +306,8 @@ class _Probe:
         called = self._render([_user(_USER), calls], add_generation_prompt=False)
         if spoken is None or called is None:
             return ""
-        start = len(os.path.commonprefix([spoken, called]))
-        end = len(os.path.commonprefix([spoken[start:][::-1], called[start:][::-1]]))
+        start = _common_prefix(spoken, called)
+        end = _common_prefix(spoken[start:][::-1], called[start:][::-1])
         example = called[start : len(called) - end]
         for needle, word in (
             (_NAME, "NAME"),
@@ -368,6 +371,11 @@ class _CallStyle(msgspec.Struct, frozen=True):
     def _arguments(self, value: str) -> dict[str, str] | str:
         arguments = {_KEY: value}
         return arguments if self.as_object else json.dumps(arguments)
+
+
+def _common_prefix(first: str, second: str) -> int:
+    pairs = zip(first, second, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _turn(role: str, text: str) -> _Message:
