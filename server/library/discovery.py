@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 import msgspec
 
@@ -57,6 +57,18 @@ def find_models(directory: Path, files: Iterable[Path]) -> list[Candidate]:
     return [*_group(_with_siblings(files)), *_group(_walk(directory))]
 
 
+def split_names(name: str) -> list[str]:
+    """The names of all parts when ``name`` is that of one part of a split model, else itself."""
+    path = PurePosixPath(name)
+    if (split := _split(path)) is None:
+        return [name]
+    stem, _, count = split
+    return [
+        str(path.with_name(f"{stem}-{number:05}-of-{count:05}{path.suffix}"))
+        for number in range(1, count + 1)
+    ]
+
+
 def _group(files: Iterable[Path]) -> list[Candidate]:
     candidates: dict[tuple[Path, str, int], Candidate] = {}
     for file in files:
@@ -69,7 +81,7 @@ def _group(files: Iterable[Path]) -> list[Candidate]:
     return list(candidates.values())
 
 
-def _split(file: Path) -> tuple[str, int, int] | None:
+def _split(file: PurePath) -> tuple[str, int, int] | None:
     """Model name, part number and number of parts, when ``file`` is named like a part."""
     match = _SPLIT.fullmatch(file.stem)
     if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
