@@ -68,6 +68,10 @@ class ModelClient:
         """How many requests are waiting or being answered."""
         return self._requests
 
+    def touch(self) -> None:
+        """Count the model as used now."""
+        self.idle_since = time.monotonic()
+
     def next_id(self) -> int:
         """An id that no other request to this model has."""
         return next(self._ids)
@@ -162,7 +166,7 @@ class ModelClient:
             yield
         finally:
             self._requests -= 1
-            self.idle_since = time.monotonic()
+            self.touch()
 
 
 class _Stream:

@@ -101,6 +101,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     ``context_source`` says where ``context`` (most tokens of one request) came from;
     ``template_source`` is such as "gguf", "family chatml", "family transcript". ``capabilities``
     are the probe's verdicts by name; ``reply_format`` is None when replies are content only.
+    ``memory_bytes`` is what weights, KV cells and buffers take together, where that is known.
     """
 
     model_id: str
@@ -129,6 +130,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     guard: bool
     safe_mode: bool
     fingerprint: str
+    memory_bytes: int | None = None
     warnings: list[str] = []
 
 

@@ -65,6 +65,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     crash_loop_deaths: int = 5
     cool_down_seconds: float = 30.0
 
+    def backoff(self, short_lives: int) -> float:
+        """The wait before the respawn that follows so many short lives in a row."""
+        if short_lives <= 1:
+            return 0.0
+        doubled = self.backoff_seconds * 2.0 ** (short_lives - 2)
+        return min(doubled, self.backoff_cap_seconds)
+
 
 class Listener(Protocol):
     """Gets what a worker says about requests."""
@@ -90,6 +97,8 @@ class Supervisor:
 
     A worker that dies before it ever served, or refuses the model, is not respawned by itself: the
     state is then ``failed``, with the ``reason``, until `ready` is called after the cool-down.
+    ``load`` is what the next worker is told; ``info`` and ``stats`` are what the last one said;
+    ``restarts`` counts the respawns.
     """
 
     def __init__(
@@ -105,7 +114,8 @@ class Supervisor:
         self.reason: str | None = None
         self.info: ModelInfo | None = None
         self.stats = EngineStats()
-        self._load = load
+        self.restarts = 0
+        self.load = load
         self._memory = memory
         self._command = command
         self._limits = limits or Limits()
@@ -124,32 +134,46 @@ class Supervisor:
         """The worker's process id while it runs."""
         return self._process.pid if self._process else None
 
+    @property
+    def running(self) -> bool:
+        """Whether there is a worker, a coming one, or one that has not ended yet."""
+        return self._task is not None and not self._task.done()
+
+    @property
+    def cooling_down(self) -> bool:
+        """Whether the model failed so recently that it is not tried again."""
+        return self.state == "failed" and time.monotonic() < self._retry_at
+
+    async def start(self) -> None:
+        """Begin to load the model, unless that is under way or it is cooling down."""
+        if self._task is not None and self.state in ("unloaded", "failed"):
+            await asyncio.wait([self._task])
+        if self.state == "unloaded" or (self.state == "failed" and not self.cooling_down):
+            self._enter("loading")
+            self._task = asyncio.create_task(self._run())
+
     async def ready(self) -> None:
         """Return when the worker serves, starting it if need be.
 
         Raises ModelUnavailable with the reason when it cannot.
         """
-        if self.state == "unloaded" or (
-            self.state == "failed" and time.monotonic() >= self._retry_at
-        ):
-            self._enter("loading")
-            self._task = asyncio.create_task(self._run())
+        await self.start()
         while self.state == "loading":
             await self._settled.wait()
         if self.state != "ready":
             raise ModelUnavailable(
-                f"Model {self._load.model_id!r} {self.reason or 'was unloaded'}.",
+                f"Model {self.load.model_id!r} {self.reason or 'was unloaded'}.",
                 retry_after=max(0.0, self._retry_at - time.monotonic()) or None,
             )
 
     async def send(self, message: ToWorker) -> None:
         """Send to the serving worker, waiting while it takes no more. Raises WorkerDied."""
         if self._process is None or self.state != "ready":
-            raise WorkerDied(f"The worker of model {self._load.model_id!r} is gone.")
+            raise WorkerDied(f"The worker of model {self.load.model_id!r} is gone.")
         try:
             await self._process.send(message)
         except ConnectionError as error:
-            raise WorkerDied(f"The worker of model {self._load.model_id!r} died.") from error
+            raise WorkerDied(f"The worker of model {self.load.model_id!r} died.") from error
 
     def post(self, message: ToWorker) -> None:
         """Send a small message without waiting; dropped when there is no worker."""
@@ -158,12 +182,11 @@ class Supervisor:
 
     async def stop(self) -> None:
         """End the worker, which gives all its memory back. `ready` starts a new one."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
         self._retry_at = 0.0
         self._enter("unloaded")
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     def _enter(self, state: WorkerState, reason: str | None = None) -> None:
         self.state = state
@@ -185,7 +208,7 @@ class Supervisor:
         remembered = self._memory.recall()
         if remembered is not None:
             self._log.info("starts in safe mode: %s", remembered)
-        self._safe_mode = self._load.settings.safe_mode or remembered is not None
+        self._safe_mode = self.load.settings.safe_mode or remembered is not None
         short_lives = 0
         served_before = False
         while True:
@@ -205,13 +228,8 @@ class Supervisor:
             if short_lives >= self._limits.crash_loop_deaths:
                 self._fail(f"crashed {short_lives} times in a row: the worker {death.reason}")
                 return
-            await asyncio.sleep(self._backoff(short_lives))
-
-    def _backoff(self, short_lives: int) -> float:
-        if short_lives <= 1:
-            return 0.0
-        doubled = self._limits.backoff_seconds * 2.0 ** (short_lives - 2)
-        return min(doubled, self._limits.backoff_cap_seconds)
+            await asyncio.sleep(self._limits.backoff(short_lives))
+            self.restarts += 1
 
     def _fail(self, reason: str) -> None:
         self._log.error("%s", reason)
@@ -231,8 +249,8 @@ class Supervisor:
         refusal: str | None = None
         watchdog = asyncio.create_task(self._watch(process))
         try:
-            settings = msgspec.structs.replace(self._load.settings, safe_mode=self._safe_mode)
-            process.post(msgspec.structs.replace(self._load, settings=settings))
+            settings = msgspec.structs.replace(self.load.settings, safe_mode=self._safe_mode)
+            process.post(msgspec.structs.replace(self.load, settings=settings))
             async with aclosing(process.messages()) as messages:
                 async for message in messages:
                     self._handle(message)
@@ -244,11 +262,12 @@ class Supervisor:
             lived_until = time.monotonic()
             watchdog.cancel()
             self._process = None
-            self._enter("loading")
+            if self.state == "ready":
+                self._enter("loading")
             ending = await process.end(self._limits.exit_seconds)
             if self.listener is not None:
                 self.listener.worker_died(
-                    WorkerDied(f"The worker of model {self._load.model_id!r} {ending}.")
+                    WorkerDied(f"The worker of model {self.load.model_id!r} {ending}.")
                 )
         if refusal is not None:
             return _Death(reason=refusal, refused=True)
@@ -278,11 +297,9 @@ class Supervisor:
                 self.stats = message.stats
                 too_long = message.step_seconds > self._limits.step_seconds
                 self._long_beats = self._long_beats + 1 if too_long else 0
-            case Progress():
-                self.reason = f"is loading ({message.stage}, {message.fraction:.0%})"
             case Ready():
                 self._became_ready(message.info)
-            case LoadFailed():
+            case Progress() | LoadFailed():
                 pass
 
     def _became_ready(self, info: ModelInfo) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -84,3 +86,18 @@ def request(client: ModelClient, text: str = "hello", **settings: object) -> Gen
 
 async def collect(client: ModelClient, text: str = "hello", **settings: object) -> list[Event]:
     return [event async for event in client.generate(request(client, text, **settings))]
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 3.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def exists(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

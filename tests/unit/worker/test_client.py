@@ -15,7 +15,7 @@ from server.types import Accepted, Delta, Failed, Finished, TextPrompt
 from server.worker import client as client_module
 from server.worker.client import ModelClient
 from server.worker.supervisor import Supervisor
-from tests.unit.worker.conftest import FakeModel, SupervisorFor, collect, request
+from tests.unit.worker.conftest import FakeModel, SupervisorFor, collect, eventually, request
 
 
 @pytest.fixture
@@ -25,12 +25,6 @@ def client(supervisor_for: SupervisorFor, fake_model: Callable[..., FakeModel]) 
 
 def worker_of(client: ModelClient) -> Supervisor:
     return client._supervisor
-
-
-async def eventually(condition: Callable[[], bool], seconds: float = 3.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_a_stream_is_accepted_then_deltas_then_finished(client: ModelClient) -> None:

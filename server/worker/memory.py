@@ -1,0 +1,59 @@
+"""How much memory the machine, or the container, has for models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Left to the rest of the machine, and to what the estimates miss.
+_SHARE_FOR_MODELS = 0.9
+
+_MEMINFO = Path("/proc/meminfo")
+_CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+def total_memory() -> int:
+    """Bytes of memory there are, within the container's limit."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, *_container_limits())
+
+
+def default_budget() -> int:
+    """Bytes that models may use where nobody said: most of what is free now.
+
+    Where the system does not tell what is free (macOS), everything counts as free.
+    """
+    total = total_memory()
+    return int(_SHARE_FOR_MODELS * min(total, _available_memory() or total))
+
+
+def in_words(size: int) -> str:
+    """``size`` bytes in GiB, or in MiB where that says more."""
+    if size >= 1 << 30:
+        return f"{size / (1 << 30):.1f} GiB"
+    return f"{size / (1 << 20):.0f} MiB"
+
+
+def _available_memory() -> int | None:
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    for line in lines:
+        name, _, amount = line.partition(":")
+        if name == "MemAvailable":
+            return int(amount.split()[0]) * 1024
+    return None
+
+
+def _container_limits() -> list[int]:
+    limits = []
+    for file in _CONTAINER_LIMITS:
+        try:
+            limits.append(int(file.read_text(encoding="ascii")))
+        except (OSError, ValueError):
+            continue
+    return limits
