@@ -1,0 +1,26 @@
+"""What the endpoints share; one per application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from server.api.backend import Pool
+from server.config import Settings
+from server.telemetry import Metrics
+
+
+@dataclass(frozen=True)
+class Context:
+    """The settings, the models and the metrics."""
+
+    settings: Settings
+    pool: Pool
+    metrics: Metrics
+
+
+def context(request: Request) -> Context:
+    """The context of the application that received ``request``."""
+    shared: Context = request.app.state.context
+    return shared

@@ -1,0 +1,75 @@
+"""From one request to the events of its answers, with everything that each API family needs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import cast
+
+from server.api.backend import Client
+from server.api.context import Context
+from server.api.schemas.usage import (
+    CompletionTokensDetails,
+    CompletionUsage,
+    PromptTokensDetails,
+)
+from server.errors import DragomanError
+from server.types import Delta, Event, Failed, Finished, GenerationRequest, Usage
+
+
+async def events(
+    context: Context, client: Client, request: GenerationRequest
+) -> AsyncGenerator[Event]:
+    """The events of ``request``, measured; a failure is raised. Closing it cancels the request.
+
+    Raises what the worker reports, WorkerDied when it ended.
+    """
+    model = client.info.model_id
+    timer = context.metrics.answer(model)
+    generator = cast("AsyncGenerator[Event]", client.generate(request))
+    async with aclosing(generator) as generated:
+        async for event in generated:
+            match event:
+                case Failed(error=error):
+                    raise DragomanError.of(error)
+                case Delta(index=index, tokens=tokens):
+                    timer.tokens(index, tokens)
+                case Finished(usage=usage):
+                    context.metrics.finished(model, usage)
+            yield event
+
+
+class UsageTotal:
+    """Sums the usage of a request's answers; the prompt of several answers counts once."""
+
+    def __init__(self) -> None:
+        self._prompts: dict[int, Usage] = {}
+        self._answers: list[Usage] = []
+        self.reasoning_tokens = 0
+
+    def add(self, prompt: int, usage: Usage) -> None:
+        """Count one answer to prompt number ``prompt``."""
+        self._prompts.setdefault(prompt, usage)
+        self._answers.append(usage)
+
+    def wire(self) -> CompletionUsage:
+        """The sum as clients get it."""
+        prompt_tokens = sum(usage.prompt_tokens for usage in self._prompts.values())
+        completion_tokens = sum(usage.completion_tokens for usage in self._answers)
+        return CompletionUsage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            total_tokens=prompt_tokens + completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(
+                cached_tokens=sum(usage.cached_tokens for usage in self._prompts.values())
+            ),
+            completion_tokens_details=CompletionTokensDetails(
+                reasoning_tokens=self.reasoning_tokens,
+                accepted_prediction_tokens=sum(
+                    usage.accepted_prediction_tokens for usage in self._answers
+                ),
+                rejected_prediction_tokens=sum(
+                    usage.rejected_prediction_tokens for usage in self._answers
+                ),
+            ),
+        )

@@ -1,0 +1,90 @@
+"""What the request schemas share: strictness, and the parameters common to chat and completions."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+INT32_MAX = 2**31 - 1
+MAX_STOPS = 4
+MAX_STOP_LENGTH = 1024
+MAX_CHOICES = 128
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[int, Field(ge=0, le=INT32_MAX)]
+WindowSize = Annotated[int, Field(ge=-1, le=INT32_MAX)]
+StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+TokenText = Annotated[str, Field(pattern=r"^-?[0-9]{1,10}$")]
+
+
+class WireModel(BaseModel):
+    """A part of a request: nothing is converted (``true`` is no number), nothing is unknown."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class StreamOptions(WireModel):
+    """How to stream; only with ``stream``."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = Field(None, description="Accepted and ignored.")
+
+
+class SamplingFields(WireModel):
+    """Sampling parameters of both endpoints; null means the default.
+
+    OpenAI's come first; the others are common among local servers and lie at top level, where the
+    SDKs' ``extra_body`` puts them.
+    """
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Probability | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: dict[TokenText, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+
+    top_k: NotNegative | None = Field(None, description="0 switches it off.")
+    min_p: Probability | None = None
+    typical_p: Probability | None = None
+    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repeat_last_n: WindowSize | None = Field(None, description="-1 is the whole context.")
+    dry_multiplier: Annotated[float, Field(ge=0, le=100)] | None = None
+    dry_base: Annotated[float, Field(ge=1, le=100)] | None = None
+    dry_allowed_length: NotNegative | None = None
+    dry_penalty_last_n: WindowSize | None = Field(None, description="-1 is the whole context.")
+    xtc_probability: Probability | None = None
+    xtc_threshold: Probability | None = None
+    mirostat: Literal[0, 1, 2] | None = None
+    mirostat_tau: Annotated[float, Field(ge=0, le=100)] | None = None
+    mirostat_eta: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class ConstraintFields(WireModel):
+    """Constraints beyond OpenAI's ``response_format``; at most one of them all."""
+
+    regex: Annotated[str, Field(min_length=1)] | None = None
+    choice: Annotated[list[str], Field(min_length=1)] | None = None
+    lark: Annotated[str, Field(min_length=1)] | None = None
+    grammar: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="A grammar in llama.cpp's GBNF."
+    )
+
+
+class GenerationFields(SamplingFields, ConstraintFields):
+    """Everything that chat completions and completions have in common."""
+
+    #: Accepted, without effect; named in the answer's ``x-dragoman-ignored`` header.
+    IGNORED: ClassVar[frozenset[str]] = frozenset({"user"})
+    #: Would change the answer and is not honoured; refused.
+    UNSUPPORTED: ClassVar[frozenset[str]] = frozenset()
+
+    model: str
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    ignore_eos: bool | None = None
+    user: str | None = None

@@ -1,0 +1,65 @@
+"""The body and the answers of ``POST /v1/completions``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from server.api.schemas.base import MAX_CHOICES, GenerationFields
+from server.api.schemas.usage import CompletionUsage
+
+DEFAULT_MAX_TOKENS = 16
+MAX_PROMPTS = 2048
+MAX_LOGPROBS = 5
+
+TokenIds = Annotated[list[int], Field(min_length=1)]
+
+
+class CompletionRequest(GenerationFields):
+    """Parameters of a completion; the prompt reaches the model as it is, without a template."""
+
+    prompt: (
+        str
+        | TokenIds
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | None
+    )
+    max_tokens: Annotated[int, Field(ge=0)] | None = Field(
+        None, description=f"{DEFAULT_MAX_TOKENS} by default; 0 only with ``echo``."
+    )
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    suffix: str | None = None
+
+
+class CompletionLogprobs(BaseModel):
+    """Parallel lists, one entry per token; ``text_offset`` counts characters."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class CompletionChoice(BaseModel):
+    """An answer, or what is new in it; ``finish_reason`` is null until it is complete."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: Literal["stop", "length", "content_filter"] | None
+
+
+class Completion(BaseModel):
+    """A whole answer, or one event of a stream; written with ``exclude_unset``."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: CompletionUsage | None = None

@@ -1,0 +1,45 @@
+"""Models on the wire: OpenAI's four fields, and what a local model's user wants to know."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from server.types import ModelKind
+
+
+class ModelObject(BaseModel):
+    """A model; what is only known once it is loaded is absent before."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    state: Literal["ready", "loading", "unloaded", "failed"]
+    reason: str | None
+    aliases: list[str]
+    file: str
+    kind: ModelKind = "instruct"
+    kind_reasons: list[str] = []
+    context: int = 0
+    context_source: str = ""
+    context_train: int = 0
+    template_source: str = ""
+    template_sha256: str = ""
+    family: str | None = None
+    capabilities: dict[str, bool] = {}
+    architecture: str = ""
+    parameters: int = 0
+    quantization: str = ""
+    file_bytes: int = 0
+    vocabulary: int = 0
+    fingerprint: str = ""
+    warnings: list[str] = []
+
+
+class ModelList(BaseModel):
+    """All models, broken ones with the reason."""
+
+    object: Literal["list"]
+    data: list[ModelObject]

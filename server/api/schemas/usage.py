@@ -1,0 +1,29 @@
+"""Token usage on the wire, the same for all endpoints."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+
+class PromptTokensDetails(BaseModel):
+    """Of the prompt's tokens."""
+
+    cached_tokens: int
+
+
+class CompletionTokensDetails(BaseModel):
+    """Of the answer's tokens."""
+
+    reasoning_tokens: int
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+
+
+class CompletionUsage(BaseModel):
+    """What a request cost; with several answers the sum, the prompt counted once."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails

@@ -1,0 +1,190 @@
+"""Metrics for Prometheus, and the log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from typing import Literal
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from server.types import Usage
+from server.worker.protocol import EngineStats
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+_TTFT_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_ITL_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+
+
+class Metrics:
+    """Counters and histograms of the API; engine figures are read when they are asked for.
+
+    ``stats`` gives the engine's figures of each loaded model by its id, ``restarts`` how often each
+    model's worker was respawned.
+    """
+
+    def __init__(
+        self,
+        stats: Callable[[], Mapping[str, EngineStats]],
+        restarts: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "dragoman_requests",
+            "Requests answered.",
+            ["route", "method", "status"],
+            registry=self._registry,
+        )
+        self.in_flight = Gauge(
+            "dragoman_requests_in_flight",
+            "Requests being answered now.",
+            registry=self._registry,
+        )
+        self._ttft = Histogram(
+            "dragoman_ttft_seconds",
+            "From a request's arrival at the model to its first token.",
+            ["model"],
+            buckets=_TTFT_SECONDS,
+            registry=self._registry,
+        )
+        self._itl = Histogram(
+            "dragoman_itl_seconds",
+            "Between two tokens of an answer.",
+            ["model"],
+            buckets=_ITL_SECONDS,
+            registry=self._registry,
+        )
+        self._prompt_tokens = Counter(
+            "dragoman_prompt_tokens",
+            "Prompt tokens of finished answers.",
+            ["model"],
+            registry=self._registry,
+        )
+        self._completion_tokens = Counter(
+            "dragoman_completion_tokens",
+            "Generated tokens of finished answers.",
+            ["model"],
+            registry=self._registry,
+        )
+        self._registry.register(_EngineCollector(stats, restarts))
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def answer(self, model: str) -> AnswerTimer:
+        """A stopwatch for one request to ``model``."""
+        return AnswerTimer(self._ttft.labels(model), self._itl.labels(model))
+
+    def finished(self, model: str, usage: Usage) -> None:
+        """Count the tokens of one finished answer."""
+        self._prompt_tokens.labels(model).inc(usage.prompt_tokens)
+        self._completion_tokens.labels(model).inc(usage.completion_tokens)
+
+
+class AnswerTimer:
+    """Observes the time to the first token, and between the tokens of each answer."""
+
+    def __init__(self, ttft: Histogram, itl: Histogram) -> None:
+        self._ttft = ttft
+        self._itl = itl
+        self._started = time.perf_counter()
+        self._last: dict[int, float] = {}
+
+    def tokens(self, index: int, count: int) -> None:
+        """Answer ``index`` has ``count`` more tokens."""
+        now = time.perf_counter()
+        if not self._last:
+            self._ttft.observe(now - self._started)
+        elif index in self._last and count:
+            self._itl.observe((now - self._last[index]) / count)
+        self._last[index] = now
+
+
+class _EngineCollector(Collector):
+    """Turns `EngineStats` into metrics, one series per model."""
+
+    def __init__(
+        self,
+        stats: Callable[[], Mapping[str, EngineStats]],
+        restarts: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self._stats = stats
+        self._restarts = restarts
+
+    def collect(self) -> Iterable[Metric]:
+        stats = self._stats()
+        for field in EngineStats.__struct_fields__:
+            name = f"dragoman_engine_{field.removesuffix('_total')}"
+            counts = field.endswith("_total")
+            family: Metric = (
+                CounterMetricFamily(name, _HELP[field], labels=["model"])
+                if counts
+                else GaugeMetricFamily(name, _HELP[field], labels=["model"])
+            )
+            for model, figures in stats.items():
+                sample = f"{name}_total" if counts else name
+                family.add_sample(sample, {"model": model}, getattr(figures, field))
+            yield family
+        restarts = CounterMetricFamily(
+            "dragoman_worker_restarts", "Times a model's worker was respawned.", labels=["model"]
+        )
+        for model, count in self._restarts().items():
+            restarts.add_metric([model], count)
+        yield restarts
+
+
+_HELP = {
+    "active": "Sequences being decoded.",
+    "waiting": "Requests in the queue.",
+    "kv_cells": "KV cells there are.",
+    "kv_cells_used": "KV cells in use.",
+    "threads": "Threads of the computation.",
+    "steps_total": "Engine steps.",
+    "prompt_tokens_total": "Prompt tokens admitted.",
+    "generated_tokens_total": "Tokens generated.",
+    "cached_tokens_total": "Prompt tokens taken from the prefix cache.",
+    "preemptions_total": "Sequences preempted for lack of KV cells.",
+}
+
+
+def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
+    """Send the log to standard error, one line per record, with the request's id."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+
+
+class _TextFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.request_id = request_id.get()
+        return super().format(record)
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object per record; what a record carries as ``fields`` becomes keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "request_id": request_id.get(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+
+from server.app import create_app
+from server.config import Settings
+from tests.api.fakes import FakePool
+
+
+@pytest.fixture
+def pool() -> FakePool:
+    return FakePool()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings()
+
+
+@pytest.fixture
+async def http(pool: FakePool, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application over the fake pool; exceptions that leave it fail the test."""
+    transport = httpx.ASGITransport(create_app(settings, pool))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+        yield client
+
+
+@pytest.fixture
+def connect() -> Callable[..., httpx.AsyncClient]:
+    """Makes clients for other pools and settings."""
+
+    def connect(pool: FakePool | None = None, **settings: object) -> httpx.AsyncClient:
+        app = create_app(Settings.model_validate(settings), pool or FakePool())
+        transport = httpx.ASGITransport(app)
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
+
+    return connect

@@ -1,0 +1,211 @@
+"""A pool without models or processes: it answers with the events a test scripts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from server.chat.reply.format import ReplyFormat
+from server.errors import ModelNotFound, ModelUnavailable
+from server.types import (
+    Accepted,
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    Prompt,
+    RenderedPrompt,
+    Sampling,
+    Segment,
+    TokenLogprob,
+    Usage,
+)
+from server.worker.pool import ModelEntry
+from server.worker.protocol import EngineStats, ModelInfo
+
+VOCABULARY = 1000
+CONTEXT = 2048
+
+Script = Callable[[GenerationRequest], Iterable["Event | Exception | float"]]
+
+
+def model_info(model_id: str, reply_format: ReplyFormat | None = None) -> ModelInfo:
+    """What a small instruct model reports."""
+    return ModelInfo(
+        model_id=model_id,
+        path=f"/models/{model_id}.gguf",
+        architecture="llama",
+        parameters=1,
+        quantization="Q4_1",
+        file_bytes=1,
+        vocabulary=VOCABULARY,
+        kind="instruct",
+        kind_reasons=["it has a chat template"],
+        context=CONTEXT,
+        context_source="trained",
+        context_train=CONTEXT,
+        kv_cells=CONTEXT,
+        parallel=4,
+        threads=2,
+        gpu_layers=0,
+        flash_attention=False,
+        family="chatml",
+        template_source="gguf",
+        template_sha256="0" * 64,
+        capabilities={"tools": True},
+        reply_format=reply_format,
+        sampling=Sampling(),
+        guard=True,
+        safe_mode=False,
+        fingerprint="fp_test",
+    )
+
+
+def usage(completion_tokens: int, **details: int) -> Usage:
+    """Usage of one answer to a prompt of five tokens."""
+    return Usage(prompt_tokens=5, completion_tokens=completion_tokens, **details)
+
+
+def answer(
+    request: GenerationRequest,
+    *texts: str,
+    reason: FinishReason = "stop",
+    prefix: str = "",
+    tools_active: bool = False,
+    **details: int,
+) -> Iterable[Event]:
+    """Every answer consists of ``texts``, one token each."""
+    id_ = request.id
+    yield Accepted(id=id_, prompt_tokens=5, reply_prefix=prefix, tools_active=tools_active)
+    for index in range(request.n):
+        for text in texts:
+            yield Delta(id=id_, index=index, text=text, tokens=1, logprobs=logprobs(request, text))
+        yield Finished(id=id_, index=index, reason=reason, usage=usage(len(texts), **details))
+
+
+def logprobs(request: GenerationRequest, text: str) -> list[TokenLogprob]:
+    """One token for ``text``, with as many alternatives as the request wants."""
+    if request.logprobs is None:
+        return []
+    piece = text.encode()
+    top = [(index, piece + b"?" * index, -0.5 - index) for index in range(request.logprobs)]
+    return [TokenLogprob(id=0, piece=piece, logprob=-0.5, top=top)]
+
+
+def hello(request: GenerationRequest) -> Iterable[Event]:
+    """The usual answer."""
+    return answer(request, "Hel", "lo", "!")
+
+
+class FakeClient:
+    """A model that follows a script; a number in it is a pause, an exception is raised."""
+
+    def __init__(self, info: ModelInfo, script: Script) -> None:
+        self.info = info
+        self.script = script
+        self.requests: list[GenerationRequest] = []
+        self.rendered: list[Prompt] = []
+        self.running = 0
+        self.cancelled = 0
+        self._last_id = 0
+
+    def next_id(self) -> int:
+        """A new id."""
+        self._last_id += 1
+        return self._last_id
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event]:
+        """Play the script."""
+        self.requests.append(request)
+        self.running += 1
+        complete = False
+        try:
+            for step in self.script(request):
+                if isinstance(step, Exception):
+                    raise step
+                if isinstance(step, float):
+                    await asyncio.sleep(step)
+                else:
+                    await asyncio.sleep(0)
+                    yield step
+            complete = True
+        finally:
+            self.running -= 1
+            self.cancelled += not complete
+
+    async def render(self, prompt: Prompt) -> RenderedPrompt:
+        """A prompt of two segments."""
+        self.rendered.append(prompt)
+        return RenderedPrompt(
+            prompt="<|user|>hi",
+            tokens=[1, 2],
+            segments=[
+                Segment(text="<|user|>", ids=[1], control=True, source="template"),
+                Segment(text="hi", ids=[2], control=False, source="user"),
+            ],
+        )
+
+
+class FakePool:
+    """One model called ``test``, and one that is broken."""
+
+    def __init__(self, script: Script = hello, reply_format: ReplyFormat | None = None) -> None:
+        self.client = FakeClient(model_info("test", reply_format), script)
+        self.state: Literal["ready", "loading", "unloaded", "failed"] = "ready"
+        self.opening_seconds = 0.0
+        self.closed_with: list[float] = []
+
+    async def start(self) -> None:
+        """Nothing to learn."""
+
+    async def close(self, drain_seconds: float) -> None:
+        """Remember the call."""
+        self.closed_with.append(drain_seconds)
+
+    def models(self) -> list[ModelEntry]:
+        """Both models."""
+        good = ModelEntry(
+            id="test",
+            path="/models/test.gguf",
+            created=1_700_000_000,
+            state=self.state,
+            reason=None,
+            info=self.client.info if self.state == "ready" else None,
+            aliases=["alias"],
+        )
+        broken = msgspec.structs.replace(
+            good,
+            id="org/broken",
+            path="/models/org/broken.gguf",
+            state="failed",
+            reason="the file is truncated",
+            info=None,
+            aliases=[],
+        )
+        return [good, broken]
+
+    def entry(self, model_id: str) -> ModelEntry:
+        """By id or alias."""
+        for entry in self.models():
+            if model_id in {entry.id, *entry.aliases}:
+                return entry
+        raise ModelNotFound(f"The model {model_id[:100]!r} does not exist.", param="model")
+
+    async def open(self, model_id: str) -> FakeClient:
+        """The client of the good model."""
+        if self.entry(model_id).state == "failed":
+            raise ModelUnavailable("The model cannot be loaded: the file is truncated.")
+        await asyncio.sleep(self.opening_seconds)
+        return self.client
+
+    def stats(self) -> Mapping[str, EngineStats]:
+        """Figures of the good model."""
+        return {"test": EngineStats(active=1, kv_cells=CONTEXT, cached_tokens_total=7)}
+
+    def restarts(self) -> Mapping[str, int]:
+        """One restart."""
+        return {"test": 1}
