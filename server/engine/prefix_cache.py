@@ -99,14 +99,16 @@ class PrefixCache:
         self._running: set[int] = set()
         self._edge_cells = 0
         self._tail_cells = 0
+        # Whole states cannot swap cells: what an id computed although the tree had it stays with it.
+        self._copied_cells: dict[int, int] = {}
         self._clock = 0
 
-    # -- what there is ---------------------------------------------------------------------------
+    # --- what there is ---
 
     @property
     def cells_used(self) -> int:
         """Cells in use, by running sequences or by cached prefixes."""
-        return self._edge_cells + self._tail_cells
+        return self._edge_cells + self._tail_cells + sum(self._copied_cells.values())
 
     @property
     def cells_free(self) -> int:
@@ -117,13 +119,14 @@ class PrefixCache:
     def cells_pinned(self) -> int:
         """Cells that running sequences use; all others can be freed."""
         nodes = {id(node): node for i in self._running for node in self._ends[i].path()}
-        return self._tail_cells + sum(len(node.tokens) for node in nodes.values())
+        copied = sum(self._copied_cells.get(i, 0) for i in self._running)
+        return self._tail_cells + copied + sum(len(node.tokens) for node in nodes.values())
 
     def match(self, scope: str, tokens: Tokens, limit: int) -> int:
         """How many of the first ``limit`` tokens could be shared right now."""
         return self._match(scope, tokens, limit)[1]
 
-    # -- the life of a sequence id -----------------------------------------------------------------
+    # --- the life of a sequence id ---
 
     def begin(self, scope: str, tokens: Tokens, limit: int) -> tuple[int, int] | None:
         """A running id that shares the longest cached prefix of ``tokens[:limit]``.
@@ -187,11 +190,11 @@ class PrefixCache:
 
     def drop(self, sequence_id: int) -> None:
         """The sequence runs no more and its tail is not to be trusted: free it."""
-        self.grow(sequence_id, self._ends[sequence_id].end - self._lengths[sequence_id])
+        self._tail_cells -= self._lengths[sequence_id] - self._ends[sequence_id].end
         self._running.discard(sequence_id)
         self._release(sequence_id)
 
-    # -- pressure ------------------------------------------------------------------------------
+    # --- pressure ---
 
     def make_room(self, cells: int) -> bool:
         """Free least recently used cached cells until ``cells`` are free; false if that fails."""
@@ -211,7 +214,7 @@ class PrefixCache:
         while (victim := self._least_recently_used()) is not None:
             self._release(victim)
 
-    # -- inside ----------------------------------------------------------------------------------
+    # --- inside ---
 
     def _root(self, scope: str) -> _Node:
         root = self._roots.get(scope)
@@ -254,6 +257,8 @@ class PrefixCache:
             child = self._split(child, common)
         if self._memory.partial_removal:
             self._memory.share_range(donor, sequence_id, child.start, child.end)
+        else:
+            self._copied_cells[sequence_id] = self._copied_cells.get(sequence_id, 0) + common
         self._tail_cells -= common
         self._move(sequence_id, node, child)
         return child
@@ -289,6 +294,7 @@ class PrefixCache:
         """Give back an id that is not running, and every edge that only it held."""
         node = self._ends.pop(sequence_id)
         del self._lengths[sequence_id]
+        self._copied_cells.pop(sequence_id, None)
         node.ids.discard(sequence_id)
         self._memory.truncate_sequence(sequence_id, 0)
         self._free_ids.append(sequence_id)

@@ -68,6 +68,7 @@ class Scheduler:
         self._cache = cache
         self._pace = pace
         self._parallel = parallel
+        self._limit = parallel
         self._batch_size = batch_size
         self._outputs = outputs_per_batch
         self._whole_states = whole_states
@@ -77,12 +78,22 @@ class Scheduler:
         """Let ``sequence`` wait for its turn."""
         insort(self.waiting, sequence, key=lambda s: s.order)
 
-    def remove(self, sequence: SequenceState, *, trustworthy: bool = True) -> None:
-        """``sequence`` is over, wherever it is; its cells become cache (or are freed)."""
+    def remove(self, sequence: SequenceState) -> None:
+        """``sequence`` is over, wherever it is; its cells become cache."""
         if sequence in self.waiting:
             self.waiting.remove(sequence)
-            return
-        self._stop(sequence, trustworthy=trustworthy)
+        else:
+            self._stop(sequence, trustworthy=True)
+
+    def requeue_running(self) -> None:
+        """A step failed: every running sequence waits again and trusts none of its own cells."""
+        for sequence in list(self.running):
+            self._stop(sequence, trustworthy=False)
+            self.add(sequence)
+
+    def limit(self, sequences: int | None) -> None:
+        """Run at most this many sequences at a time; None: as many as configured."""
+        self._limit = self._parallel if sequences is None else sequences
 
     def computed(self, work: Work) -> None:
         """The step computed ``work``: its tokens are in cells now, drafts not counted."""
@@ -97,6 +108,8 @@ class Scheduler:
     def accepted_drafts(self, sequence: SequenceState, accepted: int) -> None:
         """``accepted`` of the drafts in the cells hold; the cells of the others are freed."""
         assert sequence.sequence_id is not None
+        if not sequence.drafts:
+            return
         self._cache.grow(sequence.sequence_id, len(sequence.drafts))
         if accepted < len(sequence.drafts):
             self._cache.grow(sequence.sequence_id, accepted - len(sequence.drafts))
@@ -111,11 +124,11 @@ class Scheduler:
         self._plan_prefills(step)
         return step
 
-    # -- admission -----------------------------------------------------------------------------
+    # --- admission ---
 
     def _admit(self) -> None:
         for sequence in list(self.waiting):
-            if len(self.running) >= self._parallel:
+            if len(self.running) >= self._limit:
                 return
             if self._waits_for_leader(sequence):
                 continue
@@ -166,12 +179,12 @@ class Scheduler:
             self._shared[key] = shared
         return shared
 
-    # -- choosing ------------------------------------------------------------------------------
+    # --- choosing ---
 
     def _plan_decodes(self, step: Step) -> None:
         """Every running answer computes its next tokens; the newest give way if cells are short."""
         while True:
-            decoding = [s for s in self.running if s.uncomputed <= _DECODE_TOKENS]
+            decoding = [s for s in self.running if _decodes(s)]
             if not self._within_outputs(decoding):
                 for sequence in decoding:
                     sequence.drafts = []
@@ -199,7 +212,7 @@ class Scheduler:
         if step.decodes:
             room = min(room, self._pace.prefill_tokens_beside_streams(self._batch_size))
         rows = self._outputs - sum(1 + len(w.sequence.drafts) for w in step.decodes)
-        for sequence in [s for s in self.running if s.uncomputed > _DECODE_TOKENS]:
+        for sequence in [s for s in self.running if not _decodes(s)]:
             if room <= 0 or rows <= 0 or sequence.sequence_id is None:
                 return
             count = self._chunk(sequence, room, rows)
@@ -228,7 +241,7 @@ class Scheduler:
                         count = ahead
         return count
 
-    # -- giving way ----------------------------------------------------------------------------
+    # --- giving way ---
 
     def _newest(self) -> SequenceState:
         return self.running[-1]
@@ -239,11 +252,11 @@ class Scheduler:
         step.decodes = [w for w in step.decodes if w.sequence is not sequence]
         step.prefills = [w for w in step.prefills if w.sequence is not sequence]
         step.preempted.append(sequence)
-        self._stop(sequence)
+        self._stop(sequence, trustworthy=True)
         sequence.preempted = True
         self.add(sequence)
 
-    def _stop(self, sequence: SequenceState, *, trustworthy: bool = True) -> None:
+    def _stop(self, sequence: SequenceState, *, trustworthy: bool) -> None:
         assert sequence.sequence_id is not None
         self.running.remove(sequence)
         if trustworthy:
@@ -254,3 +267,9 @@ class Scheduler:
         sequence.computed = 0
         sequence.drafts = []
         self._shared = {k: v for k, v in self._shared.items() if sequence.order not in k}
+
+
+def _decodes(sequence: SequenceState) -> bool:
+    """Whether all its uncomputed tokens go into one step, with logits for the last only."""
+    scoring = sequence.scores_prompt and sequence.in_prompt
+    return sequence.uncomputed <= _DECODE_TOKENS and not scoring

@@ -1,0 +1,272 @@
+"""One answer in the making: a sequence with its sampler, constraint, text and counters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.engine.backend import Backend
+from server.engine.constraint import Constraint
+from server.engine.logprobs import token_logprobs
+from server.engine.sampler import NoTokenLeft, Sampler
+from server.engine.sequence import SequenceState, TokenBuffer
+from server.engine.speculate import DraftPolicy, PromptLookup, verify
+from server.engine.text import TextStream
+from server.types import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    PromptScored,
+    Sampling,
+    TokenLogprob,
+    Usage,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A request as the engine needs it; the strings are the same for all its answers.
+
+    ``length_limit`` is the most tokens of prompt and answer together. ``visible_control_tokens``
+    show up as text although they are control tokens (reply markers).
+    """
+
+    id: int
+    tokens: Sequence[int]
+    sampling: Sampling
+    length_limit: int
+    max_tokens: int
+    stops: Sequence[str] = ()
+    n: int = 1
+    logprobs: int | None = None
+    echo: bool = False
+    prompt_text: str = ""
+    ignore_eos: bool = False
+    scope: str = ""
+    strip_leading_space: bool = False
+    visible_control_tokens: frozenset[int] = frozenset()
+    prediction: Sequence[int] = ()
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether every prompt token's logprob is asked for."""
+        return self.echo and self.logprobs is not None
+
+
+@dataclass(slots=True)
+class _Times:
+    """When things happened, in seconds of a monotonic clock."""
+
+    queued: float = field(default_factory=time.monotonic)
+    admitted: float | None = None
+    first_token: float | None = None
+
+
+class Answer:
+    """Answer ``index`` of a task."""
+
+    def __init__(
+        self,
+        task: Task,
+        index: int,
+        order: int,
+        *,
+        sampler: Sampler,
+        constraint: Constraint | None,
+        lookup: PromptLookup | None,
+    ) -> None:
+        self.task = task
+        self.index = index
+        self._sampler = sampler
+        self._constraint = constraint
+        self._lookup = lookup
+        self._draft_policy = DraftPolicy()
+        self._draft_is_predicted = False
+        self.finished: FinishReason | None = None
+        self.times = _Times()
+        self.state = SequenceState(
+            order=order,
+            scope=task.scope,
+            tokens=TokenBuffer(task.tokens),
+            prompt_length=len(task.tokens),
+            scores_prompt=task.scores_prompt and index == 0,
+        )
+        self._text = TextStream(task.stops, strip_leading_space=task.strip_leading_space)
+        self._new_text: list[str] = []
+        self._new_tokens = 0
+        self._new_logprobs: list[TokenLogprob] = []
+        self._generated = 0
+        self._prompt_scores: list[TokenLogprob] = []
+        self._accepted_drafts = 0
+        self._drafted = 0
+        self._accepted_prediction = 0
+        self._rejected_prediction = 0
+
+    # --- choosing tokens ---
+
+    def advance(self, rows: NDArray[np.float32], backend: Backend) -> int:
+        """Sample from ``rows`` (the last token's logits, then one row per draft).
+
+        Returns how many drafts were accepted.
+        """
+        if self.times.first_token is None:
+            self.times.first_token = time.monotonic()
+        drafts = self.state.drafts
+        try:
+            tokens, accepted = verify(
+                rows, drafts, self._sampler, self._constraint, is_last=self._ends_answer(backend)
+            )
+        except NoTokenLeft:
+            self.finished = "stop"
+            return 0
+        for token, row in zip(tokens, rows, strict=False):
+            if self.finished is None:
+                self._take(token, row, backend)
+        if drafts:
+            accepted = min(accepted, len(self.state.tokens) - self.state.computed)
+            self._draft_policy.record(len(drafts), accepted)
+            self._count_drafts(len(drafts), accepted)
+        self._take_forced(backend)
+        return accepted
+
+    def draft(self, active: int) -> list[int]:
+        """Tokens that probably come next, as many as pay beside ``active`` sequences."""
+        if self._lookup is None:
+            return []
+        left = min(
+            self.task.max_tokens - self._generated, self.task.length_limit - len(self.state.tokens)
+        )
+        most = min(self._draft_policy.draft_length(active), left - 1)
+        tokens, self._draft_is_predicted = self._lookup.draft(most)
+        if tokens and self._constraint is not None:
+            tokens = tokens[: self._constraint.valid_prefix(tokens)]
+        return tokens
+
+    def _ends_answer(self, backend: Backend) -> Callable[[int], bool]:
+        if self.task.ignore_eos:
+            return lambda _: False
+        return backend.is_end_of_generation
+
+    def _count_drafts(self, drafted: int, accepted: int) -> None:
+        self._drafted += drafted
+        self._accepted_drafts += accepted
+        if self._draft_is_predicted:
+            self._accepted_prediction += accepted
+            self._rejected_prediction += drafted - accepted
+
+    def _take(self, token: int, row: NDArray[np.float32] | None, backend: Backend) -> None:
+        """``token`` is the next of the answer; ``row`` are the logits it came from."""
+        self._generated += 1
+        self._new_tokens += 1
+        if self._ends_answer(backend)(token):
+            self.finished = "stop"
+            return
+        self.state.tokens.append(token)
+        if self._lookup is not None:
+            self._lookup.accept(token)
+        hidden = backend.is_control(token) and token not in self.task.visible_control_tokens
+        self._new_text.append(self._text.push(b"" if hidden else backend.piece(token)))
+        if self.task.logprobs is not None and row is not None:
+            self._new_logprobs.append(_scored(row, token, self.task.logprobs, backend))
+        if self._text.stopped or (self._constraint is not None and self._constraint.is_complete):
+            self.finished = "stop"
+        elif self._is_full:
+            self.finished = "length"
+
+    @property
+    def _is_full(self) -> bool:
+        return (
+            self._generated >= self.task.max_tokens
+            or len(self.state.tokens) >= self.task.length_limit
+        )
+
+    def _take_forced(self, backend: Backend) -> None:
+        """Append what the constraint leaves no choice about, unless logprobs need its logits."""
+        if self._constraint is None or self.task.logprobs is not None or self.finished:
+            return
+        for token in self._constraint.forced_tokens():
+            self._constraint.accept(token)
+            self._sampler.accept(token)
+            self._take(token, None, backend)
+            if self.finished:
+                return
+
+    # --- the prompt's own tokens ---
+
+    def score_prompt(self, start: int, rows: NDArray[np.float32], backend: Backend) -> None:
+        """``rows`` are the logits at prompt positions ``start`` and on: each scores the next."""
+        assert self.task.logprobs is not None
+        prompt = self.state.tokens.view(0, self.state.prompt_length)
+        if not self._prompt_scores:
+            first = int(prompt[0])
+            self._prompt_scores.append(TokenLogprob(first, backend.piece(first), None))
+        for place, row in enumerate(rows, start + 1):
+            if len(self._prompt_scores) <= place < len(prompt):
+                token = int(prompt[place])
+                self._prompt_scores.append(_scored(row, token, self.task.logprobs, backend))
+
+    # --- events ---
+
+    def events(self) -> list[Event]:
+        """What happened since the last call."""
+        events: list[Event] = []
+        if self.finished:
+            self._new_text.append(self._text.finish())
+        text = "".join(self._new_text)
+        if text or self._new_logprobs or (self.finished and self._new_tokens):
+            events.append(
+                Delta(
+                    id=self.task.id,
+                    index=self.index,
+                    text=text,
+                    tokens=self._new_tokens,
+                    logprobs=self._new_logprobs,
+                )
+            )
+            self._new_tokens = 0
+            self._new_logprobs = []
+        self._new_text = []
+        if self.finished:
+            events.append(
+                Finished(
+                    id=self.task.id, index=self.index, reason=self.finished, usage=self._usage()
+                )
+            )
+        return events
+
+    def echo_event(self, backend: Backend) -> PromptScored:
+        """The prompt's text and tokens, scored if that was asked for."""
+        tokens = self._prompt_scores or [
+            TokenLogprob(int(t), backend.piece(int(t)), None) for t in self.task.tokens
+        ]
+        return PromptScored(id=self.task.id, text=self.task.prompt_text, tokens=tokens)
+
+    def _usage(self) -> Usage:
+        now = time.monotonic()
+        admitted = self.times.admitted or now
+        first_token = self.times.first_token or now
+        return Usage(
+            prompt_tokens=self.state.prompt_length,
+            completion_tokens=self._generated,
+            cached_tokens=self.state.cached or 0,
+            accepted_prediction_tokens=self._accepted_prediction,
+            rejected_prediction_tokens=self._rejected_prediction,
+            draft_tokens=self._drafted,
+            accepted_draft_tokens=self._accepted_drafts,
+            queue_seconds=admitted - self.times.queued,
+            prefill_seconds=first_token - admitted,
+            decode_seconds=now - first_token,
+        )
+
+
+def _scored(
+    row: NDArray[np.float32], token: int, alternatives: int, backend: Backend
+) -> TokenLogprob:
+    (score,) = token_logprobs(row[np.newaxis], [token], alternatives)
+    top = [(other, backend.piece(other), logprob) for other, logprob in score.top]
+    return TokenLogprob(token, backend.piece(token), score.logprob, top)

@@ -1,0 +1,316 @@
+"""The engine: one loop that fills a batch, decodes it, samples and reports, for all requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.engine.answer import Answer, Task
+from server.engine.backend import Backend, Batch, DecodeFailed, NoCellsLeft
+from server.engine.constraint import Constraint, ConstraintError
+from server.engine.pace import Pace
+from server.engine.prefix_cache import PrefixCache
+from server.engine.sampler import Sampler
+from server.engine.scheduler import Scheduler, Step
+from server.engine.speculate import PromptLookup
+from server.errors import DragomanError
+from server.types import Event, Failed
+
+Emit = Callable[[list[Event]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Submission:
+    task: Task
+    constraint: Constraint | None
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start."""
+
+    steps: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    cached_tokens: int = 0
+    preemptions: int = 0
+
+
+class Engine:
+    """Runs all requests of one model together.
+
+    `submit`, `cancel` and `stop` may be called from any thread; everything else happens on the
+    thread that calls `run`.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        emit: Emit,
+        *,
+        parallel: int,
+        inter_token_budget: float,
+        prompt_lookup: bool,
+        dry_breakers: frozenset[int] = frozenset(),
+    ) -> None:
+        self._backend = backend
+        self._emit = emit
+        self._pace = Pace(inter_token_budget)
+        self._cache = PrefixCache(
+            backend, cells=backend.kv_cells, sequence_ids=backend.sequence_ids
+        )
+        self._scheduler = Scheduler(
+            self._cache,
+            self._pace,
+            parallel=parallel,
+            batch_size=backend.batch_size,
+            outputs_per_batch=backend.outputs_per_batch,
+            whole_states=not backend.partial_removal,
+        )
+        self._prompt_lookup = prompt_lookup
+        self._dry_breakers = dry_breakers
+        self._batch = Batch(backend.batch_size)
+        self._inbox: SimpleQueue[_Submission | int | None] = SimpleQueue()
+        self._answers: dict[int, Answer] = {}
+        self._requests: dict[int, set[int]] = {}
+        self._next_order = 0
+        self._suspects: set[int] = set()
+        self._stopping = False
+        self.counters = Counters()
+        self.step_started: float | None = None
+
+    # --- from any thread ---
+
+    def submit(self, task: Task, constraint: Constraint | None = None) -> None:
+        """Queue ``task``; its events come through ``emit``."""
+        self._inbox.put(_Submission(task, constraint))
+
+    def cancel(self, request_id: int) -> None:
+        """Forget a request, wherever it is; emits nothing more for it."""
+        self._inbox.put(request_id)
+
+    def stop(self) -> None:
+        """Make `run` return after the current step."""
+        self._inbox.put(None)
+
+    @property
+    def waiting(self) -> int:
+        """Sequences waiting for their turn."""
+        return len(self._scheduler.waiting)
+
+    @property
+    def active(self) -> int:
+        """Sequences that are running."""
+        return len(self._scheduler.running)
+
+    @property
+    def cells_used(self) -> int:
+        """KV cells that running sequences use (cached ones are free for the taking)."""
+        return self._cache.cells_pinned
+
+    @property
+    def seconds_per_prompt_token(self) -> float:
+        """Measured cost of prefilling one token; 0 before anything was measured."""
+        return self._pace.prefill_token
+
+    # --- the loop ---
+
+    def run(self) -> None:
+        """Work until `stop` is called."""
+        while not self._stopping:
+            self._receive(block=not self._answers)
+            if self._answers and not self._stopping:
+                self.step()
+
+    def step(self) -> None:
+        """Plan a step, compute it and report what came of it."""
+        self._propose_drafts()
+        plan = self._scheduler.plan()
+        self.counters.preemptions += len(plan.preempted)
+        self._note_admissions()
+        rows = self._fill(plan)
+        if not self._batch.size:
+            return
+        self.step_started = time.monotonic()
+        try:
+            self._backend.decode(self._batch)
+        except (NoCellsLeft, DecodeFailed) as failure:
+            self._recover(plan, failure)
+            return
+        finally:
+            seconds = time.monotonic() - self.step_started
+            self.step_started = None
+        self.counters.steps += 1
+        self._pace.observe(
+            decode_tokens=sum(w.count for w in plan.decodes),
+            prefill_tokens=sum(w.count for w in plan.prefills),
+            seconds=seconds,
+        )
+        self._emit(self._take_results(plan, rows))
+
+    def _receive(self, *, block: bool) -> None:
+        """Handle what other threads asked for; with ``block``, wait for the first of it."""
+        while True:
+            try:
+                message = self._inbox.get(block=block)
+            except Empty:
+                return
+            block = False
+            if message is None:
+                self._stopping = True
+            elif isinstance(message, int):
+                self._forget(message)
+            else:
+                self._accept(message)
+
+    def _accept(self, submission: _Submission) -> None:
+        task, constraint = submission.task, submission.constraint
+        sampler = Sampler(
+            task.sampling,
+            vocabulary_size=self._backend.vocabulary_size,
+            prompt_tokens=task.tokens,
+            dry_breakers=self._dry_breakers,
+        )
+        self._requests[task.id] = set()
+        for index in range(task.n):
+            answer = Answer(
+                task,
+                index,
+                self._next_order,
+                sampler=sampler.fork(index) if index else sampler,
+                constraint=constraint.fork() if constraint and index else constraint,
+                lookup=self._lookup(task),
+            )
+            self._answers[answer.state.order] = answer
+            self._requests[task.id].add(answer.state.order)
+            self._scheduler.add(answer.state)
+            self._next_order += 1
+
+    def _lookup(self, task: Task) -> PromptLookup | None:
+        if not (self._backend.partial_removal and (self._prompt_lookup or task.prediction)):
+            return None
+        return PromptLookup(task.tokens if self._prompt_lookup else (), task.prediction)
+
+    def _propose_drafts(self) -> None:
+        """Let running answers guess ahead, as far as that pays at this load."""
+        running = self._scheduler.running
+        for state in running:
+            if state.uncomputed == 1 and not state.in_prompt:
+                state.drafts = self._answers[state.order].draft(len(running))
+
+    def _note_admissions(self) -> None:
+        for state in self._scheduler.running:
+            answer = self._answers[state.order]
+            if answer.times.admitted is None:
+                answer.times.admitted = time.monotonic()
+                self.counters.cached_tokens += state.cached or 0
+
+    # --- one step ---
+
+    def _fill(self, plan: Step) -> dict[int, int]:
+        """Put the plan into the batch; returns each sequence's first row of logits."""
+        self._batch.clear()
+        rows = {}
+        for work in (*plan.decodes, *plan.prefills):
+            state = work.sequence
+            assert state.sequence_id is not None
+            start, end = state.computed, state.computed + work.count
+            tokens = state.tokens.view(start, end)
+            if end < len(state.tokens) and not state.scores_prompt:
+                logits_from = work.count
+            elif state.scores_prompt and state.in_prompt:
+                logits_from = 0
+            else:
+                logits_from = work.count - 1
+            rows[state.order] = self._batch.add(state.sequence_id, tokens, start, logits_from)
+            if state.drafts:
+                drafts = np.array(state.drafts, dtype=np.int32)
+                self._batch.add(state.sequence_id, drafts, end, 0)
+        return rows
+
+    def _take_results(self, plan: Step, rows: dict[int, int]) -> list[Event]:
+        """Sample where a sequence is fully computed; returns the step's events."""
+        logits = self._backend.logits(self._batch.outputs)
+        events: list[Event] = []
+        failures: dict[int, str] = {}
+        for work in (*plan.decodes, *plan.prefills):
+            state = work.sequence
+            answer = self._answers[state.order]
+            row = rows[state.order]
+            start, scoring = state.computed, state.scores_prompt and state.in_prompt
+            self.counters.prompt_tokens += min(work.count, max(0, state.prompt_length - start))
+            self._scheduler.computed(work)
+            self._suspects.discard(state.order)
+            if scoring:
+                answer.score_prompt(start, logits[row : row + work.count], self._backend)
+                row += work.count - 1
+            if state.uncomputed:
+                continue
+            try:
+                events.extend(self._advance(answer, logits[row : row + 1 + len(state.drafts)]))
+            except ConstraintError as error:
+                self._scheduler.accepted_drafts(state, 0)
+                failures[answer.task.id] = f"The constraint failed: {error}"
+        events.extend(self._failed(request_id, why) for request_id, why in failures.items())
+        self._scheduler.limit(1 if self._suspects else None)
+        return events
+
+    def _advance(self, answer: Answer, rows: NDArray[np.float32]) -> list[Event]:
+        """Sample the answer's next tokens and report them."""
+        events: list[Event] = []
+        state = answer.state
+        if answer.task.echo and answer.times.first_token is None and answer.index == 0:
+            events.append(answer.echo_event(self._backend))
+        before = len(state.tokens)
+        accepted = 0
+        if answer.task.max_tokens > 0:
+            accepted = answer.advance(rows, self._backend)
+        else:
+            answer.finished = "length"
+        self.counters.generated_tokens += len(state.tokens) - before
+        self._scheduler.accepted_drafts(state, accepted)
+        events.extend(answer.events())
+        if answer.finished:
+            self._scheduler.remove(state)
+            self._retire(answer)
+        return events
+
+    def _retire(self, answer: Answer) -> None:
+        del self._answers[answer.state.order]
+        orders = self._requests[answer.task.id]
+        orders.discard(answer.state.order)
+        if not orders:
+            del self._requests[answer.task.id]
+
+    # --- when things go wrong ---
+
+    def _recover(self, plan: Step, failure: NoCellsLeft | DecodeFailed) -> None:
+        """Nobody fails for another: compute the step's sequences again, one at a time.
+
+        Only a sequence that fails alone gets the error.
+        """
+        suspects = [w.sequence.order for w in (*plan.decodes, *plan.prefills)]
+        self._scheduler.requeue_running()
+        self._cache.clear()
+        if len(suspects) == 1:
+            task = self._answers[suspects[0]].task
+            message = f"The model could not compute this request: {failure}"
+            self._emit([self._failed(task.id, message)])
+            return
+        self._suspects.update(suspects)
+        self._scheduler.limit(1)
+
+    def _failed(self, request_id: int, message: str) -> Failed:
+        self._forget(request_id)
+        return Failed(id=request_id, error=DragomanError(message).info)
+
+    def _forget(self, request_id: int) -> None:
+        for order in self._requests.pop(request_id, set()):
+            answer = self._answers.pop(order)
+            self._suspects.discard(order)
+            self._scheduler.remove(answer.state)

@@ -1,0 +1,57 @@
+"""Token pieces to text as it grows: whole characters only, and never a part of a stop string."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+
+class TextStream:
+    """Decodes UTF-8 piece by piece and watches for stop strings.
+
+    Text that could still become a stop string is held back. A stop string itself is not part of
+    the text. Bytes that cannot be UTF-8 become U+FFFD; an unfinished character is held back and,
+    at the end, left out.
+    """
+
+    def __init__(self, stops: Sequence[str], *, strip_leading_space: bool = False) -> None:
+        self._stops = [stop for stop in stops if stop]
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self._strip = strip_leading_space
+        self.stopped = False
+
+    def push(self, piece: bytes) -> str:
+        """Add ``piece``; returns the text that is certain now. After a stop nothing is added."""
+        if self.stopped:
+            return ""
+        text = self._decoder.decode(piece)
+        if self._strip and text:
+            text = text.removeprefix(" ")
+            self._strip = False
+        if not self._stops:
+            return text
+        text = self._held + text
+        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
+        if found:
+            self.stopped = True
+            self._held = ""
+            return text[: min(found)]
+        keep = len(text) - self._possible_stop(text)
+        self._held = text[keep:]
+        return text[:keep]
+
+    def finish(self) -> str:
+        """The text still held back, when no more pieces come."""
+        held, self._held = self._held, ""
+        return held
+
+    def _possible_stop(self, text: str) -> int:
+        """Length of the longest end of ``text`` with which a stop string could begin."""
+        longest = 0
+        for stop in self._stops:
+            for length in range(min(len(stop) - 1, len(text)), longest, -1):
+                if text.endswith(stop[:length]):
+                    longest = length
+                    break
+        return longest

@@ -1,0 +1,129 @@
+"""A twin of the llama.cpp backend whose cells can be inspected.
+
+Every cell remembers its token, its position and the sequence ids that share it. The "model" is a
+hash: the next token follows from all tokens before it, so a wrong cell changes the answer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.engine.backend import Batch, DecodeFailed, NoCellsLeft
+
+END = 0
+
+
+class FakeBackend:
+    def __init__(
+        self,
+        *,
+        kv_cells: int = 256,
+        sequence_ids: int = 16,
+        batch_size: int = 64,
+        outputs_per_batch: int = 64,
+        vocabulary_size: int = 50,
+        partial_removal: bool = True,
+    ) -> None:
+        self.kv_cells = kv_cells
+        self.sequence_ids = sequence_ids
+        self.batch_size = batch_size
+        self.outputs_per_batch = outputs_per_batch
+        self.vocabulary_size = vocabulary_size
+        self.partial_removal = partial_removal
+        self.threads = 0
+        self.poison: int | None = None
+        self.decoded_tokens = 0
+        self.batches: list[list[tuple[int, int]]] = []
+        # per sequence id: position -> cell number; per cell: token
+        self._cells: dict[int, dict[int, int]] = {}
+        self._tokens: dict[int, int] = {}
+        self._next_cell = 0
+        self._logits: NDArray[np.float32] = np.empty((0, vocabulary_size), dtype=np.float32)
+
+    @property
+    def cells_used(self) -> int:
+        return len({cell for cells in self._cells.values() for cell in cells.values()})
+
+    def tokens_of(self, sequence_id: int) -> list[int]:
+        cells = self._cells.get(sequence_id, {})
+        assert sorted(cells) == list(range(len(cells))), "a hole in the sequence"
+        return [self._tokens[cells[position]] for position in range(len(cells))]
+
+    def decode(self, batch: Batch) -> None:
+        assert 0 < batch.size <= self.batch_size
+        assert batch.outputs <= self.outputs_per_batch
+        tokens = batch.tokens[: batch.size].tolist()
+        if self.poison in tokens:
+            raise DecodeFailed("poison")
+        if self.cells_used + batch.size > self.kv_cells:
+            raise NoCellsLeft
+        rows = []
+        seen = set()
+        for i, token in enumerate(tokens):
+            sequence, position = int(batch.sequence_ids[i]), int(batch.positions[i])
+            assert (sequence, position) not in seen, "twice in one batch"
+            seen.add((sequence, position))
+            cells = self._cells.setdefault(sequence, {})
+            assert position == len(cells), "positions must continue the sequence"
+            cells[position] = self._next_cell
+            self._tokens[self._next_cell] = token
+            self._next_cell += 1
+            if batch.wants_logits[i]:
+                rows.append(self.row_after(self.tokens_of(sequence)))
+        self.decoded_tokens += len(tokens)
+        self.batches.append(sorted(seen))
+        self._logits = np.array(rows, dtype=np.float32).reshape(-1, self.vocabulary_size)
+
+    def row_after(self, tokens: list[int]) -> NDArray[np.float32]:
+        """The logits after ``tokens``: a distribution that all of them decide."""
+        seed = hash(tuple(tokens)) & 0xFFFFFFFF
+        row = np.random.default_rng(seed).normal(size=self.vocabulary_size).astype(np.float32)
+        row[END] -= 3
+        return row
+
+    def greedy(self, prompt: list[int], count: int) -> list[int]:
+        """What a lone greedy answer of up to ``count`` tokens must be (END excluded)."""
+        tokens = list(prompt)
+        for _ in range(count):
+            token = int(self.row_after(tokens).argmax())
+            if token == END:
+                break
+            tokens.append(token)
+        return tokens[len(prompt) :]
+
+    def logits(self, rows: int) -> NDArray[np.float32]:
+        assert rows == len(self._logits)
+        return self._logits
+
+    def copy_sequence(self, source: int, target: int, length: int) -> None:
+        cells = self._cells.get(source, {})
+        assert not self._cells.get(target), "the target id is in use"
+        assert len(cells) >= length
+        if not self.partial_removal:
+            assert len(cells) == length, "a state can only be copied whole"
+        self._cells[target] = {p: cells[p] for p in range(length)}
+
+    def share_range(self, source: int, target: int, start: int, end: int) -> None:
+        mine, theirs = self._cells[target], self._cells[source]
+        for position in range(start, end):
+            assert self._tokens[mine[position]] == self._tokens[theirs[position]]
+            mine[position] = theirs[position]
+
+    def truncate_sequence(self, sequence_id: int, length: int) -> None:
+        cells = self._cells.get(sequence_id, {})
+        if length and not self.partial_removal:
+            assert len(cells) == length, "a state cannot be cut back"
+        self._cells[sequence_id] = {p: c for p, c in cells.items() if p < length}
+
+    def set_threads(self, threads: int) -> None:
+        self.threads = threads
+
+    def piece(self, token: int) -> bytes:
+        return b"" if token == END else f"<{token}>".encode()
+
+    def is_end_of_generation(self, token: int) -> bool:
+        return token == END
+
+    def is_control(self, token: int) -> bool:
+        return token == END

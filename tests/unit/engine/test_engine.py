@@ -1,0 +1,303 @@
+"""The engine over a fake backend whose next token depends on every cell before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.engine.answer import Task
+from server.engine.engine import Engine
+from server.types import Delta, Event, Failed, Finished, PromptScored, Sampling
+from tests.unit.engine.fake_backend import FakeBackend
+
+GREEDY = Sampling(temperature=0)
+
+
+@dataclass
+class Rig:
+    backend: FakeBackend
+    parallel: int = 4
+    prompt_lookup: bool = False
+    events: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.engine = Engine(
+            self.backend,
+            self.events.extend,
+            parallel=self.parallel,
+            inter_token_budget=0.1,
+            prompt_lookup=self.prompt_lookup,
+        )
+
+    def submit(
+        self, request_id: int, prompt: list[int], max_tokens: int = 8, **more: object
+    ) -> None:
+        options: dict[str, object] = {"sampling": GREEDY, "length_limit": 10_000} | more
+        task = Task(id=request_id, tokens=prompt, max_tokens=max_tokens, **options)  # type: ignore[arg-type]
+        self.engine.submit(task)
+
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            self.engine._receive(block=False)
+            if self.engine._answers:
+                self.engine.step()
+            self.check()
+
+    def run(self, limit: int = 3000) -> None:
+        for _ in range(limit):
+            self.engine._receive(block=False)
+            if not self.engine._answers:
+                return
+            self.engine.step()
+            self.check()
+        raise AssertionError("a sequence did not end")
+
+    def check(self) -> None:
+        cache = self.engine._cache
+        cache.check()
+        if self.backend.partial_removal:
+            assert cache.cells_used == self.backend.cells_used
+        assert cache.cells_used <= self.backend.kv_cells
+        for state in self.engine._scheduler.running:
+            assert state.sequence_id is not None
+            computed = state.tokens.view(0, state.computed).tolist()
+            assert self.backend.tokens_of(state.sequence_id) == computed
+
+    def text(self, request_id: int, index: int = 0) -> str:
+        return "".join(
+            e.text
+            for e in self.events
+            if isinstance(e, Delta) and (e.id, e.index) == (request_id, index)
+        )
+
+    def finished(self, request_id: int, index: int = 0) -> Finished:
+        (event,) = [
+            e
+            for e in self.events
+            if isinstance(e, Finished) and (e.id, e.index) == (request_id, index)
+        ]
+        return event
+
+    def expected(self, prompt: list[int], max_tokens: int = 8) -> str:
+        return "".join(f"<{t}>" for t in self.backend.greedy(prompt, max_tokens))
+
+
+def test_requests_that_arrive_together_are_decoded_together() -> None:
+    rig = Rig(FakeBackend())
+    for i in range(4):
+        rig.submit(i, [10 + i, 2, 3])
+    rig.run()
+    for i in range(4):
+        assert rig.text(i) == rig.expected([10 + i, 2, 3])
+    assert max(len({sequence for sequence, _ in batch}) for batch in rig.backend.batches) == 4
+
+
+def test_a_shared_prefix_is_computed_once_when_requests_arrive_together() -> None:
+    rig = Rig(FakeBackend(batch_size=20))
+    prefix = list(range(1, 41))
+    for i in range(4):
+        rig.submit(i, [*prefix, 45 + i], max_tokens=1)
+    rig.run()
+    assert rig.backend.decoded_tokens == 41 + 3
+    assert [rig.finished(i).usage.cached_tokens for i in range(4)] == [0, 40, 40, 40]
+    for i in range(4):
+        assert rig.text(i) == rig.expected([*prefix, 45 + i], 1)
+
+
+def test_whole_states_are_shared_at_the_token_where_prompts_part() -> None:
+    rig = Rig(FakeBackend(batch_size=64, partial_removal=False))
+    prefix = list(range(1, 41))
+    for i in range(3):
+        rig.submit(i, [*prefix, 45 + i, 46 + i], max_tokens=2)
+    rig.run()
+    assert [rig.finished(i).usage.cached_tokens for i in range(3)] == [0, 40, 40]
+    for i in range(3):
+        assert rig.text(i) == rig.expected([*prefix, 45 + i, 46 + i], 2)
+
+
+def test_several_answers_of_one_request_compute_the_prompt_once() -> None:
+    rig = Rig(FakeBackend(batch_size=64))
+    prompt = list(range(1, 41))
+    rig.submit(1, prompt, n=3, max_tokens=4)
+    rig.run()
+    expected = rig.expected(prompt, 4)
+    assert [rig.text(1, i) for i in range(3)] == [expected] * 3
+    prompt_tokens = sum(1 for batch in rig.backend.batches for _, p in batch if p < len(prompt))
+    assert prompt_tokens == len(prompt) + 2
+
+
+def test_answers_with_one_seed_differ_from_each_other_and_repeat() -> None:
+    texts = []
+    for _ in range(2):
+        rig = Rig(FakeBackend())
+        rig.submit(1, [1, 2, 3], n=2, sampling=Sampling(temperature=2.0, seed=7), ignore_eos=True)
+        rig.run()
+        texts.append([rig.text(1, 0), rig.text(1, 1)])
+    assert texts[0] == texts[1]
+    assert texts[0][0] != texts[0][1]
+
+
+def test_when_cells_run_out_the_newest_gives_way_and_still_ends_with_the_same_text() -> None:
+    rig = Rig(FakeBackend(kv_cells=48, batch_size=48))
+    prompts = [[10 * i + j for j in range(1, 9)] for i in range(4)]
+    for i, prompt in enumerate(prompts):
+        rig.submit(i, prompt, max_tokens=24, ignore_eos=False)
+    rig.run()
+    assert rig.engine.counters.preemptions > 0
+    for i, prompt in enumerate(prompts):
+        assert rig.text(i) == rig.expected(prompt, 24)
+
+
+def test_a_cancelled_request_frees_its_cells_and_says_nothing_more() -> None:
+    rig = Rig(FakeBackend())
+    rig.submit(1, list(range(1, 30)), max_tokens=50, ignore_eos=True)
+    rig.steps(5)
+    assert rig.engine.cells_used > 0
+    rig.engine.cancel(1)
+    rig.events.clear()
+    rig.steps(2)
+    assert rig.engine.cells_used == 0
+    assert rig.events == []
+
+
+def test_a_waiting_request_can_be_cancelled() -> None:
+    rig = Rig(FakeBackend(), parallel=1)
+    rig.submit(1, [1, 2, 3], max_tokens=4)
+    rig.submit(2, [4, 5, 6], max_tokens=4)
+    rig.steps(1)
+    rig.engine.cancel(2)
+    rig.run()
+    assert {e.id for e in rig.events} == {1}
+
+
+def test_a_poisonous_sequence_fails_alone() -> None:
+    rig = Rig(FakeBackend(vocabulary_size=50))
+    rig.backend.poison = 49
+    rig.submit(1, [1, 2, 3])
+    rig.submit(2, [4, 49, 6])
+    rig.submit(3, [7, 8, 9])
+    rig.run()
+    assert [e.id for e in rig.events if isinstance(e, Failed)] == [2]
+    rig.backend.poison = None
+    assert rig.text(1) == rig.expected([1, 2, 3])
+    assert rig.text(3) == rig.expected([7, 8, 9])
+
+
+def test_a_stop_string_ends_the_answer_and_is_left_out() -> None:
+    rig = Rig(FakeBackend())
+    words = rig.backend.greedy([5, 6, 7], 6)
+    rig.submit(1, [5, 6, 7], stops=[f"{words[2]}><{words[3]}"])
+    rig.run()
+    assert rig.text(1) == f"<{words[0]}><{words[1]}><"
+    assert rig.finished(1).reason == "stop"
+
+
+def test_max_tokens_ends_with_length_and_counts() -> None:
+    rig = Rig(FakeBackend())
+    rig.submit(1, [5, 6, 7], max_tokens=3, ignore_eos=True, sampling=Sampling(seed=1))
+    rig.run()
+    assert rig.finished(1).reason == "length"
+    assert rig.finished(1).usage.completion_tokens == 3
+    assert rig.finished(1).usage.prompt_tokens == 3
+
+
+def test_the_context_limit_ends_an_answer_with_length() -> None:
+    rig = Rig(FakeBackend())
+    rig.submit(1, [5, 6, 7], max_tokens=100, length_limit=6, ignore_eos=True)
+    rig.run()
+    assert rig.finished(1).reason == "length"
+    assert rig.finished(1).usage.completion_tokens == 3
+
+
+def test_a_good_prediction_saves_steps_and_changes_no_text() -> None:
+    plain = Rig(FakeBackend())
+    plain.submit(1, [5, 6, 7], max_tokens=12)
+    plain.run()
+    answer = plain.backend.greedy([5, 6, 7], 12)
+    helped = Rig(FakeBackend())
+    helped.submit(1, [5, 6, 7], max_tokens=12, prediction=answer)
+    helped.run()
+    assert helped.text(1) == plain.text(1)
+    assert len(helped.backend.batches) < len(plain.backend.batches)
+    assert helped.finished(1).usage.accepted_prediction_tokens > 0
+
+
+def test_a_wrong_prediction_changes_no_text_and_is_counted_as_rejected() -> None:
+    rig = Rig(FakeBackend())
+    right = rig.backend.greedy([5, 6, 7], 2)
+    rig.submit(1, [5, 6, 7], max_tokens=12, prediction=[*right, *[1] * 10])
+    rig.run()
+    assert rig.text(1) == rig.expected([5, 6, 7], 12)
+    usage = rig.finished(1).usage
+    assert usage.rejected_prediction_tokens > 0
+
+
+def test_prompt_scores_follow_the_model_and_survive_a_cached_prefix() -> None:
+    rig = Rig(FakeBackend(batch_size=16, outputs_per_batch=4))
+    prompt = list(range(1, 20))
+    rig.submit(1, prompt, max_tokens=1)
+    rig.run()
+    rig.submit(2, prompt, max_tokens=0, echo=True, logprobs=1)
+    rig.run()
+    (scored,) = [e for e in rig.events if isinstance(e, PromptScored)]
+    assert [t.id for t in scored.tokens] == prompt
+    assert scored.tokens[0].logprob is None
+    for place in range(1, len(prompt)):
+        row = rig.backend.row_after(prompt[:place]).astype(float)
+        expected = row[prompt[place]] - np.log(np.exp(row - row.max()).sum()) - row.max()
+        assert scored.tokens[place].logprob == pytest.approx(expected, abs=1e-5)
+    assert rig.finished(2).usage.completion_tokens == 0
+
+
+def test_an_answer_with_every_token_banned_finishes() -> None:
+    rig = Rig(FakeBackend())
+    banned = {t: float("-inf") for t in range(50)}
+    rig.submit(1, [5, 6, 7], sampling=Sampling(temperature=0, logit_bias=banned))
+    rig.run()
+    assert rig.finished(1).reason == "stop"
+
+
+requests = st.lists(
+    st.tuples(
+        st.integers(0, 30),  # arrives at this step
+        st.lists(st.integers(1, 3), min_size=1, max_size=25),  # prompt
+        st.integers(1, 20),  # max_tokens
+        st.integers(1, 3),  # n
+        st.booleans(),  # cancelled later
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(requests, st.booleans(), st.booleans())
+def test_any_arrival_pattern_ends_with_the_text_of_a_lone_request(
+    arrivals: list[tuple[int, list[int], int, int, bool]], partial: bool, lookup: bool
+) -> None:
+    """No sequence lost, none twice in a batch, cells never over-committed, every one ends."""
+    rig = Rig(
+        FakeBackend(kv_cells=64, batch_size=24, sequence_ids=8, partial_removal=partial),
+        parallel=3,
+        prompt_lookup=lookup,
+    )
+    cancelled = set()
+    for step in range(31):
+        for i, (at, prompt, max_tokens, n, cancel) in enumerate(arrivals):
+            if at == step:
+                rig.submit(i, prompt, max_tokens=max_tokens, n=n)
+            if cancel and at + 4 == step:
+                rig.engine.cancel(i)
+                cancelled.add(i)
+        rig.steps(1)
+    rig.run()
+    for i, (_, prompt, max_tokens, n, _) in enumerate(arrivals):
+        if i not in cancelled:
+            for index in range(n):
+                assert rig.text(i, index) == rig.expected(prompt, max_tokens)
+                rig.finished(i, index)
+    assert rig.engine.cells_used == 0

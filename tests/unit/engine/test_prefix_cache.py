@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.engine.backend import Batch
+from server.engine.prefix_cache import PrefixCache, Tokens
+from tests.unit.engine.fake_backend import FakeBackend
+
+
+class Rig:
+    """A cache over a fake backend that decodes what it is told."""
+
+    def __init__(self, **options: int | bool) -> None:
+        self.backend = FakeBackend(**options)  # type: ignore[arg-type]
+        self.cache = PrefixCache(
+            self.backend, cells=self.backend.kv_cells, sequence_ids=self.backend.sequence_ids
+        )
+
+    def start(self, tokens: list[int], scope: str = "") -> tuple[int, int]:
+        """Begin and compute the whole prompt; returns (id, shared tokens)."""
+        array = np.array(tokens, dtype=np.int32)
+        begun = self.cache.begin(scope, array, len(tokens) - 1)
+        assert begun is not None
+        sequence_id, shared = begun
+        self.extend(sequence_id, array, shared)
+        self.cache.share(sequence_id, array)
+        return sequence_id, shared
+
+    def extend(self, sequence_id: int, tokens: Tokens, start: int) -> None:
+        assert self.cache.make_room(len(tokens) - start)
+        batch = Batch(self.backend.batch_size)
+        batch.add(sequence_id, tokens[start:], start, len(tokens) - start)
+        self.backend.decode(batch)
+        self.cache.grow(sequence_id, len(tokens) - start)
+
+    def finish(self, sequence_id: int, tokens: list[int]) -> None:
+        self.cache.finish(sequence_id, np.array(tokens, dtype=np.int32))
+
+    def check(self) -> None:
+        self.cache.check()
+        assert self.cache.cells_used == self.backend.cells_used
+
+
+def test_a_finished_prefix_is_shared_with_credit_inside_an_edge() -> None:
+    rig = Rig()
+    a, shared = rig.start([1, 2, 3, 4, 5, 6])
+    assert shared == 0
+    rig.finish(a, [1, 2, 3, 4, 5, 6])
+    _, shared = rig.start([1, 2, 3, 9, 9])
+    assert shared == 3
+    rig.check()
+
+
+def test_a_running_prefix_is_shared_too() -> None:
+    rig = Rig()
+    rig.start([1, 2, 3, 4])
+    _, shared = rig.start([1, 2, 3, 4, 5])
+    assert shared == 4
+    assert rig.cache.cells_used == 5
+    rig.check()
+
+
+def test_the_last_token_is_never_taken_from_the_cache() -> None:
+    rig = Rig()
+    a, _ = rig.start([1, 2, 3])
+    rig.finish(a, [1, 2, 3])
+    assert rig.cache.match("", np.array([1, 2, 3], dtype=np.int32), 2) == 2
+
+
+def test_scopes_share_nothing() -> None:
+    rig = Rig()
+    rig.start([1, 2, 3, 4], scope="one key")
+    _, shared = rig.start([1, 2, 3, 4], scope="another key")
+    assert shared == 0
+    rig.check()
+
+
+def test_the_same_tokens_computed_twice_are_kept_once() -> None:
+    rig = Rig()
+    tokens = np.array([1, 2, 3, 4], dtype=np.int32)
+    first, second = (rig.cache.begin("", tokens, 3) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    for sequence_id in (first[0], second[0]):
+        rig.extend(sequence_id, tokens, 0)
+    assert rig.backend.cells_used == 8
+    rig.cache.share(first[0], tokens)
+    rig.cache.share(second[0], tokens)
+    assert rig.backend.cells_used == 4
+    rig.check()
+
+
+def test_pressure_frees_the_least_recently_used_first() -> None:
+    rig = Rig(kv_cells=12, batch_size=12)
+    old, _ = rig.start([1, 1, 1, 1])
+    rig.finish(old, [1, 1, 1, 1])
+    new, _ = rig.start([2, 2, 2, 2])
+    rig.finish(new, [2, 2, 2, 2])
+    assert rig.cache.make_room(6)
+    assert rig.cache.match("", np.array([2, 2, 2, 2, 2], dtype=np.int32), 4) == 4
+    assert rig.cache.match("", np.array([1, 1, 1, 1, 1], dtype=np.int32), 4) == 0
+    rig.check()
+
+
+def test_running_cells_are_never_freed() -> None:
+    rig = Rig(kv_cells=8, batch_size=8)
+    rig.start([1, 2, 3, 4, 5])
+    assert not rig.cache.make_room(4)
+    assert rig.backend.tokens_of(0) == [1, 2, 3, 4, 5]
+    rig.check()
+
+
+def test_ids_run_out_only_when_all_are_running() -> None:
+    rig = Rig(sequence_ids=2)
+    a, _ = rig.start([1, 1])
+    rig.start([2, 2])
+    assert rig.cache.begin("", np.array([3, 3], dtype=np.int32), 1) is None
+    rig.finish(a, [1, 1])
+    assert rig.cache.begin("", np.array([3, 3], dtype=np.int32), 1) is not None
+
+
+def test_whole_states_are_shared_only_where_they_end() -> None:
+    rig = Rig(partial_removal=False)
+    a, _ = rig.start([1, 2, 3, 4])
+    rig.finish(a, [1, 2, 3, 4])
+    _, shared = rig.start([1, 2, 3, 9])
+    assert shared == 0
+    _, shared = rig.start([1, 2, 3, 4, 5])
+    assert shared == 4
+    rig.cache.check()
+
+
+token_lists = st.lists(st.integers(1, 3), min_size=2, max_size=12)
+actions = st.lists(
+    st.tuples(
+        st.sampled_from(["start", "generate", "reject", "finish", "room", "drop"]),
+        st.integers(0, 7),
+        token_lists,
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(actions, st.booleans())
+def test_books_and_cells_agree_after_any_history(
+    history: list[tuple[str, int, list[int]]], partial: bool
+) -> None:
+    rig = Rig(kv_cells=60, sequence_ids=6, batch_size=60, partial_removal=partial)
+    running: dict[int, list[int]] = {}
+    for action, pick, tokens in history:
+        chosen = sorted(running)[pick % len(running)] if running else None
+        if action == "start" and len(running) < 5:
+            array = np.array(tokens, dtype=np.int32)
+            begun = rig.cache.begin("", array, len(tokens) - 1)
+            assert begun is not None
+            sequence_id, shared = begun
+            if rig.cache.make_room(len(tokens) - shared):
+                rig.extend(sequence_id, array, shared)
+                rig.cache.share(sequence_id, array)
+                running[sequence_id] = list(tokens)
+            else:
+                rig.cache.drop(sequence_id)
+        elif chosen is None:
+            continue
+        elif action == "generate" and rig.cache.make_room(len(tokens)):
+            grown = running[chosen] + tokens
+            rig.extend(chosen, np.array(grown, dtype=np.int32), len(running[chosen]))
+            running[chosen] = grown
+        elif action == "reject" and partial and rig.cache.make_room(2):
+            drafted = [*running[chosen], 1, 2]
+            rig.extend(chosen, np.array(drafted, dtype=np.int32), len(running[chosen]))
+            rig.cache.grow(chosen, -2)
+        elif action == "finish":
+            rig.finish(chosen, running.pop(chosen))
+        elif action == "room":
+            rig.cache.make_room(10 * pick)
+        elif action == "drop":
+            del running[chosen]
+            rig.cache.drop(chosen)
+        for sequence_id, content in running.items():
+            assert rig.backend.tokens_of(sequence_id) == content
+        rig.cache.check()
+        if partial:
+            assert rig.cache.cells_used == rig.backend.cells_used
+        else:
+            assert rig.cache.cells_used >= rig.backend.cells_used
