@@ -55,6 +55,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         string_content: Content as a string (false: only as a list of parts).
         content_parts: Content as two text parts, for every role.
         system_role: A leading system message.
+        lasting_system: A leading system message although the last message is not a user's.
         developer_role: The developer role, by that name.
         several_systems: Two leading system messages.
         late_system: A system message after other turns.
@@ -87,6 +88,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     string_content: bool = False
     content_parts: bool = False
     system_role: bool = False
+    lasting_system: bool = False
     developer_role: bool = False
     several_systems: bool = False
     late_system: bool = False
@@ -158,6 +160,9 @@ class _Probe:
         late = self._shows([user, assistant, system, user2], _SYSTEM, _USER, _USER2)
         return {
             "system_role": system_role,
+            "lasting_system": self._shows(
+                [system, user, assistant], _SYSTEM, _USER, add_generation_prompt=False
+            ),
             "content_parts": self._shows_parts(system_role),
             # Templates that write any role's name show the needle, yet no model learned this one.
             "developer_role": "developer" in self._template.source
@@ -212,7 +217,7 @@ class _Probe:
 
     def _call_styles(self) -> Iterator[_CallStyle]:
         """The ways to write a call that this template shows, the most usual first."""
-        contents = ({"content": ""}, {"content": None}, {})
+        contents: tuple[dict[str, Any], ...] = ({"content": ""}, {"content": None}, {})
         ids = (_FREE_IDS, _SHORT_IDS, _NAMED_IDS)
         for with_result, id_pair, as_object, content in itertools.product(
             (True, False), ids, (True, False), contents

@@ -10,7 +10,7 @@ so that the guard can walk it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -194,13 +194,15 @@ def _place_systems(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
     fits = (capabilities.late_system or not late) and (
         capabilities.several_systems or len(places) < 2
     )
-    if not places or (fits and capabilities.system_role):
+    lasts = capabilities.lasting_system or turns[-1].role == "user"
+    native = capabilities.system_role and lasts
+    if not places or (fits and native):
         return turns
     system = turns[places[0]]
     for place in places[1:]:
         system = _merged(system, turns[place])
     others = [turn for place, turn in enumerate(turns) if place not in places]
-    if capabilities.system_role or capabilities.developer_role:
+    if native:
         return [system, *others]
     return _in_first_user(system, others)
 
@@ -224,7 +226,7 @@ def _alternate(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
         if turn.role == "assistant" and opening and not capabilities.assistant_first:
             placed.append(_empty("user"))
         if before is not None and _clash(before, turn, capabilities):
-            if before.role == "tool":
+            if turn.role == "user" and before.role != "user":
                 placed.append(_empty("assistant"))
             elif "tool_calls" in turn.message or "tool_calls" in before.message:
                 placed.append(_empty("user"))
@@ -236,18 +238,17 @@ def _alternate(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
 
 
 def _clash(before: Turn, turn: Turn, capabilities: Capabilities) -> bool:
-    """Whether the template takes one turn right after the other."""
-    allowed: dict[tuple[str, str], Callable[[], bool]] = {
-        ("user", "user"): lambda: capabilities.consecutive_users,
-        ("assistant", "assistant"): lambda: (
-            capabilities.text_before_calls
-            if "tool_calls" in turn.message
-            else capabilities.consecutive_assistants
-        ),
-        ("tool", "user"): lambda: capabilities.user_after_results,
-    }
-    check = allowed.get((before.role, turn.role))
-    return check is not None and not check()
+    """Whether the template does not take one turn right after the other."""
+    if turn.role == "user":
+        if before.role == "user":
+            return not capabilities.consecutive_users
+        calling = before.role == "tool" or "tool_calls" in before.message
+        return calling and not capabilities.user_after_results
+    if turn.role == before.role == "assistant":
+        if "tool_calls" in turn.message:
+            return not capabilities.text_before_calls
+        return not capabilities.consecutive_assistants
+    return False
 
 
 def _empty(role: str) -> Turn:

@@ -109,7 +109,7 @@ class ChatTemplate:
         """
         values = copy.deepcopy(dict(variables))
         values["messages"] = _with_reasoning_names(copy.deepcopy(messages))
-        values["add_generation_prompt"] = add_generation_prompt
+        values["add_generation_prompt"] = add_generation_prompt and not continue_final_message
         if tools:
             values["tools"] = copy.deepcopy(tools)
         if documents:
