@@ -8,31 +8,27 @@ from collections.abc import Iterator, Sequence
 
 from server import __version__
 from server.config import Settings
+from server.worker.pool import ModelEntry
 from server.worker.protocol import ModelInfo
-from server.worker.source import ModelFile
 
 
-def banner(
-    url: str, settings: Settings, loaded: Sequence[ModelInfo], files: Sequence[ModelFile]
-) -> str:
-    """Plain text: where the server is, what it serves and on what terms, and a first request.
-
-    ``loaded`` are the models in memory, ``files`` all that the server knows.
-    """
-    in_memory = {info.model_id for info in loaded}
-    on_demand = [file.id for file in files if file.error is None and file.id not in in_memory]
+def banner(url: str, settings: Settings, models: Sequence[ModelEntry]) -> str:
+    """Plain text: where the server is, what it serves and on what terms, and a first request."""
+    loaded = [model.info for model in models if model.state == "ready" and model.info]
+    on_demand = [model.id for model in models if model.state in {"unloaded", "loading"}]
+    failed = [model for model in models if model.state == "failed"]
     lines = [f"dragoman {__version__} at {url}", ""]
     for info in loaded:
         lines += [*_model(info), ""]
     if on_demand:
         lines += ["Loaded when first asked for:", *(f"  {name}" for name in on_demand), ""]
-    if broken := [file for file in files if file.error is not None]:
-        lines += ["Not served:", *(f"  {file.id}: {file.error}" for file in broken), ""]
+    if failed:
+        lines += ["Not served:", *(f"  {model.id}: {model.reason}" for model in failed), ""]
     lines += [f"keys   {_authentication(settings)}", f"guard  {_guard(settings, loaded)}", ""]
     if loaded or on_demand:
-        kind = loaded[0].kind if loaded else None
-        model = loaded[0].model_id if loaded else on_demand[0]
-        lines += ["Try it:", *_first_request(url, settings, model, base=kind == "base")]
+        model_id = loaded[0].model_id if loaded else on_demand[0]
+        base = bool(loaded) and loaded[0].kind == "base"
+        lines += ["Try it:", *_first_request(url, settings, model_id, base=base)]
     else:
         lines += [f"No models: put GGUF files into {settings.models_dir}, or see: dragoman pull"]
     return "\n".join(lines)

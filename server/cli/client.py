@@ -74,16 +74,16 @@ class Client:
             connection.close()
 
 
-def local_url(settings: Settings) -> str:
-    """Where a server with these settings is reached from this machine."""
-    host = _EVERY_ADDRESS.get(settings.host, settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+def url_of(host: str, port: int) -> str:
+    """Where a server that listens on ``host`` and ``port`` is reached from this machine."""
+    host = _EVERY_ADDRESS.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def local_client(settings: Settings, url: str | None, *, timeout: float = 600.0) -> Client:
     """A client of the server at ``url``, or of the one these settings describe."""
     key = settings.api_keys[0] if settings.api_keys else None
-    return Client(url or local_url(settings), key, timeout=timeout)
+    return Client(url or url_of(settings.host, settings.port), key, timeout=timeout)
 
 
 def _decode(body: bytes) -> Any:

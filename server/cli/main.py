@@ -13,6 +13,9 @@ from server.cli.connect import connect
 from server.cli.console import CommandError, err, out
 from server.cli.health import health
 from server.cli.list import list_models
+from server.cli.pull import pull_models
+from server.cli.rm import rm
+from server.cli.serve import serve
 from server.cli.show import show
 from server.config import ConfigError
 from server.errors import DragomanError
@@ -22,10 +25,13 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
 )
+app.command()(serve)
+app.command("pull")(pull_models)
 app.command("list")(list_models)
 app.command()(show)
+app.command()(rm)
 app.command()(chat)
 app.command()(connect)
 app.command()(health)

@@ -64,7 +64,7 @@ def _parameter(name: str) -> inspect.Parameter:
     description = f"{field.description} (default: {text})" if text else field.description
     info: Any
     if name == "models":
-        info = typer.Argument(metavar="[MODEL.gguf]...", help="GGUF files to load at start.")
+        info = typer.Argument(metavar="MODEL.gguf", help="GGUF files to load at start.")
     elif isinstance(default, bool):
         kind = bool
         info = typer.Option(f"{flag(name)}/--no-{flag(name)[2:]}", help=description)

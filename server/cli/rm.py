@@ -1,0 +1,28 @@
+"""`dragoman rm`: remove models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from server.cli.console import CommandError, out
+from server.cli.options import FOLDERS, takes_settings
+from server.config import Settings
+from server.library.download import PullError
+from server.library.pull import remove
+
+
+@takes_settings(*FOLDERS)
+def rm(
+    settings: Settings,
+    models: Annotated[list[str], typer.Argument(help="Model ids, as `dragoman list` shows them.")],
+) -> None:
+    """Delete models from the models folder and from the cache."""
+    for name in models:
+        try:
+            deleted = remove(name, settings.models_dir, settings.cache_dir)
+        except PullError as error:
+            raise CommandError(str(error)) from error
+        for file in deleted:
+            out.print(f"deleted {file}", markup=False)
