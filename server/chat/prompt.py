@@ -8,13 +8,10 @@ from typing import Self
 
 import msgspec
 
-from server.chat.capabilities import Capabilities, probe
 from server.chat.family import Choice, Family, ModelFacts, select_family
 from server.chat.kind import KindVerdict, detect_kind
-from server.chat.normalize import normalize
-from server.chat.reply.derive import resolve_reply_format
-from server.chat.reply.format import ReplyFormat
-from server.chat.template import DEFAULT_TEMPLATE, ChatTemplate, select_template, templates_in
+from server.chat.model_template import ModelTemplate
+from server.chat.template import DEFAULT_TEMPLATE, select_template, templates_in
 from server.errors import InvalidRequest
 from server.types import (
     ChatPrompt,
@@ -26,7 +23,6 @@ from server.types import (
     TokensPrompt,
 )
 from server.vocabulary import Vocabulary
-
 
 _SILENT = Sampling()
 
@@ -46,14 +42,6 @@ class BuiltPrompt(msgspec.Struct, frozen=True, kw_only=True):
     tools_active: bool = False
 
 
-class _Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """One of a model's templates with what was found out about it."""
-
-    template: ChatTemplate
-    capabilities: Capabilities
-    reply_format: ReplyFormat | None
-
-
 class ChatModel:
     """How one model is talked to: its kind, its template, and its prompts.
 
@@ -65,22 +53,21 @@ class ChatModel:
         capabilities: What the template can express.
         reply_format: Where reasoning and tool calls are in a reply; None: content only.
         sampling: Defaults for parameters a request is silent about.
-        warnings: Guesses and conflicts the user should know of.
+        warnings: Guesses the user should know of.
     """
 
     def __init__(
         self,
-        *,
         vocabulary: Vocabulary,
         verdict: KindVerdict,
         choice: Choice,
-        variants: dict[str, _Variant],
+        templates: dict[str, ModelTemplate],
         sampling: Sampling,
     ) -> None:
         self._vocabulary = vocabulary
-        self._variants = variants
         self._family = choice.family
-        main = variants[select_template(variants, tools=False)]
+        self._templates = templates
+        main = templates[select_template(templates, tools=False)]
         self.kind: ModelKind = verdict.kind
         self.kind_reasons = verdict.reasons
         self.family = choice.family.name if choice.family else None
@@ -113,37 +100,37 @@ class ChatModel:
             families: All families, by name.
             family: The configured family, which wins over everything found.
             kind: The configured kind, which wins over everything found.
-            guard: Whether text from a request is kept from becoming control tokens.
+            guard: Whether text of a request is kept from becoming control tokens.
             sampling: The configured sampling defaults, which win over the family's.
 
         Raises:
             FamilyError: The configured family cannot be used.
             ConversationError: The template is not valid.
         """
-        own = templates_in(metadata)
+        sources = templates_in(metadata)
         eos = None if vocabulary.eos is None else vocabulary.text(vocabulary.eos)
-        verdict = detect_kind(metadata, file_name, eos, has_template=bool(own))
+        verdict = detect_kind(metadata, file_name, eos, has_template=bool(sources))
         if kind is not None:
             verdict = KindVerdict(kind=kind, reasons=[f"configured as {kind}", *verdict.reasons])
-        choice = select_family(
-            families, _facts(metadata, vocabulary, file_name, verdict.kind, own), family
+        own = sources[select_template(sources, tools=False)] if sources else None
+        facts = ModelFacts(
+            architecture=metadata.get("general.architecture", ""),
+            names=[metadata.get("general.name", ""), file_name],
+            kind=verdict.kind,
+            special_texts={token.text for token in vocabulary.special_tokens},
+            template=own,
+            template_sha256=hashlib.sha256(own.encode()).hexdigest() if own else None,
         )
-        sources = own
+        choice = select_family(families, facts, family)
         if not choice.own_template:
             assert choice.family
             assert choice.family.template
             sources = {DEFAULT_TEMPLATE: choice.family.template}
-        variants = {
-            name: _variant(name, source, vocabulary, choice.family)
+        templates = {
+            name: ModelTemplate.open(name, source, vocabulary, choice.family, guard=guard)
             for name, source in sources.items()
         }
-        return cls(
-            vocabulary=vocabulary,
-            verdict=verdict,
-            choice=choice,
-            variants=variants,
-            sampling=sampling,
-        )
+        return cls(vocabulary, verdict, choice, templates, sampling)
 
     def build(self, prompt: Prompt) -> BuiltPrompt:
         """Turn ``prompt`` into tokens.
@@ -186,40 +173,38 @@ class ChatModel:
                 "The model has no fill-in-the-middle tokens, so it cannot take a suffix.",
                 param="suffix",
             )
-        after = self._vocabulary.tokenize(suffix, parse_special=True)
         prefix, gap, middle = marks
+        after = self._vocabulary.tokenize(suffix, parse_special=True)
         return [prefix, *before, gap, *after, middle]
 
     def _build_chat(self, prompt: ChatPrompt) -> BuiltPrompt:
         if prompt.tool_choice.mode == "none":
             prompt = msgspec.structs.replace(prompt, tools=[])
-        variant = self._variants[select_template(self._variants, tools=bool(prompt.tools))]
-        format_ = variant.reply_format
-        if prompt.tools and not (format_ and format_.trigger):
+        template = self._templates[select_template(self._templates, tools=bool(prompt.tools))]
+        reply_format = template.reply_format
+        if prompt.tools and not (reply_format and reply_format.trigger):
             raise InvalidRequest(
                 "How this model writes tool calls is not known, so it can be given no tools.",
                 param="tools",
             )
-        chat = normalize(prompt, variant.capabilities)
-        text = variant.template.render(
-            chat.messages,
-            tools=chat.tools,
-            add_generation_prompt=prompt.add_generation_prompt,
-            continue_final_message=prompt.continue_final_message,
-            variables=prompt.template_kwargs,
-        )
-        tokens = self._with_one_bos(self._vocabulary.tokenize(text, parse_special=True))
-        family = self._family
-        stops = [*(family.stops if family else []), *(format_.stops if format_ else [])]
+        text, pieces = template.render(prompt)
+        tokens = [token for piece in pieces for token in piece.ids]
+        if prompt.add_generation_prompt or prompt.continue_final_message:
+            tokens = self._without_eos(tokens)
+        stops = [
+            *(self._family.stops if self._family else []),
+            *(reply_format.stops if reply_format else []),
+        ]
         return BuiltPrompt(
-            rendered=RenderedPrompt(prompt=text, tokens=tokens, segments=[]),
+            rendered=RenderedPrompt(prompt=text, tokens=self._with_one_bos(tokens), segments=[]),
             stops=list(dict.fromkeys(stops)),
-            reply_prefix=format_.prefix_of(text) if format_ else "",
-            strip_leading_space=bool(family and family.strip_leading_space),
+            reply_prefix=reply_format.prefix_of(text) if reply_format else "",
+            strip_leading_space=bool(self._family and self._family.strip_leading_space),
             tools_active=bool(prompt.tools),
         )
 
     def _with_one_bos(self, tokens: list[int]) -> list[int]:
+        """The tokens, beginning with exactly one BOS if the vocabulary wants any."""
         bos = self._vocabulary.bos
         if bos is None or not self._vocabulary.add_bos:
             return tokens
@@ -228,35 +213,7 @@ class ChatModel:
             start += 1
         return [bos, *tokens[start:]]
 
-
-def _facts(
-    metadata: Mapping[str, str],
-    vocabulary: Vocabulary,
-    file_name: str,
-    kind: ModelKind,
-    own: Mapping[str, str],
-) -> ModelFacts:
-    source = own[select_template(own, tools=False)] if own else None
-    return ModelFacts(
-        architecture=metadata.get("general.architecture", ""),
-        names=[metadata.get("general.name", ""), file_name],
-        kind=kind,
-        special_texts={token.text for token in vocabulary.special_tokens},
-        template=source,
-        template_sha256=hashlib.sha256(source.encode()).hexdigest() if source else None,
-    )
-
-
-def _variant(name: str, source: str, vocabulary: Vocabulary, family: Family | None) -> _Variant:
-    def text(token: int | None) -> str:
-        return "" if token is None else vocabulary.text(token)
-
-    template = ChatTemplate(
-        source, bos_token=text(vocabulary.bos), eos_token=text(vocabulary.eos), name=name
-    )
-    capabilities = probe(template)
-    if family:
-        capabilities = msgspec.structs.replace(capabilities, **family.capabilities)
-    reply = family.reply if family else None
-    reply_format = resolve_reply_format(template, capabilities, reply, vocabulary)
-    return _Variant(template=template, capabilities=capabilities, reply_format=reply_format)
+    def _without_eos(self, tokens: list[int]) -> list[int]:
+        """The tokens without a trailing EOS, after which nothing could be generated."""
+        eos = self._vocabulary.eos
+        return tokens[:-1] if eos is not None and tokens[-1:] == [eos] else tokens

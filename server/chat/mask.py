@@ -1,0 +1,250 @@
+"""Disguise for the strings of a request on their way through a chat template.
+
+Each character that control tokens are made of is replaced, one for one, by a stand-in from
+Unicode's private use area that the request does not use itself. What the template writes then
+differs from what the user wrote, although lengths and white space are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from server.errors import InvalidRequest
+
+_FIRST_STAND_IN, _LAST_STAND_IN = 0xE000, 0xF8FF
+_PRIVATE_USE = re.compile(f"[{chr(_FIRST_STAND_IN)}-{chr(_LAST_STAND_IN)}]")
+_ESCAPE = re.compile(r"(\\*)\\u([0-9a-fA-F]{4})")
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+# JSON and Python literals write these with a backslash, or are quoted differently because of them:
+# in disguise they would come out as a broken literal. No control token consists of them alone.
+QUOTING = frozenset("\"'\\")
+
+
+def private_characters(text: str) -> set[int]:
+    r"""Code points of ``text`` that can be no stand-ins, written out or as ``\uXXXX``."""
+    found = {ord(character) for character in _PRIVATE_USE.findall(text)}
+    if "\\u" in text:
+        found.update(int(code, 16) for _, code in _ESCAPE.findall(text))
+    return found
+
+
+class Masked(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation in disguise, ready to render, and the way back.
+
+    ``originals`` gives for each stand-in's code point the character it stands for.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
+    variables: dict[str, Any]
+    originals: dict[int, str]
+
+    def settle(self, rendered: str) -> str:
+        r"""``rendered``, with stand-ins that became ``\uXXXX`` escapes as characters again."""
+
+        def character(match: re.Match[str]) -> str:
+            code = int(match[2], 16)
+            if code not in self.originals:
+                return match[0]
+            # An odd number of further backslashes: the escape was escaped once more.
+            return match[1][: len(match[1]) // 2 * 2] + chr(code)
+
+        return _ESCAPE.sub(character, rendered) if "\\u" in rendered else rendered
+
+    def lift(self, rendered: str) -> str:
+        """``rendered`` as the user wrote it; of the same length."""
+        return rendered.translate(self.originals)
+
+
+class Mask:
+    """Knows which characters to disguise, and which strings of a request to leave alone."""
+
+    def __init__(
+        self,
+        members: Iterable[str],
+        *,
+        taken: Iterable[int] = (),
+        reasoning_markers: Iterable[str] = (),
+    ) -> None:
+        """Prepare for the control tokens ``members``.
+
+        Args:
+            members: Texts of the control tokens.
+            taken: Code points that can be no stand-ins.
+            reasoning_markers: Texts in which an assistant's content may hold control tokens.
+        """
+        members = list(members)
+        self._alphabet = {
+            character
+            for member in members
+            for character in member
+            if not (character.isalnum() or character.isspace() or character in QUOTING)
+        }
+        # Words would be disguised letter by letter; only the start of each occurrence is.
+        words = [member for member in members if not self._alphabet.intersection(member)]
+        self._letters = self._alphabet | {word[0] for word in words}
+        self._words = _alternatives(f"{re.escape(w[0])}(?={re.escape(w[1:])})" for w in words)
+        self._markers = _alternatives(map(re.escape, reasoning_markers))
+        self._taken = set(taken)
+
+    def apply(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any],
+    ) -> Masked:
+        """Disguise every string that the request brought.
+
+        Roles stay, and so do names that are identifiers: templates compare them.
+
+        Raises:
+            InvalidRequest: A tool's name is no identifier, or no stand-ins are left.
+        """
+        taken = self._taken | private_characters("\n".join(_strings([messages, tools, variables])))
+        free = (code for code in range(_FIRST_STAND_IN, _LAST_STAND_IN + 1) if code not in taken)
+        originals = dict(zip(free, sorted(self._letters), strict=False))
+        if len(originals) < len(self._letters):
+            raise InvalidRequest("The request uses too many private-use characters.")
+        stand_ins = {original: chr(code) for code, original in originals.items()}
+        disguise = _Disguise(
+            table={ord(letter): stand_ins[letter] for letter in self._alphabet},
+            stand_ins=stand_ins,
+            words=self._words,
+            markers=self._markers,
+        )
+        return Masked(
+            messages=[disguise.message(message) for message in messages],
+            tools=None if tools is None else [disguise.tool(tool) for tool in tools],
+            variables={name: disguise.variable(value) for name, value in variables.items()},
+            originals=originals,
+        )
+
+
+class _Disguise(msgspec.Struct, frozen=True, kw_only=True):
+    """The mask for one request."""
+
+    table: dict[int, str]
+    stand_ins: dict[str, str]
+    words: re.Pattern[str] | None
+    markers: re.Pattern[str] | None
+
+    def text(self, text: str) -> str:
+        if self.words:
+            text = self.words.sub(lambda match: self.stand_ins[match[0]], text)
+        return text.translate(self.table)
+
+    def value(self, value: Any) -> Any:
+        """A JSON value with its keys."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {self.value(key): self.value(item) for key, item in value.items()}
+        if isinstance(value, Sequence):
+            return [self.value(item) for item in value]
+        return value
+
+    def variable(self, value: Any) -> Any:
+        """A template variable, in which identifiers are names the template may know."""
+        if isinstance(value, str):
+            return value if _IDENTIFIER.fullmatch(value) else self.text(value)
+        if isinstance(value, Mapping):
+            return {self.variable(key): self.variable(item) for key, item in value.items()}
+        if isinstance(value, Sequence):
+            return [self.variable(item) for item in value]
+        return value
+
+    def message(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        masked = {}
+        for key, value in message.items():
+            if key == "role":
+                masked[key] = value
+            elif key == "name":
+                masked[key] = self.variable(value)
+            elif key == "content":
+                masked[key] = self._content(value, from_assistant=message["role"] == "assistant")
+            elif key == "tool_calls":
+                masked[key] = [self._call(call) for call in value]
+            else:
+                masked[key] = self.value(value)
+        return masked
+
+    def _content(self, content: Any, *, from_assistant: bool) -> Any:
+        text = self._around_markers if from_assistant and self.markers else self.text
+        if isinstance(content, str):
+            return text(content)
+        if isinstance(content, list):
+            return [{**part, "text": text(part["text"])} for part in content]
+        return content
+
+    def _around_markers(self, text: str) -> str:
+        assert self.markers
+        pieces = []
+        position = 0
+        for marker in self.markers.finditer(text):
+            pieces += [self.text(text[position : marker.start()]), marker[0]]
+            position = marker.end()
+        return "".join([*pieces, self.text(text[position:])])
+
+    def _call(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        masked: dict[str, Any] = {}
+        for key, value in call.items():
+            if key == "function":
+                arguments = value.get("arguments")
+                function = {**value, "name": _checked_name(value["name"])}
+                if isinstance(arguments, str):
+                    function["arguments"] = self._json_text(arguments)
+                elif arguments is not None:
+                    function["arguments"] = self.value(arguments)
+                masked[key] = function
+            else:
+                masked[key] = value if key == "type" else self.value(value)
+        return masked
+
+    def _json_text(self, text: str) -> str:
+        """JSON text that can still be parsed: only what is inside its strings is disguised."""
+        try:
+            json.loads(text)
+        except ValueError:
+            return self.text(text)
+        return _JSON_STRING.sub(lambda match: self.text(match[0]), text)
+
+    def tool(self, tool: Mapping[str, Any]) -> dict[str, Any]:
+        function = {
+            key: _checked_name(value) if key == "name" else self.value(value)
+            for key, value in tool["function"].items()
+        }
+        return {**tool, "function": function}
+
+
+def _checked_name(name: str) -> str:
+    if not _IDENTIFIER.fullmatch(name):
+        raise InvalidRequest(
+            f"The tool name {name[:80]!r} is not made of 1 to 64 letters, digits, _ and -.",
+            param="tools",
+        )
+    return name
+
+
+def _alternatives(patterns: Iterable[str]) -> re.Pattern[str] | None:
+    alternatives = sorted(patterns, key=len, reverse=True)
+    return re.compile("|".join(alternatives)) if alternatives else None
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in ``value``, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _strings(key)
+            yield from _strings(item)
+    elif isinstance(value, Sequence):
+        for item in value:
+            yield from _strings(item)

@@ -1,0 +1,149 @@
+"""A chat template in use by a model: what was found out about it, and prompts made with it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, Self
+
+import msgspec
+
+from server.chat.capabilities import Capabilities, probe
+from server.chat.family import Family
+from server.chat.guard import Guard, Piece
+from server.chat.normalize import normalize, template_variables
+from server.chat.reply.derive import resolve_reply_format
+from server.chat.reply.format import ReplyFormat
+from server.chat.template import ChatTemplate
+from server.errors import ConversationError
+from server.types import ChatPrompt
+from server.vocabulary import Vocabulary
+
+
+class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
+    """One of a model's templates.
+
+    ``reply_format`` is None where replies are content only, ``guard`` where it is switched off.
+    Lines of a message that begin with one of ``indent_labels`` are indented.
+    """
+
+    template: ChatTemplate
+    vocabulary: Vocabulary
+    capabilities: Capabilities
+    reply_format: ReplyFormat | None
+    guard: Guard | None
+    indent_labels: list[str]
+
+    @classmethod
+    def open(
+        cls, name: str, source: str, vocabulary: Vocabulary, family: Family | None, *, guard: bool
+    ) -> Self:
+        """Compile and probe the template.
+
+        Args:
+            name: Which of the model's templates it is.
+            source: The template's text.
+            vocabulary: The model's tokenizer.
+            family: The family whose data holds for this template.
+            guard: Whether text of a request is kept from becoming control tokens.
+
+        Raises:
+            ConversationError: The template is not valid.
+        """
+
+        def text(token: int | None) -> str:
+            return "" if token is None else vocabulary.text(token)
+
+        template = ChatTemplate(
+            source, bos_token=text(vocabulary.bos), eos_token=text(vocabulary.eos), name=name
+        )
+        capabilities = probe(template)
+        if family:
+            capabilities = msgspec.structs.replace(capabilities, **family.capabilities)
+        reply_format = resolve_reply_format(
+            template, capabilities, family.reply if family else None, vocabulary
+        )
+        reasoning = reply_format.reasoning if reply_format else None
+        literals = family.literals() if family else []
+        texts = [source, capabilities.call_example, *_example_prompts(template), *literals]
+        return cls(
+            template=template,
+            vocabulary=vocabulary,
+            capabilities=capabilities,
+            reply_format=reply_format,
+            guard=Guard(
+                vocabulary,
+                texts,
+                reasoning_markers=(
+                    [reasoning.start.strip(), reasoning.end.strip()] if reasoning else []
+                ),
+            )
+            if guard
+            else None,
+            indent_labels=family.indent_labels if family else [],
+        )
+
+    def render(self, prompt: ChatPrompt) -> tuple[str, list[Piece]]:
+        """The native prompt, and its tokens without BOS.
+
+        Raises:
+            ConversationError: The template cannot express the conversation.
+            InvalidRequest: A tool has no proper name.
+        """
+        chat = normalize(prompt, self.capabilities)
+        messages = [self._indented(message) for message in chat.messages]
+        variables = template_variables(prompt.template_kwargs, self.template)
+        render = partial(
+            self.template.render,
+            add_generation_prompt=prompt.add_generation_prompt,
+            continue_final_message=prompt.continue_final_message,
+        )
+        if self.guard is None:
+            text = render(messages, tools=chat.tools, variables=variables)
+            ids = self.vocabulary.tokenize(text, parse_special=True)
+            return text, [Piece(0, len(text), ids)]
+        masked = self.guard.mask.apply(messages, chat.tools, variables)
+        try:
+            disguised = render(masked.messages, tools=masked.tools, variables=masked.variables)
+        except ConversationError as error:
+            raise type(error)(masked.lift(error.message), param=error.param) from error
+        disguised = masked.settle(disguised)
+        text = masked.lift(disguised)
+        return text, self.guard.tokenize(disguised, text)
+
+    def _indented(self, message: dict[str, Any]) -> dict[str, Any]:
+        content = message.get("content")
+        if not self.indent_labels or not isinstance(content, str):
+            return message
+        labels = "|".join(map(re.escape, self.indent_labels))
+        return {**message, "content": re.sub(rf"(?m)^(?={labels})", " ", content)}
+
+
+def _example_prompts(template: ChatTemplate) -> Iterator[str]:
+    """Prompts that show which texts the template puts together."""
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "f",
+            "description": "d",
+            "parameters": {"type": "object", "properties": {"k": {"type": "string"}}},
+        },
+    }
+    arguments: Sequence[Any] = ({"k": "v"}, '{"k": "v"}')
+    user = {"role": "user", "content": "u"}
+    result = {"role": "tool", "content": "r", "tool_call_id": "abcdefgh1", "name": "f"}
+    conversations: list[list[dict[str, Any]]] = [
+        [user],
+        [{"role": "system", "content": "s"}, user, {"role": "assistant", "content": "a"}, user],
+    ]
+    for argument in arguments:
+        function = {"name": "f", "arguments": argument}
+        call = {"id": "abcdefgh1", "type": "function", "function": function}
+        thinking = {"content": "", "reasoning_content": "t", "tool_calls": [call]}
+        conversations.append([user, {"role": "assistant", **thinking}, result])
+    for messages in conversations:
+        for tools in (None, [tool]):
+            with contextlib.suppress(ConversationError):
+                yield template.render(messages, tools=tools)
