@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from server.chat.reply.delta import ReplyDelta, ToolCallArguments, ToolCallStart, random_id
-from server.chat.reply.dialects import json_text
+from server.chat.reply.dialects import gemma, json_text, pythonic, tagged
 from server.chat.reply.format import Calls
 from server.chat.reply.source import NotACall, Source, Steps
 from server.chat.reply.syntax import ObjectCall, compile_calls
@@ -102,7 +102,17 @@ class CallReader:
                 self._written_index = yield from source.word(_ID)
 
     def _arguments(self, source: Source) -> Steps[None]:
-        yield from json_text.arguments(source, self._write)
+        match self._calls.dialect:
+            case "json":
+                yield from json_text.arguments(source, self._write)
+            case "gemma":
+                yield from gemma.arguments(source, self._write)
+            case "pythonic":
+                yield from pythonic.arguments(source, self._write)
+            case "tagged":
+                types = tagged.string_types(self._tools.get(self._name or ""))
+                pattern, close = self._calls.argument, self._syntax.close
+                yield from tagged.arguments(source, self._write, pattern, close, types)
 
     def _object(self, source: Source, keys: ObjectCall) -> Steps[None]:
         yield from source.expect("{")

@@ -20,6 +20,7 @@ import msgspec
 Dialect = Literal["json", "tagged", "pythonic", "gemma"]
 
 GEMMA_QUOTE = '<|"|>'
+_ARGUMENT = re.compile(r"\S.*\{key\}\s*\S.*\{value\}\s*\S", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\{(?:name|arguments|id|index|key|value|string)\}")
 _CONTROL_TOKENS = (
     re.compile(r"<[^<>\s]+>"),
@@ -60,6 +61,13 @@ class Calls(_Table, frozen=True, kw_only=True):
     argument: str = ""
     id: str = "call_{random:24}"
 
+    def __post_init__(self) -> None:
+        """Check what a reader needs. Raises ValueError."""
+        if "{name}" not in self.call or "{arguments}" not in self.call:
+            raise ValueError("`call` needs {name} and {arguments}")
+        if self.dialect == "tagged" and not _ARGUMENT.search(self.argument):
+            raise ValueError("`argument` needs texts around {key} and {value}")
+
 
 class Channels(_Table, frozen=True, kw_only=True):
     """A reply made of messages, each with a header that says what its body is.
@@ -81,16 +89,16 @@ class Channels(_Table, frozen=True, kw_only=True):
 class ReplyFormat(_Table, frozen=True, kw_only=True):
     """The reply format of a family.
 
-    ``stops`` are texts that end an answer besides the end-of-generation tokens.
-    ``strip_leading_space`` drops one space in front of the answer (transcripts of base models).
+    ``framing`` are texts around content that are not part of it. ``stops`` are texts that end an
+    answer besides the end-of-generation tokens.
     """
 
     name: str
     reasoning: Reasoning | None = None
     calls: Calls | None = None
     channels: Channels | None = None
+    framing: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()
-    strip_leading_space: bool = False
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str) -> Self:
@@ -125,7 +133,7 @@ class ReplyFormat(_Table, frozen=True, kw_only=True):
         A brace means that a call is a bare JSON object at the start of the reply.
         """
         if self.channels and self.channels.call:
-            return _literals(self.channels.call)[0]
+            return next(iter(_literals(self.channels.call)), self.channels.start[0])
         if self.calls is None:
             return None
         return _literals(self.calls.begin + self.calls.call)[0].split()[0].removesuffix("[") or "["
@@ -156,6 +164,7 @@ class ReplyFormat(_Table, frozen=True, kw_only=True):
         return found.group() if found else ""
 
     def _patterns(self) -> Iterator[str]:
+        yield from self.framing
         if self.reasoning:
             yield from self.reasoning_edges
         if self.calls:

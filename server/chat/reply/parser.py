@@ -74,8 +74,6 @@ class ReplyParser:
 
     def _reply(self) -> Steps[None]:
         try:
-            if self._format.strip_leading_space and (yield from self._source.peek()) == " ":
-                self._source.take(1)
             if self._format.channels:
                 yield from self._messages(self._format.channels)
             else:
@@ -86,9 +84,13 @@ class ReplyParser:
 
     def _plain(self) -> Steps[None]:
         """Read a reply of content, with reasoning before it and calls anywhere."""
-        markers = Markers((*self._thought_edges, self._trigger))
+        markers = Markers((*self._thought_edges, *self._format.framing, self._trigger))
         while True:
             marker = yield from self._source.stream(markers, self._content.write)
+            if marker in self._format.framing:
+                self._source.take(len(marker))
+                self._content.boundary()
+                continue
             if marker in self._thought_edges and self._content.empty:
                 self._source.take(len(marker))
                 self._content.boundary()
@@ -194,15 +196,15 @@ class ReplyParser:
         self._content.boundary()
         self._thoughts.boundary()
         named = re.search(_name_pattern(channels.call), header) if channels.call else None
-        if header.strip() == channels.content or named is None:
-            self._source.recorded()
-            thinking = channels.reasoning is not None and channels.reasoning in header
-            yield from self._message_body(channels, self._thoughts if thinking else self._content)
-        elif self._calls:
+        is_content = header.strip() == channels.content
+        if named and self._calls and not is_content:
             yield from self._message_call(named.group(1))
-        else:
-            self._content.write(self._source.recorded())
-            yield from self._message_body(channels, self._content)
+            return
+        header = self._source.recorded()
+        if (named or channels.content) and not is_content:
+            self._content.write(header)
+        thinking = channels.reasoning is not None and channels.reasoning in header
+        yield from self._message_body(channels, self._thoughts if thinking else self._content)
 
     def _message_call(self, name: str) -> Steps[None]:
         call = self._new_call()
@@ -240,4 +242,5 @@ def parse_reply(
 
 
 def _name_pattern(pattern: str) -> str:
-    return re.escape(pattern).replace(r"\{name\}", r"([\w.\-]+)")
+    name = re.escape(pattern).replace(r"\{name\}", r"([\w.\-]+)")
+    return rf"(?<!\S){name}(?=[\s<]|$)"

@@ -109,13 +109,19 @@ class Source:
             if not (character := (yield from self.peek())).isspace():
                 return character
 
-    def accept(self, expected: str) -> Steps[bool]:
-        """Consume ``expected`` if it comes next."""
+    def comes(self, expected: str) -> Steps[bool]:
+        """Whether ``expected`` comes next; it is left unread."""
         while not self._text.startswith(expected, self._at):
             at_hand = self._text[self._at : self._at + len(expected)]
             if self._closed or not expected.startswith(at_hand):
                 return False
             yield from self.more()
+        return True
+
+    def accept(self, expected: str) -> Steps[bool]:
+        """Consume ``expected`` if it comes next."""
+        if not (yield from self.comes(expected)):
+            return False
         self.take(len(expected))
         return True
 

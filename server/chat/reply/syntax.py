@@ -18,6 +18,8 @@ from server.chat.reply.format import Calls
 Hole = Literal["name", "id", "index", "arguments"]
 
 _HOLE = re.compile(r"\{(name|arguments|id|index)\}")
+# Brackets of an array and code fences stand on their own.
+_ATOM = re.compile(r"\[$|\[(?=\s)|\](?=\S)|```(?:json)?|\S+?(?=\[$|\[\s|```)|\S+")
 _JSON_CALL = re.compile(r'\{\s*"(?:[^{}]|\{(?:name|arguments|id|index)\})*\}')
 
 
@@ -54,9 +56,7 @@ class CallSyntax(msgspec.Struct, frozen=True, kw_only=True):
 
 @lru_cache(maxsize=64)
 def compile_calls(calls: Calls) -> CallSyntax:
-    """The syntax of ``calls``. Raises ValueError where its patterns are not usable."""
-    if "{name}" not in calls.call or "{arguments}" not in calls.call:
-        raise ValueError(f"call pattern {calls.call!r} needs {{name}} and {{arguments}}")
+    """The syntax of ``calls``."""
     begin, separator, end = map(atoms, (calls.begin, calls.separator, calls.end))
     header: tuple[tuple[str, ...] | Hole, ...] = ()
     payload = None
@@ -85,7 +85,7 @@ def compile_calls(calls: Calls) -> CallSyntax:
 
 def atoms(literal: str) -> tuple[str, ...]:
     """The texts of ``literal`` between which white space may stand."""
-    return tuple(re.findall(r"\[$|\](?=\S)|\S+?(?=\[$)|\S+", literal))
+    return tuple(_ATOM.findall(literal))
 
 
 def _object_call(pattern: str) -> ObjectCall:

@@ -10,6 +10,7 @@ from server.chat.reply.source import NotACall, Source, Steps, Write
 # "<" is outside a string never JSON, and opens nearly every marker that may follow.
 _OUTSIDE = re.compile(r'[^"{}\[\]<]*')
 _INSIDE = re.compile(r'[^"\\\x00-\x1f]*')
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SCALAR = re.compile(r"[\w.+\-]*")
 
 
@@ -24,7 +25,7 @@ def arguments(source: Source, write: Write) -> Steps[None]:
             yield from value(source, write)
         case '"':
             text = yield from string(source)
-            if not isinstance(parse(text), dict):
+            if not isinstance(_parse(text), dict):
                 raise NotACall
             write(text)
         case "n" if (yield from source.accept("null")):
@@ -49,18 +50,15 @@ def string(source: Source) -> Steps[str]:
     pieces: list[str] = []
     yield from source.skip_space()
     yield from _string(source, pieces.append)
-    text = parse("".join(pieces))
-    if not isinstance(text, str):
+    text = _parse("".join(pieces))
+    if not isinstance(text, str) or _LONE_SURROGATE.search(text):
         raise NotACall
     return text
 
 
-def parse(text: str) -> object:
-    """The value ``text`` stands for, None if it is not JSON (as if it were null)."""
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
+def is_valid(text: str) -> bool:
+    """Whether ``text`` is a JSON value."""
+    return _parse(text) is not None or text.strip() == "null"
 
 
 def escape(text: str) -> str:
@@ -110,6 +108,14 @@ def _escape_sequence(source: Source, write: Write) -> Steps[None]:
     backslash = source.take(1)
     yield from source.peek()
     write(backslash + source.take(1))
+
+
+def _parse(text: str) -> object:
+    """The value ``text`` stands for, None if it is not JSON."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _refuse(constant: str) -> object:
