@@ -18,7 +18,7 @@ _CONTAINER_LIMITS = (
 def total_memory() -> int:
     """Bytes of memory there are, within the container's limit."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(machine, *_container_limits())
+    return min([machine, *_container_limits()])
 
 
 def default_budget() -> int:

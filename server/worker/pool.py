@@ -150,9 +150,7 @@ class ModelPool:
         need = slot.file.memory_bytes
         await self._make_room(slot.file.id, need)
         self._check_open()
-        # Half of what would be left over is for more KV cells, the other half for the next model.
-        spare = self._budget - self._used() - need
-        slot.grant(need + spare // 2)
+        slot.grant(min(need + self._spare_per_model(), self._budget - self._used()))
         await slot.supervisor.start()
 
     async def _make_room(self, model_id: str, need: int) -> None:
@@ -177,6 +175,17 @@ class ModelPool:
                     f"{budget} are free, and the loaded models are busy.",
                     retry_after=self._room_seconds,
                 )
+
+    def _spare_per_model(self) -> int:
+        """An equal part of what would be left over if all models were loaded at once.
+
+        A model may fill this with KV cells: whatever is loaded in whatever order, none is then
+        unloaded because another took more than it needs.
+        """
+        files = [slot.file for slot in self._slots.values()]
+        needs = [file.memory_bytes for file in files if not file.error]
+        fitting = [need for need in needs if need <= self._budget]
+        return max(0, self._budget - sum(fitting)) // len(fitting)
 
     def _used(self) -> int:
         return sum(slot.memory_bytes for slot in self._slots.values())

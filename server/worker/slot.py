@@ -103,10 +103,7 @@ class Slot:
         return self._stamp, self.file.path, self.file.settings
 
     def _load(self) -> Load:
-        """The message to the worker; settings of the model's own go before what was granted."""
-        settings = self.file.settings
-        if settings.memory_bytes is None and self._granted_bytes:
-            settings = msgspec.structs.replace(settings, memory_bytes=self._granted_bytes)
+        settings = msgspec.structs.replace(self.file.settings, memory_bytes=self._granted_bytes)
         return Load(model_id=self.file.id, path=self.file.path, settings=settings)
 
 

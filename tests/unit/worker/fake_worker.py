@@ -131,7 +131,8 @@ class FakeWorker:
                 time.sleep(60)
             case "babble":
                 self.connection.sendall(b"\x03\x00\x00\x00abc")
-        self.send(Ready(info=model_info(load)))
+        used = int(words[0]) if behaviour == "uses" else None
+        self.send(Ready(info=model_info(load, used)))
         if behaviour == "short-lived":
             die(signal.SIGKILL)
 
@@ -191,7 +192,7 @@ def delta(id_: int, index: int, text: str) -> Delta:
     return Delta(id=id_, index=index, text=text, tokens=1)
 
 
-def model_info(load: Load) -> ModelInfo:
+def model_info(load: Load, memory_bytes: int | None) -> ModelInfo:
     return ModelInfo(
         model_id=load.model_id,
         path=load.path,
@@ -219,6 +220,7 @@ def model_info(load: Load) -> ModelInfo:
         guard=True,
         safe_mode=load.settings.safe_mode,
         fingerprint="fake",
+        memory_bytes=memory_bytes,
     )
 
 
