@@ -51,6 +51,7 @@ class Task:
     strip_leading_space: bool = False
     visible_control_tokens: frozenset[int] = frozenset()
     prediction: Sequence[int] = ()
+    dry_breakers: frozenset[int] = frozenset()
 
     @property
     def scores_prompt(self) -> bool:

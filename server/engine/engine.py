@@ -56,7 +56,6 @@ class Engine:
         parallel: int,
         inter_token_budget: float,
         prompt_lookup: bool,
-        dry_breakers: frozenset[int] = frozenset(),
     ) -> None:
         self._backend = backend
         self._emit = emit
@@ -73,7 +72,6 @@ class Engine:
             whole_states=not backend.partial_removal,
         )
         self._prompt_lookup = prompt_lookup
-        self._dry_breakers = dry_breakers
         self._batch = Batch(backend.batch_size)
         self._inbox: SimpleQueue[_Submission | int | None] = SimpleQueue()
         self._answers: dict[int, Answer] = {}
@@ -81,6 +79,8 @@ class Engine:
         self._next_order = 0
         self._suspects: set[int] = set()
         self._stopping = False
+        self._last_end: float | None = None
+        self._seconds_between_ends = 0.0
         self.counters = Counters()
         self.step_started: float | None = None
 
@@ -113,10 +113,12 @@ class Engine:
         """KV cells that running sequences use (cached ones are free for the taking)."""
         return self._cache.cells_pinned
 
-    @property
-    def seconds_per_prompt_token(self) -> float:
-        """Measured cost of prefilling one token; 0 before anything was measured."""
-        return self._pace.prefill_token
+    def seconds_until_free(self) -> float:
+        """When a full queue probably has room again: the measured time between finished answers.
+
+        At least one second; that too before anything was measured.
+        """
+        return max(1.0, self._seconds_between_ends)
 
     # --- the loop ---
 
@@ -174,7 +176,7 @@ class Engine:
             task.sampling,
             vocabulary_size=self._backend.vocabulary_size,
             prompt_tokens=task.tokens,
-            dry_breakers=self._dry_breakers,
+            dry_breakers=task.dry_breakers,
         )
         self._requests[task.id] = set()
         for index in range(task.n):
@@ -281,6 +283,10 @@ class Engine:
         return events
 
     def _retire(self, answer: Answer) -> None:
+        now = time.monotonic()
+        if self._last_end is not None:
+            self._seconds_between_ends += 0.2 * (now - self._last_end - self._seconds_between_ends)
+        self._last_end = now
         del self._answers[answer.state.order]
         orders = self._requests[answer.task.id]
         orders.discard(answer.state.order)

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import llama_cpp
 import msgspec
 import numpy as np
+from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from server.engine.backend import Batch, DecodeFailed, NoCellsLeft
@@ -158,6 +159,10 @@ class LlamaVocabulary:
         if prefix is None or suffix is None or middle is None:
             return None
         return prefix, suffix, middle
+
+    def guidance_tokenizer(self) -> Any:
+        """The tokenizer in llguidance's form; takes 0.2 s at 49k and 1.6 s at 262k tokens."""
+        return lltokenizer_from_vocab(self._pointer)
 
     def text(self, token: int) -> str:
         """The token as the vocabulary writes it, such as ``<|im_end|>``."""
@@ -309,7 +314,6 @@ class ContextSettings(msgspec.Struct, frozen=True, kw_only=True):
     ubatch_size: int
     outputs_per_batch: int
     threads: int
-    threads_batch: int
     flash_attention: bool
     kv_type: KvType
 
@@ -331,7 +335,7 @@ class LlamaContext:
         parameters.n_seq_max = settings.sequence_ids
         parameters.n_outputs_max = settings.outputs_per_batch
         parameters.n_threads = settings.threads
-        parameters.n_threads_batch = settings.threads_batch
+        parameters.n_threads_batch = settings.threads
         parameters.flash_attn_type = int(settings.flash_attention)
         parameters.type_k = parameters.type_v = _GGML_TYPES[settings.kv_type]
         parameters.kv_unified = True

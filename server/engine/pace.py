@@ -19,11 +19,6 @@ class Pace:
         self._decode_step = 0.0
         self._prefill_token = 0.0
 
-    @property
-    def prefill_token(self) -> float:
-        """Seconds per prefill token; 0 before anything was measured."""
-        return self._prefill_token
-
     def observe(self, *, decode_tokens: int, prefill_tokens: int, seconds: float) -> None:
         """Learn from one step."""
         if prefill_tokens == 0:

@@ -99,7 +99,7 @@ class PrefixCache:
         self._running: set[int] = set()
         self._edge_cells = 0
         self._tail_cells = 0
-        # Whole states cannot swap cells: what an id computed although the tree had it stays with it.
+        # Whole states cannot swap cells: what an id computed although the tree had it, it keeps.
         self._copied_cells: dict[int, int] = {}
         self._clock = 0
 

@@ -1,0 +1,209 @@
+"""Loading a model in its worker: weights, KV cells, template, and a first decode to see it work."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from server import __version__
+from server.chat.family import load_families
+from server.chat.prompt import ChatModel
+from server.engine.backend import Batch
+from server.engine.llama import (
+    ContextSettings,
+    LlamaContext,
+    LlamaModel,
+    LoadError,
+    build_description,
+    gpu_available,
+)
+from server.library.gguf import read_header
+from server.library.header import GgufHeader
+from server.library.memory import estimate_memory
+from server.resources import templates_directory
+from server.worker.hardware import physical_cores
+from server.worker.protocol import Load, ModelInfo, Progress, WorkerSettings
+
+# llama.cpp's own limit, LLAMA_MAX_SEQ.
+_MOST_SEQUENCE_IDS = 256
+# Ids for cached prefixes beside those of running sequences.
+_CACHED_SEQUENCES = 48
+_LEAST_OUTPUTS = 128
+_LEAST_CONTEXT = 256
+_WARMUP_TOKENS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to serve; ``context`` is None when only the vocabulary was loaded."""
+
+    model: LlamaModel
+    chat: ChatModel
+    context: LlamaContext | None
+    info: ModelInfo
+
+
+class _Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes in tokens: of the largest request, and of the KV cells all requests share."""
+
+    context: int
+    source: str
+    kv_cells: int
+
+
+def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
+    """Load what ``request`` names. Raises LoadError, InvalidGguf or FamilyError with a reason."""
+    settings = request.settings
+    path = Path(request.path)
+    header = read_header(path)
+    model = LlamaModel(
+        request.path,
+        vocabulary_only=request.vocabulary_only,
+        safe_mode=settings.safe_mode,
+        gpu_layers=settings.gpu_layers,
+        progress=lambda fraction: report(Progress(stage="weights", fraction=fraction)),
+    )
+    report(Progress(stage="template", fraction=1.0))
+    chat = ChatModel.open(
+        model.metadata,
+        model.vocabulary,
+        path.name,
+        families=load_families([templates_directory(), *map(Path, settings.template_dirs)]),
+        family=settings.family,
+        kind=settings.kind,
+        guard=settings.guard,
+        sampling=settings.sampling,
+    )
+    layout = _layout(header, model, settings)
+    threads = settings.threads or physical_cores()
+    flash_attention = _flash_attention(settings)
+    context = None
+    if not request.vocabulary_only:
+        if not model.generates_text:
+            raise LoadError(f"a {header.architecture} model does not generate text")
+        context = LlamaContext(
+            model,
+            ContextSettings(
+                kv_cells=layout.kv_cells,
+                sequence_ids=_sequence_ids(settings.parallel, partial=model.partial_removal),
+                batch_size=min(settings.batch_size, layout.kv_cells),
+                ubatch_size=settings.ubatch_size,
+                outputs_per_batch=max(_LEAST_OUTPUTS, settings.parallel),
+                threads=threads,
+                flash_attention=flash_attention,
+                kv_type=settings.kv_type,
+            ),
+        )
+        report(Progress(stage="warmup", fraction=1.0))
+        _warm_up(context)
+    info = ModelInfo(
+        model_id=request.model_id,
+        path=request.path,
+        architecture=header.architecture,
+        parameters=model.parameters,
+        quantization=header.quantization,
+        file_bytes=header.file_bytes,
+        vocabulary=model.vocabulary.size,
+        kind=chat.kind,
+        kind_reasons=chat.kind_reasons,
+        context=layout.context,
+        context_source=layout.source,
+        context_train=model.context_train,
+        kv_cells=context.kv_cells if context else 0,
+        parallel=settings.parallel,
+        threads=threads,
+        gpu_layers=_gpu_layers(model, settings),
+        flash_attention=flash_attention,
+        family=chat.family,
+        template_source=chat.template_source,
+        template_sha256=chat.template_sha256,
+        capabilities=msgspec.to_builtins(chat.capabilities),
+        reply_format=chat.reply_format,
+        sampling=chat.sampling,
+        guard=settings.guard,
+        safe_mode=settings.safe_mode,
+        fingerprint=_fingerprint(path, chat.template_sha256),
+        warnings=chat.warnings,
+    )
+    return Loaded(model, chat, context, info)
+
+
+def _layout(header: GgufHeader, model: LlamaModel, settings: WorkerSettings) -> _Layout:
+    """How long a request may get, and how many KV cells there are, within the memory allowed."""
+    trained = model.context_train
+    context, source = (
+        (settings.ctx_size, "setting ctx_size")
+        if settings.ctx_size
+        else (trained, "what the model was trained with")
+    )
+    kv_cells = settings.kv_tokens or context
+    if settings.memory_bytes is not None and settings.kv_tokens is None:
+        fitting = _fitting_cells(header, settings, kv_cells)
+        if fitting < min(kv_cells, _LEAST_CONTEXT):
+            needed = estimate_memory(header, _LEAST_CONTEXT, settings.kv_type)
+            raise LoadError(
+                f"the model needs at least {needed} bytes, {settings.memory_bytes} are allowed"
+            )
+        if fitting < kv_cells:
+            kv_cells, source = fitting, f"memory, which bounds {source} ({context})"
+    return _Layout(context=min(context, kv_cells), source=source, kv_cells=kv_cells)
+
+
+def _fitting_cells(header: GgufHeader, settings: WorkerSettings, wanted: int) -> int:
+    """The most KV cells, up to ``wanted``, with which the model stays within its memory."""
+    assert settings.memory_bytes is not None
+    low, high = 0, wanted
+    while low < high:
+        middle = (low + high + 1) // 2
+        if estimate_memory(header, middle, settings.kv_type) <= settings.memory_bytes:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _sequence_ids(parallel: int, *, partial: bool) -> int:
+    """Ids for running sequences and for cached prefixes.
+
+    A recurrent model allocates a whole state per id, so it gets fewer of them.
+    """
+    cached = _CACHED_SEQUENCES if partial else min(parallel, _CACHED_SEQUENCES)
+    return min(_MOST_SEQUENCE_IDS, parallel + cached)
+
+
+def _flash_attention(settings: WorkerSettings) -> bool:
+    """Whether to use flash attention: measured faster on GPUs, up to 3x slower on CPUs.
+
+    (16 sequences over a shared 1,100-token prefix, see docs/benchmarks.md.) A quantised V cache
+    needs it.
+    """
+    if settings.flash_attention != "auto":
+        return settings.flash_attention == "on"
+    return gpu_available() or settings.kv_type in {"q8_0", "q4_0"}
+
+
+def _gpu_layers(model: LlamaModel, settings: WorkerSettings) -> int:
+    if not gpu_available():
+        return 0
+    return model.layers if settings.gpu_layers is None else min(model.layers, settings.gpu_layers)
+
+
+def _warm_up(context: LlamaContext) -> None:
+    """Decode a few tokens: where this build does not suit this CPU, the process dies here."""
+    batch = Batch(_WARMUP_TOKENS)
+    count = min(_WARMUP_TOKENS, context.batch_size)
+    batch.add(0, np.zeros(count, dtype=np.int32), 0, count - 1)
+    context.decode(batch)
+    context.clear()
+
+
+def _fingerprint(path: Path, template_sha256: str) -> str:
+    """Changes when the model file, its template or the build changes."""
+    status = path.stat()
+    facts = (status.st_size, status.st_mtime_ns, template_sha256, build_description(), __version__)
+    return "fp_" + hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

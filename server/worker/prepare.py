@@ -1,0 +1,227 @@
+"""From a request to a task for the engine, on a thread of its own so that streams go on."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from queue import SimpleQueue
+
+import msgspec
+
+from server.chat.constrain import to_grammar
+from server.chat.prompt import BuiltPrompt
+from server.engine.answer import Task
+from server.engine.constraint import Constraint, ConstraintCompiler, ConstraintError
+from server.engine.engine import Engine
+from server.errors import (
+    ContextLengthExceeded,
+    ConversationError,
+    DragomanError,
+    InvalidConstraint,
+    InvalidRequest,
+    QueueFull,
+)
+from server.types import (
+    Accepted,
+    Event,
+    Failed,
+    GenerationRequest,
+    Prompt,
+    RenderedPrompt,
+    Sampling,
+)
+from server.worker.loading import Loaded
+from server.worker.protocol import Render, Rendered
+
+# Text with these ends a repetition for DRY (llama.cpp's default breakers).
+_DRY_BREAKERS = (b"\n", b":", b'"', b"*")
+
+Send = Callable[[list[Event]], None]
+SendRendered = Callable[[Rendered], None]
+
+
+class Preparer:
+    """Renders, tokenises and checks requests in order of arrival, then hands them to the engine."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        engine: Engine,
+        send: Send,
+        send_rendered: SendRendered,
+        queue_size: int,
+    ) -> None:
+        self._loaded = loaded
+        self._engine = engine
+        self._send = send
+        self._send_rendered = send_rendered
+        self._queue_size = queue_size
+        self._queue: SimpleQueue[GenerationRequest | Render] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._pending: set[int] = set()
+        self._current: GenerationRequest | Render | None = None
+
+    # --- from the thread that reads the socket ---
+
+    def generate(self, request: GenerationRequest) -> None:
+        """Queue ``request``, or refuse it at once when the queue is full."""
+        with self._lock:
+            waiting = len(self._pending) + self._engine.waiting
+            if waiting < self._queue_size:
+                self._pending.add(request.id)
+                self._queue.put(request)
+                return
+        error = QueueFull(
+            f"The model's queue is full: {waiting} requests are waiting.",
+            retry_after=self._engine.seconds_until_free(),
+        )
+        self._send([Failed(id=request.id, error=error.info)])
+
+    def render(self, request: Render) -> None:
+        """Queue a request that only wants to see its prompt."""
+        self._queue.put(request)
+
+    def cancel(self, request_id: int) -> None:
+        """Forget a request, wherever it is."""
+        with self._lock:
+            if request_id in self._pending:
+                self._pending.discard(request_id)
+                return
+        self._engine.cancel(request_id)
+
+    # --- from the watchdog of the template's time ---
+
+    def fail_current(self, message: str) -> None:
+        """The request being prepared cannot be finished; the process is about to end."""
+        error = ConversationError(message).info
+        if isinstance(self._current, Render):
+            self._send_rendered(Rendered(id=self._current.id, error=error))
+        elif self._current is not None:
+            self._send([Failed(id=self._current.id, error=error)])
+
+    # --- on its own thread ---
+
+    def run(self) -> None:
+        """Prepare requests for ever."""
+        while True:
+            self._current = None
+            self._current = request = self._queue.get()
+            if isinstance(request, Render):
+                self._answer_render(request)
+            elif request.id in self._pending:
+                self._prepare(request)
+
+    def _answer_render(self, request: Render) -> None:
+        try:
+            prompt = render(self._loaded, request.prompt)
+        except DragomanError as error:
+            self._send_rendered(Rendered(id=request.id, error=error.info))
+        else:
+            self._send_rendered(Rendered(id=request.id, prompt=prompt))
+
+    def _prepare(self, request: GenerationRequest) -> None:
+        try:
+            built = self._loaded.chat.build(request.prompt)
+            task = self._task(request, built)
+            constraint = self._constraint(request)
+        except DragomanError as error:
+            failure = error
+        else:
+            with self._lock:
+                if request.id not in self._pending:
+                    return
+                self._pending.discard(request.id)
+                accepted = Accepted(
+                    id=request.id,
+                    prompt_tokens=len(task.tokens),
+                    reply_prefix=built.reply_prefix,
+                    tools_active=built.tools_active,
+                )
+                self._send([accepted])
+                self._engine.submit(task, constraint)
+            return
+        with self._lock:
+            self._pending.discard(request.id)
+        self._send([Failed(id=request.id, error=failure.info)])
+
+    def _task(self, request: GenerationRequest, built: BuiltPrompt) -> Task:
+        tokens = built.rendered.tokens
+        limit = self._loaded.info.context
+        if not tokens:
+            raise InvalidRequest("The prompt is empty: there is no token to begin with.")
+        if len(tokens) + (request.max_tokens != 0) > limit:
+            raise ContextLengthExceeded(
+                f"This model's maximum context length is {limit} tokens, "
+                f"but the prompt has {len(tokens)} tokens and the answer needs at least 1.",
+                param="messages" if built.rendered.segments else "prompt",
+            )
+        sampling = request.sampling.over(self._loaded.chat.sampling)
+        return Task(
+            id=request.id,
+            tokens=tokens,
+            sampling=self._without_ends(sampling) if request.ignore_eos else sampling,
+            length_limit=limit,
+            max_tokens=limit if request.max_tokens is None else request.max_tokens,
+            stops=[*request.stop, *built.stops],
+            n=request.n,
+            logprobs=request.logprobs,
+            echo=request.echo,
+            prompt_text=built.rendered.prompt,
+            ignore_eos=request.ignore_eos,
+            scope=request.cache_scope,
+            strip_leading_space=built.strip_leading_space,
+            visible_control_tokens=self._visible,
+            prediction=self._prediction(request),
+            dry_breakers=self._dry_breakers if sampling.dry_multiplier else frozenset(),
+        )
+
+    def _prediction(self, request: GenerationRequest) -> list[int]:
+        if not request.prediction:
+            return []
+        return self._loaded.model.vocabulary.tokenize(request.prediction, parse_special=False)
+
+    def _without_ends(self, sampling: Sampling) -> Sampling:
+        """The sampling parameters with every end-of-generation token banned."""
+        ends = self._loaded.model.vocabulary.end_of_generation_tokens
+        banned = sampling.logit_bias | dict.fromkeys(ends, -math.inf)
+        return msgspec.structs.replace(sampling, logit_bias=banned)
+
+    def _constraint(self, request: GenerationRequest) -> Constraint | None:
+        if request.constraint is None:
+            return None
+        try:
+            return self._compiler.compile(to_grammar(request.constraint))
+        except ConstraintError as error:
+            raise InvalidConstraint(str(error), param="response_format") from error
+
+    @cached_property
+    def _compiler(self) -> ConstraintCompiler:
+        vocabulary = self._loaded.model.vocabulary
+        return ConstraintCompiler(vocabulary.guidance_tokenizer(), vocabulary_size=vocabulary.size)
+
+    @cached_property
+    def _visible(self) -> frozenset[int]:
+        """Control tokens that the reply parser must see as text."""
+        reply_format = self._loaded.chat.reply_format
+        markers = reply_format.markers() if reply_format else frozenset()
+        return frozenset(
+            token.id
+            for token in self._loaded.model.vocabulary.special_tokens
+            if any(token.text in marker for marker in markers)
+        )
+
+    @cached_property
+    def _dry_breakers(self) -> frozenset[int]:
+        piece = self._loaded.model.vocabulary.piece
+        return frozenset(
+            token
+            for token in range(self._loaded.model.vocabulary.size)
+            if any(breaker in piece(token) for breaker in _DRY_BREAKERS)
+        )
+
+
+def render(loaded: Loaded, prompt: Prompt) -> RenderedPrompt:
+    """``prompt`` as the model would get it."""
+    return loaded.chat.build(prompt).rendered

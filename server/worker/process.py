@@ -1,0 +1,209 @@
+"""The worker process: one model, served over a socket to the API process.
+
+    python -m server.worker.process --fd N
+
+Threads: *reader* takes messages from the socket, *preparer* renders and tokenises, the main thread
+runs the engine, *writer* sends, *heartbeat* reports. When the API process is gone the worker ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from server.chat import limits
+from server.chat.family import FamilyError
+from server.engine.engine import Engine
+from server.engine.llama import LoadError
+from server.errors import DragomanError
+from server.library.gguf import InvalidGguf
+from server.types import Event
+from server.worker.loading import Loaded, load
+from server.worker.prepare import Preparer, render
+from server.worker.protocol import (
+    Cancel,
+    EngineStats,
+    FrameBuffer,
+    FromWorker,
+    Generate,
+    Heartbeat,
+    Load,
+    LoadFailed,
+    Ready,
+    Render,
+    Rendered,
+    Shutdown,
+    StepEvents,
+    frame,
+    to_worker_decoder,
+)
+
+HEARTBEAT_SECONDS = 1.0
+EXIT_LOAD_FAILED = 3
+EXIT_TEMPLATE_STUCK = 4
+_READ_BYTES = 1 << 20
+_FLUSH_SECONDS = 2.0
+
+
+class _Connection:
+    """Sends from any thread, in order, without making the sender wait for the socket."""
+
+    def __init__(self, endpoint: socket.socket) -> None:
+        self._socket = endpoint
+        self._buffer = FrameBuffer()
+        self._payloads: list[bytes] = []
+        self._outgoing: SimpleQueue[FromWorker | threading.Event] = SimpleQueue()
+
+    def send(self, message: FromWorker) -> None:
+        """Queue ``message``."""
+        self._outgoing.put(message)
+
+    def write(self) -> None:
+        """Send what is queued, for ever."""
+        while True:
+            message = self._outgoing.get()
+            if isinstance(message, threading.Event):
+                message.set()
+                continue
+            try:
+                self._socket.sendall(frame(message))
+            except OSError:
+                os._exit(0)  # the API process is gone
+
+    def flush(self) -> None:
+        """Wait until everything queued so far is sent, before the process ends."""
+        sent = threading.Event()
+        self._outgoing.put(sent)
+        sent.wait(_FLUSH_SECONDS)
+
+    def receive(self) -> Load | Generate | Cancel | Render | Shutdown:
+        """The next message; a closed socket is a Shutdown."""
+        while not self._payloads:
+            data = self._socket.recv(_READ_BYTES)
+            if not data:
+                return Shutdown()
+            self._payloads = self._buffer.feed(data)
+        return to_worker_decoder.decode(self._payloads.pop(0))
+
+
+def main() -> None:
+    """Entry of the process."""
+    parser = argparse.ArgumentParser(description="Serve one model to the API process.")
+    parser.add_argument("--fd", type=int, required=True)
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the API process, which drains
+    connection = _Connection(socket.socket(fileno=parser.parse_args().fd))
+    request = connection.receive()
+    if not isinstance(request, Load):
+        return
+    _spawn("writer", connection.write)
+    try:
+        loaded = load(request, connection.send)
+    except (LoadError, InvalidGguf, FamilyError, OSError) as error:
+        connection.send(LoadFailed(message=str(error)))
+        connection.flush()
+        sys.exit(EXIT_LOAD_FAILED)
+    if loaded.context is None:
+        connection.send(Ready(info=loaded.info))
+        _serve_renders(connection, loaded)
+    else:
+        _serve(connection, loaded, request)
+
+
+def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
+    """Run the engine on this thread until the API process says or shows that it is over."""
+    settings = request.settings
+    assert loaded.context is not None
+
+    def send_events(events: list[Event]) -> None:
+        if events:
+            connection.send(StepEvents(events=events))
+
+    engine = Engine(
+        loaded.context,
+        send_events,
+        parallel=settings.parallel,
+        inter_token_budget=settings.itl_budget_ms / 1000,
+        prompt_lookup=settings.prompt_lookup,
+    )
+    preparer = Preparer(loaded, engine, send_events, connection.send, settings.queue_size)
+
+    def give_up() -> None:
+        preparer.fail_current("The chat template took too long and could not be interrupted.")
+        connection.flush()
+        os._exit(EXIT_TEMPLATE_STUCK)
+
+    limits.on_stuck(give_up)
+    _spawn("preparer", preparer.run)
+    _spawn("heartbeat", lambda: _beat(connection, engine, loaded))
+    connection.send(Ready(info=loaded.info))
+    _spawn("reader", lambda: _read(connection, engine, preparer))
+    engine.run()
+    connection.flush()
+
+
+def _read(connection: _Connection, engine: Engine, preparer: Preparer) -> None:
+    """Hand on what comes in, until it ends."""
+    while True:
+        message = connection.receive()
+        match message:
+            case Generate(request=request):
+                preparer.generate(request)
+            case Cancel(id=request_id):
+                preparer.cancel(request_id)
+            case Render():
+                preparer.render(message)
+            case _:
+                os._exit(0)
+
+
+def _serve_renders(connection: _Connection, loaded: Loaded) -> None:
+    """Answer `Render` only, for a worker without weights."""
+    while isinstance(message := connection.receive(), Render):
+        try:
+            answer = Rendered(id=message.id, prompt=render(loaded, message.prompt))
+        except DragomanError as error:
+            answer = Rendered(id=message.id, error=error.info)
+        connection.send(answer)
+    connection.flush()
+
+
+def _beat(connection: _Connection, engine: Engine, loaded: Loaded) -> None:
+    """Show that the process is alive, how long the current step has taken, and the counters."""
+    assert loaded.context is not None
+    while True:
+        started = engine.step_started
+        connection.send(
+            Heartbeat(
+                step_seconds=0.0 if started is None else time.monotonic() - started,
+                stats=EngineStats(
+                    active=engine.active,
+                    waiting=engine.waiting,
+                    kv_cells=loaded.context.kv_cells,
+                    kv_cells_used=engine.cells_used,
+                    threads=loaded.info.threads,
+                    steps_total=engine.counters.steps,
+                    prompt_tokens_total=engine.counters.prompt_tokens,
+                    generated_tokens_total=engine.counters.generated_tokens,
+                    cached_tokens_total=engine.counters.cached_tokens,
+                    preemptions_total=engine.counters.preemptions,
+                ),
+            )
+        )
+        time.sleep(HEARTBEAT_SECONDS)
+
+
+def _spawn(name: str, target: Callable[[], None]) -> None:
+    threading.Thread(target=target, name=name, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
