@@ -11,9 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from server import __version__
-from server.api import chat, completions, health, metrics, models, template
+from server.api import chat, completions, health, metrics, models, openapi, template
 from server.api.backend import Pool
 from server.api.context import Context
+from server.api.schemas.error import ErrorBody
 from server.config import Settings
 from server.errors import DragomanError, InvalidRequest, MethodNotAllowed, NotFound
 from server.middleware import (
@@ -50,7 +51,8 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
     )
     app.state.context = Context(settings=settings, pool=pool, metrics=figures)
     for module in (chat, completions, models, template, health, metrics):
-        app.include_router(module.router)
+        app.include_router(module.router, responses={"default": {"model": ErrorBody}})
+    app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     _handle_errors(app)
     # The last one added is the outermost.
     app.add_middleware(KeyMiddleware, keys=settings.api_keys)

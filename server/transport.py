@@ -1,18 +1,23 @@
-"""Limits on connections and request heads, which end before any application sees them.
+"""Below the application: connections, HTTP itself, and the server's end.
 
-uvicorn's HTTP protocol takes heads of any length and waits for them for ever, and answers what is
-no HTTP in plain text. Here all of that is bounded, and every answer has OpenAI's shape.
+uvicorn does the work; here are the limits it does not have, and answers in OpenAI's shape where it
+has its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from http import HTTPStatus
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 import msgspec
+import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from server.api.backend import Pool
 from server.config import Settings
 from server.errors import (
     DragomanError,
@@ -22,114 +27,186 @@ from server.errors import (
     RequestTimeout,
 )
 
-# What stands around a header's name and value.
-_SEPARATORS = len(b": \r\n")
+# A client that takes nothing for so long, while an answer waits for it, is dropped.
+STALLED_SECONDS = 30.0
+# What connections get after the last answer was cut, before they are cut themselves.
+_GRACE_SECONDS = 5
 
 
-def limited_protocol(settings: Settings) -> type[HttpToolsProtocol]:
-    """Uvicorn's HTTP protocol, bound to the limits in ``settings``."""
+class _Config(uvicorn.Config):
+    """uvicorn's configuration, with our limits for `_Connection`."""
 
-    class LimitedProtocol(_LimitedProtocol):
-        max_header_bytes = settings.max_header_bytes
-        head_seconds = settings.request_timeout
-        max_connections = settings.max_connections
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(
+            app,
+            http=_Connection,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=int(settings.drain_seconds) + _GRACE_SECONDS,
+        )
+        self.settings = settings
 
-    return LimitedProtocol
+
+class Server(uvicorn.Server):
+    """Serves an application until SIGTERM or SIGINT, then lets answers finish; a second ends it.
+
+    ``run(sockets=[...])`` or ``await serve(sockets=[...])`` with a listening socket.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings, pool: Pool) -> None:
+        super().__init__(_Config(app, settings))
+        self._pool = pool
+        self._drain_seconds = settings.drain_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came: begin to end, or end at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, let answers finish for a while, and end the models."""
+        closing = asyncio.create_task(self._pool.close(self._drain_seconds))
+        await super().shutdown(sockets)
+        if self.force_exit:
+            # A second call ends what is left at once.
+            await self._pool.close(0)
+        await closing
 
 
-class _LimitedProtocol(HttpToolsProtocol):
-    max_header_bytes: int
-    head_seconds: float
-    max_connections: int
+class _Connection(HttpToolsProtocol):
+    """One client's connection.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    Receiving a request's head, or the rest of a body that was answered early, has a time limit; so
+    has a client that does not read. Over the limit of connections, one that is idle makes room.
+    """
+
+    def __init__(self, config: _Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self._settings = config.settings
         self._in_head = True
         self._head_bytes = 0
-        self._head_timer: asyncio.TimerHandle | None = None
         self._refusal: DragomanError | None = None
+        self._receiving: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self.last_active = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected."""
         super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
-            self._refuse(Overloaded("The server has too many connections."))
-        else:
-            self._start_head_timer()
+        self.last_active = self.loop.time()
+        self._limit_receiving()
+        if len(self.connections) > self._settings.max_connections and not self._make_room():
+            self._refuse(Overloaded("There are too many connections.", retry_after=1))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
+        """The connection ended, whoever ended it."""
+        self._stop_receiving_limit()
+        self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
-            return
-        before = self._head_bytes if self._in_head else 0
+        """Bytes of a request came."""
+        self.last_active = self.loop.time()
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            self._head_bytes = before + len(data)
-            if self._head_bytes > self.max_header_bytes:
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._settings.max_header_bytes:
                 self._refuse(self._too_large())
 
     def on_message_begin(self) -> None:
+        """A request begins."""
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
-        if self._head_timer is None:
-            self._start_head_timer()
+        if self._receiving is None:
+            self._limit_receiving()
 
     def on_headers_complete(self) -> None:
+        """The head is complete: the application may begin."""
         self._in_head = False
-        self._stop_head_timer()
-        length = len(self.url)
-        length += sum(len(name) + len(value) + _SEPARATORS for name, value in self.headers)
-        if length > self.max_header_bytes:
-            # The parser turns it into its own error, and that into send_400_response.
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self._settings.max_header_bytes:
             self._refusal = self._too_large()
-            raise self._refusal
+            raise ValueError("request head too large")  # the parser stops, and asks for the answer
+        self._stop_receiving_limit()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """The request is here as a whole."""
+        self._stop_receiving_limit()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is written; the client may still be sending."""
+        if self.cycle.more_body:
+            self._limit_receiving()
+        super().on_response_complete()
+
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, or was refused while it was parsed."""
-        self._refuse(self._refusal or InvalidRequest("The request is not valid HTTP."))
+        """The parser gave up: say why."""
+        self._refuse(self._refusal or InvalidRequest("This is not valid HTTP."))
 
-    def _too_large(self) -> HeadersTooLarge:
-        return HeadersTooLarge(
-            f"The request's head may have at most {self.max_header_bytes} bytes."
-        )
+    def pause_writing(self) -> None:
+        """The client does not keep up."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_SECONDS, self.transport.abort)
 
-    def _refuse(self, error: DragomanError) -> None:
-        """Answer with ``error``, unless another answer is under way, and hang up."""
-        if not self._answering:
-            body = msgspec.json.encode(error.info.body())
-            phrase = HTTPStatus(error.status).phrase
-            head = (
-                f"HTTP/1.1 {error.status} {phrase}\r\n"
-                "content-type: application/json\r\n"
-                f"content-length: {len(body)}\r\n"
-                "connection: close\r\n\r\n"
-            )
-            self.transport.write(head.encode("ascii") + body)
-        self.transport.close()
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
 
     @property
-    def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+    def idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
 
-    def _start_head_timer(self) -> None:
-        self._head_timer = self.loop.call_later(self.head_seconds, self._head_is_late)
+    def _make_room(self) -> bool:
+        """Close the connection that has been idle for longest, if any but this one is."""
+        others = cast("set[_Connection]", self.connections - {self})
+        idle = [connection for connection in others if connection.idle]
+        if not idle:
+            return False
+        min(idle, key=lambda connection: connection.last_active).transport.close()
+        return True
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _limit_receiving(self) -> None:
+        self._stop_receiving_limit()
+        self._receiving = self.loop.call_later(
+            self._settings.request_timeout, self._receiving_too_long
+        )
 
-    def _head_is_late(self) -> None:
-        self._head_timer = None
-        if self._answering:
-            # The next request's head may take as long as the answer to this one.
-            self._start_head_timer()
-        elif self._head_bytes:
-            seconds = f"{self.head_seconds:g}"
-            self._refuse(RequestTimeout(f"The request's head did not arrive within {seconds} s."))
+    def _stop_receiving_limit(self) -> None:
+        if self._receiving is not None:
+            self._receiving.cancel()
+            self._receiving = None
+
+    def _receiving_too_long(self) -> None:
+        self._receiving = None
+        if self._in_head and self._head_bytes:
+            self._refuse(RequestTimeout("The request did not arrive in time."))
         else:
             self.transport.close()
+
+    def _too_large(self) -> HeadersTooLarge:
+        limit = self._settings.max_header_bytes
+        return HeadersTooLarge(f"The request's head may have at most {limit} bytes.")
+
+    def _refuse(self, error: DragomanError) -> None:
+        """Answer without the application, and hang up."""
+        if self.transport.is_closing():
+            return
+        body = msgspec.json.encode(error.info.body())
+        status = HTTPStatus(error.info.status)
+        head = (
+            f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()

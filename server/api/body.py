@@ -98,12 +98,6 @@ def validate(value: dict[str, Any], model: type[Body]) -> Body:
     return body
 
 
-def ignored_header(body: GenerationFields) -> dict[str, str]:
-    """The response header that names the parameters of ``body`` that have no effect here."""
-    names = sorted(name for name in body.IGNORED if getattr(body, name) is not None)
-    return {"x-dragoman-ignored": ", ".join(names)} if names else {}
-
-
 def _explain(error: ValidationError, value: dict[str, Any]) -> InvalidRequest:
     """The first problem, in the branch of a union that fits the input best."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from server.api import convert
-from server.api.body import ignored_header, read
+from server.api import convert, openapi
+from server.api.body import read
 from server.api.chat_reply import ChatReply, fold
 from server.api.context import context
 from server.api.conversation import chat_prompt, prediction
@@ -23,7 +23,11 @@ from server.types import GenerationRequest
 router = APIRouter()
 
 
-@router.post("/v1/chat/completions", response_model=ChatCompletion)
+@router.post(
+    "/v1/chat/completions",
+    response_model=ChatCompletion,
+    openapi_extra=openapi.body(ChatCompletionRequest),
+)
 async def create_chat_completion(request: Request) -> Response:
     """Answer a conversation, whole or as a stream of events."""
     shared = context(request)
@@ -36,7 +40,7 @@ async def create_chat_completion(request: Request) -> Response:
     )
     reply = ChatReply(client.info, generation, include_usage=include_usage or not body.stream)
     generated = merge([events(shared, client, generation)], at_once=1)
-    headers = ignored_header(body)
+    headers = convert.ignored_header(body, client.info)
     if body.stream:
         begun = await unless_gone(request, admitted(generated, prompts=1))
         return EventStream(reply.chunks(begun), shared.settings.ping_seconds, headers)

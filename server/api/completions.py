@@ -7,8 +7,8 @@ from contextlib import aclosing
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from server.api import convert
-from server.api.body import ignored_header, read
+from server.api import convert, openapi
+from server.api.body import read
 from server.api.completion_reply import CompletionReply, fold
 from server.api.context import context
 from server.api.generation import events
@@ -25,7 +25,9 @@ router = APIRouter()
 PROMPTS_AT_ONCE = 32
 
 
-@router.post("/v1/completions", response_model=Completion)
+@router.post(
+    "/v1/completions", response_model=Completion, openapi_extra=openapi.body(CompletionRequest)
+)
 async def create_completion(request: Request) -> Response:
     """Continue one or more prompts, whole or as a stream of events."""
     shared = context(request)
@@ -50,7 +52,7 @@ async def create_completion(request: Request) -> Response:
         [events(shared, client, generation) for generation in generations],
         at_once=PROMPTS_AT_ONCE,
     )
-    headers = ignored_header(body)
+    headers = convert.ignored_header(body, client.info)
     if body.stream:
         first = min(len(generations), PROMPTS_AT_ONCE)
         begun = await unless_gone(request, admitted(generated, prompts=first))

@@ -41,11 +41,6 @@ def chat_prompt(body: ConversationFields) -> ChatPrompt:
             "continue_final_message and add_generation_prompt exclude each other.",
             param="add_generation_prompt",
         )
-    if continued and not isinstance(body.messages[-1], AssistantMessage):
-        raise InvalidRequest(
-            "continue_final_message needs a last message of the assistant.",
-            param="continue_final_message",
-        )
     return ChatPrompt(
         messages=messages(body.messages),
         tools=tools,
@@ -91,11 +86,6 @@ def _assistant(message: AssistantMessage, where: str) -> Message:
         if getattr(message, name) is not None:
             raise UnsupportedParameter(f"{where}.{name} is not supported.", param=f"{where}.{name}")
     content = message.content if message.content is not None else message.refusal
-    if content is None and not message.tool_calls:
-        raise InvalidRequest(
-            f"{where}.content: an assistant message needs content or tool calls.",
-            param=f"{where}.content",
-        )
     return Message(
         role="assistant",
         content=None if content is None else _text(content, where),

@@ -60,6 +60,18 @@ def _check_vocabulary(tokens: Iterable[int], info: ModelInfo, param: str) -> Non
             )
 
 
+def ignored_header(body: GenerationFields, info: ModelInfo) -> dict[str, str]:
+    """The response header that names the parameters of ``body`` that have no effect here."""
+    names = body.ignored()
+    if info.template_variables is not None:
+        names += [
+            name
+            for name in ("enable_thinking", "reasoning_effort")
+            if getattr(body, name, None) is not None and name not in info.template_variables
+        ]
+    return {"x-dragoman-ignored": ", ".join(names)} if names else {}
+
+
 def stops(body: GenerationFields) -> list[str]:
     """The stop strings."""
     return [body.stop] if isinstance(body.stop, str) else list(body.stop or [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import cast
@@ -16,6 +17,8 @@ from server.api.schemas.usage import (
 from server.errors import DragomanError
 from server.types import Delta, Event, Failed, Finished, GenerationRequest, Usage
 
+_contents_log = logging.getLogger("dragoman.contents")
+
 
 async def events(
     context: Context, client: Client, request: GenerationRequest
@@ -26,14 +29,19 @@ async def events(
     """
     model = client.info.model_id
     timer = context.metrics.answer(model)
+    contents = context.settings.log_contents
+    if contents:
+        _contents_log.info("%s prompt: %s", model, request.prompt)
     generator = cast("AsyncGenerator[Event]", client.generate(request))
     async with aclosing(generator) as generated:
         async for event in generated:
             match event:
                 case Failed(error=error):
                     raise DragomanError.of(error)
-                case Delta(index=index, tokens=tokens):
+                case Delta(index=index, tokens=tokens, text=text):
                     timer.tokens(index, tokens)
+                    if contents:
+                        _contents_log.info("%s answer %d: %r", model, index, text)
                 case Finished(usage=usage):
                     context.metrics.finished(model, usage)
             yield event

@@ -25,6 +25,7 @@ _FACTS = (
     "template_sha256",
     "family",
     "capabilities",
+    "template_variables",
     "architecture",
     "parameters",
     "quantization",

@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import BaseModel
 
+from server.api import openapi
 from server.api.body import read
 from server.api.context import context
 from server.api.conversation import chat_prompt
-from server.api.schemas.chat_request import ConversationFields
+from server.api.schemas.template import NativePrompt, PromptSegment, TemplateRequest
 from server.api.sse import to_json
 from server.api.streams import unless_gone
 
 router = APIRouter()
 
 
-class TemplateRequest(ConversationFields):
-    """The parts of a chat completion that make its prompt."""
-
-    model: str
-
-
-class PromptSegment(BaseModel):
-    """A run of the prompt, who wrote it, and its tokens."""
-
-    text: str
-    tokens: list[int]
-    control: bool
-    source: Literal["user", "template"]
-
-
-class NativePrompt(BaseModel):
-    """The prompt as the model gets it."""
-
-    prompt: str
-    tokens: list[int]
-    segments: list[PromptSegment]
-
-
-@router.post("/apply-template", response_model=NativePrompt)
+@router.post(
+    "/apply-template", response_model=NativePrompt, openapi_extra=openapi.body(TemplateRequest)
+)
 async def apply_template(request: Request) -> Response:
     """Render a conversation without generating."""
     shared = context(request)

@@ -102,6 +102,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     ``template_source`` is such as "gguf", "family chatml", "family transcript". ``capabilities``
     are the probe's verdicts by name; ``reply_format`` is None when replies are content only.
     ``memory_bytes`` is what weights, KV cells and buffers take together, where that is known.
+    ``template_variables`` are those a request may set, None where that is not known.
     """
 
     model_id: str
@@ -131,6 +132,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     safe_mode: bool
     fingerprint: str
     memory_bytes: int | None = None
+    template_variables: list[str] | None = None
     warnings: list[str] = []
 
 

@@ -88,3 +88,10 @@ class GenerationFields(SamplingFields, ConstraintFields):
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
     user: str | None = None
+
+    def ignored(self) -> list[str]:
+        """Names of the parameters of this request that have no effect."""
+        names = [name for name in self.IGNORED if getattr(self, name) is not None]
+        if self.stream_options is not None and self.stream_options.include_obfuscation:
+            names.append("stream_options.include_obfuscation")
+        return sorted(names)

@@ -289,3 +289,12 @@ class ChatCompletionRequest(GenerationFields, ConversationFields):
     functions: Any = None
     moderation: Any = None
     web_search_options: Any = None
+
+    def ignored(self) -> list[str]:
+        """Names of the parameters of this request that have no effect."""
+        names = super().ignored()
+        contents = (message.content for message in self.messages)
+        parts = (part for content in contents if isinstance(content, list) for part in content)
+        if any(getattr(part, "prompt_cache_breakpoint", None) for part in parts):
+            names.append("prompt_cache_breakpoint")
+        return names

@@ -29,6 +29,7 @@ class ModelObject(BaseModel):
     template_sha256: str = ""
     family: str | None = None
     capabilities: dict[str, bool] = {}
+    template_variables: list[str] | None = None
     architecture: str = ""
     parameters: int = 0
     quantization: str = ""
