@@ -48,13 +48,16 @@ class Guard:
 
     Attributes:
         mask: The disguise for a request on its way through the template.
+        controls: Ids of the template's control tokens, and of all others of type CONTROL.
     """
 
     def __init__(
         self,
         vocabulary: Vocabulary,
         template_texts: Iterable[str],
+        *,
         reasoning_markers: Iterable[str] = (),
+        enabled: bool = True,
     ) -> None:
         """Find the control tokens to protect.
 
@@ -65,12 +68,17 @@ class Guard:
                 line breaks and HTML tags in Gemma, are ordinary text.
             reasoning_markers: Texts in which the assistant's own messages may hold control tokens,
                 because templates take their history apart there.
+            enabled: Whether to protect any; without, prompts are tokenised as they stand.
         """
         texts = list(template_texts)
         self._vocabulary = vocabulary
-        protected = [token for token in vocabulary.special_tokens if _is_protected(token, texts)]
+        special = vocabulary.special_tokens if enabled else []
+        protected = [token for token in special if _is_protected(token, texts)]
         self._protected = {token.text: token for token in protected}
         self._ids = {token.id for token in protected}
+        self.controls = self._ids | {
+            token.id for token in vocabulary.special_tokens if token.type == "control"
+        }
         self._any = _trie_pattern(self._protected)
         self._user_defined = _trie_pattern(t.text for t in protected if t.type == "user_defined")
         self.mask = Mask(

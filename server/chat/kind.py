@@ -58,6 +58,8 @@ def detect_kind(
     reasons = [f"{points:+d}: {reason}" for points, reason in evidence]
     relation = "at least" if score >= ANSWERS_FROM else "less than"
     reasons.append(f"score {score}, {relation} {ANSWERS_FROM}: {kind}")
+    if kind == "base" and has_template:
+        reasons.append("its chat template is used for chats all the same")
     return KindVerdict(kind=kind, reasons=reasons)
 
 

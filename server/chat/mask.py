@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -107,24 +107,46 @@ class Mask:
         Raises:
             InvalidRequest: A tool's name is no identifier, or no stand-ins are left.
         """
-        taken = self._taken | private_characters("\n".join(_strings([messages, tools, variables])))
-        free = (code for code in range(_FIRST_STAND_IN, _LAST_STAND_IN + 1) if code not in taken)
-        originals = dict(zip(free, sorted(self._letters), strict=False))
-        if len(originals) < len(self._letters):
-            raise InvalidRequest("The request uses too many private-use characters.")
-        stand_ins = {original: chr(code) for code, original in originals.items()}
+        text = "\n".join(_strings([messages, tools, variables]))
+        stand_ins = _stand_ins(self._letters, self._taken | private_characters(text))
         disguise = _Disguise(
             table={ord(letter): stand_ins[letter] for letter in self._alphabet},
             stand_ins=stand_ins,
             words=self._words,
             markers=self._markers,
         )
-        return Masked(
-            messages=[disguise.message(message) for message in messages],
-            tools=None if tools is None else [disguise.tool(tool) for tool in tools],
-            variables={name: disguise.variable(value) for name, value in variables.items()},
-            originals=originals,
+        return disguise.masked(messages, tools, variables)
+
+    def apply_to_everything(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any],
+    ) -> Masked:
+        """Disguise every character that can be, to see in the prompt where each one came from.
+
+        Raises:
+            InvalidRequest: There are more different characters than stand-ins.
+        """
+        text = "\n".join(_strings([messages, tools, variables]))
+        letters = {c for c in set(text) - QUOTING if not (c.isspace() or ord(c) < ord(" "))}
+        stand_ins = _stand_ins(letters, self._taken | private_characters(text))
+        disguise = _Disguise(
+            table={ord(letter): stand_in for letter, stand_in in stand_ins.items()},
+            stand_ins=stand_ins,
+            words=None,
+            markers=self._markers,
         )
+        return disguise.masked(messages, tools, variables)
+
+
+def _stand_ins(letters: Iterable[str], taken: Collection[int]) -> dict[str, str]:
+    free = (code for code in range(_FIRST_STAND_IN, _LAST_STAND_IN + 1) if code not in taken)
+    letters = sorted(letters)
+    stand_ins = {letter: chr(code) for letter, code in zip(letters, free, strict=False)}
+    if len(stand_ins) < len(letters):
+        raise InvalidRequest("The request uses too many private-use characters.")
+    return stand_ins
 
 
 class _Disguise(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +156,19 @@ class _Disguise(msgspec.Struct, frozen=True, kw_only=True):
     stand_ins: dict[str, str]
     words: re.Pattern[str] | None
     markers: re.Pattern[str] | None
+
+    def masked(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any],
+    ) -> Masked:
+        return Masked(
+            messages=[self.message(message) for message in messages],
+            tools=None if tools is None else [self.tool(tool) for tool in tools],
+            variables={name: self.variable(value) for name, value in variables.items()},
+            originals={ord(stand_in): letter for letter, stand_in in self.stand_ins.items()},
+        )
 
     def text(self, text: str) -> str:
         if self.words:

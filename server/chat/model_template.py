@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any, Self
 
 import msgspec
@@ -13,27 +12,40 @@ import msgspec
 from server.chat.capabilities import Capabilities, probe
 from server.chat.family import Family
 from server.chat.guard import Guard, Piece
+from server.chat.mask import QUOTING, Masked
 from server.chat.normalize import normalize, template_variables
 from server.chat.reply.derive import resolve_reply_format
 from server.chat.reply.format import ReplyFormat
+from server.chat.segments import user_characters
 from server.chat.template import ChatTemplate
-from server.errors import ConversationError
+from server.errors import ConversationError, InvalidRequest
 from server.types import ChatPrompt
 from server.vocabulary import Vocabulary
+
+
+class Rendering(msgspec.Struct, frozen=True, kw_only=True):
+    """A rendered prompt: its text, its tokens in pieces, and which characters are the user's.
+
+    ``users`` has an entry for each character, or none at all where nobody asked.
+    """
+
+    text: str
+    pieces: list[Piece]
+    users: list[bool]
 
 
 class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
     """One of a model's templates.
 
-    ``reply_format`` is None where replies are content only, ``guard`` where it is switched off.
-    Lines of a message that begin with one of ``indent_labels`` are indented.
+    ``reply_format`` is None where replies are content only. Lines of a message that begin with one
+    of ``indent_labels`` are indented.
     """
 
     template: ChatTemplate
     vocabulary: Vocabulary
     capabilities: Capabilities
     reply_format: ReplyFormat | None
-    guard: Guard | None
+    guard: Guard
     indent_labels: list[str]
 
     @classmethod
@@ -76,17 +88,20 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
             guard=Guard(
                 vocabulary,
                 texts,
-                reasoning_markers=(
-                    [reasoning.start.strip(), reasoning.end.strip()] if reasoning else []
-                ),
-            )
-            if guard
-            else None,
+                reasoning_markers=[m.strip() for m in (reasoning.start, reasoning.end)]
+                if reasoning
+                else [],
+                enabled=guard,
+            ),
             indent_labels=family.indent_labels if family else [],
         )
 
-    def render(self, prompt: ChatPrompt) -> tuple[str, list[Piece]]:
+    def render(self, prompt: ChatPrompt, *, sources: bool = False) -> Rendering:
         """The native prompt, and its tokens without BOS.
+
+        Args:
+            prompt: The conversation.
+            sources: Whether to find out which characters came from the request; renders twice.
 
         Raises:
             ConversationError: The template cannot express the conversation.
@@ -95,23 +110,31 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
         chat = normalize(prompt, self.capabilities)
         messages = [self._indented(message) for message in chat.messages]
         variables = template_variables(prompt.template_kwargs, self.template)
-        render = partial(
-            self.template.render,
-            add_generation_prompt=prompt.add_generation_prompt,
-            continue_final_message=prompt.continue_final_message,
-        )
-        if self.guard is None:
-            text = render(messages, tools=chat.tools, variables=variables)
-            ids = self.vocabulary.tokenize(text, parse_special=True)
-            return text, [Piece(0, len(text), ids)]
         masked = self.guard.mask.apply(messages, chat.tools, variables)
+        disguised = self._render(prompt, masked)
+        text = masked.lift(disguised)
+        pieces = self.guard.tokenize(disguised, text)
+        if sources:
+            # A template that decides by what a text says renders something else in full disguise.
+            with contextlib.suppress(InvalidRequest):
+                full = self.guard.mask.apply_to_everything(messages, chat.tools, variables)
+                again = self._render(prompt, full)
+                disguised = again if full.lift(again) == text else disguised
+        users = user_characters(disguised, text, QUOTING) if sources else []
+        return Rendering(text=text, pieces=pieces, users=users)
+
+    def _render(self, prompt: ChatPrompt, masked: Masked) -> str:
         try:
-            disguised = render(masked.messages, tools=masked.tools, variables=masked.variables)
+            rendered = self.template.render(
+                masked.messages,
+                tools=masked.tools,
+                variables=masked.variables,
+                add_generation_prompt=prompt.add_generation_prompt,
+                continue_final_message=prompt.continue_final_message,
+            )
         except ConversationError as error:
             raise type(error)(masked.lift(error.message), param=error.param) from error
-        disguised = masked.settle(disguised)
-        text = masked.lift(disguised)
-        return text, self.guard.tokenize(disguised, text)
+        return masked.settle(rendered)
 
     def _indented(self, message: dict[str, Any]) -> dict[str, Any]:
         content = message.get("content")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import msgspec
 
 from server.chat.family import Choice, Family, ModelFacts, select_family
+from server.chat.guard import Piece
 from server.chat.kind import KindVerdict, detect_kind
 from server.chat.model_template import ModelTemplate
+from server.chat.segments import segments
 from server.chat.template import DEFAULT_TEMPLATE, select_template, templates_in
 from server.errors import InvalidRequest
 from server.types import (
@@ -68,6 +70,7 @@ class ChatModel:
         self._family = choice.family
         self._templates = templates
         main = templates[select_template(templates, tools=False)]
+        self._controls = main.guard.controls
         self.kind: ModelKind = verdict.kind
         self.kind_reasons = verdict.reasons
         self.family = choice.family.name if choice.family else None
@@ -132,20 +135,40 @@ class ChatModel:
         }
         return cls(vocabulary, verdict, choice, templates, sampling)
 
-    def build(self, prompt: Prompt) -> BuiltPrompt:
+    def build(self, prompt: Prompt, *, with_segments: bool = False) -> BuiltPrompt:
         """Turn ``prompt`` into tokens.
+
+        Args:
+            prompt: What the request brought.
+            with_segments: Whether to find out where each token came from, for people to see.
 
         Raises:
             InvalidRequest: The prompt cannot be honoured by this model.
             ConversationError: Its template cannot express the conversation.
         """
-        if isinstance(prompt, TokensPrompt):
-            return self._build_tokens(prompt)
+        if isinstance(prompt, ChatPrompt):
+            return self._build_chat(prompt, with_segments)
         if isinstance(prompt, TextPrompt):
-            return self._build_text(prompt)
-        return self._build_chat(prompt)
+            text, ids = prompt.text, self._with_one_bos(self._native_tokens(prompt))
+        else:
+            text, ids = self._checked_text(prompt), prompt.ids
+        pieces, users = [Piece(0, len(text), ids)], [True] * len(text)
+        return BuiltPrompt(rendered=self._rendered(text, pieces, users if with_segments else []))
 
-    def _build_tokens(self, prompt: TokensPrompt) -> BuiltPrompt:
+    def _native_tokens(self, prompt: TextPrompt) -> list[int]:
+        tokens = self._vocabulary.tokenize(prompt.text, parse_special=True)
+        if prompt.suffix is None:
+            return tokens
+        if self._vocabulary.fill_in_the_middle is None:
+            raise InvalidRequest(
+                "The model has no fill-in-the-middle tokens, so it cannot take a suffix.",
+                param="suffix",
+            )
+        prefix, gap, middle = self._vocabulary.fill_in_the_middle
+        after = self._vocabulary.tokenize(prompt.suffix, parse_special=True)
+        return [prefix, *tokens, gap, *after, middle]
+
+    def _checked_text(self, prompt: TokensPrompt) -> str:
         for position, token in enumerate(prompt.ids):
             if not 0 <= token < self._vocabulary.size:
                 raise InvalidRequest(
@@ -153,31 +176,9 @@ class ChatModel:
                     f"{self._vocabulary.size} tokens.",
                     param="prompt",
                 )
-        text = b"".join(map(self._vocabulary.piece, prompt.ids)).decode("utf-8", "replace")
-        return BuiltPrompt(rendered=RenderedPrompt(prompt=text, tokens=prompt.ids, segments=[]))
+        return b"".join(map(self._vocabulary.piece, prompt.ids)).decode("utf-8", "replace")
 
-    def _build_text(self, prompt: TextPrompt) -> BuiltPrompt:
-        tokens = self._vocabulary.tokenize(prompt.text, parse_special=True)
-        if prompt.suffix is not None:
-            tokens = self._around_gap(tokens, prompt.suffix)
-        return BuiltPrompt(
-            rendered=RenderedPrompt(
-                prompt=prompt.text, tokens=self._with_one_bos(tokens), segments=[]
-            )
-        )
-
-    def _around_gap(self, before: list[int], suffix: str) -> list[int]:
-        marks = self._vocabulary.fill_in_the_middle
-        if marks is None:
-            raise InvalidRequest(
-                "The model has no fill-in-the-middle tokens, so it cannot take a suffix.",
-                param="suffix",
-            )
-        prefix, gap, middle = marks
-        after = self._vocabulary.tokenize(suffix, parse_special=True)
-        return [prefix, *before, gap, *after, middle]
-
-    def _build_chat(self, prompt: ChatPrompt) -> BuiltPrompt:
+    def _build_chat(self, prompt: ChatPrompt, with_segments: bool) -> BuiltPrompt:
         if prompt.tool_choice.mode == "none":
             prompt = msgspec.structs.replace(prompt, tools=[])
         template = self._templates[select_template(self._templates, tools=bool(prompt.tools))]
@@ -187,20 +188,34 @@ class ChatModel:
                 "How this model writes tool calls is not known, so it can be given no tools.",
                 param="tools",
             )
-        text, pieces = template.render(prompt)
-        tokens = [token for piece in pieces for token in piece.ids]
+        rendering = template.render(prompt, sources=with_segments)
+        pieces = rendering.pieces
+        if pieces:
+            first, *others = pieces
+            pieces = [msgspec.structs.replace(first, ids=self._with_one_bos(first.ids)), *others]
         if prompt.add_generation_prompt or prompt.continue_final_message:
-            tokens = self._without_eos(tokens)
+            pieces = self._without_eos(pieces)
         stops = [
             *(self._family.stops if self._family else []),
             *(reply_format.stops if reply_format else []),
         ]
         return BuiltPrompt(
-            rendered=RenderedPrompt(prompt=text, tokens=self._with_one_bos(tokens), segments=[]),
+            rendered=self._rendered(rendering.text, pieces, rendering.users),
             stops=list(dict.fromkeys(stops)),
-            reply_prefix=reply_format.prefix_of(text) if reply_format else "",
+            reply_prefix=reply_format.prefix_of(rendering.text) if reply_format else "",
             strip_leading_space=bool(self._family and self._family.strip_leading_space),
             tools_active=bool(prompt.tools),
+        )
+
+    def _rendered(
+        self, text: str, pieces: Sequence[Piece], users: Sequence[bool]
+    ) -> RenderedPrompt:
+        return RenderedPrompt(
+            prompt=text,
+            tokens=[token for piece in pieces for token in piece.ids],
+            segments=segments(text, users, pieces, self._vocabulary, self._controls)
+            if users
+            else [],
         )
 
     def _with_one_bos(self, tokens: list[int]) -> list[int]:
@@ -213,7 +228,8 @@ class ChatModel:
             start += 1
         return [bos, *tokens[start:]]
 
-    def _without_eos(self, tokens: list[int]) -> list[int]:
-        """The tokens without a trailing EOS, after which nothing could be generated."""
-        eos = self._vocabulary.eos
-        return tokens[:-1] if eos is not None and tokens[-1:] == [eos] else tokens
+    def _without_eos(self, pieces: list[Piece]) -> list[Piece]:
+        """The pieces without a trailing EOS, after which nothing could be generated."""
+        if not pieces or pieces[-1].ids[-1:] != [self._vocabulary.eos]:
+            return pieces
+        return [*pieces[:-1], msgspec.structs.replace(pieces[-1], ids=pieces[-1].ids[:-1])]
