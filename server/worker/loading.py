@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from server import __version__
+from server.chat.capabilities import Capabilities
 from server.chat.family import load_families
 from server.chat.prompt import ChatModel
 from server.engine.backend import Batch
@@ -122,7 +123,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         family=chat.family,
         template_source=chat.template_source,
         template_sha256=chat.template_sha256,
-        capabilities=msgspec.to_builtins(chat.capabilities),
+        capabilities=_verdicts(chat.capabilities),
         reply_format=chat.reply_format,
         sampling=chat.sampling,
         guard=settings.guard,
@@ -185,6 +186,12 @@ def _flash_attention(settings: WorkerSettings) -> bool:
     if settings.flash_attention != "auto":
         return settings.flash_attention == "on"
     return gpu_available() or settings.kv_type in {"q8_0", "q4_0"}
+
+
+def _verdicts(capabilities: Capabilities) -> dict[str, bool]:
+    """What the template can and cannot express, by name."""
+    found = msgspec.structs.asdict(capabilities)
+    return {name: verdict for name, verdict in found.items() if isinstance(verdict, bool)}
 
 
 def _gpu_layers(model: LlamaModel, settings: WorkerSettings) -> int:
