@@ -32,13 +32,14 @@ def pull(name: str, models_dir: Path, cache_dir: Path, progress: PullProgress) -
         PullError: the name is unknown, or the file cannot be fetched, verified or stored.
     """
     cache = cache_dir / "models"
+    entry = None if name.startswith(_HUB_PREFIX) else _entry(name)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        # A second pull of the same file waits here and then finds it in the cache.
+        # A second pull waits here, and may then find its file in the cache.
         with FileLock(cache / ".lock"):
-            if name.startswith(_HUB_PREFIX):
+            if entry is None:
                 return _pull_from_hub(name.removeprefix(_HUB_PREFIX), models_dir, cache, progress)
-            return _pull_from_catalog(_entry(name), models_dir, cache, progress)
+            return _pull_from_catalog(entry, models_dir, cache, progress)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise PullError(f"the disk is full: {error.filename or cache}") from error

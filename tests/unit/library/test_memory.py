@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.library.gguf import read_header
+from server.library.memory import estimate_memory, kv_bytes
+from tests.unit.library.random_models import EMBEDDING, LAYERS, write_model
+
+HEAD = EMBEDDING // 4
+KV_HEADS = 2
+PER_CELL = LAYERS * KV_HEADS * 2 * HEAD
+
+
+def cells(tmp_path: Path, count: int = 1, kv_type: Any = "f32", **keys: Any) -> int:
+    """Numbers per cell (each 4 bytes in f32) of a model with these keys."""
+    return kv_bytes(read_header(write_model(tmp_path / "m.gguf", **keys)), count, kv_type) // 4
+
+
+def test_kv_cells_hold_keys_and_values_of_every_layer(tmp_path: Path) -> None:
+    assert cells(tmp_path) == PER_CELL
+    assert cells(tmp_path, count=100) == 100 * PER_CELL
+
+
+@pytest.mark.parametrize(
+    ("kv_type", "size"), [("f32", 4), ("f16", 2), ("q8_0", 34 / 32), ("q4_0", 18 / 32)]
+)
+def test_the_kv_type_sets_the_bytes_per_number(tmp_path: Path, kv_type: Any, size: float) -> None:
+    header = read_header(write_model(tmp_path / "m.gguf"))
+    assert kv_bytes(header, 64, kv_type) == 64 * PER_CELL * size
+
+
+def test_stated_key_and_value_lengths_count(tmp_path: Path) -> None:
+    lengths = {"llama__attention__key_length": 10, "llama__attention__value_length": 6}
+    assert cells(tmp_path, **lengths) == LAYERS * KV_HEADS * 16
+
+
+def test_layers_without_kv_heads_have_no_cells(tmp_path: Path) -> None:
+    assert cells(tmp_path, llama__attention__head_count_kv=[0, 2]) == PER_CELL // 2
+
+
+def test_a_sliding_window_counts_in_full(tmp_path: Path) -> None:
+    assert cells(tmp_path, llama__attention__sliding_window=8) == PER_CELL
+
+
+def test_heads_of_window_layers_may_have_another_length(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {
+        "llama__attention__key_length_swa": 4,
+        "llama__attention__value_length_swa": 4,
+        "llama__attention__sliding_window_pattern": [True, False],
+    }
+    assert cells(tmp_path, **keys) == KV_HEADS * (8 + 2 * HEAD)
+
+
+def test_layers_that_share_another_layers_cells_do_not_count(tmp_path: Path) -> None:
+    assert cells(tmp_path, llama__attention__shared_kv_layers=1) == PER_CELL // 2
+
+
+def test_only_each_nth_layer_has_cells_where_the_file_says_so(tmp_path: Path) -> None:
+    assert cells(tmp_path, llama__full_attention_interval=2) == PER_CELL // 2
+
+
+def test_recurrent_state_counts_per_sequence_and_not_per_cell(tmp_path: Path) -> None:
+    header = read_header(
+        write_model(
+            tmp_path / "m.gguf",
+            llama__ssm__inner_size=64,
+            llama__ssm__state_size=16,
+            llama__ssm__conv_kernel=4,
+            llama__ssm__group_count=1,
+        )
+    )
+    one, five = (estimate_memory(header, 0, sequences=count) for count in (1, 5))
+    assert five - one == 4 * LAYERS * 4 * (3 * (64 + 2 * 16) + 64 * 16)
+
+
+def test_the_estimate_grows_by_exactly_the_cells(tmp_path: Path) -> None:
+    header = read_header(write_model(tmp_path / "m.gguf"))
+    grown = estimate_memory(header, 1000) - estimate_memory(header, 0)
+    assert grown == kv_bytes(header, 1000, "f16")
+    assert estimate_memory(header, 0) > header.tensors.data_bytes
