@@ -14,6 +14,7 @@ from server.cli.console import CommandError, err, out
 from server.cli.health import health
 from server.cli.list import list_models
 from server.cli.pull import pull_models
+from server.cli.render import render
 from server.cli.rm import rm
 from server.cli.serve import serve
 from server.cli.show import show
@@ -32,6 +33,7 @@ app.command("pull")(pull_models)
 app.command("list")(list_models)
 app.command()(show)
 app.command()(rm)
+app.command()(render)
 app.command()(chat)
 app.command()(connect)
 app.command()(health)

@@ -26,7 +26,7 @@ def find_model(settings: Settings, name: str) -> LibraryModel:
     path = Path(name).expanduser()
     if path.is_file():
         files = ModelsFolder(settings.models_dir, [path], worker_settings(settings)).scan()
-        return next(model for model in files if path.samefile(model.path))
+        return next(model for model in files if any(map(path.samefile, model.files)))
     known = library(settings).scan()
     for model in known:
         if name == model.id or name in model.aliases:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import os
 import signal
 import socket
 import sys
 from types import FrameType
-
-import uvicorn
-from fastapi import FastAPI
 
 from server.app import create_app
 from server.cli.banner import banner
@@ -26,16 +21,12 @@ from server.config import ConfigError, Settings
 from server.errors import DragomanError
 from server.library.registry import ModelsFolder
 from server.telemetry import configure_logging
-from server.transport import limited_protocol
+from server.transport import Server
 from server.worker.memory import total_memory
 from server.worker.pool import ModelPool
 
 STARTER_MODEL = "smollm2-135m-instruct"
 
-# OpenAI's SDKs keep idle connections for some minutes; closing early makes their next request fail.
-_KEEP_ALIVE_SECONDS = 300
-# After the drain, for what is left of the answers to reach their clients.
-_LAST_WORDS_SECONDS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +40,15 @@ def serve(settings: Settings) -> None:
     """
     signal.signal(signal.SIGTERM, _exit_at_once)
     configure_logging(settings.log_format, settings.log_level)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     check_exposure(settings)
     check_models(settings)
     listener = listen(settings.host, settings.port)
     folder = library(settings)
     if not folder.scan():
         _pull_starter(settings)
-    server = Server(settings, folder, listener)
-    server.run(sockets=[listener])
+    url = url_of(settings.host, listener.getsockname()[1])
+    _Server(settings, folder, url).run(sockets=[listener])
 
 
 def check_exposure(settings: Settings) -> None:
@@ -89,57 +81,26 @@ def _exit_at_once(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server, with the models' lives tied to its own."""
+class _Server(Server):
+    """The server, with the models that are loaded at start, and the banner."""
 
-    def __init__(self, settings: Settings, folder: ModelsFolder, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, folder: ModelsFolder, url: str) -> None:
         self._settings = settings
         self._folder = folder
-        self._url = url_of(settings.host, listener.getsockname()[1])
-        self._pool = ModelPool(
+        self._url = url
+        self._models = ModelPool(
             folder,
             memory_budget=settings.memory_budget_bytes(total_memory()),
             idle_unload_seconds=settings.idle_unload,
             cache_dir=settings.cache_dir,
         )
-        self._app: FastAPI = create_app(settings, self._pool)
         self._opening: asyncio.Task[None] | None = None
-        super().__init__(
-            uvicorn.Config(
-                self._app,
-                loop="uvloop",
-                http=limited_protocol(settings),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + _LAST_WORDS_SECONDS,
-            )
-        )
+        super().__init__(create_app(settings, self._models), settings, self._models)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer, then load models: health can be asked while they load."""
-        await self._pool.start()
         await super().startup(sockets)
         self._opening = asyncio.create_task(self._open_models())
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let running answers finish, up to the drain's end, then end the workers."""
-        logger.info("shutting down; running answers get %g s", self._settings.drain_seconds)
-        if self._opening is not None:
-            self._opening.cancel()
-        self._app.state.context.drain.begin()
-        closing = asyncio.create_task(self._pool.close(self._settings.drain_seconds))
-        await super().shutdown(sockets)
-        await closing
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, the second ends the process at once; its workers follow it."""
-        if self.should_exit:
-            os._exit(128 + sig)
-        self.should_exit = True
 
     async def _open_models(self) -> None:
         """Load what the command line names, else the only model there is; then say what is here."""
@@ -149,16 +110,18 @@ class Server(uvicorn.Server):
         usable = [file.id for file in files if file.error is None]
         for model_id in wanted or (usable if len(usable) == 1 else []):
             try:
-                await self._pool.open(model_id)
+                await self._models.open(model_id)
             except DragomanError as error:
                 logger.warning("%s", error.message)
         self._announce()
 
     def _announce(self) -> None:
-        text = banner(self._url, self._settings, self._pool.models())
+        models = self._models.models()
         if self._settings.log_format == "json":
-            logger.info("%s", text, extra={"fields": {"message": "serving", "url": self._url}})
+            ready = [model.id for model in models if model.state == "ready"]
+            facts = {"url": self._url, "models": [model.id for model in models], "loaded": ready}
+            logger.info("serving", extra={"fields": facts})
             return
-        head, _, rest = text.partition("\n")
+        head, _, rest = banner(self._url, self._settings, models).partition("\n")
         out.print(head, style="bold green", markup=False)
         out.print(rest, markup=False)

@@ -1,0 +1,32 @@
+"""Reads the files that commands are given; what is wrong with one is said with its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from server.cli.console import CommandError
+
+T = TypeVar("T")
+
+
+def read_json(file: Path, kind: type[T]) -> T:
+    """The JSON in ``file``, which must be of ``kind``; raises CommandError."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file}: {_reason(error)}") from error
+
+
+def read_template(file: Path) -> str:
+    """The text of ``file``, line ends as they are; raises CommandError."""
+    try:
+        return file.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

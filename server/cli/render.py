@@ -1,0 +1,188 @@
+"""`dragoman render`: the native prompt of a conversation, to the letter."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from server.api.body import validate
+from server.api.conversation import chat_prompt
+from server.api.schemas.chat_request import ConversationFields
+from server.chat.capabilities import probe
+from server.chat.completeness import check_complete
+from server.chat.normalize import normalize, template_variables
+from server.chat.template import ChatTemplate, select_template, templates_in
+from server.cli.console import CommandError
+from server.cli.files import read_json, read_template
+from server.cli.models import find_model, vocabulary_worker
+from server.cli.options import FOLDERS, takes_settings
+from server.config import Settings
+from server.library.registry import LibraryModel
+from server.types import ChatPrompt, Prompt, RenderedPrompt, TextPrompt, TokensPrompt
+from server.worker.client import ModelClient
+
+_GIVEN_FAMILY = "given"
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be rendered, as OpenAI's clients send it."""
+
+    messages: list[Any]
+    tools: list[Any] | None
+    add_generation_prompt: bool
+    template_kwargs: dict[str, Any]
+
+    @property
+    def prompt(self) -> ChatPrompt:
+        """The canonical prompt; raises InvalidRequest where this is no conversation."""
+        body = {
+            "messages": self.messages,
+            "tools": self.tools,
+            "add_generation_prompt": self.add_generation_prompt,
+            "chat_template_kwargs": self.template_kwargs,
+        }
+        return chat_prompt(validate(body, ConversationFields))
+
+    def rendered_raw(self, template: ChatTemplate) -> str:
+        """The prompt without normalisation: the template gets the messages as they are."""
+        return template.render(
+            self.messages,
+            tools=self.tools,
+            add_generation_prompt=self.add_generation_prompt,
+            variables=self.template_kwargs,
+        )
+
+    def rendered(self, template: ChatTemplate) -> str:
+        """The prompt with normalisation, for a template without a model."""
+        prompt = self.prompt
+        chat = normalize(prompt, probe(template))
+        variables = template_variables(prompt.template_kwargs, template)
+        generation = prompt.add_generation_prompt
+        check_complete(chat, template, add_generation_prompt=generation, variables=variables)
+        return template.render(
+            chat.messages,
+            tools=chat.tools,
+            add_generation_prompt=generation,
+            variables=variables,
+        )
+
+
+@takes_settings(*FOLDERS, "template_dirs", "guard")
+def render(
+    settings: Settings,
+    *,
+    messages: Annotated[Path, typer.Option(metavar="FILE.json", help="The conversation.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model id or GGUF file; one with a vocabulary is enough.")
+    ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.jinja", help="Template to use in place of the model's."),
+    ] = None,
+    tools: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Tools, as OpenAI describes them.")
+    ] = None,
+    no_generation_prompt: Annotated[
+        bool, typer.Option("--no-generation-prompt", help="Do not open the assistant's turn.")
+    ] = False,
+    kwargs: Annotated[
+        str, typer.Option(metavar="JSON", help="Variables for the template, as one object.")
+    ] = "{}",
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Print prompt, tokens and segments as one JSON object.")
+    ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Give the template the messages as they are.")
+    ] = False,
+    bos: Annotated[str, typer.Option(help="Text of BOS, for a template without a model.")] = "",
+    eos: Annotated[str, typer.Option(help="Text of EOS, for a template without a model.")] = "",
+) -> None:
+    """Print the native prompt of a conversation, exactly, without a newline after it."""
+    try:
+        template_kwargs = msgspec.json.decode(kwargs, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise CommandError(f"--kwargs: {error}", exit_code=2) from error
+    conversation = Conversation(
+        messages=read_json(messages, list[Any]),
+        tools=read_json(tools, list[Any]) if tools else None,
+        add_generation_prompt=not no_generation_prompt,
+        template_kwargs=template_kwargs,
+    )
+    source = read_template(template) if template else None
+    if model is not None:
+        found = find_model(settings, model)
+        prompt = asyncio.run(_with_model(settings, found, conversation, source, raw=raw))
+    elif source is None:
+        raise CommandError("give --model, --template or both", exit_code=2)
+    elif tokens:
+        raise CommandError("--tokens needs --model: a template has no tokens", exit_code=2)
+    else:
+        given = ChatTemplate(source, bos_token=bos, eos_token=eos)
+        text = conversation.rendered_raw(given) if raw else conversation.rendered(given)
+        prompt = RenderedPrompt(prompt=text, tokens=[], segments=[])
+    output = msgspec.json.encode(prompt) + b"\n" if tokens else prompt.prompt.encode()
+    sys.stdout.buffer.write(output)
+    sys.stdout.flush()
+
+
+async def _with_model(
+    settings: Settings,
+    model: LibraryModel,
+    conversation: Conversation,
+    source: str | None,
+    *,
+    raw: bool,
+) -> RenderedPrompt:
+    """The prompt for ``model``, from its own template or from ``source``."""
+    prompt: Prompt | None = None if raw else conversation.prompt
+    with _given_template(model, source) if source else nullcontext(model) as used:
+        async with vocabulary_worker(settings, used) as client:
+            if prompt is None:
+                template = await _template(client, model, source, conversation)
+                prompt = TextPrompt(text=conversation.rendered_raw(template))
+            return await client.render(prompt)
+
+
+@contextmanager
+def _given_template(model: LibraryModel, source: str) -> Iterator[LibraryModel]:
+    """``model`` with a template of the command line: a family that exists for a moment."""
+    with TemporaryDirectory(prefix="dragoman-") as folder:
+        family = Path(folder) / _GIVEN_FAMILY
+        family.with_suffix(".jinja").write_text(source, encoding="utf-8")
+        family.with_suffix(".toml").write_text(
+            'description = "A template of the command line"\nsource = "the command line"\n',
+            encoding="utf-8",
+        )
+        settings = msgspec.structs.replace(
+            model.settings,
+            family=_GIVEN_FAMILY,
+            template_dirs=[*model.settings.template_dirs, folder],
+        )
+        yield msgspec.structs.replace(model, settings=settings)
+
+
+async def _template(
+    client: ModelClient, model: LibraryModel, source: str | None, conversation: Conversation
+) -> ChatTemplate:
+    """The template that renders ``conversation``, with the model's BOS and EOS."""
+    header = model.header
+    metadata = header.metadata if header else {}
+    if source is None:
+        texts = {key: value for key, value in metadata.items() if isinstance(value, str)}
+        sources = templates_in(texts)
+        source = sources[select_template(sources, tools=bool(conversation.tools))]
+    edges = {}
+    for name in ("bos", "eos"):
+        token = header.integer(f"tokenizer.ggml.{name}_token_id") if header else None
+        if token is not None:
+            text = await client.render(TokensPrompt(ids=[token]))
+            edges[f"{name}_token"] = text.prompt
+    return ChatTemplate(source, **edges)
