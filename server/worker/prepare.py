@@ -224,4 +224,4 @@ class Preparer:
 
 def render(loaded: Loaded, prompt: Prompt) -> RenderedPrompt:
     """``prompt`` as the model would get it."""
-    return loaded.chat.build(prompt).rendered
+    return loaded.chat.build(prompt, with_segments=True).rendered
