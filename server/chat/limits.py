@@ -1,9 +1,9 @@
 """Bounds on running a chat template: wall-clock time, memory and length of text.
 
 A template is a program that came with a model file. It runs in a thread of its own while the caller
-watches: over a limit the thread gets an asynchronous exception, which can reach no other thread, so
-none can arrive late where nobody expects it. Python delivers it between two bytecodes; the sandbox
-(``sandbox.py``) therefore keeps every single C call short.
+watches: over a limit the thread gets an asynchronous exception, which can reach no other thread.
+Python delivers it between two bytecodes; the sandbox (``sandbox.py``) therefore keeps every single
+C call short.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from server.errors import ConversationError
 
@@ -24,13 +24,14 @@ TIME_LIMIT = 2.0
 GRACE = 0.5
 """Seconds a template has to stop, once told to, before it counts as stuck."""
 
-MEMORY_LIMIT = 512 * 2**20
+MEMORY_LIMIT = 256 * 2**20
 """Bytes of private memory the process may gain during one render."""
 
 TEXT_ALLOWANCE = 256 * 1024
 TEXT_FACTOR = 8
 
 _POLL = 0.02
+_SENDS = 5
 _MEMORY_FILE = Path("/proc/self/statm")
 
 T = TypeVar("T")
@@ -40,8 +41,8 @@ class TemplateLimitExceeded(ConversationError):
     """The model's chat template ran too long, or made too much."""
 
 
-class _Abort(SystemExit):
-    """Ends a template's thread. The interpreter ends a thread by SystemExit without a word."""
+class _Abort(BaseException):
+    """Stops a template's thread."""
 
 
 class _Budget(threading.local):
@@ -86,49 +87,86 @@ def run_limited(work: Callable[[], T], *, text: int = TEXT_ALLOWANCE) -> T:
         TemplateLimitExceeded: It took too long or too much memory. Where it would not even stop
             then, the handler given to `on_stuck` has been called.
     """
-    results: list[T] = []
-    errors: list[Exception] = []
-
-    def run() -> None:
-        _budget.text = text
-        try:
-            results.append(work())
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="chat template", daemon=True)
+    thread = _Limited(work, text)
     memory_limit = _private_memory() + MEMORY_LIMIT
     deadline = time.monotonic() + TIME_LIMIT
     thread.start()
     thread.join(_POLL)
     while thread.is_alive():
         if time.monotonic() > deadline:
-            _stop(thread)
+            thread.abort()
             raise TemplateLimitExceeded(
                 f"The model's chat template did not finish within {TIME_LIMIT:g} seconds."
             )
         if _private_memory() > memory_limit:
-            _stop(thread)
+            thread.abort()
             raise TemplateLimitExceeded(
                 f"The model's chat template takes more than {MEMORY_LIMIT >> 20} MiB of memory."
             )
         thread.join(_POLL)
-    if errors:
-        raise errors[0]
-    return results[0]
+    return thread.outcome()
 
 
-def _stop(thread: threading.Thread) -> None:
-    """Abort the thread; again and again, as an exception inside a finaliser is lost."""
-    deadline = time.monotonic() + GRACE
-    while thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Abort)
-        )
-        thread.join(_POLL)
-        if time.monotonic() > deadline:
-            _stuck_handler()
-            return
+class _Limited(threading.Thread, Generic[T]):
+    """Runs one piece of work, and can be made to stop."""
+
+    def __init__(self, work: Callable[[], T], text: int) -> None:
+        super().__init__(name="chat template", daemon=True)
+        self._work = work
+        self._text = text
+        self._results: list[T] = []
+        self._errors: list[Exception] = []
+        self._gate = threading.Lock()
+        self._closed = False
+
+    def run(self) -> None:
+        """Do the work once, then close the gate, after which no exception is sent.
+
+        One may arrive anywhere in here, even late. At most `_SENDS` do, and each costs one shield
+        the rest of its block: the gate is closed by one of the others at the latest.
+        """
+        self._shielded(_SENDS)
+
+    def _shielded(self, shields: int) -> None:
+        try:
+            if shields:
+                self._shielded(shields - 1)
+            else:
+                self._attempt()
+            with self._gate:
+                self._closed = True
+            _deliver_pending()
+        except _Abort:
+            pass
+
+    def _attempt(self) -> None:
+        try:
+            self._results.append(self._work())
+        except Exception as error:
+            self._errors.append(error)
+
+    def abort(self) -> None:
+        """Stop the work. Sends the exception several times: inside a finaliser one is lost."""
+        for _ in range(_SENDS):
+            with self._gate:
+                if not self._closed:
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(self.ident or 0), ctypes.py_object(_Abort)
+                    )
+            self.join(GRACE / _SENDS)
+            if not self.is_alive():
+                return
+        _stuck_handler()
+
+    def outcome(self) -> T:
+        """What the work returned; raises what it raised."""
+        if self._errors:
+            raise self._errors[0]
+        return self._results[0]
+
+
+def _deliver_pending() -> None:
+    """Nothing: Python raises a thread's pending exception at the latest on entering a function."""
 
 
 def _private_memory() -> int:

@@ -21,12 +21,14 @@ from typing import Any
 
 from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
+from jinja2.compiler import operators as OPERATORS  # noqa: N812
 from jinja2.exceptions import SecurityError, TemplateError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.filters import FILTERS
 from jinja2.parser import Parser
 from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import SandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
+from jinja2.tests import TESTS
 from jinja2.utils import Namespace
 from markupsafe import Markup
 
@@ -37,6 +39,17 @@ MAX_INTEGER_BITS = 16_384
 
 _PRINTF_FIELD = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(\*|\d+)?(?:\.(\*|\d+))?")
 _NUMBER = re.compile(r"\d+")
+
+
+_COMPARISONS = {"eq", "==", "equalto", "ne", "!=", "in"} | {
+    *("lt", "<", "lessthan", "le", "<=", "gt", ">", "greaterthan", "ge", ">=")
+}
+_ORDERING = {"dictsort", "groupby", "max", "min", "sort", "unique"}
+_PRINTING = {
+    *("capitalize", "e", "escape", "forceescape", "lower", "pprint", "safe", "string"),
+    *("striptags", "title", "trim", "truncate", "upper", "urlencode", "urlize", "wordcount"),
+    *("wordwrap", "xmlattr"),
+}
 
 
 class TemplateRefusal(TemplateError):
@@ -56,12 +69,42 @@ class GenerationTag(Extension):
 
 
 class _BoundedCode(CodeGenerator):
+    """Compiles what the environment cannot intercept otherwise to calls of its methods.
+
+    Comparing is exponential in C on lists that hold one another several times over; so is hashing
+    on tuples, which only a literal nests.
+    """
+
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802
         self.write("environment.concat_values((")
         for operand in node.nodes:
             self.visit(operand, frame)
             self.write(", ")
         self.write("))")
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
+        self.write("(")
+        self._visit_measured(node.expr, frame)
+        for operand in node.ops:
+            self.write(f" {OPERATORS[operand.op]} ")
+            self._visit_measured(operand.expr, frame)
+        self.write(")")
+
+    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:  # noqa: N802
+        if node.ctx != "load":
+            super().visit_Tuple(node, frame)
+            return
+        self.write("environment.measured(")
+        super().visit_Tuple(node, frame)
+        self.write(")")
+
+    def _visit_measured(self, node: nodes.Expr, frame: Frame) -> None:
+        if isinstance(node, nodes.Const):
+            self.visit(node, frame)
+            return
+        self.write("environment.measured(")
+        self.visit(node, frame)
+        self.write(")")
 
 
 class _TemplateNamespace(Namespace):
@@ -94,7 +137,7 @@ class TemplateEnvironment(SandboxedEnvironment):
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[GenerationTag, loopcontrols],
-            finalize=_bounded_output,
+            finalize=self.measured,
         )
         del self.globals["lipsum"]
         self.globals.update(
@@ -104,6 +147,7 @@ class TemplateEnvironment(SandboxedEnvironment):
         )
         self.filters.update(_bounded_filters())
         self.filters.update(tojson=_to_json, from_json=json.loads)
+        self.tests.update({name: _checked(TESTS[name], _check_sizes) for name in _COMPARISONS})
 
     @staticmethod
     def concat(pieces: Iterable[str]) -> str:
@@ -117,11 +161,19 @@ class TemplateEnvironment(SandboxedEnvironment):
         """The ``~`` operator."""
         return TemplateEnvironment.concat([_text(value) for value in values])
 
+    @staticmethod
+    def measured(value: Any) -> Any:
+        """The value itself, once it is known to be small enough to print, compare or hash."""
+        if isinstance(value, (list, tuple, dict)):
+            measure(value)
+        return value
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """An operator, once its result is known to be short enough."""
         if operator == "+":
-            if isinstance(left, (str, bytes, list, tuple)):
-                check_length(len(left) + _len(right))
+            check_length(_len(left) + _len(right))
+            if isinstance(left, tuple):
+                measure((left, right))
         elif operator == "*":
             _check_product(left, right)
         elif operator == "**":
@@ -174,15 +226,7 @@ def _raise_exception(message: str) -> None:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        measure(value)
-    return str(value)
-
-
-def _bounded_output(value: Any) -> Any:
-    if not isinstance(value, str):
-        measure(value)
-    return value
+    return str(TemplateEnvironment.measured(value))
 
 
 def _to_json(
@@ -262,6 +306,8 @@ def _check_method(
     if isinstance(receiver, (list, dict)) and name in {"extend", "update"}:
         args = tuple(_materialised(value) for value in args)
         check_length(len(receiver) + sum(len(value) for value in args if hasattr(value, "__len__")))
+    if name in {"index", "count", "remove"}:
+        _check_sizes(receiver, *args)
     if not isinstance(receiver, (str, bytes, int)):
         return args
     if name == "join":
@@ -312,28 +358,29 @@ def _bounded_filters() -> dict[str, Callable[..., Any]]:
             _text(value), _text(old), _text(new)
         ),
         "round": lambda value, precision=0, method="common": _check_bits(4 * abs(precision)),
+        "slice": lambda value, slices, fill_with=None: check_length(slices),
         "sum": _check_sum,
     }
-    for name in (
-        "capitalize", "e", "escape", "forceescape", "lower", "pprint", "safe", "string",
-        "striptags", "title", "trim", "truncate", "upper", "urlencode", "urlize", "wordcount",
-        "wordwrap", "xmlattr",
-    ):  # fmt: skip
-        checks[name] = lambda *args, **kwargs: (measure(args), measure(kwargs), None)[-1]
+    checks.update(dict.fromkeys(_PRINTING | _ORDERING, _check_sizes))
     bounded = {name: _checked(FILTERS[name], check) for name, check in checks.items()}
     bounded["join"] = _bounded_join
     return bounded
 
 
-def _checked(filter_: Callable[..., Any], check: Callable[..., None]) -> Callable[..., Any]:
-    takes_context = hasattr(filter_, "jinja_pass_arg")
+def _checked(function: Any, check: Callable[..., None]) -> Callable[..., Any]:
+    takes_context = hasattr(function, "jinja_pass_arg")
 
-    @functools.wraps(filter_)
+    @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         check(*args[takes_context:], **kwargs)
-        return filter_(*args, **kwargs)
+        return function(*args, **kwargs)
 
     return checked
+
+
+def _check_sizes(*args: Any, **kwargs: Any) -> None:
+    for value in (*args, *kwargs.values()):
+        TemplateEnvironment.measured(value)
 
 
 def _check_indent(value: Any, width: int | str = 4, *_: Any, **__: Any) -> None:
