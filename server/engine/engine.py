@@ -18,6 +18,7 @@ from server.engine.prefix_cache import PrefixCache
 from server.engine.sampler import Sampler
 from server.engine.scheduler import Scheduler, Step
 from server.engine.speculate import PromptLookup
+from server.engine.threads import ThreadGovernor
 from server.errors import DragomanError
 from server.types import Event, Failed
 
@@ -56,6 +57,7 @@ class Engine:
         parallel: int,
         inter_token_budget: float,
         prompt_lookup: bool,
+        threads: int,
     ) -> None:
         self._backend = backend
         self._emit = emit
@@ -72,6 +74,8 @@ class Engine:
             whole_states=not backend.partial_removal,
         )
         self._prompt_lookup = prompt_lookup
+        self._governor = ThreadGovernor(threads)
+        self._threads = threads
         self._batch = Batch(backend.batch_size)
         self._inbox: SimpleQueue[_Submission | int | None] = SimpleQueue()
         self._answers: dict[int, Answer] = {}
@@ -107,6 +111,11 @@ class Engine:
     def active(self) -> int:
         """Sequences that are running."""
         return len(self._scheduler.running)
+
+    @property
+    def threads(self) -> int:
+        """Threads in use now: fewer than configured while other processes need the cores."""
+        return self._threads
 
     @property
     def cells_used(self) -> int:
@@ -148,11 +157,7 @@ class Engine:
             seconds = time.monotonic() - self.step_started
             self.step_started = None
         self.counters.steps += 1
-        self._pace.observe(
-            decode_tokens=sum(w.count for w in plan.decodes),
-            prefill_tokens=sum(w.count for w in plan.prefills),
-            seconds=seconds,
-        )
+        self._learn(plan, seconds)
         self._emit(self._take_results(plan, rows))
 
     def _receive(self, *, block: bool) -> None:
@@ -234,6 +239,20 @@ class Engine:
                 drafts = np.array(state.drafts, dtype=np.int32)
                 self._batch.add(state.sequence_id, drafts, end, 0)
         return rows
+
+    def _learn(self, plan: Step, seconds: float) -> None:
+        """Let pace and thread count follow what the step took."""
+        prefill_tokens = sum(w.count for w in plan.prefills)
+        self._pace.observe(
+            decode_tokens=sum(w.count for w in plan.decodes),
+            prefill_tokens=prefill_tokens,
+            seconds=seconds,
+        )
+        if prefill_tokens == 0:
+            self._governor.observe(shape=plan.tokens, seconds=seconds, now=time.monotonic())
+            if self._governor.threads != self._threads:
+                self._threads = self._governor.threads
+                self._backend.set_threads(self._threads)
 
     def _take_results(self, plan: Step, rows: dict[int, int]) -> list[Event]:
         """Sample where a sequence is fully computed; returns the step's events."""

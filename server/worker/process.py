@@ -133,6 +133,7 @@ def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
         parallel=settings.parallel,
         inter_token_budget=settings.itl_budget_ms / 1000,
         prompt_lookup=settings.prompt_lookup,
+        threads=loaded.info.threads,
     )
     preparer = Preparer(loaded, engine, send_events, connection.send, settings.queue_size)
 
@@ -189,7 +190,7 @@ def _beat(connection: _Connection, engine: Engine, loaded: Loaded) -> None:
                     waiting=engine.waiting,
                     kv_cells=loaded.context.kv_cells,
                     kv_cells_used=engine.cells_used,
-                    threads=loaded.info.threads,
+                    threads=engine.threads,
                     steps_total=engine.counters.steps,
                     prompt_tokens_total=engine.counters.prompt_tokens,
                     generated_tokens_total=engine.counters.generated_tokens,

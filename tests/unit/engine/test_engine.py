@@ -31,6 +31,7 @@ class Rig:
             parallel=self.parallel,
             inter_token_budget=0.1,
             prompt_lookup=self.prompt_lookup,
+            threads=2,
         )
 
     def submit(

@@ -1,0 +1,105 @@
+"""How many threads to decode with while other processes use the machine too.
+
+llama.cpp's threads wait for each other by spinning. When another process takes one of the cores,
+every barrier waits for a thread that is not running: two threads then decode several times slower
+than one. So the step time is watched, and now and then a few steps are tried with fewer (or again
+with more) threads; the faster count is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+_TRIAL_STEPS = 6
+# A step time this many times the usual one calls for a trial at once.
+_SUSPICIOUS = 1.6
+# A trial must win by this much, so that noise does not make the count flutter.
+_CLEARLY_FASTER = 0.9
+_SECONDS_BETWEEN_TRIALS = 20.0
+# With fewer threads than configured, more are tried again sooner, since the neighbour may be gone;
+# each time in vain, the wait doubles.
+_SECONDS_BEFORE_RETURN = 2.0
+# So many steps that are clearly slower are enough to end a trial.
+_LOST_STEPS = 2
+# A lost trial that was called for by a suspicion is not repeated at once.
+_LEAST_SECONDS_BETWEEN_TRIALS = 1.0
+
+
+class ThreadGovernor:
+    """Chooses the thread count from the times of decode-only steps.
+
+    Steps are only compared with steps of the same ``shape`` (their number of tokens). Owns no
+    clock: ``now`` comes with every observation, in seconds of a monotonic clock.
+    """
+
+    def __init__(self, most: int) -> None:
+        """``most``: the configured thread count, never exceeded."""
+        self._most = most
+        self._current = most
+        self._trial: int | None = None
+        self._shape = 0
+        self._times: list[float] = []
+        self._reference: float | None = None
+        self._last_trial = -math.inf
+        self._patience = _SECONDS_BEFORE_RETURN
+
+    @property
+    def threads(self) -> int:
+        """The thread count to use for the next step."""
+        return self._current if self._trial is None else self._trial
+
+    def observe(self, *, shape: int, seconds: float, now: float) -> None:
+        """Learn from a decode-only step of ``shape`` tokens that took ``seconds``."""
+        if self._most == 1:
+            return
+        if shape != self._shape:
+            self._shape = shape
+            self._trial = None
+            self._reference = None
+            self._times = []
+        self._times.append(seconds)
+        if len(self._times) < _TRIAL_STEPS and not self._trial_is_lost():
+            return
+        typical = median(self._times)
+        self._times = []
+        if self._trial is not None:
+            self._judge(typical, now)
+        else:
+            self._consider(typical, now)
+
+    def _trial_is_lost(self) -> bool:
+        if self._trial is None or self._reference is None or len(self._times) < _LOST_STEPS:
+            return False
+        return min(self._times) > _SUSPICIOUS * self._reference
+
+    def _judge(self, typical: float, now: float) -> None:
+        """The trial is over: keep the faster count."""
+        assert self._trial is not None
+        assert self._reference is not None
+        if typical < _CLEARLY_FASTER * self._reference:
+            self._current = self._trial
+            self._reference = typical
+            self._patience = _SECONDS_BEFORE_RETURN
+        elif self._trial > self._current:
+            self._patience = min(2 * self._patience, _SECONDS_BETWEEN_TRIALS)
+        self._trial = None
+        self._last_trial = now
+
+    def _consider(self, typical: float, now: float) -> None:
+        """Begin a trial when steps have become slow, or when the last one is long ago."""
+        usual = typical if self._reference is None else self._reference
+        suspicious = typical > _SUSPICIOUS * usual
+        waited = now - self._last_trial
+        reduced = self._current < self._most
+        patience = self._patience if reduced else _SECONDS_BETWEEN_TRIALS
+        self._reference = typical
+        if waited > patience or (suspicious and waited > _LEAST_SECONDS_BETWEEN_TRIALS):
+            self._trial = self._more() if reduced and not suspicious else self._fewer()
+
+    def _fewer(self) -> int | None:
+        fewer = math.floor(self._current * 3 / 4)
+        return fewer if fewer >= 1 else None
+
+    def _more(self) -> int:
+        return min(self._most, math.ceil(self._current * 4 / 3))

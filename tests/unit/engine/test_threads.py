@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from server.engine.threads import ThreadGovernor
+
+
+def run(
+    governor: ThreadGovernor, step: Callable[[int], float], seconds: float, start: float
+) -> tuple[float, int]:
+    """Steps of ``step(threads)`` seconds for a while; returns (end, steps done)."""
+    now, steps = start, 0
+    while now < start + seconds:
+        took = step(governor.threads)
+        now += took
+        steps += 1
+        governor.observe(shape=1, seconds=took, now=now)
+    return now, steps
+
+
+def alone(threads: int) -> float:
+    return 0.020 / threads
+
+
+def beside_a_busy_process(threads: int) -> float:
+    return {1: 0.020, 2: 0.090}[threads]
+
+
+def test_all_threads_are_used_on_an_idle_machine() -> None:
+    governor = ThreadGovernor(2)
+    _, steps = run(governor, alone, 60, 0)
+    assert steps > 0.98 * 60 / alone(2)
+
+
+def test_a_busy_neighbour_costs_at_most_a_tenth_of_the_best_fixed_count() -> None:
+    governor = ThreadGovernor(2)
+    now, _ = run(governor, alone, 10, 0)
+    _, steps = run(governor, beside_a_busy_process, 60, now)
+    assert steps > 0.9 * 60 / beside_a_busy_process(1)
+
+
+def test_a_neighbour_that_was_there_from_the_start_is_noticed() -> None:
+    governor = ThreadGovernor(2)
+    _, steps = run(governor, beside_a_busy_process, 60, 0)
+    assert steps > 0.85 * 60 / beside_a_busy_process(1)
+
+
+def test_all_threads_come_back_when_the_neighbour_is_gone() -> None:
+    governor = ThreadGovernor(2)
+    now, _ = run(governor, beside_a_busy_process, 20, 0)
+    assert governor.threads == 1
+    now, _ = run(governor, alone, 30, now)
+    assert governor.threads == 2
+
+
+def test_more_sequences_per_step_are_no_reason_for_a_trial() -> None:
+    governor = ThreadGovernor(4)
+    now = 0.0
+    for shape in (1, 2, 4, 8, 16):
+        for _ in range(5):
+            now += 0.01 * shape
+            governor.observe(shape=shape, seconds=0.01 * shape, now=now)
+    assert governor.threads == 4
+
+
+def test_one_thread_stays_one() -> None:
+    governor = ThreadGovernor(1)
+    run(governor, lambda _: 0.5, 60, 0)
+    assert governor.threads == 1
