@@ -113,14 +113,15 @@ class ReplyFormat(_Table, frozen=True, kw_only=True):
         Raises:
             ValueError: A key or value is wrong; the message names file and key.
         """
-        fields = {"name": where, **table}
-        if "format" in fields:
+        fields: dict[str, Any] = {"name": "custom", **table}
+        while "format" in fields:
             base = fields.pop("format")
             if base not in builtin_tables():
                 known = ", ".join(sorted(builtin_tables()))
                 raise ValueError(f"{where}: [reply] format {base!r} is none of {known}")
-            fields = {**builtin_tables()[base], "name": base, **table}
-            del fields["format"]
+            builtin = {**builtin_tables()[base], "name": base}
+            del builtin["select"]
+            fields = builtin | fields | {"name": base}
         try:
             return msgspec.convert(fields, cls)
         except msgspec.ValidationError as error:
@@ -182,12 +183,9 @@ def _literals(pattern: str) -> list[str]:
 
 @cache
 def builtin_tables() -> dict[str, dict[str, Any]]:
-    """The ``[reply]`` tables of the built-in formats, by name."""
+    """What ``formats.toml`` says, by format: a ``[reply]`` table each, with ``select`` in it."""
     text = Path(__file__).with_name("formats.toml").read_text(encoding="utf-8")
-    return {
-        name: {key: value for key, value in table.items() if key != "select"}
-        for name, table in tomllib.loads(text).items()
-    }
+    return tomllib.loads(text)
 
 
 @cache

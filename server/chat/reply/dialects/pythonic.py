@@ -7,7 +7,7 @@ import json
 import re
 
 from server.chat.reply.dialects import json_text
-from server.chat.reply.source import NotACall, Source, Steps, Write
+from server.chat.reply.source import EndOfReply, NotACall, Source, Steps, Write
 
 _WORD = re.compile(r"\w*")
 _BARE = re.compile(r"[\w.+\-]*")
@@ -32,6 +32,24 @@ def arguments(source: Source, write: Write) -> Steps[None]:
         yield from _value(source, write, 1)
         yield from _skip_comma(source, ")")
     write("}" if separator == ", " else "{}")
+
+
+def to_json(text: str) -> str | None:
+    """The JSON for a list, dictionary or other value in Python's notation; None if it is none."""
+    source = Source()
+    source.feed(f"{text} ")
+    source.close()
+    pieces: list[str] = []
+    try:
+        for _ in _value(source, pieces.append, 1):
+            pass
+        next(source.skip_space(), None)
+    except NotACall:
+        return None
+    except EndOfReply:
+        converted = "".join(pieces)
+        return converted if json_text.is_valid(converted) else None
+    return None
 
 
 def _value(source: Source, write: Write, depth: int) -> Steps[None]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from server.chat.reply.dialects import json_text
+from server.chat.reply.dialects import json_text, pythonic
 from server.chat.reply.source import EndOfReply, Markers, NotACall, Source, Steps, Write
 from server.types import Tool
 
@@ -133,4 +133,6 @@ def _as_json(text: str, *, quoted: bool) -> str:
         return _PYTHON_CONSTANTS[bare]
     if json_text.is_valid(bare) and not (quoted and bare.startswith('"')):
         return bare
-    return f'"{json_text.escape(text)}"'
+    # Some templates print lists and objects in Python's notation.
+    converted = pythonic.to_json(bare) if bare.startswith(("[", "{")) else None
+    return converted or f'"{json_text.escape(text)}"'
