@@ -45,6 +45,9 @@ class _SamplingTable(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=
 
     source: str
 
+    def defaults(self) -> Sampling:
+        return Sampling(**{name: getattr(self, name) for name in Sampling.__struct_fields__})
+
 
 class _Sidecar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of a ``<name>.toml``; see `Family` for their meaning."""
@@ -99,55 +102,57 @@ def _strings(value: Any) -> list[str]:
 
 
 def load_families(directories: Sequence[Path]) -> dict[str, Family]:
-    """All families by name; those of a later directory replace earlier ones of the same name.
+    """All families by name, in the order in which they are tried.
+
+    Those of a later directory come first, and replace earlier ones of the same name.
 
     Raises:
         FamilyError: naming the file and the key that is wrong.
     """
-    families = {}
+    families: dict[str, Family] = {}
     for directory in directories:
-        for path in sorted(directory.glob("*.toml")):
-            families[path.stem] = _load(path)
+        if not directory.is_dir():
+            raise FamilyError(f"{directory}: there is no such folder of families")
         for path in sorted(directory.glob("*.jinja")):
             if not path.with_suffix(".toml").exists():
                 raise FamilyError(f"{path}: there is no {path.stem}.toml beside it")
+        found = {path.stem: _load(path) for path in sorted(directory.glob("*.toml"))}
+        families = found | {name: known for name, known in families.items() if name not in found}
     return families
 
 
 def _load(path: Path) -> Family:
     try:
         sidecar = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _Sidecar)
-        for pattern in sidecar.selection.names:
-            re.compile(pattern)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        _check(sidecar)
+    except (ValueError, msgspec.ValidationError) as error:
         raise FamilyError(f"{path}: {error}") from error
-    except re.error as error:
-        raise FamilyError(f"{path}: {error} - at `$.selection.names`") from error
+    template = path.with_suffix(".jinja")
+    fields = {name: getattr(sidecar, name) for name in _Sidecar.__struct_fields__}
+    fields["sampling"] = sidecar.sampling.defaults() if sidecar.sampling else Sampling()
+    return Family(
+        **fields,
+        name=path.stem,
+        path=path,
+        template=template.read_text("utf-8") if template.exists() else None,
+    )
+
+
+def _check(sidecar: _Sidecar) -> None:
+    """Raise ValueError for what is well-formed and still wrong."""
+    for pattern in sidecar.selection.names:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r}: {error} - at `$.selection.names`") from error
     known = [field.name for field in msgspec.structs.fields(Capabilities) if field.type is bool]
     for name in sidecar.capabilities:
         if name not in known:
-            raise FamilyError(
-                f"{path}: unknown capability `{name}` - at `$.capabilities`; "
-                f"there are: {', '.join(known)}"
+            raise ValueError(
+                f"unknown capability `{name}` - at `$.capabilities` (there are: {', '.join(known)})"
             )
     if sidecar.reply is not None:
-        try:
-            ReplyFormat.from_table(sidecar.reply, str(path))
-        except ValueError as error:
-            raise FamilyError(str(error)) from error
-    template_path = path.with_suffix(".jinja")
-    fields = {name: getattr(sidecar, name) for name in _Sidecar.__struct_fields__}
-    if sidecar.sampling:
-        defaults = {name: getattr(sidecar.sampling, name) for name in Sampling.__struct_fields__}
-    return Family(
-        **{
-            **fields,
-            "name": path.stem,
-            "path": path,
-            "template": template_path.read_text("utf-8") if template_path.exists() else None,
-            "sampling": Sampling(**defaults) if sidecar.sampling else Sampling(),
-        }
-    )
+        ReplyFormat.from_table(sidecar.reply, "sidecar")
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):

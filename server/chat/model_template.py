@@ -50,36 +50,25 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def open(
-        cls, name: str, source: str, vocabulary: Vocabulary, family: Family | None, *, guard: bool
+        cls, template: ChatTemplate, vocabulary: Vocabulary, family: Family | None, *, guard: bool
     ) -> Self:
-        """Compile and probe the template.
+        """Probe the template.
 
         Args:
-            name: Which of the model's templates it is.
-            source: The template's text.
+            template: One of the model's templates.
             vocabulary: The model's tokenizer.
             family: The family whose data holds for this template.
             guard: Whether text of a request is kept from becoming control tokens.
-
-        Raises:
-            ConversationError: The template is not valid.
         """
-
-        def text(token: int | None) -> str:
-            return "" if token is None else vocabulary.text(token)
-
-        template = ChatTemplate(
-            source, bos_token=text(vocabulary.bos), eos_token=text(vocabulary.eos), name=name
-        )
         capabilities = probe(template)
         if family:
             capabilities = msgspec.structs.replace(capabilities, **family.capabilities)
         reply_format = resolve_reply_format(
-            template, capabilities, family.reply if family else None, vocabulary
+            template, capabilities, family.reply if family else None
         )
         reasoning = reply_format.reasoning if reply_format else None
         literals = family.literals() if family else []
-        texts = [source, capabilities.call_example, *_example_prompts(template), *literals]
+        texts = [template.source, capabilities.call_example, *_example_prompts(template), *literals]
         return cls(
             template=template,
             vocabulary=vocabulary,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Self
 
 import msgspec
 
-from server.chat.family import Choice, Family, ModelFacts, select_family
+from server.chat.family import Choice, Family, FamilyError, ModelFacts, select_family
 from server.chat.guard import Piece
 from server.chat.kind import KindVerdict, detect_kind
 from server.chat.model_template import ModelTemplate
 from server.chat.segments import segments
-from server.chat.template import DEFAULT_TEMPLATE, select_template, templates_in
-from server.errors import InvalidRequest
+from server.chat.template import DEFAULT_TEMPLATE, ChatTemplate, select_template, templates_in
+from server.errors import ConversationError, InvalidRequest
 from server.types import (
     ChatPrompt,
     ModelKind,
@@ -55,16 +54,18 @@ class ChatModel:
         capabilities: What the template can express.
         reply_format: Where reasoning and tool calls are in a reply; None: content only.
         sampling: Defaults for parameters a request is silent about.
-        warnings: Guesses the user should know of.
+        warnings: Faults and guesses the user should know of.
     """
 
     def __init__(
         self,
+        *,
         vocabulary: Vocabulary,
         verdict: KindVerdict,
         choice: Choice,
         templates: dict[str, ModelTemplate],
         sampling: Sampling,
+        warnings: list[str],
     ) -> None:
         self._vocabulary = vocabulary
         self._family = choice.family
@@ -79,7 +80,7 @@ class ChatModel:
         self.capabilities = main.capabilities
         self.reply_format = main.reply_format
         self.sampling = sampling.over(choice.family.sampling) if choice.family else sampling
-        self.warnings = [choice.warning] if choice.warning else []
+        self.warnings = warnings
 
     @classmethod
     def open(
@@ -107,33 +108,46 @@ class ChatModel:
             sampling: The configured sampling defaults, which win over the family's.
 
         Raises:
-            FamilyError: The configured family cannot be used.
-            ConversationError: The template is not valid.
+            FamilyError: The family cannot be used.
         """
         sources = templates_in(metadata)
         eos = None if vocabulary.eos is None else vocabulary.text(vocabulary.eos)
         verdict = detect_kind(metadata, file_name, eos, has_template=bool(sources))
         if kind is not None:
             verdict = KindVerdict(kind=kind, reasons=[f"configured as {kind}", *verdict.reasons])
-        own = sources[select_template(sources, tools=False)] if sources else None
+        compiled: dict[str, ChatTemplate] = {}
+        warnings = []
+        for name, source in sources.items():
+            try:
+                compiled[name] = _compiled(name, source, vocabulary)
+            except ConversationError as error:
+                warnings.append(f"{error.message} It is not used.")
+        own = compiled[select_template(compiled, tools=False)] if compiled else None
         facts = ModelFacts(
             architecture=metadata.get("general.architecture", ""),
             names=[metadata.get("general.name", ""), file_name],
             kind=verdict.kind,
             special_texts={token.text for token in vocabulary.special_tokens},
-            template=own,
-            template_sha256=hashlib.sha256(own.encode()).hexdigest() if own else None,
+            template=own.source if own else None,
+            template_sha256=own.sha256 if own else None,
         )
         choice = select_family(families, facts, family)
         if not choice.own_template:
             assert choice.family
-            assert choice.family.template
-            sources = {DEFAULT_TEMPLATE: choice.family.template}
+            compiled = {DEFAULT_TEMPLATE: _family_template(choice.family, vocabulary)}
         templates = {
-            name: ModelTemplate.open(name, source, vocabulary, choice.family, guard=guard)
-            for name, source in sources.items()
+            name: ModelTemplate.open(template, vocabulary, choice.family, guard=guard)
+            for name, template in compiled.items()
         }
-        return cls(vocabulary, verdict, choice, templates, sampling)
+        warnings += [choice.warning] if choice.warning else []
+        return cls(
+            vocabulary=vocabulary,
+            verdict=verdict,
+            choice=choice,
+            templates=templates,
+            sampling=sampling,
+            warnings=warnings,
+        )
 
     def build(self, prompt: Prompt, *, with_segments: bool = False) -> BuiltPrompt:
         """Turn ``prompt`` into tokens.
@@ -233,3 +247,20 @@ class ChatModel:
         if not pieces or pieces[-1].ids[-1:] != [self._vocabulary.eos]:
             return pieces
         return [*pieces[:-1], msgspec.structs.replace(pieces[-1], ids=pieces[-1].ids[:-1])]
+
+
+def _compiled(name: str, source: str, vocabulary: Vocabulary) -> ChatTemplate:
+    def text(token: int | None) -> str:
+        return "" if token is None else vocabulary.text(token)
+
+    bos, eos = text(vocabulary.bos), text(vocabulary.eos)
+    return ChatTemplate(source, bos_token=bos, eos_token=eos, name=name)
+
+
+def _family_template(family: Family, vocabulary: Vocabulary) -> ChatTemplate:
+    assert family.template
+    try:
+        return _compiled(DEFAULT_TEMPLATE, family.template, vocabulary)
+    except ConversationError as error:
+        path = family.path.with_suffix(".jinja")
+        raise FamilyError(f"{path}: {error.message}") from error
