@@ -1,0 +1,60 @@
+"""A server that answers with what a test scripts, over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class FakeServer:
+    """``answers`` maps a path to (status, body); a list as body is streamed as events."""
+
+    def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
+        self.answers = answers
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
+        self.url = ""
+
+    @contextmanager
+    def running(self) -> Iterator[FakeServer]:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._answer(None)
+
+            def do_POST(self) -> None:
+                self._answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+
+            def _answer(self, body: Any) -> None:
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                fake.requests.append((self.path, headers, body))
+                status, answer = fake.answers[self.path]
+                if isinstance(answer, list):
+                    events = [f"data: {json.dumps(event)}\n\n" for event in answer]
+                    content = ": ping\n\n" + "".join(events) + "data: [DONE]\n\n"
+                else:
+                    content = answer if isinstance(answer, str) else json.dumps(answer)
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(content.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler

@@ -1,0 +1,218 @@
+"""The commands that talk to a running server: chat, connect, health."""
+
+from __future__ import annotations
+
+import io
+import json
+import tomllib
+from collections.abc import Iterator
+
+import pytest
+
+from server.cli.client import Client, ServerError, url_of
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.fake_server import FakeServer
+
+MODELS = {"data": [{"id": "small", "context": 2048}, {"id": "large"}]}
+
+
+def chunk(**delta: str) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": delta}]}
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    answers = {
+        "/health/ready": (200, {"status": "ok"}),
+        "/v1/models": (200, MODELS),
+        "/v1/chat/completions": (
+            200,
+            [
+                chunk(role="assistant", content=""),
+                chunk(reasoning_content="hm"),
+                chunk(content="Hel"),
+                chunk(content="lo"),
+                {"choices": []},
+            ],
+        ),
+        "/v1/completions": (200, [{"choices": [{"index": 0, "text": " mat"}]}]),
+    }
+    with FakeServer(answers).running() as fake:
+        yield fake
+
+
+@pytest.fixture
+def chat(run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs ``chat`` with lines on standard input."""
+
+    def converse(*lines: str, options: tuple[str, ...] = ()) -> object:
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        return run("chat", "--url", server.url, *options)
+
+    return converse  # type: ignore[return-value]
+
+
+def bodies(server: FakeServer) -> list[dict[str, object]]:
+    return [body for _, _, body in server.requests if body is not None]
+
+
+def test_a_ready_server_is_healthy(run: Run, server: FakeServer) -> None:
+    assert run("health", "--url", server.url).exit_code == 0
+
+
+def test_a_server_that_is_not_ready_is_not_healthy(run: Run, server: FakeServer) -> None:
+    server.answers["/health/ready"] = (503, {"status": "loading"})
+    result = run("health", "--url", server.url)
+    assert result.exit_code == 1
+    assert "503" in result.err
+
+
+def test_health_without_a_server_fails_and_says_why(run: Run) -> None:
+    result = run("health", "--url", "http://127.0.0.1:9")
+    assert result.exit_code == 1
+    assert "http://127.0.0.1:9 does not answer" in result.err
+
+
+def test_an_address_that_is_none_is_refused(run: Run) -> None:
+    assert "is no http:// or https:// address" in run("health", "--url", "localhost:8000").err
+
+
+def test_the_configured_key_is_sent(
+    run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAGOMAN_API_KEYS", "secret,other")
+    run("health", "--url", server.url)
+    assert server.requests[0][1]["authorization"] == "Bearer secret"
+
+
+def test_every_address_is_reached_through_this_machine() -> None:
+    assert url_of("0.0.0.0", 80) == "http://127.0.0.1:80"
+    assert url_of("::", 80) == "http://[::1]:80"
+    assert url_of("192.168.0.9", 80) == "http://192.168.0.9:80"
+
+
+def test_an_address_with_v1_is_the_same_server() -> None:
+    assert Client("http://localhost:8000/v1/").url == "http://localhost:8000"
+    assert Client("https://example.org/models/v1").url == "https://example.org/models"
+
+
+def test_chat_prints_the_answer_as_it_comes_and_remembers_it(chat: Run, server: FakeServer) -> None:
+    result = chat("Hi", "And?")
+    assert result.exit_code == 0
+    assert result.out == "hmHello\nhmHello\n"
+    first, second = bodies(server)
+    assert first["model"] == "small"
+    assert first["stream"] is True
+    assert first["messages"] == [{"role": "user", "content": "Hi"}]
+    assert second["messages"] == [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "And?"},
+    ]
+
+
+def test_chat_with_a_system_prompt_and_new(chat: Run, server: FakeServer) -> None:
+    chat("Hi", "/new", "Ho", "/system", "Hu", options=("--system", "Be brief."))
+    system = {"role": "system", "content": "Be brief."}
+    assert [body["messages"] for body in bodies(server)] == [
+        [system, {"role": "user", "content": "Hi"}],
+        [system, {"role": "user", "content": "Ho"}],
+        [{"role": "user", "content": "Hu"}],
+    ]
+
+
+def test_chat_switches_models(chat: Run, server: FakeServer) -> None:
+    result = chat("/model", "/model none", "/model large", "Hi")
+    assert "* small\n  large" in result.out
+    assert "no model 'none'" in result.out
+    assert [body["model"] for body in bodies(server)] == ["large"]
+
+
+def test_raw_mode_sends_the_text_as_it_is(chat: Run, server: FakeServer) -> None:
+    result = chat("/raw", "The cat sat on the ")
+    assert result.out.endswith(" mat\n")
+    assert [body["prompt"] for body in bodies(server)] == ["The cat sat on the "]
+
+
+def test_exit_and_unknown_commands(chat: Run, server: FakeServer) -> None:
+    result = chat("/nonsense", "/exit", "Hi")
+    assert "unknown command /nonsense" in result.out
+    assert bodies(server) == []
+
+
+def test_an_error_is_shown_and_the_conversation_goes_on(chat: Run, server: FakeServer) -> None:
+    server.answers["/v1/chat/completions"] = (
+        200,
+        [chunk(content="Hel"), {"error": {"message": "The worker died."}}],
+    )
+    result = chat("Hi", "/raw", "Ho")
+    assert result.exit_code == 0
+    assert "The worker died." in result.err
+    assert result.out.endswith(" mat\n")
+
+
+def test_an_error_answer_is_told_by_its_message(server: FakeServer) -> None:
+    server.answers["/v1/models"] = (401, {"error": {"message": "Incorrect API key."}})
+    with pytest.raises(ServerError, match=r"^Incorrect API key\.$"):
+        Client(server.url).get("/v1/models")
+
+
+def test_an_answer_that_is_not_json_is_an_error(server: FakeServer) -> None:
+    server.answers["/v1/models"] = (200, "<html>")
+    with pytest.raises(ServerError, match="not JSON"):
+        Client(server.url).get("/v1/models")
+
+
+def test_chat_without_a_server_says_how_to_start_one(run: Run) -> None:
+    result = run("chat", "--url", "http://127.0.0.1:9")
+    assert result.exit_code == 1
+    assert "dragoman serve" in result.err
+
+
+def test_chat_with_an_unknown_model_names_the_known_ones(run: Run, server: FakeServer) -> None:
+    result = run("chat", "huge", "--url", server.url)
+    assert result.exit_code == 1
+    assert "small, large" in result.err
+
+
+def clients(run: Run) -> list[str]:
+    return run("connect").out.split()
+
+
+def test_connect_lists_the_clients(run: Run) -> None:
+    assert {"curl", "openai-python", "continue", "zed", "aider", "llm"} <= set(clients(run))
+
+
+def test_every_configuration_names_address_and_model(run: Run, server: FakeServer) -> None:
+    for name in clients(run):
+        result = run("connect", name, "--url", server.url)
+        assert server.url in result.out, name
+        assert "$" not in result.out.replace("$(llm", ""), name
+        if name != "open-webui":
+            assert "small" in result.out, name
+
+
+def test_configurations_in_known_formats_are_valid(run: Run, server: FakeServer) -> None:
+    python = [name for name in clients(run) if "import " in run("connect", name).out]
+    assert {"openai-python", "langchain", "litellm", "pydantic-ai"} <= set(python)
+    for name in set(python) - {"openai-node"}:
+        compile(run("connect", name, "--url", server.url).out, name, "exec")
+    assert f"    apiBase: {server.url}/v1\n" in run("connect", "continue", "--url", server.url).out
+    settings = run("connect", "zed", "--url", server.url).out.split("\n", 1)[1]
+    models = json.loads(settings)["language_models"]["openai_compatible"]["dragoman"]
+    assert models["available_models"][0]["max_tokens"] == 2048
+
+
+def test_connect_without_a_server_says_so_and_prints_a_placeholder(run: Run) -> None:
+    result = run("connect", "curl", "--url", "http://127.0.0.1:9")
+    assert result.exit_code == 0
+    assert "does not answer" in result.err
+    assert '"MODEL"' in result.out
+
+
+def test_connect_to_an_unknown_client_is_a_usage_error(run: Run) -> None:
+    assert run("connect", "netscape").exit_code == 2
+
+
+def test_version_is_the_projects(run: Run) -> None:
+    assert tomllib.loads('v = "' + run("version").out.strip() + '"')["v"][0].isdigit()

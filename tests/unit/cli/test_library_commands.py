@@ -1,0 +1,158 @@
+"""The commands that look at the models folder: list, show, pull, rm."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from server.cli import pull as pull_module
+from server.cli import show as show_module
+from server.cli.text import columns, size
+from server.errors import ModelUnavailable
+from server.library.download import PullError, PullProgress
+from tests.api.fakes import model_info
+from tests.unit.cli.conftest import Run
+from tests.unit.library.random_models import write_model
+
+
+def test_list_tells_what_there_is_and_why_something_is_not_served(run: Run, folder: Path) -> None:
+    write_model(folder / "models/good.gguf")
+    (folder / "models/bad.gguf").write_bytes(b"GGUF")
+    (folder / "models/good.toml").write_text('aliases = ["nice"]')
+    result = run("list")
+    header, bad, good = result.out.splitlines()
+    assert header.split()[:3] == ["MODEL", "ARCHITECTURE", "WEIGHTS"]
+    assert bad.startswith("bad ")
+    assert len(bad.split("  ")[-1]) > 3
+    assert good.split()[:2] == ["good", "llama"]
+    assert good.endswith("also called nice")
+
+
+def test_list_of_nothing_says_how_to_get_something(run: Run) -> None:
+    result = run("list", "--models-dir", "none")
+    assert (result.exit_code, result.out) == (0, "")
+    assert "no models in none" in result.err
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inspection without a process."""
+
+    @asynccontextmanager
+    async def inspected(*_: object) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(info=model_info("good"))
+
+    monkeypatch.setattr(show_module, "vocabulary_worker", inspected)
+
+
+@pytest.mark.usefixtures("worker")
+def test_show_tells_file_kind_template_and_capabilities(run: Run, folder: Path) -> None:
+    write_model(folder / "models/good.gguf", general__license="apache-2.0")
+    result = run("show", "good", "--ctx-size", "100")
+    facts = dict(line.split("  ", 1) for line in result.out.splitlines() if line[0] != " ")
+    facts = {name: value.strip() for name, value in facts.items()}
+    assert facts["licence"] == "apache-2.0"
+    assert facts["kind"] == "instruct"
+    assert "with 100 KV cells (f16)" in facts["memory"]
+    assert "because" in result.out
+    assert facts["template"].startswith("gguf, SHA-256 0000")
+    assert "  tools" in result.out
+
+
+@pytest.mark.usefixtures("worker")
+def test_show_takes_an_alias_and_a_file(run: Run, folder: Path) -> None:
+    file = write_model(folder / "models/good.gguf")
+    (folder / "models/good.toml").write_text('aliases = ["nice"]')
+    assert "good" in run("show", "nice").out
+    assert "good" in run("show", file).out
+
+
+def test_show_of_a_broken_file_says_why_and_fails(run: Run, folder: Path) -> None:
+    folder.joinpath("models").mkdir()
+    (folder / "models/bad.gguf").write_bytes(b"GGUF")
+    result = run("show", "bad")
+    assert result.exit_code == 1
+    assert "not served" in result.out
+
+
+def test_show_without_a_template_worker_still_tells_the_header(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def unavailable(*_: object) -> AsyncIterator[SimpleNamespace]:
+        raise ModelUnavailable("It cannot be loaded.")
+        yield SimpleNamespace()
+
+    monkeypatch.setattr(show_module, "vocabulary_worker", unavailable)
+    write_model(folder / "models/good.gguf")
+    result = run("show", "good")
+    assert "architecture" in result.out
+    assert "It cannot be loaded." in result.err
+
+
+def test_an_unknown_model_names_the_known_ones(run: Run, folder: Path) -> None:
+    write_model(folder / "models/good.gguf")
+    result = run("show", "other")
+    assert result.exit_code == 1
+    assert "there are: good" in result.err
+
+
+def test_pull_without_a_name_lists_the_catalog(run: Run) -> None:
+    result = run("pull")
+    assert "smollm2-135m-instruct" in result.out
+    assert "gemma-3-270m" in result.out
+
+
+def test_pull_prints_the_files_and_plain_lines_without_a_terminal(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pull(name: str, models_dir: Path, cache_dir: Path, progress: PullProgress) -> Path:
+        for done in range(101):
+            progress(done << 20, 100 << 20, "download")
+        progress(100 << 20, 100 << 20, "verify")
+        return models_dir / f"{name}.gguf"
+
+    monkeypatch.setattr(pull_module, "pull", pull)
+    result = run("pull", "one", "two", "--models-dir", "m")
+    assert result.out == "m/one.gguf\nm/two.gguf\n"
+    lines = [line for line in result.err.splitlines() if line.startswith("one: ")]
+    assert lines[0] == "one: download 0 B of 100.0 MiB"
+    assert lines[1].startswith("one: download 100.0 MiB of 100.0 MiB")
+    assert lines[2].startswith("one: verify 100.0 MiB")
+    assert len(lines) == 3
+    assert "\x1b" not in result.err
+
+
+def test_a_failed_pull_says_why(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pull(*_: object) -> Path:
+        raise PullError("not enough space")
+
+    monkeypatch.setattr(pull_module, "pull", pull)
+    result = run("pull", "one")
+    assert result.exit_code == 1
+    assert "not enough space" in result.err
+
+
+def test_rm_deletes_the_model(run: Run, folder: Path) -> None:
+    file = write_model(folder / "models/good.gguf")
+    result = run("rm", "good")
+    assert result.exit_code == 0
+    assert not file.exists()
+    assert "deleted models/good.gguf" in result.out
+    assert run("rm", "good").exit_code == 1
+
+
+def test_sizes_and_columns_are_for_reading() -> None:
+    assert [size(n) for n in (0, 1023, 1024, 98 << 20, 5 << 30, 3 << 50)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "98.0 MiB",
+        "5.0 GiB",
+        "3072.0 TiB",
+    ]
+    assert columns([("A", "B"), ("long", "x")]) == "A     B\nlong  x"

@@ -1,0 +1,178 @@
+"""`dragoman serve`: what it checks before it loads anything, and how it starts and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.cli import serve as serve_module
+from server.cli.client import Client, ServerError
+from server.cli.console import CommandError
+from server.cli.listen import listen
+from server.config import Settings
+from tests.unit.cli.conftest import Run
+from tests.unit.library.random_models import write_model
+
+COMMAND = [sys.executable, "-c", "from server.cli import main; main()"]
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def never_run(monkeypatch: pytest.MonkeyPatch) -> list[list[socket.socket]]:
+    """Servers are made, but do not run: the sockets they would run with are noted."""
+    runs: list[list[socket.socket]] = []
+    monkeypatch.setattr(serve_module._Server, "run", lambda _, sockets: runs.append(sockets))
+    monkeypatch.setattr(serve_module, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    return runs
+
+
+def test_a_port_in_use_ends_it_before_any_model_is_looked_at(
+    run: Run, taken: int, never_run: list[list[socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve_module, "library", lambda _: pytest.fail("looked at models"))
+    result = run("serve", "--port", str(taken))
+    assert result.exit_code == 1
+    assert f"port {taken} on 127.0.0.1 is in use" in result.err
+    assert never_run == []
+
+
+def test_a_foreign_address_is_refused_in_words() -> None:
+    with pytest.raises(CommandError, match=r"'203\.0\.113\.1' is no address of this machine"):
+        listen("203.0.113.1", 0)
+    with pytest.raises(CommandError, match="no address of this machine"):
+        listen("no such host", 0)
+
+
+def test_localhost_listens_on_loopback() -> None:
+    with listen("localhost", 0) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+
+
+def test_listening_beyond_this_machine_needs_a_key_or_a_word(
+    run: Run, never_run: list[list[socket.socket]], folder: Path
+) -> None:
+    write_model(folder / "models/a.gguf")
+    refused = run("serve", "--host", "0.0.0.0", "--port", "0")
+    assert refused.exit_code == 2
+    assert "--allow-unauthenticated" in refused.err
+    assert never_run == []
+    for more in (["--api-key", "k"], ["--allow-unauthenticated"]):
+        assert run("serve", "--host", "0.0.0.0", "--port", "0", *more).exit_code == 0
+    for (listener,) in never_run:
+        listener.close()
+    assert len(never_run) == 2
+
+
+def test_a_model_that_does_not_exist_is_a_usage_error(run: Run) -> None:
+    result = run("serve", "nowhere.gguf")
+    assert result.exit_code == 2
+    assert "there is no file nowhere.gguf" in result.err
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_an_empty_folder_gets_the_starter_model_if_it_can_be_had(
+    run: Run,
+    never_run: list[list[socket.socket]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    offline: bool,
+) -> None:
+    fetched = []
+
+    def fetch(name: str, settings: Settings) -> None:
+        fetched.append((name, settings.models_dir))
+        if offline:
+            raise CommandError("the index cannot be reached")
+
+    monkeypatch.setattr(serve_module, "fetch", fetch)
+    assert run("serve", "--port", "0").exit_code == 0
+    assert fetched == [("smollm2-135m-instruct", Path("models"))]
+    assert ("the index cannot be reached" in caplog.text) is offline
+    ((listener,),) = never_run
+    listener.close()
+
+
+def serving(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_it_says_where_it_is_answers_and_ends_on_sigterm(folder: Path) -> None:
+    write_model(folder / "models/one.gguf")
+    write_model(folder / "models/two.gguf")
+    (folder / "models/broken.gguf").write_bytes(b"no model")
+    with serving(folder=folder) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        url = first.split(" at ")[1].strip()
+        models = Client(url).get("/v1/models")["data"]
+        assert {model["id"]: model["state"] for model in models} == {
+            "one": "unloaded",
+            "two": "unloaded",
+            "broken": "failed",
+        }
+        process.send_signal(signal.SIGTERM)
+        rest, log = process.communicate(timeout=10)
+    assert process.returncode == 0, log
+    assert "one\n  two\n" in rest
+    assert "broken: " in rest
+    assert f"curl {url}/v1/chat/completions" in rest
+    assert "\x1b" not in first + rest
+
+
+def test_with_a_json_log_there_is_nothing_but_json(folder: Path) -> None:
+    write_model(folder / "models/one.gguf")
+    write_model(folder / "models/two.gguf")
+    with serving("--log-format", "json", folder=folder) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline()]
+        while "serving" not in lines[-1]:
+            lines.append(process.stderr.readline())
+        process.send_signal(signal.SIGINT)
+        out, rest = process.communicate(timeout=10)
+    records = [json.loads(line) for line in [*lines, *rest.splitlines()]]
+    (record,) = [record for record in records if record["message"] == "serving"]
+    assert record["models"] == ["one", "two"]
+    assert record["url"].startswith("http://127.0.0.1:")
+    assert out == ""
+
+
+def test_a_second_server_does_not_disturb_the_first(folder: Path) -> None:
+    write_model(folder / "models/one.gguf")
+    write_model(folder / "models/two.gguf")
+    with serving(folder=folder) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split(" at ")[1].strip()
+        port = url.rsplit(":", 1)[1]
+        second = serving("--port", port, folder=folder)
+        _, said = second.communicate(timeout=10)
+        assert second.returncode == 1
+        assert "is in use" in said
+        assert Client(url).get("/health/live") == {"status": "ok"}
+        process.terminate()
+        process.communicate(timeout=10)
+    with pytest.raises(ServerError):
+        Client(url).get("/health/live")
