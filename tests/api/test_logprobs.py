@@ -1,0 +1,136 @@
+"""Log-probabilities in both forms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import httpx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.api.logprobs import LegacyLogprobs
+from server.chat.reply.format import builtin_format
+from server.types import (
+    Accepted,
+    Delta,
+    Event,
+    Finished,
+    GenerationRequest,
+    TokenLogprob,
+)
+from tests.api.fakes import FakePool, answer, usage
+from tests.api.wire import CHAT, chat, chat_body, chat_chunks, complete, raw_chunks
+
+Connect = Callable[..., httpx.AsyncClient]
+
+PARROT = "🦜".encode()
+
+
+def parrot(request: GenerationRequest) -> Iterable[Event]:
+    """Answers one character, made of two tokens."""
+    yield Accepted(id=request.id, prompt_tokens=5)
+    tokens = [
+        TokenLogprob(id=1, piece=PARROT[:3], logprob=-0.5, top=[(1, PARROT[:3], -0.5)]),
+        TokenLogprob(id=2, piece=PARROT[3:], logprob=-math.inf, top=[(5, b"!", -0.1)]),
+    ]
+    yield Delta(id=request.id, index=0, text="🦜", tokens=2, logprobs=tokens)
+    yield Finished(id=request.id, index=0, reason="stop", usage=usage(2))
+
+
+async def test_chat_logprobs_have_bytes_for_parts_of_characters(connect: Connect) -> None:
+    answered = await chat(connect(FakePool(parrot)), logprobs=True, top_logprobs=1)
+    logprobs = answered.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.refusal is None
+    assert logprobs.content is not None
+    assert [token.bytes for token in logprobs.content] == [list(PARROT[:3]), list(PARROT[3:])]
+    assert logprobs.content[0].token == "\\xf0\\x9f\\xa6"
+    assert logprobs.content[0].logprob == -0.5
+    assert logprobs.content[1].top_logprobs[0].token == "!"
+
+
+async def test_an_impossible_token_has_a_finite_number(connect: Connect) -> None:
+    answered = await chat(connect(FakePool(parrot)), logprobs=True)
+    logprobs = answered.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert logprobs.content[1].logprob == -9999.0
+
+
+async def test_without_top_logprobs_the_alternatives_are_an_empty_list(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    answered = await chat(http, logprobs=True)
+    assert pool.client.requests[0].logprobs == 0
+    logprobs = answered.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert [token.token for token in logprobs.content] == ["Hel", "lo", "!"]
+    assert all(token.top_logprobs == [] for token in logprobs.content)
+
+
+async def test_without_logprobs_the_key_is_null(http: httpx.AsyncClient) -> None:
+    response = await http.post(CHAT, json=chat_body(logprobs=False))
+    assert response.json()["choices"][0]["logprobs"] is None
+
+
+async def test_streamed_logprobs_are_those_of_the_whole_answer(http: httpx.AsyncClient) -> None:
+    whole = (await chat(http, logprobs=True, top_logprobs=2)).choices[0].logprobs
+    assert whole is not None
+    chunks = await chat_chunks(http, logprobs=True, top_logprobs=2)
+    pieces = [chunk.choices[0].logprobs for chunk in chunks]
+    streamed = [token for piece in pieces if piece for token in piece.content or []]
+    assert streamed == whole.content
+
+
+async def test_only_tokens_of_the_content_are_reported(connect: Connect) -> None:
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        return answer(request, "<think>", "hm", "</think>", "4", "2", " ", "<", "b")
+
+    http = connect(FakePool(script, builtin_format("hermes")))
+    answered = await chat(http, logprobs=True)
+    logprobs = answered.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert "".join(token.token for token in logprobs.content) == "42 <b"
+    assert answered.choices[0].message.content == "42 <b"
+
+
+async def test_legacy_logprobs_show_parts_of_characters_as_bytes(connect: Connect) -> None:
+    (choice,) = await complete(connect(FakePool(parrot)), logprobs=1)
+    logprobs = choice["logprobs"]
+    assert logprobs["tokens"] == ["bytes:\\xf0\\x9f\\xa6", "bytes:\\x9c"]
+    assert logprobs["text_offset"] == [0, 0]
+    assert logprobs["token_logprobs"] == [-0.5, -9999.0]
+
+
+async def test_the_chosen_token_is_always_among_the_legacy_alternatives(connect: Connect) -> None:
+    for wanted in (0, 1):
+        (choice,) = await complete(connect(FakePool(parrot)), logprobs=wanted)
+        logprobs = choice["logprobs"]
+        for token, logprob, top in zip(
+            logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True
+        ):
+            assert top[token] == logprob
+
+
+async def test_logprobs_are_absent_from_chunks_that_have_no_token(http: httpx.AsyncClient) -> None:
+    chunks = await raw_chunks(http, CHAT, chat_body(logprobs=True))
+    assert chunks[0]["choices"][0]["logprobs"] is None
+    assert chunks[-1]["choices"][0]["logprobs"] is None
+
+
+@given(st.text(max_size=20), st.lists(st.integers(1, 5), min_size=1))
+def test_offsets_count_characters_wherever_tokens_are_cut(text: str, sizes: list[int]) -> None:
+    data = text.encode()
+    pieces: list[bytes] = []
+    while data:
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(data[:size])
+        data = data[size:]
+    tokens = [TokenLogprob(id=0, piece=piece, logprob=-1.0) for piece in pieces]
+    offsets = LegacyLogprobs().wire(tokens).text_offset
+    character_of_byte = [index for index, char in enumerate(text) for _ in char.encode()]
+    starts = [sum(map(len, pieces[:index])) for index in range(len(pieces))]
+    assert offsets == [character_of_byte[start] for start in starts]
