@@ -185,7 +185,7 @@ class Dry:
         excess = np.fromiter(lengths.values(), dtype=np.float64) - self._allowed_length
         with np.errstate(over="ignore"):
             penalty = self._multiplier * np.power(self._base, excess)
-            logits[ids] -= np.minimum(penalty, np.finfo(np.float32).max).astype(np.float32)
+        logits[ids] -= np.minimum(penalty, np.finfo(np.float32).max).astype(np.float32)
 
     def _repetitions(self) -> dict[int, int]:
         """Tokens that would continue a repetition, with the longest repeated length of each."""

@@ -118,9 +118,10 @@ class Sampler:
         if not (self._bias_ids.size or self._penalties.active or self._dry.active):
             return logits
         logits = logits.copy()
-        logits[self._bias_ids] += self._bias
-        self._penalties.apply(logits)
-        self._dry.apply(logits)
+        with np.errstate(over="ignore"):
+            logits[self._bias_ids] += self._bias
+            self._penalties.apply(logits)
+            self._dry.apply(logits)
         return logits
 
     def _truncated(self, candidates: Candidates) -> Candidates:
