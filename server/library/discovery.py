@@ -57,6 +57,11 @@ def find_models(directory: Path, files: Iterable[Path]) -> list[Candidate]:
     return [*_group(_with_siblings(files)), *_group(_walk(directory))]
 
 
+def model_of(file: Path) -> Candidate:
+    """The model that ``file`` is, or is a part of."""
+    return _group(_with_siblings([file]))[0]
+
+
 def split_names(name: str) -> list[str]:
     """The names of all parts when ``name`` is that of one part of a split model, else itself."""
     path = PurePosixPath(name)
@@ -129,3 +134,8 @@ def _walk(directory: Path) -> Iterator[Path]:
                 elif entry.suffix.lower() == ".gguf":
                     yield entry
         level = folders
+
+
+def displayable(text: str | Path) -> str:
+    """``text`` with what is not UTF-8 replaced, as file names need not be."""
+    return os.fsencode(text).decode("utf-8", errors="replace")

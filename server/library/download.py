@@ -70,7 +70,7 @@ def copy_verified(
         PullError: size or checksum are not the expected ones.
         OSError: it cannot be written.
     """
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    unfinished = target.with_name(f".{target.name}.unfinished")
     digest, size = hashlib.sha256(), 0
     try:
         with unfinished.open("wb") as file:

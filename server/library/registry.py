@@ -7,17 +7,17 @@ A model's id is its file's stem; one split into ``NAME-00001-of-00003.gguf`` and
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from server.library.discovery import Candidate, find_models
+from server.library.discovery import Candidate, displayable, find_models
 from server.library.gguf import InvalidGguf, read_header
 from server.library.header import GgufHeader
 from server.library.memory import estimate_memory
+from server.library.model import read_model
 from server.library.sidecar import InvalidSidecar, Sidecar, read_sidecar
 from server.worker.protocol import WorkerSettings
 from server.worker.source import ModelFile
@@ -73,7 +73,7 @@ class ModelsFolder:
     def _model(self, candidate: Candidate, *others: Candidate) -> LibraryModel:
         header, sidecar, errors = None, Sidecar(), []
         try:
-            header = self._header(candidate)
+            header = read_model(candidate, self._headers.read)
         except InvalidGguf as error:
             errors.append(str(error))
         except OSError as error:
@@ -84,58 +84,21 @@ class ModelsFolder:
             errors.append(str(error))
         settings = sidecar.applied_to(self._defaults)
         return LibraryModel(
-            id=_displayable(candidate.name),
-            path=_displayable(candidate.first),
+            id=displayable(candidate.name),
+            path=displayable(candidate.first),
             created=_modified(candidate.first),
             error="; ".join(errors) or None,
             aliases=sidecar.aliases,
             memory_bytes=_memory(header, settings) if header else 0,
             settings=settings,
-            files=[_displayable(file) for file in candidate.files],
+            files=[displayable(file) for file in candidate.files],
             header=header,
             warnings=[
-                f"{_displayable(other.first)} has the same name and is not served"
+                f"{displayable(other.first)} has the same name and is not served"
                 for other in others
                 if not _same_file(candidate.first, other.first)
             ],
         )
-
-    def _header(self, candidate: Candidate) -> GgufHeader:
-        """The model's header, all its parts added up.
-
-        Raises:
-            InvalidGguf: a part is missing or broken, or it is no language model.
-            OSError: a part cannot be read.
-        """
-        # Such a path cannot be written in JSON, so no worker could be told of it.
-        if not all(_displayable(file) == str(file) for file in candidate.files):
-            raise InvalidGguf("its path is not valid UTF-8")
-        if missing := candidate.missing:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            raise InvalidGguf(f"incomplete: {', '.join(missing[:3])}{more} missing")
-        first, *others = [self._part(file, candidate.count) for file in candidate.files]
-        if first.type != "model":
-            raise InvalidGguf(f"not a language model: the file is of type {first.type!r}")
-        if not first.architecture:
-            raise InvalidGguf("it does not name its architecture (general.architecture)")
-        if first.split_count != candidate.count:
-            raise InvalidGguf(
-                f"it is one of {first.split_count} parts; they must lie side by side, named "
-                f"{candidate.name}-00001-of-{first.split_count:05}.gguf and so on"
-            )
-        return msgspec.structs.replace(
-            first,
-            tensors=sum((other.tensors for other in others), start=first.tensors),
-            file_bytes=sum((other.file_bytes for other in others), start=first.file_bytes),
-        )
-
-    def _part(self, file: Path, count: int) -> GgufHeader:
-        try:
-            return self._headers.read(file)
-        except InvalidGguf as error:
-            if count == 1:
-                raise
-            raise InvalidGguf(f"{file.name}: {error}") from error
 
     def _report(self, models: list[LibraryModel]) -> None:
         """Log each problem once, when it appears."""
@@ -193,11 +156,6 @@ def _memory(header: GgufHeader, settings: WorkerSettings) -> int:
     trained = header.context_length or _USUAL_CONTEXT
     cells = settings.kv_tokens or settings.ctx_size or min(trained, _USUAL_CONTEXT)
     return estimate_memory(header, cells, settings.kv_type, settings.parallel)
-
-
-def _displayable(text: str | Path) -> str:
-    """``text`` with what is not UTF-8 replaced."""
-    return os.fsencode(text).decode("utf-8", errors="replace")
 
 
 def _modified(file: Path) -> int:

