@@ -57,6 +57,7 @@ class _Sidecar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stops: list[str] = []
     strip_leading_space: bool = False
     indent_labels: list[str] = []
+    tools: bool = True
     selection: Selection = Selection()
     sampling: _SamplingTable | None = None
     capabilities: dict[str, bool] = {}
@@ -69,8 +70,8 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     ``template`` is Jinja source, None where the models bring their own. ``source`` says who set the
     format's rules. ``stops`` end a reply beside the end-of-generation tokens. ``indent_labels`` are
     texts that mark a turn where a line begins with them: inside a message such lines are indented.
-    ``capabilities`` overrule what probing the template found. ``reply`` is the reply format as
-    `server.chat.reply` reads it.
+    ``tools`` false says that the format has no way to call any. ``capabilities`` overrule what
+    probing the template found. ``reply`` is the reply format as `server.chat.reply` reads it.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     stops: list[str]
     strip_leading_space: bool
     indent_labels: list[str]
+    tools: bool
     selection: Selection
     sampling: Sampling
     capabilities: dict[str, bool]

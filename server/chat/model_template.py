@@ -10,6 +10,7 @@ from typing import Any, Self
 import msgspec
 
 from server.chat.capabilities import Capabilities, probe
+from server.chat.completeness import check_complete
 from server.chat.family import Family
 from server.chat.guard import Guard, Piece
 from server.chat.mask import QUOTING, Masked
@@ -66,22 +67,16 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
         reply_format = resolve_reply_format(
             template, capabilities, family.reply if family else None
         )
-        reasoning = reply_format.reasoning if reply_format else None
-        literals = family.literals() if family else []
-        texts = [template.source, capabilities.call_example, *_example_prompts(template), *literals]
+        texts = [template.source, capabilities.call_example, *_example_prompts(template)]
+        texts += family.literals() if family else []
+        texts += reply_format.markers() if reply_format else []
+        edges = reply_format.reasoning_edges if reply_format else ()
         return cls(
             template=template,
             vocabulary=vocabulary,
             capabilities=capabilities,
             reply_format=reply_format,
-            guard=Guard(
-                vocabulary,
-                texts,
-                reasoning_markers=[m.strip() for m in (reasoning.start, reasoning.end)]
-                if reasoning
-                else [],
-                enabled=guard,
-            ),
+            guard=Guard(vocabulary, texts, reasoning_markers=filter(None, edges), enabled=guard),
             indent_labels=family.indent_labels if family else [],
         )
 
@@ -99,6 +94,12 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
         chat = normalize(prompt, self.capabilities)
         messages = [self._indented(message) for message in chat.messages]
         variables = template_variables(prompt.template_kwargs, self.template)
+        check_complete(
+            chat,
+            self.template,
+            add_generation_prompt=prompt.add_generation_prompt,
+            variables=variables,
+        )
         masked = self.guard.mask.apply(messages, chat.tools, variables)
         disguised = self._render(prompt, masked)
         text = masked.lift(disguised)

@@ -11,6 +11,7 @@ from server.chat.family import Choice, Family, FamilyError, ModelFacts, select_f
 from server.chat.guard import Piece
 from server.chat.kind import KindVerdict, detect_kind
 from server.chat.model_template import ModelTemplate
+from server.chat.reply.format import ReplyFormat
 from server.chat.segments import segments
 from server.chat.template import DEFAULT_TEMPLATE, ChatTemplate, select_template, templates_in
 from server.errors import ConversationError, InvalidRequest
@@ -197,11 +198,8 @@ class ChatModel:
             prompt = msgspec.structs.replace(prompt, tools=[])
         template = self._templates[select_template(self._templates, tools=bool(prompt.tools))]
         reply_format = template.reply_format
-        if prompt.tools and not (reply_format and reply_format.trigger):
-            raise InvalidRequest(
-                "How this model writes tool calls is not known, so it can be given no tools.",
-                param="tools",
-            )
+        if prompt.tools:
+            self._check_tools(reply_format)
         rendering = template.render(prompt, sources=with_segments)
         pieces = rendering.pieces
         if pieces:
@@ -216,10 +214,23 @@ class ChatModel:
         return BuiltPrompt(
             rendered=self._rendered(rendering.text, pieces, rendering.users),
             stops=list(dict.fromkeys(stops)),
-            reply_prefix=reply_format.prefix_of(rendering.text) if reply_format else "",
+            reply_prefix=_reply_prefix(prompt, rendering.text, reply_format),
             strip_leading_space=bool(self._family and self._family.strip_leading_space),
             tools_active=bool(prompt.tools),
         )
+
+    def _check_tools(self, reply_format: ReplyFormat | None) -> None:
+        if self._family and not self._family.tools:
+            raise InvalidRequest(
+                f"The model is a {self.kind} model, prompted by the family {self.family}, which "
+                "has no way to call tools.",
+                param="tools",
+            )
+        if reply_format is None or reply_format.trigger is None:
+            raise InvalidRequest(
+                "How this model writes tool calls is not known, so it can be given no tools.",
+                param="tools",
+            )
 
     def _rendered(
         self, text: str, pieces: Sequence[Piece], users: Sequence[bool]
@@ -264,3 +275,16 @@ def _family_template(family: Family, vocabulary: Vocabulary) -> ChatTemplate:
     except ConversationError as error:
         path = family.path.with_suffix(".jinja")
         raise FamilyError(f"{path}: {error.message}") from error
+
+
+def _reply_prefix(prompt: ChatPrompt, text: str, reply_format: ReplyFormat | None) -> str:
+    """The end of the native prompt ``text`` that the reply's parser must see first."""
+    if reply_format is None:
+        return ""
+    start, end = reply_format.reasoning_edges
+    if prompt.continue_final_message and start:
+        content = prompt.messages[-1].content or ""
+        written = content if isinstance(content, str) else "\n".join(content)
+        if written.rfind(start) > written.rfind(end):
+            return start
+    return reply_format.prefix_of(text)
