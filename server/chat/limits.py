@@ -140,6 +140,7 @@ class _Limited(threading.Thread, Generic[T]):
             pass
 
     def _attempt(self) -> None:
+        _budget.text = self._text
         try:
             self._results.append(self._work())
         except Exception as error:
