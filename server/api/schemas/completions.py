@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Discriminator, Field, Tag
 
 from server.api.schemas.base import MAX_CHOICES, GenerationFields
 from server.api.schemas.usage import CompletionUsage
@@ -16,16 +16,38 @@ MAX_LOGPROBS = 5
 TokenIds = Annotated[list[int], Field(min_length=1)]
 
 
+def _form(prompt: object) -> str | None:
+    """Which of its four forms a prompt has; decides for an array by its first element."""
+    if isinstance(prompt, str):
+        return "text"
+    if not isinstance(prompt, list):
+        return None
+    match prompt[:1]:
+        case [int()]:
+            return "tokens"
+        case [list()]:
+            return "token arrays"
+        case _:
+            return "texts"
+
+
+Prompt = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[TokenIds, Tag("tokens")]
+    | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS), Tag("texts")]
+    | Annotated[list[TokenIds], Field(max_length=MAX_PROMPTS), Tag("token arrays")],
+    Discriminator(
+        _form,
+        custom_error_type="prompt_form",
+        custom_error_message="Input should be a string or an array of strings, tokens or arrays",
+    ),
+]
+
+
 class CompletionRequest(GenerationFields):
     """Parameters of a completion; the prompt reaches the model as it is, without a template."""
 
-    prompt: (
-        str
-        | TokenIds
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | None
-    )
+    prompt: Prompt | None
     max_tokens: Annotated[int, Field(ge=0)] | None = Field(
         None, description=f"{DEFAULT_MAX_TOKENS} by default; 0 only with ``echo``."
     )

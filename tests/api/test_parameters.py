@@ -1,0 +1,197 @@
+"""No parameter of OpenAI's is forgotten, and none is ignored in silence."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from openai.types import completion_create_params as completion_params
+from openai.types.chat import completion_create_params as chat_params
+
+from server.api.schemas.base import GenerationFields
+from server.api.schemas.chat_request import ChatCompletionRequest
+from server.api.schemas.completions import CompletionRequest
+from tests.api.fakes import FakePool
+from tests.api.wire import (
+    CHAT,
+    COMPLETIONS,
+    assert_error,
+    chat_body,
+    completion_body,
+)
+
+
+def sdk_parameters(module: Any) -> list[str]:
+    """The names in the SDK's TypedDict of a request."""
+    return sorted(typing.get_type_hints(module.CompletionCreateParamsStreaming))
+
+
+@pytest.mark.parametrize("name", sdk_parameters(chat_params))
+def test_every_chat_parameter_of_the_sdk_is_known(name: str) -> None:
+    assert name in ChatCompletionRequest.model_fields
+
+
+@pytest.mark.parametrize("name", sdk_parameters(completion_params))
+def test_every_completion_parameter_of_the_sdk_is_known(name: str) -> None:
+    assert name in CompletionRequest.model_fields
+
+
+@pytest.mark.parametrize("model", [ChatCompletionRequest, CompletionRequest])
+def test_ignored_and_unsupported_parameters_exist_and_exclude_each_other(
+    model: type[GenerationFields],
+) -> None:
+    assert model.model_fields.keys() >= model.IGNORED | model.UNSUPPORTED
+    assert not model.IGNORED & model.UNSUPPORTED
+
+
+IGNORED = {
+    "metadata": {"a": "b"},
+    "prompt_cache_key": "k",
+    "prompt_cache_options": {"mode": "implicit", "ttl": "30m"},
+    "prompt_cache_retention": "24h",
+    "safety_identifier": "s",
+    "service_tier": "auto",
+    "store": True,
+    "user": "u",
+    "verbosity": "low",
+}
+UNSUPPORTED = {
+    "audio": {"voice": "alloy", "format": "mp3"},
+    "function_call": "auto",
+    "functions": [{"name": "f"}],
+    "moderation": {"model": "omni-moderation-latest"},
+    "web_search_options": {},
+}
+
+
+def test_the_tables_here_are_complete() -> None:
+    assert IGNORED.keys() == ChatCompletionRequest.IGNORED
+    assert UNSUPPORTED.keys() == ChatCompletionRequest.UNSUPPORTED
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_has_no_effect_is_named_in_a_header(
+    http: httpx.AsyncClient, stream: bool
+) -> None:
+    response = await http.post(CHAT, json=chat_body(**IGNORED, stream=stream))
+    assert response.status_code == 200
+    assert response.headers["x-dragoman-ignored"] == ", ".join(sorted(IGNORED))
+
+
+async def test_a_request_without_such_parameters_has_no_such_header(
+    http: httpx.AsyncClient,
+) -> None:
+    response = await http.post(CHAT, json=chat_body(user=None))
+    assert "x-dragoman-ignored" not in response.headers
+
+
+async def test_smaller_things_without_effect_are_named_too(http: httpx.AsyncClient) -> None:
+    part = {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    response = await http.post(
+        CHAT,
+        json=chat_body(
+            messages=[{"role": "user", "content": [part]}],
+            stream=True,
+            stream_options={"include_obfuscation": True},
+        ),
+    )
+    names = response.headers["x-dragoman-ignored"]
+    assert names == "stream_options.include_obfuscation, prompt_cache_breakpoint"
+
+
+async def test_template_variables_that_the_template_lacks_are_named(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    pool.client.info = msgspec.structs.replace(
+        pool.client.info, template_variables=["enable_thinking"]
+    )
+    response = await http.post(CHAT, json=chat_body(reasoning_effort="low", enable_thinking=True))
+    assert response.headers["x-dragoman-ignored"] == "reasoning_effort"
+
+
+async def test_completions_name_theirs(http: httpx.AsyncClient) -> None:
+    response = await http.post(COMPLETIONS, json=completion_body(user="u"))
+    assert response.headers["x-dragoman-ignored"] == "user"
+
+
+@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
+async def test_what_would_change_the_answer_is_refused(http: httpx.AsyncClient, name: str) -> None:
+    response = await http.post(CHAT, json=chat_body(**{name: UNSUPPORTED[name]}))
+    assert_error(response, 400, code="unsupported_parameter", param=name)
+    response = await http.post(CHAT, json=chat_body(**{name: None}))
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0]"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "image_url", "image_url": {"url": "data:"}}],
+                    }
+                ]
+            },
+            "messages[0].content[0]",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "a", "audio": {"id": "x"}}]},
+            "messages[0].audio",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "assistant", "tool_calls": [{"type": "custom", "id": "x"}]},
+                ]
+            },
+            "messages[0].tool_calls",
+        ),
+    ],
+)
+async def test_audio_images_and_free_form_tools_are_refused(
+    http: httpx.AsyncClient, fields: dict[str, object], param: str
+) -> None:
+    response = await http.post(CHAT, json=chat_body(**fields))
+    assert_error(response, 400, code="unsupported_parameter", param=param)
+
+
+async def test_modalities_of_text_alone_are_fine(http: httpx.AsyncClient) -> None:
+    response = await http.post(CHAT, json=chat_body(modalities=["text"]))
+    assert response.status_code == 200
+
+
+def test_our_own_parameters_are_those_documented() -> None:
+    """Beyond OpenAI's; a new one must be decided on here."""
+    ours = ChatCompletionRequest.model_fields.keys() - set(sdk_parameters(chat_params))
+    assert ours == {
+        "add_generation_prompt",
+        "chat_template_kwargs",
+        "choice",
+        "continue_final_message",
+        "dry_allowed_length",
+        "dry_base",
+        "dry_multiplier",
+        "dry_penalty_last_n",
+        "enable_thinking",
+        "grammar",
+        "ignore_eos",
+        "lark",
+        "min_p",
+        "mirostat",
+        "mirostat_eta",
+        "mirostat_tau",
+        "regex",
+        "repeat_last_n",
+        "repeat_penalty",
+        "top_k",
+        "typical_p",
+        "xtc_probability",
+        "xtc_threshold",
+    }
