@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from server.api.body import validate
+from server.api.conversation import chat_prompt
+from server.api.schemas.chat_request import ConversationFields
 from server.cli.console import CommandError
+from server.types import ChatPrompt
 
 T = TypeVar("T")
 
@@ -26,6 +30,23 @@ def read_template(file: Path) -> str:
         return file.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"{file}: {_reason(error)}") from error
+
+
+def conversation(
+    messages: list[Any],
+    tools: list[Any] | None = None,
+    *,
+    add_generation_prompt: bool = True,
+    template_kwargs: dict[str, Any] | None = None,
+) -> ChatPrompt:
+    """OpenAI's messages and tools as the canonical prompt; raises InvalidRequest."""
+    body = {
+        "messages": messages,
+        "tools": tools,
+        "add_generation_prompt": add_generation_prompt,
+        "chat_template_kwargs": template_kwargs,
+    }
+    return chat_prompt(validate(body, ConversationFields))
 
 
 def _reason(error: Exception) -> str:

@@ -2,59 +2,58 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 from collections.abc import Sequence
 
 import typer
 
-from server import __version__
-from server.cli.chat import chat
-from server.cli.connect import connect
-from server.cli.console import CommandError, err, out
-from server.cli.health import health
-from server.cli.list import list_models
-from server.cli.pull import pull_models
-from server.cli.render import render
-from server.cli.rm import rm
-from server.cli.serve import serve
-from server.cli.show import show
+from server.cli.console import CommandError, err
 from server.config import ConfigError
 from server.errors import DragomanError
 
-app = typer.Typer(
-    help="A local OpenAI-compatible inference server for GGUF models, base and instruct.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command()(serve)
-app.command("pull")(pull_models)
-app.command("list")(list_models)
-app.command()(show)
-app.command()(rm)
-app.command()(render)
-app.command()(chat)
-app.command()(connect)
-app.command()(health)
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    out.print(__version__)
+# Each is imported when it is asked for: `health` runs every few seconds in a container.
+COMMANDS = {
+    "serve": "server.cli.serve:serve",
+    "pull": "server.cli.pull:pull_models",
+    "list": "server.cli.list:list_models",
+    "show": "server.cli.show:show",
+    "rm": "server.cli.rm:rm",
+    "chat": "server.cli.chat:chat",
+    "render": "server.cli.render:render",
+    "parse": "server.cli.parse:parse",
+    "connect": "server.cli.connect:connect",
+    "health": "server.cli.health:health",
+    "version": "server.cli.version:version",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command in ``arguments``; its exit code comes as SystemExit."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=arguments, prog_name="dragoman")
+        _app(words[0] if words else "")(args=words, prog_name="dragoman")
     except ConfigError as error:
         _fail(str(error), 2)
     except CommandError as error:
         _fail(str(error), error.exit_code)
     except DragomanError as error:
         _fail(error.message, 1)
+
+
+def _app(asked: str) -> typer.Typer:
+    """The commands: only the one ``asked`` for, or all to choose from where it is none of them."""
+    app = typer.Typer(
+        help="A local OpenAI-compatible inference server for GGUF models, base and instruct.",
+        callback=lambda: None,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for name in [asked] if asked in COMMANDS else COMMANDS:
+        app.command(name)(pkgutil.resolve_name(COMMANDS[name]))
+    return app
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -13,15 +13,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from server.api.body import validate
-from server.api.conversation import chat_prompt
-from server.api.schemas.chat_request import ConversationFields
-from server.chat.capabilities import probe
-from server.chat.completeness import check_complete
-from server.chat.normalize import normalize, template_variables
 from server.chat.template import ChatTemplate, select_template, templates_in
+from server.cli.bare_template import BareTemplate
 from server.cli.console import CommandError
-from server.cli.files import read_json, read_template
+from server.cli.files import conversation, read_json, read_template
 from server.cli.models import find_model, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
 from server.config import Settings
@@ -32,7 +27,7 @@ from server.worker.client import ModelClient
 _GIVEN_FAMILY = "given"
 
 
-class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+class _Conversation(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be rendered, as OpenAI's clients send it."""
 
     messages: list[Any]
@@ -43,35 +38,20 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def prompt(self) -> ChatPrompt:
         """The canonical prompt; raises InvalidRequest where this is no conversation."""
-        body = {
-            "messages": self.messages,
-            "tools": self.tools,
-            "add_generation_prompt": self.add_generation_prompt,
-            "chat_template_kwargs": self.template_kwargs,
-        }
-        return chat_prompt(validate(body, ConversationFields))
+        return conversation(
+            self.messages,
+            self.tools,
+            add_generation_prompt=self.add_generation_prompt,
+            template_kwargs=self.template_kwargs,
+        )
 
-    def rendered_raw(self, template: ChatTemplate) -> str:
+    def render_raw(self, template: ChatTemplate) -> str:
         """The prompt without normalisation: the template gets the messages as they are."""
         return template.render(
             self.messages,
             tools=self.tools,
             add_generation_prompt=self.add_generation_prompt,
             variables=self.template_kwargs,
-        )
-
-    def rendered(self, template: ChatTemplate) -> str:
-        """The prompt with normalisation, for a template without a model."""
-        prompt = self.prompt
-        chat = normalize(prompt, probe(template))
-        variables = template_variables(prompt.template_kwargs, template)
-        generation = prompt.add_generation_prompt
-        check_complete(chat, template, add_generation_prompt=generation, variables=variables)
-        return template.render(
-            chat.messages,
-            tools=chat.tools,
-            add_generation_prompt=generation,
-            variables=variables,
         )
 
 
@@ -110,7 +90,7 @@ def render(
         template_kwargs = msgspec.json.decode(kwargs, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise CommandError(f"--kwargs: {error}", exit_code=2) from error
-    conversation = Conversation(
+    asked = _Conversation(
         messages=read_json(messages, list[Any]),
         tools=read_json(tools, list[Any]) if tools else None,
         add_generation_prompt=not no_generation_prompt,
@@ -119,35 +99,37 @@ def render(
     source = read_template(template) if template else None
     if model is not None:
         found = find_model(settings, model)
-        prompt = asyncio.run(_with_model(settings, found, conversation, source, raw=raw))
+        rendered = asyncio.run(_with_model(settings, found, asked, source, raw=raw))
+        text = msgspec.json.encode(rendered).decode() + "\n" if tokens else rendered.prompt
     elif source is None:
         raise CommandError("give --model, --template or both", exit_code=2)
     elif tokens:
         raise CommandError("--tokens needs --model: a template has no tokens", exit_code=2)
+    elif raw:
+        text = asked.render_raw(ChatTemplate(source, bos_token=bos, eos_token=eos))
     else:
-        given = ChatTemplate(source, bos_token=bos, eos_token=eos)
-        text = conversation.rendered_raw(given) if raw else conversation.rendered(given)
-        prompt = RenderedPrompt(prompt=text, tokens=[], segments=[])
-    output = msgspec.json.encode(prompt) + b"\n" if tokens else prompt.prompt.encode()
-    sys.stdout.buffer.write(output)
+        assert template is not None
+        bare = BareTemplate.open(source, template.stem, settings, bos=bos, eos=eos)
+        text = bare.render(asked.prompt)
+    sys.stdout.buffer.write(text.encode())
     sys.stdout.flush()
 
 
 async def _with_model(
     settings: Settings,
     model: LibraryModel,
-    conversation: Conversation,
+    asked: _Conversation,
     source: str | None,
     *,
     raw: bool,
 ) -> RenderedPrompt:
     """The prompt for ``model``, from its own template or from ``source``."""
-    prompt: Prompt | None = None if raw else conversation.prompt
+    prompt: Prompt | None = None if raw else asked.prompt
     with _given_template(model, source) if source else nullcontext(model) as used:
         async with vocabulary_worker(settings, used) as client:
             if prompt is None:
-                template = await _template(client, model, source, conversation)
-                prompt = TextPrompt(text=conversation.rendered_raw(template))
+                template = await _template(client, model, source, asked)
+                prompt = TextPrompt(text=asked.render_raw(template))
             return await client.render(prompt)
 
 
@@ -170,15 +152,15 @@ def _given_template(model: LibraryModel, source: str) -> Iterator[LibraryModel]:
 
 
 async def _template(
-    client: ModelClient, model: LibraryModel, source: str | None, conversation: Conversation
+    client: ModelClient, model: LibraryModel, source: str | None, asked: _Conversation
 ) -> ChatTemplate:
-    """The template that renders ``conversation``, with the model's BOS and EOS."""
+    """The template that renders ``asked``, with the model's BOS and EOS."""
     header = model.header
     metadata = header.metadata if header else {}
     if source is None:
         texts = {key: value for key, value in metadata.items() if isinstance(value, str)}
         sources = templates_in(texts)
-        source = sources[select_template(sources, tools=bool(conversation.tools))]
+        source = sources[select_template(sources, tools=bool(asked.tools))]
     edges = {}
     for name in ("bos", "eos"):
         token = header.integer(f"tokenizer.ggml.{name}_token_id") if header else None

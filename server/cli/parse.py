@@ -1,0 +1,74 @@
+"""`dragoman parse`: a raw reply as the message it means."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from server.chat.reply.delta import fold
+from server.chat.reply.format import ReplyFormat
+from server.chat.reply.parser import ReplyParser
+from server.cli.bare_template import BareTemplate
+from server.cli.console import CommandError
+from server.cli.files import conversation, read_json, read_template
+from server.cli.options import takes_settings
+from server.config import Settings
+from server.errors import ConversationError
+from server.types import Message
+
+
+@takes_settings("config", "template_dirs")
+def parse(
+    settings: Settings,
+    *,
+    template: Annotated[
+        Path, typer.Option(metavar="FILE.jinja", help="The chat template the reply was made for.")
+    ],
+    tools: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="The tools: some formats leave out the types."),
+    ] = None,
+) -> None:
+    """Print the message that a raw reply on standard input means, as JSON."""
+    described = read_json(tools, list[Any]) if tools else []
+    prompt = conversation([{"role": "user", "content": "Hello!"}], described)
+    opened = BareTemplate.open(read_template(template), template.stem, settings)
+    try:
+        reply = sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CommandError(f"standard input: {error}") from error
+    reply_format = opened.reply_format()
+    try:
+        prefix = _prefix(reply_format, opened.render(prompt), reply)
+    except ConversationError:
+        prefix = ""
+    parser = ReplyParser(reply_format, prefix=prefix, tools_active=True, tools=prompt.tools)
+    message = fold([*parser.feed(reply), *parser.finish()])
+    sys.stdout.write(msgspec.json.encode(_wire(message)).decode() + "\n")
+
+
+def _prefix(reply_format: ReplyFormat | None, prompt: str, reply: str) -> str:
+    """What the prompt already says of the reply, unless the reply was recorded with it."""
+    prefix = reply_format.prefix_of(prompt) if reply_format else ""
+    return "" if reply.lstrip().startswith(prefix.strip()) else prefix
+
+
+def _wire(message: Message) -> dict[str, Any]:
+    """The message as OpenAI's API has it; what is absent is left out, but for the content."""
+    wire: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.reasoning_content is not None:
+        wire["reasoning_content"] = message.reasoning_content
+    if message.tool_calls:
+        wire["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in message.tool_calls
+        ]
+    return wire
