@@ -186,7 +186,7 @@ class KeyMiddleware:
 
     def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
         self._app = app
-        self._digests = [_digest(key) for key in keys]
+        self._digests = [_digest(key.encode()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -195,11 +195,11 @@ class KeyMiddleware:
             return
         scope.setdefault("state", {})["cache_scope"] = ""
         if self._digests and scope["path"] not in PUBLIC_PATHS:
-            scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+            scheme, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
             digest = _digest(key.strip())
             # All keys are compared, in constant time, so that time tells nothing about them.
             matches = [hmac.compare_digest(digest, known) for known in self._digests]
-            if scheme.lower() != "bearer" or not any(matches):
+            if scheme.lower() != b"bearer" or not any(matches):
                 error = Unauthorized(
                     "Incorrect API key. Send one as: Authorization: Bearer KEY."
                     if key
@@ -211,5 +211,5 @@ class KeyMiddleware:
         await self._app(scope, receive, send)
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

@@ -63,7 +63,7 @@ class Metrics:
         )
         self._prompt_tokens = Counter(
             "dragoman_prompt_tokens",
-            "Prompt tokens of finished answers.",
+            "Prompt tokens of answered requests.",
             ["model"],
             registry=self._registry,
         )
@@ -79,22 +79,30 @@ class Metrics:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def answer(self, model: str) -> AnswerTimer:
-        """A stopwatch for one request to ``model``."""
-        return AnswerTimer(self._ttft.labels(model), self._itl.labels(model))
+    def generation(self, model: str) -> GenerationMeter:
+        """A meter for one request to ``model``, which begins now."""
+        return GenerationMeter(
+            ttft=self._ttft.labels(model),
+            itl=self._itl.labels(model),
+            prompt_tokens=self._prompt_tokens.labels(model),
+            completion_tokens=self._completion_tokens.labels(model),
+        )
 
-    def finished(self, model: str, usage: Usage) -> None:
-        """Count the tokens of one finished answer."""
-        self._prompt_tokens.labels(model).inc(usage.prompt_tokens)
-        self._completion_tokens.labels(model).inc(usage.completion_tokens)
 
+class GenerationMeter:
+    """Observes one request: time to the first token, time between tokens, and how many there are.
 
-class AnswerTimer:
-    """Observes the time to the first token, and between the tokens of each answer."""
+    The prompt of several answers counts once.
+    """
 
-    def __init__(self, ttft: Histogram, itl: Histogram) -> None:
+    def __init__(
+        self, *, ttft: Histogram, itl: Histogram, prompt_tokens: Counter, completion_tokens: Counter
+    ) -> None:
         self._ttft = ttft
         self._itl = itl
+        self._prompt_tokens = prompt_tokens
+        self._completion_tokens = completion_tokens
+        self._prompt_counted = False
         self._started = time.perf_counter()
         self._last: dict[int, float] = {}
 
@@ -106,6 +114,13 @@ class AnswerTimer:
         elif index in self._last and count:
             self._itl.observe((now - self._last[index]) / count)
         self._last[index] = now
+
+    def finished(self, usage: Usage) -> None:
+        """One answer is complete."""
+        if not self._prompt_counted:
+            self._prompt_tokens.inc(usage.prompt_tokens)
+            self._prompt_counted = True
+        self._completion_tokens.inc(usage.completion_tokens)
 
 
 class _EngineCollector(Collector):

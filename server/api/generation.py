@@ -28,7 +28,7 @@ async def events(
     Raises what the worker reports, WorkerDied when it ended.
     """
     model = client.info.model_id
-    timer = context.metrics.answer(model)
+    meter = context.metrics.generation(model)
     contents = context.settings.log_contents
     if contents:
         _contents_log.info("%s prompt: %s", model, request.prompt)
@@ -39,11 +39,11 @@ async def events(
                 case Failed(error=error):
                     raise DragomanError.of(error)
                 case Delta(index=index, tokens=tokens, text=text):
-                    timer.tokens(index, tokens)
+                    meter.tokens(index, tokens)
                     if contents:
                         _contents_log.info("%s answer %d: %r", model, index, text)
                 case Finished(usage=usage):
-                    context.metrics.finished(model, usage)
+                    meter.finished(usage)
             yield event
 
 
