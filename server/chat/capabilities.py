@@ -8,43 +8,40 @@ verdicts.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from server.chat.limits import TemplateLimitExceeded
+from server.chat.needles import (
+    ASSISTANT,
+    ASSISTANT2,
+    AUTHOR,
+    DESCRIPTION,
+    FREE_IDS,
+    KEY,
+    NAME,
+    NAME2,
+    NAMED_IDS,
+    REASONING,
+    RESULT,
+    SHORT_IDS,
+    SYSTEM,
+    SYSTEM2,
+    TOOL,
+    USER,
+    USER2,
+    VALUE,
+    VALUE2,
+    CallStyle,
+    Message,
+    in_parts,
+    turn,
+    user_turn,
+)
 from server.chat.template import ChatTemplate
 from server.errors import ConversationError
-
-_Message = dict[str, Any]
-
-_SYSTEM, _SYSTEM2 = "needlesystema", "needlesystemb"
-_USER, _USER2 = "needleusera", "needleuserb"
-_ASSISTANT, _ASSISTANT2 = "needleassistanta", "needleassistantb"
-_NAME, _NAME2 = "needle_name_a", "needle_name_b"
-_KEY, _VALUE, _VALUE2 = "needle_key", "needlevaluea", "needlevalueb"
-_RESULT, _RESULT2 = "needleresulta", "needleresultb"
-_REASONING, _AUTHOR = "needlereasoning", "needleauthor"
-_DESCRIPTION = "needledescription"
-
-_FREE_IDS = ("call_0123456789abcdefAAAAAAAA", "call_0123456789abcdefBBBBBBBB")
-_SHORT_IDS = ("callAAAA1", "callBBBB2")
-_NAMED_IDS = (f"functions.{_NAME}:0", f"functions.{_NAME2}:1")
-
-_TOOL = {
-    "type": "function",
-    "function": {
-        "name": _NAME,
-        "description": _DESCRIPTION,
-        "parameters": {
-            "type": "object",
-            "properties": {_KEY: {"type": "string", "description": "a text"}},
-            "required": [_KEY],
-        },
-    },
-}
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,14 +126,14 @@ class _Probe:
         self._template = template
         self._usable = True
         self._parts_only = False
-        plain = self._render([_user(_USER)])
-        if plain is None or _USER not in plain:
+        plain = self._render([user_turn(USER)])
+        if plain is None or USER not in plain:
             self._parts_only = True
-            plain = self._render([_user(_USER)])
+            plain = self._render([user_turn(USER)])
         self._plain = plain or ""
 
     def verdicts(self) -> dict[str, Any]:
-        renders = _USER in self._plain
+        renders = USER in self._plain
         if not renders:
             return {}
         string_content = not self._parts_only
@@ -151,94 +148,94 @@ class _Probe:
         return found
 
     def _turn_verdicts(self) -> dict[str, bool]:
-        user, user2 = _user(_USER), _user(_USER2)
-        system, system2 = _turn("system", _SYSTEM), _turn("system", _SYSTEM2)
-        assistant, assistant2 = _turn("assistant", _ASSISTANT), _turn("assistant", _ASSISTANT2)
-        system_role = self._shows([system, user], _SYSTEM, _USER) and self._shows(
-            [system, user], _SYSTEM, _USER, tools=[_TOOL]
+        user, user2 = user_turn(USER), user_turn(USER2)
+        system, system2 = turn("system", SYSTEM), turn("system", SYSTEM2)
+        assistant, assistant2 = turn("assistant", ASSISTANT), turn("assistant", ASSISTANT2)
+        system_role = self._shows([system, user], SYSTEM, USER) and self._shows(
+            [system, user], SYSTEM, USER, tools=[TOOL]
         )
-        late = self._shows([user, assistant, system, user2], _SYSTEM, _USER, _USER2)
+        late = self._shows([user, assistant, system, user2], SYSTEM, USER, USER2)
         return {
             "system_role": system_role,
             "lasting_system": self._shows(
-                [system, user, assistant], _SYSTEM, _USER, add_generation_prompt=False
+                [system, user, assistant], SYSTEM, USER, add_generation_prompt=False
             ),
             "content_parts": self._shows_parts(system_role),
             # Templates that write any role's name show the needle, yet no model learned this one.
             "developer_role": "developer" in self._template.source
-            and self._shows([_turn("developer", _SYSTEM), user], _SYSTEM, _USER),
-            "several_systems": self._shows([system, system2, user], _SYSTEM, _SYSTEM2, _USER),
-            "late_system": late and self._shows([user, system], _SYSTEM, _USER),
-            "author_names": self._shows([{**user, "name": _AUTHOR}], _AUTHOR, _USER),
-            "consecutive_users": self._shows([user, user2], _USER, _USER2),
+            and self._shows([turn("developer", SYSTEM), user], SYSTEM, USER),
+            "several_systems": self._shows([system, system2, user], SYSTEM, SYSTEM2, USER),
+            "late_system": late and self._shows([user, system], SYSTEM, USER),
+            "author_names": self._shows([{**user, "name": AUTHOR}], AUTHOR, USER),
+            "consecutive_users": self._shows([user, user2], USER, USER2),
             "consecutive_assistants": self._shows(
-                [user, assistant, assistant2, user2], _ASSISTANT, _ASSISTANT2, _USER2
+                [user, assistant, assistant2, user2], ASSISTANT, ASSISTANT2, USER2
             ),
-            "assistant_first": self._shows([assistant, user], _ASSISTANT, _USER),
+            "assistant_first": self._shows([assistant, user], ASSISTANT, USER),
             "continuation": self._continues(),
         }
 
     def _shows_parts(self, system_role: bool) -> bool:
         """Whether two parts reach the prompt in each role, without quotes of a printed list."""
 
-        def parts(role: str, *texts: str) -> _Message:
+        def parts(role: str, *texts: str) -> Message:
             return {"role": role, "content": [{"type": "text", "text": text} for text in texts]}
 
         turns = [
-            parts("user", _USER, _USER2),
-            parts("assistant", _ASSISTANT, _ASSISTANT2),
-            parts("user", _USER2),
+            parts("user", USER, USER2),
+            parts("assistant", ASSISTANT, ASSISTANT2),
+            parts("user", USER2),
         ]
-        needles = [_USER, _USER2, _ASSISTANT, _ASSISTANT2]
+        needles = [USER, USER2, ASSISTANT, ASSISTANT2]
         if system_role:
-            turns.insert(0, parts("system", _SYSTEM, _SYSTEM2))
-            needles += [_SYSTEM, _SYSTEM2]
+            turns.insert(0, parts("system", SYSTEM, SYSTEM2))
+            needles += [SYSTEM, SYSTEM2]
         text = self._render(turns)
         return (
             text is not None
             and all(needle in text for needle in needles)
-            and not (f"'{_USER}'" in text or f'"{_USER}"' in text)
+            and not (f"'{USER}'" in text or f'"{USER}"' in text)
         )
 
     def _continues(self) -> bool:
         text = self._render(
-            [_user(_USER), _turn("assistant", _ASSISTANT)],
+            [user_turn(USER), turn("assistant", ASSISTANT)],
             add_generation_prompt=False,
             continue_final_message=True,
         )
-        return text is not None and text.endswith(_ASSISTANT)
+        return text is not None and text.endswith(ASSISTANT)
 
     def _tool_verdicts(self) -> dict[str, bool]:
-        bare = {"type": "function", "function": {"name": _NAME}}
+        bare = {"type": "function", "function": {"name": NAME}}
         return {
-            "tools": self._shows([_user(_USER)], _NAME, _DESCRIPTION, _KEY, _USER, tools=[_TOOL]),
-            "bare_tools": self._shows([_user(_USER)], _NAME, _USER, tools=[bare]),
+            "tools": self._shows([user_turn(USER)], NAME, DESCRIPTION, KEY, USER, tools=[TOOL]),
+            "bare_tools": self._shows([user_turn(USER)], NAME, USER, tools=[bare]),
         }
 
-    def _call_styles(self) -> Iterator[_CallStyle]:
+    def _call_styles(self) -> Iterator[CallStyle]:
         """The ways to write a call that this template shows, the most usual first."""
         contents: tuple[dict[str, Any], ...] = ({"content": ""}, {"content": None}, {})
-        ids = (_FREE_IDS, _SHORT_IDS, _NAMED_IDS)
+        ids = (FREE_IDS, SHORT_IDS, NAMED_IDS)
         for with_result, id_pair, as_object, content in itertools.product(
             (True, False), ids, (True, False), contents
         ):
-            style = _CallStyle(ids=id_pair, as_object=as_object, content=content)
+            style = CallStyle(ids=id_pair, as_object=as_object, content=content)
             if self._shows_call(style, with_result=with_result):
                 yield style
 
-    def _shows_call(self, style: _CallStyle, *, with_result: bool = True) -> bool:
-        turns = [_user(_USER), style.calling()]
+    def _shows_call(self, style: CallStyle, *, with_result: bool = True) -> bool:
+        turns = [user_turn(USER), style.calling()]
         if with_result:
             turns.append(style.result())
         text = self._render(turns)
-        if text is None or not all(needle in text for needle in (_NAME, _KEY, _VALUE)):
+        if text is None or not all(needle in text for needle in (NAME, KEY, VALUE)):
             return False
-        encoded_twice = f'\\"{_KEY}' in text
-        printed = f"'{_KEY}': " in text or text.count("None") > self._plain.count("None")
+        encoded_twice = f'\\"{KEY}' in text
+        printed = f"'{KEY}': " in text or text.count("None") > self._plain.count("None")
         return not (encoded_twice or printed)
 
-    def _call_verdicts(self, style: _CallStyle) -> dict[str, Any]:
-        user, final = _user(_USER), _turn("assistant", _ASSISTANT2)
+    def _call_verdicts(self, style: CallStyle) -> dict[str, Any]:
+        user, final = user_turn(USER), turn("assistant", ASSISTANT2)
         calls, result = style.calling(), style.result()
         contents: dict[str, dict[str, Any]] = {
             "empty": {"content": ""},
@@ -251,91 +248,91 @@ class _Probe:
             )
             for name, content in contents.items()
         }
-        speaking = {**calls, "content": _ASSISTANT}
-        after = [result, final, _user(_USER2)]
-        text_first = [user, _turn("assistant", _ASSISTANT), calls]
+        speaking = {**calls, "content": ASSISTANT}
+        after = [result, final, user_turn(USER2)]
+        text_first = [user, turn("assistant", ASSISTANT), calls]
         pair = [user, style.calling(2), result, style.result(1)]
         return found | {
             "tool_calls": True,
             "object_arguments": style.as_object,
-            "free_call_ids": style.ids is _FREE_IDS,
-            "short_call_ids": style.ids is _SHORT_IDS or style.ids is _FREE_IDS,
-            "content_with_calls": self._shows([user, speaking, result], _ASSISTANT, _NAME, _VALUE)
-            and self._shows([user, speaking, *after], _ASSISTANT, _NAME, _VALUE, _ASSISTANT2),
-            "text_before_calls": self._shows([*text_first, result], _ASSISTANT, _NAME, _VALUE)
-            and self._shows([*text_first, *after], _ASSISTANT, _NAME, _VALUE, _ASSISTANT2),
-            "parallel_calls": self._shows(pair, _NAME, _NAME2, _VALUE, _VALUE2)
-            and self._count(pair, _VALUE2) == self._count([user, calls, result], _VALUE),
+            "free_call_ids": style.ids is FREE_IDS,
+            "short_call_ids": style.ids is SHORT_IDS or style.ids is FREE_IDS,
+            "content_with_calls": self._shows([user, speaking, result], ASSISTANT, NAME, VALUE)
+            and self._shows([user, speaking, *after], ASSISTANT, NAME, VALUE, ASSISTANT2),
+            "text_before_calls": self._shows([*text_first, result], ASSISTANT, NAME, VALUE)
+            and self._shows([*text_first, *after], ASSISTANT, NAME, VALUE, ASSISTANT2),
+            "parallel_calls": self._shows(pair, NAME, NAME2, VALUE, VALUE2)
+            and self._count(pair, VALUE2) == self._count([user, calls, result], VALUE),
             "user_after_results": self._shows(
-                [user, calls, result, _user(_USER2)], _NAME, _VALUE, _USER2
+                [user, calls, result, user_turn(USER2)], NAME, VALUE, USER2
             ),
             "call_example": self._call_example(calls),
         }
 
-    def _result_verdicts(self, style: _CallStyle | None) -> dict[str, bool]:
+    def _result_verdicts(self, style: CallStyle | None) -> dict[str, bool]:
         if "tool" not in self._template.source:
             return {}
-        calling = style.calling() if style else _turn("assistant", _ASSISTANT)
-        answer = (style or _CallStyle()).result()
-        turns = [_user(_USER), calling]
+        calling = style.calling() if style else turn("assistant", ASSISTANT)
+        answer = (style or CallStyle()).result()
+        turns = [user_turn(USER), calling]
         text = self._render([*turns, answer])
-        unnamed = text is not None and _RESULT in text
-        named = self._shows([*turns, {**answer, "name": _NAME}], _RESULT)
+        unnamed = text is not None and RESULT in text
+        named = self._shows([*turns, {**answer, "name": NAME}], RESULT)
         if unnamed and text is not None:
             unnamed = text.count("None") <= self._plain.count("None")
-        after = [answer | {"name": _NAME}, _turn("assistant", _ASSISTANT2), _user(_USER2)]
+        after = [answer | {"name": NAME}, turn("assistant", ASSISTANT2), user_turn(USER2)]
         return {
-            "tool_results": named and self._shows([*turns, *after], _RESULT, _ASSISTANT2, _USER2),
+            "tool_results": named and self._shows([*turns, *after], RESULT, ASSISTANT2, USER2),
             "unnamed_results": unnamed,
         }
 
-    def _shows_reasoning(self, style: _CallStyle | None) -> bool:
+    def _shows_reasoning(self, style: CallStyle | None) -> bool:
         """Whether reasoning shows, perhaps only when thinking is switched on."""
-        thought = {"reasoning_content": _REASONING}
-        spoken = [_user(_USER), {**_turn("assistant", _ASSISTANT), **thought}]
-        turns = [spoken, [_user(_USER), *spoken[1:], _user(_USER2)]]
+        thought = {"reasoning_content": REASONING}
+        spoken = [user_turn(USER), {**turn("assistant", ASSISTANT), **thought}]
+        turns = [spoken, [user_turn(USER), *spoken[1:], user_turn(USER2)]]
         if style is not None:
-            turns.append([_user(_USER), {**style.calling(), **thought}, style.result()])
+            turns.append([user_turn(USER), {**style.calling(), **thought}, style.result()])
         switches = {"thinking", "enable_thinking"} & self._template.variables
         return any(
-            self._shows(messages, _REASONING, variables=variables, add_generation_prompt=False)
+            self._shows(messages, REASONING, variables=variables, add_generation_prompt=False)
             for variables in ({}, dict.fromkeys(switches, True))
             for messages in turns
         )
 
-    def _call_example(self, calls: _Message) -> str:
+    def _call_example(self, calls: Message) -> str:
         """What differs between a turn that calls and a turn that speaks."""
         spoken = self._render(
-            [_user(_USER), _turn("assistant", _ASSISTANT)], add_generation_prompt=False
+            [user_turn(USER), turn("assistant", ASSISTANT)], add_generation_prompt=False
         )
-        called = self._render([_user(_USER), calls], add_generation_prompt=False)
+        called = self._render([user_turn(USER), calls], add_generation_prompt=False)
         if spoken is None or called is None:
             return ""
         start = _common_prefix(spoken, called)
         end = _common_prefix(spoken[start:][::-1], called[start:][::-1])
         example = called[start : len(called) - end]
         for needle, word in (
-            (_NAME, "NAME"),
-            (_KEY, "KEY"),
-            (_VALUE, "VALUE"),
+            (NAME, "NAME"),
+            (KEY, "KEY"),
+            (VALUE, "VALUE"),
             (calls["tool_calls"][0]["id"], "ID"),
         ):
             example = example.replace(needle, word)
         return example.strip()
 
-    def _count(self, messages: list[_Message], needle: str) -> int:
+    def _count(self, messages: list[Message], needle: str) -> int:
         return (self._render(messages) or "").count(needle)
 
-    def _shows(self, messages: list[_Message], *needles: str, **options: Any) -> bool:
+    def _shows(self, messages: list[Message], *needles: str, **options: Any) -> bool:
         text = self._render(messages, **options)
         return text is not None and all(needle in text for needle in needles)
 
-    def _render(self, messages: list[_Message], **options: Any) -> str | None:
+    def _render(self, messages: list[Message], **options: Any) -> str | None:
         """The prompt, or None where the template fails."""
         if not self._usable:
             return None
         if self._parts_only:
-            messages = [_in_parts(message) for message in messages]
+            messages = [in_parts(message) for message in messages]
         try:
             return self._template.render(messages, **options)
         except TemplateLimitExceeded:
@@ -345,54 +342,6 @@ class _Probe:
             return None
 
 
-class _CallStyle(msgspec.Struct, frozen=True):
-    """A way to write tool calls."""
-
-    ids: tuple[str, str] = _FREE_IDS
-    as_object: bool = True
-    content: dict[str, Any] = {}
-
-    def calling(self, calls: int = 1) -> _Message:
-        return {
-            "role": "assistant",
-            **self.content,
-            "tool_calls": [
-                {
-                    "id": self.ids[number],
-                    "type": "function",
-                    "function": {
-                        "name": (_NAME, _NAME2)[number],
-                        "arguments": self._arguments((_VALUE, _VALUE2)[number]),
-                    },
-                }
-                for number in range(calls)
-            ],
-        }
-
-    def result(self, number: int = 0) -> _Message:
-        content = (_RESULT, _RESULT2)[number]
-        return {"role": "tool", "tool_call_id": self.ids[number], "content": content}
-
-    def _arguments(self, value: str) -> dict[str, str] | str:
-        arguments = {_KEY: value}
-        return arguments if self.as_object else json.dumps(arguments)
-
-
 def _common_prefix(first: str, second: str) -> int:
     pairs = zip(first, second, strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _turn(role: str, text: str) -> _Message:
-    return {"role": role, "content": text}
-
-
-def _user(text: str) -> _Message:
-    return _turn("user", text)
-
-
-def _in_parts(message: _Message) -> _Message:
-    content = message.get("content")
-    if not isinstance(content, str):
-        return message
-    return {**message, "content": [{"type": "text", "text": content}]}
