@@ -137,7 +137,8 @@ class ReplyFormat(_Table, frozen=True, kw_only=True):
             return next(iter(_literals(self.channels.call)), self.channels.start[0])
         if self.calls is None:
             return None
-        return _literals(self.calls.begin + self.calls.call)[0].split()[0].removesuffix("[") or "["
+        first = _literals(self.calls.begin or self.calls.call)[0].split()[0]
+        return "{" if first.startswith("{") else first.removesuffix("[") or "["
 
     @property
     def reasoning_edges(self) -> tuple[str, str]:

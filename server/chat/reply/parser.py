@@ -84,7 +84,9 @@ class ReplyParser:
 
     def _plain(self) -> Steps[None]:
         """Read a reply of content, with reasoning before it and calls anywhere."""
-        markers = Markers((*self._thought_edges, *self._format.framing, self._trigger))
+        texts = (*self._thought_edges, *self._format.framing, self._trigger)
+        markers = Markers(texts)
+        self._content.trims = any(texts)
         while True:
             marker = yield from self._source.stream(markers, self._content.write)
             if marker in self._format.framing:
@@ -175,11 +177,14 @@ class ReplyParser:
 
     def _messages(self, channels: Channels) -> Steps[None]:
         """Read a reply that is made of messages with headers."""
-        outside = Markers((*channels.start, *channels.end))
+        trigger = "" if channels.call else self._trigger
+        outside = Markers((*channels.start, *channels.end, trigger))
         while True:
             marker = yield from self._source.stream(outside, self._content.write)
             if marker in channels.start:
                 yield from self._message(channels, marker)
+            elif marker == trigger:
+                yield from self._call_section(self._content)
             else:
                 self._source.take(len(marker))
                 self._content.boundary()

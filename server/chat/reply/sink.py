@@ -11,6 +11,10 @@ class TextSink:
     White space beside a marker is not part of the text: at the end it is held back until more text
     follows, after a marker it is dropped where no text came before. Texts on both sides of a marker
     are joined with ``joint``, where no white space there holds it.
+
+    Attributes:
+        empty: Whether nothing was passed on yet.
+        trims: Whether there may be markers at all; without, text passes as it is.
     """
 
     def __init__(self, emit: Callable[[str], None], *, joint: str = "") -> None:
@@ -19,20 +23,24 @@ class TextSink:
         self._space: list[str] = []
         self._beside_marker = False
         self.empty = True
+        self.trims = True
 
     def write(self, text: str) -> None:
         """Pass text on."""
-        body = text.rstrip()
+        body = text.rstrip() if self.trims else text
         if not body:
             self._space.append(text)
             return
         space = "".join(self._space)
-        if self._beside_marker and self.empty:
-            space, body = "", body.lstrip()
-        elif self._beside_marker and self._joint not in space:
-            space += self._joint
+        if self._beside_marker:
+            space += body[: -len(body.lstrip())]
+            body = body.lstrip()
+            if self.empty:
+                space = ""
+            elif self._joint not in space:
+                space += self._joint
         self._emit(space + body)
-        self._space = [text[len(text.rstrip()) :]]
+        self._space = [text[len(text.rstrip()) :]] if self.trims else []
         self._beside_marker = self.empty = False
 
     def boundary(self) -> None:

@@ -1,0 +1,44 @@
+"""What the reply tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from server.chat.reply.delta import fold
+from server.chat.reply.format import ReplyFormat, builtin_format, builtin_tables
+from server.chat.reply.parser import ReplyParser
+from server.types import Message, Tool
+
+WEATHER = Tool(
+    name="get_weather",
+    parameters={
+        "type": "object",
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "integer"},
+            "exact": {"type": "boolean"},
+            "fields": {"type": "array"},
+        },
+    },
+)
+TOOLS = [WEATHER, Tool(name="get_time", parameters={"properties": {"city": {"type": "string"}}})]
+
+
+FORMATS = [pytest.param(builtin_format(name), id=name) for name in builtin_tables()]
+
+
+def parse_in_pieces(
+    pieces: Iterable[str], reply_format: ReplyFormat | None, **options: Any
+) -> Message:
+    parser = ReplyParser(reply_format, **{"tools_active": True, **options})
+    deltas = [delta for piece in pieces for delta in parser.feed(piece)]
+    return fold([*deltas, *parser.finish()])
+
+
+def without_ids(message: Message) -> Message:
+    calls = [msgspec.structs.replace(call, id="") for call in message.tool_calls]
+    return msgspec.structs.replace(message, tool_calls=calls)
