@@ -43,16 +43,14 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
     app = FastAPI(
         title="dragoman",
         version=__version__,
-        # Their pages load scripts from the network.
-        docs_url=None,
-        redoc_url=None,
+        # Its pages load scripts from the network; `openapi` describes the bodies that we read.
+        openapi_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
     )
     app.state.context = Context(settings=settings, pool=pool, metrics=figures)
-    for module in (chat, completions, models, template, health, metrics):
+    for module in (chat, completions, models, template, health, metrics, openapi):
         app.include_router(module.router, responses={"default": {"model": ErrorBody}})
-    app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     _handle_errors(app)
     # The last one added is the outermost.
     app.add_middleware(KeyMiddleware, keys=settings.api_keys)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from server.api.schemas.chat_request import ChatCompletionRequest
 from server.api.schemas.completions import CompletionRequest
 from server.api.schemas.template import TemplateRequest
+
+router = APIRouter()
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (ChatCompletionRequest, CompletionRequest, TemplateRequest)
@@ -23,8 +26,10 @@ def body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """The description of ``app``, made once."""
+@router.get("/openapi.json", include_in_schema=False)
+def describe(request: Request) -> JSONResponse:
+    """The description, made once; in a thread, as it takes a while."""
+    app: FastAPI = request.app
     if app.openapi_schema is None:
         description = get_openapi(title=app.title, version=app.version, routes=app.routes)
         _, definitions = models_json_schema(
@@ -39,4 +44,4 @@ def describe(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 operation["responses"].pop("422", None)
         app.openapi_schema = description
-    return app.openapi_schema
+    return JSONResponse(app.openapi_schema)

@@ -127,7 +127,7 @@ class FakeClient:
             for step in self.script(request):
                 if isinstance(step, Exception):
                     raise step
-                if isinstance(step, float):
+                if isinstance(step, int | float):
                     await asyncio.sleep(step)
                 else:
                     await asyncio.sleep(0)

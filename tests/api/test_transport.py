@@ -1,0 +1,336 @@
+"""Over real connections: what clients do to HTTP, and what happens when they leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from server import transport
+from server.app import create_app
+from server.config import Settings
+from server.errors import Overloaded
+from server.types import Accepted, Delta, Event, Failed, Finished, GenerationRequest
+from tests.api.fakes import FakePool, answer, usage
+from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat_body, completion_body, events
+
+
+class Running:
+    """A server on a free port."""
+
+    def __init__(self, server: transport.Server, port: int, pool: FakePool) -> None:
+        self.server = server
+        self.port = port
+        self.pool = pool
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A bare connection."""
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def raw(self, sent: bytes) -> tuple[int, dict[str, Any]]:
+        """Status and body of the answer to these bytes, read until the server hangs up."""
+        reader, writer = await self.open()
+        writer.write(sent)
+        received = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        head, _, body = received.partition(b"\r\n\r\n")
+        return int(head.split()[1]), json.loads(body)
+
+    async def canary(self) -> None:
+        """A valid request is still answered."""
+        response = await self.http.post(CHAT, json=chat_body())
+        assert response.status_code == 200
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until it is true, for a while at most."""
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 - it is not ours to signal
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def serving(pool: FakePool | None = None, **settings: Any) -> AsyncIterator[Running]:
+    pool = pool or FakePool()
+    chosen = Settings(**{"drain_seconds": 0, **settings})
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = transport.Server(create_app(chosen, pool), chosen, pool)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        running = Running(server, listener.getsockname()[1], pool)
+        await running.until(lambda: server.started)
+        try:
+            yield running
+        finally:
+            await running.http.aclose()
+            server.should_exit = True
+            await asyncio.wait_for(task, 10)
+
+
+REQUEST_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+JSON_HEAD = REQUEST_HEAD + b"Content-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 50,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
+        JSON_HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        JSON_HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+        JSON_HEAD + b"Content-Length: -5\r\n\r\n{}",
+        JSON_HEAD + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+    ],
+)
+async def test_what_is_no_http_is_400_in_our_shape(sent: bytes) -> None:
+    async with serving(request_timeout=0.5) as running:
+        status, body = await running.raw(sent)
+        assert status == 400
+        assert body["error"]["type"] == "invalid_request_error"
+        await running.canary()
+
+
+async def test_a_body_shorter_than_it_says_is_408() -> None:
+    async with serving(request_timeout=0.1) as running:
+        status, body = await running.raw(
+            JSON_HEAD + b"Connection: close\r\nContent-Length: 500\r\n\r\n{}"
+        )
+        assert (status, body["error"]["code"]) == (408, "request_timeout")
+        await running.canary()
+
+
+async def test_a_head_that_does_not_end_is_408() -> None:
+    async with serving(request_timeout=0.1) as running:
+        status, body = await running.raw(REQUEST_HEAD)
+        assert (status, body["error"]["code"]) == (408, "request_timeout")
+        await running.canary()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        REQUEST_HEAD + b"X-Flood: " + b"a" * 100_000,
+        REQUEST_HEAD + b"X-Flood: a\r\n" * 5_000 + b"\r\n",
+        b"GET /" + b"a" * 100_000,
+    ],
+)
+async def test_a_flood_of_headers_is_431(sent: bytes) -> None:
+    async with serving() as running:
+        status, body = await running.raw(sent)
+        assert (status, body["error"]["code"]) == (431, "headers_too_large")
+        await running.canary()
+
+
+async def test_a_body_of_100_mb_is_413_while_it_streams() -> None:
+    async with serving() as running:
+        reader, writer = await running.open()
+        writer.write(JSON_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        chunk = b"%x\r\n" % 2**20 + b" " * 2**20 + b"\r\n"
+        sent = 0
+        while not reader._buffer and sent < 100:  # type: ignore[attr-defined]
+            writer.write(chunk)
+            await writer.drain()
+            sent += 1
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        writer.close()
+        assert b" 413 " in head
+        assert sent < 60
+        await running.canary()
+
+
+async def test_half_open_connections_do_not_keep_others_out() -> None:
+    async with serving(max_connections=50) as running:
+        half_open = []
+        for _ in range(120):
+            _, writer = await running.open()
+            writer.write(b"POST / HTTP/1.1\r\nHo")
+            half_open.append(writer)
+        response = await running.http.get("/health")
+        assert response.status_code == 200
+        assert len(running.server.server_state.connections) <= 52
+        for writer in half_open:
+            writer.close()
+
+
+async def test_too_many_busy_connections_are_503() -> None:
+    def endless(request: GenerationRequest) -> Iterable[Event | float]:
+        yield Accepted(id=request.id, prompt_tokens=5)
+        yield 60.0
+
+    async with serving(FakePool(endless), max_connections=2) as running:
+        async with contextlib.AsyncExitStack() as streams:
+            for _ in range(2):
+                await streams.enter_async_context(
+                    running.http.stream("POST", CHAT, json=chat_body(stream=True))
+                )
+            async with httpx.AsyncClient() as other:
+                response = await other.get(f"http://127.0.0.1:{running.port}/health")
+            assert_error(response, 503, type_="server_error", code="overloaded")
+        await running.until(lambda: running.pool.client.running == 0)
+
+
+async def test_a_connection_is_kept_for_the_next_request() -> None:
+    async with serving() as running:
+        reader, writer = await running.open()
+        for _ in range(3):
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            assert b" 200 " in head
+            await reader.readexactly(len(b'{"status":"ok"}'))
+        writer.close()
+
+
+def pausing(before: float, between: float, pieces: int) -> FakePool:
+    """A pool whose model takes its time, in seconds."""
+
+    def script(request: GenerationRequest) -> Iterable[Event | float]:
+        yield before
+        yield Accepted(id=request.id, prompt_tokens=5)
+        for _ in range(pieces):
+            yield between
+            yield Delta(id=request.id, index=0, text="x", tokens=1)
+        yield Finished(id=request.id, index=0, reason="stop", usage=usage(pieces))
+
+    return FakePool(script)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+@pytest.mark.parametrize(
+    ("before", "between"), [(60, 0), (0, 60), (0, 0.005)], ids=["queued", "prefill", "decode"]
+)
+async def test_a_client_that_leaves_cancels_its_request_at_once(
+    before: float, between: float, path: str, stream: bool
+) -> None:
+    body = (chat_body if path == CHAT else completion_body)(stream=stream)
+    pool = pausing(before, between, 10**6)
+    async with serving(pool) as running:
+        content = json.dumps(body).encode()
+        _, writer = await running.open()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        await running.until(lambda: pool.client.running == 1)
+        await asyncio.sleep(0.03)
+        writer.transport.abort()
+        await running.until(lambda: pool.client.running == 0)
+        assert pool.client.cancelled == 1
+
+
+async def test_a_client_that_leaves_while_the_model_loads_stops_nothing_else() -> None:
+    pool = FakePool()
+    pool.opening_seconds = 0.2
+    async with serving(pool) as running:
+        with pytest.raises(httpx.ReadTimeout):
+            await running.http.post(CHAT, json=chat_body(), timeout=0.05)
+        await running.canary()
+        assert len(pool.client.requests) == 1
+
+
+async def test_comments_keep_a_silent_stream_alive() -> None:
+    async with serving(pausing(0, 0.2, 1), ping_seconds=0.05) as running:
+        response = await running.http.post(CHAT, json=chat_body(stream=True))
+        assert response.text.count(": ping\n\n") >= 2
+        assert events(response.text)[-1] == "[DONE]"
+        assert "\r" not in response.text
+        assert "\nid:" not in response.text
+
+
+async def test_a_reader_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "STALLED_SECONDS", 0.2)
+
+    def flood(request: GenerationRequest) -> Iterable[Event]:
+        yield Accepted(id=request.id, prompt_tokens=5)
+        while True:
+            yield Delta(id=request.id, index=0, text="x" * 10_000, tokens=1)
+
+    pool = FakePool(flood)
+    async with serving(pool) as running:
+        reader, writer = await running.open()
+        content = json.dumps(chat_body(stream=True)).encode()
+        writer.write(JSON_HEAD + f"Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await running.until(lambda: pool.client.running == 1)
+        await running.until(lambda: pool.client.running == 0)
+        writer.transport.abort()
+        del reader
+        response = await running.http.get("/health")
+        assert response.status_code == 200
+
+
+async def test_two_hundred_open_streams_leave_the_server_responsive() -> None:
+    async with serving(pausing(0, 0.05, 40)) as running:
+        limits = httpx.Limits(max_connections=None)
+        base = f"http://127.0.0.1:{running.port}"
+        async with httpx.AsyncClient(base_url=base, limits=limits, timeout=30) as clients:
+            streams = [
+                asyncio.create_task(clients.post(CHAT, json=chat_body(stream=True)))
+                for _ in range(200)
+            ]
+            await running.until(lambda: running.pool.client.running > 0)
+            assert (await running.http.get("/health/live")).status_code == 200
+            answers = await asyncio.gather(*streams)
+        assert all(events(response.text)[-1] == "[DONE]" for response in answers)
+        assert running.pool.client.running == 0
+
+
+async def test_a_signal_closes_the_pool_and_streams_get_its_last_words() -> None:
+    closing = asyncio.Event()
+
+    def until_closed(request: GenerationRequest) -> Iterable[Event | float]:
+        yield Accepted(id=request.id, prompt_tokens=5)
+        yield Delta(id=request.id, index=0, text="x", tokens=1)
+        while not closing.is_set():
+            yield 0.01
+        yield Failed(id=request.id, error=Overloaded("The server is shutting down.").info)
+
+    class ClosingPool(FakePool):
+        async def close(self, drain_seconds: float) -> None:
+            await super().close(drain_seconds)
+            closing.set()
+
+    pool = ClosingPool(until_closed)
+    async with serving(pool, drain_seconds=1) as running:
+        streaming = asyncio.create_task(running.http.post(CHAT, json=chat_body(stream=True)))
+        await running.until(lambda: pool.client.running == 1)
+        running.server.handle_exit(15, None)
+        response = await streaming
+        assert '"code":"overloaded"' in events(response.text)[-1]
+        assert "[DONE]" not in response.text
+    assert pool.closed_with[0] == 1
+
+
+async def test_a_second_signal_ends_at_once() -> None:
+    pool = pausing(0, 60, 1)
+    async with serving(pool, drain_seconds=60) as running:
+        streaming = asyncio.create_task(running.http.post(CHAT, json=chat_body(stream=True)))
+        await running.until(lambda: pool.client.running == 1)
+        running.server.handle_exit(15, None)
+        await asyncio.sleep(0.05)
+        running.server.handle_exit(15, None)
+        await running.until(lambda: 0 in pool.closed_with)
+        streaming.cancel()
+
+
+async def test_answers_arrive_piece_by_piece() -> None:
+    def script(request: GenerationRequest) -> Iterable[Event | float]:
+        first, *rest = answer(request, "a", "b")
+        yield first
+        for event in rest:
+            yield event
+            yield 0.05
+
+    async with (
+        serving(FakePool(script)) as running,
+        running.http.stream("POST", CHAT, json=chat_body(stream=True)) as response,
+    ):
+        clock = asyncio.get_running_loop().time
+        times = [clock() async for line in response.aiter_lines() if line]
+    assert times[-1] - times[0] > 0.05
