@@ -29,6 +29,9 @@ from server.errors import (
 
 # A client that takes nothing for so long, while an answer waits for it, is dropped.
 STALLED_SECONDS = 30.0
+# SDKs keep idle connections for some seconds. Were ours to close first, it would close under some
+# request that is just being sent.
+_KEEP_ALIVE_SECONDS = 75
 # What connections get after the last answer was cut, before they are cut themselves.
 _GRACE_SECONDS = 5
 
@@ -46,6 +49,7 @@ class _Config(uvicorn.Config):
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(settings.drain_seconds) + _GRACE_SECONDS,
         )
         self.settings = settings

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Builds the container on a bare Debian, without Docker, and talks to it: make container-test
+#
+# Needs root, buildah, debootstrap and iproute2, and the test models (make models). Package indexes
+# are this machine's own: what pip is configured with here is handed in as build secrets. Work is
+# kept in CONTAINER_WORK, so that a second run builds on the first one's base.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+work=${CONTAINER_WORK:-${XDG_CACHE_HOME:-$HOME/.cache}/dragoman/container}
+port=${CONTAINER_PORT:-18733}
+key=secret
+base=localhost/dragoman-base
+image=localhost/dragoman
+python=.venv/bin/python
+
+for tool in buildah debootstrap ip unshare; do
+    command -v "$tool" > /dev/null || { echo "needed: $tool" >&2; exit 2; }
+done
+mkdir -p "$work"
+
+store() { buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs "$@"; }
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
+
+make_base() {
+    say "base image: a minimal Debian"
+    local mirror container
+    mirror=$(sed -nE 's/^(URIs:|deb) +(https?:[^ ]+).*/\2/p' \
+        /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null | head -n 1)
+    rm -rf "$work/rootfs"
+    debootstrap --variant=minbase bookworm "$work/rootfs" "$mirror" > "$work/debootstrap.log"
+    container=$(store from scratch)
+    store copy --quiet "$container" "$work/rootfs" /
+    store commit --quiet "$container" "$base" > /dev/null
+    store rm "$container" > /dev/null
+    rm -rf "$work/rootfs"
+}
+
+build() {
+    say "build"
+    local setting value authorities=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
+    {
+        echo "[global]"
+        echo "cert = /etc/ssl/certs/ca-certificates.crt"
+        for setting in index-url extra-index-url trusted-host; do
+            value=$("$python" -m pip config get "global.$setting" 2> /dev/null || true)
+            case $value in "" | file:*) ;; *) echo "$setting = $value" ;; esac
+        done
+    } > "$work/pip.conf"
+    store build --format docker --isolation chroot --network host --quiet \
+        --build-arg "BASE_IMAGE=$base" \
+        --secret "id=pip.conf,src=$work/pip.conf" \
+        --secret "id=ca-certificates,src=$authorities" \
+        --tag "$image" . > /dev/null
+    rm "$work/pip.conf"
+}
+
+in_container() { # options of buildah run, --, command
+    store run --isolation chroot --network host --volume "$work/models:/models:ro" "$@"
+}
+
+descendant() { # the last of the processes that process $1 started
+    local child pid=$1
+    while child=$(pgrep --parent "$pid" | head -n 1) && [ -n "$child" ]; do pid=$child; done
+    echo "$pid"
+}
+
+serve_and_talk() { # the container's log goes to $1; runs inside a network namespace of its own
+    local log=$1 pid server code=0
+    ip link set lo up
+    in_container --env "DRAGOMAN_API_KEYS=$key" --env "DRAGOMAN_PORT=$port" \
+        "$container" -- dragoman serve > "$log" 2>&1 &
+    pid=$!
+    "$python" tests/container/talk.py "http://127.0.0.1:$port" "$key" || code=$?
+    in_container --env "DRAGOMAN_PORT=$port" "$container" -- dragoman health || code=$?
+    server=$(pgrep --full 'dragoman serve' --uid 10001 | head -n 1)
+    kill -TERM "${server:-$(descendant "$pid")}"
+    wait "$pid" || code=$?
+    return "$code"
+}
+
+mkdir -p "$work/models"
+cp --update --dereference models/*.gguf "$work/models/"
+store inspect --type image "$base" > /dev/null 2>&1 || make_base
+build
+container=$(store from "$image")
+trap 'store rm "$container" > /dev/null' EXIT
+
+say "not root"
+[ "$(in_container "$container" -- id -u)" = 10001 ] || fail "it runs as root"
+
+say "no key, no service"
+if in_container "$container" -- dragoman serve > "$work/refused.log" 2>&1; then
+    fail "it listens on every address without an API key"
+fi
+grep -q DRAGOMAN_ALLOW_UNAUTHENTICATED "$work/refused.log" || fail "it does not say what to do"
+
+say "without a network, with a read-only models folder: serve, answer, end on SIGTERM"
+export work port key image container python
+export -f store in_container descendant serve_and_talk
+unshare --net bash -euo pipefail -c 'serve_and_talk "$work/serve.log"' || {
+    tail -n 20 "$work/serve.log" >&2
+    fail "the server did not answer, or did not end well"
+}
+
+say "nothing but JSON in the log"
+"$python" -c 'import json, sys; [json.loads(line) for line in sys.stdin]' < "$work/serve.log"
+
+say "image size"
+store images --format '{{.Size}}' "$image"
+say "all is well"
