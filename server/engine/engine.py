@@ -199,9 +199,11 @@ class Engine:
             self._next_order += 1
 
     def _lookup(self, task: Task) -> PromptLookup | None:
-        if not (self._backend.partial_removal and (self._prompt_lookup or task.prediction)):
+        # Drafts change the shape of batches, thus the rounding of logits: not for a seeded request.
+        look_up = self._prompt_lookup and task.sampling.seed is None
+        if not (self._backend.partial_removal and (look_up or task.prediction)):
             return None
-        return PromptLookup(task.tokens if self._prompt_lookup else (), task.prediction)
+        return PromptLookup(task.tokens if look_up else (), task.prediction)
 
     def _propose_drafts(self) -> None:
         """Let running answers guess ahead, as far as that pays at this load."""

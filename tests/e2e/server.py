@@ -1,0 +1,116 @@
+"""A real server process for tests: started as a user starts it, on a free port of loopback."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+import httpx
+from openai import OpenAI
+
+CHECKOUT = Path(__file__).parents[2]
+MODELS = Path(os.environ.get("DRAGOMAN_MODELS_DIR", CHECKOUT / "models"))
+INSTRUCT = "SmolLM2-135M-Instruct.Q4_1"
+BASE = "gemma-3-270m-q4_k_m"
+_START_SECONDS = 120
+
+
+@dataclass
+class Server:
+    """A running server; ``url`` is its root."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: IO[bytes]
+
+    def client(self, **options: object) -> OpenAI:
+        """An SDK client that does not hide failures behind retries."""
+        settings: dict[str, object] = {
+            "base_url": f"{self.url}/v1",
+            "api_key": "unused",
+            "max_retries": 0,
+            "timeout": 120,
+        }
+        return OpenAI(**(settings | options))  # type: ignore[arg-type]
+
+    def output(self) -> str:
+        """Everything the server printed so far."""
+        self.log.flush()
+        return os.pread(self.log.fileno(), 1 << 24, 0).decode("utf-8", "replace")
+
+    def worker_pids(self) -> dict[str, int]:
+        """Process ids of the loaded models' workers, by the model they have mapped."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and self._is_worker(entry):
+                for model in re.findall(r"/([^/\n]+)\.gguf", (entry / "maps").read_text()):
+                    found[model] = int(entry.name)
+        return found
+
+    def _is_worker(self, entry: Path) -> bool:
+        try:
+            parent = re.search(r"^PPid:\s+(\d+)$", (entry / "status").read_text(), re.MULTILINE)
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            return False
+        return (
+            parent is not None
+            and int(parent[1]) == self.process.pid
+            and b"server.worker.process" in command
+        )
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_server(*arguments: str, **environment: str) -> Iterator[Server]:
+    """``dragoman serve`` with these arguments, ready to answer; ended by SIGTERM afterwards."""
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("dragoman")), "serve", "--port", str(port)]
+    with TemporaryFile() as log:
+        process = subprocess.Popen(
+            [*command, *arguments],
+            cwd=CHECKOUT,
+            env=os.environ | {"DRAGOMAN_MODELS_DIR": str(MODELS)} | environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        server = Server(process, f"http://127.0.0.1:{port}", log)
+        try:
+            _wait_until_ready(server)
+            yield server
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def _wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise AssertionError(f"the server ended:\n{server.output()}")
+        try:
+            if httpx.get(f"{server.url}/health/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"the server did not get ready:\n{server.output()}")

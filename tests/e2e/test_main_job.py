@@ -1,0 +1,212 @@
+"""What the server is for, on the two real models, through OpenAI's own client."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+from openai.types.chat import ChatCompletionMessageParam
+
+from tests.e2e.server import BASE, INSTRUCT, Server
+
+QUESTION = "What is the capital of Australia?"
+
+
+def ask(client: OpenAI, model: str, question: str = QUESTION, **options: object) -> str:
+    answer = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": question}],
+        **({"temperature": 0, "max_tokens": 60} | options),  # type: ignore[call-overload]
+    )
+    content: str = answer.choices[0].message.content
+    return content
+
+
+def test_the_base_model_continues_text(client: OpenAI) -> None:
+    answer = client.completions.create(
+        model=BASE, prompt="The cat sat on the", max_tokens=12, temperature=0
+    )
+    choice = answer.choices[0]
+    assert choice.finish_reason == "length"
+    assert choice.text.startswith(" ")
+    assert len(choice.text.split()) >= 5
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 12
+
+
+def test_the_instruct_model_answers_and_stops_by_itself(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=INSTRUCT, messages=[{"role": "user", "content": QUESTION}], temperature=0
+    )
+    assert "Canberra" in (answer.choices[0].message.content or "")
+    assert answer.choices[0].finish_reason == "stop"
+
+
+def test_the_base_model_chats_through_the_transcript_and_invents_no_human(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=BASE,
+        messages=[{"role": "user", "content": QUESTION}],
+        temperature=0,
+        max_tokens=200,
+    )
+    choice = answer.choices[0]
+    assert choice.finish_reason == "stop"
+    assert choice.message.content
+    assert not choice.message.content.startswith(" ")
+    assert "Human:" not in choice.message.content
+
+
+def test_the_stream_is_the_answer_in_pieces(client: OpenAI) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model=INSTRUCT,
+            messages=[{"role": "user", "content": QUESTION}],
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    pieces = [
+        c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content
+    ]
+    assert len(pieces) > 3
+    assert "".join(pieces) == ask(client, INSTRUCT)
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens > 0
+    assert chunks[-2].choices[0].finish_reason == "stop"
+
+
+def test_the_same_seed_gives_the_same_answer(client: OpenAI) -> None:
+    """Sampled at a temperature where rounding (by batch shape) hardly ever decides."""
+
+    def sample(seed: int) -> str:
+        return ask(client, INSTRUCT, "Tell me about the sea.", temperature=0.7, seed=seed)
+
+    sample(0)  # from here on the prompt comes from the cache each time
+    assert sample(11) == sample(11)
+    assert sample(11) != sample(12)
+
+
+def test_several_answers_come_from_one_prompt(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=INSTRUCT,
+        messages=[{"role": "user", "content": "Name a colour."}],
+        n=3,
+        max_tokens=8,
+        temperature=1.2,
+        seed=3,
+    )
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert len({choice.message.content for choice in answer.choices}) > 1
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens <= 24
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(client: OpenAI) -> None:
+    whole = ask(client, INSTRUCT)
+    assert "Canberra" in whole
+    assert ask(client, INSTRUCT, stop=["Canberra"]) == whole.split("Canberra")[0]
+
+
+def test_a_returning_chat_takes_its_history_from_the_cache(client: OpenAI) -> None:
+    story = "Once upon a time there was a small town at the foot of a mountain. " * 20
+    history: list[ChatCompletionMessageParam] = [
+        {"role": "user", "content": story + "Who lived there?"}
+    ]
+    first = client.chat.completions.create(
+        model=INSTRUCT,
+        messages=history,
+        temperature=0,
+        max_tokens=16,
+    )
+    history += [
+        {"role": "assistant", "content": first.choices[0].message.content or ""},
+        {"role": "user", "content": "And then?"},
+    ]
+    second = client.chat.completions.create(
+        model=INSTRUCT,
+        messages=history,
+        temperature=0,
+        max_tokens=4,
+    )
+    assert first.usage is not None
+    assert second.usage is not None
+    assert second.usage.prompt_tokens_details is not None
+    cached = second.usage.prompt_tokens_details.cached_tokens
+    assert cached is not None
+    assert cached >= first.usage.prompt_tokens
+
+
+def test_sixteen_requests_at_a_time_against_both_models(server: Server) -> None:
+    client = server.client()
+    alone = {model: ask(client, model, max_tokens=24) for model in (INSTRUCT, BASE)}
+    jobs = [INSTRUCT, BASE] * 8
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda model: ask(client, model, max_tokens=24), jobs))
+    assert all(answers)
+    # Batched kernels may round differently than lone ones, so single answers may differ.
+    same = sum(answer == alone[model] for model, answer in zip(jobs, answers, strict=True))
+    assert same >= 12
+    assert set(server.worker_pids()) >= {INSTRUCT, BASE}
+
+
+def test_the_model_list_says_kind_reasons_context_and_template(server: Server) -> None:
+    models = {m["id"]: m for m in httpx.get(f"{server.url}/v1/models").json()["data"]}
+    assert models[INSTRUCT]["kind"] == "instruct"
+    assert models[BASE]["kind"] == "base"
+    for model in (INSTRUCT, BASE):
+        one = httpx.get(f"{server.url}/v1/models/{model}").json()
+        assert one["object"] == "model"
+        assert one["kind_reasons"]
+        assert one["context"] > 0
+        assert one["template_source"]
+
+
+def test_an_unknown_model_is_404_in_openais_shape(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        ask(client, "no-such-model")
+    assert caught.value.code == "model_not_found"
+    assert caught.value.type == "invalid_request_error"
+
+
+def test_malformed_json_is_400(server: Server) -> None:
+    answer = httpx.post(
+        f"{server.url}/v1/chat/completions",
+        content=b'{"model": ',
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == 400
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_works(
+    server: Server,
+) -> None:
+    client = server.client()
+    stream = client.chat.completions.create(
+        model=INSTRUCT,
+        messages=[{"role": "user", "content": "Tell me a very long story."}],
+        stream=True,
+        max_tokens=2000,
+        extra_body={"ignore_eos": True},
+    )
+    other = client.completions.create(model=BASE, prompt="One, two,", max_tokens=4)
+    next(iter(stream))
+    pids = server.worker_pids()
+    os.kill(pids[INSTRUCT], signal.SIGKILL)
+    killed = time.monotonic()
+    with pytest.raises(openai.APIError) as caught:
+        for _ in stream:
+            pass
+    assert time.monotonic() - killed < 1.0
+    assert "worker" in str(caught.value)
+    assert "Canberra" in ask(client, INSTRUCT)
+    assert server.worker_pids()[BASE] == pids[BASE]
+    assert server.worker_pids()[INSTRUCT] != pids[INSTRUCT]
+    assert other.choices[0].text
