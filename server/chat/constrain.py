@@ -14,8 +14,15 @@ from server.chat.json_schema import enforceable
 from server.errors import InvalidConstraint
 from server.types import Constraint
 
-_MOST_BYTES = {"json_schema": 1_000_000, "choice": 250_000}
-_MOST_GRAMMAR_BYTES = 100_000
+# The GBNF converter's time grows with the square of the number of rules.
+_MOST_CHARACTERS = {
+    "json_object": 0,
+    "json_schema": 1_000_000,
+    "choice": 250_000,
+    "regex": 100_000,
+    "lark": 100_000,
+    "gbnf": 16_000,
+}
 _MOST_CHOICES = 5_000
 _UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})")
 
@@ -26,7 +33,7 @@ def to_grammar(constraint: Constraint, *, param: str | None = None) -> str:
     Raises:
         InvalidConstraint: naming what cannot be enforced, with ``param`` as the field at fault.
     """
-    most = _MOST_BYTES.get(constraint.kind, _MOST_GRAMMAR_BYTES)
+    most = _MOST_CHARACTERS[constraint.kind]
     if len(constraint.body) > most:
         raise InvalidConstraint(
             f"The {constraint.kind} has {len(constraint.body)} characters; "

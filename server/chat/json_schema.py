@@ -124,8 +124,8 @@ class _Walk:
             if not isinstance(schema, dict):
                 raise self._refusal(f"The schema at {place} must be an object or a boolean.")
             self._seen.add(id(schema))
-            self._check_size(depth)
             self._check(schema, place)
+            self._check_size(depth)
             waiting += [(child, at, depth + 1) for child, at in _children(schema, place)]
             if "$ref" in schema:
                 waiting.append((self._target(schema["$ref"], place), schema["$ref"], depth))
@@ -226,9 +226,9 @@ class _Walk:
             if not pending:
                 return
             if len(finite) == before:
-                break
-        reference, _ = next(iter(pending.values()))
-        raise self._refusal(f"The '$ref' {reference[:100]!r} recurses without an end.")
+                reference, _ = next(iter(pending.values()))
+                raise self._refusal(f"The '$ref' {reference[:100]!r} recurses without an end.")
+        raise self._refusal("The references ('$ref') of the JSON Schema form too long a chain.")
 
     def _is_finite(self, schema: object, finite: set[int]) -> bool:
         if not isinstance(schema, dict) or "const" in schema or "enum" in schema:
