@@ -56,7 +56,7 @@ class Guard:
         vocabulary: Vocabulary,
         template_texts: Iterable[str],
         *,
-        reasoning_markers: Iterable[str] = (),
+        reasoning_edges: tuple[str, str] = ("", ""),
         enabled: bool = True,
     ) -> None:
         """Find the control tokens to protect.
@@ -66,8 +66,8 @@ class Guard:
             template_texts: The template's source, what it renders, and its sidecar's literals.
                 USER_DEFINED tokens are protected where one of these holds them; the others, such as
                 line breaks and HTML tags in Gemma, are ordinary text.
-            reasoning_markers: Texts in which the assistant's own messages may hold control tokens,
-                because templates take their history apart there.
+            reasoning_edges: Texts around the reasoning that the assistant's own messages may open
+                with; templates take their history apart there.
             enabled: Whether to protect any; without, prompts are tokenised as they stand.
         """
         texts = list(template_texts)
@@ -84,7 +84,7 @@ class Guard:
         self.mask = Mask(
             self._protected,
             taken=private_characters("\n".join([*texts, *self._protected])),
-            reasoning_markers=reasoning_markers,
+            reasoning_edges=reasoning_edges,
         )
         self._eaten: dict[tuple[int, bool], bool] = {}
 

@@ -71,14 +71,14 @@ class Mask:
         members: Iterable[str],
         *,
         taken: Iterable[int] = (),
-        reasoning_markers: Iterable[str] = (),
+        reasoning_edges: tuple[str, str] = ("", ""),
     ) -> None:
         """Prepare for the control tokens ``members``.
 
         Args:
             members: Texts of the control tokens.
             taken: Code points that can be no stand-ins.
-            reasoning_markers: Texts in which an assistant's content may hold control tokens.
+            reasoning_edges: Texts around the reasoning that may open an assistant's content.
         """
         members = list(members)
         self._alphabet = {
@@ -91,7 +91,7 @@ class Mask:
         words = [member for member in members if not self._alphabet.intersection(member)]
         self._letters = self._alphabet | {word[0] for word in words}
         self._words = _alternatives(f"{re.escape(w[0])}(?={re.escape(w[1:])})" for w in words)
-        self._markers = _alternatives(map(re.escape, reasoning_markers))
+        self._reasoning_edges = reasoning_edges
         self._taken = set(taken)
 
     def apply(
@@ -99,10 +99,13 @@ class Mask:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None,
         variables: Mapping[str, Any],
+        *,
+        honour_reasoning: bool = True,
     ) -> Masked:
         """Disguise every string that the request brought.
 
-        Roles stay, and so do names that are identifiers: templates compare them.
+        Roles stay, and so do names that are identifiers: templates compare them. With
+        ``honour_reasoning`` so do the edges of the reasoning an assistant's content opens with.
 
         Raises:
             InvalidRequest: A tool's name is no identifier, or no stand-ins are left.
@@ -113,7 +116,7 @@ class Mask:
             table={ord(letter): stand_ins[letter] for letter in self._alphabet},
             stand_ins=stand_ins,
             words=self._words,
-            markers=self._markers,
+            reasoning_edges=self._reasoning_edges if honour_reasoning else ("", ""),
         )
         return disguise.masked(messages, tools, variables)
 
@@ -122,6 +125,8 @@ class Mask:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None,
         variables: Mapping[str, Any],
+        *,
+        honour_reasoning: bool = True,
     ) -> Masked:
         """Disguise every character that can be, to see in the prompt where each one came from.
 
@@ -135,7 +140,7 @@ class Mask:
             table={ord(letter): stand_in for letter, stand_in in stand_ins.items()},
             stand_ins=stand_ins,
             words=None,
-            markers=self._markers,
+            reasoning_edges=self._reasoning_edges if honour_reasoning else ("", ""),
         )
         return disguise.masked(messages, tools, variables)
 
@@ -155,7 +160,7 @@ class _Disguise(msgspec.Struct, frozen=True, kw_only=True):
     table: dict[int, str]
     stand_ins: dict[str, str]
     words: re.Pattern[str] | None
-    markers: re.Pattern[str] | None
+    reasoning_edges: tuple[str, str]
 
     def masked(
         self,
@@ -211,21 +216,27 @@ class _Disguise(msgspec.Struct, frozen=True, kw_only=True):
         return masked
 
     def _content(self, content: Any, *, from_assistant: bool) -> Any:
-        text = self._around_markers if from_assistant and self.markers else self.text
+        text = self._after_reasoning if from_assistant and all(self.reasoning_edges) else self.text
         if isinstance(content, str):
             return text(content)
         if isinstance(content, list):
             return [{**part, "text": text(part["text"])} for part in content]
         return content
 
-    def _around_markers(self, text: str) -> str:
-        assert self.markers
-        pieces = []
-        position = 0
-        for marker in self.markers.finditer(text):
-            pieces += [self.text(text[position : marker.start()]), marker[0]]
-            position = marker.end()
-        return "".join([*pieces, self.text(text[position:])])
+    def _after_reasoning(self, text: str) -> str:
+        """An assistant's text: templates take it apart at the edges of the reasoning it opens with.
+
+        The opening edge may be missing, since it may have been part of the prompt then.
+        """
+        start, end = self.reasoning_edges
+        opening = len(text) - len(text.lstrip())
+        opens = text.startswith(start, opening)
+        body = opening + len(start) if opens else 0
+        closing = text.find(end, body)
+        if closing < 0 or (not opens and start in text[:closing]):
+            return text[:body] + self.text(text[body:])
+        rest = closing + len(end)
+        return text[:body] + self.text(text[body:closing]) + end + self.text(text[rest:])
 
     def _call(self, call: Mapping[str, Any]) -> dict[str, Any]:
         masked: dict[str, Any] = {}

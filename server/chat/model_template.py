@@ -70,13 +70,13 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
         texts = [template.source, capabilities.call_example, *_example_prompts(template)]
         texts += family.literals() if family else []
         texts += reply_format.markers() if reply_format else []
-        edges = reply_format.reasoning_edges if reply_format else ()
+        edges = reply_format.reasoning_edges if reply_format else ("", "")
         return cls(
             template=template,
             vocabulary=vocabulary,
             capabilities=capabilities,
             reply_format=reply_format,
-            guard=Guard(vocabulary, texts, reasoning_markers=filter(None, edges), enabled=guard),
+            guard=Guard(vocabulary, texts, reasoning_edges=edges, enabled=guard),
             indent_labels=family.indent_labels if family else [],
         )
 
@@ -100,14 +100,17 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
             add_generation_prompt=prompt.add_generation_prompt,
             variables=variables,
         )
-        masked = self.guard.mask.apply(messages, chat.tools, variables)
+        # Calls that had to be put in words are in the assistant's content, arguments and all.
+        in_words = not self.capabilities.tool_calls and any(m.tool_calls for m in prompt.messages)
+        strings = (messages, chat.tools, variables)
+        masked = self.guard.mask.apply(*strings, honour_reasoning=not in_words)
         disguised = self._render(prompt, masked)
         text = masked.lift(disguised)
         pieces = self.guard.tokenize(disguised, text)
         if sources:
             # A template that decides by what a text says renders something else in full disguise.
             with contextlib.suppress(InvalidRequest):
-                full = self.guard.mask.apply_to_everything(messages, chat.tools, variables)
+                full = self.guard.mask.apply_to_everything(*strings, honour_reasoning=not in_words)
                 again = self._render(prompt, full)
                 disguised = again if full.lift(again) == text else disguised
         users = user_characters(disguised, text, QUOTING) if sources else []
