@@ -173,10 +173,10 @@ def _wire(delta: ReplyDelta) -> ChatDelta:
         case ToolCallStart(index, id_, name):
             function = FunctionCallDelta(name=name, arguments="")
             call = ToolCallDelta(index=index, id=id_, type="function", function=function)
-            return ChatDelta(tool_calls=[call])
+            return ChatDelta(tool_calls=(call,))
         case ToolCallArguments(index, text):
             piece = ToolCallDelta(index=index, function=FunctionCallDelta(arguments=text))
-            return ChatDelta(tool_calls=[piece])
+            return ChatDelta(tool_calls=(piece,))
 
 
 def _choice(
@@ -220,14 +220,14 @@ class _Message:
         if reasoning:
             optional["reasoning_content"] = reasoning
         if self.calls:
-            optional["tool_calls"] = [
+            optional["tool_calls"] = tuple(
                 ToolCallOut(
                     id=call.id,
                     type="function",
                     function=FunctionCallOut(name=call.function.name, arguments="".join(arguments)),
                 )
                 for call, arguments in zip(self.calls, self.arguments, strict=True)
-            ]
+            )
         return AnswerMessage(
             role="assistant",
             content=content or (None if self.calls else ""),

@@ -266,7 +266,7 @@ async def test_a_reader_that_does_not_read_is_dropped(monkeypatch: pytest.Monkey
 
 
 async def test_two_hundred_open_streams_leave_the_server_responsive() -> None:
-    async with serving(pausing(0, 0.05, 40)) as running:
+    async with serving(pausing(0, 0.05, 8)) as running:
         limits = httpx.Limits(max_connections=None)
         base = f"http://127.0.0.1:{running.port}"
         async with httpx.AsyncClient(base_url=base, limits=limits, timeout=30) as clients:

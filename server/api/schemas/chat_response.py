@@ -58,7 +58,7 @@ class AnswerMessage(BaseModel):
     content: str | None
     refusal: None
     reasoning_content: str = ""
-    tool_calls: list[ToolCallOut] = []
+    tool_calls: tuple[ToolCallOut, ...] = ()
 
 
 class ChatChoice(BaseModel):
@@ -104,7 +104,7 @@ class ChatDelta(BaseModel):
     role: Literal["assistant"] = "assistant"
     content: str = ""
     reasoning_content: str = ""
-    tool_calls: list[ToolCallDelta] = []
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 class ChatChunkChoice(BaseModel):
