@@ -195,9 +195,15 @@ class ReplyParser:
         try:
             header = yield from self._source.before(channels.message, limit=256)
         except NotACall:
-            # The part of a header that the generation prompt wrote is no content.
-            self._content.write(self._source.recorded().removeprefix(self._prefix))
+            read = self._source.recorded()
+            if self._prefix:
+                # The generation prompt wrote the header's beginning; that is no content.
+                self._source.take(len(self._prefix) - len(read))
+                self._prefix = ""
+            else:
+                self._content.write(read)
             return
+        self._prefix = ""
         self._content.boundary()
         self._thoughts.boundary()
         named = re.search(_name_pattern(channels.call), header) if channels.call else None
