@@ -143,6 +143,10 @@ class _Probe:
         style = next(self._call_styles(), None)
         if style is not None:
             found |= self._call_verdicts(style)
+            # Some describe the tools in the first message, and take it for a user's.
+            found["assistant_first"] &= self._shows(
+                [style.calling(), style.result(), user_turn(USER)], NAME, VALUE, USER, tools=[TOOL]
+            )
         found |= self._result_verdicts(style)
         found["reasoning"] = self._shows_reasoning(style)
         return found

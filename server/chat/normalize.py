@@ -228,7 +228,7 @@ def _alternate(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
         if before is not None and _clash(before, turn, capabilities):
             if turn.role == "user" and before.role != "user":
                 placed.append(_empty("assistant"))
-            elif "tool_calls" in turn.message or "tool_calls" in before.message:
+            elif "tool_calls" in turn.message:
                 placed.append(_empty("user"))
             else:
                 placed[-1] = _merged(before, turn)
@@ -247,7 +247,7 @@ def _clash(before: Turn, turn: Turn, capabilities: Capabilities) -> bool:
     if turn.role == before.role == "assistant":
         if "tool_calls" in turn.message:
             return not capabilities.text_before_calls
-        return not capabilities.consecutive_assistants
+        return "tool_calls" not in before.message and not capabilities.consecutive_assistants
     return False
 
 

@@ -1,5 +1,9 @@
 """Conversations for the corpus tests. Every text in them is a needle that occurs nowhere else."""
 
+from itertools import count
+
+from hypothesis import strategies as st
+
 from server.types import Message, Tool, ToolCall
 
 OPENAI_ID = "call_abcdefghijklmnopqrstuvwx"
@@ -166,3 +170,31 @@ def needles(messages: list[Message], tools: list[Tool]) -> set[str]:
         found |= {tool.name, tool.description or ""}
         found |= set((tool.parameters or {}).get("properties", {}))
     return found - {""}
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Message]:
+    """Any conversation with a user in it, all its texts different needles."""
+    numbers = count()
+
+    def needle() -> str:
+        return f"needle{next(numbers)}q"
+
+    def exchange() -> list[Message]:
+        calls = [
+            call(needle(), needle(), f'{{"{needle()}": ["{needle()}", 1]}}')
+            for _ in range(draw(st.integers(1, 3)))
+        ]
+        text = needle() if draw(st.booleans()) else None
+        return [calling(*calls, text=text), *(result(needle(), made.id) for made in calls)]
+
+    messages: list[Message] = []
+    kinds = ["system", "developer", "user", "parts", "assistant", "exchange"]
+    for kind in [*draw(st.lists(st.sampled_from(kinds), max_size=6)), "user"]:
+        if kind == "exchange":
+            messages += exchange()
+        elif kind == "parts":
+            messages.append(parts("user", needle(), needle()))
+        else:
+            messages.append(Message(role=kind, content=needle()))  # type: ignore[arg-type]
+    return messages

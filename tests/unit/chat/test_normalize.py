@@ -1,8 +1,10 @@
 import json
+import re
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
 
 from server.chat.capabilities import Capabilities, probe
 from server.chat.completeness import check_complete
@@ -18,6 +20,7 @@ from tests.unit.chat.conversations import (
     assistant,
     call,
     calling,
+    conversations,
     developer,
     needles,
     parts,
@@ -70,6 +73,21 @@ def test_every_piece_of_every_message_reaches_the_prompt_or_is_refused(
             missing = {needle for needle in needles(messages, tools) if needle not in text}
             assert not missing, title
     assert refused == {case for case in REFUSED if case[0] == name}
+
+
+@each_template
+@settings(max_examples=15, deadline=None)
+@given(messages=conversations())
+def test_any_conversation_with_a_user_reaches_the_prompt_whole(
+    name: str, messages: list[Message]
+) -> None:
+    chat = normalize(ChatPrompt(messages=messages), capabilities(name))
+    check_complete(chat, template(name))
+    text = template(name).render(chat.messages)
+    written = "".join(str(message.content) for message in messages) + "".join(
+        made.name + made.arguments for message in messages for made in message.tool_calls
+    )
+    assert set(re.findall(r"needle\d+q", written)) <= set(re.findall(r"needle\d+q", text))
 
 
 def test_an_empty_conversation_is_refused() -> None:
