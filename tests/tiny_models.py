@@ -1,0 +1,174 @@
+"""Random-weight GGUF models of every memory type, small enough to write in a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+EMBEDDING = 32
+HEADS = 4
+HEAD_LENGTH = EMBEDDING // HEADS
+FEED_FORWARD = 64
+LAYERS = 4
+CONTEXT = 1024
+WINDOW = 16
+INNER, STATE, CONVOLUTION, RANK = 2 * EMBEDDING, 8, 4, 4
+# <unk>, <s>, </s> and one token for each byte
+VOCABULARY = 259
+
+
+class _Writer:
+    """Writes one model: metadata, a byte-level vocabulary and random float32 tensors."""
+
+    def __init__(self, path: Path, architecture: str, seed: int) -> None:
+        self.gguf = gguf.GGUFWriter(path, architecture)
+        self._random = np.random.default_rng(seed)
+
+    def metadata(self, *, key_value_heads: int | list[int] = 2) -> None:
+        self.gguf.add_context_length(CONTEXT)
+        self.gguf.add_embedding_length(EMBEDDING)
+        self.gguf.add_block_count(LAYERS)
+        self.gguf.add_feed_forward_length(FEED_FORWARD)
+        self.gguf.add_head_count(HEADS)
+        self.gguf.add_head_count_kv(key_value_heads)
+        self.gguf.add_layer_norm_rms_eps(1e-5)
+        self.gguf.add_vocab_size(VOCABULARY)
+
+    def state_space_metadata(self) -> None:
+        self.gguf.add_ssm_conv_kernel(CONVOLUTION)
+        self.gguf.add_ssm_inner_size(INNER)
+        self.gguf.add_ssm_state_size(STATE)
+        self.gguf.add_ssm_time_step_rank(RANK)
+
+    def vocabulary(self) -> None:
+        kinds = gguf.TokenType
+        tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+        types = [kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL, *[kinds.BYTE] * 256]
+        self.gguf.add_tokenizer_model("llama")
+        self.gguf.add_token_list(tokens)
+        self.gguf.add_token_scores([0.0] * len(tokens))
+        self.gguf.add_token_types(types)
+        self.gguf.add_bos_token_id(1)
+        self.gguf.add_eos_token_id(2)
+        self.gguf.add_unk_token_id(0)
+
+    def weight(self, name: str, *shape: int) -> None:
+        """A matrix in numpy's order: (outputs, inputs)."""
+        scale = shape[-1] ** -0.5
+        self._add(f"{name}.weight", self._random.normal(scale=scale, size=shape))
+
+    def norm(self, name: str, size: int = EMBEDDING) -> None:
+        self._add(f"{name}.weight", 1 + 0.1 * self._random.normal(size=size))
+
+    def plain(self, name: str, values: NDArray[np.float64]) -> None:
+        self._add(name, values)
+
+    def _add(self, name: str, values: NDArray[np.float64]) -> None:
+        self.gguf.add_tensor(name, values.astype(np.float32))
+
+    def ends(self) -> None:
+        self.weight("token_embd", VOCABULARY, EMBEDDING)
+        self.norm("output_norm")
+        self.weight("output", VOCABULARY, EMBEDDING)
+
+    def attention(self, block: str, key_value_heads: int = 2) -> None:
+        self.weight(f"{block}.attn_q", HEADS * HEAD_LENGTH, EMBEDDING)
+        self.weight(f"{block}.attn_k", key_value_heads * HEAD_LENGTH, EMBEDDING)
+        self.weight(f"{block}.attn_v", key_value_heads * HEAD_LENGTH, EMBEDDING)
+        self.weight(f"{block}.attn_output", EMBEDDING, HEADS * HEAD_LENGTH)
+
+    def feed_forward(self, block: str) -> None:
+        self.norm(f"{block}.ffn_norm")
+        self.weight(f"{block}.ffn_gate", FEED_FORWARD, EMBEDDING)
+        self.weight(f"{block}.ffn_up", FEED_FORWARD, EMBEDDING)
+        self.weight(f"{block}.ffn_down", EMBEDDING, FEED_FORWARD)
+
+    def state_space(self, block: str) -> None:
+        self.weight(f"{block}.ssm_in", 2 * INNER, EMBEDDING)
+        self.weight(f"{block}.ssm_conv1d", INNER, CONVOLUTION)
+        self.plain(f"{block}.ssm_conv1d.bias", np.zeros(INNER))
+        self.weight(f"{block}.ssm_x", RANK + 2 * STATE, INNER)
+        self.weight(f"{block}.ssm_dt", INNER, RANK)
+        self.plain(f"{block}.ssm_dt.bias", np.zeros(INNER))
+        self.plain(f"{block}.ssm_a", -np.tile(np.arange(1.0, STATE + 1), (INNER, 1)))
+        self.plain(f"{block}.ssm_d", np.ones(INNER))
+        self.weight(f"{block}.ssm_out", EMBEDDING, INNER)
+
+    def close(self) -> None:
+        self.gguf.write_header_to_file()
+        self.gguf.write_kv_data_to_file()
+        self.gguf.write_tensors_to_file()
+        self.gguf.close()
+
+
+def _full_attention(writer: _Writer) -> None:
+    writer.metadata()
+    for layer in range(LAYERS):
+        writer.norm(f"blk.{layer}.attn_norm")
+        writer.attention(f"blk.{layer}")
+        writer.feed_forward(f"blk.{layer}")
+
+
+def _sliding_window(writer: _Writer) -> None:
+    writer.metadata()
+    writer.gguf.add_sliding_window(WINDOW)
+    writer.gguf.add_key_length(HEAD_LENGTH)
+    writer.gguf.add_value_length(HEAD_LENGTH)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}"
+        writer.norm(f"{block}.attn_norm")
+        writer.attention(block)
+        writer.norm(f"{block}.post_attention_norm")
+        writer.norm(f"{block}.attn_k_norm", HEAD_LENGTH)
+        writer.norm(f"{block}.attn_q_norm", HEAD_LENGTH)
+        writer.feed_forward(block)
+        writer.norm(f"{block}.post_ffw_norm")
+
+
+def _recurrent(writer: _Writer) -> None:
+    writer.metadata(key_value_heads=0)
+    writer.state_space_metadata()
+    for layer in range(LAYERS):
+        writer.norm(f"blk.{layer}.attn_norm")
+        writer.state_space(f"blk.{layer}")
+
+
+def _hybrid(writer: _Writer) -> None:
+    heads = [0, 2] * (LAYERS // 2)
+    writer.metadata(key_value_heads=heads)
+    writer.state_space_metadata()
+    for layer, key_value_heads in enumerate(heads):
+        block = f"blk.{layer}"
+        writer.norm(f"{block}.attn_norm")
+        if key_value_heads:
+            writer.attention(block, key_value_heads)
+        else:
+            writer.state_space(block)
+            writer.norm(f"{block}.ssm_dt_norm", RANK)
+            writer.norm(f"{block}.ssm_b_norm", STATE)
+            writer.norm(f"{block}.ssm_c_norm", STATE)
+        writer.feed_forward(block)
+
+
+# by memory type: llama.cpp's architecture and what to write
+MEMORY_TYPES: dict[str, tuple[str, Callable[[_Writer], None]]] = {
+    "full attention": ("llama", _full_attention),
+    "sliding window": ("gemma3", _sliding_window),
+    "recurrent": ("mamba", _recurrent),
+    "hybrid": ("jamba", _hybrid),
+}
+
+
+def write_tiny_model(path: Path, memory_type: str, seed: int = 1) -> Path:
+    """Write a model with the given memory type to ``path``."""
+    architecture, blocks = MEMORY_TYPES[memory_type]
+    writer = _Writer(path, architecture, seed)
+    writer.vocabulary()
+    blocks(writer)
+    writer.ends()
+    writer.close()
+    return path

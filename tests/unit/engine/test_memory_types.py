@@ -1,0 +1,154 @@
+"""The engine over llama.cpp itself: a prefix hit, a preemption or a neighbour changes no answer.
+
+The models are random, small and float32, so that rounding does not decide between tokens. They are
+loaded in safe mode, which every CPU can run in the test process (see docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from server.engine.answer import Task
+from server.engine.engine import Engine
+from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
+from server.types import Delta, Event, Finished, Sampling
+from tests.tiny_models import CONTEXT, MEMORY_TYPES, write_tiny_model
+
+ANSWER_TOKENS = 24
+
+
+class Model:
+    """A loaded model and the answers it gave."""
+
+    def __init__(self, path: Path, *, kv_cells: int, flash_attention: bool = False) -> None:
+        self.model = LlamaModel(str(path), safe_mode=True)
+        self.context = LlamaContext(
+            self.model,
+            ContextSettings(
+                kv_cells=kv_cells,
+                sequence_ids=24,
+                batch_size=128,
+                ubatch_size=64,
+                outputs_per_batch=64,
+                threads=1,
+                flash_attention=flash_attention,
+                kv_type="f32" if not flash_attention else "f16",
+            ),
+        )
+        self.events: list[Event] = []
+        self.engine = Engine(
+            self.context,
+            self.events.extend,
+            parallel=8,
+            inter_token_budget=1.0,
+            prompt_lookup=False,
+            threads=1,
+        )
+
+    def close(self) -> None:
+        self.context.close()
+        self.model.close()
+
+    def answers(self, prompts: list[list[int]], **more: object) -> list[list[int]]:
+        """The token ids of greedy answers to prompts that arrive together."""
+        self.events.clear()
+        for number, prompt in enumerate(prompts):
+            options: dict[str, object] = {"max_tokens": ANSWER_TOKENS, "logprobs": 0} | more
+            task = Task(
+                id=number,
+                tokens=prompt,
+                sampling=Sampling(temperature=0, logit_bias=dict.fromkeys(range(3), -np.inf)),
+                length_limit=CONTEXT,
+                **options,  # type: ignore[arg-type]
+            )
+            self.engine.submit(task)
+        self.engine._receive(block=False)
+        while self.engine._answers:
+            self.engine.step()
+            self.engine._cache.check()
+        return [self.tokens(number) for number in range(len(prompts))]
+
+    def tokens(self, number: int, index: int = 0) -> list[int]:
+        """The token ids of one answer."""
+        deltas = [e for e in self.events if isinstance(e, Delta)]
+        mine = [e for e in deltas if (e.id, e.index) == (number, index)]
+        return [token.id for e in mine for token in e.logprobs]
+
+    def cached(self, number: int = 0) -> int:
+        return next(
+            e.usage.cached_tokens for e in self.events if isinstance(e, Finished) and e.id == number
+        )
+
+
+@pytest.fixture(scope="module", params=MEMORY_TYPES)
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", request.param)
+
+
+@pytest.fixture
+def model(path: Path) -> Iterator[Model]:
+    loaded = Model(path, kv_cells=2048)
+    yield loaded
+    loaded.close()
+
+
+def prompt(seed: int, length: int) -> list[int]:
+    return [int(t) for t in np.random.default_rng(seed).integers(3, 250, length)]
+
+
+def lone(path: Path, tokens: list[int]) -> list[int]:
+    """The answer of a fresh model that saw nothing else."""
+    fresh = Model(path, kv_cells=2048)
+    (answer,) = fresh.answers([tokens])
+    fresh.close()
+    return answer
+
+
+def test_a_returning_conversation_is_answered_as_if_it_were_new(path: Path, model: Model) -> None:
+    first = prompt(1, 60)
+    (answer,) = model.answers([first])
+    history = [*first, *answer, *prompt(2, 10)]
+    assert model.answers([history]) == [lone(path, history)]
+    # The answer's last token was sampled but never computed.
+    assert model.cached() == len(first) + len(answer) - 1
+
+
+def test_a_shared_prefix_changes_no_answer(path: Path, model: Model) -> None:
+    prefix = prompt(3, 80)
+    prompts = [[*prefix, *prompt(10 + i, 6)] for i in range(4)]
+    answers = model.answers(prompts)
+    assert [model.cached(i) for i in range(1, 4)] == [80] * 3
+    assert answers == [lone(path, p) for p in prompts]
+
+
+def test_traffic_beside_changes_no_answer(path: Path, model: Model) -> None:
+    prompts = [prompt(20 + i, 10 + 7 * i) for i in range(6)]
+    assert model.answers(prompts) == [lone(path, p) for p in prompts]
+
+
+def test_giving_way_changes_no_answer(path: Path) -> None:
+    crowded = Model(path, kv_cells=256)
+    prompts = [prompt(30 + i, 40) for i in range(6)]
+    answers = crowded.answers(prompts, max_tokens=40)
+    roomy = Model(path, kv_cells=2048)
+    assert answers == roomy.answers(prompts, max_tokens=40)
+    assert crowded.engine.counters.preemptions > 0
+    crowded.close()
+    roomy.close()
+
+
+def test_a_prediction_changes_no_answer(path: Path, model: Model) -> None:
+    tokens = prompt(40, 30)
+    (plain,) = model.answers([tokens])
+    assert model.answers([tokens], prediction=plain) == [plain]
+
+
+def test_several_answers_share_their_prompt(path: Path, model: Model) -> None:
+    tokens = prompt(50, 50)
+    model.answers([tokens], n=3)
+    expected = lone(path, tokens)
+    assert [model.tokens(0, index) for index in range(3)] == [expected] * 3
