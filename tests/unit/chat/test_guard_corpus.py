@@ -31,6 +31,7 @@ VOCABULARIES = {
 }
 FAMILIES = {f.name: f.template for f in load_families([templates_directory()]).values()}
 TOKEN_LIKE = re.compile(r"<[|｜]?[^<>\s'\"{}]+[|｜]?>|\[/?[A-Z_]{3,}\]")
+PLAIN_TEXT = {"transcript", "llama-2", "mistral", "vicuna"}  # only BOS and EOS are control tokens
 QUOTING = "\"'\\"
 
 needs_vocabularies = pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def fitting(name: str) -> list[ModelTemplate]:
     return [
         opened(key, source, model.vocabulary)
         for key, source in sources.items()
-        if key == "transcript" or any(text in source for text in special)
+        if key in PLAIN_TEXT or any(text in source for text in special)
     ]
 
 
