@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
+import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import ExitStack, suppress
 
 import msgspec
 
@@ -29,6 +31,7 @@ _MAX_LINE_BYTES = 8 * 1024
 _KEPT_LINES = 20
 # The pipe normally closes with the process; a grandchild holding it must not delay the verdict.
 _OUTPUT_SECONDS = 0.2
+_POLL_SECONDS = 0.01
 _SIGNALS = frozenset(signal.Signals)
 
 
@@ -41,17 +44,21 @@ class WorkerProcess:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: subprocess.Popen[bytes],
+        log: logging.Logger,
+        *,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        log: logging.Logger,
+        output: asyncio.StreamReader,
+        output_transport: asyncio.ReadTransport,
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._output_transport = output_transport
         self._killed_because: str | None = None
         self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._output = asyncio.create_task(self._follow_output(log))
+        self._output = asyncio.create_task(self._follow(output, log))
 
     @classmethod
     async def spawn(cls, command: Sequence[str], log: logging.Logger) -> WorkerProcess:
@@ -60,23 +67,25 @@ class WorkerProcess:
         Raises OSError when the process or its descriptors cannot be had.
         """
         ours, theirs = socket.socketpair()
-        try:
+        with ExitStack() as undo:
+            undo.callback(ours.close)
             with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *command,
-                    "--fd",
-                    str(theirs.fileno()),
-                    pass_fds=(theirs.fileno(),),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
-                    start_new_session=True,
-                )
+                process = undo.enter_context(_start(command, theirs.fileno()))
+            undo.callback(process.kill)
             reader, writer = await asyncio.open_unix_connection(sock=ours)
-        except BaseException:
-            ours.close()
-            raise
-        return cls(process, reader, writer, log)
+            output = asyncio.StreamReader()
+            output_transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(output), process.stdout
+            )
+            undo.pop_all()
+        return cls(
+            process,
+            log,
+            reader=reader,
+            writer=writer,
+            output=output,
+            output_transport=output_transport,
+        )
 
     @property
     def pid(self) -> int:
@@ -94,7 +103,7 @@ class WorkerProcess:
     async def messages(self) -> AsyncGenerator[FromWorker, None]:
         """What the worker sends, until its end of the socket closes."""
         buffer = FrameBuffer()
-        with contextlib.suppress(ConnectionError):
+        with suppress(ConnectionError):
             while data := await self._reader.read(_READ_BYTES):
                 try:
                     for payload in buffer.feed(data):
@@ -115,24 +124,24 @@ class WorkerProcess:
 
     def kill(self, why: str) -> None:
         """End the process by SIGKILL, the one signal that a stopped or hanging process obeys."""
-        if self._process.returncode is None:
+        if self._process.poll() is None and self._killed_because is None:
             self._killed_because = why
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._process.kill()
 
     async def end(self, grace_seconds: float) -> str:
         """Ask the process to exit, kill it if it has not in time, and say how it ended."""
         self.post(Shutdown())
-        try:
-            await asyncio.wait_for(self._process.wait(), grace_seconds)
-        except TimeoutError:
-            self.kill(f"it did not exit within {grace_seconds:g} s")
-            await self._process.wait()
+        deadline = time.monotonic() + grace_seconds
+        while self._process.poll() is None:
+            if time.monotonic() >= deadline:
+                self.kill(f"it did not exit within {grace_seconds:g} s")
+            await asyncio.sleep(_POLL_SECONDS)
         self._writer.close()
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             await self._writer.wait_closed()
         await asyncio.wait([self._output], timeout=_OUTPUT_SECONDS)
         self._output.cancel()
+        self._output_transport.close()
         return self._exit_in_words()
 
     def _exit_in_words(self) -> str:
@@ -146,9 +155,7 @@ class WorkerProcess:
             return "was killed by SIGKILL (by someone, or by the system for want of memory)"
         return f"was killed by {died_by.name} ({signal.strsignal(died_by)})"
 
-    async def _follow_output(self, log: logging.Logger) -> None:
-        output = self._process.stdout
-        assert output is not None
+    async def _follow(self, output: asyncio.StreamReader, log: logging.Logger) -> None:
         rest = b""
         while chunk := await output.read(_MAX_LINE_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
@@ -163,3 +170,18 @@ class WorkerProcess:
         text = line.decode(errors="replace").rstrip()
         self.last_lines.append(text)
         log.info("%s", text)
+
+
+def _start(command: Sequence[str], descriptor: int) -> subprocess.Popen[bytes]:
+    """Spawn the process; takes a few milliseconds.
+
+    Not by the event loop: uvloop leaks descriptors when it has too few to spawn with.
+    """
+    return subprocess.Popen(  # noqa: S603 - the command is our own
+        [*command, "--fd", str(descriptor)],
+        pass_fds=(descriptor,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )

@@ -68,9 +68,15 @@ class ModelClient:
         """How many requests are waiting or being answered."""
         return self._requests
 
-    def touch(self) -> None:
-        """Count the model as used now."""
-        self.idle_since = time.monotonic()
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count one more request meanwhile, so that the model is not taken for idle."""
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            self.idle_since = time.monotonic()
 
     def next_id(self) -> int:
         """An id that no other request to this model has."""
@@ -82,7 +88,7 @@ class ModelClient:
         Closing the generator cancels the request. A reader more than `MAX_BUFFERED_EVENTS` behind
         gets a `Failed`. Raises WorkerDied, and ModelUnavailable when there is no worker to be had.
         """
-        with self._counted():
+        with self.counted():
             await self._make_ready()
             stream = _Stream(answers=request.n)
             self._streams[request.id] = stream
@@ -100,7 +106,7 @@ class ModelClient:
 
         Raises the worker's own refusal (such as ConversationError), WorkerDied or ModelUnavailable.
         """
-        with self._counted():
+        with self.counted():
             await self._make_ready()
             id_ = self.next_id()
             answer: asyncio.Future[RenderedPrompt] = asyncio.get_running_loop().create_future()
@@ -157,16 +163,6 @@ class ModelClient:
                 answer.set_exception(error)
                 # Whoever failed to send the request never looks at its answer.
                 answer.exception()
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count a request while it is under way, so that its model is not taken for idle."""
-        self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
-            self.touch()
 
 
 class _Stream:

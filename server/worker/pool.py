@@ -109,7 +109,8 @@ class ModelPool:
         except ModelNotFound:
             await self._rescan()
             slot = self._slot(model_id)
-        await self._make_ready(slot)
+        with slot.client.counted():
+            await self._make_ready(slot)
         return slot.client
 
     def stats(self) -> dict[str, EngineStats]:
@@ -135,12 +136,13 @@ class ModelPool:
     async def _make_ready(self, slot: Slot) -> None:
         """Return when the model serves. Many may ask at once; it is loaded once."""
         self._check_open()
-        if slot.supervisor.state not in ("ready", "loading"):
-            async with self._room_lock:
-                if slot.supervisor.state not in ("ready", "loading"):
+        # One request per model queues for memory. The others must not: a model they keep busy while
+        # they wait could never make room for the one before them in the queue.
+        async with slot.starting:
+            if slot.supervisor.state not in ("ready", "loading"):
+                async with self._room_lock:
                     await self._start_loading(slot)
         await slot.supervisor.ready()
-        slot.client.touch()
 
     async def _start_loading(self, slot: Slot) -> None:
         if slot.file.error is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
@@ -46,6 +47,7 @@ class Slot:
     ) -> None:
         self.file = file
         self.gone = False
+        self.starting = asyncio.Lock()
         self._stamp = stamp
         self._loaded_version = self._version
         self._granted_bytes = 0

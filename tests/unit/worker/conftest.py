@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import uvloop
 
 from server.types import Event, GenerationRequest, TextPrompt
 from server.worker.client import ModelClient
@@ -19,7 +20,7 @@ from server.worker.supervisor import Limits, Supervisor
 
 FAKE_WORKER = (sys.executable, "-m", "tests.unit.worker.fake_worker")
 SHORT = Limits(
-    heartbeat_seconds=0.4,
+    heartbeat_seconds=1.0,
     load_seconds=3.0,
     step_seconds=5.0,
     tick_seconds=0.1,
@@ -30,6 +31,16 @@ SHORT = Limits(
     crash_loop_deaths=3,
     cool_down_seconds=0.3,
 )
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The server runs on uvloop; what touches sockets and processes must do on both loops."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}
+    if item.path.name == "test_client.py":
+        loops["asyncio"] = asyncio.new_event_loop
+    return loops
 
 
 class FakeModel:
@@ -88,7 +99,7 @@ async def collect(client: ModelClient, text: str = "hello", **settings: object) 
     return [event async for event in client.generate(request(client, text, **settings))]
 
 
-async def eventually(condition: Callable[[], bool], seconds: float = 3.0) -> None:
+async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

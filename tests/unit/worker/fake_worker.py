@@ -185,7 +185,7 @@ class FakeWorker:
 
 
 def first_word(prompt: object) -> str:
-    return prompt.text.split()[0] if isinstance(prompt, TextPrompt) else ""
+    return prompt.text[:20].split()[0] if isinstance(prompt, TextPrompt) else ""
 
 
 def delta(id_: int, index: int, text: str) -> Delta:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -303,12 +305,49 @@ class TestCrashLoop:
         assert waits == [0.0, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
 
 
+@contextmanager
+def few_descriptors(spare: int) -> Iterator[None]:
+    """Let the process open only so many more descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hoard = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(hoard) + 1, hard))
+    for descriptor in hoard[:spare]:
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in hoard[spare:]:
+            os.close(descriptor)
+
+
+def descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+@pytest.mark.parametrize("spare", range(6))
+async def test_want_of_descriptors_makes_a_model_unavailable_until_there_are_some(
+    spare: int, supervisor_for: SupervisorFor, fake_model: ModelMaker
+) -> None:
+    supervisor = supervisor_for(fake_model())
+    await supervisor.ready()
+    await supervisor.stop()
+    before = descriptors()
+    with (
+        few_descriptors(spare),
+        pytest.raises(ModelUnavailable, match=r"could not be started|exited"),
+    ):
+        await supervisor.ready()
+    assert supervisor.state == "failed"
+    await asyncio.sleep(SHORT.cool_down_seconds)
+    await supervisor.ready()
+    await supervisor.stop()
+    assert descriptors() <= before
+
+
 async def test_no_descriptor_is_left_behind_by_many_lives(
     supervisor_for: SupervisorFor, fake_model: ModelMaker
 ) -> None:
-    def descriptors() -> int:
-        return len(list(Path("/dev/fd").iterdir()))
-
     supervisor = supervisor_for(fake_model())
     await supervisor.ready()
     await supervisor.stop()
