@@ -26,8 +26,8 @@ fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 make_base() {
     say "base image: a minimal Debian"
     local mirror container
-    mirror=$(sed -nE 's/^(URIs:|deb) +(https?:[^ ]+).*/\2/p' \
-        /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null | head -n 1)
+    mirror=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null || true; } \
+        | awk '/^(URIs:|deb) / { print $2; exit }')
     rm -rf "$work/rootfs"
     debootstrap --variant=minbase bookworm "$work/rootfs" "$mirror" > "$work/debootstrap.log"
     container=$(store from scratch)
