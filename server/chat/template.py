@@ -124,7 +124,8 @@ class ChatTemplate:
         limit = text_limit(_input_size(values))
         values.setdefault("bos_token", self.bos_token)
         values.setdefault("eos_token", self.eos_token)
-        values.setdefault("datetime", datetime.now().strftime("%Y-%m-%d %H:%M:%S"))  # noqa: DTZ005
+        # Firefunction's format, yet the same for a minute: a prompt that changes is never cached.
+        values.setdefault("datetime", datetime.now().strftime("%Y-%m-%d %H:%M:00"))  # noqa: DTZ005
         values.setdefault(
             "functions", json.dumps(values.get("tools", []), ensure_ascii=False, indent=4)
         )
