@@ -1,0 +1,201 @@
+"""The scheduler on its own: no model, no clock, thousands of arrival patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.engine.pace import LEAST_CHUNK, Pace
+from server.engine.prefix_cache import PrefixCache
+from server.engine.scheduler import Scheduler, Step
+from server.engine.sequence import SequenceState, TokenBuffer
+
+
+class NoMemory:
+    """Cells that exist only in the cache's books."""
+
+    partial_removal = True
+
+    def copy_sequence(self, source: int, target: int, length: int) -> None:
+        pass
+
+    def share_range(self, source: int, target: int, start: int, end: int) -> None:
+        pass
+
+    def truncate_sequence(self, sequence_id: int, length: int) -> None:
+        pass
+
+
+@dataclass
+class Simulation:
+    """Runs plans without computing anything: every answer is the token 7, so many times."""
+
+    cells: int = 200
+    parallel: int = 4
+    batch_size: int = 32
+    outputs: int = 16
+    budget: float = 0.1
+    admitted: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        self.cache = PrefixCache(NoMemory(), cells=self.cells, sequence_ids=self.parallel + 4)
+        self.pace = Pace(self.budget)
+        self.scheduler = Scheduler(
+            self.cache,
+            self.pace,
+            parallel=self.parallel,
+            batch_size=self.batch_size,
+            outputs_per_batch=self.outputs,
+        )
+        self.wanted: dict[int, int] = {}
+
+    def add(self, order: int, prompt: list[int], answer: int, *, scores: bool = False) -> None:
+        self.wanted[order] = len(prompt) + answer
+        self.scheduler.add(
+            SequenceState(
+                order=order,
+                scope="",
+                tokens=TokenBuffer(prompt),
+                prompt_length=len(prompt),
+                scores_prompt=scores,
+            )
+        )
+
+    def step(self) -> Step:
+        plan = self.scheduler.plan()
+        works = [*plan.decodes, *plan.prefills]
+        self._check(plan)
+        for state in self.scheduler.running:
+            if state.order not in self.admitted:
+                self.admitted.append(state.order)
+        for work in works:
+            self.scheduler.computed(work)
+            state = work.sequence
+            if state.uncomputed == 0:
+                if len(state.tokens) >= self.wanted[state.order]:
+                    self.scheduler.remove(state)
+                    self.ended.append(state.order)
+                else:
+                    state.tokens.append(7)
+        self.cache.check()
+        self.steps += 1
+        return plan
+
+    def _check(self, plan: Step) -> None:
+        works = [*plan.decodes, *plan.prefills]
+        orders = [w.sequence.order for w in works]
+        assert len(orders) == len(set(orders)), "a sequence twice in one batch"
+        assert plan.tokens <= self.batch_size
+        assert self.cache.cells_used + plan.tokens <= self.cells, "cells over-committed"
+        for work in works:
+            assert work.sequence in self.scheduler.running
+            assert 0 < work.count <= work.sequence.uncomputed
+        assert not set(self.scheduler.running) & set(self.scheduler.waiting)
+        if self.scheduler.running or self.scheduler.waiting:
+            assert works, "nothing to do although sequences want to go on"
+
+
+arrivals = st.lists(
+    st.tuples(
+        st.integers(0, 40),  # step of arrival
+        st.lists(st.integers(1, 2), min_size=1, max_size=60),  # prompt
+        st.integers(0, 60),  # answer tokens
+        st.booleans(),  # its prompt is scored
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(arrivals)
+def test_no_sequence_is_lost_doubled_or_starved(
+    pattern: list[tuple[int, list[int], int, bool]],
+) -> None:
+    simulation = Simulation()
+    pattern = sorted(pattern, key=lambda arrival: arrival[0])
+    # Alone and one after another, each would need at most so many steps.
+    bound = 41 + sum(2 + len(prompt) + answer for _, prompt, answer, _ in pattern)
+    order = 0
+    while order < len(pattern) or simulation.scheduler.running or simulation.scheduler.waiting:
+        while order < len(pattern) and pattern[order][0] <= simulation.steps:
+            _, prompt, answer, scores = pattern[order]
+            simulation.add(order, prompt, answer, scores=scores)
+            order += 1
+        simulation.step()
+        assert simulation.steps <= 2 * bound, "a sequence starves"
+    assert sorted(simulation.ended) == list(range(len(pattern)))
+
+
+def test_sequences_without_a_common_prefix_are_admitted_in_order_of_arrival() -> None:
+    simulation = Simulation(parallel=2)
+    for order in range(10):
+        simulation.add(order, [10 + order] * 20, answer=5 + 7 * (order % 3))
+    while len(simulation.ended) < 10:
+        simulation.step()
+    assert simulation.admitted == list(range(10))
+
+
+def test_a_large_request_is_not_overtaken_for_ever_by_small_ones() -> None:
+    simulation = Simulation(cells=100, parallel=4)
+    for order in range(3):
+        simulation.add(order, [10 + order] * 10, answer=20)
+    simulation.add(3, [50] * 80, answer=2)
+    for order in range(4, 40):
+        simulation.add(order, [10 + order] * 5, answer=20)
+    while 3 not in simulation.ended:
+        simulation.step()
+    assert simulation.admitted[:4] == [0, 1, 2, 3]
+
+
+def test_answers_get_their_token_in_every_step_while_a_prompt_is_prefilled() -> None:
+    simulation = Simulation(cells=4000, batch_size=512, budget=0.1)
+    simulation.add(0, [1] * 10, answer=100)
+    simulation.step()
+    for _ in range(5):
+        simulation.pace.observe(decode_tokens=1, prefill_tokens=0, seconds=0.01)
+        simulation.pace.observe(decode_tokens=0, prefill_tokens=100, seconds=0.2)
+    simulation.add(1, [2] * 1000, answer=1)
+    chunks = []
+    while 1 not in simulation.ended:
+        plan = simulation.step()
+        assert [w.sequence.order for w in plan.decodes if w.sequence.order == 0] == [0]
+        chunks += [w.count for w in plan.prefills]
+    # 0.1 s of budget less 0.01 s for the decode step, at 2 ms a token
+    assert chunks[0] == 45
+    assert min(chunks[:-1]) >= LEAST_CHUNK
+
+
+def test_an_idle_server_prefills_whole_batches() -> None:
+    simulation = Simulation(cells=4000, batch_size=512)
+    simulation.add(0, [1] * 1200, answer=1)
+    assert [w.count for w in simulation.step().prefills] == [512]
+
+
+def test_followers_wait_for_the_leader_and_not_for_each_other() -> None:
+    simulation = Simulation(cells=4000, batch_size=64)
+    for order in range(4):
+        simulation.add(order, [*range(1000, 1200), order + 1] * 1, answer=3)
+    started: dict[int, int] = {}
+    while len(simulation.ended) < 4:
+        simulation.step()
+        for order in simulation.admitted:
+            started.setdefault(order, simulation.steps)
+    assert started[1] == started[2] == started[3]
+    assert started[0] < started[1]
+
+
+def test_the_newest_gives_way_first() -> None:
+    simulation = Simulation(cells=64, batch_size=64)
+    for order in range(3):
+        simulation.add(order, [10 + order] * 10, answer=30)
+    preempted = []
+    while len(simulation.ended) < 3:
+        preempted += [s.order for s in simulation.step().preempted]
+    assert preempted
+    assert preempted[0] == 2
+    assert 0 not in preempted
