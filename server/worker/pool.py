@@ -12,12 +12,13 @@ from pathlib import Path
 from server.errors import ModelNotFound, ModelUnavailable, Overloaded
 from server.worker.child import WORKER_COMMAND
 from server.worker.client import ModelClient
+from server.worker.limits import Limits
 from server.worker.memory import default_budget, in_words
 from server.worker.protocol import EngineStats, Load
 from server.worker.safe_mode import SafeModeMemory
 from server.worker.slot import FileStamp, ModelEntry, Slot, stamp_of
 from server.worker.source import ModelFile, ModelSource
-from server.worker.supervisor import Limits, Supervisor
+from server.worker.supervisor import Supervisor
 
 __all__ = ["ModelEntry", "ModelPool"]
 

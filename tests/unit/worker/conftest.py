@@ -1,4 +1,4 @@
-"""Fake models, and supervisors with limits short enough for tests."""
+"""Fake models, and supervisors and pools with limits short enough for tests."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ import uvloop
 
 from server.types import Event, GenerationRequest, TextPrompt
 from server.worker.client import ModelClient
+from server.worker.limits import Limits
+from server.worker.pool import ModelPool
 from server.worker.protocol import Load, WorkerSettings
 from server.worker.safe_mode import SafeModeMemory
-from server.worker.supervisor import Limits, Supervisor
+from server.worker.source import ModelFile
+from server.worker.supervisor import Supervisor
 
 FAKE_WORKER = (sys.executable, "-m", "tests.unit.worker.fake_worker")
 SHORT = Limits(
@@ -112,3 +115,89 @@ def exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+MIB = 1 << 20
+
+
+class Folder:
+    """A `ModelSource` over a directory of fake models, each of 100 MiB if it says nothing else."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.scans = 0
+        self.memory: dict[str, int] = {}
+        self.errors: dict[str, str] = {}
+        self.aliases: dict[str, list[str]] = {}
+        self.settings = WorkerSettings()
+
+    def add(self, name: str, behaviour: str = "normal", mib: int = 100) -> FakeModel:
+        self.memory[name] = mib * MIB
+        return FakeModel(self.directory / f"{name}.gguf", behaviour)
+
+    def scan(self) -> list[ModelFile]:
+        self.scans += 1
+        return [
+            ModelFile(
+                id=path.stem,
+                path=str(path),
+                created=1,
+                error=self.errors.get(path.stem),
+                aliases=self.aliases.get(path.stem, []),
+                memory_bytes=self.memory[path.stem],
+                settings=self.settings,
+            )
+            for path in sorted(self.directory.glob("*.gguf"))
+        ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    directory = tmp_path / "models"
+    directory.mkdir()
+    return Folder(directory)
+
+
+PoolFor = Callable[..., ModelPool]
+
+
+@pytest_asyncio.fixture
+async def pool_for(folder: Folder) -> AsyncIterator[PoolFor]:
+    """Makes pools over the folder, started by their test, and closes them after it."""
+    made: list[ModelPool] = []
+
+    def make(**settings: object) -> ModelPool:
+        defaults = {
+            "memory_budget": 1000 * MIB,
+            "rescan_seconds": 0.05,
+            "room_seconds": 0.3,
+            "limits": SHORT,
+        }
+        made.append(ModelPool(folder, command=FAKE_WORKER, **defaults | settings))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for pool in made:
+        await pool.close(0.0)
+
+
+def pid_of(pool: ModelPool, name: str) -> int:
+    pid = pool._slots[name].supervisor.pid
+    assert pid is not None
+    return pid
+
+
+def states(pool: ModelPool) -> dict[str, str]:
+    return {entry.id: entry.state for entry in pool.models()}
+
+
+async def endless(client: ModelClient) -> asyncio.Task[list[Event]]:
+    """A stream that only the worker's end or the pool's ends."""
+    task = asyncio.create_task(collect(client, max_tokens=None))
+    await eventually(lambda: client.stats.active > 0)
+    return task
+
+
+async def stop(task: asyncio.Task[list[Event]]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -18,9 +18,10 @@ import pytest
 
 from server.errors import ModelUnavailable, WorkerDied
 from server.worker.client import ModelClient
+from server.worker.limits import Limits
 from server.worker.protocol import Load, WorkerSettings
 from server.worker.safe_mode import SafeModeMemory
-from server.worker.supervisor import Limits, Supervisor
+from server.worker.supervisor import Supervisor
 from tests.unit.worker.conftest import (
     SHORT,
     FakeModel,
