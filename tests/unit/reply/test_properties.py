@@ -20,7 +20,7 @@ from server.chat.reply.writer import write_calls
 from server.types import Message, ToolCall
 from tests.unit.reply.replies import FORMATS, TOOLS, parse_in_pieces, without_ids
 
-settings.register_profile("replies", max_examples=15, deadline=None)
+settings.register_profile("replies", max_examples=10, deadline=None)
 settings.load_profile("replies")
 
 CALLS = [
