@@ -21,7 +21,9 @@ from server.telemetry import Metrics, request_id
 _access_log = logging.getLogger("dragoman.access")
 _error_log = logging.getLogger("dragoman.error")
 
-PUBLIC_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
+# The playground asks for the key itself: its page holds no secrets, what it calls does.
+PUBLIC_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"})
+PUBLIC_FOLDER = "/playground/"
 _EXPOSED_HEADERS = "x-request-id, openai-processing-ms, x-dragoman-ignored, retry-after"
 
 
@@ -194,7 +196,7 @@ class KeyMiddleware:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})["cache_scope"] = ""
-        if self._digests and scope["path"] not in PUBLIC_PATHS:
+        if self._digests and not _is_public(scope["path"]):
             scheme, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
             digest = _digest(key.strip())
             # All keys are compared, in constant time, so that time tells nothing about them.
@@ -209,6 +211,10 @@ class KeyMiddleware:
                 return
             scope["state"]["cache_scope"] = digest.hex()
         await self._app(scope, receive, send)
+
+
+def _is_public(path: str) -> bool:
+    return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)
 
 
 def _digest(key: bytes) -> bytes:

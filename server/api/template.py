@@ -12,6 +12,8 @@ from server.api.conversation import chat_prompt
 from server.api.schemas.template import NativePrompt, PromptSegment, TemplateRequest
 from server.api.sse import to_json
 from server.api.streams import unless_gone
+from server.errors import InvalidRequest
+from server.types import ChatPrompt, TextPrompt
 
 router = APIRouter()
 
@@ -20,10 +22,10 @@ router = APIRouter()
     "/apply-template", response_model=NativePrompt, openapi_extra=openapi.body(TemplateRequest)
 )
 async def apply_template(request: Request) -> Response:
-    """Render a conversation without generating."""
+    """Render a conversation, or tokenise a native prompt, without generating."""
     shared = context(request)
     body = await read(request, TemplateRequest, shared.settings)
-    prompt = chat_prompt(body)
+    prompt = _prompt(body)
     client = await unless_gone(request, shared.pool.open(body.model))
     rendered = await unless_gone(request, client.render(prompt))
     answer = NativePrompt(
@@ -35,8 +37,19 @@ async def apply_template(request: Request) -> Response:
                 tokens=segment.ids,
                 control=segment.control,
                 source=segment.source,
+                pieces=segment.pieces,
             )
             for segment in rendered.segments
         ],
     )
     return Response(to_json(answer), media_type="application/json")
+
+
+def _prompt(body: TemplateRequest) -> ChatPrompt | TextPrompt:
+    if body.prompt is None:
+        if not body.messages:
+            raise InvalidRequest("messages: There is no message.", param="messages")
+        return chat_prompt(body)
+    if body.messages:
+        raise InvalidRequest("messages and prompt exclude each other.", param="prompt")
+    return TextPrompt(text=body.prompt)

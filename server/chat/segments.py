@@ -5,17 +5,28 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate, pairwise
+from typing import Literal, NamedTuple
 
 from server.chat.guard import Piece
+from server.chat.mask import can_be_disguised
 from server.types import Segment
 from server.vocabulary import Vocabulary
 
+Source = Literal["user", "template"]
 
-def user_characters(disguised: str, text: str, between: Collection[str]) -> list[bool]:
+
+class _Token(NamedTuple):
+    id: int
+    piece: str
+    control: bool
+    source: Source
+
+
+def user_characters(disguised: str, text: str) -> list[bool]:
     """For each character of ``text``, whether the disguise shows it to be the user's.
 
-    Characters that are never disguised (``between``, and white space) count as the user's where
-    they stand between two of the user's.
+    Characters that are never disguised count as the user's where they stand between two of the
+    user's.
     """
     users = [a != b for a, b in zip(disguised, text, strict=True)]
     last = None
@@ -24,7 +35,7 @@ def user_characters(disguised: str, text: str, between: Collection[str]) -> list
             if last is not None:
                 users[last:position] = [True] * (position - last)
             last = position
-        elif not (text[position].isspace() or text[position] in between):
+        elif can_be_disguised(text[position]):
             last = None
     return users
 
@@ -60,27 +71,37 @@ def _of_piece(
     """Segments of one piece; a single one where its tokens do not spell its text."""
     spans = _spans(text.encode(), ids, vocabulary, controls)
     starts = [0, *accumulate(len(character.encode()) for character in text)]
-    groups: list[tuple[int, bool, bool, list[int]]] = []
-    for token, (start, end) in zip(ids, spans or [], strict=spans is not None):
+    if not spans:
+        source: Source = "user" if any(users) else "template"
+        yield Segment(text=text, ids=list(ids), control=False, source=source)
+        return
+    # A character that two tokens share belongs to the first of them.
+    cuts = [0, *(bisect_left(starts, start) for start, _ in spans[1:]), len(text)]
+    cut = [text[start:end] for start, end in pairwise(cuts)]
+    tokens = []
+    for token, piece, (start, end) in zip(ids, cut, spans, strict=True):
         first, behind = bisect_right(starts, start) - 1, bisect_left(starts, end)
-        is_user, is_control = any(users[first:behind]), token in controls
-        if groups and not is_control and groups[-1][1:3] == (is_user, False):
-            groups[-1][3].append(token)
-        else:
-            # A character that two tokens share belongs to the first of them.
-            groups.append((bisect_left(starts, start), is_user, is_control, [token]))
-    if not groups:
-        groups = [(0, any(users), False, list(ids))]
-    places = [0, *(start for start, *_ in groups[1:]), len(text)]
-    for (start, end), (_, is_user, is_control, tokens) in zip(
-        pairwise(places), groups, strict=True
-    ):
+        source = "user" if any(users[first:behind]) else "template"
+        tokens.append(_Token(token, piece, control=token in controls, source=source))
+    for run in _runs(tokens):
         yield Segment(
-            text=text[start:end],
-            ids=tokens,
-            control=is_control,
-            source="user" if is_user else "template",
+            text="".join(token.piece for token in run),
+            ids=[token.id for token in run],
+            control=run[0].control,
+            source=run[0].source,
+            pieces=[token.piece for token in run],
         )
+
+
+def _runs(tokens: Sequence[_Token]) -> Iterator[list[_Token]]:
+    """Tokens of one source together, each control token alone."""
+    run: list[_Token] = []
+    for token in tokens:
+        if run and (token.control or run[-1].control or token.source != run[-1].source):
+            yield run
+            run = []
+        run.append(token)
+    yield run
 
 
 def _spans(
@@ -95,17 +116,23 @@ def _spans(
     position = 0
     for token in ids:
         piece = vocabulary.piece(token)
-        start = position
-        while not data.startswith(piece, start) and data[start : start + 1].isspace():
-            start += 1
-        if not data.startswith(piece, start):
-            start = position
-            if token in controls:
-                piece = b""
-            elif piece[:1] == b" " and data.startswith(piece[1:], start):
-                piece = piece[1:]
-            else:
-                return None
+        start = _find(data, piece, position)
+        if start is None and piece[:1] == b" ":
+            piece = piece[1:]
+            start = _find(data, piece, position)
+        if start is None and token in controls:
+            piece, start = b"", position
+        if start is None:
+            return None
         position = start + len(piece)
         spans.append((start, position))
     return spans
+
+
+def _find(data: bytes, piece: bytes, position: int) -> int | None:
+    """Where ``piece`` stands, at ``position`` or after white space."""
+    while not data.startswith(piece, position):
+        if not data[position : position + 1].isspace():
+            return None
+        position += 1
+    return position

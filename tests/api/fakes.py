@@ -144,8 +144,10 @@ class FakeClient:
             prompt="<|user|>hi",
             tokens=[1, 2],
             segments=[
-                Segment(text="<|user|>", ids=[1], control=True, source="template"),
-                Segment(text="hi", ids=[2], control=False, source="user"),
+                Segment(
+                    text="<|user|>", ids=[1], control=True, source="template", pieces=["<|user|>"]
+                ),
+                Segment(text="hi", ids=[2], control=False, source="user", pieces=["hi"]),
             ],
         )
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from openai.types import Model
 
-from server.types import ChatPrompt
+from server.types import ChatPrompt, TextPrompt
 from tests.api.fakes import FakePool
 from tests.api.wire import CHAT, assert_error, chat, chat_body
 
@@ -80,14 +80,43 @@ async def test_a_template_can_be_applied_without_generating(
         "prompt": "<|user|>hi",
         "tokens": [1, 2],
         "segments": [
-            {"text": "<|user|>", "tokens": [1], "control": True, "source": "template"},
-            {"text": "hi", "tokens": [2], "control": False, "source": "user"},
+            {
+                "text": "<|user|>",
+                "tokens": [1],
+                "control": True,
+                "source": "template",
+                "pieces": ["<|user|>"],
+            },
+            {"text": "hi", "tokens": [2], "control": False, "source": "user", "pieces": ["hi"]},
         ],
     }
     (prompt,) = pool.client.rendered
     assert isinstance(prompt, ChatPrompt)
     assert prompt.messages[0].content == "hi"
     assert pool.client.requests == []
+
+
+async def test_a_native_prompt_can_be_tokenised_without_a_template(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    response = await http.post("/apply-template", json={"model": "test", "prompt": "<|user|>hi"})
+    assert response.status_code == 200
+    assert pool.client.rendered == [TextPrompt(text="<|user|>hi")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": "hi"}], "prompt": "hi"}, "prompt"),
+    ],
+)
+async def test_a_template_request_has_either_messages_or_a_prompt(
+    http: httpx.AsyncClient, fields: dict[str, object], param: str
+) -> None:
+    response = await http.post("/apply-template", json={"model": "test", **fields})
+    assert_error(response, 400, param=param)
 
 
 async def test_metrics_tell_of_requests_tokens_latency_and_the_engine(

@@ -153,6 +153,12 @@ def test_segments_tell_control_tokens_from_text_and_the_user_from_the_template()
     assert ids == built.rendered.tokens
 
 
+def test_pieces_of_a_segment_are_its_text_cut_where_the_tokens_meet() -> None:
+    built = model(add_bos=True).build(TextPrompt(text="<|im_start|>user\nHi"), with_segments=True)
+
+    assert [s.pieces for s in built.rendered.segments] == [[""], ["<|im_start|>"], [*"user\nHi"]]
+
+
 def test_segments_are_only_made_when_asked_for() -> None:
     assert model().build(chat(("user", "Hi"))).rendered.segments == []
 
@@ -202,7 +208,7 @@ def test_token_ids_are_taken_as_they_are() -> None:
     assert built.rendered.tokens == [2, 3]
     assert built.rendered.prompt == "<|im_start|><|im_end|>"
     assert built.rendered.segments[0] == Segment(
-        text="<|im_start|>", ids=[2], control=True, source="user"
+        text="<|im_start|>", ids=[2], control=True, source="user", pieces=["<|im_start|>"]
     )
 
 
