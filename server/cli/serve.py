@@ -38,12 +38,12 @@ def serve(settings: Settings) -> None:
     Models given here, and the only one of the models folder, are loaded at once; others when they
     are first asked for. SIGTERM or Ctrl-C lets running answers finish, a second one does not.
     """
-    signal.signal(signal.SIGTERM, _exit_at_once)
-    configure_logging(settings.log_format, settings.log_level)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     check_exposure(settings)
     check_models(settings)
     listener = listen(settings.host, settings.port)
+    signal.signal(signal.SIGTERM, _exit_at_once)
+    configure_logging(settings.log_format, settings.log_level)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     folder = library(settings)
     if not folder.scan():
         _pull_starter(settings)
@@ -105,10 +105,11 @@ class _Server(Server):
     async def _open_models(self) -> None:
         """Load what the command line names, else the only model there is; then say what is here."""
         files = await asyncio.to_thread(self._folder.scan)
-        named = {str(path) for path in self._settings.models}
-        wanted = [file.id for file in files if named.intersection(file.files)]
+        named = [str(path) for path in self._settings.models]
+        wanted = dict.fromkeys(file.id for path in named for file in files if path in file.files)
         usable = [file.id for file in files if file.error is None]
         for model_id in wanted or (usable if len(usable) == 1 else []):
+            logger.info("loading %s", model_id)
             try:
                 await self._models.open(model_id)
             except DragomanError as error:

@@ -86,6 +86,7 @@ def _info(info: ModelInfo) -> Iterator[tuple[str, str]]:
     yield "template", f"{info.template_source}, SHA-256 {info.template_sha256[:16]}"
     for name, able in sorted(info.capabilities.items()):
         yield f"  {name.replace('_', ' ')}", "yes" if able else "no"
-    yield "tool calls", "parsed" if info.reply_format else "not supported"
+    calls = info.reply_format is not None and info.reply_format.trigger is not None
+    yield "tool calls", "parsed" if calls else "not supported"
     yield "guard", "on" if info.guard else "OFF"
     yield from (("warning", warning) for warning in info.warnings)

@@ -17,7 +17,10 @@ from server.cli import serve as serve_module
 from server.cli.client import Client, ServerError
 from server.cli.console import CommandError
 from server.cli.listen import listen
+from server.cli.models import library
 from server.config import Settings
+from server.errors import ModelUnavailable
+from server.worker.pool import ModelPool
 from tests.unit.cli.conftest import Run
 from tests.unit.library.random_models import write_model
 
@@ -108,6 +111,45 @@ def test_an_empty_folder_gets_the_starter_model_if_it_can_be_had(
     listener.close()
 
 
+@pytest.mark.parametrize(
+    ("named", "others", "loaded"),
+    [
+        ([], ["only"], ["only"]),
+        ([], ["one", "two"], []),
+        ([], ["only", "broken"], ["only"]),
+        (["named"], ["only"], ["named"]),
+        (["a", "b"], [], ["a", "b"]),
+        (["gone", "b"], [], ["gone", "b"]),
+    ],
+)
+async def test_named_models_or_the_only_one_are_loaded_at_start(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    named: list[str],
+    others: list[str],
+    loaded: list[str],
+) -> None:
+    for name in others:
+        file = write_model(folder / f"models/{name}.gguf")
+        if name == "broken":
+            file.write_bytes(b"GGUF")
+    files = [write_model(folder / f"elsewhere/{name}.gguf") for name in named]
+    settings = Settings(models=files)
+    server = serve_module._Server(settings, library(settings), "http://127.0.0.1:1")
+    opened = []
+
+    async def open_model(_: object, model_id: str) -> None:
+        opened.append(model_id)
+        if model_id == "gone":
+            raise ModelUnavailable("It does not fit.")
+
+    monkeypatch.setattr(ModelPool, "open", open_model)
+    await server._open_models()
+    assert opened == loaded
+    assert "http://127.0.0.1:1" in capsys.readouterr().out
+
+
 def serving(*arguments: str, folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
@@ -135,7 +177,7 @@ def test_it_says_where_it_is_answers_and_ends_on_sigterm(folder: Path) -> None:
             "broken": "failed",
         }
         process.send_signal(signal.SIGTERM)
-        rest, log = process.communicate(timeout=10)
+        rest, log = process.communicate(timeout=30)
     assert process.returncode == 0, log
     assert "one\n  two\n" in rest
     assert "broken: " in rest
@@ -152,7 +194,7 @@ def test_with_a_json_log_there_is_nothing_but_json(folder: Path) -> None:
         while "serving" not in lines[-1]:
             lines.append(process.stderr.readline())
         process.send_signal(signal.SIGINT)
-        out, rest = process.communicate(timeout=10)
+        out, rest = process.communicate(timeout=30)
     records = [json.loads(line) for line in [*lines, *rest.splitlines()]]
     (record,) = [record for record in records if record["message"] == "serving"]
     assert record["models"] == ["one", "two"]
@@ -168,11 +210,11 @@ def test_a_second_server_does_not_disturb_the_first(folder: Path) -> None:
         url = process.stdout.readline().split(" at ")[1].strip()
         port = url.rsplit(":", 1)[1]
         second = serving("--port", port, folder=folder)
-        _, said = second.communicate(timeout=10)
+        _, said = second.communicate(timeout=30)
         assert second.returncode == 1
         assert "is in use" in said
         assert Client(url).get("/health/live") == {"status": "ok"}
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
     with pytest.raises(ServerError):
         Client(url).get("/health/live")
