@@ -22,9 +22,14 @@ _ESCAPE = re.compile(r"(\\*)\\u([0-9a-fA-F]{4})")
 _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-# JSON and Python literals write these with a backslash, or are quoted differently because of them:
-# in disguise they would come out as a broken literal. No control token consists of them alone.
-QUOTING = frozenset("\"'\\")
+
+def can_be_disguised(character: str) -> bool:
+    """Whether a character can be replaced without a template making something else of the text.
+
+    Templates trim white space. JSON and Python literals write quotes, backslashes and C0 controls
+    with a backslash: in disguise they would come out as a broken literal.
+    """
+    return not (character.isspace() or character in "\"'\\" or character < " ")
 
 
 def private_characters(text: str) -> set[int]:
@@ -85,7 +90,7 @@ class Mask:
             character
             for member in members
             for character in member
-            if not (character.isalnum() or character.isspace() or character in QUOTING)
+            if can_be_disguised(character) and not character.isalnum()
         }
         # Words would be disguised letter by letter; only the start of each occurrence is.
         words = [member for member in members if not self._alphabet.intersection(member)]
@@ -134,7 +139,7 @@ class Mask:
             InvalidRequest: There are more different characters than stand-ins.
         """
         text = "\n".join(_strings([messages, tools, variables]))
-        letters = {c for c in set(text) - QUOTING if not (c.isspace() or ord(c) < ord(" "))}
+        letters = set(filter(can_be_disguised, set(text)))
         stand_ins = _stand_ins(letters, self._taken | private_characters(text))
         disguise = _Disguise(
             table={ord(letter): stand_in for letter, stand_in in stand_ins.items()},

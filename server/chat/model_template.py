@@ -13,7 +13,7 @@ from server.chat.capabilities import Capabilities, probe
 from server.chat.completeness import check_complete
 from server.chat.family import Family
 from server.chat.guard import Guard, Piece
-from server.chat.mask import QUOTING, Masked
+from server.chat.mask import Masked
 from server.chat.normalize import normalize, template_variables
 from server.chat.reply.derive import resolve_reply_format
 from server.chat.reply.format import ReplyFormat
@@ -113,7 +113,7 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
                 full = self.guard.mask.apply_to_everything(*strings, honour_reasoning=not in_words)
                 again = self._render(prompt, full)
                 disguised = again if full.lift(again) == text else disguised
-        users = user_characters(disguised, text, QUOTING) if sources else []
+        users = user_characters(disguised, text) if sources else []
         return Rendering(text=text, pieces=pieces, users=users)
 
     def _render(self, prompt: ChatPrompt, masked: Masked) -> str:

@@ -4,11 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from server.chat.family import FamilyError, ModelFacts, load_families, select_family
+from server.chat.family import (
+    Family,
+    FamilyError,
+    ModelFacts,
+    Selection,
+    load_families,
+    select_family,
+)
 from server.resources import templates_directory
 from server.types import Sampling
 
 BUILT_IN = load_families([templates_directory()])
+SIDECAR_KEYS = set(Family.__struct_fields__) - {"name", "path", "template"}
 SIDECAR = 'description = "d"\nsource = "s"\n'
 
 
@@ -196,3 +204,12 @@ def test_sampling_defaults_come_with_the_family() -> None:
 
     assert type(gemma) is Sampling
     assert gemma == Sampling(temperature=1.0, top_k=64, top_p=0.95)
+
+
+def test_the_readme_of_the_families_names_every_key() -> None:
+    text = (templates_directory() / "README.md").read_text(encoding="utf-8")
+    sidecar = SIDECAR_KEYS - {"selection", "sampling", "capabilities", "reply"}
+
+    for key in sidecar | set(Selection.__struct_fields__):
+        assert f"`{key}`" in text
+    assert all(f"`[{table}]`" in text for table in SIDECAR_KEYS - sidecar)
