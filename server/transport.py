@@ -76,8 +76,8 @@ class Server(uvicorn.Server):
         closing = asyncio.create_task(self._pool.close(self._drain_seconds))
         await super().shutdown(sockets)
         if self.force_exit:
-            # A second call ends what is left at once.
-            await self._pool.close(0)
+            # uvicorn leaves this out; the pool is closed in it again, which ends it at once.
+            await self.lifespan.shutdown()
         await closing
 
 

@@ -11,6 +11,7 @@ from server.chat.family import Choice, Family, FamilyError, ModelFacts, select_f
 from server.chat.guard import Piece
 from server.chat.kind import KindVerdict, detect_kind
 from server.chat.model_template import ModelTemplate
+from server.chat.normalize import SOFT_VARIABLES, known_variables
 from server.chat.reply.format import ReplyFormat
 from server.chat.segments import segments
 from server.chat.template import DEFAULT_TEMPLATE, ChatTemplate, select_template, templates_in
@@ -53,6 +54,7 @@ class ChatModel:
         template_source: ``gguf`` or ``family <name>``.
         template_sha256: Hash of the template in use.
         capabilities: What the template can express.
+        template_variables: Variables of the template that a request may set.
         reply_format: Where reasoning and tool calls are in a reply; None: content only.
         sampling: Defaults for parameters a request is silent about.
         warnings: Faults and guesses the user should know of.
@@ -79,6 +81,8 @@ class ChatModel:
         self.template_source = "gguf" if choice.own_template else f"family {self.family}"
         self.template_sha256 = main.template.sha256
         self.capabilities = main.capabilities
+        settable = dict.fromkeys(main.template.variables | SOFT_VARIABLES)
+        self.template_variables = sorted(known_variables(settable, main.template))
         self.reply_format = main.reply_format
         self.sampling = sampling.over(choice.family.sampling) if choice.family else sampling
         self.warnings = warnings

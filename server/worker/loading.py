@@ -124,6 +124,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         template_source=chat.template_source,
         template_sha256=chat.template_sha256,
         capabilities=_verdicts(chat.capabilities),
+        template_variables=chat.template_variables,
         reply_format=chat.reply_format,
         sampling=chat.sampling,
         guard=settings.guard,

@@ -315,7 +315,7 @@ async def test_a_second_signal_ends_at_once() -> None:
         running.server.handle_exit(15, None)
         await asyncio.sleep(0.05)
         running.server.handle_exit(15, None)
-        await running.until(lambda: 0 in pool.closed_with)
+        await running.until(lambda: len(pool.closed_with) == 2)
         streaming.cancel()
 
 
