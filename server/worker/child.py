@@ -16,6 +16,8 @@ from contextlib import ExitStack, suppress
 import msgspec
 
 from server.worker.protocol import (
+    EXIT_LOAD_FAILED,
+    EXIT_TEMPLATE_STUCK,
     FrameBuffer,
     FromWorker,
     Shutdown,
@@ -32,6 +34,10 @@ _KEPT_LINES = 20
 # The pipe normally closes with the process; a grandchild holding it must not delay the verdict.
 _OUTPUT_SECONDS = 0.2
 _POLL_SECONDS = 0.01
+_EXITS = {
+    EXIT_LOAD_FAILED: "could not load its model",
+    EXIT_TEMPLATE_STUCK: "gave up because its chat template could not be interrupted",
+}
 _SIGNALS = frozenset(signal.Signals)
 
 
@@ -150,7 +156,7 @@ class WorkerProcess:
             return f"was killed because {self._killed_because}"
         died_by = self.died_by
         if died_by is None:
-            return f"exited with code {code}"
+            return _EXITS.get(code or 0, f"exited with code {code}")
         if died_by is signal.SIGKILL:
             return "was killed by SIGKILL (by someone, or by the system for want of memory)"
         return f"was killed by {died_by.name} ({signal.strsignal(died_by)})"

@@ -130,6 +130,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         guard=settings.guard,
         safe_mode=settings.safe_mode,
         fingerprint=_fingerprint(path, chat.template_sha256),
+        memory_bytes=estimate_memory(header, layout.kv_cells, settings.kv_type),
         warnings=chat.warnings,
     )
     return Loaded(model, chat, context, info)

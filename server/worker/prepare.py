@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from queue import SimpleQueue
 
@@ -62,6 +63,8 @@ class Preparer:
         self._lock = threading.Lock()
         self._pending: set[int] = set()
         self._current: GenerationRequest | Render | None = None
+        # Takes up to 2 s for a large vocabulary: begun now, off the first request's path.
+        self._compiler = ThreadPoolExecutor(1, "compiler").submit(_make_compiler, loaded)
 
     # --- from the thread that reads the socket ---
 
@@ -192,14 +195,9 @@ class Preparer:
         if request.constraint is None:
             return None
         try:
-            return self._compiler.compile(to_grammar(request.constraint))
+            return self._compiler.result().compile(to_grammar(request.constraint))
         except ConstraintError as error:
             raise InvalidConstraint(str(error), param="response_format") from error
-
-    @cached_property
-    def _compiler(self) -> ConstraintCompiler:
-        vocabulary = self._loaded.model.vocabulary
-        return ConstraintCompiler(vocabulary.guidance_tokenizer(), vocabulary_size=vocabulary.size)
 
     @cached_property
     def _visible(self) -> frozenset[int]:
@@ -220,6 +218,11 @@ class Preparer:
             for token in range(self._loaded.model.vocabulary.size)
             if any(breaker in piece(token) for breaker in _DRY_BREAKERS)
         )
+
+
+def _make_compiler(loaded: Loaded) -> ConstraintCompiler:
+    vocabulary = loaded.model.vocabulary
+    return ConstraintCompiler(vocabulary.guidance_tokenizer(), vocabulary_size=vocabulary.size)
 
 
 def render(loaded: Loaded, prompt: Prompt) -> RenderedPrompt:

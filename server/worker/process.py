@@ -29,6 +29,8 @@ from server.types import Event
 from server.worker.loading import Loaded, load
 from server.worker.prepare import Preparer, render
 from server.worker.protocol import (
+    EXIT_LOAD_FAILED,
+    EXIT_TEMPLATE_STUCK,
     Cancel,
     EngineStats,
     FrameBuffer,
@@ -47,8 +49,6 @@ from server.worker.protocol import (
 )
 
 HEARTBEAT_SECONDS = 1.0
-EXIT_LOAD_FAILED = 3
-EXIT_TEMPLATE_STUCK = 4
 _READ_BYTES = 1 << 20
 _FLUSH_SECONDS = 2.0
 

@@ -16,6 +16,10 @@ from server.chat.reply.format import ReplyFormat
 from server.errors import ErrorInfo
 from server.types import Event, GenerationRequest, ModelKind, Prompt, RenderedPrompt, Sampling
 
+# Exit codes of a worker that gave up by itself.
+EXIT_LOAD_FAILED = 3
+EXIT_TEMPLATE_STUCK = 4
+
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 

@@ -19,7 +19,7 @@ import pytest
 from server.errors import ModelUnavailable, WorkerDied
 from server.worker.client import ModelClient
 from server.worker.limits import Limits
-from server.worker.protocol import Load, WorkerSettings
+from server.worker.protocol import EXIT_TEMPLATE_STUCK, Load, WorkerSettings
 from server.worker.safe_mode import SafeModeMemory
 from server.worker.supervisor import Supervisor
 from tests.unit.worker.conftest import (
@@ -139,10 +139,16 @@ class TestLoading:
     async def test_a_worker_that_exits_while_loading_is_not_respawned(
         self, supervisor_for: SupervisorFor, fake_model: ModelMaker
     ) -> None:
-        model = fake_model("exit 3")
-        with pytest.raises(ModelUnavailable, match="exited with code 3"):
+        model = fake_model("exit 7")
+        with pytest.raises(ModelUnavailable, match="exited with code 7"):
             await supervisor_for(model).ready()
         assert len(model.loads) == 1
+
+    async def test_a_worker_that_gave_up_on_its_template_is_said_so(
+        self, supervisor_for: SupervisorFor, fake_model: ModelMaker
+    ) -> None:
+        with pytest.raises(ModelUnavailable, match="its chat template could not be interrupted"):
+            await supervisor_for(fake_model(f"exit {EXIT_TEMPLATE_STUCK}")).ready()
 
     async def test_a_command_that_cannot_be_run_is_unavailable_with_the_reason(
         self, tmp_path: Path
