@@ -352,32 +352,3 @@ class PrefixCache:
         self._clock += 1
         for visited in node.path():
             visited.last_used = self._clock
-
-    def check(self) -> None:
-        """Raise AssertionError if the tree and its books disagree (for tests)."""
-        edges = 0
-        seen: set[int] = set()
-        for root in self._roots.values():
-            assert not len(root.tokens)
-            for node in root.subtree():
-                seen |= node.ids
-                edges += len(node.tokens)
-                if node.parent is not None:
-                    assert len(node.tokens)
-                    assert node.ids or node.children, "an edge nobody holds"
-                    assert node.start == node.parent.end
-                for first, child in node.children.items():
-                    assert child.parent is node
-                    assert int(child.tokens[0]) == first
-                for i in node.ids:
-                    assert self._ends[i] is node
-                    assert self._lengths[i] >= node.end
-                    assert i in self._running or self._lengths[i] == node.end
-                    if self._memory.partial_removal and i not in self._running:
-                        assert not node.children, "a cached id above a leaf holds nothing"
-        assert seen == set(self._ends)
-        assert edges == self._edge_cells
-        tails = sum(self._lengths[i] - self._ends[i].end for i in self._running)
-        assert tails == self._tail_cells
-        assert len(self._free_ids) == len(set(self._free_ids))
-        assert not seen & set(self._free_ids)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from server.engine.answer import Task
 from server.engine.engine import Engine
 from server.types import Delta, Event, Failed, Finished, PromptScored, Sampling
+from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.fake_backend import FakeBackend
 
 GREEDY = Sampling(temperature=0)
@@ -59,7 +60,7 @@ class Rig:
 
     def check(self) -> None:
         cache = self.engine._cache
-        cache.check()
+        check_cache(cache)
         if self.backend.partial_removal:
             assert cache.cells_used == self.backend.cells_used
         assert cache.cells_used <= self.backend.kv_cells

@@ -17,6 +17,7 @@ from server.engine.engine import Engine
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
 from server.types import Delta, Event, Finished, Sampling
 from tests.tiny_models import CONTEXT, MEMORY_TYPES, write_tiny_model
+from tests.unit.engine.cache_integrity import check_cache
 
 ANSWER_TOKENS = 24
 
@@ -69,7 +70,7 @@ class Model:
         self.engine._receive(block=False)
         while self.engine._answers:
             self.engine.step()
-            self.engine._cache.check()
+            check_cache(self.engine._cache)
         return [self.tokens(number) for number in range(len(prompts))]
 
     def tokens(self, number: int, index: int = 0) -> list[int]:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from server.engine.backend import Batch
 from server.engine.prefix_cache import PrefixCache, Tokens
+from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.fake_backend import FakeBackend
 
 
@@ -39,7 +40,7 @@ class Rig:
         self.cache.finish(sequence_id, np.array(tokens, dtype=np.int32))
 
     def check(self) -> None:
-        self.cache.check()
+        check_cache(self.cache)
         assert self.cache.cells_used == self.backend.cells_used
 
 
@@ -129,7 +130,7 @@ def test_whole_states_are_shared_only_where_they_end() -> None:
     assert shared == 0
     _, shared = rig.start([1, 2, 3, 4, 5])
     assert shared == 4
-    rig.cache.check()
+    check_cache(rig.cache)
 
 
 token_lists = st.lists(st.integers(1, 3), min_size=2, max_size=12)
@@ -182,7 +183,7 @@ def test_books_and_cells_agree_after_any_history(
             rig.cache.drop(chosen)
         for sequence_id, content in running.items():
             assert rig.backend.tokens_of(sequence_id) == content
-        rig.cache.check()
+        check_cache(rig.cache)
         if partial:
             assert rig.cache.cells_used == rig.backend.cells_used
         else:

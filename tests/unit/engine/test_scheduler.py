@@ -11,6 +11,7 @@ from server.engine.pace import LEAST_CHUNK, Pace
 from server.engine.prefix_cache import PrefixCache
 from server.engine.scheduler import Scheduler, Step
 from server.engine.sequence import SequenceState, TokenBuffer
+from tests.unit.engine.cache_integrity import check_cache
 
 
 class NoMemory:
@@ -81,7 +82,7 @@ class Simulation:
                     self.ended.append(state.order)
                 else:
                     state.tokens.append(7)
-        self.cache.check()
+        check_cache(self.cache)
         self.steps += 1
         return plan
 
