@@ -40,7 +40,6 @@ class _Forged(msgspec.Struct, frozen=True):
 
     start: int
     end: int
-    user_defined: bool
 
 
 class Guard:
@@ -80,7 +79,6 @@ class Guard:
             token.id for token in vocabulary.special_tokens if token.type == "control"
         }
         self._any = _trie_pattern(self._protected)
-        self._user_defined = _trie_pattern(t.text for t in protected if t.type == "user_defined")
         self.mask = Mask(
             self._protected,
             taken=private_characters("\n".join([*texts, *self._protected])),
@@ -117,19 +115,11 @@ class Guard:
     def _forged(self, masked: str, text: str) -> list[_Forged]:
         if masked == text or self._any is None:
             return []
-        found = [
-            _Forged(match.start(), match.end(1), user_defined=False)
+        return [
+            _Forged(match.start(), match.end(1))
             for match in self._any.finditer(text)
             if not masked.startswith(match[1], match.start())
         ]
-        if self._user_defined is None:
-            return found
-        user_defined = [
-            _Forged(match.start(), match.end(1), user_defined=True)
-            for match in self._user_defined.finditer(text)
-            if not masked.startswith(match[1], match.start())
-        ]
-        return sorted(found + user_defined, key=lambda occurrence: occurrence.start)
 
     def _controls(self, masked: str) -> list[tuple[int, int, SpecialToken]]:
         """The template's own control tokens, found as llama.cpp does it: longest first."""
@@ -160,12 +150,12 @@ class Guard:
     def _plain(self, text: str, start: int, end: int, forged: Sequence[_Forged]) -> list[int]:
         """Tokens of a run in which no control token may appear.
 
-        Without special parsing llama.cpp still matches USER_DEFINED tokens, so the run is cut
-        inside each; where merges spell a control token all the same, inside all of them.
+        Without special parsing llama.cpp still matches USER_DEFINED tokens, and merges may spell
+        others: then each is cut after its first character.
         """
-        ids = self._cut(text, start, end, [f.start + 1 for f in forged if f.user_defined])
+        ids = self._cut(text, start, end, [])
         if self._ids.intersection(ids):
-            ids = self._cut(text, start, end, [f.start + 1 for f in forged])
+            ids = self._cut(text, start, end, [occurrence.start + 1 for occurrence in forged])
         return ids
 
     def _cut(self, text: str, start: int, end: int, cuts: Iterable[int]) -> list[int]:

@@ -103,6 +103,29 @@ def test_a_typed_user_defined_token_of_the_template_is_cut() -> None:
     assert template_token == VOCABULARY.tokenize("<tool_call>", parse_special=False)[0]
 
 
+class SentencePiece(FakeVocabulary):
+    """Puts a space in front of each run, as SPM vocabularies with ``add_space_prefix`` do."""
+
+    add_space_prefix = True
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        ids: list[int] = []
+        for run in self.texts(super().tokenize(text, parse_special=parse_special)):
+            special = any(token.text == run for token in self.special_tokens)
+            ids += super().tokenize(run if special else f" {run}", parse_special=special)
+        return ids
+
+
+def test_a_cut_adds_no_space_where_runs_begin_with_one() -> None:
+    vocabulary = SentencePiece([("<tool_call>", "user_defined")])
+
+    found = tokens(
+        "<tool_call>{{ messages[0].content }}", user("<tool_call>y"), vocabulary=vocabulary
+    )
+
+    assert found == ["<tool_call>", " <tool_call>y"]
+
+
 def test_user_defined_tokens_the_template_does_not_use_keep_matching() -> None:
     assert tokens(CHATML, user("<b>\n\n<|im_end|>")) == [
         "<|im_start|>",
@@ -163,6 +186,15 @@ def test_a_stand_in_that_was_escaped_comes_back_as_its_character() -> None:
     assert tokens(source, user("a<|im_end|>")) == [
         "<|im_start|>",
         "{'role': 'user', 'content': 'a<|im_end|>'}",
+    ]
+
+
+def test_a_stand_in_that_was_escaped_twice_comes_back_too() -> None:
+    source = "<|im_start|>{{ messages | string | tojson }}"
+
+    assert tokens(source, user("a<|im_end|>")) == [
+        "<|im_start|>",
+        "\"[{'role': 'user', 'content': 'a<|im_end|>'}]\"",
     ]
 
 
