@@ -97,7 +97,8 @@ def _lines(name: str) -> Iterator[PullProgress]:
         last = now
         start, already = began.setdefault(stage, (now, done))
         speed = (done - already) / (now - start) if now > start else 0.0
-        left = f", {size(speed)}/s, {(total - done) / speed:.0f} s left" if speed else ""
-        err.print(f"{name}: {stage} {size(done)} of {size(total)}{left}", markup=False)
+        pace = f", {size(speed)}/s" if speed else ""
+        left = f", {(total - done) / speed:.0f} s left" if speed and done < total else ""
+        err.print(f"{name}: {stage} {size(done)} of {size(total)}{pace}{left}", markup=False)
 
     yield progress
