@@ -92,7 +92,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
             ContextSettings(
                 kv_cells=layout.kv_cells,
                 sequence_ids=_sequence_ids(settings.parallel, partial=model.partial_removal),
-                batch_size=min(settings.batch_size, layout.kv_cells),
+                batch_size=min(max(settings.batch_size, settings.parallel), layout.kv_cells),
                 ubatch_size=settings.ubatch_size,
                 outputs_per_batch=max(_LEAST_OUTPUTS, settings.parallel),
                 threads=threads,

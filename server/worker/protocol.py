@@ -39,7 +39,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue_size: int = 256
     threads: int | None = None
     gpu_layers: int | None = None
-    batch_size: int = 2048
+    batch_size: int = 512
     ubatch_size: int = 512
     flash_attention: Literal["auto", "on", "off"] = "auto"
     kv_type: Literal["f16", "q8_0", "q4_0", "f32"] = "f16"
