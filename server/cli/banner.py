@@ -73,7 +73,7 @@ def _first_request(url: str, settings: Settings, model: str, *, base: bool) -> I
         path, body = "completions", {"prompt": "The cat sat on the", "max_tokens": 32}
     else:
         question = {"role": "user", "content": "What is the capital of Australia?"}
-        path, body = "chat/completions", {"messages": [question]}
+        path, body = "chat/completions", {"messages": [question], "temperature": 0}
     yield f"  curl {url}/v1/{path} \\"
     if settings.api_keys:
         yield '    -H "authorization: Bearer $DRAGOMAN_API_KEY" \\'
