@@ -70,8 +70,10 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         progress=lambda fraction: report(Progress(stage="weights", fraction=fraction)),
     )
     report(Progress(stage="template", fraction=1.0))
+    # llama.cpp leaves arrays out of its metadata.
+    tags = {"general.tags": " ".join(header.tags)}
     chat = ChatModel.open(
-        model.metadata,
+        model.metadata | tags,
         model.vocabulary,
         path.name,
         families=load_families([templates_directory(), *map(Path, settings.template_dirs)]),
