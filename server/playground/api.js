@@ -1,0 +1,114 @@
+// The server's API: requests with the key, errors in words, streams as async iterators.
+
+const KEY_ITEM = "dragoman-key";
+let key = sessionStorage.getItem(KEY_ITEM) ?? "";
+let ask = async () => null;
+let asking = null;
+
+/** What the server, or the way to it, has to say against a request. */
+export class ApiError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Sets who asks the person for a key: an async function of a reason, null when they decline. */
+export function askForKeyWith(asker) {
+  ask = asker;
+}
+
+/** Asks for another key; an empty one forgets it. */
+export async function changeKey(reason) {
+  asking ??= ask(reason).finally(() => { asking = null; });
+  const given = await asking;
+  if (given === null) return false;
+  key = given;
+  sessionStorage.setItem(KEY_ITEM, key);
+  return true;
+}
+
+async function send(path, body, signal) {
+  const used = key;
+  const headers = used ? { authorization: `Bearer ${encoded(used)}` } : {};
+  if (body) headers["content-type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, {
+      method: body ? "POST" : "GET",
+      headers,
+      body: body && JSON.stringify(body),
+      signal,
+      cache: "no-store",
+      credentials: "omit",
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError("The server cannot be reached.");
+  }
+  if (response.ok) return response;
+  const error = new ApiError(await reasonOf(response), response.status);
+  if (response.status !== 401) throw error;
+  // Another request may have got a key meanwhile.
+  if (used !== key || (await changeKey(used ? error.message : ""))) return send(path, body, signal);
+  throw error;
+}
+
+/** A header holds bytes: the key's UTF-8. */
+function encoded(text) {
+  return String.fromCharCode(...new TextEncoder().encode(text));
+}
+
+async function reasonOf(response) {
+  try {
+    return (await response.json()).error.message;
+  } catch {
+    return `The server answered ${response.status}.`;
+  }
+}
+
+/** Every model, broken ones included. */
+export async function listModels() {
+  return (await (await send("v1/models")).json()).data;
+}
+
+/** A conversation or a native prompt as the model's tokens. */
+export async function applyTemplate(body, signal) {
+  return (await send("apply-template", body, signal)).json();
+}
+
+/** One whole answer. */
+export async function complete(path, body, signal) {
+  return (await send(path, body, signal)).json();
+}
+
+/** The chunks of a streamed answer. */
+export async function* stream(path, body, signal) {
+  const streamed = { ...body, stream: true, stream_options: { include_usage: true } };
+  const response = await send(path, streamed, signal);
+  for await (const data of eventData(response.body)) {
+    if (data === "[DONE]") return;
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new ApiError(chunk.error.message);
+    yield chunk;
+  }
+  throw new ApiError("The connection broke off.");
+}
+
+/** The data of each server-sent event; comments are left out. */
+async function* eventData(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let pending = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      pending += value;
+      const lines = pending.split("\n");
+      pending = lines.pop();
+      for (const line of lines) if (line.startsWith("data: ")) yield line.slice(6);
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}

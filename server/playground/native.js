@@ -1,0 +1,95 @@
+// The native prompt: what the model really reads, by who wrote it, down to the tokens.
+
+import { applyTemplate } from "./api.js";
+import { el } from "./dom.js";
+
+const EMPTY = "Type something to see the prompt as the model gets it.";
+
+/** The part of a pane that shows its native prompt. */
+export class NativePrompt {
+  #root;
+  #text;
+  #count;
+  #running = null;
+  #shown = [];
+
+  constructor(root) {
+    this.#root = root;
+    this.#text = root.querySelector(".native-text");
+    this.#count = root.querySelector(".native-count");
+    for (const name of ["borders", "ids"]) {
+      const box = root.querySelector(`.show-${name}`);
+      box.addEventListener("change", () => {
+        this.#text.classList.toggle(`with-${name}`, box.checked);
+        this.#draw();
+      });
+    }
+    root.addEventListener("toggle", () => this.#draw());
+    this.#say(EMPTY);
+  }
+
+  /** Show the prompt of `body`, or nothing for null; the last call wins. Whether it did. */
+  async show(body) {
+    this.#running?.abort();
+    if (!body) {
+      this.#say(EMPTY);
+      return false;
+    }
+    const running = new AbortController();
+    this.#running = running;
+    try {
+      const { segments, tokens } = await applyTemplate(body, running.signal);
+      if (running.signal.aborted) return false;
+      this.#shown = segments;
+      this.#count.textContent = `${tokens.length} token${tokens.length === 1 ? "" : "s"}`;
+      this.#text.classList.remove("note");
+      this.#draw();
+      return true;
+    } catch (error) {
+      if (!running.signal.aborted) this.#say(error.message);
+      return false;
+    }
+  }
+
+  #say(text) {
+    this.#shown = [];
+    this.#count.textContent = "";
+    this.#text.classList.add("note");
+    this.#text.replaceChildren(text);
+  }
+
+  #draw() {
+    if (!this.#shown.length || !this.#root.open) return;
+    const byToken = this.#text.matches(".with-borders, .with-ids");
+    this.#text.replaceChildren(...this.#shown.map((segment) => run(segment, byToken)));
+  }
+}
+
+function run({ text, tokens, pieces, control, source }, byToken) {
+  const kind = control ? "control" : source;
+  const title = control
+    ? `control token${source === "user" ? " in your text" : ""}`
+    : source === "user" ? "your text" : "template";
+  const element = el("span", { className: `run ${kind}`, title });
+  if (byToken && pieces.length === tokens.length) {
+    element.append(...pieces.map((piece, index) => tokenOf(piece, [tokens[index]])));
+  } else if (byToken) {
+    element.append(tokenOf(text, tokens));
+  } else {
+    element.append(...broken(text || "∅"));
+  }
+  return element;
+}
+
+function tokenOf(piece, ids) {
+  const token = el("span", { className: "piece", dataset: { ids: ids.join(" ") } });
+  token.append(...broken(piece || "∅"));
+  return token;
+}
+
+/** Text with its line breaks made visible; the sign is drawn by CSS, so that copying leaves it out. */
+function broken(text) {
+  const lines = text.split("\n");
+  return lines.flatMap((line, index) =>
+    index < lines.length - 1 ? [line, el("span", { className: "newline" }, "\n")] : [line]);
+}
