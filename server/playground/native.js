@@ -70,20 +70,23 @@ function run({ text, tokens, pieces, control, source }, byToken) {
   const title = control
     ? `control token${source === "user" ? " in your text" : ""}`
     : source === "user" ? "your text" : "template";
+  // Only a BOS that the tokenizer adds has no text.
+  const shown = control && !text ? "BOS" : text;
   const element = el("span", { className: `run ${kind}`, title });
   if (byToken && pieces.length === tokens.length) {
-    element.append(...pieces.map((piece, index) => tokenOf(piece, [tokens[index]])));
+    element.append(...pieces.map((piece, index) =>
+      tokenOf(control ? shown : piece, [tokens[index]])));
   } else if (byToken) {
-    element.append(tokenOf(text, tokens));
+    element.append(tokenOf(shown, tokens));
   } else {
-    element.append(...broken(text || "∅"));
+    element.append(...broken(shown));
   }
   return element;
 }
 
 function tokenOf(piece, ids) {
   const token = el("span", { className: "piece", dataset: { ids: ids.join(" ") } });
-  token.append(...broken(piece || "∅"));
+  token.append(...broken(piece));
   return token;
 }
 

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import uvicorn
+
+from server.app import create_app
+from server.config import Settings
+from tests.api.fakes import FakePool
+from tests.e2e.server import BASE, INSTRUCT, MODELS, Server, free_port, running_server
+
+pytest.importorskip("selenium", reason="selenium is not installed")
+
+from selenium.webdriver import Chrome
+
+from tests.browser.chromium import chromium, missing
+from tests.browser.page import Page
+
+OpenPage = Callable[[str], Page]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The real server with both real models, loaded."""
+    for model in (INSTRUCT, BASE):
+        if not (MODELS / f"{model}.gguf").exists():
+            pytest.fail(f"{model}.gguf is not in {MODELS}: run `make models`")
+    with running_server() as started:
+        client = started.client()
+        for model in (INSTRUCT, BASE):
+            client.completions.create(model=model, prompt="Hello", max_tokens=1)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="session")
+def browser(downloads: Path) -> Iterator[Chrome]:
+    if reason := missing():
+        pytest.skip(reason)
+    with chromium(downloads) as started:
+        yield started
+
+
+@pytest.fixture
+def open_page(browser: Chrome) -> Iterator[OpenPage]:
+    """Makes pages; at the end none may have left a complaint in the browser's console."""
+    pages: list[Page] = []
+
+    def open_page(url: str) -> Page:
+        pages.append(Page(browser, url))
+        return pages[-1]
+
+    yield open_page
+    assert [complaint for page in pages for complaint in page.complaints()] == []
+
+
+@pytest.fixture
+def page(open_page: OpenPage, server: Server) -> Page:
+    """The playground of the real server, with its models listed."""
+    opened = open_page(server.url)
+    opened.open()
+    opened.ready()
+    return opened
+
+
+@pytest.fixture
+def stand_in() -> Callable[[FakePool], object]:
+    """Serves the real application over models that follow a script."""
+
+    @contextmanager
+    def serve(pool: FakePool) -> Iterator[str]:
+        port = free_port()
+        config = uvicorn.Config(create_app(Settings(), pool), port=port, log_level="critical")
+        served = uvicorn.Server(config)
+        thread = Thread(target=served.run)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            served.should_exit = True
+            thread.join()
+
+    return serve

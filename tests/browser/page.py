@@ -1,0 +1,130 @@
+"""The playground as a person meets it: what is to be seen, clicked and typed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver import ActionChains, Chrome, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
+# Two models that load and answer on a busy machine with two cores.
+_PATIENCE_SECONDS = 100
+
+T = TypeVar("T")
+
+
+class Page:
+    """One opened playground; what the browser complains about is collected for the end."""
+
+    def __init__(self, browser: Chrome, url: str) -> None:
+        self.browser = browser
+        self.url = url
+        self.expected_complaints: list[str] = []
+
+    def open(self, width: int = 1360, height: int = 860, *, dark: bool = False) -> None:
+        """Load the page afresh, with nothing remembered."""
+        self.resize(width, height)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        self.browser.get(f"{self.url}/health/live")
+        self.browser.execute_script("sessionStorage.clear(); localStorage.clear()")
+        self.browser.get_log("browser")  # type: ignore[no-untyped-call]
+        self.browser.get(self.url)
+
+    def resize(self, width: int, height: int) -> None:
+        """Make the window so large; narrow ones are phones."""
+        self.browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700},
+        )
+
+    def wait(self, condition: Callable[[], T], what: str) -> T:
+        """What ``condition`` becomes once it is true."""
+        waiting = WebDriverWait(
+            self.browser,
+            _PATIENCE_SECONDS,
+            poll_frequency=0.05,
+            ignored_exceptions=[StaleElementReferenceException],
+        )
+        result: T = waiting.until(lambda _: condition(), f"waited for {what}")
+        return result
+
+    def find(self, selector: str, within: WebElement | None = None) -> WebElement:
+        return (within or self.browser).find_element(By.CSS_SELECTOR, selector)
+
+    def find_all(self, selector: str, within: WebElement | None = None) -> list[WebElement]:
+        return (within or self.browser).find_elements(By.CSS_SELECTOR, selector)
+
+    @property
+    def prompt(self) -> WebElement:
+        return self.find("#prompt")
+
+    @property
+    def panes(self) -> list[WebElement]:
+        return self.find_all(".pane")
+
+    def ready(self, models: int = 2) -> None:
+        """Wait until the models are in both lists."""
+        self.wait(
+            lambda: all(
+                len(self.find_all(".model option:not([disabled])", pane)) >= models
+                for pane in self.panes
+            ),
+            "the list of models",
+        )
+
+    def set(self, **settings: str) -> None:
+        """Fill in fields of the settings."""
+        if not self.find("#settings").is_displayed():
+            self.find("#toggle-settings").click()
+        for name, value in settings.items():
+            field = self.find(f"#settings [name={name}]")
+            field.clear()
+            field.send_keys(value)
+
+    def choose_mode(self, mode: str) -> None:
+        self.find(f"input[name=mode][value={mode}] + span").click()
+
+    def send(self, text: str) -> None:
+        """Type a prompt and send it with the keyboard."""
+        self.prompt.send_keys(text, Keys.CONTROL, Keys.ENTER)
+
+    def finished(self) -> None:
+        """Wait until nothing is generated any more."""
+        self.wait(lambda: self.find("#send").is_displayed(), "the end of the answers")
+
+    def answers(self) -> list[str]:
+        """The last answer of each pane."""
+        return [self.find_all(".token-text", pane)[-1].text for pane in self.panes]
+
+    def click_token(self, pane: int, number: int) -> None:
+        """Click a token of a pane's last answer."""
+        tokens = self.find_all(".token", self.find_all(".answer", self.panes[pane])[-1])
+        ActionChains(self.browser).scroll_to_element(tokens[number]).perform()
+        tokens[number].click()
+
+    def session_menu(self, item: str) -> None:
+        self.find(".menu > summary").click()
+        self.find(item).click()
+
+    def complaints(self) -> list[str]:
+        """What the browser's console has to say, but for what the test expects."""
+        entries = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
+        return [
+            entry["message"]
+            for entry in entries
+            if not any(text in entry["message"] for text in self.expected_complaints)
+        ]
+
+    def screenshot(self, name: str) -> None:
+        """Keep a picture for the documentation, where DRAGOMAN_SCREENSHOTS asks for them."""
+        if os.environ.get("DRAGOMAN_SCREENSHOTS"):
+            SCREENSHOTS.mkdir(exist_ok=True)
+            self.browser.save_screenshot(str(SCREENSHOTS / f"{name}.png"))

@@ -1,0 +1,226 @@
+"""The page itself: keys, hostile text, themes, phones, keyboards and ears."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from selenium.webdriver import Keys
+
+from server.chat.reply.format import builtin_format
+from server.types import Event, GenerationRequest
+from tests.api.fakes import FakePool, answer
+from tests.browser.conftest import OpenPage
+from tests.browser.page import Page
+from tests.e2e.server import running_server
+
+StandIn = Callable[[FakePool], AbstractContextManager[str]]
+
+HOSTILE = (
+    '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+    '<a href="javascript:window.hacked=1">click</a></span></template>'
+)
+
+
+def hostile_pool() -> FakePool:
+    """A model that thinks, answers and calls a tool, all of it markup."""
+    call = json.dumps({"name": "weather", "arguments": {"city": HOSTILE}})
+    texts = ("<think>", HOSTILE, "</think>", HOSTILE, f"<tool_call>\n{call}\n</tool_call>")
+
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        return answer(request, *texts, tools_active=True)
+
+    return FakePool(script, builtin_format("hermes"))
+
+
+def assert_harmless(page: Page) -> None:
+    """No markup of the model's has become an element, and no script of it ran."""
+    assert page.browser.execute_script("return window.hacked") is None
+    assert page.find_all(".pane img, .pane script, .pane a, #alternatives img") == []
+
+
+def test_hostile_answers_reasoning_and_tool_calls_stay_text(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(hostile_pool()) as url:
+        page = open_page(url)
+        page.open()
+        page.ready(models=1)
+        tool = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+        page.set(tools=json.dumps([tool]), system=HOSTILE)
+        page.send(HOSTILE)
+        page.finished()
+
+        left = page.panes[0]
+        assert HOSTILE in page.find(".token-text", left).text
+        assert page.find(".asked-text", left).text == HOSTILE
+        reasoning = page.find(".reasoning", left)
+        assert not page.find(".reasoning-text", left).is_displayed()
+        page.find("summary", reasoning).click()
+        assert HOSTILE in page.find(".reasoning-text", left).text
+        assert json.loads(page.find(".arguments", left).text) == {"city": HOSTILE}
+        page.click_token(0, 0)
+        assert "<img" in page.find("#alternatives").text
+        assert_harmless(page)
+
+
+def test_tool_results_go_back_to_the_model(open_page: OpenPage, stand_in: StandIn) -> None:
+    pool = hostile_pool()
+    with stand_in(pool) as url:
+        page = open_page(url)
+        page.open()
+        page.ready(models=1)
+        tool = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+        page.set(tools=json.dumps([tool]))
+        page.send("How is the weather?")
+        page.finished()
+        page.find(".call textarea", page.panes[0]).send_keys("sunny")
+        page.find_all(".answer-actions button", page.panes[0])[-1].click()
+        page.wait(lambda: len(page.find_all(".answer", page.panes[0])) == 2, "the second answer")
+        page.finished()
+        results = [
+            message.content
+            for request in pool.client.requests
+            for message in getattr(request.prompt, "messages", [])
+            if message.role == "tool"
+        ]
+        assert "sunny" in results
+
+
+def test_a_hostile_session_file_stays_text(
+    open_page: OpenPage, stand_in: StandIn, tmp_path: Path
+) -> None:
+    span = {"text": HOSTILE, "tokens": [{"text": HOSTILE, "logprob": -1, "top": [[HOSTILE, -1]]}]}
+    made = {"content": HOSTILE, "spans": [span], "error": HOSTILE, "finish": HOSTILE}
+    pane = {"model": HOSTILE, "answers": [made]}
+    session = {
+        "format": "dragoman-session",
+        "version": 1,
+        "mode": HOSTILE,
+        "prompts": [HOSTILE],
+        "panes": [pane, {"answers": "none"}],
+        "settings": {"system": HOSTILE, "unknown": 1},
+    }
+    file = tmp_path / "session.json"
+    file.write_text(json.dumps(session))
+    with stand_in(FakePool()) as url:
+        page = open_page(url)
+        page.open()
+        page.ready(models=1)
+        page.find("#session-file").send_keys(str(file))
+        page.wait(lambda: page.find_all(".answer"), "the imported answer")
+        page.click_token(0, 0)
+        assert_harmless(page)
+
+
+def test_markup_that_got_into_the_page_would_not_run(page: Page) -> None:
+    page.expected_complaints += ["Content Security Policy", "404"]
+    page.browser.execute_script(
+        "document.querySelector('.reading').innerHTML = arguments[0];"
+        "const script = document.createElement('script');"
+        "script.textContent = 'window.hacked = 1';"
+        "document.body.append(script)",
+        HOSTILE,
+    )
+    page.wait(lambda: "Content Security Policy" in str(page.browser.get_log("browser")), "the CSP")  # type: ignore[no-untyped-call]
+    assert page.browser.execute_script("return window.hacked") is None
+
+
+def test_the_api_key_is_asked_for_until_it_is_right(open_page: OpenPage) -> None:
+    with running_server(DRAGOMAN_API_KEYS="sesame") as server:
+        page = open_page(server.url)
+        page.expected_complaints += ["status of 401"]
+        page.open()
+        dialog = page.find("#key-dialog")
+        page.wait(dialog.is_displayed, "the question")
+        page.find("#key-input").send_keys("wrong", Keys.ENTER)
+        page.wait(lambda: "Incorrect" in page.find("#key-reason").text, "the question again")
+        page.find("#key-input").send_keys("sesame")
+        page.find("#key-ok").click()
+        page.ready()
+        assert not dialog.is_displayed()
+
+        stored = page.browser.execute_script("return JSON.stringify({...localStorage})")
+        assert "sesame" not in stored
+        page.browser.refresh()
+        page.ready()  # the tab still knows it
+
+
+def test_the_page_follows_the_system_and_the_button_wins(page: Page) -> None:
+    def brightness() -> int:
+        script = "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+        colour: list[int] = page.browser.execute_script(script)
+        return sum(colour[:3])
+
+    assert brightness() > 600
+    page.open(dark=True)
+    page.ready()
+    assert brightness() < 150
+    toggle = page.find("#toggle-theme")
+    assert toggle.text == "Auto"
+    toggle.click()
+    assert toggle.text == "Light"
+    assert brightness() > 600
+    page.browser.refresh()
+    assert brightness() > 600
+    toggle = page.find("#toggle-theme")
+    toggle.click()
+    assert brightness() < 150
+
+
+def test_it_is_usable_at_380_pixels(page: Page) -> None:
+    page.open(380, 760)
+    page.ready()
+    page.prompt.send_keys("What is the capital of Australia?")
+    page.set(temperature="0", max_tokens="16")
+    page.find("#toggle-settings").click()
+    page.find("#send").click()
+    page.finished()
+
+    overflowing = page.browser.execute_script(
+        "return [...document.querySelectorAll('body *')].filter(one => one.checkVisibility()"
+        " && one.getBoundingClientRect().right > innerWidth + 1).map(one => one.outerHTML)"
+    )
+    assert overflowing == []
+    left, right = page.panes
+    assert left.is_displayed()
+    assert not right.is_displayed()
+    page.find("summary", page.find(".native", left)).click()
+    page.wait(lambda: "Australia" in page.find(".native-text", left).text, "the native prompt")
+    page.screenshot("phone")
+    page.find("input[name=shown][value='1'] + span").click()
+    assert right.is_displayed()
+    assert not left.is_displayed()
+    assert page.find_all(".token", right)
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    page.find(".menu > summary").click()
+    controls = page.find_all("button, select, textarea, input:not([type=file]), summary")
+    nameless = [
+        control.get_attribute("outerHTML")
+        for control in controls
+        if control.is_displayed() and not control.accessible_name
+    ]
+    assert len(controls) > 20
+    assert nameless == []
+
+
+def test_the_keyboard_starts_in_the_prompt_and_goes_round_in_order(page: Page) -> None:
+    active = page.browser.switch_to.active_element
+    assert active == page.prompt
+    active.send_keys(Keys.TAB)
+    assert page.browser.switch_to.active_element == page.find("#send")
+    outline = page.find("#send").value_of_css_property("outline-style")
+    assert outline == "solid"
+
+
+def test_answers_are_announced(page: Page) -> None:
+    assert page.find("#announcer").get_attribute("aria-live") == "polite"
+    page.set(max_tokens="4")
+    page.send("Say hello")
+    page.finished()
+    announcer = page.find("#announcer")
+    page.wait(lambda: "done" in str(announcer.get_property("textContent")), "the announcement")
