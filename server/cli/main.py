@@ -23,6 +23,7 @@ COMMANDS = {
     "render": "server.cli.render:render",
     "parse": "server.cli.parse:parse",
     "connect": "server.cli.connect:connect",
+    "bench": "server.cli.bench:bench",
     "health": "server.cli.health:health",
     "version": "server.cli.version:version",
 }

@@ -1,0 +1,246 @@
+"""A client that times streamed chat completions and costs next to no processor time.
+
+The load generator often shares the machine with the server it measures. So each piece of an answer
+is only kept with the time it arrived; it is parsed when the answer is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Any
+from urllib.parse import urlsplit
+
+import httptools
+import msgspec
+
+_TIMEOUT_SECONDS = 900.0
+
+_Piece = tuple[float, bytes]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one request; times are in seconds.
+
+    ``started`` is on the clock of `time.perf_counter`. ``first`` is the time from there to the
+    first piece of the model's text, reasoning included; ``gaps`` are the times between pieces.
+    Tokens are those of the answer's usage; without one, each piece counts as a token.
+    """
+
+    started: float
+    seconds: float
+    status: int = 0
+    error: str | None = None
+    first: float | None = None
+    gaps: list[float] = []
+    text: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    accepted_tokens: int = 0
+    rejected_tokens: int = 0
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class Endpoint:
+    """An OpenAI endpoint at ``url``, with or without ``/v1`` at its end.
+
+    Raises ValueError where ``url`` is no http:// or https:// address.
+    """
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"{url!r} is no http:// or https:// address")
+        self._host = parts.hostname
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._port = parts.port or (443 if self._tls else 80)
+        prefix = parts.path.rstrip("/").removesuffix("/v1")
+        lines = [
+            f"POST {prefix}/v1/chat/completions HTTP/1.1",
+            f"host: {parts.netloc.rpartition('@')[2]}",
+            "content-type: application/json",
+            "connection: close",
+        ]
+        if api_key:
+            lines.append(f"authorization: Bearer {api_key}")
+        self._head = "\r\n".join(lines).encode("latin-1")
+
+    async def stream(self, body: dict[str, Any]) -> Answer:
+        """The answer to ``body``, streamed. Whatever goes wrong is in the answer's ``error``."""
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        content = msgspec.json.encode(body | options)
+        head = b"%b\r\ncontent-length: %d\r\n\r\n" % (self._head, len(content))
+        started = time.perf_counter()
+        exchange = _Exchange(head + content)
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                await exchange.run(self._host, self._port, self._tls)
+        except (OSError, httptools.HttpParserError) as error:
+            reason = str(error) or f"no answer within {_TIMEOUT_SECONDS:.0f} seconds"
+            return Answer(started=started, seconds=time.perf_counter() - started, error=reason)
+        return parse_answer(exchange.status, exchange.pieces, started, time.perf_counter())
+
+
+class _Exchange(asyncio.Protocol):
+    """One request and the pieces of its answer's body, over a connection of its own."""
+
+    def __init__(self, request: bytes) -> None:
+        self.pieces: list[_Piece] = []
+        self.status = 0
+        self._request = request
+        self._parser = httptools.HttpResponseParser(self)
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._now = 0.0
+
+    async def run(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        """Send the request and wait for the end of the answer. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(lambda: self, host, port, ssl=tls)
+        try:
+            transport.write(self._request)
+            await self._done
+        finally:
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._now = time.perf_counter()
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._finish(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._finish(exc)
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self.status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser, with what one read brought of the body."""
+        self.pieces.append((self._now, body))
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self._finish(None)
+
+    def _finish(self, error: Exception | None) -> None:
+        if self._done.done():
+            return
+        if error is None:
+            self._done.set_result(None)
+        else:
+            self._done.set_exception(error)
+
+
+def parse_answer(status: int, pieces: Iterable[_Piece], started: float, ended: float) -> Answer:
+    """What the ``pieces`` of a body, with the times of their arrival, say."""
+    seconds = ended - started
+    if status != 200:
+        body = b"".join(piece for _, piece in pieces)
+        return Answer(started=started, seconds=seconds, status=status, error=_reason(status, body))
+    stamps: list[float] = []
+    texts: list[str] = []
+    usage: _Usage | None = None
+    error: str | None = "the stream ended early"
+    for stamp, data in sse_events(pieces):
+        if data == b"[DONE]":
+            error = None
+            break
+        try:
+            chunk = msgspec.json.decode(data, type=_Chunk)
+        except msgspec.DecodeError as problem:
+            error = f"not a chunk of a chat completion ({problem}): {data[:80]!r}"
+            break
+        if chunk.error is not None:
+            error = _message(chunk.error)
+            break
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            if choice.delta.content or choice.delta.reasoning_content:
+                stamps.append(stamp)
+                texts.append(choice.delta.content or "")
+    usage = usage or _Usage(completion_tokens=len(stamps))
+    prompt = usage.prompt_tokens_details or _PromptDetails()
+    completion = usage.completion_tokens_details or _CompletionDetails()
+    return Answer(
+        started=started,
+        seconds=seconds,
+        status=status,
+        error=error,
+        first=stamps[0] - started if stamps else None,
+        gaps=[later - earlier for earlier, later in pairwise(stamps)],
+        text="".join(texts),
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=prompt.cached_tokens or 0,
+        completion_tokens=usage.completion_tokens,
+        accepted_tokens=completion.accepted_prediction_tokens or 0,
+        rejected_tokens=completion.rejected_prediction_tokens or 0,
+    )
+
+
+def sse_events(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
+    """The data of each server-sent event, with the time at which it was complete.
+
+    Comments and fields other than ``data`` are skipped (HTML standard, section 9.2.6). Lines may
+    end in CR LF or LF; a lone CR, which no server sends, is not taken for an end.
+    """
+    rest = b""
+    data: list[bytes] = []
+    for stamp, piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in (line.removesuffix(b"\r") for line in lines):
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                data.append(value.removeprefix(b" "))
+            elif not line and data:
+                yield stamp, b"\n".join(data)
+                data = []
+
+
+def _reason(status: int, body: bytes) -> str:
+    if not status:
+        return "the connection was closed without an answer"
+    try:
+        message = _message(msgspec.json.decode(body)["error"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        message = body[:200].decode("utf-8", "replace")
+    return f"{status}: {message}" if message else str(status)
+
+
+def _message(error: Any) -> str:
+    return str(error.get("message", error) if isinstance(error, dict) else error)

@@ -1,0 +1,205 @@
+"""The workloads: what is asked of a server, and how much of it at once.
+
+All are greedy, and all but ``json`` ignore the end of text, so that every server generates the same
+number of tokens. No two requests share a prefix by accident: each begins with its own number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from server.benchmark.client import Answer, Endpoint
+
+# Each is one token in most vocabularies, so that a number of words is nearly a number of tokens.
+_WORDS = """
+    apple bread chair clock cloud coast corner cotton dance desert doctor door dream farm field
+    floor flower friend glass gold grass ground horse house kitchen lake leaf letter light
+    machine moon mother music night ocean office picture plate road rock room salt school shadow
+    ship snow stone story street table tower train tree valley voice wall water wheel wind wood
+"""
+
+CUSTOMER: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "full_name": {"type": "string", "maxLength": 32},
+        "year_of_birth": {"type": "integer", "minimum": 1900, "maximum": 2020},
+        "phone_number": {"type": "string", "pattern": "^[0-9]{3}-[0-9]{4}$"},
+        "delivery_address": {
+            "type": "object",
+            "properties": {
+                "street_and_number": {"type": "string", "maxLength": 32},
+                "postal_code": {"type": "string", "pattern": "^[0-9]{5}$"},
+                "city": {"type": "string", "maxLength": 20},
+                "country": {"enum": ["Austria", "Brazil", "Canada", "Denmark"]},
+            },
+            "required": ["street_and_number", "postal_code", "city", "country"],
+            "additionalProperties": False,
+        },
+        "subscriptions": {
+            "type": "array",
+            "items": {"enum": ["daily_summary", "weekly_newsletter", "product_updates"]},
+            "minItems": 2,
+            "maxItems": 3,
+        },
+    },
+    "required": [
+        "full_name",
+        "year_of_birth",
+        "phone_number",
+        "delivery_address",
+        "subscriptions",
+    ],
+    "additionalProperties": False,
+}
+
+_STALL_HEAD_START_SECONDS = 1.5
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom the workloads ask.
+
+    ``kv_tokens``, the KV cells that the server's requests share, matters to ``overflow`` alone.
+    """
+
+    endpoint: Endpoint
+    model: str
+    kv_tokens: int = 0
+
+    async def ask(self, messages: list[dict[str, str]], tokens: int, **parameters: Any) -> Answer:
+        """The answer to ``messages``, of at most ``tokens`` tokens."""
+        body = {"model": self.model, "messages": messages, "max_tokens": tokens, "temperature": 0}
+        return await self.endpoint.stream(body | parameters)
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a workload; ``newcomer`` is the request that came in between, in ``stall``."""
+
+    workload: str
+    answers: list[Answer]
+    seconds: float
+    newcomer: Answer | None = None
+
+
+Workload = Callable[[Target, int], Awaitable[Run]]
+
+
+def some_text(words: int, seed: int) -> str:
+    """Words without meaning, the same ones for the same ``seed``."""
+    return " ".join(random.Random(seed).choices(_WORDS.split(), k=words))  # noqa: S311 nothing is secret
+
+
+async def run_workload(name: str, target: Target, seed: int) -> Run:
+    """Run the workload ``name``; another ``seed`` makes other prompts of the same shape."""
+    return await WORKLOADS[name](target, seed)
+
+
+async def _together(
+    target: Target, seed: int, *, name: str, streams: int, words: int, tokens: int, shared: int = 0
+) -> Run:
+    """``streams`` requests at once, each with its own prompt after ``shared`` words of system."""
+    system = [_system(some_text(shared, seed))] if shared else []
+    prompts = [
+        f"Number {seed}-{index}: {some_text(words, seed + index + 1)}. Tell a long story with it."
+        for index in range(streams)
+    ]
+    started = time.perf_counter()
+    answers = await asyncio.gather(
+        *(target.ask([*system, _user(prompt)], tokens, ignore_eos=True) for prompt in prompts)
+    )
+    return Run(workload=name, answers=answers, seconds=time.perf_counter() - started)
+
+
+async def _stall(target: Target, seed: int) -> Run:
+    """Three streams run while a prompt of 2,800 words arrives."""
+    prompts = [f"{seed}-{index} {some_text(20, seed + index)}" for index in range(3)]
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        streams = [
+            group.create_task(target.ask([_user(prompt)], 160, ignore_eos=True))
+            for prompt in prompts
+        ]
+        await asyncio.sleep(_STALL_HEAD_START_SECONDS)
+        newcomer = await target.ask([_user(some_text(2800, seed))], 8, ignore_eos=True)
+    return Run(
+        workload="stall",
+        answers=[stream.result() for stream in streams],
+        seconds=time.perf_counter() - started,
+        newcomer=newcomer,
+    )
+
+
+async def _json(target: Target, seed: int) -> Run:
+    """Four streams at once under a JSON schema."""
+    schema = {"name": "customer", "strict": True, "schema": CUSTOMER}
+    parameters = {"response_format": {"type": "json_schema", "json_schema": schema}}
+    prompts = [f"Invent customer {seed}-{index}. Answer in JSON." for index in range(4)]
+    started = time.perf_counter()
+    answers = await asyncio.gather(
+        *(target.ask([_user(prompt)], 300, **parameters) for prompt in prompts)
+    )
+    return Run(workload="json", answers=answers, seconds=time.perf_counter() - started)
+
+
+async def _returning(target: Target, seed: int) -> Run:
+    """Twelve chats of 300 words, one after the other; then each comes back with a next turn."""
+    chats = [[_user(f"Chat {seed}-{index} {some_text(300, seed + index)}")] for index in range(12)]
+    for chat in chats:
+        answer = await target.ask(chat, 8, ignore_eos=True)
+        chat += [{"role": "assistant", "content": answer.text}, _user("What came next?")]
+    started = time.perf_counter()
+    answers = [await target.ask(chat, 8, ignore_eos=True) for chat in chats]
+    return Run(workload="returning", answers=answers, seconds=time.perf_counter() - started)
+
+
+async def _copy(target: Target, seed: int) -> Run:
+    """One stream that repeats 120 words of its prompt, which are also its prediction."""
+    source = some_text(120, seed)
+    started = time.perf_counter()
+    answer = await target.ask(
+        [_user(f"Write this text again, word for word: {source}")],
+        128,
+        ignore_eos=True,
+        prediction={"type": "content", "content": source},
+    )
+    return Run(workload="copy", answers=[answer], seconds=time.perf_counter() - started)
+
+
+async def _overflow(target: Target, seed: int) -> Run:
+    """Four requests that need half of the KV cells each, and a few more: twice what there is."""
+    tokens = target.kv_tokens // 8
+    prompts = [
+        f"Number {seed}-{index}: {some_text(3 * tokens, seed + index)}" for index in range(4)
+    ]
+    started = time.perf_counter()
+    answers = await asyncio.gather(
+        *(target.ask([_user(prompt)], tokens, ignore_eos=True) for prompt in prompts)
+    )
+    return Run(workload="overflow", answers=answers, seconds=time.perf_counter() - started)
+
+
+def _system(content: str) -> dict[str, str]:
+    return {"role": "system", "content": content}
+
+
+def _user(content: str) -> dict[str, str]:
+    return {"role": "user", "content": content}
+
+
+WORKLOADS: dict[str, Workload] = {
+    "single": partial(_together, name="single", streams=1, words=40, tokens=128),
+    "c8": partial(_together, name="c8", streams=8, words=60, tokens=64),
+    "c16": partial(_together, name="c16", streams=16, words=60, tokens=64),
+    "prefix16": partial(_together, name="prefix16", streams=16, words=10, tokens=16, shared=1100),
+    "stall": _stall,
+    "json": _json,
+    "returning": _returning,
+    "copy": _copy,
+    "overflow": _overflow,
+}
