@@ -56,6 +56,20 @@ class _Writer:
         self.gguf.add_eos_token_id(2)
         self.gguf.add_unk_token_id(0)
 
+    def word_pieces(self) -> None:
+        """BERT's kind: letters, alone and as the rest of a word."""
+        letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+        tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+        tokens += [f"\u2581{letter}" for letter in letters] + letters
+        tokens += [f"[unused{number}]" for number in range(VOCABULARY - len(tokens))]
+        self.gguf.add_tokenizer_model("bert")
+        self.gguf.add_token_list(tokens)
+        self.gguf.add_token_types([gguf.TokenType.CONTROL] * 4 + [gguf.TokenType.NORMAL] * 255)
+        self.gguf.add_pad_token_id(0)
+        self.gguf.add_unk_token_id(1)
+        self.gguf.add_bos_token_id(2)
+        self.gguf.add_sep_token_id(3)
+
     def weight(self, name: str, *shape: int) -> None:
         """A matrix in numpy's order: (outputs, inputs)."""
         scale = shape[-1] ** -0.5
@@ -66,6 +80,15 @@ class _Writer:
 
     def plain(self, name: str, values: NDArray[np.float64]) -> None:
         self._add(name, values)
+
+    def biased(self, name: str, *shape: int) -> None:
+        """A matrix and a bias."""
+        self.weight(name, *shape)
+        self._add(f"{name}.bias", 0.1 * self._random.normal(size=shape[0]))
+
+    def biased_norm(self, name: str) -> None:
+        self.norm(name)
+        self._add(f"{name}.bias", 0.1 * self._random.normal(size=EMBEDDING))
 
     def _add(self, name: str, values: NDArray[np.float64]) -> None:
         self.gguf.add_tensor(name, values.astype(np.float32))
@@ -154,6 +177,24 @@ def _hybrid(writer: _Writer) -> None:
         writer.feed_forward(block)
 
 
+def _encoder(writer: _Writer) -> None:
+    writer.metadata(key_value_heads=HEADS)
+    writer.gguf.add_layer_norm_eps(1e-5)
+    writer.gguf.add_causal_attention(False)
+    writer.gguf.add_token_type_count(2)
+    writer.weight("position_embd", CONTEXT, EMBEDDING)
+    writer.weight("token_types", 2, EMBEDDING)
+    writer.biased_norm("token_embd_norm")
+    for layer in range(LAYERS):
+        block = f"blk.{layer}"
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            writer.biased(f"{block}.{name}", EMBEDDING, EMBEDDING)
+        writer.biased_norm(f"{block}.attn_output_norm")
+        writer.biased(f"{block}.ffn_up", FEED_FORWARD, EMBEDDING)
+        writer.biased(f"{block}.ffn_down", EMBEDDING, FEED_FORWARD)
+        writer.biased_norm(f"{block}.layer_output_norm")
+
+
 # by memory type: llama.cpp's architecture and what to write
 MEMORY_TYPES: dict[str, tuple[str, Callable[[_Writer], None]]] = {
     "full attention": ("llama", _full_attention),
@@ -170,5 +211,17 @@ def write_tiny_model(path: Path, memory_type: str, seed: int = 1) -> Path:
     writer.vocabulary()
     blocks(writer)
     writer.ends()
+    writer.close()
+    return path
+
+
+def write_tiny_encoder(path: Path, pooling: gguf.PoolingType | None = None, seed: int = 1) -> Path:
+    """Write a BERT, whose tokens attend to each other in both directions, to ``path``."""
+    writer = _Writer(path, "bert", seed)
+    writer.word_pieces()
+    if pooling is not None:
+        writer.gguf.add_pooling_type(pooling)
+    _encoder(writer)
+    writer.weight("token_embd", VOCABULARY, EMBEDDING)
     writer.close()
     return path

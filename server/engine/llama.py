@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -23,6 +23,7 @@ from server.engine.backend import Batch, DecodeFailed, NoCellsLeft
 from server.vocabulary import SpecialToken, TokenType
 
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
+Pooling = Literal["mean", "cls", "last"]
 T = TypeVar("T")
 
 _GGML_TYPES = {
@@ -37,6 +38,16 @@ _SPECIAL_TYPES: dict[int, TokenType] = {
     llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED: "user_defined",
 }
 _SPECIAL_BITS = sum(_SPECIAL_TYPES)
+_POOLINGS: dict[str, Pooling] = {
+    str(llama_cpp.LLAMA_POOLING_TYPE_MEAN): "mean",
+    str(llama_cpp.LLAMA_POOLING_TYPE_CLS): "cls",
+    str(llama_cpp.LLAMA_POOLING_TYPE_LAST): "last",
+}
+# Texts that share a computation of embeddings. A recurrent model holds a state for each.
+_TEXTS_TOGETHER = 16
+# llama.cpp computes and keeps the logits of every token whose embedding is asked for, a whole
+# vocabulary each; what can be read in parts is read in parts of this many tokens.
+_EMBEDDED_TOKENS_PER_PART = 128
 # Pre-tokenizers that fall back to std::regex recurse once per character: one megabyte of the same
 # letter needs a stack far beyond a thread's default. The pages are only touched when needed.
 _BIG_STACK_BYTES = 1 << 30
@@ -73,6 +84,7 @@ class _Log:
 
 
 _log = _Log()
+_stack_size_lock = threading.Lock()
 llama_cpp.llama_backend_init()
 
 
@@ -90,12 +102,13 @@ def build_description() -> str:
 def _with_big_stack(call: Callable[[], T]) -> T:
     """The result of ``call``, run on a thread whose stack regex recursion cannot exhaust."""
     result: list[T] = []
-    previous = threading.stack_size(_BIG_STACK_BYTES)
-    try:
-        thread = threading.Thread(target=lambda: result.append(call()))
-        thread.start()
-    finally:
-        threading.stack_size(previous)
+    with _stack_size_lock:
+        previous = threading.stack_size(_BIG_STACK_BYTES)
+        try:
+            thread = threading.Thread(target=lambda: result.append(call()))
+            thread.start()
+        finally:
+            threading.stack_size(previous)
     thread.join()
     return result[0]
 
@@ -187,19 +200,22 @@ class LlamaVocabulary:
             piece = self._pieces[token] = buffer.raw[:length]
         return piece
 
-    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
-        """Token ids of ``text``; neither BOS nor EOS is added."""
-        if len(text) >= _BIG_STACK_FROM_CHARACTERS:
-            return _with_big_stack(lambda: self._tokenize(text, parse_special))
-        return self._tokenize(text, parse_special)
+    def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
+        """Token ids of ``text``; with ``add_special`` between those that the vocabulary wants.
 
-    def _tokenize(self, text: str, parse_special: bool) -> list[int]:
+        Those are such as BOS and EOS, or [CLS] and [SEP].
+        """
+        if len(text) >= _BIG_STACK_FROM_CHARACTERS:
+            return _with_big_stack(lambda: self._tokenize(text, parse_special, add_special))
+        return self._tokenize(text, parse_special, add_special)
+
+    def _tokenize(self, text: str, parse_special: bool, add_special: bool) -> list[int]:
         raw = text.encode("utf-8")
         room = len(raw) + 2
         while True:
             tokens = (llama_cpp.llama_token * room)()
             count = llama_cpp.llama_tokenize(
-                self._pointer, raw, len(raw), tokens, room, False, parse_special
+                self._pointer, raw, len(raw), tokens, room, add_special, parse_special
             )
             if count >= 0:
                 return list(tokens[:count])
@@ -291,13 +307,43 @@ class LlamaModel:
         )
 
     @property
-    def generates_text(self) -> bool:
-        """Whether it is a plain decoder (no encoder, no diffusion)."""
+    def is_supported(self) -> bool:
+        """Whether it generates or embeds (no encoder-decoder, no diffusion, no reranker)."""
         return (
             bool(llama_cpp.llama_model_has_decoder(self.pointer))
             and not llama_cpp.llama_model_has_encoder(self.pointer)
             and not llama_cpp.llama_model_is_diffusion(self.pointer)
+            and self._stated_pooling != str(llama_cpp.LLAMA_POOLING_TYPE_RANK)
         )
+
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in an embedding."""
+        return int(llama_cpp.llama_model_n_embd_out(self.pointer))
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """How token embeddings become a text's; files of models made for that state it."""
+        return _POOLINGS.get(self._stated_pooling)
+
+    @property
+    def _stated_pooling(self) -> str:
+        architecture = self.metadata.get("general.architecture")
+        return self.metadata.get(f"{architecture}.pooling_type", "")
+
+    @cached_property
+    def reads_in_parts(self) -> bool:
+        """Whether no token attends to later ones, so that a text can be computed in parts.
+
+        Otherwise it is an encoder such as BERT. Only a context knows. Raises LoadError.
+        """
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = 1
+        pointer = _new_context(self, parameters)
+        has_memory = bool(llama_cpp.llama_get_memory(pointer))
+        is_causal = bool(llama_cpp.llama_get_causal_attn(pointer))
+        llama_cpp.llama_free(pointer)
+        return has_memory and is_causal
 
     @property
     def fully_attended(self) -> bool:
@@ -307,6 +353,33 @@ class LlamaModel:
     def close(self) -> None:
         """Free the weights; no context may use them any more."""
         llama_cpp.llama_model_free(self.pointer)
+
+
+def _new_context(model: LlamaModel, parameters: Any) -> Any:
+    """A llama_context pointer. Raises LoadError when there can be none (mostly: memory)."""
+    _log.take()
+    pointer = llama_cpp.llama_init_from_model(model.pointer, parameters)
+    if not pointer:
+        raise LoadError(_log.take() or "llama.cpp gave no reason")
+    return pointer
+
+
+def _bound(batch: Batch) -> tuple[Any, Any]:
+    """A llama_batch whose pointers look into ``batch``'s arrays, and what to keep alive for it."""
+    ids = batch.sequence_ids
+    ids_type = ctypes.POINTER(llama_cpp.llama_seq_id)
+    addresses = ids.ctypes.data + np.arange(batch.capacity, dtype=np.uintp) * ids.itemsize
+    id_pointers = (ids_type * batch.capacity).from_buffer(addresses)
+    one = np.ones(batch.capacity, dtype=np.int32)
+    bound = llama_cpp.llama_batch()
+    integers = ctypes.POINTER(ctypes.c_int32)
+    bound.token = batch.tokens.ctypes.data_as(integers)
+    bound.embd = None
+    bound.pos = batch.positions.ctypes.data_as(integers)
+    bound.n_seq_id = one.ctypes.data_as(integers)
+    bound.seq_id = ctypes.cast(id_pointers, ctypes.POINTER(ids_type))
+    bound.logits = batch.wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+    return bound, (id_pointers, addresses, one)
 
 
 class ContextSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -346,10 +419,7 @@ class LlamaContext:
         parameters.swa_full = True
         parameters.no_perf = True
         self._model = model
-        _log.take()
-        self._pointer = llama_cpp.llama_init_from_model(model.pointer, parameters)
-        if not self._pointer:
-            raise LoadError(_log.take() or "llama.cpp gave no reason")
+        self._pointer = _new_context(model, parameters)
         self._memory = llama_cpp.llama_get_memory(self._pointer)
         self.vocabulary_size = model.vocabulary.size
         self.kv_cells = int(llama_cpp.llama_n_ctx(self._pointer))
@@ -360,7 +430,6 @@ class LlamaContext:
         self.piece = model.vocabulary.piece
         self._ends = model.vocabulary.end_of_generation_tokens
         self.is_control = model.vocabulary.is_control
-        self._one = np.ones(self.batch_size, dtype=np.int32)
         self._bound: tuple[Batch, Any] | None = None
 
     def is_end_of_generation(self, token: int) -> bool:
@@ -370,19 +439,7 @@ class LlamaContext:
     def _bind(self, batch: Batch) -> Any:
         """A llama_batch whose pointers look into ``batch``'s arrays, made once per batch."""
         if self._bound is None or self._bound[0] is not batch:
-            ids = batch.sequence_ids
-            ids_type = ctypes.POINTER(llama_cpp.llama_seq_id)
-            addresses = ids.ctypes.data + np.arange(batch.capacity, dtype=np.uintp) * ids.itemsize
-            id_pointers = (ids_type * batch.capacity).from_buffer(addresses)
-            bound = llama_cpp.llama_batch()
-            integers = ctypes.POINTER(ctypes.c_int32)
-            bound.token = batch.tokens.ctypes.data_as(integers)
-            bound.embd = None
-            bound.pos = batch.positions.ctypes.data_as(integers)
-            bound.n_seq_id = self._one.ctypes.data_as(integers)
-            bound.seq_id = ctypes.cast(id_pointers, ctypes.POINTER(ids_type))
-            bound.logits = batch.wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
-            self._bound = (batch, (bound, id_pointers, addresses))
+            self._bound = (batch, _bound(batch))
         return self._bound[1][0]
 
     def decode(self, batch: Batch) -> None:
@@ -427,6 +484,105 @@ class LlamaContext:
     def set_threads(self, threads: int) -> None:
         """Use ``threads`` threads from the next decode on."""
         llama_cpp.llama_set_n_threads(self._pointer, threads, threads)
+
+    def close(self) -> None:
+        """Free the context."""
+        llama_cpp.llama_free(self._pointer)
+
+
+class LlamaEmbedder:
+    """Computes embeddings in a context of its own.
+
+    Token embeddings are pooled here: llama.cpp would average only what one physical batch holds.
+    ``most_tokens`` is how many tokens the texts of one call may have together, ``most_texts`` how
+    many texts there may be.
+    """
+
+    most_texts = _TEXTS_TOGETHER
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        *,
+        most_tokens: int,
+        threads: int,
+        flash_attention: bool,
+        kv_type: KvType,
+    ) -> None:
+        """Raises LoadError when llama.cpp cannot create the context (mostly: memory)."""
+        at_once = _EMBEDDED_TOKENS_PER_PART if model.reads_in_parts else most_tokens
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = most_tokens
+        parameters.n_batch = parameters.n_ubatch = min(at_once, most_tokens)
+        parameters.n_seq_max = _TEXTS_TOGETHER
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.flash_attn_type = int(flash_attention)
+        parameters.type_k = parameters.type_v = _GGML_TYPES[kv_type]
+        parameters.kv_unified = True
+        parameters.swa_full = True
+        parameters.no_perf = True
+        parameters.embeddings = True
+        if model.pooling is not None:
+            parameters.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_NONE
+        self._pointer = _new_context(model, parameters)
+        self._memory = llama_cpp.llama_get_memory(self._pointer)
+        self._model = model
+        self._batch = Batch(int(parameters.n_batch))
+        self._bound = _bound(self._batch)
+        self.most_tokens = most_tokens
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Embeddings of length 1, shape (texts, embedding size). Raises DecodeFailed."""
+        lengths = [len(text) for text in texts]
+        if not all(lengths) or len(texts) > self.most_texts or sum(lengths) > self.most_tokens:
+            raise ValueError(f"texts of {lengths} tokens, limit {self.most_tokens} in all")
+        tokens = np.concatenate([np.asarray(text, np.int32) for text in texts])
+        positions = np.concatenate([np.arange(length) for length in lengths])
+        owners = np.repeat(np.arange(len(texts)), lengths)
+        weights = np.concatenate([self._weights(length) for length in lengths])
+        pooled = np.zeros((len(texts), self._model.embedding_size))
+        if self._memory:
+            llama_cpp.llama_memory_clear(self._memory, False)
+        for start in range(0, len(tokens), self._batch.capacity):
+            part = slice(start, start + self._batch.capacity)
+            rows = self._compute(tokens[part], positions[part], owners[part])
+            np.add.at(pooled, owners[part], rows * weights[part, np.newaxis])
+        norms: NDArray[np.float64] = np.linalg.norm(pooled, axis=1, keepdims=True)
+        if not (np.isfinite(norms) & (norms > 0)).all():
+            raise DecodeFailed("the model computed an embedding without direction")
+        return (pooled / norms).astype(np.float32)
+
+    def _weights(self, length: int) -> NDArray[np.float64]:
+        """How much each token of a text counts."""
+        weights = np.zeros(length)
+        match self._model.pooling:
+            case "cls":
+                weights[0] = 1
+            case "last":
+                weights[-1] = 1
+            case _:
+                weights[:] = 1 / length
+        return weights
+
+    def _compute(
+        self, tokens: NDArray[Any], positions: NDArray[Any], sequence_ids: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        """Token embeddings, shape (tokens, embedding size): a view, valid until the next call."""
+        count = len(tokens)
+        batch, bound = self._batch, self._bound[0]
+        batch.tokens[:count] = tokens
+        batch.positions[:count] = positions
+        batch.sequence_ids[:count] = sequence_ids
+        batch.wants_logits[:count] = 1
+        bound.n_tokens = count
+        status = llama_cpp.llama_decode(self._pointer, bound)
+        if status != 0:
+            raise DecodeFailed(f"llama_decode answered {status}: {_log.take()}")
+        pointer = llama_cpp.llama_get_embeddings(self._pointer)
+        rows: NDArray[np.float32] = np.ctypeslib.as_array(
+            pointer, shape=(count, self._model.embedding_size)
+        )
+        return rows
 
     def close(self) -> None:
         """Free the context."""

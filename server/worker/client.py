@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 from server.errors import (
     DragomanError,
-    ErrorInfo,
     ModelUnavailable,
     RequestTimeout,
     WorkerDied,
@@ -18,6 +17,8 @@ from server.errors import (
 from server.types import Event, Failed, Finished, GenerationRequest, Prompt, RenderedPrompt
 from server.worker.protocol import (
     Cancel,
+    Embed,
+    Embedded,
     EngineStats,
     Generate,
     ModelInfo,
@@ -46,7 +47,7 @@ class ModelClient:
         self._make_ready = make_ready or supervisor.ready
         self._ids = itertools.count(1)
         self._streams: dict[int, _Stream] = {}
-        self._renders: dict[int, asyncio.Future[RenderedPrompt]] = {}
+        self._answers: dict[int, asyncio.Future[Rendered | Embedded]] = {}
         self._requests = 0
         self.idle_since = time.monotonic()
         supervisor.listener = self
@@ -106,16 +107,39 @@ class ModelClient:
 
         Raises the worker's own refusal (such as ConversationError), WorkerDied or ModelUnavailable.
         """
+        answer = await self._ask(Render(id=self.next_id(), prompt=prompt))
+        assert isinstance(answer, Rendered)
+        assert answer.prompt is not None
+        return answer.prompt
+
+    async def embed(
+        self, inputs: list[str | list[int]], *, dimensions: int | None = None
+    ) -> Embedded:
+        """The embeddings of ``inputs``; cancelling the call cancels the request.
+
+        Raises the worker's own refusal (such as ContextLengthExceeded), WorkerDied or
+        ModelUnavailable.
+        """
+        request = Embed(id=self.next_id(), inputs=inputs, dimensions=dimensions)
+        try:
+            answer = await self._ask(request)
+        except asyncio.CancelledError:
+            self._supervisor.post(Cancel(id=request.id))
+            raise
+        assert isinstance(answer, Embedded)
+        return answer
+
+    async def _ask(self, request: Render | Embed) -> Rendered | Embedded:
+        """The one message that answers ``request``; raises what it reports."""
         with self.counted():
             await self._make_ready()
-            id_ = self.next_id()
-            answer: asyncio.Future[RenderedPrompt] = asyncio.get_running_loop().create_future()
-            self._renders[id_] = answer
+            answer: asyncio.Future[Rendered | Embedded] = asyncio.get_running_loop().create_future()
+            self._answers[request.id] = answer
             try:
-                await self._supervisor.send(Render(id=id_, prompt=prompt))
+                await self._supervisor.send(request)
                 return await answer
             finally:
-                del self._renders[id_]
+                del self._answers[request.id]
 
     def fail_all(self, error: DragomanError) -> None:
         """End every request with ``error``; for the server's own end."""
@@ -123,12 +147,12 @@ class ModelClient:
             if not stream.complete:
                 self._supervisor.post(Cancel(id=id_))
                 stream.fail(Failed(id=id_, error=error.info))
-        self._fail_renders(error)
+        self._fail_answers(error)
 
-    def received(self, message: StepEvents | Rendered) -> None:
+    def received(self, message: StepEvents | Rendered | Embedded) -> None:
         """Hand the worker's message to the requests it is about."""
-        if isinstance(message, Rendered):
-            self._rendered(message)
+        if not isinstance(message, StepEvents):
+            self._answered(message)
             return
         for event in message.events:
             stream = self._streams.get(event.id)
@@ -145,20 +169,19 @@ class ModelClient:
         for stream in self._streams.values():
             if not stream.complete:
                 stream.fail(error)
-        self._fail_renders(error)
+        self._fail_answers(error)
 
-    def _rendered(self, message: Rendered) -> None:
-        answer = self._renders.get(message.id)
+    def _answered(self, message: Rendered | Embedded) -> None:
+        answer = self._answers.get(message.id)
         if answer is None or answer.done():
             return
-        if message.prompt is not None:
-            answer.set_result(message.prompt)
+        if message.error is None:
+            answer.set_result(message)
         else:
-            refusal = message.error or ErrorInfo(500, "server_error", "Nothing was rendered.")
-            answer.set_exception(DragomanError.of(refusal))
+            answer.set_exception(DragomanError.of(message.error))
 
-    def _fail_renders(self, error: DragomanError) -> None:
-        for answer in self._renders.values():
+    def _fail_answers(self, error: DragomanError) -> None:
+        for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(error)
                 # Whoever failed to send the request never looks at its answer.

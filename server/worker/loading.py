@@ -18,6 +18,7 @@ from server.engine.backend import Batch
 from server.engine.llama import (
     ContextSettings,
     LlamaContext,
+    LlamaEmbedder,
     LlamaModel,
     LoadError,
     build_description,
@@ -28,7 +29,7 @@ from server.library.memory import estimate_memory
 from server.library.model import read_model_at
 from server.resources import templates_directory
 from server.worker.hardware import physical_cores
-from server.worker.protocol import Load, ModelInfo, Progress, WorkerSettings
+from server.worker.protocol import EmbeddingInfo, Load, ModelInfo, Progress, WorkerSettings
 
 # llama.cpp's own limit, LLAMA_MAX_SEQ.
 _MOST_SEQUENCE_IDS = 256
@@ -37,15 +38,23 @@ _CACHED_SEQUENCES = 48
 _LEAST_OUTPUTS = 128
 _LEAST_CONTEXT = 256
 _WARMUP_TOKENS = 64
+# Embeddings beside generation have KV cells of their own, which no memory estimate counts: as many
+# as the longest text needs, at most these. OpenAI's embedding models take as long texts.
+_MOST_TOKENS_EMBEDDED_ASIDE = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model ready to serve; ``context`` is None when only the vocabulary was loaded."""
+    """A model ready to serve.
+
+    ``context`` is None where it does not generate, ``open_embedder`` where only its vocabulary was
+    loaded. That makes an embedder for so many tokens at a time, or raises LoadError.
+    """
 
     model: LlamaModel
     chat: ChatModel
     context: LlamaContext | None
+    open_embedder: Callable[[int], LlamaEmbedder] | None
     info: ModelInfo
 
 
@@ -85,10 +94,28 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
     layout = _layout(header, model, settings)
     threads = settings.threads or physical_cores()
     flash_attention = _flash_attention(settings)
+    if not (request.vocabulary_only or model.is_supported):
+        raise LoadError(f"this {header.architecture} model neither generates text nor embeds it")
+    # A stated pooling says that the model was made for embeddings.
+    generates = model.pooling is None and (request.vocabulary_only or model.reads_in_parts)
+
+    def open_embedder(most_tokens: int) -> LlamaEmbedder:
+        return LlamaEmbedder(
+            model,
+            most_tokens=most_tokens,
+            # Most of the processor stays with the answers that are being generated.
+            threads=max(1, threads // 2) if generates else threads,
+            flash_attention=flash_attention,
+            kv_type=settings.kv_type,
+        )
+
     context = None
-    if not request.vocabulary_only:
-        if not model.generates_text:
-            raise LoadError(f"a {header.architecture} model does not generate text")
+    if request.vocabulary_only:
+        pass
+    elif not generates:
+        report(Progress(stage="warmup", fraction=1.0))
+        _warm_up_embedder(open_embedder)
+    else:
         context = LlamaContext(
             model,
             ContextSettings(
@@ -127,6 +154,10 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         template_sha256=chat.template_sha256,
         capabilities=_verdicts(chat.capabilities),
         template_variables=chat.template_variables,
+        generates=generates,
+        embedding=None
+        if request.vocabulary_only
+        else _embedding(model, layout.context, generates=generates),
         reply_format=chat.reply_format,
         sampling=chat.sampling,
         guard=settings.guard,
@@ -135,7 +166,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         memory_bytes=estimate_memory(header, layout.kv_cells, settings.kv_type),
         warnings=chat.warnings,
     )
-    return Loaded(model, chat, context, info)
+    return Loaded(model, chat, context, None if request.vocabulary_only else open_embedder, info)
 
 
 def _layout(header: GgufHeader, model: LlamaModel, settings: WorkerSettings) -> _Layout:
@@ -211,6 +242,23 @@ def _warm_up(context: LlamaContext) -> None:
     batch.add(0, np.zeros(count, dtype=np.int32), 0, count - 1)
     context.decode(batch)
     context.clear()
+
+
+def _warm_up_embedder(open_embedder: Callable[[int], LlamaEmbedder]) -> None:
+    """Do the same for a model that does not generate."""
+    embedder = open_embedder(_WARMUP_TOKENS)
+    embedder.embed([[0] * _WARMUP_TOKENS])
+    embedder.close()
+
+
+def _embedding(model: LlamaModel, context: int, *, generates: bool) -> EmbeddingInfo:
+    # An encoder may have one embedding per position, and none for later ones.
+    limit = context if model.reads_in_parts else min(context, model.context_train)
+    return EmbeddingInfo(
+        dimensions=model.embedding_size,
+        pooling=model.pooling or "mean",
+        context=min(limit, _MOST_TOKENS_EMBEDDED_ASIDE) if generates else limit,
+    )
 
 
 def _fingerprint(path: Path, template_sha256: str) -> str:

@@ -23,15 +23,17 @@ from server.chat import limits
 from server.chat.family import FamilyError
 from server.engine.engine import Engine
 from server.engine.llama import LoadError
-from server.errors import DragomanError
+from server.errors import DragomanError, InvalidRequest
 from server.library.gguf import InvalidGguf
-from server.types import Event
+from server.types import Event, Failed
+from server.worker.embed import EmbeddingService
 from server.worker.loading import Loaded, load
 from server.worker.prepare import Preparer, render
 from server.worker.protocol import (
     EXIT_LOAD_FAILED,
     EXIT_TEMPLATE_STUCK,
     Cancel,
+    Embed,
     EngineStats,
     FrameBuffer,
     FromWorker,
@@ -44,6 +46,7 @@ from server.worker.protocol import (
     Rendered,
     Shutdown,
     StepEvents,
+    ToWorker,
     frame,
     to_worker_decoder,
 )
@@ -84,7 +87,7 @@ class _Connection:
         self._outgoing.put(sent)
         sent.wait(_FLUSH_SECONDS)
 
-    def receive(self) -> Load | Generate | Cancel | Render | Shutdown:
+    def receive(self) -> ToWorker:
         """The next message; a closed socket is a Shutdown."""
         while not self._payloads:
             data = self._socket.recv(_READ_BYTES)
@@ -111,9 +114,11 @@ def main() -> None:
         connection.send(LoadFailed(message=str(error)))
         connection.flush()
         sys.exit(EXIT_LOAD_FAILED)
-    if loaded.context is None:
+    if loaded.open_embedder is None:
         connection.send(Ready(info=loaded.info))
         _serve_renders(connection, loaded)
+    elif loaded.context is None:
+        _serve_embeddings(connection, loaded, request)
     else:
         _serve(connection, loaded, request)
 
@@ -136,6 +141,7 @@ def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
         threads=loaded.info.threads,
     )
     preparer = Preparer(loaded, engine, send_events, connection.send, settings.queue_size)
+    embeddings = EmbeddingService(loaded, connection.send, settings.queue_size)
 
     def give_up() -> None:
         preparer.fail_current("The chat template took too long and could not be interrupted.")
@@ -144,14 +150,15 @@ def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
 
     limits.on_stuck(give_up)
     _spawn("preparer", preparer.run)
-    _spawn("heartbeat", lambda: _beat(connection, engine, loaded))
+    _spawn("embeddings", embeddings.run)
+    _spawn("heartbeat", lambda: _beat(connection, lambda: _engine_beat(engine, loaded)))
     connection.send(Ready(info=loaded.info))
-    _spawn("reader", lambda: _read(connection, engine, preparer))
+    _spawn("reader", lambda: _read(connection, preparer, embeddings))
     engine.run()
     connection.flush()
 
 
-def _read(connection: _Connection, engine: Engine, preparer: Preparer) -> None:
+def _read(connection: _Connection, preparer: Preparer, embeddings: EmbeddingService) -> None:
     """Hand on what comes in, until it ends."""
     while True:
         message = connection.receive()
@@ -160,46 +167,83 @@ def _read(connection: _Connection, engine: Engine, preparer: Preparer) -> None:
                 preparer.generate(request)
             case Cancel(id=request_id):
                 preparer.cancel(request_id)
+                embeddings.cancel(request_id)
             case Render():
                 preparer.render(message)
+            case Embed():
+                embeddings.submit(message)
             case _:
                 os._exit(0)
+
+
+def _serve_embeddings(connection: _Connection, loaded: Loaded, request: Load) -> None:
+    """Answer with embeddings, and show prompts, for a model that does not generate."""
+    embeddings = EmbeddingService(loaded, connection.send, request.settings.queue_size)
+
+    def heartbeat() -> Heartbeat:
+        stats = EngineStats(threads=loaded.info.threads)
+        return Heartbeat(step_seconds=embeddings.step_seconds, stats=stats)
+
+    _spawn("embeddings", embeddings.run)
+    _spawn("heartbeat", lambda: _beat(connection, heartbeat))
+    connection.send(Ready(info=loaded.info))
+    refusal = InvalidRequest("The model computes embeddings; it does not generate.", param="model")
+    while True:
+        message = connection.receive()
+        match message:
+            case Embed():
+                embeddings.submit(message)
+            case Cancel(id=request_id):
+                embeddings.cancel(request_id)
+            case Render():
+                connection.send(_rendered(loaded, message))
+            case Generate(request=generation):
+                events: list[Event] = [Failed(id=generation.id, error=refusal.info)]
+                connection.send(StepEvents(events=events))
+            case _:
+                return
 
 
 def _serve_renders(connection: _Connection, loaded: Loaded) -> None:
     """Answer `Render` only, for a worker without weights."""
     while isinstance(message := connection.receive(), Render):
-        try:
-            answer = Rendered(id=message.id, prompt=render(loaded, message.prompt))
-        except DragomanError as error:
-            answer = Rendered(id=message.id, error=error.info)
-        connection.send(answer)
+        connection.send(_rendered(loaded, message))
     connection.flush()
 
 
-def _beat(connection: _Connection, engine: Engine, loaded: Loaded) -> None:
-    """Show that the process is alive, how long the current step has taken, and the counters."""
-    assert loaded.context is not None
+def _rendered(loaded: Loaded, request: Render) -> Rendered:
+    try:
+        return Rendered(id=request.id, prompt=render(loaded, request.prompt))
+    except DragomanError as error:
+        return Rendered(id=request.id, error=error.info)
+
+
+def _beat(connection: _Connection, heartbeat: Callable[[], Heartbeat]) -> None:
+    """Show again and again that the process is alive."""
     while True:
-        started = engine.step_started
-        connection.send(
-            Heartbeat(
-                step_seconds=0.0 if started is None else time.monotonic() - started,
-                stats=EngineStats(
-                    active=engine.active,
-                    waiting=engine.waiting,
-                    kv_cells=loaded.context.kv_cells,
-                    kv_cells_used=engine.cells_used,
-                    threads=engine.threads,
-                    steps_total=engine.counters.steps,
-                    prompt_tokens_total=engine.counters.prompt_tokens,
-                    generated_tokens_total=engine.counters.generated_tokens,
-                    cached_tokens_total=engine.counters.cached_tokens,
-                    preemptions_total=engine.counters.preemptions,
-                ),
-            )
-        )
+        connection.send(heartbeat())
         time.sleep(HEARTBEAT_SECONDS)
+
+
+def _engine_beat(engine: Engine, loaded: Loaded) -> Heartbeat:
+    """How long the current step has taken, and the counters."""
+    assert loaded.context is not None
+    started = engine.step_started
+    return Heartbeat(
+        step_seconds=0.0 if started is None else time.monotonic() - started,
+        stats=EngineStats(
+            active=engine.active,
+            waiting=engine.waiting,
+            kv_cells=loaded.context.kv_cells,
+            kv_cells_used=engine.cells_used,
+            threads=engine.threads,
+            steps_total=engine.counters.steps,
+            prompt_tokens_total=engine.counters.prompt_tokens,
+            generated_tokens_total=engine.counters.generated_tokens,
+            cached_tokens_total=engine.counters.cached_tokens,
+            preemptions_total=engine.counters.preemptions,
+        ),
+    )
 
 
 def _spawn(name: str, target: Callable[[], None]) -> None:

@@ -85,11 +85,22 @@ class Render(msgspec.Struct, frozen=True, kw_only=True, tag="render"):
     prompt: Prompt
 
 
+class Embed(msgspec.Struct, frozen=True, kw_only=True, tag="embed"):
+    """Compute embeddings of ``inputs``, each a text or token ids as they are.
+
+    With ``dimensions`` they are cut to so many numbers and have length 1 again.
+    """
+
+    id: int
+    inputs: list[str | list[int]]
+    dimensions: int | None = None
+
+
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
     """Exit now."""
 
 
-ToWorker = Load | Generate | Cancel | Render | Shutdown
+ToWorker = Load | Generate | Cancel | Render | Embed | Shutdown
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
@@ -99,6 +110,17 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     fraction: float
 
 
+class EmbeddingInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's embeddings: numbers in each, and the most tokens of a text.
+
+    ``pooling`` says how the tokens' embeddings become the text's: their mean, or one of them.
+    """
+
+    dimensions: int
+    pooling: Literal["mean", "cls", "last"]
+    context: int
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker found out about its model.
 
@@ -106,7 +128,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     ``template_source`` is such as "gguf", "family chatml", "family transcript". ``capabilities``
     are the probe's verdicts by name; ``reply_format`` is None when replies are content only.
     ``memory_bytes`` is what weights, KV cells and buffers take together, where that is known.
-    ``template_variables`` are those a request may set, None where that is not known.
+    ``template_variables`` are those a request may set, None where that is not known. A model made
+    for embeddings alone does not generate. ``embedding`` is None where weights were not loaded.
     """
 
     model_id: str
@@ -137,6 +160,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     memory_bytes: int | None = None
     template_variables: list[str] | None = None
+    generates: bool = True
+    embedding: EmbeddingInfo | None = None
     warnings: list[str] = []
 
 
@@ -166,6 +191,18 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True, tag="rendered"):
     error: ErrorInfo | None = None
 
 
+class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag="embedded"):
+    """Answer to `Embed`: the embeddings one after another, or why there are none.
+
+    ``vectors`` are little-endian float32; ``prompt_tokens`` counts the tokens of all inputs.
+    """
+
+    id: int
+    vectors: bytes = b""
+    prompt_tokens: int = 0
+    error: ErrorInfo | None = None
+
+
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """Counters (``_total``, since the worker started) and gauges of the engine."""
 
@@ -188,7 +225,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
     stats: EngineStats
 
 
-FromWorker = Progress | Ready | LoadFailed | StepEvents | Rendered | Heartbeat
+FromWorker = Progress | Ready | LoadFailed | StepEvents | Rendered | Embedded | Heartbeat
 
 to_worker_decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 from_worker_decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)

@@ -16,6 +16,7 @@ from server.errors import ModelUnavailable, WorkerDied
 from server.worker.child import WORKER_COMMAND, WorkerProcess
 from server.worker.limits import Limits
 from server.worker.protocol import (
+    Embedded,
     EngineStats,
     FromWorker,
     Heartbeat,
@@ -39,7 +40,7 @@ _CRASH_SIGNALS = frozenset({signal.SIGILL, signal.SIGSEGV, signal.SIGABRT, signa
 class Listener(Protocol):
     """Gets what a worker says about requests."""
 
-    def received(self, message: StepEvents | Rendered) -> None:
+    def received(self, message: StepEvents | Rendered | Embedded) -> None:
         """The worker sent this."""
 
     def worker_died(self, error: WorkerDied) -> None:
@@ -253,7 +254,7 @@ class Supervisor:
     def _handle(self, message: FromWorker) -> None:
         self._signs_of_life += 1
         match message:
-            case StepEvents() | Rendered():
+            case StepEvents() | Rendered() | Embedded():
                 if self.listener is not None:
                     self.listener.received(message)
             case Heartbeat():
