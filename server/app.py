@@ -11,7 +11,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from server import __version__
-from server.api import chat, completions, health, metrics, models, openapi, playground, template
+from server.api import (
+    chat,
+    completions,
+    embeddings,
+    health,
+    metrics,
+    models,
+    openapi,
+    playground,
+    template,
+)
 from server.api.backend import Pool
 from server.api.context import Context
 from server.api.schemas.error import ErrorBody
@@ -49,7 +59,17 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.context = Context(settings=settings, pool=pool, metrics=figures)
-    for module in (chat, completions, models, template, health, metrics, openapi, playground):
+    for module in (
+        chat,
+        completions,
+        embeddings,
+        models,
+        template,
+        health,
+        metrics,
+        openapi,
+        playground,
+    ):
         app.include_router(module.router, responses={"default": {"model": ErrorBody}})
     _handle_errors(app)
     # The last one added is the outermost.

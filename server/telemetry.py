@@ -88,6 +88,10 @@ class Metrics:
             completion_tokens=self._completion_tokens.labels(model),
         )
 
+    def embedded(self, model: str, tokens: int) -> None:
+        """A request for embeddings was answered; its inputs had so many tokens."""
+        self._prompt_tokens.labels(model).inc(tokens)
+
 
 class GenerationMeter:
     """Observes one request: time to the first token, time between tokens, and how many there are.

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from server.types import Event, GenerationRequest, Prompt, RenderedPrompt
 from server.worker.pool import ModelEntry
-from server.worker.protocol import EngineStats, ModelInfo
+from server.worker.protocol import Embedded, EngineStats, ModelInfo
 
 
 class Client(Protocol):
@@ -31,6 +31,12 @@ class Client(Protocol):
 
     async def render(self, prompt: Prompt) -> RenderedPrompt:
         """The prompt as the model gets it."""
+        ...
+
+    async def embed(
+        self, inputs: list[str | list[int]], *, dimensions: int | None = None
+    ) -> Embedded:
+        """The embeddings of the inputs; raises what the worker refuses them for."""
         ...
 
 

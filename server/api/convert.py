@@ -30,8 +30,13 @@ def for_model(
     """``draft`` completed with what depends on the model, and checked against it.
 
     More tokens than the context holds means up to its end. Raises InvalidRequest where a token is
-    not in the vocabulary.
+    not in the vocabulary, and where the model does not generate.
     """
+    if not info.generates:
+        raise InvalidRequest(
+            f"The model {info.model_id!r} computes embeddings; it does not generate.",
+            param="model",
+        )
     if isinstance(draft.prompt, TokensPrompt):
         _check_vocabulary(draft.prompt.ids, info, "prompt")
     limit = draft.max_tokens

@@ -26,6 +26,8 @@ _FACTS = (
     "family",
     "capabilities",
     "template_variables",
+    "generates",
+    "embedding",
     "architecture",
     "parameters",
     "quantization",

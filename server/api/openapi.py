@@ -12,12 +12,18 @@ from pydantic.json_schema import models_json_schema
 
 from server.api.schemas.chat_request import ChatCompletionRequest
 from server.api.schemas.completions import CompletionRequest
+from server.api.schemas.embeddings import EmbeddingRequest
 from server.api.schemas.template import TemplateRequest
 
 router = APIRouter()
 
 _REF = "#/components/schemas/{model}"
-_BODIES: tuple[type[BaseModel], ...] = (ChatCompletionRequest, CompletionRequest, TemplateRequest)
+_BODIES: tuple[type[BaseModel], ...] = (
+    ChatCompletionRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    TemplateRequest,
+)
 
 
 def body(model: type[BaseModel]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import struct
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Literal
 
@@ -25,10 +27,11 @@ from server.types import (
     Usage,
 )
 from server.worker.pool import ModelEntry
-from server.worker.protocol import EngineStats, ModelInfo
+from server.worker.protocol import Embedded, EmbeddingInfo, EngineStats, ModelInfo
 
 VOCABULARY = 1000
 CONTEXT = 2048
+DIMENSIONS = 8
 
 Script = Callable[[GenerationRequest], Iterable["Event | Exception | float"]]
 
@@ -62,6 +65,7 @@ def model_info(model_id: str, reply_format: ReplyFormat | None = None) -> ModelI
         guard=True,
         safe_mode=False,
         fingerprint="fp_test",
+        embedding=EmbeddingInfo(dimensions=DIMENSIONS, pooling="mean", context=CONTEXT),
     )
 
 
@@ -109,6 +113,8 @@ class FakeClient:
         self.script = script
         self.requests: list[GenerationRequest] = []
         self.rendered: list[Prompt] = []
+        self.embedded: list[str | list[int]] = []
+        self.embedding_error: Exception | None = None
         self.running = 0
         self.cancelled = 0
         self._last_id = 0
@@ -149,6 +155,23 @@ class FakeClient:
                 ),
                 Segment(text="hi", ids=[2], control=False, source="user", pieces=["hi"]),
             ],
+        )
+
+    async def embed(
+        self, inputs: list[str | list[int]], *, dimensions: int | None = None
+    ) -> Embedded:
+        """An input of length n has n tokens; its embedding is all ones but for a first n."""
+        self.embedded = inputs
+        if self.embedding_error is not None:
+            raise self.embedding_error
+        vectors = []
+        for given in inputs:
+            numbers = [float(len(given)), *[1.0] * ((dimensions or DIMENSIONS) - 1)]
+            vectors += [number / math.hypot(*numbers) for number in numbers]
+        return Embedded(
+            id=self.next_id(),
+            vectors=struct.pack(f"<{len(vectors)}f", *vectors),
+            prompt_tokens=sum(map(len, inputs)),
         )
 
 

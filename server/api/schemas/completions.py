@@ -16,7 +16,7 @@ MAX_LOGPROBS = 5
 TokenIds = Annotated[list[int], Field(min_length=1)]
 
 
-def _form(prompt: object) -> str | None:
+def prompt_form(prompt: object) -> str | None:
     """Which of its four forms a prompt has; decides for an array by its first element."""
     if isinstance(prompt, str):
         return "text"
@@ -37,7 +37,7 @@ Prompt = Annotated[
     | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS), Tag("texts")]
     | Annotated[list[TokenIds], Field(max_length=MAX_PROMPTS), Tag("token arrays")],
     Discriminator(
-        _form,
+        prompt_form,
         custom_error_type="prompt_form",
         custom_error_message="Input should be a string or an array of strings, tokens or arrays",
     ),

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from server.types import ModelKind
+
+
+class EmbeddingFacts(BaseModel):
+    """A model's embeddings: numbers in each, and the most tokens of a text."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    dimensions: int
+    pooling: Literal["mean", "cls", "last"]
+    context: int
 
 
 class ModelObject(BaseModel):
@@ -30,6 +40,8 @@ class ModelObject(BaseModel):
     family: str | None = None
     capabilities: dict[str, bool] = {}
     template_variables: list[str] | None = None
+    generates: bool = True
+    embedding: EmbeddingFacts | None = None
     architecture: str = ""
     parameters: int = 0
     quantization: str = ""
