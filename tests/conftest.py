@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from openai import OpenAI
 
-from tests.e2e.server import BASE, INSTRUCT, MODELS, Server, running_server
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+    from tests.e2e.server import Server
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """One server with both real models, loaded."""
+    # Imported here, as unit tests do without them and should start at once.
+    from tests.e2e.server import BASE, INSTRUCT, MODELS, running_server
+
     for model in (INSTRUCT, BASE):
         if not (MODELS / f"{model}.gguf").exists():
             pytest.fail(f"{model}.gguf is not in {MODELS}: run `make models`")
@@ -23,4 +29,5 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> OpenAI:
+    """The SDK's client of that server."""
     return server.client()
