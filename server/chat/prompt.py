@@ -10,9 +10,11 @@ import msgspec
 from server.chat.family import Choice, Family, FamilyError, ModelFacts, select_family
 from server.chat.guard import Piece
 from server.chat.kind import KindVerdict, detect_kind
+from server.chat.lark import Spelling
 from server.chat.model_template import ModelTemplate
 from server.chat.normalize import SOFT_VARIABLES, known_variables
 from server.chat.reply.format import ReplyFormat
+from server.chat.reply_grammar import reply_grammar
 from server.chat.segments import segments
 from server.chat.template import DEFAULT_TEMPLATE, ChatTemplate, select_template, templates_in
 from server.errors import ConversationError, InvalidRequest
@@ -24,6 +26,7 @@ from server.types import (
     Sampling,
     TextPrompt,
     TokensPrompt,
+    ToolChoice,
 )
 from server.vocabulary import Vocabulary
 
@@ -83,7 +86,9 @@ class ChatModel:
         self.capabilities = main.capabilities
         settable = dict.fromkeys(main.template.variables | SOFT_VARIABLES)
         self.template_variables = sorted(known_variables(settable, main.template))
-        self.reply_format = main.reply_format
+        # Where there is a template of its own for tools, calls are written as that one shows.
+        self.reply_format = templates[select_template(templates, tools=True)].reply_format
+        self._spelling = Spelling(vocabulary)
         self.sampling = sampling.over(choice.family.sampling) if choice.family else sampling
         self.warnings = warnings
 
@@ -174,6 +179,28 @@ class ChatModel:
         pieces, users = [Piece(0, len(text), ids)], [True] * len(text)
         return BuiltPrompt(rendered=self._rendered(text, pieces, users if with_segments else []))
 
+    def reply_grammar(self, prompt: Prompt, reply_prefix: str, content: str | None) -> str | None:
+        """What a reply must match: the tools' schemas where it calls, and ``content`` elsewhere.
+
+        Args:
+            prompt: The prompt.
+            reply_prefix: What `build` says of it.
+            content: A grammar for the content, where something is asked of it.
+
+        Raises:
+            InvalidConstraint: A tool's arguments cannot be enforced; the message names it.
+        """
+        if not isinstance(prompt, ChatPrompt):
+            return content
+        return reply_grammar(
+            self.reply_format,
+            prefix=reply_prefix,
+            tools=prompt.tools if prompt.tool_choice.mode != "none" else (),
+            choice=prompt.tool_choice,
+            content=content,
+            spelling=self._spelling,
+        )
+
     def _native_tokens(self, prompt: TextPrompt) -> list[int]:
         tokens = self._vocabulary.tokenize(prompt.text, parse_special=True)
         if prompt.suffix is None:
@@ -203,7 +230,7 @@ class ChatModel:
         template = self._templates[select_template(self._templates, tools=bool(prompt.tools))]
         reply_format = template.reply_format
         if prompt.tools:
-            self._check_tools(reply_format)
+            self._check_tools(prompt.tool_choice, reply_format)
         rendering = template.render(prompt, sources=with_segments)
         pieces = rendering.pieces
         if pieces:
@@ -223,12 +250,13 @@ class ChatModel:
             tools_active=bool(prompt.tools),
         )
 
-    def _check_tools(self, reply_format: ReplyFormat | None) -> None:
-        if self._family and not self._family.tools:
+    def _check_tools(self, choice: ToolChoice, reply_format: ReplyFormat | None) -> None:
+        if self._family and not self._family.tools and choice.mode == "auto":
             raise InvalidRequest(
-                f"The model is a {self.kind} model, prompted by the family {self.family}, which "
-                "has no way to call tools.",
-                param="tools",
+                f"The model is a {self.kind} model, prompted by the family {self.family}: it does "
+                "not know by itself when to call a tool. Use tool_choice 'required' or name a "
+                "function, so that its output is constrained to a call.",
+                param="tool_choice",
             )
         if reply_format is None or reply_format.trigger is None:
             raise InvalidRequest(

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import llama_cpp
 import msgspec
 import numpy as np
-from llguidance.llamacpp import lltokenizer_from_vocab
+from llguidance import LLTokenizer
 from numpy.typing import NDArray
 
 from server.engine.backend import Batch, DecodeFailed, NoCellsLeft
@@ -176,10 +176,24 @@ class LlamaVocabulary:
     def guidance_tokenizer(self) -> Any:
         """The tokenizer in llguidance's form; takes 0.2 s at 49k and 1.6 s at 262k tokens.
 
-        Where a grammar may end, any end-of-generation token may come, not EOS alone.
+        Where a grammar may end, any end-of-generation token may come, not EOS alone. CONTROL and
+        UNKNOWN tokens are no text (llguidance marks them by a byte that UTF-8 never has), but
+        USER_DEFINED ones are: llguidance's own adapter would ban such as ``<b>`` from all strings.
         """
         ends = sorted(self.end_of_generation_tokens)
-        return lltokenizer_from_vocab(self._pointer, eos_token=ends or None)
+        no_text = {each.id for each in self.special_tokens if each.type != "user_defined"}
+        return LLTokenizer.from_llamacpp(
+            tokens=[
+                b"\xff" * (token in no_text) + self._read_piece(token) for token in range(self.size)
+            ],
+            vocab_ptr=self._pointer,
+            tokenize_fptr=ctypes.cast(
+                llama_cpp.llama_cpp._lib.llama_tokenize,  # noqa: SLF001 - it asks for the address
+                ctypes.c_void_p,
+            ).value,
+            eos_token=ends or llama_cpp.llama_vocab_eos(self._pointer),
+            slices=None,
+        )
 
     def text(self, token: int) -> str:
         """The token as the vocabulary writes it, such as ``<|im_end|>``."""
@@ -190,15 +204,17 @@ class LlamaVocabulary:
         """The bytes the token stands for in text, control tokens included."""
         piece = self._pieces.get(token)
         if piece is None:
-            size = 64
-            while True:
-                buffer = ctypes.create_string_buffer(size)
-                length = llama_cpp.llama_token_to_piece(self._pointer, token, buffer, size, 0, True)
-                if length >= 0:
-                    break
-                size = -length
-            piece = self._pieces[token] = buffer.raw[:length]
+            piece = self._pieces[token] = self._read_piece(token)
         return piece
+
+    def _read_piece(self, token: int) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = llama_cpp.llama_token_to_piece(self._pointer, token, buffer, size, 0, True)
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length
 
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
         """Token ids of ``text``; with ``add_special`` between those that the vocabulary wants.

@@ -2,13 +2,15 @@
 
 Run as a file by `constraint.ConstraintCompiler`. Both ways a message is a 4-byte little-endian
 length and UTF-8 text: a grammar in, llguidance's complaint (empty: none) out. It compiles over a
-vocabulary of single bytes and takes some random steps. A grammar that needs more than the CPU
+vocabulary of single bytes and takes some random steps; one control token stands for all those that
+a grammar names by id. A grammar that needs more than the CPU
 seconds of the first argument kills the process; its end says so to the other side.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import struct
 import sys
 import time
@@ -19,15 +21,17 @@ _STEPS = 24
 _SLOW_STEP_SECONDS = 0.1
 _MEMORY_BYTES = 2 * 1024**3
 _END = 256
+_CONTROL = 257
+_CONTROL_IDS = re.compile(r"<\[[\d^,*-]+\]>")
 
 
 class _Bytes:
-    """A vocabulary of the 256 bytes and an end token, in the shape TokenizerWrapper asks for."""
+    """The 256 bytes, an end and a control token, in the shape TokenizerWrapper asks for."""
 
     eos_token_id = _END
     bos_token_id = None
-    tokens = [bytes([value]) for value in range(256)] + [b"\xff<end>"]
-    special_token_ids = [_END]  # noqa: RUF012
+    tokens = [bytes([value]) for value in range(256)] + [b"\xff<end>", b"\xff<control>"]
+    special_token_ids = [_END, _CONTROL]  # noqa: RUF012
 
     def __call__(self, text: str | bytes) -> list[int]:
         return list(text.encode() if isinstance(text, str) else text)
@@ -35,6 +39,7 @@ class _Bytes:
 
 def complaint(tokenizer: LLTokenizer, limits: LLParserLimits, grammar: str) -> str:
     """Why ``grammar`` cannot be used; empty where it can."""
+    grammar = _CONTROL_IDS.sub(f"<[{_CONTROL}]>", grammar)
     matcher = LLMatcher(tokenizer, grammar, limits=limits, log_level=0)
     choose = random.Random(0)  # noqa: S311
     for _ in range(_STEPS):
@@ -42,7 +47,7 @@ def complaint(tokenizer: LLTokenizer, limits: LLParserLimits, grammar: str) -> s
             break
         begun = time.thread_time()
         mask = int.from_bytes(matcher.compute_bitmask(), "little")
-        allowed = [token for token in range(_END) if mask >> token & 1]
+        allowed = [token for token in (*range(_END), _CONTROL) if mask >> token & 1]
         if matcher.is_error() or not allowed:
             break
         matcher.consume_token(choose.choice(allowed))

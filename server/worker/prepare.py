@@ -11,8 +11,9 @@ from queue import SimpleQueue
 
 import msgspec
 
-from server.chat.constrain import to_grammar
+from server.chat.constrain import schema_grammar, to_grammar
 from server.chat.prompt import BuiltPrompt
+from server.chat.tool_arguments import arguments_schema, unenforceable
 from server.engine.answer import Task
 from server.engine.constraint import Constraint, ConstraintCompiler, ConstraintError
 from server.engine.engine import Engine
@@ -26,18 +27,27 @@ from server.errors import (
 )
 from server.types import (
     Accepted,
+    ChatPrompt,
     Event,
     Failed,
     GenerationRequest,
     Prompt,
     RenderedPrompt,
     Sampling,
+    Tool,
 )
 from server.worker.loading import Loaded
 from server.worker.protocol import Render, Rendered
 
 # Text with these ends a repetition for DRY (llama.cpp's default breakers).
 _DRY_BREAKERS = (b"\n", b":", b'"', b"*")
+
+# The field of a request in which each kind of constraint is asked for.
+_CONSTRAINT_FIELDS = {
+    **dict.fromkeys(("json_object", "json_schema"), "response_format"),
+    **{kind: kind for kind in ("regex", "choice", "lark")},
+    "gbnf": "grammar",
+}
 
 Send = Callable[[list[Event]], None]
 SendRendered = Callable[[Rendered], None]
@@ -128,7 +138,7 @@ class Preparer:
         try:
             built = self._loaded.chat.build(request.prompt)
             task = self._task(request, built)
-            constraint = self._constraint(request)
+            constraint = self._constraint(request, built)
         except DragomanError as error:
             failure = error
         else:
@@ -191,13 +201,21 @@ class Preparer:
         banned = sampling.logit_bias | dict.fromkeys(ends, -math.inf)
         return msgspec.structs.replace(sampling, logit_bias=banned)
 
-    def _constraint(self, request: GenerationRequest) -> Constraint | None:
-        if request.constraint is None:
+    def _constraint(self, request: GenerationRequest, built: BuiltPrompt) -> Constraint | None:
+        asked = request.constraint
+        param = _CONSTRAINT_FIELDS[asked.kind] if asked else None
+        content = to_grammar(asked, param=param) if asked else None
+        grammar = self._loaded.chat.reply_grammar(request.prompt, built.reply_prefix, content)
+        if grammar is None:
             return None
+        compiler = self._compiler.result()
         try:
-            return self._compiler.result().compile(to_grammar(request.constraint))
+            return compiler.compile(grammar)
         except ConstraintError as error:
-            raise InvalidConstraint(str(error), param="response_format") from error
+            tools = request.prompt.tools if isinstance(request.prompt, ChatPrompt) else []
+            for tool in tools:
+                _check_tool(tool, compiler)
+            raise InvalidConstraint(str(error), param=param or "tools") from error
 
     @cached_property
     def _visible(self) -> frozenset[int]:
@@ -218,6 +236,14 @@ class Preparer:
             for token in range(self._loaded.model.vocabulary.size)
             if any(breaker in piece(token) for breaker in _DRY_BREAKERS)
         )
+
+
+def _check_tool(tool: Tool, compiler: ConstraintCompiler) -> None:
+    """Refuse ``tool`` by name if its schema on its own cannot be enforced."""
+    try:
+        compiler.compile(schema_grammar(arguments_schema(tool)))
+    except ConstraintError as error:
+        raise unenforceable(tool, str(error)) from error
 
 
 def _make_compiler(loaded: Loaded) -> ConstraintCompiler:

@@ -76,6 +76,9 @@ class Channels(_Table, frozen=True, kw_only=True):
     next header. A header that equals ``content`` announces content, one in which ``call`` is found
     a tool call (its body is the arguments), one that holds ``reasoning`` reasoning, any other
     content.
+
+    For writing: ``answer`` is the header of the message that answers, ``asides`` those of messages
+    that may come before it, and ``calling`` that of a message that holds calls.
     """
 
     start: tuple[str, ...]
@@ -84,6 +87,9 @@ class Channels(_Table, frozen=True, kw_only=True):
     reasoning: str | None = None
     content: str | None = None
     call: str | None = None
+    answer: str = ""
+    asides: tuple[str, ...] = ()
+    calling: str = ""
 
 
 class ReplyFormat(_Table, frozen=True, kw_only=True):
