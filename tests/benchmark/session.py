@@ -1,0 +1,217 @@
+"""One session: every server measured in turn, again and again, one running at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import jsonschema
+import msgspec
+
+from server.benchmark.report import Summary, summarize
+from server.benchmark.workloads import CUSTOMER, Run, run_workload
+from tests.benchmark.servers import (
+    Server,
+    busy_neighbour,
+    dragoman,
+    llama_server,
+    resident_bytes,
+    running,
+)
+
+OURS = "dragoman"
+OURS_ONE_THREAD = "dragoman --threads 1"
+PEER = "llama-server"
+PEER_TUNED = "llama-server -np 16"
+
+KV_TOKENS = 32768
+# Few, so that overflowing them takes seconds, not minutes.
+_OVERFLOW_KV_TOKENS = 2048
+_NEIGHBOUR_SECONDS = 300
+# Where one run is over in seconds, more of them make the median steadier.
+_TAKES = {"single": 3, "copy": 3, "json": 2}
+# Where more slots help llama-server; the other workloads of the tuned one wait for a full session.
+_TUNED_QUICK = ("c8", "c16", "json")
+WORKLOADS = (
+    *("single", "c8", "c16", "prefix16", "stall", "json", "returning", "copy"),
+    *("overflow", "neighbour"),
+)
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a workload; ``valid`` answers obey the schema, in the workload ``json``."""
+
+    experiment: str
+    server: str
+    summary: Summary
+    valid: int | None = None
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of a server: seconds to a first token, bytes of memory after that answer."""
+
+    experiment: str
+    server: str
+    cold_start: float
+    resident_bytes: int | None
+
+
+class Experiment(NamedTuple):
+    """Servers that run the same workloads on the same model.
+
+    ``workloads`` are those of each server in ``servers``, in order.
+    """
+
+    name: str
+    model: Path
+    servers: Sequence[tuple[Server, Sequence[str]]]
+    repeats: int
+    takes: dict[str, int]
+    neighbour: bool = False
+
+
+class Plan(NamedTuple):
+    """What a session measures; ``gemma`` is the model with many tokens in its vocabulary."""
+
+    model: Path
+    gemma: Path
+    peer: Path
+    workloads: Sequence[str]
+    repeats: int
+    quick: bool
+
+    def experiments(self) -> Iterator[Experiment]:
+        """Everything to measure, in order."""
+        special = {"overflow", "neighbour"}
+        usual = [name for name in self.workloads if name not in special]
+        tuned = [name for name in usual if not self.quick or name in _TUNED_QUICK]
+        if usual:
+            yield self._versus_peer("main", self.model, usual, tuned)
+        if "json" in usual:
+            yield self._versus_peer("gemma", self.gemma, ["json"], [] if self.quick else ["json"])
+        if "overflow" in self.workloads:
+            yield self._overflow()
+        if "neighbour" in self.workloads:
+            yield self._neighbour()
+
+    def _versus_peer(
+        self, name: str, model: Path, usual: Sequence[str], tuned: Sequence[str]
+    ) -> Experiment:
+        servers = [
+            (dragoman(OURS, kv_tokens=KV_TOKENS), usual),
+            (llama_server(PEER, self.peer, kv_tokens=KV_TOKENS), usual),
+            (llama_server(PEER_TUNED, self.peer, "-np", "16", kv_tokens=KV_TOKENS), tuned),
+        ]
+        servers = [(server, workloads) for server, workloads in servers if workloads]
+        return Experiment(name, model, servers, self.repeats, _TAKES)
+
+    def _overflow(self) -> Experiment:
+        cells = _OVERFLOW_KV_TOKENS
+        # Slots with cells of their own would refuse these requests as too long.
+        tuned = llama_server(PEER_TUNED, self.peer, "-np", "16", "--kv-unified", kv_tokens=cells)
+        servers = [
+            dragoman(OURS, kv_tokens=cells),
+            llama_server(PEER, self.peer, kv_tokens=cells),
+            tuned,
+        ]
+        return Experiment(
+            "overflow", self.model, [(server, ["overflow"]) for server in servers], 1, {}
+        )
+
+    def _neighbour(self) -> Experiment:
+        servers = [
+            dragoman(OURS, kv_tokens=KV_TOKENS),
+            dragoman(OURS_ONE_THREAD, "--threads", "1", kv_tokens=KV_TOKENS),
+            llama_server(PEER, self.peer, kv_tokens=KV_TOKENS),
+        ]
+        return Experiment(
+            "neighbour",
+            self.model,
+            [(server, ["single"]) for server in servers],
+            self.repeats,
+            {"single": 2},
+            neighbour=True,
+        )
+
+
+class Session:
+    """Collects what `run` measured in ``samples`` and ``starts``."""
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.starts: list[Start] = []
+        self._began = time.monotonic()
+        self._seed = 0
+
+    def run(self, experiments: Sequence[Experiment]) -> None:
+        """Run ``experiments``; their servers take turns, and take turns at being the first."""
+        for experiment in experiments:
+            for repeat in range(experiment.repeats):
+                first = repeat % len(experiment.servers)
+                seed = self._next_seed()
+                for server, workloads in _rotated(experiment.servers, first):
+                    self._measure(experiment, server, workloads, seed)
+
+    def _measure(
+        self, experiment: Experiment, server: Server, workloads: Sequence[str], seed: int
+    ) -> None:
+        neighbour = busy_neighbour(_NEIGHBOUR_SECONDS) if experiment.neighbour else nullcontext()
+        with running(server, experiment.model) as started, neighbour:
+            self.starts.append(
+                Start(
+                    experiment=experiment.name,
+                    server=server.name,
+                    cold_start=started.cold_start,
+                    resident_bytes=resident_bytes(started.pid),
+                )
+            )
+            for name in workloads:
+                # The same prompts for every server, other ones for every run.
+                first = seed + 1000 * WORKLOADS.index(name)
+                for take in range(experiment.takes.get(name, 1)):
+                    run = asyncio.run(run_workload(name, started.target, first + 100 * take))
+                    self._keep(experiment.name, server.name, run)
+
+    def _keep(self, experiment: str, server: str, run: Run) -> None:
+        sample = Sample(
+            experiment=experiment,
+            server=server,
+            summary=summarize(run),
+            valid=_valid(run) if run.workload == "json" else None,
+        )
+        self.samples.append(sample)
+        elapsed = time.monotonic() - self._began
+        speed = f"{sample.summary.tokens_per_second:6.1f} tokens/s"
+        failed = f", {sample.summary.failed} failed" if sample.summary.failed else ""
+        print(
+            f"{elapsed:6.0f} s  {experiment:10} {server:22} {run.workload:10} {speed}{failed}",
+            file=sys.stderr,
+        )
+
+    def _next_seed(self) -> int:
+        self._seed += 100_000
+        return self._seed
+
+
+def _valid(run: Run) -> int:
+    """How many answers obey the schema."""
+    validator = jsonschema.Draft202012Validator(CUSTOMER)
+    return sum(_obeys(answer.text, validator.is_valid) for answer in run.answers)
+
+
+def _obeys(text: str, is_valid: Callable[[object], bool]) -> bool:
+    try:
+        return is_valid(msgspec.json.decode(text))
+    except msgspec.DecodeError:
+        return False
+
+
+def _rotated(
+    servers: Sequence[tuple[Server, Sequence[str]]], first: int
+) -> list[tuple[Server, Sequence[str]]]:
+    return [*servers[first:], *servers[:first]]

@@ -1,0 +1,75 @@
+"""`dragoman bench` against an endpoint that answers at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.fake_server import FakeServer
+
+PIECE = {"choices": [{"delta": {"content": "word"}}]}
+USAGE = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}
+
+
+def endpoint(status: int = 200, answer: Any = None) -> FakeServer:
+    return FakeServer(
+        {
+            "/v1/models": (200, {"data": [{"id": "tiny"}, {"id": "other"}]}),
+            "/v1/chat/completions": (status, answer or [PIECE, USAGE]),
+        }
+    )
+
+
+def test_a_table_has_a_row_for_each_workload(run: Run) -> None:
+    with endpoint().running() as fake:
+        result = run("bench", fake.url, "--workload", "single", "--workload", "c8")
+    assert result.exit_code == 0
+    heading, *rows = result.out.splitlines()
+    assert "tokens/s" in heading
+    assert [row.split()[:2] for row in rows] == [["single", "1/1"], ["c8", "8/8"]]
+    assert {body["model"] for path, _, body in fake.requests if "chat" in path} == {"tiny"}
+
+
+def test_json_has_the_numbers(run: Run) -> None:
+    with endpoint().running() as fake:
+        address = f"{fake.url}/v1"
+        result = run("bench", address, "--model", "other", "--workload", "copy", "--json")
+    [summary] = json.loads(result.out)
+    assert summary["workload"] == "copy"
+    assert summary["completion_tokens"] == 1
+    assert fake.requests[-1][2]["model"] == "other"
+
+
+def test_a_server_that_refuses_says_why(run: Run) -> None:
+    with endpoint(400, {"error": {"message": "unknown field"}}).running() as fake:
+        result = run("bench", fake.url)
+    assert result.exit_code == 1
+    assert "400: unknown field" in result.err
+
+
+def test_a_failed_request_is_told_by_the_exit_code(run: Run) -> None:
+    with endpoint().running() as fake:
+        result = run("bench", fake.url, "--workload", "overflow", "--kv-tokens", "64")
+        assert result.exit_code == 0
+        fake.answers["/v1/chat/completions"] = (200, [PIECE, {"error": {"message": "oops"}}])
+        result = run("bench", fake.url, "--workload", "single")
+    assert result.exit_code == 1
+    assert "oops" in result.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--workload", "unheard-of"], ["--workload", "overflow"]],
+    ids=["unknown workload", "overflow without the number of cells"],
+)
+def test_wrong_arguments_are_refused(run: Run, arguments: list[str]) -> None:
+    assert run("bench", "http://127.0.0.1:9", *arguments).exit_code == 2
+
+
+def test_a_server_that_is_not_there_is_told(run: Run) -> None:
+    result = run("bench", "http://127.0.0.1:9")
+    assert result.exit_code == 1
+    assert "does not answer" in result.err
