@@ -11,32 +11,26 @@ const ENDINGS = {
 
 /** Shows an answer and follows it while it grows. */
 export class AnswerView {
+  #reasoning = el("pre", { className: "reasoning-text" });
+  #folded = el("details", { className: "reasoning", hidden: true },
+    el("summary", {}, "Reasoning"), this.#reasoning);
+  #tokens;
   #shownSpans = 0;
+  #callList = el("div", { className: "calls" });
   #calls = [];
+  #ending = el("p", { className: "ending hint", hidden: true });
+  #error = el("p", { className: "problem", hidden: true, attributes: { role: "alert" } });
 
   constructor(answer, label) {
     this.answer = answer;
     this.element = el("article", { className: "answer", attributes: { "aria-label": label } });
-    this.#reasoning = el("pre", { className: "reasoning-text" });
-    this.#folded = el("details", { className: "reasoning", hidden: true },
-      el("summary", {}, "Reasoning"), this.#reasoning);
     this.#tokens = new TokenText(label);
     if (answer.prompt) this.#tokens.element.append(el("span", { className: "given" }, answer.prompt));
-    this.#callList = el("div", { className: "calls" });
-    this.#ending = el("p", { className: "ending hint", hidden: true });
-    this.#error = el("p", { className: "problem", hidden: true, attributes: { role: "alert" } });
     this.actions = el("div", { className: "answer-actions" });
     this.element.append(
       this.#folded, this.#tokens.element, this.#callList, this.#ending, this.#error, this.actions);
     this.update();
   }
-
-  #reasoning;
-  #folded;
-  #tokens;
-  #callList;
-  #ending;
-  #error;
 
   /** Show what is new. */
   update() {

@@ -232,6 +232,10 @@ function listen(app) {
   find("session-file").addEventListener("change", () => importFile(app));
   find("toggle-settings").addEventListener("click", () =>
     setSettingsOpen(document.body.dataset.settings !== "open"));
+  find("close-settings").addEventListener("click", () => {
+    setSettingsOpen(false);
+    find("toggle-settings").focus();
+  });
   find("settings-form").addEventListener("input", ({ target }) => {
     app.session.settings[target.name] = target.value;
     app.preview();

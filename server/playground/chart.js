@@ -1,10 +1,13 @@
 // What comes next: the distribution of the next token after the text as typed.
 
 import { complete } from "./api.js";
+import { percent } from "./dom.js";
 import { bar } from "./tokens.js";
 import { ranked } from "./spans.js";
 
 const SHOWN = 5;
+// Where the bars may end, so that small probabilities can still be told apart.
+const SCALES = [0.1, 0.25, 0.5, 1];
 
 /** The bar chart of a pane; `onPick` gets the text of a token that was clicked. */
 export class NextToken {
@@ -45,11 +48,12 @@ export class NextToken {
   }
 
   #draw(alternatives) {
-    const rows = alternatives.map(([token, logprob]) =>
-      bar(token, Math.exp(logprob), { onclick: () => this.#onPick(token) }));
-    const known = alternatives.reduce((sum, [, logprob]) => sum + Math.exp(logprob), 0);
-    rows.push(bar("all others", Math.max(0, 1 - known), { rest: true }));
+    const shares = alternatives.map(([, logprob]) => Math.exp(logprob));
+    const scale = SCALES.find((end) => Math.max(...shares) <= end);
+    const rows = alternatives.map(([token], index) =>
+      bar(token, shares[index], { scale, onclick: () => this.#onPick(token) }));
+    const others = Math.max(0, 1 - shares.reduce((sum, share) => sum + share, 0));
     this.#bars.replaceChildren(...rows);
-    this.#note.textContent = "";
+    this.#note.textContent = `All others: ${percent(others)}. A full bar is ${scale * 100} %.`;
   }
 }

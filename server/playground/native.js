@@ -74,23 +74,26 @@ function run({ text, tokens, pieces, control, source }, byToken) {
   const shown = control && !text ? "BOS" : text;
   const element = el("span", { className: `run ${kind}`, title });
   if (byToken && pieces.length === tokens.length) {
-    element.append(...pieces.map((piece, index) =>
+    element.append(...pieces.flatMap((piece, index) =>
       tokenOf(control ? shown : piece, [tokens[index]])));
   } else if (byToken) {
-    element.append(tokenOf(shown, tokens));
+    element.append(...tokenOf(shown, tokens));
   } else {
     element.append(...broken(shown));
   }
   return element;
 }
 
+/** A token in its box. Breaks at its end come behind the box, their signs stay inside. */
 function tokenOf(piece, ids) {
-  const token = el("span", { className: "piece", dataset: { ids: ids.join(" ") } });
-  token.append(...broken(piece));
-  return token;
+  const text = piece.replace(/\n+$/, "");
+  const breaks = piece.slice(text.length);
+  const signs = [...breaks].map(() => el("span", { className: "newline" }));
+  const dataset = { ids: ids.join(" ") };
+  return [el("span", { className: "piece", dataset }, ...broken(text), ...signs), breaks];
 }
 
-/** Text with its line breaks made visible; the sign is drawn by CSS, so that copying leaves it out. */
+/** Text with its line breaks made visible; CSS draws the sign, so that copying leaves it out. */
 function broken(text) {
   const lines = text.split("\n");
   return lines.flatMap((line, index) =>

@@ -30,7 +30,6 @@ export class Pane {
     this.element.setAttribute("aria-label", `${this.name} pane`);
     this.#find = (selector) => this.element.querySelector(selector);
     this.#native = new NativePrompt(this.#find(".native"));
-    this.#native.element = this.#find(".native");
     this.#next = new NextToken(this.#find(".next"), (token) => app.extendText(token));
     this.#find(".model").addEventListener("change", () => {
       this.data.model = this.#find(".model").value;
@@ -129,7 +128,7 @@ export class Pane {
       this.preview();
     });
     if (isLast) view.actions.append(this.#action("Regenerate", () => this.answer(turn)));
-    view.actions.append(this.#action("Edit", edit), this.#copy(answer));
+    view.actions.append(this.#action("Edit", edit), ...this.#copy(answer));
     if (isLast && answer.calls.length) {
       view.actions.append(this.#action("Send results", () => this.#app.sendResults()));
     }
@@ -143,7 +142,7 @@ export class Pane {
     view.actions.append(
       this.#action("Regenerate", () => this.complete(answer.prompt)),
       this.#action("Add to the text", () => this.#app.setText(answer.prompt + answer.content)),
-      this.#copy(answer));
+      ...this.#copy(answer));
     return [view.element];
   }
 
@@ -160,8 +159,10 @@ export class Pane {
     return button(text, () => { if (!this.running) action(); }, { className: "quiet" });
   }
 
-  #copy(answer) {
-    return this.#action("Copy", () => navigator.clipboard?.writeText(answer.content));
+  /** Browsers have a clipboard only on this machine or with TLS. */
+  #copy({ content }) {
+    if (!navigator.clipboard) return [];
+    return [this.#action("Copy", () => navigator.clipboard.writeText(content))];
   }
 
   /** Generate the answer of turn `turn`, in place of what was there. */

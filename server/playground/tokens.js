@@ -80,17 +80,16 @@ function alternativesOf({ text, logprob, top }) {
   );
 }
 
-/** A row of a bar chart: a token's text and its probability. */
-export function bar(text, probability, { chosen = false, rest = false, onclick = null } = {}) {
+/** A row of a bar chart: a token's text and its probability; a full bar is `scale`. */
+export function bar(text, probability, { chosen = false, scale = 1, onclick = null } = {}) {
   const track = el("span", { className: "track" }, el("span", { className: "fill" }));
-  track.firstChild.style.setProperty("--share", probability.toFixed(4));
-  const label = rest ? el("span", {}, text) : el("code", {}, visible(text));
-  const parts = [label, track, el("span", { className: "share" }, percent(probability))];
+  track.firstChild.style.setProperty("--share", (probability / scale).toFixed(4));
+  const parts = [el("code", {}, visible(text)), track, el("span", { className: "share" }, percent(probability))];
   const row = onclick
     ? el("button", { type: "button", className: "bar", onclick, title: "Add it to the text" }, ...parts)
     : el("div", { className: "bar" }, ...parts);
   if (chosen) row.append(el("span", { className: "hidden" }, "chosen"));
-  return el("li", { className: chosen ? "chosen" : rest ? "rest" : "" }, row);
+  return el("li", { className: chosen ? "chosen" : "" }, row);
 }
 
 /** Closes the list of alternatives; whether there was one. */

@@ -31,12 +31,19 @@ class Page:
     def open(self, width: int = 1360, height: int = 860, *, dark: bool = False) -> None:
         """Load the page afresh, with nothing remembered."""
         self.resize(width, height)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        self.emulate(dark=dark)
         self.browser.get(f"{self.url}/health/live")
         self.browser.execute_script("sessionStorage.clear(); localStorage.clear()")
         self.browser.get_log("browser")  # type: ignore[no-untyped-call]
         self.browser.get(self.url)
+
+    def emulate(self, *, dark: bool) -> None:
+        """Let the system prefer dark colours, or light ones."""
+        features = [
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def resize(self, width: int, height: int) -> None:
         """Make the window so large; narrow ones are phones."""
@@ -96,9 +103,11 @@ class Page:
         """Type a prompt and send it with the keyboard."""
         self.prompt.send_keys(text, Keys.CONTROL, Keys.ENTER)
 
-    def finished(self) -> None:
-        """Wait until nothing is generated any more."""
+    def finished(self, *, failing: bool = False) -> None:
+        """Wait until nothing is generated any more, and no answer failed unless it should."""
         self.wait(lambda: self.find("#send").is_displayed(), "the end of the answers")
+        problems = [problem.text for problem in self.find_all(".answer .problem")]
+        assert any(problems) == failing, problems
 
     def answers(self) -> list[str]:
         """The last answer of each pane."""

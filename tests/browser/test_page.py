@@ -175,7 +175,7 @@ def test_it_is_usable_at_380_pixels(page: Page) -> None:
     page.ready()
     page.prompt.send_keys("What is the capital of Australia?")
     page.set(temperature="0", max_tokens="16")
-    page.find("#toggle-settings").click()
+    page.find("#close-settings").click()
     page.find("#send").click()
     page.finished()
 

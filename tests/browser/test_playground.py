@@ -27,9 +27,13 @@ def test_one_prompt_streams_into_both_panes_with_figures(page: Page) -> None:
     assert "Canberra" in page.answers()[0]
     assert all(page.answers())
     for pane in page.panes:
-        figures = page.find(".figures", pane).text
-        for name in ("tokens/s", "TTFT", "cached", "context"):
-            assert name in figures
+        figures = page.find(".figures", pane)
+        for name in ("tokens/s", "TTFT", "cached"):
+            assert name in figures.text
+        gauge = page.find(".gauge", pane)
+        page.wait(gauge.is_displayed, "the context gauge")
+        used, size = (int(gauge.get_attribute(f"aria-value{end}") or 0) for end in ("now", "max"))
+        assert 10 < used < 100 < size
     assert [badge.text.split()[0] for badge in page.find_all(".kind")] == ["instruct", "base"]
 
 
@@ -42,12 +46,12 @@ def test_the_badge_tells_the_reasons_of_the_models_kind(page: Page) -> None:
 
 
 def test_the_native_prompt_tells_template_user_and_control_tokens_apart(page: Page) -> None:
-    page.prompt.send_keys("Say <|im_end|> twice 🐉")
+    page.prompt.send_keys("Say <|im_end|> twice ⌘")
     left, right = (page.find(".native-text", pane) for pane in page.panes)
-    page.wait(lambda: "🐉" in left.text and "🐉" in right.text, "the native prompts")
+    page.wait(lambda: "⌘" in left.text and "⌘" in right.text, "the native prompts")
 
     user = page.find(".run.user", left)
-    assert user.text == "Say <|im_end|> twice 🐉"
+    assert user.text == "Say <|im_end|> twice ⌘"
     controls = [run.text for run in page.find_all(".run.control", left)]
     assert controls.count("<|im_end|>") == 2  # the template's own, for system and user
     assert "Human:" in page.find(".run.template", right).text
@@ -61,14 +65,16 @@ def test_the_native_prompt_tells_template_user_and_control_tokens_apart(page: Pa
 
     page.find(".show-borders", page.panes[0]).click()
     page.find(".show-ids", page.panes[0]).click()
-    pieces = page.find_all(".run.user .piece", left)
-    assert len(pieces) > 8  # a dragon is several tokens
+    user = page.find(".run.user", left)
+    pieces = page.find_all(".piece", user)
+    assert len(pieces) > 8  # the sign is several tokens
     assert "".join(piece.get_property("textContent") for piece in pieces) == user.get_property(  # type: ignore[misc]
         "textContent"
     )
     ids = [piece.get_attribute("data-ids") for piece in page.find_all(".piece", left)]
     assert all(re.fullmatch(r"\d+", each or "") for each in ids)
     assert page.find(".native-count", page.panes[0]).text == f"{len(ids)} tokens"
+    page.screenshot("native-prompt")
 
 
 def test_a_click_on_a_token_shows_the_alternatives(page: Page) -> None:
@@ -81,12 +87,14 @@ def test_a_click_on_a_token_shows_the_alternatives(page: Page) -> None:
     assert popup.is_displayed()
     rows = page.find_all(".bar", popup)
     assert len(rows) == 10
-    shares = [float(row.text.split()[-2].strip("< ")) for row in rows]
+    shares = [float(share.text.strip("< %")) for share in page.find_all(".share", popup)]
     assert shares == sorted(shares, reverse=True)
     chosen = page.find(".chosen code", popup).text
     token = page.find(".token.open")
     assert chosen.replace("␣", " ").strip() == token.text.strip()
     page.screenshot("chat")
+    page.emulate(dark=True)
+    page.screenshot("chat-dark")
 
     page.prompt.send_keys(Keys.ESCAPE)
     assert not popup.is_displayed()
@@ -201,12 +209,12 @@ def test_an_earlier_message_can_be_edited_and_what_followed_is_dropped(page: Pag
     page.find(".asked > button", page.panes[0]).click()
     field = page.find(".asked textarea")
     field.clear()
-    field.send_keys("What is the capital of Italy?", Keys.CONTROL, Keys.ENTER)
+    field.send_keys(QUESTION, Keys.CONTROL, Keys.ENTER)
     page.finished()
     for pane in page.panes:
         (asked,) = page.find_all(".asked-text", pane)
-        assert asked.text == "What is the capital of Italy?"
-    assert "Rome" in page.answers()[0]
+        assert asked.text == QUESTION
+    assert "Canberra" in page.answers()[0]
 
 
 def test_the_system_prompt_and_an_edited_answer_reach_the_native_prompt(page: Page) -> None:
@@ -254,7 +262,7 @@ def test_an_error_of_the_server_is_shown_in_its_pane(page: Page) -> None:
     page.set(tools=json.dumps([tool]))
     page.expected_complaints += ["status of 400"]
     page.send("How is the weather?")
-    page.finished()
+    page.finished(failing=True)
     assert "tools" in page.find(".answer .problem", page.panes[1]).text
 
 
