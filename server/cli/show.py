@@ -83,6 +83,8 @@ def _header(model: LibraryModel, header: GgufHeader) -> Iterator[tuple[str, str]
 def _info(info: ModelInfo) -> Iterator[tuple[str, str]]:
     yield "kind", info.kind
     yield from (("  because", reason) for reason in info.kind_reasons)
+    if not info.generates:
+        yield "made for", "embeddings"
     yield "template", f"{info.template_source}, SHA-256 {info.template_sha256[:16]}"
     for name, able in sorted(info.capabilities.items()):
         yield f"  {name.replace('_', ' ')}", "yes" if able else "no"

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from server.errors import ConversationError, InvalidRequest
+from server.errors import ContextLengthExceeded, ConversationError, InvalidRequest
 from server.types import (
     Accepted,
     Delta,
@@ -30,6 +30,8 @@ from server.types import (
 )
 from server.worker.protocol import (
     Cancel,
+    Embed,
+    Embedded,
     EngineStats,
     FrameBuffer,
     FromWorker,
@@ -64,6 +66,7 @@ class FakeWorker:
         self.connection = connection
         self.buffer = FrameBuffer()
         self.active: dict[int, tuple[GenerationRequest, int]] = {}
+        self.embedding: set[int] = set()
         self.cancelled = 0
         self.step_seconds = 0.0
         self.next_beat = 0.0
@@ -101,9 +104,12 @@ class FakeWorker:
             case Generate():
                 self.start(message.request)
             case Cancel():
-                self.cancelled += self.active.pop(message.id, None) is not None
+                known = self.active.pop(message.id, None) or message.id in self.embedding
+                self.cancelled += bool(known)
             case Render():
                 self.render(message)
+            case Embed():
+                self.embed(message)
             case Shutdown():
                 sys.exit(0)
 
@@ -182,6 +188,17 @@ class FakeWorker:
             case _:
                 rendered = RenderedPrompt(prompt="rendered", tokens=[1, 2], segments=[])
                 self.send(Rendered(id=render.id, prompt=rendered))
+
+    def embed(self, request: Embed) -> None:
+        match request.inputs[0]:
+            case "refused":
+                error = ContextLengthExceeded("too long", param="input").info
+                self.send(Embedded(id=request.id, error=error))
+            case "unanswered":
+                self.embedding.add(request.id)
+            case _:
+                vectors = b"\0" * 4 * len(request.inputs) * (request.dimensions or 1)
+                self.send(Embedded(id=request.id, vectors=vectors, prompt_tokens=2))
 
 
 def first_word(prompt: object) -> str:

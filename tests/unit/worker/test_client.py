@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from server.errors import ConversationError, WorkerDied
+from server.errors import ContextLengthExceeded, ConversationError, WorkerDied
 from server.types import Accepted, Delta, Failed, Finished, TextPrompt
 from server.worker import client as client_module
 from server.worker.client import ModelClient
@@ -127,6 +127,38 @@ async def test_a_prompt_is_rendered(client: ModelClient) -> None:
 async def test_a_render_error_keeps_its_class(client: ModelClient) -> None:
     with pytest.raises(ConversationError, match="alternate"):
         await client.render(TextPrompt(text="unrenderable"))
+
+
+async def test_inputs_are_embedded(client: ModelClient) -> None:
+    embedded = await client.embed(["a", [1, 2]], dimensions=3)
+    assert len(embedded.vectors) == 2 * 3 * 4
+    assert embedded.prompt_tokens == 2
+
+
+async def test_a_refused_embedding_keeps_its_class(client: ModelClient) -> None:
+    with pytest.raises(ContextLengthExceeded, match="too long"):
+        await client.embed(["refused"])
+
+
+async def test_an_embedding_nobody_waits_for_is_cancelled(client: ModelClient) -> None:
+    await worker_of(client).ready()
+    task = asyncio.create_task(client.embed(["unanswered"]))
+    await eventually(lambda: bool(client._answers))
+    task.cancel()
+    await asyncio.wait([task])
+    await eventually(lambda: client.stats.waiting == 1)
+    assert client.requests == 0
+
+
+async def test_a_worker_death_fails_an_embedding(client: ModelClient) -> None:
+    await worker_of(client).ready()
+    task = asyncio.create_task(client.embed(["unanswered"]))
+    await eventually(lambda: bool(client._answers))
+    pid = worker_of(client).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WorkerDied):
+        await task
 
 
 async def test_a_large_prompt_does_not_block_the_loop(client: ModelClient) -> None:
