@@ -74,7 +74,8 @@ class Spelling:
 class Grammar:
     """Rules that are being collected; the names of all but ``start`` are made up here."""
 
-    def __init__(self) -> None:
+    def __init__(self, spelling: Spelling) -> None:
+        self.spelling = spelling
         self._lines: list[str] = []
         self._parts: list[dict[str, Any]] = []
         self._count = 0
@@ -103,12 +104,18 @@ class Grammar:
         self._lines.append(f"{rule}[lazy]: {name}")
         return rule
 
-    def until(self, body: str, ending: Sequence[str | int]) -> str:
-        """Text that the terminal ``body`` matches up to the first ``ending``, and that itself."""
-        control = next((n for n, item in enumerate(ending) if isinstance(item, int)), None)
-        texts = " ".join(quoted(str(item)) for item in ending[:control])
-        whole = self.terminal(f"{body} {texts}", lazy=control is None)
-        return whole if control is None else f"{whole} {sequence(ending[control:])}"
+    def until(self, body: str, ending: str) -> str:
+        """Text that the terminal ``body`` matches up to the first ``ending``, and that itself.
+
+        A control token ends the text also where it is spelt out, for readers cannot tell.
+        """
+        items = self.spelling.items(ending)
+        control = next((n for n, item in enumerate(items) if isinstance(item, int)), None)
+        if control is None:
+            return self.terminal(f"{body} {quoted(ending)}", lazy=True)
+        body = f"({body} & {without(self.spelling.text(items[control : control + 1]))})"
+        text = self.terminal(f"{body} {sequence(items[:control])}")
+        return f"{text} {sequence(items[control:])}"
 
     def part(self, grammar: dict[str, Any]) -> str:
         """A reference to another grammar, in llguidance's JSON form."""

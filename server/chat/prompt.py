@@ -256,7 +256,7 @@ class ChatModel:
                 f"The model is a {self.kind} model, prompted by the family {self.family}: it does "
                 "not know by itself when to call a tool. Use tool_choice 'required' or name a "
                 "function, so that its output is constrained to a call.",
-                param="tool_choice",
+                param="tools",
             )
         if reply_format is None or reply_format.trigger is None:
             raise InvalidRequest(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from server.chat.lark import ANY_TEXT, Grammar, Spelling, escaped, one_of
+from server.chat.lark import ANY_TEXT, Grammar, Spelling, escaped, one_of, without
 from server.chat.reply.format import Calls, Channels, Reasoning, ReplyFormat
 from server.chat.reply.syntax import CallSyntax, compile_calls
 from server.chat.tool_grammar import CallsWriter
@@ -69,7 +69,7 @@ class _ReplyWriter:
         self._choice = choice
         self._content = content
         self._spelling = spelling
-        self._grammar = Grammar()
+        self._grammar = Grammar(spelling)
         self._calls = self._calls_writer(tools) if tools else None
 
     def write(self) -> str | None:
@@ -99,7 +99,6 @@ class _ReplyWriter:
             tools,
             several=self._choice.parallel,
             grammar=self._grammar,
-            spelling=self._spelling,
             header=header,
             between=between,
         )
@@ -137,7 +136,7 @@ class _ReplyWriter:
         start, end = self._format.reasoning_edges
         if end in self._prefix:
             return ""
-        block = f"{self._grammar.until(ANY_TEXT, self._spelling.items(end))} {_SPACE}"
+        block = f"{self._grammar.until(ANY_TEXT, end)} {_SPACE}"
         if start in self._prefix:
             return block
         return f"({self._spelling.literal(start)} {block})?"
@@ -152,12 +151,15 @@ class _ReplyWriter:
         items = self._spelling.items(opened)
         control = next((n for n, item in enumerate(items) if isinstance(item, int)), None)
         others = self._spelling.control_tokens(without=opened + start)
-        text = self._grammar.terminal("/(?s:.+)/")
-        pieces = f"({text}? {others})*" if others else ""
         if control is not None:
             opened = self._spelling.text(items[: control + 1])
+            spelt_out = self._spelling.text(items[control : control + 1])
+            text = self._grammar.terminal(f"/(?s:.+)/ & {without(spelt_out)}")
+            pieces = f"({text}? {others})*" if others else ""
             token = f"<[{items[control]}]>"
             return f"{pieces} {text}? ({token} {self._calls.write(opened)})?"
+        text = self._grammar.terminal("/(?s:.+)/")
+        pieces = f"({text}? {others})*" if others else ""
         trigger = self._grammar.terminal(f"{ANY_TEXT} /{pattern}/", lazy=True)
         return f"{pieces} ({text} | {trigger} {self._calls.write(opened)})?"
 
@@ -186,11 +188,11 @@ class _ReplyWriter:
 
     def _messages(self, channels: Channels) -> str:
         reopening = (channels.end[0] if channels.end else "") + self._prefix
-        ending = self._spelling.items(reopening)
         message = self._spelling.literal(channels.message)
+        body = f"({' & '.join([ANY_TEXT, *map(without, channels.start)])})"
         mute = self._must_call or self._content is not None
         asides = [
-            f"{self._spelling.literal(header)} {message} {self._grammar.until(ANY_TEXT, ending)}"
+            f"{self._spelling.literal(header)} {message} {self._grammar.until(body, reopening)}"
             for header in channels.asides
             if not mute or (channels.reasoning and channels.reasoning in header)
         ]
@@ -203,9 +205,9 @@ class _ReplyWriter:
         if self._content is not None:
             answer = f"{answer} {self._enforced_content()}"
         else:
-            text = self._grammar.terminal("/(?s:.+)/")
-            calling = f"{self._grammar.until(ANY_TEXT, ending)} {calls}"
-            answer = f"{answer} ({text} | {calling})?"
+            text = self._grammar.terminal(body)
+            calling = f"{self._grammar.until(body, reopening)} {calls}"
+            answer = f"{answer} ({text} | {calling})"
         return f"{before} {one_of([answer, calls] if calls else [answer])}"
 
     def _call_syntax_starts_with(self, text: str) -> bool:

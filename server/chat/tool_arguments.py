@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from server.chat.json_schema import Schema, enforceable
-from server.chat.lark import Grammar, Spelling, one_of, quoted, without
+from server.chat.lark import Grammar, one_of, quoted, without
 from server.chat.raw_text import Unwritable, loose_terminal, resolved, split_union, text_terminal
 from server.chat.reply.dialects import tagged
 from server.chat.reply.format import GEMMA_QUOTE, Calls
@@ -63,10 +63,9 @@ def unenforceable(tool: Tool, reason: str) -> InvalidConstraint:
 class ArgumentsWriter:
     """Writes arguments in the dialect of ``calls`` into ``grammar``."""
 
-    def __init__(self, calls: Calls, grammar: Grammar, spelling: Spelling) -> None:
+    def __init__(self, calls: Calls, grammar: Grammar) -> None:
         self._calls = calls
         self._grammar = grammar
-        self._spelling = spelling
         self._known: dict[int, str] = {}
 
     def write(self, tool: Tool) -> str:
@@ -129,7 +128,7 @@ class ArgumentsWriter:
             else:
                 string = is_string(member.key)
                 value = self._unmarked(member.schema, root, string, between, after)
-            head = f"{self._spelling.literal(before)} {quoted(member.key)}"
+            head = f"{self._grammar.spelling.literal(before)} {quoted(member.key)}"
             argument = self._grammar.rule(f"{head} {value}")
             arguments.append(f"{argument}?" if member.optional else argument)
         return " ".join(arguments)
@@ -141,27 +140,27 @@ class ArgumentsWriter:
         ways = []
         if strings:
             text = self._raw(text_terminal(strings), after)
-            ways.append(f"{self._spelling.literal(f'{mark}true{then}')} {text}")
+            ways.append(f"{self._grammar.spelling.literal(f'{mark}true{then}')} {text}")
         for other in others:
-            head = self._spelling.literal(f"{mark}false{then}")
-            ways.append(f"{head} {self._json(other, root)} {self._spelling.literal(after)}")
+            head = self._grammar.spelling.literal(f"{mark}false{then}")
+            ways.append(f"{head} {self._json(other, root)} {self._grammar.spelling.literal(after)}")
         return one_of(ways)
 
     def _unmarked(
         self, schema: Any, root: Schema, string: bool | None, between: str, after: str
     ) -> str:
         """A value whose reader knows by the schema that it is a string, or judges by its looks."""
-        head = self._spelling.literal(between)
+        head = self._grammar.spelling.literal(between)
         strings, others = split_union(schema, root)
         if string is False or not strings:
-            return f"{head} {self._json(schema, root)} {self._spelling.literal(after)}"
+            return f"{head} {self._json(schema, root)} {self._grammar.spelling.literal(after)}"
         terminal = text_terminal(strings) if string else loose_terminal(strings, others)
         return f"{head} {self._raw(terminal, after)}"
 
     def _raw(self, terminal: str, after: str) -> str:
         """A text that ``terminal`` matches, and ``after`` which ends it."""
         body = f"({terminal} & {without(after.split(maxsplit=1)[0])})"
-        return self._grammar.until(body, self._spelling.items(after))
+        return self._grammar.until(body, after)
 
     # --- as Python writes keyword arguments ---
 
@@ -213,7 +212,7 @@ class ArgumentsWriter:
             ways = [self._gemma_other(other, root) for other in others]
             if strings:
                 text = self._raw(text_terminal(strings), GEMMA_QUOTE)
-                ways.append(f"{self._spelling.literal(GEMMA_QUOTE)} {text}")
+                ways.append(f"{self._grammar.spelling.literal(GEMMA_QUOTE)} {text}")
             self._grammar.define(name, one_of(ways))
         return name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from server.chat.lark import Grammar, Spelling, one_of, quoted
+from server.chat.lark import Grammar, one_of, quoted
 from server.chat.reply.format import Calls
 from server.chat.tool_arguments import ArgumentsWriter
 from server.types import Tool
@@ -24,7 +24,6 @@ class CallsWriter:
         tools: The tools that may be called.
         several: Whether more than one call may be written.
         grammar: Where the rules go.
-        spelling: How texts are written in it.
         header: What stands in front of each call instead of once in front of all, with ``{name}``.
         between: What separates calls that have a header each.
     """
@@ -36,21 +35,20 @@ class CallsWriter:
         *,
         several: bool,
         grammar: Grammar,
-        spelling: Spelling,
         header: str = "",
         between: str = "",
     ) -> None:
         self._tools = tools
         self._several = several and calls.several
         self._grammar = grammar
-        self._spelling = spelling
+        self._literal = grammar.spelling.literal
         self._id = calls.id
         self._begin, self._separator, self._end = calls.begin, calls.separator, calls.end
         self._call_pattern = calls.call
         if header:
             self._call_pattern = f"{header}{calls.begin}{calls.call}{calls.end}"
             self._begin, self._separator, self._end = "", between, ""
-        arguments = ArgumentsWriter(calls, grammar, spelling)
+        arguments = ArgumentsWriter(calls, grammar)
         self._arguments = {tool.name: arguments.write(tool) for tool in tools}
 
     def write(self, opened: str = "") -> str:
@@ -62,11 +60,11 @@ class CallsWriter:
             skipped = len(opened)
         call = self._any_call(0)
         first = self._any_call(skipped) if skipped else call
-        parts = [self._spelling.literal(begin), first]
+        parts = [self._literal(begin), first]
         if self._several:
-            separator = self._spelling.literal(self._separator)
+            separator = self._literal(self._separator)
             parts.append(f"({separator} {call}){{0,{_MOST_CALLS - 1}}}")
-        return " ".join(filter(None, [*parts, self._spelling.closing(self._end)]))
+        return " ".join(filter(None, [*parts, self._grammar.spelling.closing(self._end)]))
 
     def _any_call(self, skipped: int) -> str:
         pattern = self._call_pattern[skipped:]
@@ -75,10 +73,10 @@ class CallsWriter:
     def _call(self, pattern: str, name: str) -> str:
         *pieces, last = _HOLE.split(pattern)
         written = [
-            self._hole(piece, name) if place % 2 else self._spelling.literal(piece)
+            self._hole(piece, name) if place % 2 else self._literal(piece)
             for place, piece in enumerate(pieces)
         ]
-        return " ".join(filter(None, [*written, self._spelling.closing(last)]))
+        return " ".join(filter(None, [*written, self._grammar.spelling.closing(last)]))
 
     def _hole(self, hole: str, name: str) -> str:
         match hole:
