@@ -1,0 +1,150 @@
+"""KV cells and the decoding of batches."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Literal
+
+import llama_cpp
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from server.engine.backend import Batch, DecodeFailed, NoCellsLeft
+from server.engine.llama.library import log, new_context
+from server.engine.llama.model import LlamaModel
+
+KvType = Literal["f32", "f16", "q8_0", "q4_0"]
+
+GGML_TYPES = {
+    "f32": llama_cpp.GGML_TYPE_F32,
+    "f16": llama_cpp.GGML_TYPE_F16,
+    "q8_0": llama_cpp.GGML_TYPE_Q8_0,
+    "q4_0": llama_cpp.GGML_TYPE_Q4_0,
+}
+
+
+class ContextSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to lay out a context; ``sequence_ids`` at most 256 (LLAMA_MAX_SEQ)."""
+
+    kv_cells: int
+    sequence_ids: int
+    batch_size: int
+    ubatch_size: int
+    outputs_per_batch: int
+    threads: int
+    flash_attention: bool
+    kv_type: KvType
+
+
+class LlamaContext:
+    """KV cells and compute buffers of one model (see `server.engine.backend.Backend`).
+
+    The cells are unified: all sequences share one pool, so that prefixes can be shared between
+    them. Sliding-window layers get full-size caches (``swa_full``), so that a prefix can be reused
+    from any point.
+    """
+
+    def __init__(self, model: LlamaModel, settings: ContextSettings) -> None:
+        """Raises LoadError when llama.cpp cannot create the context (mostly: memory)."""
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = settings.kv_cells
+        parameters.n_batch = settings.batch_size
+        parameters.n_ubatch = min(settings.ubatch_size, settings.batch_size)
+        parameters.n_seq_max = settings.sequence_ids
+        parameters.n_outputs_max = settings.outputs_per_batch
+        parameters.n_threads = settings.threads
+        parameters.n_threads_batch = settings.threads
+        parameters.flash_attn_type = int(settings.flash_attention)
+        parameters.type_k = parameters.type_v = GGML_TYPES[settings.kv_type]
+        parameters.kv_unified = True
+        parameters.swa_full = True
+        parameters.no_perf = True
+        self._model = model
+        self._pointer = new_context(model.pointer, parameters)
+        self._memory = llama_cpp.llama_get_memory(self._pointer)
+        self.vocabulary_size = model.vocabulary.size
+        self.kv_cells = int(llama_cpp.llama_n_ctx(self._pointer))
+        self.sequence_ids = settings.sequence_ids
+        self.batch_size = int(llama_cpp.llama_n_batch(self._pointer))
+        self.outputs_per_batch = settings.outputs_per_batch
+        self.partial_removal = model.partial_removal
+        self.piece = model.vocabulary.piece
+        self._ends = model.vocabulary.end_of_generation_tokens
+        self.is_control = model.vocabulary.is_control
+        self._bound: tuple[Batch, Any] | None = None
+
+    def is_end_of_generation(self, token: int) -> bool:
+        """Whether generating the token ends an answer."""
+        return token in self._ends
+
+    def _bind(self, batch: Batch) -> Any:
+        """A llama_batch whose pointers look into ``batch``'s arrays, made once per batch."""
+        if self._bound is None or self._bound[0] is not batch:
+            self._bound = (batch, bind(batch))
+        return self._bound[1][0]
+
+    def decode(self, batch: Batch) -> None:
+        """Compute the batch. Raises NoCellsLeft or DecodeFailed."""
+        if not 0 < batch.size <= self.batch_size:
+            raise ValueError(f"batch of {batch.size} tokens, limit {self.batch_size}")
+        if batch.outputs > self.outputs_per_batch:
+            raise ValueError(f"{batch.outputs} logits rows, limit {self.outputs_per_batch}")
+        bound = self._bind(batch)
+        bound.n_tokens = batch.size
+        status = llama_cpp.llama_decode(self._pointer, bound)
+        if status == 1:
+            raise NoCellsLeft
+        if status != 0:
+            raise DecodeFailed(f"llama_decode answered {status}: {log.take()}")
+
+    def logits(self, rows: int) -> NDArray[np.float32]:
+        """The last decode's logits, shape (rows, vocabulary_size): a view, valid until the next."""
+        pointer = llama_cpp.llama_get_logits(self._pointer)
+        return np.ctypeslib.as_array(pointer, shape=(rows, self.vocabulary_size))
+
+    def copy_sequence(self, source: int, target: int, length: int) -> None:
+        """Let ``target`` share the cells of the first ``length`` tokens of ``source``."""
+        end = length if self.partial_removal else -1
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, end)
+
+    def share_range(self, source: int, target: int, start: int, end: int) -> None:
+        """Free ``target``'s own cells of tokens [start, end) and share ``source``'s instead."""
+        llama_cpp.llama_memory_seq_rm(self._memory, target, start, end)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
+
+    def truncate_sequence(self, sequence_id: int, length: int) -> None:
+        """Free the cells of ``sequence_id`` from token ``length`` on (0: all of them)."""
+        start = length if length > 0 else -1
+        if not llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start, -1):
+            raise ValueError(f"sequence {sequence_id} cannot be cut back to {length} tokens")
+
+    def clear(self) -> None:
+        """Free all cells."""
+        llama_cpp.llama_memory_clear(self._memory, False)
+
+    def set_threads(self, threads: int) -> None:
+        """Use ``threads`` threads from the next decode on."""
+        llama_cpp.llama_set_n_threads(self._pointer, threads, threads)
+
+    def close(self) -> None:
+        """Free the context."""
+        llama_cpp.llama_free(self._pointer)
+
+
+def bind(batch: Batch) -> tuple[Any, Any]:
+    """A llama_batch whose pointers look into ``batch``'s arrays, and what to keep alive for it."""
+    ids = batch.sequence_ids
+    ids_type = ctypes.POINTER(llama_cpp.llama_seq_id)
+    addresses = ids.ctypes.data + np.arange(batch.capacity, dtype=np.uintp) * ids.itemsize
+    id_pointers = (ids_type * batch.capacity).from_buffer(addresses)
+    one = np.ones(batch.capacity, dtype=np.int32)
+    bound = llama_cpp.llama_batch()
+    integers = ctypes.POINTER(ctypes.c_int32)
+    bound.token = batch.tokens.ctypes.data_as(integers)
+    bound.embd = None
+    bound.pos = batch.positions.ctypes.data_as(integers)
+    bound.n_seq_id = one.ctypes.data_as(integers)
+    bound.seq_id = ctypes.cast(id_pointers, ctypes.POINTER(ids_type))
+    bound.logits = batch.wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+    return bound, (id_pointers, addresses, one)

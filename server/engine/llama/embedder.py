@@ -1,0 +1,120 @@
+"""Embeddings of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from server.engine.backend import Batch, DecodeFailed
+from server.engine.llama.context import GGML_TYPES, KvType, bind
+from server.engine.llama.library import log, new_context
+from server.engine.llama.model import LlamaModel
+
+# Texts that share a computation of embeddings. A recurrent model holds a state for each.
+_TEXTS_TOGETHER = 16
+# llama.cpp computes and keeps the logits of every token whose embedding is asked for, a whole
+# vocabulary each; what can be read in parts is read in parts of this many tokens.
+_EMBEDDED_TOKENS_PER_PART = 128
+
+
+class LlamaEmbedder:
+    """Computes embeddings in a context of its own.
+
+    Token embeddings are pooled here: llama.cpp would average only what one physical batch holds.
+    ``most_tokens`` is how many tokens the texts of one call may have together, ``most_texts`` how
+    many texts there may be.
+    """
+
+    most_texts = _TEXTS_TOGETHER
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        *,
+        most_tokens: int,
+        threads: int,
+        flash_attention: bool,
+        kv_type: KvType,
+    ) -> None:
+        """Raises LoadError when llama.cpp cannot create the context (mostly: memory)."""
+        at_once = _EMBEDDED_TOKENS_PER_PART if model.reads_in_parts else most_tokens
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = most_tokens
+        parameters.n_batch = parameters.n_ubatch = min(at_once, most_tokens)
+        parameters.n_seq_max = _TEXTS_TOGETHER
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.flash_attn_type = int(flash_attention)
+        parameters.type_k = parameters.type_v = GGML_TYPES[kv_type]
+        parameters.kv_unified = True
+        parameters.swa_full = True
+        parameters.no_perf = True
+        parameters.embeddings = True
+        if model.pooling is not None:
+            parameters.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_NONE
+        self._pointer = new_context(model.pointer, parameters)
+        self._memory = llama_cpp.llama_get_memory(self._pointer)
+        self._model = model
+        self._batch = Batch(int(parameters.n_batch))
+        self._bound = bind(self._batch)
+        self.most_tokens = most_tokens
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Embeddings of length 1, shape (texts, embedding size). Raises DecodeFailed."""
+        lengths = [len(text) for text in texts]
+        if not all(lengths) or len(texts) > self.most_texts or sum(lengths) > self.most_tokens:
+            raise ValueError(f"texts of {lengths} tokens, limit {self.most_tokens} in all")
+        tokens = np.concatenate([np.asarray(text, np.int32) for text in texts])
+        positions = np.concatenate([np.arange(length) for length in lengths])
+        owners = np.repeat(np.arange(len(texts)), lengths)
+        weights = np.concatenate([self._weights(length) for length in lengths])
+        pooled = np.zeros((len(texts), self._model.embedding_size))
+        if self._memory:
+            llama_cpp.llama_memory_clear(self._memory, False)
+        for start in range(0, len(tokens), self._batch.capacity):
+            part = slice(start, start + self._batch.capacity)
+            rows = self._compute(tokens[part], positions[part], owners[part])
+            np.add.at(pooled, owners[part], rows * weights[part, np.newaxis])
+        norms: NDArray[np.float64] = np.linalg.norm(pooled, axis=1, keepdims=True)
+        if not (np.isfinite(norms) & (norms > 0)).all():
+            raise DecodeFailed("the model computed an embedding without direction")
+        return (pooled / norms).astype(np.float32)
+
+    def _weights(self, length: int) -> NDArray[np.float64]:
+        """How much each token of a text counts."""
+        weights = np.zeros(length)
+        match self._model.pooling:
+            case "cls":
+                weights[0] = 1
+            case "last":
+                weights[-1] = 1
+            case _:
+                weights[:] = 1 / length
+        return weights
+
+    def _compute(
+        self, tokens: NDArray[Any], positions: NDArray[Any], sequence_ids: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        """Token embeddings, shape (tokens, embedding size): a view, valid until the next call."""
+        count = len(tokens)
+        batch, bound = self._batch, self._bound[0]
+        batch.tokens[:count] = tokens
+        batch.positions[:count] = positions
+        batch.sequence_ids[:count] = sequence_ids
+        batch.wants_logits[:count] = 1
+        bound.n_tokens = count
+        status = llama_cpp.llama_decode(self._pointer, bound)
+        if status != 0:
+            raise DecodeFailed(f"llama_decode answered {status}: {log.take()}")
+        pointer = llama_cpp.llama_get_embeddings(self._pointer)
+        rows: NDArray[np.float32] = np.ctypeslib.as_array(
+            pointer, shape=(count, self._model.embedding_size)
+        )
+        return rows
+
+    def close(self) -> None:
+        """Free the context."""
+        llama_cpp.llama_free(self._pointer)

@@ -1,0 +1,66 @@
+"""The library as a whole: its log, its build, its errors."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import llama_cpp
+
+_WARNING = 3  # ggml_log_level
+_CONTINUATION = 5
+
+
+class LoadError(Exception):
+    """A model or context that llama.cpp would not load; the message holds its last log lines."""
+
+
+class Log:
+    """Collects llama.cpp's warnings for error messages and passes them to stderr."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._shown = False
+        self._callback = llama_cpp.llama_log_callback(self._receive)
+        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _receive(self, level: int, text: bytes, _: object) -> None:
+        if level != _CONTINUATION:
+            self._shown = level >= _WARNING
+        if self._shown:
+            line = text.decode("utf-8", "replace").rstrip()
+            self.lines = [*self.lines[-4:], line]
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+    def take(self) -> str:
+        """The lines since the last call, as one sentence."""
+        lines, self.lines = self.lines, []
+        return "; ".join(line for line in lines if line)
+
+
+log = Log()
+llama_cpp.llama_backend_init()
+
+
+def gpu_available() -> bool:
+    """Whether this build of llama.cpp can offload layers to a GPU."""
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+def build_description() -> str:
+    """The llama.cpp build and what it uses of this CPU, as llama.cpp prints it."""
+    system: bytes = llama_cpp.llama_print_system_info()
+    return f"llama-cpp-python {llama_cpp.__version__}; {system.decode('utf-8', 'replace').strip()}"
+
+
+def new_context(model: Any, parameters: Any) -> Any:
+    """A llama_context pointer for a llama_model pointer.
+
+    Raises LoadError when there can be none (mostly: memory).
+    """
+    log.take()
+    pointer = llama_cpp.llama_init_from_model(model, parameters)
+    if not pointer:
+        raise LoadError(log.take() or "llama.cpp gave no reason")
+    return pointer

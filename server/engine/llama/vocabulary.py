@@ -1,0 +1,178 @@
+"""A model's tokenizer."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import llama_cpp
+from llguidance import LLTokenizer
+
+from server.vocabulary import SpecialToken, TokenType
+
+if TYPE_CHECKING:
+    from server.engine.llama.model import LlamaModel
+
+T = TypeVar("T")
+
+_SPECIAL_TYPES: dict[int, TokenType] = {
+    llama_cpp.LLAMA_TOKEN_ATTR_CONTROL: "control",
+    llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN: "unknown",
+    llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED: "user_defined",
+}
+_SPECIAL_BITS = sum(_SPECIAL_TYPES)
+# Pre-tokenizers that fall back to std::regex recurse once per character: one megabyte of the same
+# letter needs a stack far beyond a thread's default. The pages are only touched when needed.
+_BIG_STACK_BYTES = 1 << 30
+_BIG_STACK_FROM_CHARACTERS = 8_000
+_stack_size_lock = threading.Lock()
+
+
+class LlamaVocabulary:
+    """A model's tokenizer (see `server.vocabulary.Vocabulary`)."""
+
+    def __init__(self, model: LlamaModel) -> None:
+        self._model = model  # keeps the pointer below alive
+        self._pointer = llama_cpp.llama_model_get_vocab(model.pointer)
+        self.size = int(llama_cpp.llama_vocab_n_tokens(self._pointer))
+        self.bos = self._token_or_none(llama_cpp.llama_vocab_bos)
+        self.eos = self._token_or_none(llama_cpp.llama_vocab_eos)
+        self.add_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._pointer))
+        self.add_eos = bool(llama_cpp.llama_vocab_get_add_eos(self._pointer))
+        is_spm = llama_cpp.llama_vocab_type(self._pointer) == llama_cpp.LLAMA_VOCAB_TYPE_SPM
+        self.add_space_prefix = (
+            model.metadata.get("tokenizer.ggml.add_space_prefix", str(is_spm).lower()) == "true"
+        )
+        self._pieces: dict[int, bytes] = {}
+
+    @property
+    def pointer(self) -> Any:
+        """The llama_vocab pointer, valid while the model is loaded."""
+        return self._pointer
+
+    def _token_or_none(self, getter: Callable[[Any], int]) -> int | None:
+        token = int(getter(self._pointer))
+        return None if token == llama_cpp.LLAMA_TOKEN_NULL else token
+
+    @cached_property
+    def special_tokens(self) -> list[SpecialToken]:
+        """All CONTROL, UNKNOWN and USER_DEFINED tokens, by id."""
+        attributes = llama_cpp.llama_vocab_get_attr
+        found = []
+        for token in range(self.size):
+            bits = attributes(self._pointer, token) & _SPECIAL_BITS
+            if bits:
+                kind = next(name for bit, name in _SPECIAL_TYPES.items() if bits & bit)
+                found.append(SpecialToken(token, self.text(token), kind))
+        return found
+
+    @cached_property
+    def end_of_generation_tokens(self) -> frozenset[int]:
+        """Every token that ends an answer."""
+        is_end = llama_cpp.llama_vocab_is_eog
+        return frozenset(t for t in range(self.size) if is_end(self._pointer, t))
+
+    @cached_property
+    def fill_in_the_middle(self) -> tuple[int, int, int] | None:
+        """The prefix, suffix and middle tokens, where the vocabulary has all three."""
+        tokens = tuple(
+            self._token_or_none(getter)
+            for getter in (
+                llama_cpp.llama_vocab_fim_pre,
+                llama_cpp.llama_vocab_fim_suf,
+                llama_cpp.llama_vocab_fim_mid,
+            )
+        )
+        prefix, suffix, middle = tokens
+        if prefix is None or suffix is None or middle is None:
+            return None
+        return prefix, suffix, middle
+
+    def guidance_tokenizer(self) -> Any:
+        """The tokenizer in llguidance's form; takes 0.2 s at 49k and 1.6 s at 262k tokens.
+
+        Where a grammar may end, any end-of-generation token may come, not EOS alone. CONTROL and
+        UNKNOWN tokens are no text (llguidance marks them by a byte that UTF-8 never has), but
+        USER_DEFINED ones are: llguidance's own adapter would ban such as ``<b>`` from all strings.
+        """
+        ends = sorted(self.end_of_generation_tokens)
+        no_text = {each.id for each in self.special_tokens if each.type != "user_defined"}
+        return LLTokenizer.from_llamacpp(
+            tokens=[
+                b"\xff" * (token in no_text) + self._read_piece(token) for token in range(self.size)
+            ],
+            vocab_ptr=self._pointer,
+            tokenize_fptr=ctypes.cast(
+                llama_cpp.llama_cpp._lib.llama_tokenize,  # noqa: SLF001 - it asks for the address
+                ctypes.c_void_p,
+            ).value,
+            eos_token=ends or llama_cpp.llama_vocab_eos(self._pointer),
+            slices=None,
+        )
+
+    def text(self, token: int) -> str:
+        """The token as the vocabulary writes it, such as ``<|im_end|>``."""
+        raw: bytes | None = llama_cpp.llama_vocab_get_text(self._pointer, token)
+        return (raw or b"").decode("utf-8", "replace")
+
+    def piece(self, token: int) -> bytes:
+        """The bytes the token stands for in text, control tokens included."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._read_piece(token)
+        return piece
+
+    def _read_piece(self, token: int) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = llama_cpp.llama_token_to_piece(self._pointer, token, buffer, size, 0, True)
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length
+
+    def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
+        """Token ids of ``text``; with ``add_special`` between those that the vocabulary wants.
+
+        Those are such as BOS and EOS, or [CLS] and [SEP].
+        """
+        if len(text) >= _BIG_STACK_FROM_CHARACTERS:
+            return _with_big_stack(lambda: self._tokenize(text, parse_special, add_special))
+        return self._tokenize(text, parse_special, add_special)
+
+    def _tokenize(self, text: str, parse_special: bool, add_special: bool) -> list[int]:
+        raw = text.encode("utf-8")
+        room = len(raw) + 2
+        while True:
+            tokens = (llama_cpp.llama_token * room)()
+            count = llama_cpp.llama_tokenize(
+                self._pointer, raw, len(raw), tokens, room, add_special, parse_special
+            )
+            if count >= 0:
+                return list(tokens[:count])
+            room = -count
+
+    def is_end_of_generation(self, token: int) -> bool:
+        """Whether generating the token ends an answer."""
+        return bool(llama_cpp.llama_vocab_is_eog(self._pointer, token))
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token is a control token."""
+        return bool(llama_cpp.llama_vocab_is_control(self._pointer, token))
+
+
+def _with_big_stack(call: Callable[[], T]) -> T:
+    """The result of ``call``, run on a thread whose stack regex recursion cannot exhaust."""
+    result: list[T] = []
+    with _stack_size_lock:
+        previous = threading.stack_size(_BIG_STACK_BYTES)
+        try:
+            thread = threading.Thread(target=lambda: result.append(call()))
+            thread.start()
+        finally:
+            threading.stack_size(previous)
+    thread.join()
+    return result[0]
