@@ -236,10 +236,13 @@ function listen(app) {
     setSettingsOpen(false);
     find("toggle-settings").focus();
   });
-  find("settings-form").addEventListener("input", ({ target }) => {
+  const settingChanged = ({ target }) => {
     app.session.settings[target.name] = target.value;
     app.preview();
-  });
+  };
+  // Fields tell while one types; some lists, as those of assistive tools, only when one is done.
+  find("settings-form").addEventListener("input", settingChanged);
+  find("settings-form").addEventListener("change", settingChanged);
   for (const input of document.querySelectorAll("input[name=mode]")) {
     input.addEventListener("change", () => {
       app.stop();

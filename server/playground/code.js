@@ -4,7 +4,7 @@ const KEY = "DRAGOMAN_API_KEY";
 // What the SDK knows by name; everything else goes through its extra_body.
 const SDK_NAMES = new Set([
   "model", "messages", "prompt", "temperature", "top_p", "seed", "max_tokens", "stop", "tools",
-  "response_format",
+  "tool_choice", "response_format",
 ]);
 
 /** The body as a curl command for a POSIX shell. */

@@ -7,7 +7,7 @@ const TOP_LOGPROBS = 10;
 // The most that completions report.
 const COMPLETION_LOGPROBS = 5;
 const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed"];
-const SETTINGS = ["system", ...NUMBERS, "max_tokens", "stop", "schema", "tools"];
+const SETTINGS = ["system", ...NUMBERS, "max_tokens", "stop", "schema", "tools", "tool_choice"];
 
 /** A setting that cannot be sent as it is. */
 export class SettingError extends Error {}
@@ -96,8 +96,10 @@ export function withLogprobs(body) {
 }
 
 function toolsOf(session) {
-  const text = session.settings.tools;
-  return text.trim() ? { tools: json(text, "Tools") } : {};
+  const { tools, tool_choice: choice } = session.settings;
+  if (!tools.trim()) return {};
+  const found = { tools: json(tools, "Tools") };
+  return choice ? { ...found, tool_choice: choice } : found;
 }
 
 function sampling({ settings }) {

@@ -72,7 +72,7 @@ def page(open_page: OpenPage, server: Server) -> Page:
 
 
 @pytest.fixture
-def stand_in() -> Callable[[FakePool], object]:
+def stand_in(browser: Chrome) -> Callable[[FakePool], object]:
     """Serves the real application over models that follow a script."""
 
     @contextmanager
@@ -85,6 +85,7 @@ def stand_in() -> Callable[[FakePool], object]:
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
+            browser.get("about:blank")  # so that nothing asks a server that is gone
             served.should_exit = True
             thread.join()
 

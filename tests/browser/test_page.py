@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from selenium.webdriver import Keys
+from selenium.webdriver.support.select import Select
 
 from server.chat.reply.format import builtin_format
 from server.types import Event, GenerationRequest
@@ -74,6 +75,7 @@ def test_tool_results_go_back_to_the_model(open_page: OpenPage, stand_in: StandI
         page.ready(models=1)
         tool = {"type": "function", "function": {"name": "weather", "parameters": {}}}
         page.set(tools=json.dumps([tool]))
+        Select(page.find("[name=tool_choice]")).select_by_value("required")
         page.send("How is the weather?")
         page.finished()
         page.find(".call textarea", page.panes[0]).send_keys("sunny")
@@ -87,6 +89,8 @@ def test_tool_results_go_back_to_the_model(open_page: OpenPage, stand_in: StandI
             if message.role == "tool"
         ]
         assert "sunny" in results
+        choices = [getattr(request.prompt, "tool_choice", None) for request in pool.client.requests]
+        assert {choice.mode for choice in choices if choice} == {"required"}
 
 
 def test_a_hostile_session_file_stays_text(

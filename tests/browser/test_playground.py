@@ -263,7 +263,7 @@ def test_an_error_of_the_server_is_shown_in_its_pane(page: Page) -> None:
     page.expected_complaints += ["status of 400"]
     page.send("How is the weather?")
     page.finished(failing=True)
-    assert "tools" in page.find(".answer .problem", page.panes[1]).text
+    assert "tool" in page.find(".answer .problem", page.panes[1]).text
 
 
 def test_a_session_is_exported_and_imported(page: Page, downloads: Path) -> None:
