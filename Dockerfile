@@ -28,7 +28,6 @@ COPY . .
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt \
     /opt/dragoman/bin/pip install --constraint constraints.txt . \
-    && /opt/dragoman/bin/pip uninstall --yes pip setuptools \
     && /opt/dragoman/bin/python -m compileall -q /opt/dragoman/lib
 
 
@@ -37,7 +36,7 @@ FROM ${BASE_IMAGE}
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates libgomp1 python3 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --no-create-home --home-dir /cache dragoman \
+    && useradd --uid 10001 --no-create-home --home-dir /cache --shell /usr/sbin/nologin dragoman \
     && install --directory --owner dragoman --group dragoman /models /cache
 
 COPY --from=build /opt/dragoman /opt/dragoman

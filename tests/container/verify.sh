@@ -48,7 +48,7 @@ build() {
             case $value in "" | file:*) ;; *) echo "$setting = $value" ;; esac
         done
     } > "$work/pip.conf"
-    store build --format docker --isolation chroot --network host --quiet \
+    store build --format docker --isolation chroot --network host --layers --quiet \
         --build-arg "BASE_IMAGE=$base" \
         --secret "id=pip.conf,src=$work/pip.conf" \
         --secret "id=ca-certificates,src=$authorities" \
@@ -60,22 +60,16 @@ in_container() { # options of buildah run, --, command
     store run --isolation chroot --network host --volume "$work/models:/models:ro" "$@"
 }
 
-descendant() { # the last of the processes that process $1 started
-    local child pid=$1
-    while child=$(pgrep --parent "$pid" | head -n 1) && [ -n "$child" ]; do pid=$child; done
-    echo "$pid"
-}
-
 serve_and_talk() { # the container's log goes to $1; runs inside a network namespace of its own
-    local log=$1 pid server code=0
+    local log=$1 pid code=0
     ip link set lo up
     in_container --env "DRAGOMAN_API_KEYS=$key" --env "DRAGOMAN_PORT=$port" \
         "$container" -- dragoman serve > "$log" 2>&1 &
     pid=$!
     "$python" tests/container/talk.py "http://127.0.0.1:$port" "$key" || code=$?
     in_container --env "DRAGOMAN_PORT=$port" "$container" -- dragoman health || code=$?
-    server=$(pgrep --full 'dragoman serve' --uid 10001 | head -n 1)
-    kill -TERM "${server:-$(descendant "$pid")}"
+    # The newest is the server itself; buildah's own process around it has the same command line.
+    kill -TERM "$(pgrep --newest --full 'dragoman serve' --uid 10001)"
     wait "$pid" || code=$?
     return "$code"
 }
@@ -98,7 +92,7 @@ grep -q DRAGOMAN_ALLOW_UNAUTHENTICATED "$work/refused.log" || fail "it does not 
 
 say "without a network, with a read-only models folder: serve, answer, end on SIGTERM"
 export work port key image container python
-export -f store in_container descendant serve_and_talk
+export -f store in_container serve_and_talk
 unshare --net bash -euo pipefail -c 'serve_and_talk "$work/serve.log"' || {
     tail -n 20 "$work/serve.log" >&2
     fail "the server did not answer, or did not end well"
