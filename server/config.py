@@ -153,7 +153,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Layers to put on the GPU (default: all where there is one).",
     )
-    batch_size: int = Field(default=512, ge=1, description="Most tokens of one step; a step cannot be interrupted.")
+    batch_size: int = Field(
+        default=512, ge=1, description="Most tokens of one step; a step cannot be interrupted."
+    )
     ubatch_size: int = Field(
         default=512, ge=1, description="Most tokens computed at once inside it."
     )
