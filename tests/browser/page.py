@@ -32,10 +32,10 @@ class Page:
         """Load the page afresh, with nothing remembered."""
         self.resize(width, height)
         self.emulate(dark=dark)
-        self.browser.get(f"{self.url}/health/live")
+        self.browser.get(self.url)
         self.browser.execute_script("sessionStorage.clear(); localStorage.clear()")
         self.browser.get_log("browser")  # type: ignore[no-untyped-call]
-        self.browser.get(self.url)
+        self.browser.refresh()
 
     def emulate(self, *, dark: bool) -> None:
         """Let the system prefer dark colours, or light ones."""
