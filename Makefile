@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DEVELOPED := $(VENV)/.developed
 
 # The models of the end-to-end tests; they come from a cache outside the checkout.
 TEST_MODELS := smollm2-135m-instruct gemma-3-270m
@@ -12,7 +13,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve models test lint docs fuzz bench container-test clean
+.PHONY: help install develop serve models test lint docs fuzz bench container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -21,10 +22,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dragoman needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing; llama.cpp is compiled the first time, which takes some minutes."
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEVELOPED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 install: $(INSTALLED) ## set up .venv with the command .venv/bin/dragoman
+
+develop: $(DEVELOPED)
 
 serve: install ## serve the models of models/; with none there, get a small one first
 	$(BIN)/dragoman serve $(ARGS)
@@ -32,22 +39,22 @@ serve: install ## serve the models of models/; with none there, get a small one 
 models: install
 	$(BIN)/dragoman pull $(TEST_MODELS)
 
-test: install models ## run every test, those on real models included
+test: develop models ## run every test, those on real models included
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: install ## check format, lint rules, types and the borders between packages
+lint: develop ## check format, lint rules, types and the borders between packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: install ## regenerate the generated parts of the documentation
+docs: develop ## regenerate the generated parts of the documentation
 	$(BIN)/python docs/generate.py
 
-fuzz: install models ## send a running server bad input for a long time
+fuzz: develop models ## send a running server bad input for a long time
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-bench: install models ## measure this server and its peers
+bench: develop models ## measure this server and its peers
 	$(BIN)/python -m tests.benchmark $(ARGS)
 
 container-test: ## build the container on a bare Debian and talk to it
