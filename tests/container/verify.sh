@@ -39,14 +39,12 @@ make_base() {
 
 build() {
     say "build"
-    local setting value authorities=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
+    local authorities=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
     {
         echo "[global]"
         echo "cert = /etc/ssl/certs/ca-certificates.crt"
-        for setting in index-url extra-index-url trusted-host; do
-            value=$("$python" -m pip config get "global.$setting" 2> /dev/null || true)
-            case $value in "" | file:*) ;; *) echo "$setting = $value" ;; esac
-        done
+        # Where this machine's pip looks for packages; folders of this machine mean nothing inside.
+        "$python" -m pip config list | sed -nE "s/^global\.([a-z-]*(index|host)[a-z-]*)='(.*)'$/\1 = \3/p" | grep -v file: || true
     } > "$work/pip.conf"
     store build --format docker --isolation chroot --network host --layers --quiet \
         --build-arg "BASE_IMAGE=$base" \
