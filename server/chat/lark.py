@@ -120,7 +120,7 @@ class Grammar:
     def part(self, grammar: dict[str, Any]) -> str:
         """A reference to another grammar, in llguidance's JSON form."""
         name = self._name("g")
-        self._parts.append({"name": name, **grammar})
+        self._parts.append({**grammar, "name": name})
         return f"@{name}"
 
     def written(self, start: str) -> str:

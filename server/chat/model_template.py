@@ -19,6 +19,7 @@ from server.chat.reply.derive import resolve_reply_format
 from server.chat.reply.format import ReplyFormat
 from server.chat.segments import user_characters
 from server.chat.template import ChatTemplate
+from server.chat.tool_turns import GENERIC_CALLS
 from server.errors import ConversationError, InvalidRequest
 from server.types import ChatPrompt
 from server.vocabulary import Vocabulary
@@ -64,9 +65,16 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
         capabilities = probe(template)
         if family:
             capabilities = msgspec.structs.replace(capabilities, **family.capabilities)
-        reply_format = resolve_reply_format(
-            template, capabilities, family.reply if family else None
-        )
+        family_reply = family.reply if family else None
+        reply_format = resolve_reply_format(template, capabilities, family_reply)
+        if reply_format is None or reply_format.calls is None:
+            # Without knowing how the model calls, all about tools is better said in words.
+            in_words = msgspec.structs.replace(
+                capabilities, tools=False, tool_calls=False, tool_results=False
+            )
+            in_words_format = resolve_reply_format(template, in_words, family_reply)
+            if in_words_format and in_words_format.calls:
+                capabilities, reply_format = in_words, in_words_format
         texts = [template.source, capabilities.call_example, *_example_prompts(template)]
         texts += family.literals() if family else []
         texts += reply_format.markers() if reply_format else []
@@ -91,7 +99,8 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
             ConversationError: The template cannot express the conversation.
             InvalidRequest: A tool has no proper name.
         """
-        chat = normalize(prompt, self.capabilities)
+        calls = self.reply_format.calls if self.reply_format else None
+        chat = normalize(prompt, self.capabilities, calls or GENERIC_CALLS)
         messages = [self._indented(message) for message in chat.messages]
         variables = template_variables(prompt.template_kwargs, self.template)
         check_complete(

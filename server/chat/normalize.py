@@ -16,8 +16,10 @@ from typing import Any
 import msgspec
 
 from server.chat.capabilities import Capabilities
+from server.chat.reply.format import Calls
 from server.chat.template import ChatTemplate
 from server.chat.tool_turns import (
+    GENERIC_CALLS,
     Content,
     Exchange,
     Turn,
@@ -50,15 +52,22 @@ class NormalizedChat(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[int]
 
 
-def normalize(prompt: ChatPrompt, capabilities: Capabilities) -> NormalizedChat:
+def normalize(
+    prompt: ChatPrompt, capabilities: Capabilities, calls_syntax: Calls = GENERIC_CALLS
+) -> NormalizedChat:
     """Shape a conversation to what the template can express.
+
+    Args:
+        prompt: The conversation.
+        capabilities: What the template can express.
+        calls_syntax: How the model writes calls; those the template leaves out are put in words so.
 
     Raises:
         ConversationError: It is no conversation, or this template cannot express it.
     """
     _check(prompt)
     tools = prompt.tools if prompt.tool_choice.mode != "none" else []
-    turns = _turns(prompt.messages, capabilities)
+    turns = _turns(prompt.messages, capabilities, calls_syntax)
     if tools and not capabilities.tools:
         description = describe_tools(tools, capabilities)
         turns.insert(0, Turn(-1, {"role": "system", "content": description}))
@@ -138,7 +147,7 @@ def _error(index: int, problem: str) -> ConversationError:
     return ConversationError(f"messages[{index}] {problem}.", param=f"messages[{index}]")
 
 
-def _turns(messages: list[Message], capabilities: Capabilities) -> list[Turn]:
+def _turns(messages: list[Message], capabilities: Capabilities, calls_syntax: Calls) -> list[Turn]:
     """The messages as dictionaries, calls together with their results."""
     turns: list[Turn] = []
     calls = 0
@@ -153,7 +162,8 @@ def _turns(messages: list[Message], capabilities: Capabilities) -> list[Turn]:
             raise orphan(index, message, [])
         if message.tool_calls:
             exchange = Exchange.matched(index, message, results, calls)
-            turns += exchange_turns(exchange, _content(message, capabilities), capabilities)
+            content = _content(message, capabilities)
+            turns += exchange_turns(exchange, content, capabilities, calls_syntax)
             calls += len(message.tool_calls)
         elif results:
             raise orphan(*results[0], [])

@@ -151,16 +151,18 @@ class _ReplyWriter:
         items = self._spelling.items(opened)
         control = next((n for n, item in enumerate(items) if isinstance(item, int)), None)
         others = self._spelling.control_tokens(without=opened + start)
+        # Reasoning that is text has its own rule, in which a call may be mentioned.
+        no_thoughts = rf" & ~/\s*{escaped(start)}(?s:.*)/" if start else ""
         if control is not None:
             opened = self._spelling.text(items[: control + 1])
             spelt_out = self._spelling.text(items[control : control + 1])
-            text = self._grammar.terminal(f"/(?s:.+)/ & {without(spelt_out)}")
+            text = self._grammar.terminal(f"/(?s:.+)/ & {without(spelt_out)}{no_thoughts}")
             pieces = f"({text}? {others})*" if others else ""
             token = f"<[{items[control]}]>"
             return f"{pieces} {text}? ({token} {self._calls.write(opened)})?"
-        text = self._grammar.terminal("/(?s:.+)/")
+        text = self._grammar.terminal(f"/(?s:.+)/{no_thoughts}")
         pieces = f"({text}? {others})*" if others else ""
-        trigger = self._grammar.terminal(f"{ANY_TEXT} /{pattern}/", lazy=True)
+        trigger = self._grammar.terminal(f"/(?s:.*){pattern}/{no_thoughts}", lazy=True)
         return f"{pieces} ({text} | {trigger} {self._calls.write(opened)})?"
 
     def _text_or_bare_call(self, trigger: str) -> str:

@@ -9,13 +9,15 @@ from typing import Any
 import msgspec
 
 from server.chat.capabilities import Capabilities
+from server.chat.reply.format import Calls, builtin_tables
+from server.chat.reply.writer import write_calls
 from server.errors import ConversationError
-from server.types import Message, Tool
+from server.types import Message, Tool, ToolCall
 
 Content = str | list[dict[str, str]]
 
-GENERIC_CALL = '<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>'
-"""How a call is written where the template has no way of its own (Hermes' syntax)."""
+GENERIC_CALLS = msgspec.convert(builtin_tables()["hermes"]["calls"], Calls)
+"""How calls are written where the template has no way of its own."""
 
 _GENERIC_RESULT = '<tool_response>\n{{"name": {name}, "content": {content}}}\n</tool_response>'
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -99,14 +101,18 @@ def orphan(index: int, message: Message, waiting: list[str]) -> ConversationErro
     return ConversationError(f"messages[{index}] {problem}.", param=f"messages[{index}]")
 
 
-def exchange_turns(exchange: Exchange, content: Content, capabilities: Capabilities) -> list[Turn]:
+def exchange_turns(
+    exchange: Exchange, content: Content, capabilities: Capabilities, calls_syntax: Calls
+) -> list[Turn]:
     """The calls and their results, as native as the template allows.
+
+    ``calls_syntax`` is how calls are put in words where the template leaves past ones out.
 
     Results stand in the order of their calls: many templates show no ids, so that order is all a
     model has to tell them apart.
     """
     if not capabilities.tool_calls:
-        return _in_words(exchange, content, capabilities)
+        return _in_words(exchange, content, capabilities, calls_syntax)
     calls = [_native_call(exchange, place, capabilities) for place in range(len(exchange.results))]
     results = [_result(exchange, place, capabilities) for place in range(len(exchange.results))]
     turns = []
@@ -139,9 +145,8 @@ def tool_schema(tool: Tool, *, bare: bool = True) -> dict[str, Any]:
 def describe_tools(tools: list[Tool], capabilities: Capabilities) -> str:
     """The tools and the way to call them, as text for the system message."""
     schemas = "\n".join(json.dumps(tool_schema(tool), ensure_ascii=False) for tool in tools)
-    example = capabilities.call_example or GENERIC_CALL.format(
-        name='"NAME"', arguments='{"KEY": "VALUE"}'
-    )
+    sample = ToolCall(id="ID", name="NAME", arguments='{"KEY": "VALUE"}')
+    example = capabilities.call_example or write_calls([sample], GENERIC_CALLS)
     return (
         "You can call functions. They are described here, each by one JSON object:\n"
         f"<tools>\n{schemas}\n</tools>\n\n"
@@ -150,15 +155,18 @@ def describe_tools(tools: list[Tool], capabilities: Capabilities) -> str:
     )
 
 
-def _in_words(exchange: Exchange, content: Content, capabilities: Capabilities) -> list[Turn]:
+def _in_words(
+    exchange: Exchange, content: Content, capabilities: Capabilities, calls_syntax: Calls
+) -> list[Turn]:
     message = exchange.message
     calls = [
-        GENERIC_CALL.format(name=_json(call.name), arguments=call.arguments or "{}")
+        msgspec.structs.replace(call, arguments=call.arguments or "{}")
         for call in message.tool_calls
     ]
+    written = write_calls(calls, calls_syntax)
     spoken: dict[str, Any] = {
         "role": "assistant",
-        "content": "\n".join(text for text in (text_of(content), *calls) if text),
+        "content": "\n".join(text for text in (text_of(content), written) if text),
     }
     if message.reasoning_content:
         spoken["reasoning_content"] = message.reasoning_content

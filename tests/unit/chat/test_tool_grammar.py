@@ -71,7 +71,7 @@ TOOLS = [
 
 
 def grammar_for(reply_format: ReplyFormat, **options: Any) -> str:
-    settings = {
+    settings: dict[str, Any] = {
         "prefix": PREFIXES.get(reply_format.name, ""),
         "tools": TOOLS,
         "choice": ToolChoice(mode="required"),
@@ -83,14 +83,15 @@ def grammar_for(reply_format: ReplyFormat, **options: Any) -> str:
     return made
 
 
-class Controls:
+class Controls(FakeVocabulary):
     """A vocabulary of bytes, an end, and control tokens."""
 
     def __init__(self, texts: Sequence[str]) -> None:
+        super().__init__()
         self.special_tokens = [
             SpecialToken(END + 1 + number, text, "control") for number, text in enumerate(texts)
         ]
-        self.texts = {token.id: token.text for token in self.special_tokens}
+        self.by_id = {token.id: token.text for token in self.special_tokens}
 
     def is_end_of_generation(self, token: int) -> bool:
         return token == END
@@ -102,9 +103,9 @@ class Controls:
             tokens = (
                 *(bytes([value]) for value in range(256)),
                 b"\xff<end>",
-                *(b"\xff" + text.encode() for text in self.texts.values()),
+                *(b"\xff" + text.encode() for text in self.by_id.values()),
             )
-            special_token_ids = (END, *self.texts)
+            special_token_ids = (END, *self.by_id)
 
             def __call__(self, text: str | bytes) -> list[int]:
                 return list(text.encode() if isinstance(text, str) else text)
@@ -185,7 +186,7 @@ def some_walks(
     count: int = 12,
 ) -> Iterator[tuple[str, Message]]:
     subject = matcher(grammar, controls.tokenizer() if controls else TOKENIZER)
-    texts = controls.texts if controls else {}
+    texts: Mapping[int, str] = controls.by_id if controls else {}
     finished = 0
     for seed in range(4 * count):
         text = walk(subject, random.Random(seed), closings(reply_format), texts)
