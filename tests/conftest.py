@@ -21,13 +21,14 @@ def server() -> Iterator[Server]:
         if not (MODELS / f"{model}.gguf").exists():
             pytest.fail(f"{model}.gguf is not in {MODELS}: run `make models`")
     with running_server() as started:
-        client = started.client()
-        for model in (INSTRUCT, BASE):
-            client.completions.create(model=model, prompt="Hello", max_tokens=1)
+        with started.client() as client:
+            for model in (INSTRUCT, BASE):
+                client.completions.create(model=model, prompt="Hello", max_tokens=1)
         yield started
 
 
 @pytest.fixture
-def client(server: Server) -> OpenAI:
+def client(server: Server) -> Iterator[OpenAI]:
     """The SDK's client of that server."""
-    return server.client()
+    with server.client() as client:
+        yield client

@@ -128,6 +128,8 @@ class Answer:
         for token, row in zip(tokens, rows, strict=False):
             if self.finished is None:
                 self._take(token, row, backend)
+        # Only now, as the constraint has accepted all of the step's tokens.
+        self._end_if_complete()
         if drafts:
             accepted = min(accepted, len(self.state.tokens) - self.state.computed)
             self._draft_policy.record(len(drafts), accepted)
@@ -174,10 +176,14 @@ class Answer:
         self._new_text.append(self._text.push(b"" if hidden else backend.piece(token)))
         if self.task.logprobs is not None and row is not None:
             self._new_logprobs.append(_scored(row, token, self.task.logprobs, backend))
-        if self._text.stopped or (self._constraint is not None and self._constraint.is_complete):
+        if self._text.stopped:
             self.finished = "stop"
         elif self._is_full:
             self.finished = "length"
+
+    def _end_if_complete(self) -> None:
+        if self._constraint is not None and self._constraint.is_complete:
+            self.finished = "stop"
 
     @property
     def _is_full(self) -> bool:
@@ -194,6 +200,7 @@ class Answer:
             self._constraint.accept(token)
             self._sampler.accept(token)
             self._take(token, None, backend)
+            self._end_if_complete()
             if self.finished:
                 return
 

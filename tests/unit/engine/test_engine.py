@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from server.engine.answer import Task
 from server.engine.engine import Engine
@@ -16,6 +17,30 @@ from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.fake_backend import FakeBackend
 
 GREEDY = Sampling(temperature=0)
+
+
+@dataclass
+class CountedConstraint:
+    """Allows any tokens, and is complete after ``left`` of them."""
+
+    left: int
+
+    def allowed(self) -> NDArray[np.uint32]:
+        return np.full(2, 0xFFFFFFFF if self.left else 0, dtype=np.uint32)
+
+    def accept(self, token: int) -> None:
+        assert self.left
+        self.left -= 1
+
+    def forced_tokens(self) -> list[int]:
+        return []
+
+    def valid_prefix(self, tokens: list[int]) -> int:
+        return min(self.left, len(tokens))
+
+    @property
+    def is_complete(self) -> bool:
+        return self.left == 0
 
 
 @dataclass
@@ -36,11 +61,16 @@ class Rig:
         )
 
     def submit(
-        self, request_id: int, prompt: list[int], max_tokens: int = 8, **more: object
+        self,
+        request_id: int,
+        prompt: list[int],
+        max_tokens: int = 8,
+        constraint: CountedConstraint | None = None,
+        **more: object,
     ) -> None:
         options: dict[str, object] = {"sampling": GREEDY, "length_limit": 10_000} | more
         task = Task(id=request_id, tokens=prompt, max_tokens=max_tokens, **options)  # type: ignore[arg-type]
-        self.engine.submit(task)
+        self.engine.submit(task, constraint)  # type: ignore[arg-type]
 
     def steps(self, count: int) -> None:
         for _ in range(count):
@@ -303,3 +333,16 @@ def test_any_arrival_pattern_ends_with_the_text_of_a_lone_request(
                 assert rig.text(i, index) == rig.expected(prompt, max_tokens)
                 rig.finished(i, index)
     assert rig.engine.cells_used == 0
+
+
+@pytest.mark.parametrize("length", range(2, 8))
+def test_a_draft_that_completes_a_constraint_arrives_whole(length: int) -> None:
+    rig = Rig(FakeBackend())
+    prompt = [1, 2, 3]
+    guess = rig.backend.greedy(prompt, 20)
+    assert len(guess) == 20
+    rig.submit(1, prompt, 20, CountedConstraint(length), prediction=guess)
+    rig.run()
+    assert rig.text(1) == rig.expected(prompt, length)
+    assert rig.finished(1).reason == "stop"
+    assert rig.finished(1).usage.completion_tokens == length

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.server import CHECKOUT
+
+CLIENTS = Path(__file__).parent / "clients"
+CLIENTS_PYTHON = CHECKOUT / ".venv-clients/bin/python"
+RunClient = Callable[..., Any]
+
+
+@pytest.fixture
+def run_client(tmp_path: Path) -> RunClient:
+    """Runs a script of clients/ in the environment of its own; gives the JSON that it prints."""
+    if not CLIENTS_PYTHON.exists():
+        pytest.skip("these clients have an environment of their own: run `make clients`")
+
+    def run(script: str, *arguments: object) -> Any:
+        offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+        done = subprocess.run(
+            [CLIENTS_PYTHON, CLIENTS / script, *map(str, arguments)],
+            env=os.environ | offline,
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return json.loads(done.stdout)
+
+    return run

@@ -1,0 +1,48 @@
+"""lm-eval over HTTP says what llama.cpp says by itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.conftest import RunClient
+from tests.conformance.questions import QUESTIONS, description
+from tests.e2e.server import BASE, CHECKOUT, INSTRUCT, MODELS, Server
+
+
+def score_directly(model: str, tokenizer: Path) -> list[list[float]]:
+    """Each choice's log probability, in a process of its own: llama.cpp may crash it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.conformance.direct", MODELS / f"{model}.gguf", tokenizer],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    scores: list[list[float]] = json.loads(done.stdout)
+    return scores
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("model", [INSTRUCT, BASE])
+def test_lm_eval_measures_what_llama_cpp_gives(
+    server: Server, run_client: RunClient, model: str, tmp_path: Path
+) -> None:
+    tokenizer, questions = tmp_path / "tokenizer", tmp_path / "questions.jsonl"
+    direct = score_directly(model, tokenizer)
+    questions.write_text("".join(json.dumps(description(q)) + "\n" for q in QUESTIONS))
+    measured = run_client("evaluate.py", server.url, model, tokenizer, questions)
+
+    chosen = [scores.index(max(scores)) for scores in direct]
+    right = sum(choice == answer for choice, (_, _, answer) in zip(chosen, QUESTIONS, strict=True))
+    assert measured["accuracy"] == right / len(QUESTIONS)
+    assert right > len(QUESTIONS) / 2
+    for over_http, by_itself in zip(measured["scores"], direct, strict=True):
+        # The order of additions differs with the batch, and quantized kernels round accordingly.
+        assert over_http == pytest.approx(by_itself, rel=0.05, abs=0.25)
