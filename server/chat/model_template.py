@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import msgspec
 
-from server.chat.capabilities import Capabilities, probe
-from server.chat.completeness import check_complete
 from server.chat.family import Family
 from server.chat.guard import Guard, Piece
+from server.chat.known_template import KnownTemplate
 from server.chat.mask import Masked
-from server.chat.normalize import normalize, template_variables
-from server.chat.reply.derive import resolve_reply_format
-from server.chat.reply.format import ReplyFormat
 from server.chat.segments import user_characters
 from server.chat.template import ChatTemplate
-from server.chat.tool_turns import GENERIC_CALLS
 from server.errors import ConversationError, InvalidRequest
 from server.types import ChatPrompt
 from server.vocabulary import Vocabulary
@@ -36,19 +30,11 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True):
     users: list[bool]
 
 
-class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
-    """One of a model's templates.
+class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
+    """One of a model's templates, with the model's tokenizer and guard."""
 
-    ``reply_format`` is None where replies are content only. Lines of a message that begin with one
-    of ``indent_labels`` are indented.
-    """
-
-    template: ChatTemplate
     vocabulary: Vocabulary
-    capabilities: Capabilities
-    reply_format: ReplyFormat | None
     guard: Guard
-    indent_labels: list[str]
 
     @classmethod
     def open(
@@ -62,30 +48,16 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
             family: The family whose data holds for this template.
             guard: Whether text of a request is kept from becoming control tokens.
         """
-        capabilities = probe(template)
-        if family:
-            capabilities = msgspec.structs.replace(capabilities, **family.capabilities)
-        family_reply = family.reply if family else None
-        reply_format = resolve_reply_format(template, capabilities, family_reply)
-        if reply_format is None or reply_format.calls is None:
-            # Without knowing how the model calls, all about tools is better said in words.
-            in_words = msgspec.structs.replace(
-                capabilities, tools=False, tool_calls=False, tool_results=False
-            )
-            in_words_format = resolve_reply_format(template, in_words, family_reply)
-            if in_words_format and in_words_format.calls:
-                capabilities, reply_format = in_words, in_words_format
-        texts = [template.source, capabilities.call_example, *_example_prompts(template)]
+        known = KnownTemplate.learn(template, family)
+        reply_format = known.reply_format
+        texts = [template.source, known.capabilities.call_example, *_example_prompts(template)]
         texts += family.literals() if family else []
         texts += reply_format.markers() if reply_format else []
         edges = reply_format.reasoning_edges if reply_format else ("", "")
         return cls(
-            template=template,
+            **msgspec.structs.asdict(known),
             vocabulary=vocabulary,
-            capabilities=capabilities,
-            reply_format=reply_format,
             guard=Guard(vocabulary, texts, reasoning_edges=edges, enabled=guard),
-            indent_labels=family.indent_labels if family else [],
         )
 
     def render(self, prompt: ChatPrompt, *, sources: bool = False) -> Rendering:
@@ -99,19 +71,10 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
             ConversationError: The template cannot express the conversation.
             InvalidRequest: A tool has no proper name.
         """
-        calls = self.reply_format.calls if self.reply_format else None
-        chat = normalize(prompt, self.capabilities, calls or GENERIC_CALLS)
-        messages = [self._indented(message) for message in chat.messages]
-        variables = template_variables(prompt.template_kwargs, self.template)
-        check_complete(
-            chat,
-            self.template,
-            add_generation_prompt=prompt.add_generation_prompt,
-            variables=variables,
-        )
+        chat = self.fit(prompt)
         # Calls that had to be put in words are in the assistant's content, arguments and all.
         in_words = not self.capabilities.tool_calls and any(m.tool_calls for m in prompt.messages)
-        strings = (messages, chat.tools, variables)
+        strings = (chat.messages, chat.tools, chat.variables)
         masked = self.guard.mask.apply(*strings, honour_reasoning=not in_words)
         disguised = self._render(prompt, masked)
         text = masked.lift(disguised)
@@ -137,13 +100,6 @@ class ModelTemplate(msgspec.Struct, frozen=True, kw_only=True):
         except ConversationError as error:
             raise type(error)(masked.lift(error.message), param=error.param) from error
         return masked.settle(rendered)
-
-    def _indented(self, message: dict[str, Any]) -> dict[str, Any]:
-        content = message.get("content")
-        if not self.indent_labels or not isinstance(content, str):
-            return message
-        labels = "|".join(map(re.escape, self.indent_labels))
-        return {**message, "content": re.sub(rf"(?m)^(?={labels})", " ", content)}
 
 
 def _example_prompts(template: ChatTemplate) -> Iterator[str]:

@@ -12,7 +12,7 @@ import typer
 from server.chat.reply.delta import fold
 from server.chat.reply.format import ReplyFormat
 from server.chat.reply.parser import ReplyParser
-from server.cli.bare_template import BareTemplate
+from server.cli.bare_template import open_bare_template
 from server.cli.console import CommandError
 from server.cli.files import conversation, read_json, read_template
 from server.cli.options import takes_settings
@@ -36,14 +36,14 @@ def parse(
     """Print the message that a raw reply on standard input means, as JSON."""
     described = read_json(tools, list[Any]) if tools else []
     prompt = conversation([{"role": "user", "content": "Hello!"}], described)
-    opened = BareTemplate.open(read_template(template), template.stem, settings)
+    opened = open_bare_template(read_template(template), template.stem, settings)
     try:
         reply = sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise CommandError(f"standard input: {error}") from error
-    reply_format = opened.reply_format()
+    reply_format = opened.reply_format
     try:
-        prefix = _prefix(reply_format, opened.render(prompt), reply)
+        prefix = _prefix(reply_format, opened.text(prompt), reply)
     except ConversationError:
         prefix = ""
     parser = ReplyParser(reply_format, prefix=prefix, tools_active=True, tools=prompt.tools)

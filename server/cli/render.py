@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from server.chat.template import ChatTemplate, select_template, templates_in
-from server.cli.bare_template import BareTemplate
+from server.cli.bare_template import open_bare_template
 from server.cli.console import CommandError
 from server.cli.files import conversation, read_json, read_template
 from server.cli.models import find_model, vocabulary_worker
@@ -109,8 +109,8 @@ def render(
         text = asked.render_raw(ChatTemplate(source, bos_token=bos, eos_token=eos))
     else:
         assert template is not None
-        bare = BareTemplate.open(source, template.stem, settings, bos=bos, eos=eos)
-        text = bare.render(asked.prompt)
+        bare = open_bare_template(source, template.stem, settings, bos=bos, eos=eos)
+        text = bare.text(asked.prompt)
     sys.stdout.buffer.write(text.encode())
     sys.stdout.flush()
 

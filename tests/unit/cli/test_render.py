@@ -83,6 +83,19 @@ def test_tools_reach_a_template_that_shows_them(run: Run, save: Save) -> None:
     assert '"name": "f"' in run(*arguments, "--raw").out
 
 
+def test_a_bare_template_gets_tools_in_words_where_it_does_not_show_how_to_call(
+    run: Run, save: Save
+) -> None:
+    """As the server has it: what only lists the tools leaves the model without a way to call."""
+    template = save("t.jinja", "{% if tools %}{{ tools | tojson }}\n{% endif %}" + PLAIN)
+    messages = save("m.json", [USER])
+    function = {"name": "weather", "description": "Of a town", "parameters": {"type": "object"}}
+    tools = save("tools.json", [{"type": "function", "function": function}])
+    prompt = run("render", "--template", template, "--messages", messages, "--tools", tools).out
+    assert "To call the function NAME" in prompt
+    assert prompt.count('"weather"') == 1
+
+
 def test_a_conversation_that_is_none_is_refused_in_words(run: Run, save: Save) -> None:
     template = save("t.jinja", PLAIN)
     for content, reason in (
