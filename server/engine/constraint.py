@@ -116,6 +116,14 @@ class ConstraintCompiler:
                         self._compiled.popitem(last=False)
             return Constraint(matcher.deep_copy(), self._vocabulary_size)
 
+    def try_out(self, grammar: str) -> None:
+        """Raise ConstraintError where ``grammar`` is not fit for use; nothing is kept of it.
+
+        For parts of a larger grammar, of which that one's own trial may not get to see much.
+        """
+        with self._compiling:
+            self._rehearsal.check(grammar)
+
     def cached(self, grammar: str) -> Constraint | None:
         """What `compile` gives, if that needs no work; else None."""
         matcher = self._cached(grammar)

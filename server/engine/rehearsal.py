@@ -3,8 +3,8 @@
 Run as a file by `constraint.ConstraintCompiler`. Both ways a message is a 4-byte little-endian
 length and UTF-8 text: a grammar in, llguidance's complaint (empty: none) out. It compiles over a
 vocabulary of single bytes and takes some random steps; one control token stands for all those that
-a grammar names by id. A grammar that needs more than the CPU
-seconds of the first argument kills the process; its end says so to the other side.
+a grammar names by id. A grammar that needs more than the CPU seconds of the first argument kills
+the process; its end says so to the other side.
 """
 
 from __future__ import annotations

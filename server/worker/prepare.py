@@ -209,12 +209,17 @@ class Preparer:
         if grammar is None:
             return None
         compiler = self._compiler.result()
+        constraint = compiler.cached(grammar)
+        if constraint is not None:
+            return constraint
+        if isinstance(request.prompt, ChatPrompt) and request.prompt.tool_choice.mode != "none":
+            for tool in request.prompt.tools:
+                _try_out(tool, compiler)
         try:
+            if content is not None and content != grammar:
+                compiler.try_out(content)
             return compiler.compile(grammar)
         except ConstraintError as error:
-            tools = request.prompt.tools if isinstance(request.prompt, ChatPrompt) else []
-            for tool in tools:
-                _check_tool(tool, compiler)
             raise InvalidConstraint(str(error), param=param or "tools") from error
 
     @cached_property
@@ -238,10 +243,10 @@ class Preparer:
         )
 
 
-def _check_tool(tool: Tool, compiler: ConstraintCompiler) -> None:
-    """Refuse ``tool`` by name if its schema on its own cannot be enforced."""
+def _try_out(tool: Tool, compiler: ConstraintCompiler) -> None:
+    """Refuse ``tool`` by name if its schema cannot be enforced."""
     try:
-        compiler.compile(schema_grammar(arguments_schema(tool)))
+        compiler.try_out(schema_grammar(arguments_schema(tool)))
     except ConstraintError as error:
         raise unenforceable(tool, str(error)) from error
 

@@ -205,3 +205,17 @@ def test_real_vocabularies_spell_out_what_the_grammar_forces(name: str) -> None:
     assert re.fullmatch(r'\{"temperature": [0-9]{2}\}', text)
     compiler.close()
     model.close()
+
+
+def test_control_tokens_are_named_by_id(compiler: ConstraintCompiler) -> None:
+    """Also where the process that tries grammars out has no such token."""
+    compiler.try_out(lark('start: <[49152]> "a" <[^5,8]> "b" <[60000-60010]>'))
+    constraint = compiler.compile(lark(f'start: "a" <[{END}]>?'))
+    accept(constraint, "a")
+
+
+def test_trying_a_grammar_out_complains_as_compiling_does(compiler: ConstraintCompiler) -> None:
+    compiler.try_out(lark('start: "a"'))
+    with pytest.raises(ConstraintError, match="look-behind"):
+        compiler.try_out(lark("start: /(?<=a)b/"))
+    assert compiler.cached(lark('start: "a"')) is None
