@@ -95,6 +95,12 @@ def some_text(words: int, seed: int) -> str:
     return " ".join(random.Random(seed).choices(_WORDS.split(), k=words))  # noqa: S311 nothing is secret
 
 
+def _some_sentences(count: int, seed: int) -> str:
+    """Sentences of six words: small models lose their way in a text that is none."""
+    words = iter(some_text(2 * count, seed).split())
+    return " ".join(f"The {one} is near the {next(words)}." for one in words)
+
+
 async def run_workload(name: str, target: Target, seed: int) -> Run:
     """Run the workload ``name``; another ``seed`` makes other prompts of the same shape."""
     return await WORKLOADS[name](target, seed)
@@ -160,10 +166,10 @@ async def _returning(target: Target, seed: int) -> Run:
 
 async def _copy(target: Target, seed: int) -> Run:
     """One stream that repeats 120 words of its prompt, which are also its prediction."""
-    source = some_text(120, seed)
+    source = _some_sentences(20, seed)
     started = time.perf_counter()
     answer = await target.ask(
-        [_user(f"Write this text again, word for word: {source}")],
+        [_user(f"Repeat the following text exactly:\n\n{source}")],
         128,
         ignore_eos=True,
         prediction={"type": "content", "content": source},
