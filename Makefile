@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
+CLIENTS := .venv-clients
 
 # The models of the end-to-end tests; they come from a cache outside the checkout.
 TEST_MODELS := smollm2-135m-instruct gemma-3-270m
@@ -13,7 +14,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop serve models test lint docs fuzz bench container-test clean
+.PHONY: help install develop clients serve models test lint docs fuzz bench container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -26,12 +27,19 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEVELOPED): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,clients]'
 	@touch $@
 
 install: $(INSTALLED) ## set up .venv with the command .venv/bin/dragoman
 
 develop: $(DEVELOPED)
+
+$(CLIENTS)/.installed: tests/conformance/clients/requirements.txt
+	test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+clients: $(CLIENTS)/.installed ## set up .venv-clients: clients for the tests, apart from the server
 
 serve: install ## serve the models of models/; with none there, get a small one first
 	$(BIN)/dragoman serve $(ARGS)
@@ -39,7 +47,7 @@ serve: install ## serve the models of models/; with none there, get a small one 
 models: install
 	$(BIN)/dragoman pull $(TEST_MODELS)
 
-test: develop models ## run every test, those on real models included
+test: develop clients models ## run every test, those on real models included
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: develop ## check format, lint rules, types and the borders between packages
@@ -61,5 +69,5 @@ container-test: ## build the container on a bare Debian and talk to it
 	bash tests/container/verify.sh
 
 clean: ## remove what was installed and generated; models stay
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -97,7 +97,8 @@ class _ReplyWriter:
         return CallsWriter(
             self._call_syntax,
             tools,
-            several=self._choice.parallel,
+            # Whoever names a function wants one call; a small model would go on to the limit.
+            several=self._choice.parallel and self._choice.mode != "named",
             grammar=self._grammar,
             header=header,
             between=between,

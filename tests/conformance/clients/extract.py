@@ -10,11 +10,13 @@ import sys
 
 import instructor
 from openai import OpenAI
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class City(BaseModel):
     """What is said about a city."""
+
+    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(max_length=30)
     inhabitants: int = Field(ge=0, le=100_000_000)

@@ -189,11 +189,14 @@ def test_a_message_may_be_followed_by_a_call() -> None:
     assert not accepts("all\nHello.>>>whether\n{}", "functionary-3_2", **options)
 
 
-def test_one_call_is_the_end_where_calls_are_not_parallel() -> None:
-    options: dict[str, Any] = {
-        "tools": [WEATHER],
-        "choice": ToolChoice(mode="required", parallel=False),
-    }
+@pytest.mark.parametrize(
+    "choice",
+    [ToolChoice(mode="required", parallel=False), ToolChoice(mode="named", name="weather")],
+)
+def test_one_call_is_the_end_where_calls_are_not_parallel_or_one_is_named(
+    choice: ToolChoice,
+) -> None:
+    options: dict[str, Any] = {"tools": [WEATHER], "choice": choice}
     assert accepts(HERMES_CALL, "hermes", **options)
     assert not accepts(f"{HERMES_CALL}\n{HERMES_CALL}", "hermes", **options)
 
