@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from queue import Empty, SimpleQueue
 
 import numpy as np
@@ -25,12 +26,6 @@ from server.types import Event, Failed
 Emit = Callable[[list[Event]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Submission:
-    task: Task
-    constraint: Constraint | None
-
-
 @dataclass(slots=True)
 class Counters:
     """Totals since the start."""
@@ -46,7 +41,8 @@ class Engine:
     """Runs all requests of one model together.
 
     `submit`, `cancel` and `stop` may be called from any thread; everything else happens on the
-    thread that calls `run`.
+    thread that calls `run`. ``cells_used`` are the KV cells that running sequences use (cached ones
+    are free for the taking), as of the last step.
     """
 
     def __init__(
@@ -77,22 +73,44 @@ class Engine:
         self._governor = ThreadGovernor(threads)
         self._threads = threads
         self._batch = Batch(backend.batch_size)
-        self._inbox: SimpleQueue[_Submission | int | None] = SimpleQueue()
+        self._inbox: SimpleQueue[list[Answer] | int | None] = SimpleQueue()
         self._answers: dict[int, Answer] = {}
         self._requests: dict[int, set[int]] = {}
-        self._next_order = 0
+        self._orders = count()
         self._suspects: set[int] = set()
         self._stopping = False
-        self._last_end: float | None = None
+        self._last_end = 0.0
         self._seconds_between_ends = 0.0
         self.counters = Counters()
+        self.cells_used = 0
         self.step_started: float | None = None
 
     # --- from any thread ---
 
     def submit(self, task: Task, constraint: Constraint | None = None) -> None:
-        """Queue ``task``; its events come through ``emit``."""
-        self._inbox.put(_Submission(task, constraint))
+        """Queue ``task``; its events come through ``emit``.
+
+        What takes time with a long prompt is done here, on the caller's thread.
+        """
+        sampler = Sampler(
+            task.sampling,
+            vocabulary_size=self._backend.vocabulary_size,
+            prompt_tokens=task.tokens,
+            dry_breakers=task.dry_breakers,
+        )
+        lookup = self._lookup(task)
+        answers = [
+            Answer(
+                task,
+                index,
+                next(self._orders),
+                sampler=sampler.fork(index) if index else sampler,
+                constraint=constraint.fork() if constraint and index else constraint,
+                lookup=lookup.fork() if lookup and index else lookup,
+            )
+            for index in range(task.n)
+        ]
+        self._inbox.put(answers)
 
     def cancel(self, request_id: int) -> None:
         """Forget a request, wherever it is; emits nothing more for it."""
@@ -117,11 +135,6 @@ class Engine:
         """Threads in use now: fewer than configured while other processes need the cores."""
         return self._threads
 
-    @property
-    def cells_used(self) -> int:
-        """KV cells that running sequences use (cached ones are free for the taking)."""
-        return self._cache.cells_pinned
-
     def seconds_until_free(self) -> float:
         """When a full queue probably has room again: the measured time between finished answers.
 
@@ -137,6 +150,7 @@ class Engine:
             self._receive(block=not self._answers)
             if self._answers and not self._stopping:
                 self.step()
+            self.cells_used = self._cache.cells_pinned
 
     def step(self) -> None:
         """Plan a step, compute it and report what came of it."""
@@ -175,28 +189,13 @@ class Engine:
             else:
                 self._accept(message)
 
-    def _accept(self, submission: _Submission) -> None:
-        task, constraint = submission.task, submission.constraint
-        sampler = Sampler(
-            task.sampling,
-            vocabulary_size=self._backend.vocabulary_size,
-            prompt_tokens=task.tokens,
-            dry_breakers=task.dry_breakers,
-        )
-        self._requests[task.id] = set()
-        for index in range(task.n):
-            answer = Answer(
-                task,
-                index,
-                self._next_order,
-                sampler=sampler.fork(index) if index else sampler,
-                constraint=constraint.fork() if constraint and index else constraint,
-                lookup=self._lookup(task),
-            )
+    def _accept(self, answers: list[Answer]) -> None:
+        if not self._answers:
+            self._last_end = time.monotonic()  # idle time says nothing about our speed
+        for answer in answers:
             self._answers[answer.state.order] = answer
-            self._requests[task.id].add(answer.state.order)
+            self._requests.setdefault(answer.task.id, set()).add(answer.state.order)
             self._scheduler.add(answer.state)
-            self._next_order += 1
 
     def _lookup(self, task: Task) -> PromptLookup | None:
         # Drafts change the shape of batches, thus the rounding of logits: not for a seeded request.
@@ -305,8 +304,7 @@ class Engine:
 
     def _retire(self, answer: Answer) -> None:
         now = time.monotonic()
-        if self._last_end is not None:
-            self._seconds_between_ends += 0.2 * (now - self._last_end - self._seconds_between_ends)
+        self._seconds_between_ends += 0.2 * (now - self._last_end - self._seconds_between_ends)
         self._last_end = now
         del self._answers[answer.state.order]
         orders = self._requests[answer.task.id]

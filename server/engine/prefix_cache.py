@@ -12,7 +12,7 @@ where some id's state ends exactly there: reuse whole states only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -107,8 +107,9 @@ class PrefixCache:
 
     @property
     def cells_used(self) -> int:
-        """Cells in use, by running sequences or by cached prefixes."""
-        return self._edge_cells + self._tail_cells + sum(self._copied_cells.values())
+        """Cells in use, by running sequences or by cached prefixes (at most so many)."""
+        used = self._edge_cells + self._tail_cells
+        return used + self._extra(used, self._lengths)
 
     @property
     def cells_free(self) -> int:
@@ -119,8 +120,8 @@ class PrefixCache:
     def cells_pinned(self) -> int:
         """Cells that running sequences use; all others can be freed."""
         nodes = {id(node): node for i in self._running for node in self._ends[i].path()}
-        copied = sum(self._copied_cells.get(i, 0) for i in self._running)
-        return self._tail_cells + copied + sum(len(node.tokens) for node in nodes.values())
+        used = self._tail_cells + sum(len(node.tokens) for node in nodes.values())
+        return used + self._extra(used, self._running)
 
     def match(self, scope: str, tokens: Tokens, limit: int) -> int:
         """How many of the first ``limit`` tokens could be shared right now."""
@@ -215,6 +216,17 @@ class PrefixCache:
             self._release(victim)
 
     # --- inside ---
+
+    def _extra(self, used: int, ids: Collection[int]) -> int:
+        """How many cells beyond ``used`` the copies take that ``ids`` keep.
+
+        Once the other holders of what was computed twice are gone, it is there only once: together
+        they never hold more than each id's own length.
+        """
+        if not self._copied_cells:
+            return 0
+        copied = sum(self._copied_cells.get(i, 0) for i in ids)
+        return min(copied, sum(self._lengths[i] for i in ids) - used)
 
     def _root(self, scope: str) -> _Node:
         root = self._roots.get(scope)

@@ -29,7 +29,8 @@ class Draft(NamedTuple):
 class NgramIndex:
     """Finds where a token sequence last repeated its own end; adding a token is O(1).
 
-    Keys are hashes of n-grams, so a find is checked against the tokens themselves.
+    Keys are hashes of n-grams, so a find is checked against the tokens themselves. What is known of
+    the tokens it begins with is shared by its forks.
     """
 
     def __init__(self, tokens: Iterable[int] = ()) -> None:
@@ -37,6 +38,15 @@ class NgramIndex:
         self._next: dict[int, int] = {}
         for token in tokens:
             self.add(token)
+        self._shared, self._next = self._next, {}
+
+    def fork(self) -> NgramIndex:
+        """An independent copy of one that nothing was added to yet."""
+        assert not self._next
+        twin = NgramIndex()
+        twin.tokens = self.tokens.copy()
+        twin._shared = self._shared
+        return twin
 
     def add(self, token: int) -> None:
         """Append ``token``; the n-grams before it now have a continuation and can be found."""
@@ -51,7 +61,8 @@ class NgramIndex:
         for size in _NGRAM_SIZES:
             if len(recent) >= size:
                 ngram = list(recent[-size:])
-                position = self._next.get(hash(tuple(ngram)))
+                key = hash(tuple(ngram))
+                position = self._next.get(key, self._shared.get(key))
                 if position is not None and self.tokens[position - size : position] == ngram:
                     return position
         return None
@@ -69,6 +80,12 @@ class PromptLookup:
         self._prediction = NgramIndex(prediction)
         self._written = 0
         self._place: int | None = 0
+
+    def fork(self) -> PromptLookup:
+        """The same for another answer; nothing was accepted yet."""
+        twin = PromptLookup(())
+        twin._text, twin._prediction = self._text.fork(), self._prediction
+        return twin
 
     def accept(self, token: int) -> None:
         """Append ``token`` to the answer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -188,12 +190,47 @@ def test_a_cancelled_request_frees_its_cells_and_says_nothing_more() -> None:
     rig = Rig(FakeBackend())
     rig.submit(1, list(range(1, 30)), max_tokens=50, ignore_eos=True)
     rig.steps(5)
-    assert rig.engine.cells_used > 0
+    assert rig.engine._cache.cells_pinned > 0
     rig.engine.cancel(1)
     rig.events.clear()
     rig.steps(2)
-    assert rig.engine.cells_used == 0
+    assert rig.engine._cache.cells_pinned == 0
     assert rig.events == []
+
+
+def test_a_whole_state_computed_again_still_fits_when_the_first_is_evicted() -> None:
+    """Its cells are then there only once, though they were counted as a copy."""
+    rig = Rig(FakeBackend(kv_cells=128, sequence_ids=8, partial_removal=False))
+    shared = [7 * i % 49 + 1 for i in range(50)]
+    rig.submit(1, [*shared, 3, 4, 5], max_tokens=4)
+    rig.run()
+    prompt = [*shared, *[9, 8] * 30]
+    rig.submit(2, prompt, max_tokens=4)
+    rig.run()
+    assert rig.text(2) == rig.expected(prompt, 4)
+
+
+def test_used_cells_can_be_read_from_another_thread() -> None:
+    rig = Rig(FakeBackend())
+    threading.Thread(target=rig.engine.run, daemon=True).start()
+    rig.submit(1, [1, 2, 3], max_tokens=10_000, ignore_eos=True, length_limit=200)
+    seen = []
+    while not any(isinstance(event, Finished) for event in rig.events):
+        seen.append(rig.engine.cells_used)
+    rig.engine.stop()
+    assert 0 < max(seen) <= 200
+
+
+def test_idle_time_does_not_count_as_time_until_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig(FakeBackend())
+    now = time.monotonic
+    for request_id, hours in enumerate((0, 8)):
+        monkeypatch.setattr(time, "monotonic", lambda hours=hours: now() + 3600 * hours)
+        rig.submit(request_id, [1, 2, 3])
+        rig.run()
+    assert rig.engine.seconds_until_free() < 60
 
 
 def test_a_waiting_request_can_be_cancelled() -> None:
@@ -332,7 +369,7 @@ def test_any_arrival_pattern_ends_with_the_text_of_a_lone_request(
             for index in range(n):
                 assert rig.text(i, index) == rig.expected(prompt, max_tokens)
                 rig.finished(i, index)
-    assert rig.engine.cells_used == 0
+    assert rig.engine._cache.cells_pinned == 0
 
 
 @pytest.mark.parametrize("length", range(2, 8))

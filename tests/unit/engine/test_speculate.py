@@ -225,3 +225,13 @@ def test_load_alone_causes_no_pause() -> None:
     policy = DraftPolicy()
     assert all(policy.draft_length(64) == 0 for _ in range(100))
     assert policy.draft_length(1) > 0
+
+
+def test_a_fork_knows_the_prompt_and_goes_its_own_way() -> None:
+    lookup = PromptLookup([1, 2, 3, 4, 5, 6], prediction=[7, 8])
+    twin = lookup.fork()
+    assert twin.draft(2).tokens == [7, 8]
+    for token in (1, 2, 3):
+        twin.accept(token)
+    assert twin.draft(3).tokens == [4, 5, 6]
+    assert lookup.draft(2).tokens == [7, 8]
