@@ -66,7 +66,7 @@ class EmbeddingService:
 
     def submit(self, request: Embed) -> None:
         """Queue ``request``, or refuse it at once when the queue is full."""
-        waiting = len(self._pending)
+        waiting = len(self._pending) - 1  # the first is being computed
         if waiting < self._queue_size:
             self._pending.add(request.id)
             self._queue.put(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -49,6 +50,8 @@ _CONSTRAINT_FIELDS = {
     "gbnf": "grammar",
 }
 
+_logger = logging.getLogger(__name__)
+
 Send = Callable[[list[Event]], None]
 SendRendered = Callable[[Rendered], None]
 
@@ -79,9 +82,13 @@ class Preparer:
     # --- from the thread that reads the socket ---
 
     def generate(self, request: GenerationRequest) -> None:
-        """Queue ``request``, or refuse it at once when the queue is full."""
+        """Queue ``request``, or refuse it at once when the queue is full.
+
+        As many as run together are not waiting, even before the engine has them.
+        """
+        parallel = self._loaded.info.parallel
         with self._lock:
-            waiting = len(self._pending) + self._engine.waiting
+            waiting = len(self._pending) + self._engine.waiting + self._engine.active - parallel
             if waiting < self._queue_size:
                 self._pending.add(request.id)
                 self._queue.put(request)
@@ -108,11 +115,8 @@ class Preparer:
 
     def fail_current(self, message: str) -> None:
         """The request being prepared cannot be finished; the process is about to end."""
-        error = ConversationError(message).info
-        if isinstance(self._current, Render):
-            self._send_rendered(Rendered(id=self._current.id, error=error))
-        elif self._current is not None:
-            self._send([Failed(id=self._current.id, error=error)])
+        if self._current is not None:
+            self._fail(self._current, ConversationError(message))
 
     # --- on its own thread ---
 
@@ -121,43 +125,47 @@ class Preparer:
         while True:
             self._current = None
             self._current = request = self._queue.get()
-            if isinstance(request, Render):
-                self._answer_render(request)
-            elif request.id in self._pending:
-                self._prepare(request)
-
-    def _answer_render(self, request: Render) -> None:
-        try:
-            prompt = render(self._loaded, request.prompt)
-        except DragomanError as error:
-            self._send_rendered(Rendered(id=request.id, error=error.info))
-        else:
-            self._send_rendered(Rendered(id=request.id, prompt=prompt))
+            try:
+                if isinstance(request, Render):
+                    prompt = render(self._loaded, request.prompt)
+                    self._send_rendered(Rendered(id=request.id, prompt=prompt))
+                elif request.id in self._pending:
+                    self._prepare(request)
+            except DragomanError as error:
+                self._fail(request, error)
+            except Exception as error:
+                # Whatever it is, it must not end the thread that the next request needs.
+                _logger.exception("preparing a request failed")
+                self._fail(request, DragomanError(f"The request could not be prepared: {error}"))
 
     def _prepare(self, request: GenerationRequest) -> None:
-        try:
-            built = self._loaded.chat.build(request.prompt)
-            task = self._task(request, built)
-            constraint = self._constraint(request, built)
-        except DragomanError as error:
-            failure = error
-        else:
-            with self._lock:
-                if request.id not in self._pending:
-                    return
+        built = self._loaded.chat.build(request.prompt)
+        task = self._task(request, built)
+        constraint = self._constraint(request, built)
+        if request.id not in self._pending:
+            return
+        accepted = Accepted(
+            id=request.id,
+            prompt_tokens=len(task.tokens),
+            reply_prefix=built.reply_prefix,
+            tools_active=built.tools_active,
+        )
+        self._send([accepted])
+        self._engine.submit(task, constraint)
+        with self._lock:
+            if request.id in self._pending:
                 self._pending.discard(request.id)
-                accepted = Accepted(
-                    id=request.id,
-                    prompt_tokens=len(task.tokens),
-                    reply_prefix=built.reply_prefix,
-                    tools_active=built.tools_active,
-                )
-                self._send([accepted])
-                self._engine.submit(task, constraint)
+                return
+        # It was cancelled meanwhile, when the engine did not have it yet.
+        self._engine.cancel(request.id)
+
+    def _fail(self, request: GenerationRequest | Render, error: DragomanError) -> None:
+        if isinstance(request, Render):
+            self._send_rendered(Rendered(id=request.id, error=error.info))
             return
         with self._lock:
             self._pending.discard(request.id)
-        self._send([Failed(id=request.id, error=failure.info)])
+        self._send([Failed(id=request.id, error=error.info)])
 
     def _task(self, request: GenerationRequest, built: BuiltPrompt) -> Task:
         tokens = built.rendered.tokens

@@ -125,16 +125,16 @@ def test_a_failure_is_reported_and_the_next_request_is_answered(
 
 
 def test_a_full_queue_refuses(setup: Setup) -> None:
-    for id_ in (1, 2, 3):
+    for id_ in (1, 2, 3, 4):
         setup.submit(id_, [SLOW])
     refused = setup.answer()
-    assert refused.id == 3
+    assert refused.id == 4
     assert refused.error is not None
     assert refused.error.status == 429
     assert refused.error.retry_after
     setup.go_on.set()
-    assert [setup.answer().id, setup.answer().id] == [1, 2]
-    setup.submit(4, [5])
+    assert [setup.answer().id for _ in range(3)] == [1, 2, 3]
+    setup.submit(5, [5])
     assert setup.answer().error is None
 
 

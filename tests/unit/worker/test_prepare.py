@@ -1,0 +1,194 @@
+"""The queue of requests on their way to the engine, over a chat model that does as it is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from server.engine.answer import Task
+from server.errors import ConversationError
+from server.types import (
+    Accepted,
+    Event,
+    Failed,
+    GenerationRequest,
+    RenderedPrompt,
+    Sampling,
+    TextPrompt,
+)
+from server.worker.prepare import Preparer
+from server.worker.protocol import Render, Rendered
+
+PARALLEL, QUEUE_SIZE = 2, 3
+
+
+class Engine:
+    """Takes tasks and keeps them waiting."""
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.tasks: SimpleQueue[int] = SimpleQueue()
+        self.cancelled: list[int] = []
+        self.waiting = 0
+        self.submitting: Callable[[], None] = lambda: None
+
+    def submit(self, task: Task, constraint: object) -> None:
+        assert constraint is None
+        self.submitting()
+        self.waiting += 1
+        self.tasks.put(task.id)
+
+    def cancel(self, request_id: int) -> None:
+        self.cancelled.append(request_id)
+
+    def seconds_until_free(self) -> float:
+        return 7.0
+
+
+class Setup:
+    """A preparer with everything around it; texts say what becomes of them."""
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.events: SimpleQueue[Event] = SimpleQueue()
+        self.rendered: SimpleQueue[Rendered] = SimpleQueue()
+        self.go_on = threading.Event()
+        chat = SimpleNamespace(
+            build=self._build,
+            sampling=Sampling(),
+            reply_format=None,
+            reply_grammar=lambda *_: None,
+        )
+        vocabulary = SimpleNamespace(special_tokens=[], guidance_tokenizer=lambda: None, size=9)
+        loaded: Any = SimpleNamespace(
+            chat=chat,
+            info=SimpleNamespace(context=100, parallel=PARALLEL),
+            model=SimpleNamespace(vocabulary=vocabulary),
+        )
+        engine: Any = self.engine
+        self.preparer = Preparer(
+            loaded,
+            engine,
+            self._take,
+            self.rendered.put,
+            QUEUE_SIZE,
+        )
+        threading.Thread(target=self.preparer.run, daemon=True).start()
+
+    def _take(self, events: list[Event]) -> None:
+        for event in events:
+            self.events.put(event)
+
+    def _build(self, prompt: TextPrompt, **_: object) -> SimpleNamespace:
+        match prompt.text:
+            case "slow":
+                assert self.go_on.wait(5)
+            case "refused":
+                raise ConversationError("no")
+            case "broken":
+                raise RecursionError("too deep")
+        return SimpleNamespace(
+            rendered=RenderedPrompt(prompt="", tokens=[1, 2], segments=[]),
+            stops=[],
+            strip_leading_space=False,
+            reply_prefix="",
+            tools_active=False,
+        )
+
+    def generate(self, request_id: int, text: str = "fine") -> None:
+        request = GenerationRequest(id=request_id, prompt=TextPrompt(text=text))
+        self.preparer.generate(request)
+
+    def event(self) -> Event:
+        return self.events.get(timeout=5)
+
+
+@pytest.fixture
+def setup() -> Iterator[Setup]:
+    made = Setup()
+    yield made
+    made.go_on.set()
+
+
+def test_a_request_reaches_the_engine(setup: Setup) -> None:
+    setup.generate(1)
+    event = setup.event()
+    assert isinstance(event, Accepted)
+    assert event.prompt_tokens == 2
+    assert setup.engine.tasks.get(timeout=5) == 1
+
+
+def test_beyond_those_that_run_and_those_that_may_wait_requests_are_refused(setup: Setup) -> None:
+    for request_id in range(PARALLEL + QUEUE_SIZE + 1):
+        setup.generate(request_id, "slow")
+    refused = setup.event()
+    assert isinstance(refused, Failed)
+    assert (refused.id, refused.error.status) == (PARALLEL + QUEUE_SIZE, 429)
+    assert refused.error.retry_after == 7.0
+    assert f"{QUEUE_SIZE} requests" in refused.error.message
+
+
+def test_what_the_engine_has_counts_too(setup: Setup) -> None:
+    setup.engine.active, setup.engine.waiting = PARALLEL, QUEUE_SIZE
+    setup.generate(1)
+    assert isinstance(setup.event(), Failed)
+    setup.engine.waiting -= 1
+    setup.generate(2)
+    assert isinstance(setup.event(), Accepted)
+
+
+@pytest.mark.parametrize(("text", "status"), [("refused", 400), ("broken", 500)])
+def test_a_failure_is_reported_and_the_next_request_is_prepared(
+    setup: Setup, text: str, status: int
+) -> None:
+    setup.generate(1, text)
+    failed = setup.event()
+    assert isinstance(failed, Failed)
+    assert (failed.id, failed.error.status) == (1, status)
+    setup.preparer.render(Render(id=2, prompt=TextPrompt(text=text)))
+    rendered = setup.rendered.get(timeout=5)
+    assert rendered.error is not None
+    assert rendered.error.status == status
+    setup.generate(3)
+    assert isinstance(setup.event(), Accepted)
+
+
+def test_a_request_cancelled_while_it_waits_or_is_prepared_never_reaches_the_engine(
+    setup: Setup,
+) -> None:
+    setup.generate(1, "slow")
+    setup.generate(2)
+    setup.generate(3)
+    setup.preparer.cancel(1)
+    setup.preparer.cancel(2)
+    setup.go_on.set()
+    assert setup.event().id == 3
+    assert setup.engine.tasks.get(timeout=5) == 3
+    assert setup.engine.tasks.empty()
+
+
+def test_a_request_cancelled_while_it_is_handed_over_is_cancelled_in_the_engine(
+    setup: Setup,
+) -> None:
+    setup.engine.submitting = lambda: setup.preparer.cancel(1)
+    setup.generate(1)
+    assert setup.engine.tasks.get(timeout=5) == 1
+    setup.generate(2, "refused")
+    while setup.event().id != 2:
+        pass
+    assert setup.engine.cancelled == [1]
+
+
+def test_a_request_the_engine_has_is_cancelled_there(setup: Setup) -> None:
+    setup.generate(1)
+    assert setup.engine.tasks.get(timeout=5) == 1
+    setup.generate(2, "refused")
+    while setup.event().id != 2:
+        pass
+    setup.preparer.cancel(1)
+    assert setup.engine.cancelled == [1]
