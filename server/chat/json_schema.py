@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from server.chat.json_values import inexact
 from server.errors import InvalidConstraint
 
 Schema = dict[str, Any]
@@ -22,10 +23,15 @@ Schema = dict[str, Any]
 WHITESPACE = r" |\n[ \t]{0,40}"
 """Between two JSON tokens at most this, so that whitespace cannot run away."""
 
-_MOST_DEPTH = 50
-_MOST_SCHEMAS = 10_000
-_MOST_PROPERTIES = 5_000
-_MOST_ENUM_VALUES = 10_000
+_ESCAPES = 'nrbtf\\"'
+"""What may follow a backslash. Not u: llguidance would take ``\\u0061`` for a name other than a."""
+
+LIMITS = {
+    "levels of nesting": 50,
+    "subschemas": 10_000,
+    "properties": 5_000,
+    "enum values": 10_000,
+}
 _MOST_ONE_OF = 64
 _MOST_RECURSION_ROUNDS = 50
 
@@ -77,6 +83,10 @@ _IS: dict[str, Callable[[object], bool]] = {
     "a list of strings": _is_string_list,
     "a string or a list of strings": lambda value: isinstance(value, str) or _is_string_list(value),
 }
+_WITH_VALUES = {
+    *("const", "enum", "multipleOf"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+}
 _NAMED_SUBSCHEMAS = {"properties", "patternProperties"}
 _WITH_SUBSCHEMAS = _NAMED_SUBSCHEMAS | {
     *("allOf", "anyOf", "oneOf", "prefixItems", "items", "additionalProperties", "additionalItems"),
@@ -96,7 +106,7 @@ def enforceable(schema: object, *, param: str | None = None) -> Schema:
     if not isinstance(root, dict):
         raise InvalidConstraint("The JSON Schema must be an object.", param=param)
     _Walk(root, param).run()
-    root["x-guidance"] = {"whitespace_pattern": WHITESPACE}
+    root["x-guidance"] = {"whitespace_pattern": WHITESPACE, "json_allowed_escapes": _ESCAPES}
     return root
 
 
@@ -137,12 +147,8 @@ class _Walk:
         return InvalidConstraint(message, param=self._param)
 
     def _check_size(self, depth: int) -> None:
-        for count, most, what in (
-            (depth, _MOST_DEPTH, "levels of nesting"),
-            (len(self._seen), _MOST_SCHEMAS, "subschemas"),
-            (self._properties, _MOST_PROPERTIES, "properties"),
-            (self._enum_values, _MOST_ENUM_VALUES, "enum values"),
-        ):
+        counts = (depth, len(self._seen), self._properties, self._enum_values)
+        for count, (what, most) in zip(counts, LIMITS.items(), strict=True):
             if count > most:
                 raise self._refusal(f"The JSON Schema has more than {most} {what}.")
 
@@ -161,6 +167,7 @@ class _Walk:
                 raise self._refusal(
                     f"The keyword 'type' names no type: {name[:50]!r} (at {place})."
                 )
+        self._check_values(schema, place)
         self._check_format(schema, place)
         if "oneOf" in schema:
             self._one_of.append(schema)
@@ -171,6 +178,13 @@ class _Walk:
         return self._refusal(
             f"The JSON Schema keyword '{keyword}' cannot be enforced (at {place})."
         )
+
+    def _check_values(self, schema: Schema, place: str) -> None:
+        for keyword in sorted(schema.keys() & _WITH_VALUES):
+            if problem := inexact(schema[keyword]):
+                raise self._refusal(
+                    f"The keyword '{keyword}' has {problem}, which cannot be enforced (at {place})."
+                )
 
     def _check_format(self, schema: Schema, place: str) -> None:
         form = schema.get("format")

@@ -229,6 +229,50 @@ def test_the_callers_schema_is_left_as_it_is() -> None:
     assert json.dumps(schema) == before
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"type": "integer"}}},
+        {"type": "object", "patternProperties": {"^a$": {"type": "integer"}}},
+    ],
+)
+def test_a_name_written_as_an_escape_does_not_get_around_its_schema(schema: Any) -> None:
+    made = grammar("json_schema", json.dumps(schema))
+    assert matches(made, '{"a": 1, "b": "x"}')
+    for text in ('{"a": "x"}', '{"\\u0061": "x"}', '{"a": 1, "\\u0061": "x"}'):
+        assert not matches(made, text), text
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("a\x01", "a control character"),
+        ([{"k": ["\x1f"]}], "a control character"),
+        ({"\x02": 1}, "a control character"),
+        (2**53 + 1, "an integer beyond 2^53"),
+        ([-(2**53) - 1], "an integer beyond 2^53"),
+    ],
+)
+@pytest.mark.parametrize("keyword", ["const", "enum"])
+def test_a_value_that_would_be_written_as_another_is_refused(
+    keyword: str, value: Any, problem: str
+) -> None:
+    schema = {"items": {keyword: [value] if keyword == "enum" else value}}
+    assert f"'{keyword}' has {problem}" in refusal("json_schema", json.dumps(schema))
+
+
+@pytest.mark.parametrize("keyword", ["minimum", "exclusiveMaximum", "multipleOf"])
+def test_a_bound_that_would_be_rounded_is_refused(keyword: str) -> None:
+    schema = {"type": "integer", keyword: 2**53 + 1}
+    assert f"'{keyword}' has an integer" in refusal("json_schema", json.dumps(schema))
+
+
+def test_values_with_the_usual_escapes_are_enforced() -> None:
+    value = '\b\f\n\r\t"\\/é😀\u2028'
+    made = grammar("json_schema", json.dumps({"const": value}))
+    assert matches(made, json.dumps(value, ensure_ascii=False))
+
+
 def tagged(kind: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": {"kind": kind}, "required": ["kind"]}
 
@@ -374,7 +418,10 @@ scalars: st.SearchStrategy[dict[str, Any]] = st.one_of(
     ),
     st.just({"type": "string", "pattern": "^[a-c]{1,3}$"}),
     st.sampled_from(["ipv4", "uuid"]).map(lambda form: {"type": "string", "format": form}),
-    st.builds(lambda values: {"enum": values}, st.lists(st.integers() | names, min_size=1)),
+    st.builds(
+        lambda values: {"enum": values},
+        st.lists(st.integers(-(2**53), 2**53) | names, min_size=1),
+    ),
     st.just({"const": {"x": [1, None]}}),
 )
 
