@@ -57,7 +57,10 @@ class UsageTotal:
 
     def add(self, prompt: int, usage: Usage) -> None:
         """Count one answer to prompt number ``prompt``."""
-        self._prompts.setdefault(prompt, usage)
+        first = self._prompts.setdefault(prompt, usage)
+        # Further answers find the prompt in the cache because the first one computed it.
+        if usage.cached_tokens < first.cached_tokens:
+            self._prompts[prompt] = usage
         self._answers.append(usage)
 
     def wire(self) -> CompletionUsage:

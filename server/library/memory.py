@@ -26,23 +26,36 @@ _FLOAT_BYTES = 4
 # What the worker gives llama.cpp by default: tokens of a physical batch, rows of logits.
 _BATCH_TOKENS = 512
 _LOGITS_ROWS = 128
+# llama.cpp's own limit, LLAMA_MAX_SEQ.
+_MOST_SEQUENCE_IDS = 256
+# Ids for cached prefixes beside those of running sequences.
+_CACHED_SEQUENCES = 48
 _PROCESS_BYTES = 96 << 20
 # Sizes in a hostile header multiply to numbers that no message can carry.
 _MOST_BYTES = (1 << 63) - 1
 
 
 def estimate_memory(
-    header: GgufHeader, context_tokens: int, kv_type: KvType = "f16", sequences: int = 1
+    header: GgufHeader, context_tokens: int, kv_type: KvType = "f16", parallel: int = 1
 ) -> int:
-    """Bytes that the model needs with ``context_tokens`` KV cells shared by ``sequences``."""
+    """Bytes needed with ``context_tokens`` KV cells, to run ``parallel`` sequences together."""
     total = (
         header.tensors.data_bytes
         + kv_bytes(header, context_tokens, kv_type)
-        + sequences * _state_values(header) * _FLOAT_BYTES
+        + sequence_ids(parallel) * _state_values(header) * _FLOAT_BYTES
         + _compute_bytes(header)
         + _PROCESS_BYTES
     )
     return min(total, _MOST_BYTES)
+
+
+def sequence_ids(parallel: int, *, partial_removal: bool = False) -> int:
+    """How many sequences the worker lays its context out for, to run and to keep as cache.
+
+    Without ``partial_removal`` (recurrent models) each takes a whole state, so there are fewer.
+    """
+    cached = _CACHED_SEQUENCES if partial_removal else min(parallel, _CACHED_SEQUENCES)
+    return min(_MOST_SEQUENCE_IDS, parallel + cached)
 
 
 def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType) -> int:

@@ -25,16 +25,12 @@ from server.engine.llama import (
     gpu_available,
 )
 from server.library.header import GgufHeader
-from server.library.memory import estimate_memory
+from server.library.memory import estimate_memory, sequence_ids
 from server.library.model import read_model_at
 from server.resources import templates_directory
 from server.worker.hardware import physical_cores
 from server.worker.protocol import EmbeddingInfo, Load, ModelInfo, Progress, WorkerSettings
 
-# llama.cpp's own limit, LLAMA_MAX_SEQ.
-_MOST_SEQUENCE_IDS = 256
-# Ids for cached prefixes beside those of running sequences.
-_CACHED_SEQUENCES = 48
 _LEAST_OUTPUTS = 128
 _LEAST_CONTEXT = 256
 _WARMUP_TOKENS = 64
@@ -120,7 +116,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
             model,
             ContextSettings(
                 kv_cells=layout.kv_cells,
-                sequence_ids=_sequence_ids(settings.parallel, partial=model.partial_removal),
+                sequence_ids=sequence_ids(settings.parallel, partial_removal=model.partial_removal),
                 batch_size=min(max(settings.batch_size, settings.parallel), layout.kv_cells),
                 ubatch_size=settings.ubatch_size,
                 outputs_per_batch=max(_LEAST_OUTPUTS, settings.parallel),
@@ -163,7 +159,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         guard=settings.guard,
         safe_mode=settings.safe_mode,
         fingerprint=_fingerprint(path, chat.template_sha256),
-        memory_bytes=estimate_memory(header, layout.kv_cells, settings.kv_type),
+        memory_bytes=_memory(header, layout.kv_cells, settings),
         warnings=chat.warnings,
     )
     return Loaded(model, chat, context, None if request.vocabulary_only else open_embedder, info)
@@ -181,7 +177,7 @@ def _layout(header: GgufHeader, model: LlamaModel, settings: WorkerSettings) -> 
     if settings.memory_bytes is not None and settings.kv_tokens is None:
         fitting = _fitting_cells(header, settings, kv_cells)
         if fitting < min(kv_cells, _LEAST_CONTEXT):
-            needed = estimate_memory(header, _LEAST_CONTEXT, settings.kv_type)
+            needed = _memory(header, _LEAST_CONTEXT, settings)
             raise LoadError(
                 f"the model needs at least {needed} bytes, {settings.memory_bytes} are allowed"
             )
@@ -190,26 +186,21 @@ def _layout(header: GgufHeader, model: LlamaModel, settings: WorkerSettings) -> 
     return _Layout(context=min(context, kv_cells), source=source, kv_cells=kv_cells)
 
 
+def _memory(header: GgufHeader, kv_cells: int, settings: WorkerSettings) -> int:
+    return estimate_memory(header, kv_cells, settings.kv_type, settings.parallel)
+
+
 def _fitting_cells(header: GgufHeader, settings: WorkerSettings, wanted: int) -> int:
     """The most KV cells, up to ``wanted``, with which the model stays within its memory."""
     assert settings.memory_bytes is not None
     low, high = 0, wanted
     while low < high:
         middle = (low + high + 1) // 2
-        if estimate_memory(header, middle, settings.kv_type) <= settings.memory_bytes:
+        if _memory(header, middle, settings) <= settings.memory_bytes:
             low = middle
         else:
             high = middle - 1
     return low
-
-
-def _sequence_ids(parallel: int, *, partial: bool) -> int:
-    """Ids for running sequences and for cached prefixes.
-
-    A recurrent model allocates a whole state per id, so it gets fewer of them.
-    """
-    cached = _CACHED_SEQUENCES if partial else min(parallel, _CACHED_SEQUENCES)
-    return min(_MOST_SEQUENCE_IDS, parallel + cached)
 
 
 def _flash_attention(settings: WorkerSettings) -> bool:

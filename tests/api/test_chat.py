@@ -128,6 +128,22 @@ async def test_usage_counts_the_prompt_of_several_answers_once(connect: Connect)
     assert details.rejected_prediction_tokens == 3
 
 
+async def test_what_further_answers_share_with_the_first_is_not_called_cached(
+    connect: Connect,
+) -> None:
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        yield Accepted(id=request.id, prompt_tokens=5)
+        for index, cached in ((1, 4), (0, 0)):
+            yield Finished(
+                id=request.id, index=index, reason="stop", usage=usage(1, cached_tokens=cached)
+            )
+
+    total = (await chat(connect(FakePool(script)), n=2)).usage
+    assert total is not None
+    assert total.prompt_tokens_details is not None
+    assert total.prompt_tokens_details.cached_tokens == 0
+
+
 async def test_content_is_null_beside_tool_calls(connect: Connect) -> None:
     response = await connect(hermes_pool(CALL)).post(CHAT, json=chat_body(tools=[TOOL]))
     (choice,) = response.json()["choices"]

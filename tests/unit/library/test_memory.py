@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from server.library.gguf import read_header
-from server.library.memory import estimate_memory, kv_bytes
+from server.library.memory import estimate_memory, kv_bytes, sequence_ids
 from tests.unit.library.random_models import EMBEDDING, LAYERS, write_model
 
 HEAD = EMBEDDING // 4
@@ -72,8 +72,9 @@ def test_recurrent_state_counts_per_sequence_and_not_per_cell(tmp_path: Path) ->
             llama__ssm__group_count=1,
         )
     )
-    one, five = (estimate_memory(header, 0, sequences=count) for count in (1, 5))
-    assert five - one == 4 * LAYERS * 4 * (3 * (64 + 2 * 16) + 64 * 16)
+    one, five = (estimate_memory(header, 0, parallel=count) for count in (1, 5))
+    assert sequence_ids(5) - sequence_ids(1) == 8
+    assert five - one == 8 * LAYERS * 4 * (3 * (64 + 2 * 16) + 64 * 16)
 
 
 def test_the_estimate_grows_by_exactly_the_cells(tmp_path: Path) -> None:
