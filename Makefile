@@ -57,7 +57,7 @@ lint: develop ## check format, lint rules, types and the borders between package
 	$(BIN)/lint-imports
 
 docs: develop ## regenerate the generated parts of the documentation
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 fuzz: develop models ## send a running server bad input for a long time
 	$(BIN)/python -m tests.fuzz $(ARGS)

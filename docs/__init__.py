@@ -1,0 +1,1 @@
+"""Generators of the generated documentation: `make docs`."""

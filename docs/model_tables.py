@@ -1,0 +1,175 @@
+"""The tables of docs/models.md: every cell is the outcome of rendering a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from server.chat.family import load_families
+from server.chat.known_template import KnownTemplate
+from server.chat.reply.parser import parse_reply
+from server.chat.template import ChatTemplate
+from server.errors import ConversationError
+from server.resources import templates_directory
+from server.types import ChatPrompt, Message, Tool, ToolCall
+
+CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "templates"
+"""Published templates; not part of the repository, so that table cannot be made everywhere."""
+
+NATIVE, REWRITTEN, FORCED, REPLIES, NO = "native", "rewritten", "if forced", "replies", "–"
+LEGEND = {
+    NATIVE: "the template says it itself, in the form the model was trained on",
+    REWRITTEN: "the template does not, so it is said another way; all of it reaches the model",
+    FORCED: "only where `tool_choice` asks for a call, since the answer is then held to one",
+    REPLIES: "told apart in replies; the template leaves out what is sent back",
+    NO: "answered with 400 and the reason; for reasoning: replies have none to tell apart",
+}
+
+_TOOL = Tool(
+    name="toolname",
+    description="tooldescription",
+    parameters={
+        "type": "object",
+        "properties": {"toolkey": {"type": "string", "description": "keydescription"}},
+    },
+)
+_CALLS = [
+    ToolCall(id="call_first", name="firstname", arguments='{"firstkey": "firstvalue"}'),
+    ToolCall(id="call_second", name="secondname", arguments='{"secondkey": "secondvalue"}'),
+]
+_USER = Message(role="user", content="usertext")
+
+
+def _answer(call: ToolCall, text: str) -> Message:
+    return Message(role="tool", content=text, tool_call_id=call.id)
+
+
+def _calling(count: int) -> Message:
+    return Message(role="assistant", tool_calls=_CALLS[:count])
+
+
+def _shows(known: KnownTemplate, prompt: ChatPrompt, *texts: str) -> bool:
+    """Whether each of ``texts`` reaches the native prompt."""
+    try:
+        rendered = known.text(prompt)
+    except ConversationError:
+        return False
+    return all(text in rendered for text in texts)
+
+
+def _cell(known: KnownTemplate, capability: str, prompt: ChatPrompt, *texts: str) -> str:
+    """How ``texts`` reach the prompt: as the template has it, said another way, or not at all."""
+    if not _shows(known, prompt, *texts):
+        return NO
+    return NATIVE if getattr(known.capabilities, capability) else REWRITTEN
+
+
+def _first_message(role: str, capability: str) -> Callable[[KnownTemplate], str]:
+    message = Message(role=role, content="firsttext")  # type: ignore[arg-type]
+    prompt = ChatPrompt(messages=[message, _USER])
+    return lambda known: _cell(known, capability, prompt, "firsttext", "usertext")
+
+
+def _tools(known: KnownTemplate) -> str:
+    """A described tool is of use only where calls are found in replies."""
+    if known.reply_format is None or known.reply_format.calls is None:
+        return NO
+    prompt = ChatPrompt(messages=[_USER], tools=[_TOOL])
+    return _cell(known, "tools", prompt, "toolname", "tooldescription", "toolkey", "usertext")
+
+
+def _parallel(known: KnownTemplate) -> str:
+    results = [_answer(call, f"{call.name}result") for call in _CALLS]
+    prompt = ChatPrompt(messages=[_USER, _calling(2), *results], tools=[_TOOL])
+    texts = ("firstname", "secondname", "firstvalue", "secondvalue")
+    return _cell(known, "parallel_calls", prompt, *texts, "firstnameresult", "secondnameresult")
+
+
+def _results(known: KnownTemplate) -> str:
+    prompt = ChatPrompt(messages=[_USER, _calling(1), _answer(_CALLS[0], "resulttext")])
+    return _cell(known, "tool_results", prompt, "firstname", "firstvalue", "resulttext")
+
+
+def _reasoning(known: KnownTemplate) -> str:
+    """Whether it is told apart in replies, and shown to the model when it is sent back."""
+    reply_format = known.reply_format
+    if reply_format is None:
+        return NO
+    if channels := reply_format.channels:
+        begin, end = f"{channels.start[-1]}{channels.reasoning}{channels.message}", channels.end[0]
+    else:
+        begin, end = reply_format.reasoning_edges
+    said = parse_reply(f"{begin}thought{end}", reply_format, tools_active=False)
+    if said.reasoning_content != "thought":
+        return NO
+    return NATIVE if known.capabilities.reasoning else REPLIES
+
+
+def _parts(known: KnownTemplate) -> str:
+    prompt = ChatPrompt(messages=[Message(role="user", content=["firstpart", "secondpart"])])
+    return _cell(known, "content_parts", prompt, "firstpart", "secondpart")
+
+
+def _continuation(known: KnownTemplate) -> str:
+    prompt = ChatPrompt(
+        messages=[_USER, Message(role="assistant", content="begun text")],
+        add_generation_prompt=False,
+        continue_final_message=True,
+    )
+    try:
+        return NATIVE if known.text(prompt).endswith("begun text") else NO
+    except ConversationError:
+        return NO
+
+
+COLUMNS: dict[str, Callable[[KnownTemplate], str]] = {
+    "system": _first_message("system", "system_role"),
+    "developer": _first_message("developer", "developer_role"),
+    "tools": _tools,
+    "parallel calls": _parallel,
+    "results": _results,
+    "reasoning": _reasoning,
+    "parts": _parts,
+    "continuation": _continuation,
+}
+
+
+def _table(first_column: str, rows: Iterable[tuple[str, list[str]]]) -> str:
+    columns = [first_column, *COLUMNS]
+    lines = [columns, ["---"] * len(columns), *([name, *cells] for name, cells in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cells(known: KnownTemplate) -> list[str]:
+    return [cell(known) for cell in COLUMNS.values()]
+
+
+def legend() -> str:
+    """What the words in the cells mean."""
+    return "\n".join(f"- **{word}**: {meaning}." for word, meaning in LEGEND.items())
+
+
+def families_table() -> str:
+    """Every family of ``templates/`` and what its own template can express."""
+
+    def rows() -> Iterator[tuple[str, list[str]]]:
+        for name, family in sorted(load_families([templates_directory()]).items()):
+            assert family.template is not None
+            known = KnownTemplate.learn(ChatTemplate(family.template), family)
+            cells = dict(zip(COLUMNS, _cells(known), strict=True))
+            if not family.tools:
+                cells["tools"] = FORCED
+            yield f"[{name}](../templates/{name}.toml)", list(cells.values())
+
+    return _table("Family", rows())
+
+
+def published_table() -> str:
+    """Every published template beside this checkout and what it can express."""
+
+    def rows() -> Iterator[tuple[str, list[str]]]:
+        for path in sorted(CORPUS.glob("*.jinja"), key=lambda path: path.stem.lower()):
+            source = path.read_text(encoding="utf-8")
+            yield path.stem, _cells(KnownTemplate.learn(ChatTemplate(source), None))
+
+    return _table("Template", rows())
