@@ -65,12 +65,6 @@ class Constraint:
         """Whether the grammar is satisfied and nothing but the end of the answer can follow."""
         return bool(self._matcher.is_stopped()) and not self._matcher.is_error()
 
-    def rollback(self, count: int) -> None:
-        """Forget the last ``count`` tokens."""
-        if not self._matcher.rollback(count):
-            self._check()
-            raise ConstraintError(f"cannot go back {count} tokens")
-
     def fork(self) -> Constraint:
         """An independent copy that goes on from here."""
         return Constraint(self._matcher.deep_copy(), self._mask.size * 32)

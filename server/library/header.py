@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cached_property
 
 import msgspec
 
@@ -166,16 +165,6 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def chat_template(self) -> str | None:
         """The default chat template."""
         return self.text("tokenizer.chat_template")
-
-    @cached_property
-    def chat_templates(self) -> dict[str, str]:
-        """The named templates beside the default one, such as ``tool_use``."""
-        prefix = "tokenizer.chat_template."
-        return {
-            key.removeprefix(prefix): value
-            for key, value in self.metadata.items()
-            if key.startswith(prefix) and isinstance(value, str)
-        }
 
     @property
     def split_count(self) -> int:

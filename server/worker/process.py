@@ -3,7 +3,8 @@
     python -m server.worker.process --fd N
 
 Threads: *reader* takes messages from the socket, *preparer* renders and tokenises, the main thread
-runs the engine, *writer* sends, *heartbeat* reports. When the API process is gone the worker ends.
+runs the engine, *embeddings* computes those, *writer* sends, *heartbeat* reports. When the API
+process is gone the worker ends.
 """
 
 from __future__ import annotations

@@ -86,12 +86,6 @@ def test_a_draft_is_cut_where_the_grammar_ends_it(compiler: ConstraintCompiler) 
     assert allowed(constraint) == set(b"0123456789")
 
 
-def test_tokens_can_be_taken_back(compiler: ConstraintCompiler) -> None:
-    constraint = accept(compiler.compile(lark('start: "ab" | "cd"')), "ab")
-    constraint.rollback(2)
-    assert allowed(constraint) == set(b"ac")
-
-
 def test_forks_and_repeated_compiles_share_no_state(compiler: ConstraintCompiler) -> None:
     grammar = lark('start: "ab" | "cd"')
     first = compiler.compile(grammar)

@@ -57,7 +57,6 @@ def test_the_facts_of_a_header_are_those_the_writer_put_in(tmp_path: Path) -> No
             general__file_type=15,
             llama__attention__sliding_window=64,
             tokenizer__chat_template=TEMPLATE,
-            tokenizer__chat_template__tool_use="tools",
         )
     )
     assert header.architecture == "llama"
@@ -70,7 +69,6 @@ def test_the_facts_of_a_header_are_those_the_writer_put_in(tmp_path: Path) -> No
     assert header.layer_sizes("attention.head_count_kv") == [2] * LAYERS
     assert header.vocabulary == VOCABULARY
     assert header.chat_template == TEMPLATE
-    assert header.chat_templates == {"tool_use": "tools"}
     assert (header.split_number, header.split_count) == (0, 1)
 
 
