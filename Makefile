@@ -6,7 +6,6 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
 CLIENTS := .venv-clients
-CLIENTS := .venv-clients
 
 # The models of the end-to-end tests; they come from a cache outside the checkout.
 TEST_MODELS := smollm2-135m-instruct gemma-3-270m
