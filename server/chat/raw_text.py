@@ -14,7 +14,6 @@ from server.chat.json_schema import Schema
 from server.chat.lark import ANY_TEXT, one_of, quoted
 
 _OTHER_TYPES = ["null", "boolean", "object", "array", "number"]
-_OF_STRINGS = {"type", "enum", "const", "pattern", "format", "minLength", "maxLength"}
 _ANNOTATIONS = {"title", "description", "default", "examples", "deprecated", "$comment"}
 _CONSTRAINING = {"type", "enum", "const", "anyOf", "allOf", "oneOf", "$ref", "properties", "items"}
 _MOST_REFERENCES = 50

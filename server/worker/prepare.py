@@ -176,7 +176,7 @@ class Preparer:
             raise ContextLengthExceeded(
                 f"This model's maximum context length is {limit} tokens, "
                 f"but the prompt has {len(tokens)} tokens and the answer needs at least 1.",
-                param="messages" if built.rendered.segments else "prompt",
+                param="messages" if isinstance(request.prompt, ChatPrompt) else "prompt",
             )
         sampling = request.sampling.over(self._loaded.chat.sampling)
         return Task(

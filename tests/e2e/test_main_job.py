@@ -175,6 +175,18 @@ def test_an_unknown_model_is_404_in_openais_shape(client: OpenAI) -> None:
     assert caught.value.type == "invalid_request_error"
 
 
+def test_too_long_a_prompt_is_refused_with_both_counts_and_the_field(client: OpenAI) -> None:
+    words = "word " * 9000
+    with pytest.raises(openai.BadRequestError, match=r"8192 tokens.*has \d{4,} tokens") as chat:
+        client.chat.completions.create(
+            model=INSTRUCT, messages=[{"role": "user", "content": words}]
+        )
+    with pytest.raises(openai.BadRequestError, match=r"8192 tokens.*has \d{4,} tokens") as text:
+        client.completions.create(model=INSTRUCT, prompt=words)
+    assert chat.value.code == text.value.code == "context_length_exceeded"
+    assert (chat.value.param, text.value.param) == ("messages", "prompt")
+
+
 def test_malformed_json_is_400(server: Server) -> None:
     answer = httpx.post(
         f"{server.url}/v1/chat/completions",
