@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import ipaddress
 import logging
-import secrets
 import time
 from collections.abc import Sequence
 
@@ -16,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import DragomanError, Forbidden, Unauthorized
-from server.telemetry import Metrics, request_id
+from server.telemetry import Metrics, new_request_id, request_id
 
 _access_log = logging.getLogger("dragoman.access")
 _error_log = logging.getLogger("dragoman.error")
@@ -55,7 +54,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        name = f"req_{secrets.token_hex(16)}"
+        name = new_request_id()
         token = request_id.set(name)
         status = 499  # nginx's code for: the client left before there was an answer
 

@@ -12,7 +12,6 @@ from http import HTTPStatus
 from types import FrameType
 from typing import Any, cast
 
-import msgspec
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -26,6 +25,8 @@ from server.errors import (
     Overloaded,
     RequestTimeout,
 )
+from server.middleware import error_response
+from server.telemetry import new_request_id
 
 # A client that takes nothing for so long, while an answer waits for it, is dropped.
 STALLED_SECONDS = 30.0
@@ -206,11 +207,10 @@ class _Connection(HttpToolsProtocol):
         """Answer without the application, and hang up."""
         if self.transport.is_closing():
             return
-        body = msgspec.json.encode(error.info.body())
-        status = HTTPStatus(error.info.status)
-        head = (
-            f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        headers = {"connection": "close", "x-request-id": new_request_id()}
+        response = error_response(error, headers)
+        status = HTTPStatus(response.status_code)
+        lines = [f"HTTP/1.1 {status} {status.phrase}".encode()]
+        lines += [name + b": " + value for name, value in response.raw_headers]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
         self.transport.close()

@@ -174,6 +174,8 @@ async def test_too_many_busy_connections_are_503() -> None:
             async with httpx.AsyncClient() as other:
                 response = await other.get(f"http://127.0.0.1:{running.port}/health")
             assert_error(response, 503, type_="server_error", code="overloaded")
+            assert response.headers["retry-after"] == "1"
+            assert response.headers["x-request-id"].startswith("req_")
         await running.until(lambda: running.pool.client.running == 0)
 
 
