@@ -207,7 +207,7 @@ class Settings(BaseSettings):
         description="Seconds of silence in a stream before a comment keeps it alive.",
     )
     drain_seconds: float = Field(
-        default=30.0, ge=0, description="Seconds that running requests get to finish at shutdown."
+        default=10.0, ge=0, description="Seconds that running requests get to finish at shutdown."
     )
 
     log_format: Literal["text", "json"] = Field(default="text", description="Format of the log.")
