@@ -98,6 +98,8 @@ async def test_the_model_is_named_by_its_id_not_the_alias(http: httpx.AsyncClien
         ([1, "a"], "input[1]"),
         ([1, 1.5], "input[1]"),
         ([True], "input[0]"),
+        ([-1], "input[0]"),
+        ([[5], [2**63]], "input[1][0]"),
         (["a"] * (MAX_INPUTS + 1), "input"),
         ([[1]] * (MAX_INPUTS + 1), "input"),
     ],

@@ -1,0 +1,157 @@
+"""Requests that are nearly right: what hypothesis sends to the server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.e2e.server import BASE, INSTRUCT
+
+POST_PATHS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 1,
+        "model": INSTRUCT,
+    },
+    "/v1/completions": {"prompt": "Hi", "max_tokens": 1, "model": INSTRUCT},
+    "/v1/embeddings": {"input": "Hi", "model": INSTRUCT},
+    "/apply-template": {"messages": [{"role": "user", "content": "Hi"}], "model": INSTRUCT},
+}
+
+texts = st.text(max_size=20) | st.sampled_from(
+    ["", "\0", "<|im_end|>", "<bos>", "\u202e", "e\u0301" * 30, "𝄞", "A" * 300, "{{ 7 * 7 }}"]
+)
+numbers = st.sampled_from(
+    [0, 1, -1, 2, 0.5, 128, 2**31, 2**63, -(2**63), 1e308, 1e-308, 10**30, -0.0]
+) | st.integers(-5, 5)
+scalars = st.none() | st.booleans() | numbers | texts
+values: st.SearchStrategy[Any] = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+
+_contents = texts | st.lists(
+    st.fixed_dictionaries({"type": st.sampled_from(["text", "refusal", "image_url", "x"])})
+    | st.fixed_dictionaries({"type": st.just("text"), "text": texts}),
+    max_size=2,
+)
+_calls = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": texts,
+            "type": st.just("function"),
+            "function": st.fixed_dictionaries({"name": texts, "arguments": texts}),
+        }
+    ),
+    max_size=2,
+)
+_messages = st.lists(
+    st.fixed_dictionaries(
+        {
+            "role": st.sampled_from(["user", "assistant", "system", "developer", "tool"]),
+            "content": _contents | st.none(),
+        },
+        optional={"name": texts, "tool_calls": _calls, "tool_call_id": texts, "refusal": texts},
+    ),
+    max_size=4,
+)
+_tokens = st.lists(st.integers(-2, 60_000) | numbers, max_size=20)
+schemas: st.SearchStrategy[Any] = st.recursive(
+    st.booleans()
+    | st.fixed_dictionaries(
+        {"type": st.sampled_from(["object", "array", "string", "integer", "null", "x"])},
+        optional={
+            "minimum": numbers,
+            "maxLength": numbers,
+            "pattern": texts,
+            "enum": st.lists(scalars, max_size=3),
+            "format": st.sampled_from(["date", "uuid", "x"]),
+            "$ref": st.sampled_from(["#", "#/$defs/a", "http://127.0.0.1:1/"]),
+        },
+    ),
+    lambda inner: (
+        st.fixed_dictionaries(
+            {"type": st.just("object"), "properties": st.dictionaries(texts, inner, max_size=2)},
+            optional={"required": st.lists(texts, max_size=2), "additionalProperties": inner},
+        )
+        | st.fixed_dictionaries({"anyOf": st.lists(inner, max_size=3)})
+        | st.fixed_dictionaries({"type": st.just("array"), "items": inner})
+    ),
+    max_leaves=4,
+)
+_tools = st.lists(
+    st.fixed_dictionaries(
+        {
+            "type": st.just("function"),
+            "function": st.fixed_dictionaries(
+                {"name": st.sampled_from(["f", "g", "a b", ""])}, optional={"parameters": schemas}
+            ),
+        }
+    ),
+    max_size=3,
+)
+_choices = st.sampled_from(["none", "auto", "required"]) | st.builds(
+    lambda name: {"type": "function", "function": {"name": name}}, st.sampled_from(["f", "h"])
+)
+_formats = st.builds(
+    lambda schema: {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}, schemas
+) | st.builds(lambda kind: {"type": kind}, st.sampled_from(["text", "json_object", "x"]))
+_patterns = st.text("ab01()[]{}*+?|.^$\\-,", max_size=12)
+
+# What fits the fields that need more than a value of some kind.
+FITTING: dict[str, st.SearchStrategy[Any]] = {
+    "model": st.sampled_from([INSTRUCT, BASE, "x", "../x", ""]),
+    "messages": _messages,
+    "prompt": texts | _tokens | st.lists(texts, max_size=3) | st.lists(_tokens, max_size=3),
+    "input": texts | _tokens | st.lists(texts, max_size=3) | st.lists(_tokens, max_size=3),
+    "max_tokens": st.integers(-1, 3),
+    "max_completion_tokens": st.integers(-1, 3),
+    "n": st.integers(-1, 3),
+    "best_of": st.integers(-1, 3),
+    "tools": _tools,
+    "tool_choice": _choices,
+    "response_format": _formats,
+    "regex": _patterns,
+    "lark": st.builds(lambda body: f"start: {body}", _patterns),
+    "grammar": st.builds(lambda body: f"root ::= {body}", _patterns),
+    "choice": st.lists(texts, max_size=3),
+    "logit_bias": st.dictionaries(st.integers(-1, 60_000).map(str), numbers, max_size=3),
+    "stream_options": st.fixed_dictionaries({"include_usage": st.booleans()}),
+    "stop": texts | st.lists(texts, max_size=5),
+    "logprobs": st.booleans() | st.integers(-1, 6),
+}
+
+
+@dataclass(frozen=True)
+class Body:
+    """What is posted where."""
+
+    path: str
+    content: bytes
+
+
+@st.composite
+def bodies(draw: st.DrawFn, fields: dict[str, list[str]]) -> Body:
+    """A valid request with up to three fields changed, and sometimes cut or garbled.
+
+    ``fields`` are the names of each path's parameters.
+    """
+    path = draw(st.sampled_from(sorted(POST_PATHS)))
+    body = dict(POST_PATHS[path])
+    for name in draw(st.lists(st.sampled_from(fields[path]), max_size=3, unique=True)):
+        fitting = FITTING.get(name, numbers | st.booleans() | texts)
+        body[name] = draw(fitting if draw(st.integers(0, 5)) else values)
+    content = json.dumps(body).encode("utf-8", "replace")
+    match draw(st.integers(0, 30)):
+        case 0:
+            content = content[: draw(st.integers(0, len(content)))]
+        case 1:
+            place = draw(st.integers(0, len(content)))
+            content = content[:place] + draw(st.binary(max_size=4)) + content[place:]
+        case 2:
+            content = draw(st.binary(max_size=40))
+    return Body(path, content)

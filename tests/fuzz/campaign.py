@@ -1,0 +1,137 @@
+"""Sends generated requests to a running server and holds it to three promises.
+
+No answer is 5xx, every error has OpenAI's shape, and no worker dies.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
+from schemathesis.core.result import Ok
+
+from tests.conformance.connection import assert_canary
+from tests.e2e.server import BASE, INSTRUCT, Server, running_server
+from tests.fuzz.bodies import POST_PATHS, Body, bodies
+
+# A context of 128 tokens bounds what an accepted request may cost.
+SERVER_OPTIONS = ("--ctx-size", "128", "--kv-tokens", "2048", "--log-level", "error")
+# The playground's files are no API, and metrics grow with every request.
+_LEFT_OUT = r"^/(playground.*|metrics)?$"
+
+
+class Campaign:
+    """Fuzzing of one server; ``statuses`` counts the answers."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.statuses: Counter[int] = Counter()
+        self._http = httpx.Client(base_url=server.url, timeout=60)
+        self._description: dict[str, Any] = self._http.get("/openapi.json").json()
+        for model in (INSTRUCT, BASE):
+            assert_canary(server, model)
+        self._workers = server.worker_pids()
+
+    @property
+    def requests(self) -> int:
+        """How many were answered."""
+        return self.statuses.total()
+
+    def send_bodies(self, count: int, number: int) -> None:
+        """Post ``count`` nearly right bodies, drawn from seed ``number``."""
+
+        def post(body: Body) -> None:
+            headers = {"content-type": "application/json"}
+            self._check(self._http.post(body.path, content=body.content, headers=headers))
+
+        self._run(post, bodies(self._fields()), count, number)
+
+    def send_cases(self, count: int, number: int) -> None:
+        """Send ``count`` requests that schemathesis makes of our own description."""
+        schema = schemathesis.openapi.from_dict(self._description)
+        results = schema.exclude(path_regex=_LEFT_OUT).get_all_operations()
+        operations = [result.ok() for result in results if isinstance(result, Ok)]
+        assert {operation.path for operation in operations} >= POST_PATHS.keys()
+        modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+        for operation in operations:
+            cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in modes])
+            self._run(self._send_case, cases, count // len(operations), number)
+
+    def assert_workers_lived(self) -> None:
+        """No worker was replaced, and both models answer."""
+        for model in (INSTRUCT, BASE):
+            assert_canary(self.server, model)
+        assert self.server.worker_pids() == self._workers
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _send_case(self, case: Case[Any]) -> None:
+        if isinstance(case.body, dict):
+            # Otherwise hardly any request would get beyond the name of its model.
+            case.body["model"] = INSTRUCT
+            case.body = {name: _affordable(name, value) for name, value in case.body.items()}
+        request = case.as_transport_kwargs(base_url=self.server.url)
+        request.pop("cookies", None)
+        try:
+            made = self._http.build_request(**request)
+        except (httpx.InvalidURL, UnicodeError, ValueError, TypeError):
+            return  # what the client cannot send, the server need not answer
+        self._check(self._http.send(made))
+
+    def _fields(self) -> dict[str, list[str]]:
+        """The names of the parameters of each path, as the server describes them."""
+        found = {}
+        for path in POST_PATHS:
+            content = self._description["paths"][path]["post"]["requestBody"]["content"]
+            name = content["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+            found[path] = sorted(self._description["components"]["schemas"][name]["properties"])
+        return found
+
+    def _check(self, answer: httpx.Response) -> None:
+        self.statuses[answer.status_code] += 1
+        sent = answer.request
+        exchange = f"{sent.method} {sent.url} {sent.headers} {sent.content!r}: {answer.text}"
+        assert answer.status_code < 500, exchange
+        assert '"type":"server_error"' not in answer.text, exchange
+        if answer.status_code >= 400 and answer.request.method != "HEAD":
+            error = answer.json()["error"]
+            assert error.keys() == {"message", "type", "param", "code"}
+            assert isinstance(error["message"], str)
+            assert len(error["message"]) < 2000
+
+    def _run(self, send: Any, strategy: st.SearchStrategy[Any], count: int, number: int) -> None:
+        run = given(strategy)(send)
+        run = settings(
+            max_examples=count,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
+        )(run)
+        seed(number)(run)()
+
+
+def _affordable(name: str, value: Any) -> Any:
+    """``value``, or less of the same kind where an accepted one costs seconds."""
+    return min(value, 2) if name in {"n", "best_of"} and isinstance(value, int) else value
+
+
+@contextmanager
+def campaign() -> Iterator[Campaign]:
+    """A campaign against a server of its own."""
+    with running_server(*SERVER_OPTIONS) as server:
+        started = Campaign(server)
+        try:
+            yield started
+        finally:
+            started.close()
