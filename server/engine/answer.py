@@ -68,6 +68,10 @@ class _Times:
     first_token: float | None = None
 
 
+class BrokenLogits(Exception):
+    """The model gave no token a finite logit."""
+
+
 class Answer:
     """Answer ``index`` of a task."""
 
@@ -113,7 +117,8 @@ class Answer:
     def advance(self, rows: NDArray[np.float32], backend: Backend) -> int:
         """Sample from ``rows`` (the last token's logits, then one row per draft).
 
-        Returns how many drafts were accepted.
+        Returns how many drafts were accepted. Raises BrokenLogits, or ConstraintError where
+        llguidance gives up.
         """
         if self.times.first_token is None:
             self.times.first_token = time.monotonic()
@@ -123,6 +128,8 @@ class Answer:
                 rows, drafts, self._sampler, self._constraint, is_last=self._ends_answer(backend)
             )
         except NoTokenLeft:
+            if not np.isfinite(rows[0]).any():
+                raise BrokenLogits("the model computed no probabilities") from None
             self.finished = "stop"
             return 0
         for token, row in zip(tokens, rows, strict=False):

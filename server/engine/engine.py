@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.answer import Answer, Task
+from server.engine.answer import Answer, BrokenLogits, Task
 from server.engine.backend import Backend, Batch, DecodeFailed, NoCellsLeft
 from server.engine.constraint import Constraint, ConstraintError
 from server.engine.pace import Pace
@@ -20,7 +20,7 @@ from server.engine.sampler import Sampler
 from server.engine.scheduler import Scheduler, Step
 from server.engine.speculate import PromptLookup
 from server.engine.threads import ThreadGovernor
-from server.errors import DragomanError
+from server.errors import DragomanError, InvalidConstraint
 from server.types import Event, Failed
 
 Emit = Callable[[list[Event]], None]
@@ -250,7 +250,9 @@ class Engine:
             seconds=seconds,
         )
         if prefill_tokens == 0:
-            self._governor.observe(shape=plan.tokens, seconds=seconds, now=time.monotonic())
+            # Drafts vary from step to step; counting them would leave no two steps comparable.
+            shape = len(plan.decodes)
+            self._governor.observe(shape=shape, seconds=seconds, now=time.monotonic())
             if self._governor.threads != self._threads:
                 self._threads = self._governor.threads
                 self._backend.set_threads(self._threads)
@@ -259,7 +261,7 @@ class Engine:
         """Sample where a sequence is fully computed; returns the step's events."""
         logits = self._backend.logits(self._batch.outputs)
         events: list[Event] = []
-        failures: dict[int, str] = {}
+        failures: dict[int, DragomanError] = {}
         for work in (*plan.decodes, *plan.prefills):
             state = work.sequence
             answer = self._answers[state.order]
@@ -275,9 +277,9 @@ class Engine:
                 continue
             try:
                 events.extend(self._advance(answer, logits[row : row + 1 + len(state.drafts)]))
-            except ConstraintError as error:
+            except (ConstraintError, BrokenLogits) as error:
                 self._scheduler.accepted_drafts(state, 0)
-                failures[answer.task.id] = f"The constraint failed: {error}"
+                failures[answer.task.id] = _explained(error)
         events.extend(self._failed(request_id, why) for request_id, why in failures.items())
         self._scheduler.limit(1 if self._suspects else None)
         return events
@@ -324,18 +326,25 @@ class Engine:
         self._cache.clear()
         if len(suspects) == 1:
             task = self._answers[suspects[0]].task
-            message = f"The model could not compute this request: {failure}"
-            self._emit([self._failed(task.id, message)])
+            error = DragomanError(f"The model could not compute this request: {failure}")
+            self._emit([self._failed(task.id, error)])
             return
         self._suspects.update(suspects)
         self._scheduler.limit(1)
 
-    def _failed(self, request_id: int, message: str) -> Failed:
+    def _failed(self, request_id: int, error: DragomanError) -> Failed:
         self._forget(request_id)
-        return Failed(id=request_id, error=DragomanError(message).info)
+        return Failed(id=request_id, error=error.info)
 
     def _forget(self, request_id: int) -> None:
         for order in self._requests.pop(request_id, set()):
             answer = self._answers.pop(order)
             self._suspects.discard(order)
             self._scheduler.remove(answer.state)
+
+
+def _explained(error: ConstraintError | BrokenLogits) -> DragomanError:
+    """Whose fault it is: a grammar that llguidance gives up on came with the request."""
+    if isinstance(error, ConstraintError):
+        return InvalidConstraint(f"The answer could not be constrained any further: {error}")
+    return DragomanError(f"The model could not compute this request: {error}.")

@@ -119,9 +119,20 @@ class PrefixCache:
     @property
     def cells_pinned(self) -> int:
         """Cells that running sequences use; all others can be freed."""
-        nodes = {id(node): node for i in self._running for node in self._ends[i].path()}
-        used = self._tail_cells + sum(len(node.tokens) for node in nodes.values())
+        used = self._tail_cells + sum(len(node.tokens) for node in self._pinned().values())
         return used + self._extra(used, self._running)
+
+    def newly_pinned(self, scope: str, tokens: Tokens, limit: int) -> int:
+        """Cached cells that no running sequence uses, but that sharing ``tokens`` would pin."""
+        node, length = self._match(scope, tokens, limit)
+        pinned = self._pinned()
+        return sum(
+            min(step.end, length) - step.start for step in node.path() if id(step) not in pinned
+        )
+
+    def _pinned(self) -> dict[int, _Node]:
+        """The nodes on the paths of running sequences, by identity."""
+        return {id(node): node for i in self._running for node in self._ends[i].path()}
 
     def match(self, scope: str, tokens: Tokens, limit: int) -> int:
         """How many of the first ``limit`` tokens could be shared right now."""

@@ -9,6 +9,7 @@ the process; its end says so to the other side.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import struct
@@ -62,7 +63,7 @@ def _limit_resources(cpu_seconds: float) -> None:
     except ImportError:
         return
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + cpu_seconds) + 1, most))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + cpu_seconds), most))
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     memory = _MEMORY_BYTES if most == resource.RLIM_INFINITY else min(_MEMORY_BYTES, most)
     resource.setrlimit(resource.RLIMIT_AS, (memory, most))

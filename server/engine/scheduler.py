@@ -147,9 +147,9 @@ class Scheduler:
         """Whether all its tokens, and all that running prompts still need, find cells."""
         if not self.running:
             return True
-        needed = sequence.uncomputed - self._cache.match(
-            sequence.scope, sequence.tokens.view(), sequence.reusable
-        )
+        wanted = sequence.scope, sequence.tokens.view(), sequence.reusable
+        needed = sequence.uncomputed - self._cache.match(*wanted)
+        needed += self._cache.newly_pinned(*wanted)
         promised = sum(s.uncomputed for s in self.running)
         margin = _RESUME_MARGIN if sequence.preempted else 1
         return needed + promised + margin <= self._cache.cells - self._cache.cells_pinned

@@ -29,7 +29,7 @@ _LEAST_SECONDS_BETWEEN_TRIALS = 1.0
 class ThreadGovernor:
     """Chooses the thread count from the times of decode-only steps.
 
-    Steps are only compared with steps of the same ``shape`` (their number of tokens). Owns no
+    Steps are only compared with steps of the same ``shape`` (their number of sequences). Owns no
     clock: ``now`` comes with every observation, in seconds of a monotonic clock.
     """
 
@@ -50,7 +50,7 @@ class ThreadGovernor:
         return self._current if self._trial is None else self._trial
 
     def observe(self, *, shape: int, seconds: float, now: float) -> None:
-        """Learn from a decode-only step of ``shape`` tokens that took ``seconds``."""
+        """Learn from a decode-only step of ``shape`` sequences that took ``seconds``."""
         if self._most == 1:
             return
         if shape != self._shape:

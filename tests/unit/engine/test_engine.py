@@ -383,3 +383,19 @@ def test_a_draft_that_completes_a_constraint_arrives_whole(length: int) -> None:
     assert rig.text(1) == rig.expected(prompt, length)
     assert rig.finished(1).reason == "stop"
     assert rig.finished(1).usage.completion_tokens == length
+
+
+def test_a_model_that_computes_no_probabilities_is_an_error_for_that_request_alone() -> None:
+    rig = Rig(FakeBackend())
+    healthy = rig.backend.row_after
+    rig.backend.row_after = lambda tokens: (  # type: ignore[method-assign]
+        np.full(50, np.nan, dtype=np.float32) if tokens[0] == 9 else healthy(tokens)
+    )
+    rig.submit(1, [9, 2, 3])
+    rig.submit(2, [4, 5, 6])
+    rig.run()
+    (failed,) = [e for e in rig.events if isinstance(e, Failed)]
+    assert failed.id == 1
+    assert failed.error.status == 500
+    rig.backend.row_after = healthy  # type: ignore[method-assign]
+    assert rig.text(2) == rig.expected([4, 5, 6])

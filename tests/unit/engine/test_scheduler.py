@@ -200,3 +200,13 @@ def test_the_newest_gives_way_first() -> None:
     assert preempted
     assert preempted[0] == 2
     assert 0 not in preempted
+
+
+def test_a_sequence_that_gave_way_does_not_come_back_before_there_is_room() -> None:
+    simulation = Simulation(cells=128, batch_size=64)
+    simulation.add(0, [11] * 40, answer=60)
+    simulation.add(1, [12] * 40, answer=20)
+    preempted = 0
+    while len(simulation.ended) < 2:
+        preempted += len(simulation.step().preempted)
+    assert preempted <= 1
