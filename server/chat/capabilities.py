@@ -77,8 +77,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         user_after_results: A user message right after a tool result.
         reasoning: The reasoning of an assistant message, at least in the current turn.
         continuation: Ending the prompt inside the last assistant message.
-        call_example: How the template writes a call with the name ``NAME`` and the arguments
-            ``{"KEY": "VALUE"}``; empty where it writes none.
     """
 
     renders: bool = False
@@ -110,7 +108,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     user_after_results: bool = False
     reasoning: bool = False
     continuation: bool = False
-    call_example: str = ""
 
 
 def probe(template: ChatTemplate) -> Capabilities:
@@ -270,7 +267,6 @@ class _Probe:
             "user_after_results": self._shows(
                 [user, calls, result, user_turn(USER2)], NAME, VALUE, USER2
             ),
-            "call_example": self._call_example(calls),
         }
 
     def _result_verdicts(self, style: CallStyle | None) -> dict[str, bool]:
@@ -304,26 +300,6 @@ class _Probe:
             for messages in turns
         )
 
-    def _call_example(self, calls: Message) -> str:
-        """What differs between a turn that calls and a turn that speaks."""
-        spoken = self._render(
-            [user_turn(USER), turn("assistant", ASSISTANT)], add_generation_prompt=False
-        )
-        called = self._render([user_turn(USER), calls], add_generation_prompt=False)
-        if spoken is None or called is None:
-            return ""
-        start = _common_prefix(spoken, called)
-        end = _common_prefix(spoken[start:][::-1], called[start:][::-1])
-        example = called[start : len(called) - end]
-        for needle, word in (
-            (NAME, "NAME"),
-            (KEY, "KEY"),
-            (VALUE, "VALUE"),
-            (calls["tool_calls"][0]["id"], "ID"),
-        ):
-            example = example.replace(needle, word)
-        return example.strip()
-
     def _count(self, messages: list[Message], needle: str) -> int:
         return (self._render(messages) or "").count(needle)
 
@@ -344,8 +320,3 @@ class _Probe:
             return None
         except ConversationError:
             return None
-
-
-def _common_prefix(first: str, second: str) -> int:
-    pairs = zip(first, second, strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -50,7 +50,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         """
         known = KnownTemplate.learn(template, family)
         reply_format = known.reply_format
-        texts = [template.source, known.capabilities.call_example, *_example_prompts(template)]
+        texts = [template.source, *_example_prompts(template)]
         texts += family.literals() if family else []
         texts += reply_format.markers() if reply_format else []
         edges = reply_format.reasoning_edges if reply_format else ("", "")

@@ -69,7 +69,7 @@ def normalize(
     tools = prompt.tools if prompt.tool_choice.mode != "none" else []
     turns = _turns(prompt.messages, capabilities, calls_syntax)
     if tools and not capabilities.tools:
-        description = describe_tools(tools, capabilities)
+        description = describe_tools(tools, calls_syntax)
         turns.insert(0, Turn(-1, {"role": "system", "content": description}))
         if len(turns) > 1 and turns[1].role == "system":
             # The request's own words first, as in the templates that describe tools.

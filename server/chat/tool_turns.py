@@ -142,16 +142,15 @@ def tool_schema(tool: Tool, *, bare: bool = True) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def describe_tools(tools: list[Tool], capabilities: Capabilities) -> str:
+def describe_tools(tools: list[Tool], calls_syntax: Calls) -> str:
     """The tools and the way to call them, as text for the system message."""
     schemas = "\n".join(json.dumps(tool_schema(tool), ensure_ascii=False) for tool in tools)
     sample = ToolCall(id="ID", name="NAME", arguments='{"KEY": "VALUE"}')
-    example = capabilities.call_example or write_calls([sample], GENERIC_CALLS)
     return (
         "You can call functions. They are described here, each by one JSON object:\n"
         f"<tools>\n{schemas}\n</tools>\n\n"
         "To call the function NAME with the argument KEY, write exactly:\n"
-        f"{example}"
+        f"{write_calls([sample], calls_syntax)}"
     )
 
 

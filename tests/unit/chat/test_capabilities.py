@@ -115,14 +115,6 @@ def test_names_read_from_ids_need_ids_that_name_the_function() -> None:
     assert not verdicts.short_call_ids
 
 
-def test_the_example_of_a_call_is_the_template_s_own() -> None:
-    if not TEMPLATES:
-        pytest.skip("needs ../shared/corpus/templates")
-    assert capabilities("Qwen-Qwen2.5-7B-Instruct").call_example == (
-        '<tool_call>\n{"name": "NAME", "arguments": {"KEY": "VALUE"}}\n</tool_call>'
-    )
-
-
 def test_a_template_that_renders_nothing_can_do_nothing() -> None:
     assert probe(ChatTemplate("{{ raise_exception('no') }}")) == Capabilities()
     assert probe(ChatTemplate("constant")) == Capabilities()
