@@ -48,9 +48,9 @@ def exchange(server: Server, request: bytes) -> Answer:
         return read_answer(connection)
 
 
-def read_answer(connection: socket.socket) -> Answer:
-    """Everything the server sends until it hangs up, as one answer."""
-    received = bytearray()
+def read_answer(connection: socket.socket, begun: bytes = b"") -> Answer:
+    """Everything the server sends until it hangs up, after what ``begun`` it, as one answer."""
+    received = bytearray(begun)
     with suppress(ConnectionResetError):
         while data := connection.recv(1 << 16):
             received += data

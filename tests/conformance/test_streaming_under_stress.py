@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.conformance.bad_inputs import CHAT, HOST, JSON, request
 from tests.conformance.connection import assert_canary, connected
+from tests.conformance.watch import Pulse, descriptors, engine, resident_bytes, until
 from tests.e2e.server import INSTRUCT, Server, running_server
 
 STREAMS = 200
@@ -40,55 +37,6 @@ def endless(max_tokens: int) -> bytes:
         "ignore_eos": True,
     }
     return request(path=CHAT, body=json.dumps(body).encode(), headers=HOST + JSON)
-
-
-def resident_bytes(server: Server) -> int:
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1]) * 1024
-
-
-def descriptors(server: Server) -> int:
-    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
-
-
-def engine(server: Server, figure: str) -> float:
-    """A figure of the model's engine."""
-    metrics = httpx.get(f"{server.url}/metrics").text
-    name = f'dragoman_engine_{figure}{{model="{INSTRUCT}"}}'
-    return float(next(line for line in metrics.splitlines() if line.startswith(name)).split()[-1])
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-class Pulse(threading.Thread):
-    """Asks for /health/live over and over, and notes how long each answer took, in seconds."""
-
-    def __init__(self, server: Server) -> None:
-        super().__init__()
-        self._url = f"{server.url}/health/live"
-        self._enough = threading.Event()
-        self.seconds: list[float] = []
-
-    def run(self) -> None:
-        with httpx.Client(timeout=30) as client:
-            while not self._enough.is_set():
-                began = time.perf_counter()
-                assert client.get(self._url).status_code == 200
-                self.seconds.append(time.perf_counter() - began)
-                time.sleep(0.005)
-
-    def p99(self) -> float:
-        """Stops, and gives the 99th percentile."""
-        self._enough.set()
-        self.join()
-        assert len(self.seconds) >= 50
-        return sorted(self.seconds)[int(len(self.seconds) * 0.99)]
 
 
 def test_two_hundred_streams_and_a_prompt_answer(busy: Server) -> None:

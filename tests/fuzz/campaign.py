@@ -81,6 +81,8 @@ class Campaign:
             case.body = {name: _affordable(name, value) for name, value in case.body.items()}
         request = case.as_transport_kwargs(base_url=self.server.url)
         request.pop("cookies", None)
+        if isinstance(request.get("data"), str | bytes):
+            request["content"] = request.pop("data")
         try:
             made = self._http.build_request(**request)
         except (httpx.InvalidURL, UnicodeError, ValueError, TypeError):
