@@ -62,6 +62,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         assistant_first: A conversation the assistant begins.
         tools: Descriptions of tools: name, description and parameters.
         bare_tools: Tools that have neither description nor parameters.
+        bare_parameters: Parameters without properties, and properties without descriptions.
         tool_calls: Past tool calls: name and arguments.
         object_arguments: Arguments of calls as an object (false: as JSON text).
         free_call_ids: Call ids as OpenAI writes them.
@@ -93,6 +94,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     assistant_first: bool = False
     tools: bool = False
     bare_tools: bool = False
+    bare_parameters: bool = False
     tool_calls: bool = False
     object_arguments: bool = False
     free_call_ids: bool = False
@@ -207,10 +209,19 @@ class _Probe:
         return text is not None and text.endswith(ASSISTANT)
 
     def _tool_verdicts(self) -> dict[str, bool]:
+        def described(parameters: dict[str, Any]) -> dict[str, Any]:
+            function = {"name": NAME, "description": DESCRIPTION, "parameters": parameters}
+            return {"type": "function", "function": function}
+
         bare = {"type": "function", "function": {"name": NAME}}
+        plain = {"type": "object", "properties": {KEY: {"type": "string"}}}
+        bare_parameters = [described({"type": "object"}), described(plain)]
         return {
             "tools": self._shows([user_turn(USER)], NAME, DESCRIPTION, KEY, USER, tools=[TOOL]),
             "bare_tools": self._shows([user_turn(USER)], NAME, USER, tools=[bare]),
+            "bare_parameters": self._shows(
+                [user_turn(USER)], NAME, DESCRIPTION, KEY, USER, tools=bare_parameters
+            ),
         }
 
     def _call_styles(self) -> Iterator[CallStyle]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
@@ -10,11 +11,13 @@ import msgspec
 from server.chat.capabilities import Capabilities, probe
 from server.chat.completeness import check_complete
 from server.chat.family import Family
+from server.chat.limits import TemplateLimitExceeded
 from server.chat.normalize import normalize, template_variables
 from server.chat.reply.derive import resolve_reply_format
 from server.chat.reply.format import ReplyFormat
 from server.chat.template import ChatTemplate
 from server.chat.tool_turns import GENERIC_CALLS
+from server.errors import ConversationError
 from server.types import ChatPrompt
 
 
@@ -67,11 +70,25 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
     def fit(self, prompt: ChatPrompt) -> FittedChat:
         """Shape the conversation to what the template can express.
 
+        Tools whose schemas the template fails on are described in words.
+
         Raises:
             ConversationError: The template cannot express it.
         """
+        try:
+            return self._fit(prompt, self.capabilities)
+        except TemplateLimitExceeded:
+            raise
+        except ConversationError:
+            if not (prompt.tools and self.capabilities.tools):
+                raise
+            with contextlib.suppress(ConversationError):
+                return self._fit(prompt, msgspec.structs.replace(self.capabilities, tools=False))
+            raise
+
+    def _fit(self, prompt: ChatPrompt, capabilities: Capabilities) -> FittedChat:
         calls = self.reply_format.calls if self.reply_format else None
-        chat = normalize(prompt, self.capabilities, calls or GENERIC_CALLS)
+        chat = normalize(prompt, capabilities, calls or GENERIC_CALLS)
         variables = template_variables(prompt.template_kwargs, self.template)
         check_complete(
             chat,

@@ -26,9 +26,9 @@ from server.chat.tool_turns import (
     describe_tools,
     exchange_turns,
     join_texts,
+    native_tool,
     orphan,
     text_of,
-    tool_schema,
 )
 from server.errors import ConversationError
 from server.types import ChatPrompt, Message
@@ -80,7 +80,7 @@ def normalize(
     messages = [_with_content_shape(turn.message, capabilities) for turn in turns]
     return NormalizedChat(
         messages=messages,
-        tools=[tool_schema(tool, bare=capabilities.bare_tools) for tool in tools] or None,
+        tools=[native_tool(tool, capabilities) for tool in tools] or None,
         sources=[turn.source for turn in turns],
     )
 

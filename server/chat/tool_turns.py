@@ -20,6 +20,7 @@ GENERIC_CALLS = msgspec.convert(builtin_tables()["hermes"]["calls"], Calls)
 """How calls are written where the template has no way of its own."""
 
 _GENERIC_RESULT = '<tool_response>\n{{"name": {name}, "content": {content}}}\n</tool_response>'
+_BRANCHES = {"anyOf", "oneOf", "allOf", "$ref"}
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -132,14 +133,38 @@ def exchange_turns(
     return turns
 
 
-def tool_schema(tool: Tool, *, bare: bool = True) -> dict[str, Any]:
-    """A tool as OpenAI describes it; ``bare`` leaves out what the request leaves out."""
+def tool_schema(tool: Tool) -> dict[str, Any]:
+    """A tool as OpenAI describes it, without what the request leaves out."""
     function: dict[str, Any] = {"name": tool.name}
-    if tool.description is not None or not bare:
-        function["description"] = tool.description or ""
-    if tool.parameters is not None or not bare:
-        function["parameters"] = tool.parameters or {"type": "object", "properties": {}}
+    if tool.description is not None:
+        function["description"] = tool.description
+    if tool.parameters is not None:
+        function["parameters"] = tool.parameters
     return {"type": "function", "function": function}
+
+
+def native_tool(tool: Tool, capabilities: Capabilities) -> dict[str, Any]:
+    """A tool for the template: empty descriptions and properties where it insists on some."""
+    schema = tool_schema(tool)
+    function = schema["function"]
+    if not capabilities.bare_tools:
+        function["description"] = tool.description or ""
+        function["parameters"] = tool.parameters or {"type": "object", "properties": {}}
+    if function.get("parameters") and not capabilities.bare_parameters:
+        function["parameters"] = _with_properties(function["parameters"])
+    return schema
+
+
+def _with_properties(parameters: dict[str, Any]) -> dict[str, Any]:
+    properties = parameters.get("properties", {})
+    # Empty properties would hide from the model what branches say.
+    if not isinstance(properties, dict) or parameters.keys() & _BRANCHES:
+        return parameters
+    described = {
+        name: {"description": "", **schema} if isinstance(schema, dict) else schema
+        for name, schema in properties.items()
+    }
+    return {**parameters, "properties": described}
 
 
 def describe_tools(tools: list[Tool], calls_syntax: Calls) -> str:

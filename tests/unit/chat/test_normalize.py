@@ -8,7 +8,6 @@ from hypothesis import given, settings
 
 from server.chat.capabilities import Capabilities, probe
 from server.chat.completeness import check_complete
-from server.chat.known_template import KnownTemplate
 from server.chat.normalize import known_variables, normalize, template_variables
 from server.chat.reply.format import Calls
 from server.chat.template import ChatTemplate
@@ -30,7 +29,7 @@ from tests.unit.chat.conversations import (
     system,
     user,
 )
-from tests.unit.chat.corpus import TEMPLATES, capabilities, each_template, template
+from tests.unit.chat.corpus import capabilities, each_template, template
 
 CHATML = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
@@ -411,17 +410,6 @@ def test_described_tools_are_called_in_the_model_s_own_syntax() -> None:
     prompt = ChatPrompt(messages=[user("a")], tools=[BARE])
     chat = normalize(prompt, without("tools"), syntax)
     assert chat.messages[0]["content"].endswith('<calls>call:NAME({"KEY": "VALUE"})</calls>')
-
-
-def test_the_example_of_a_call_ends_with_its_whole_marker() -> None:
-    name = "deepseek-ai-DeepSeek-R1-Distill-Llama-8B"
-    if name not in TEMPLATES:
-        pytest.skip("needs ../shared/corpus/templates")
-    known = KnownTemplate.learn(template(name), None)
-    text = known.text(ChatPrompt(messages=[user("a")], tools=[WEATHER]))
-    example = text.partition("write exactly:\n")[2]
-    assert example.startswith("<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function")
-    assert '{"KEY": "VALUE"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>' in example
 
 
 def test_tools_lack_nothing_a_template_insists_on() -> None:
