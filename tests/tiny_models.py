@@ -204,11 +204,15 @@ MEMORY_TYPES: dict[str, tuple[str, Callable[[_Writer], None]]] = {
 }
 
 
-def write_tiny_model(path: Path, memory_type: str, seed: int = 1) -> Path:
+def write_tiny_model(
+    path: Path, memory_type: str, seed: int = 1, *, chat_template: str | None = None
+) -> Path:
     """Write a model with the given memory type to ``path``."""
     architecture, blocks = MEMORY_TYPES[memory_type]
     writer = _Writer(path, architecture, seed)
     writer.vocabulary()
+    if chat_template is not None:
+        writer.gguf.add_chat_template(chat_template)
     blocks(writer)
     writer.ends()
     writer.close()
