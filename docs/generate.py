@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs import model_tables, schema_tables
+from docs import compatibility_tables, model_tables, schema_tables
 from server.cli.options import EVERY_SETTING, default_text
 from server.config import Settings, flag
 
@@ -53,8 +53,17 @@ def with_schema_tables(page: str) -> str:
     return with_part(page, "limits", schema_tables.limits_table())
 
 
+def with_compatibility_tables(page: str) -> str:
+    """docs/compatibility.md with its tables brought up to date."""
+    page = with_part(page, "parameters", compatibility_tables.openai_parameters())
+    page = with_part(page, "own parameters", compatibility_tables.own_parameters())
+    page = with_part(page, "clients", compatibility_tables.clients())
+    return with_part(page, "bad inputs", compatibility_tables.bad_inputs())
+
+
 PAGES = {
     README: with_settings_table,
+    DOCS / "compatibility.md": with_compatibility_tables,
     DOCS / "models.md": with_model_tables,
     DOCS / "structured-output.md": with_schema_tables,
 }

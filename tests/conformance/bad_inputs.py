@@ -277,7 +277,7 @@ FIELDS: dict[int, list[BadInput]] = {
     ],
     53: [
         chat(
-            "a conversation beyond the context",
+            f"a conversation beyond the context of {CONTEXT[model]} tokens",
             *TOO_LONG,
             says=(str(CONTEXT[model]),),
             model=model,
@@ -285,4 +285,25 @@ FIELDS: dict[int, list[BadInput]] = {
         )
         for model in (INSTRUCT, BASE)
     ],
+}
+
+# Rows that are more than one request, each a test named after its row; what happens, in words.
+SCENARIOS: dict[int, list[tuple[str, str]]] = {
+    11: [("a body of 100 MB", "413 `payload_too_large` while it streams")],
+    12: [
+        ("a body shorter than its Content-Length", "408 `request_timeout`"),
+        ("a body longer than its Content-Length", "400"),
+    ],
+    13: [("a slow body", "408 `request_timeout`")],
+    20: [("no key, or a wrong one", "401 `invalid_api_key`, on unknown paths too")],
+    22: [("500 half-open connections", "others are served")],
+    70: [("an exception of the chat template", "400 `invalid_conversation`, with its words")],
+    71: [("a client that leaves, in the queue or in the answer", "everything is freed at once")],
+    72: [("a client that does not read", "buffers are bounded; it is dropped after 30 s")],
+    73: [("a full queue", "429 `queue_full` with `Retry-After`")],
+    74: [("no KV cells left", "a request is set back and resumed; everyone gets 200")],
+    75: [("SIGTERM during streams", "10 s to finish, then an error event and no `[DONE]`")],
+    76: [("a second SIGTERM", "the server ends at once")],
+    77: [("kill -9 of a worker", "an error event within 1 s, no `[DONE]`; it is respawned")],
+    78: [("SIGSTOP of a worker", "the watchdog replaces it after 10 s of silence")],
 }

@@ -73,7 +73,7 @@ def test_readers_that_vanish_free_everything(busy: Server) -> None:
     assert_canary(busy)
 
 
-def test_a_slow_reader_costs_little_and_holds_up_nobody(busy: Server) -> None:
+def test_72_a_slow_reader_costs_little_and_holds_up_nobody(busy: Server) -> None:
     """Nobody reads the answer; its buffers are bounded, and others are served meanwhile."""
     memory_before = resident_bytes(busy)
     with connected(busy, receive_buffer=4096) as stream:

@@ -1,0 +1,152 @@
+"""The tables of docs/compatibility.md, from schemas, pinned versions and the tests' own tables."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing
+from pathlib import Path
+from types import ModuleType
+
+from openai.types import completion_create_params, embedding_create_params
+from openai.types.chat import completion_create_params as chat_create_params
+from pydantic import BaseModel
+
+from server.api.schemas.base import GenerationFields
+from server.api.schemas.chat_request import ChatCompletionRequest
+from server.api.schemas.completions import CompletionRequest
+from server.api.schemas.embeddings import EmbeddingRequest
+from tests.conformance.bad_constraints import CONSTRAINTS, PROMPTS
+from tests.conformance.bad_inputs import FIELDS, SCENARIOS, TRANSPORT, BadInput
+
+ROOT = Path(__file__).parent.parent
+HONOURED, REFUSED, IGNORED, ABSENT = "honoured", "refused", "ignored", ""
+
+_REMARKS = {
+    "best_of": "not with `stream`",
+    "max_tokens": "more than the context holds means up to its end",
+    "messages": "text and refusals; images, audio and files are refused",
+    "modalities": "`text` alone",
+    "reasoning_effort": "where the template knows it, else ignored",
+    "stream_options": "`include_obfuscation` is ignored",
+    "suffix": "where the vocabulary can fill in the middle, else refused",
+    "tool_choice": "a named function is called exactly once",
+    "tools": "functions; custom tools are refused",
+}
+_OURS = "constraints.txt"
+_APART = "tests/conformance/clients/requirements.txt"
+_NODE = "tests/conformance/node/package.json"
+_STRICT = "every answer in strict mode, whole and streamed; `parse`, `stream`; a tool loop"
+_LANGCHAIN = "`with_structured_output` both ways, a tool loop, streaming"
+_SCORES = "`local-completions` gives the accuracy of llama.cpp by itself"
+# Name, package, where its version is pinned, what is tried, by which test.
+_CLIENTS = [
+    ("openai (Python)", "openai", _OURS, _STRICT, "test_openai.py"),
+    ("openai (Python), an older one", "openai", _APART, "through instructor", "test_instructor.py"),
+    ("openai (Node)", "openai", _NODE, "the same from one script", "test_node.py"),
+    ("instructor", "instructor", _APART, "extraction by schema and by tool", "test_instructor.py"),
+    (
+        "pydantic-ai",
+        "pydantic-ai-slim",
+        _OURS,
+        "native and tool output, a tool loop",
+        "test_frameworks.py",
+    ),
+    ("langchain-openai", "langchain-openai", _OURS, _LANGCHAIN, "test_frameworks.py"),
+    ("lm-eval", "lm_eval", _APART, _SCORES, "test_evaluation.py"),
+]
+
+
+def _sdk_parameters(module: ModuleType, name: str) -> set[str]:
+    return set(typing.get_type_hints(getattr(module, name)))
+
+
+_ENDPOINTS: dict[str, tuple[type[BaseModel], set[str]]] = {
+    "/v1/chat/completions": (
+        ChatCompletionRequest,
+        _sdk_parameters(chat_create_params, "CompletionCreateParamsStreaming"),
+    ),
+    "/v1/completions": (
+        CompletionRequest,
+        _sdk_parameters(completion_create_params, "CompletionCreateParamsStreaming"),
+    ),
+    "/v1/embeddings": (
+        EmbeddingRequest,
+        _sdk_parameters(embedding_create_params, "EmbeddingCreateParams"),
+    ),
+}
+_OPENAI = set[str]().union(*(names for _, names in _ENDPOINTS.values()))
+
+
+def _status(model: type[BaseModel], name: str) -> str:
+    """What becomes of parameter ``name`` of a request of this kind."""
+    if name not in model.model_fields:
+        return ABSENT
+    if issubclass(model, GenerationFields) and name in model.UNSUPPORTED:
+        return REFUSED
+    return IGNORED if name in getattr(model, "IGNORED", ()) else HONOURED
+
+
+def _parameters(names: set[str]) -> str:
+    rows = [
+        f"| Parameter | {' | '.join(f'`{path}`' for path in _ENDPOINTS)} | Remark |",
+        "| --- |" + " --- |" * (len(_ENDPOINTS) + 1),
+    ]
+    for name in sorted(names):
+        cells = [_status(model, name) for model, _ in _ENDPOINTS.values()]
+        rows.append(f"| `{name}` | {' | '.join(cells)} | {_REMARKS.get(name, _described(name))} |")
+    return "\n".join(rows)
+
+
+def _described(name: str) -> str:
+    """What the schema itself says, in Markdown."""
+    fields = (model.model_fields.get(name) for model, _ in _ENDPOINTS.values())
+    text = next((field.description for field in fields if field and field.description), "")
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+def openai_parameters() -> str:
+    """Every parameter of OpenAI's, by endpoint."""
+    return _parameters(_OPENAI)
+
+
+def own_parameters() -> str:
+    """Every parameter that OpenAI does not have."""
+    known = set[str]().union(*(model.model_fields for model, _ in _ENDPOINTS.values()))
+    return _parameters(known - _OPENAI)
+
+
+def clients() -> str:
+    """The clients that run against the server in the tests, with their versions."""
+    rows = ["| Client | Version | What is tried | Where |", "| --- | --- | --- | --- |"]
+    for name, package, file, tried, test in _CLIENTS:
+        version = _version(package, file)
+        rows.append(f"| {name} | {version} | {tried} | `tests/conformance/{test}` |")
+    return "\n".join(rows)
+
+
+def _version(package: str, file: str) -> str:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    if file.endswith(".json"):
+        return str(json.loads(text)["dependencies"][package])
+    found = re.search(rf"^{package}==(\S+)$", text, re.MULTILINE)
+    assert found is not None, f"{package} is not pinned in {file}"
+    return found[1]
+
+
+def bad_inputs() -> str:
+    """Every bad input that is tried, with its answer."""
+    rows = ["| Row | Input | Answer |", "| --- | --- | --- |"]
+    cases = TRANSPORT | FIELDS | CONSTRAINTS | PROMPTS
+    for row in sorted(cases.keys() | SCENARIOS.keys()):
+        rows += [f"| {row} | {_cell(case.name)} | {_answer(case)} |" for case in cases.get(row, [])]
+        rows += [f"| {row} | {name} | {answer} |" for name, answer in SCENARIOS.get(row, [])]
+    return "\n".join(rows)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _answer(case: BadInput) -> str:
+    return f"{case.status} `{case.code}`" if case.code else str(case.status)
