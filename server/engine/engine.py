@@ -249,10 +249,9 @@ class Engine:
             prefill_tokens=prefill_tokens,
             seconds=seconds,
         )
-        if prefill_tokens == 0:
-            # Drafts vary from step to step; counting them would leave no two steps comparable.
-            shape = len(plan.decodes)
-            self._governor.observe(shape=shape, seconds=seconds, now=time.monotonic())
+        # Drafts make a step longer than the next one; only plain steps can be compared.
+        if plan.tokens == len(plan.decodes):
+            self._governor.observe(shape=plan.tokens, seconds=seconds, now=time.monotonic())
             if self._governor.threads != self._threads:
                 self._threads = self._governor.threads
                 self._backend.set_threads(self._threads)
