@@ -32,7 +32,8 @@ class DirectModel:
         self.size = llama_cpp.llama_vocab_n_tokens(self.vocabulary)
         settings = llama_cpp.llama_context_default_params()
         settings.n_ctx = settings.n_batch = settings.n_ubatch = _MAX_TOKENS
-        settings.n_threads = settings.n_threads_batch = 2
+        # Two would wait for each other at every layer while the server computes on the same cores.
+        settings.n_threads = settings.n_threads_batch = 1
         settings.flash_attn_type = 0
         self.context = llama_cpp.llama_init_from_model(self.model, settings)
 

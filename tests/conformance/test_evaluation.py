@@ -42,7 +42,7 @@ def test_lm_eval_measures_what_llama_cpp_gives(
     chosen = [scores.index(max(scores)) for scores in direct]
     right = sum(choice == answer for choice, (_, _, answer) in zip(chosen, QUESTIONS, strict=True))
     assert measured["accuracy"] == right / len(QUESTIONS)
-    assert right > len(QUESTIONS) / 2
+    assert len(QUESTIONS) / 2 < right < len(QUESTIONS)
     for over_http, by_itself in zip(measured["scores"], direct, strict=True):
         # The order of additions differs with the batch, and quantized kernels round accordingly.
-        assert over_http == pytest.approx(by_itself, rel=0.05, abs=0.25)
+        assert over_http == pytest.approx(by_itself, rel=0.05, abs=0.5)

@@ -124,7 +124,7 @@ def test_71_a_client_that_leaves_the_queue_is_forgotten(small: Server) -> None:
 def test_73_a_full_queue_is_429_with_retry_after(small: Server) -> None:
     workers = small.worker_pids()
     with ThreadPoolExecutor(16) as threads:
-        answers = list(threads.map(lambda _: exchange(small, completion(100)), range(16)))
+        answers = list(threads.map(lambda _: exchange(small, completion(40)), range(16)))
     statuses = {answer.status for answer in answers}
     assert statuses == {200, 429}
     for answer in answers:
@@ -136,16 +136,16 @@ def test_73_a_full_queue_is_429_with_retry_after(small: Server) -> None:
 
 
 def test_74_full_kv_memory_preempts_and_everyone_is_answered(small: Server) -> None:
-    """Four answers of 250 tokens do not fit into 600 cells."""
+    """Four answers of 200 tokens do not fit into 600 cells."""
     before = engine(small, "preemptions_total")
     prompts = [f"{word}:" for word in ("Red", "Green", "Blue", "White")]
     with ThreadPoolExecutor(4) as threads:
         answers = list(
-            threads.map(lambda prompt: exchange(small, completion(250, prompt=prompt)), prompts)
+            threads.map(lambda prompt: exchange(small, completion(200, prompt=prompt)), prompts)
         )
     for answer in answers:
         assert answer.status == 200, answer.body
-        assert answer.json()["usage"]["completion_tokens"] == 250
+        assert answer.json()["usage"]["completion_tokens"] == 200
     until(lambda: engine(small, "preemptions_total") > before, 5)
 
 

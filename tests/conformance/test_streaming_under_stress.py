@@ -46,7 +46,7 @@ def test_two_hundred_streams_and_a_prompt_answer(busy: Server) -> None:
     with ExitStack() as stack:
         streams = [stack.enter_context(connected(busy)) for _ in range(STREAMS)]
         for stream in streams:
-            stream.sendall(endless(16))
+            stream.sendall(endless(4))
         until(lambda: engine(busy, "active") > 0, 30)
         pulse = Pulse(busy)
         pulse.start()
@@ -77,7 +77,7 @@ def test_72_a_slow_reader_costs_little_and_holds_up_nobody(busy: Server) -> None
     """Nobody reads the answer; its buffers are bounded, and others are served meanwhile."""
     memory_before = resident_bytes(busy)
     with connected(busy, receive_buffer=4096) as stream:
-        stream.sendall(endless(600))
+        stream.sendall(endless(300))
         until(lambda: engine(busy, "active") > 0, 30)
         assert_canary(busy)
         until(lambda: engine(busy, "active") == 0, 100)
