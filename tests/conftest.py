@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -32,3 +34,9 @@ def client(server: Server) -> Iterator[OpenAI]:
     """The SDK's client of that server."""
     with server.client() as client:
         yield client
+
+
+# In CI the same examples every time; at a desk new ones. `make fuzz` looks further.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
