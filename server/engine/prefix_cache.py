@@ -63,14 +63,6 @@ class _Node:
             yield node
             node = node.parent
 
-    def subtree(self) -> Iterator[_Node]:
-        """This node and everything below it."""
-        stack = [self]
-        while stack:
-            node = stack.pop()
-            yield node
-            stack.extend(node.children.values())
-
     def some_id(self) -> int:
         """An id whose cells include this whole edge."""
         node = self

@@ -170,8 +170,3 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def split_count(self) -> int:
         """How many files the model is split into; 1 when it is whole."""
         return self.integer("split.count") or 1
-
-    @property
-    def split_number(self) -> int:
-        """Which of them this is, from 0."""
-        return self.integer("split.no") or 0

@@ -204,10 +204,9 @@ def _fitting_cells(header: GgufHeader, settings: WorkerSettings, wanted: int) ->
 
 
 def _flash_attention(settings: WorkerSettings) -> bool:
-    """Whether to use flash attention: measured faster on GPUs, up to 3x slower on CPUs.
+    """Whether to use flash attention; ``auto`` means where layers can lie on a GPU.
 
-    (16 sequences over a shared 1,100-token prefix, see docs/benchmarks.md.) A quantised V cache
-    needs it.
+    On CPUs it makes steps over a long shared prefix slower. A quantised V cache needs it.
     """
     if settings.flash_attention != "auto":
         return settings.flash_attention == "on"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from server.engine.prefix_cache import PrefixCache
+from collections.abc import Iterator
+
+from server.engine.prefix_cache import PrefixCache, _Node
 
 
 def check_cache(cache: PrefixCache) -> None:
@@ -11,7 +13,7 @@ def check_cache(cache: PrefixCache) -> None:
     seen: set[int] = set()
     for root in cache._roots.values():
         assert not len(root.tokens)
-        for node in root.subtree():
+        for node in _subtree(root):
             seen |= node.ids
             edges += len(node.tokens)
             if node.parent is not None:
@@ -33,3 +35,11 @@ def check_cache(cache: PrefixCache) -> None:
     assert tails == cache._tail_cells
     assert len(cache._free_ids) == len(set(cache._free_ids))
     assert not seen & set(cache._free_ids)
+
+
+def _subtree(root: _Node) -> Iterator[_Node]:
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(node.children.values())

@@ -69,7 +69,7 @@ def test_the_facts_of_a_header_are_those_the_writer_put_in(tmp_path: Path) -> No
     assert header.layer_sizes("attention.head_count_kv") == [2] * LAYERS
     assert header.vocabulary == VOCABULARY
     assert header.chat_template == TEMPLATE
-    assert (header.split_number, header.split_count) == (0, 1)
+    assert header.split_count == 1
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_0", "Q5_1", "BF16"])
