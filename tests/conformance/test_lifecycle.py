@@ -136,16 +136,16 @@ def test_73_a_full_queue_is_429_with_retry_after(small: Server) -> None:
 
 
 def test_74_full_kv_memory_preempts_and_everyone_is_answered(small: Server) -> None:
-    """Four answers of 200 tokens do not fit into 600 cells."""
+    """Of four answers of 400 tokens no two fit into 600 cells, however far apart drafts take them."""
     before = engine(small, "preemptions_total")
     prompts = [f"{word}:" for word in ("Red", "Green", "Blue", "White")]
     with ThreadPoolExecutor(4) as threads:
         answers = list(
-            threads.map(lambda prompt: exchange(small, completion(200, prompt=prompt)), prompts)
+            threads.map(lambda prompt: exchange(small, completion(400, prompt=prompt)), prompts)
         )
     for answer in answers:
         assert answer.status == 200, answer.body
-        assert answer.json()["usage"]["completion_tokens"] == 200
+        assert answer.json()["usage"]["completion_tokens"] == 400
     until(lambda: engine(small, "preemptions_total") > before, 5)
 
 

@@ -167,7 +167,7 @@ def test_it_says_where_it_is_answers_and_ends_on_sigterm(folder: Path) -> None:
     write_model(folder / "models/two.gguf")
     (folder / "models/broken.gguf").write_bytes(b"no model")
     with serving(folder=folder) as process:
-        assert process.stdout is not None
+        assert process.stdout is not None and process.stderr is not None
         first = process.stdout.readline()
         url = first.split(" at ")[1].strip()
         models = Client(url).get("/v1/models")["data"]
@@ -177,7 +177,9 @@ def test_it_says_where_it_is_answers_and_ends_on_sigterm(folder: Path) -> None:
             "broken": "failed",
         }
         process.send_signal(signal.SIGTERM)
-        rest, log = process.communicate(timeout=30)
+        # ``communicate`` would lose what the stream has read beyond its first line.
+        rest, log = process.stdout.read(), process.stderr.read()
+        process.wait(timeout=30)
     assert process.returncode == 0, log
     assert "one\n  two\n" in rest
     assert "broken: " in rest
