@@ -136,7 +136,7 @@ def test_73_a_full_queue_is_429_with_retry_after(small: Server) -> None:
 
 
 def test_74_full_kv_memory_preempts_and_everyone_is_answered(small: Server) -> None:
-    """Of four answers of 400 tokens no two fit into 600 cells, however far apart drafts take them."""
+    """Of four answers of 400 tokens no two fit into 600 cells, whatever drafts do."""
     before = engine(small, "preemptions_total")
     prompts = [f"{word}:" for word in ("Red", "Green", "Blue", "White")]
     with ThreadPoolExecutor(4) as threads:

@@ -167,7 +167,8 @@ def test_it_says_where_it_is_answers_and_ends_on_sigterm(folder: Path) -> None:
     write_model(folder / "models/two.gguf")
     (folder / "models/broken.gguf").write_bytes(b"no model")
     with serving(folder=folder) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         first = process.stdout.readline()
         url = first.split(" at ")[1].strip()
         models = Client(url).get("/v1/models")["data"]
