@@ -160,7 +160,7 @@ class Settings(BaseSettings):
         default=512, ge=1, description="Most tokens computed at once inside it."
     )
     flash_attention: Literal["auto", "on", "off"] = Field(
-        default="auto", description="Flash attention; `auto` chooses per device."
+        default="auto", description="Flash attention; `auto` is on wherever device and model can."
     )
     kv_type: Literal["f16", "q8_0", "q4_0", "f32"] = Field(
         default="f16", description="Number format of the KV cells."

@@ -89,7 +89,6 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
     )
     layout = _layout(header, model, settings)
     threads = settings.threads or physical_cores()
-    flash_attention = _flash_attention(settings)
     if not (request.vocabulary_only or model.is_supported):
         raise LoadError(f"this {header.architecture} model neither generates text nor embeds it")
     # A stated pooling says that the model was made for embeddings.
@@ -101,7 +100,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
             most_tokens=most_tokens,
             # Most of the processor stays with the answers that are being generated.
             threads=max(1, threads // 2) if generates else threads,
-            flash_attention=flash_attention,
+            flash_attention=settings.flash_attention,
             kv_type=settings.kv_type,
         )
 
@@ -121,7 +120,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
                 ubatch_size=settings.ubatch_size,
                 outputs_per_batch=max(_LEAST_OUTPUTS, settings.parallel),
                 threads=threads,
-                flash_attention=flash_attention,
+                flash_attention=settings.flash_attention,
                 kv_type=settings.kv_type,
             ),
         )
@@ -144,7 +143,6 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         parallel=settings.parallel,
         threads=threads,
         gpu_layers=_gpu_layers(model, settings),
-        flash_attention=flash_attention,
         family=chat.family,
         template_source=chat.template_source,
         template_sha256=chat.template_sha256,
@@ -201,16 +199,6 @@ def _fitting_cells(header: GgufHeader, settings: WorkerSettings, wanted: int) ->
         else:
             high = middle - 1
     return low
-
-
-def _flash_attention(settings: WorkerSettings) -> bool:
-    """Whether to use flash attention; ``auto`` means where layers can lie on a GPU.
-
-    On CPUs it makes steps over a long shared prefix slower. A quantised V cache needs it.
-    """
-    if settings.flash_attention != "auto":
-        return settings.flash_attention == "on"
-    return gpu_available() or settings.kv_type in {"q8_0", "q4_0"}
 
 
 def _verdicts(capabilities: Capabilities) -> dict[str, bool]:

@@ -148,7 +148,6 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     parallel: int
     threads: int
     gpu_layers: int
-    flash_attention: bool
     family: str | None
     template_source: str
     template_sha256: str

@@ -55,7 +55,6 @@ def model_info(model_id: str, reply_format: ReplyFormat | None = None) -> ModelI
         parallel=4,
         threads=2,
         gpu_layers=0,
-        flash_attention=False,
         family="chatml",
         template_source="gguf",
         template_sha256="0" * 64,

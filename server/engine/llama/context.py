@@ -15,12 +15,19 @@ from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel
 
 KvType = Literal["f32", "f16", "q8_0", "q4_0"]
+FlashAttention = Literal["auto", "on", "off"]
 
 GGML_TYPES = {
     "f32": llama_cpp.GGML_TYPE_F32,
     "f16": llama_cpp.GGML_TYPE_F16,
     "q8_0": llama_cpp.GGML_TYPE_Q8_0,
     "q4_0": llama_cpp.GGML_TYPE_Q4_0,
+}
+# Left to choose, llama.cpp uses it wherever device and model can.
+FLASH_ATTENTION_TYPES = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 
 
@@ -33,7 +40,7 @@ class ContextSettings(msgspec.Struct, frozen=True, kw_only=True):
     ubatch_size: int
     outputs_per_batch: int
     threads: int
-    flash_attention: bool
+    flash_attention: FlashAttention
     kv_type: KvType
 
 
@@ -55,7 +62,7 @@ class LlamaContext:
         parameters.n_outputs_max = settings.outputs_per_batch
         parameters.n_threads = settings.threads
         parameters.n_threads_batch = settings.threads
-        parameters.flash_attn_type = int(settings.flash_attention)
+        parameters.flash_attn_type = FLASH_ATTENTION_TYPES[settings.flash_attention]
         parameters.type_k = parameters.type_v = GGML_TYPES[settings.kv_type]
         parameters.kv_unified = True
         parameters.swa_full = True

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.engine.backend import Batch, DecodeFailed
-from server.engine.llama.context import GGML_TYPES, KvType, bind
+from server.engine.llama.context import (
+    FLASH_ATTENTION_TYPES,
+    GGML_TYPES,
+    FlashAttention,
+    KvType,
+    bind,
+)
 from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel
 
@@ -37,7 +43,7 @@ class LlamaEmbedder:
         *,
         most_tokens: int,
         threads: int,
-        flash_attention: bool,
+        flash_attention: FlashAttention,
         kv_type: KvType,
     ) -> None:
         """Raises LoadError when llama.cpp cannot create the context (mostly: memory)."""
@@ -47,7 +53,7 @@ class LlamaEmbedder:
         parameters.n_batch = parameters.n_ubatch = min(at_once, most_tokens)
         parameters.n_seq_max = _TEXTS_TOGETHER
         parameters.n_threads = parameters.n_threads_batch = threads
-        parameters.flash_attn_type = int(flash_attention)
+        parameters.flash_attn_type = FLASH_ATTENTION_TYPES[flash_attention]
         parameters.type_k = parameters.type_v = GGML_TYPES[kv_type]
         parameters.kv_unified = True
         parameters.swa_full = True

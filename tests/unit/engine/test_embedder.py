@@ -31,7 +31,7 @@ def write(path: Path, kind: str) -> Path:
 
 def open_embedder(model: LlamaModel, most_tokens: int = 1024) -> LlamaEmbedder:
     return LlamaEmbedder(
-        model, most_tokens=most_tokens, threads=1, flash_attention=False, kv_type="f32"
+        model, most_tokens=most_tokens, threads=1, flash_attention="off", kv_type="f32"
     )
 
 

@@ -36,7 +36,7 @@ class Model:
                 ubatch_size=64,
                 outputs_per_batch=64,
                 threads=1,
-                flash_attention=flash_attention,
+                flash_attention="on" if flash_attention else "off",
                 kv_type="f32" if not flash_attention else "f16",
             ),
         )

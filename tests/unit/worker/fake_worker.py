@@ -227,7 +227,6 @@ def model_info(load: Load, memory_bytes: int | None) -> ModelInfo:
         parallel=1,
         threads=1,
         gpu_layers=0,
-        flash_attention=False,
         family=None,
         template_source="none",
         template_sha256="",
