@@ -27,8 +27,8 @@ def banner(url: str, settings: Settings, models: Sequence[ModelEntry]) -> str:
     lines += [f"keys   {_authentication(settings)}", f"guard  {_guard(settings, loaded)}", ""]
     if loaded or on_demand:
         model_id = loaded[0].model_id if loaded else on_demand[0]
-        base = bool(loaded) and loaded[0].kind == "base"
-        lines += ["Try it:", *_first_request(url, settings, model_id, base=base)]
+        path, body = _first_request(loaded[0] if loaded else None)
+        lines += ["Try it:", *_curl(f"{url}/v1/{path}", settings, {"model": model_id, **body})]
     else:
         lines += [f"No models: put GGUF files into {settings.models_dir}, or see: dragoman pull"]
     return "\n".join(lines)
@@ -36,10 +36,14 @@ def banner(url: str, settings: Settings, models: Sequence[ModelEntry]) -> str:
 
 def _model(info: ModelInfo) -> Iterator[str]:
     yield info.model_id
-    yield f"  kind      {info.kind} ({'; '.join(info.kind_reasons)})"
+    if info.generates:
+        yield f"  kind      {info.kind} ({'; '.join(info.kind_reasons)})"
+    else:
+        yield "  made for  embeddings"
     yield f"  weights   {info.quantization}, {info.parameters / 1e6:,.0f} million parameters"
     yield f"  context   {info.context} tokens ({info.context_source})"
-    yield f"  template  {info.template_source}"
+    if info.generates:
+        yield f"  template  {info.template_source}"
     yield f"  threads   {info.threads}"
     if info.safe_mode:
         yield (
@@ -67,15 +71,19 @@ def _guard(settings: Settings, loaded: Sequence[ModelInfo]) -> str:
     return f"OFF{where}: user text may become control tokens and take over the conversation"
 
 
-def _first_request(url: str, settings: Settings, model: str, *, base: bool) -> Iterator[str]:
-    body: dict[str, object]
-    if base:
-        path, body = "completions", {"prompt": "The cat sat on the", "max_tokens": 32}
-    else:
-        question = {"role": "user", "content": "What is the capital of Australia?"}
-        path, body = "chat/completions", {"messages": [question], "temperature": 0}
-    yield f"  curl {url}/v1/{path} \\"
+def _first_request(model: ModelInfo | None) -> tuple[str, dict[str, object]]:
+    """Path and body of what the model is made for; one not loaded yet is taken to chat."""
+    if model is not None and not model.generates:
+        return "embeddings", {"input": "The cat sat on the mat."}
+    if model is not None and model.kind == "base":
+        return "completions", {"prompt": "The cat sat on the", "max_tokens": 32}
+    question = {"role": "user", "content": "What is the capital of Australia?"}
+    return "chat/completions", {"messages": [question], "temperature": 0}
+
+
+def _curl(url: str, settings: Settings, body: dict[str, object]) -> Iterator[str]:
+    yield f"  curl {url} \\"
     if settings.api_keys:
         yield '    -H "authorization: Bearer $DRAGOMAN_API_KEY" \\'
     yield '    -H "content-type: application/json" \\'
-    yield f"    -d {shlex.quote(json.dumps({'model': model, **body}))}"
+    yield f"    -d {shlex.quote(json.dumps(body))}"

@@ -107,6 +107,16 @@ def test_a_base_model_is_asked_to_continue() -> None:
     assert body["prompt"] == "The cat sat on the"
 
 
+def test_a_model_made_for_embeddings_is_asked_for_one() -> None:
+    text = banner(URL, Settings(), [entry("m", kind="base", generates=False)])
+    command, body = request_of(text)
+    assert command[1] == f"{URL}/v1/embeddings"
+    assert body == {"model": "m", "input": "The cat sat on the mat."}
+    assert "made for  embeddings" in text
+    assert "kind" not in text
+    assert "template" not in text
+
+
 def test_the_first_request_carries_a_key_where_one_is_needed() -> None:
     command, _ = request_of(banner(URL, Settings(api_keys=["secret"]), [entry("m")]))
     assert "authorization: Bearer $DRAGOMAN_API_KEY" in command
