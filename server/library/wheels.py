@@ -88,8 +88,9 @@ def _fetch_part(
 
 def download_wheel(requirement: str, directory: Path) -> None:
     """Have pip put the wheel of ``requirement`` into ``directory``; raises PullError."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
-    command += ["--only-binary", ":all:", "--disable-pip-version-check", "--no-input"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--no-cache-dir", "--only-binary", ":all:"]
+    command += ["--disable-pip-version-check", "--no-input"]
     # pip downloads into its temporary folder first; inside ours it can be watched and is removed.
     environment = {**os.environ, "TMPDIR": str(directory)}
     result = subprocess.run(  # noqa: S603 - the requirement comes from our own catalog

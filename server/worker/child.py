@@ -26,7 +26,8 @@ from server.worker.protocol import (
     from_worker_decoder,
 )
 
-WORKER_COMMAND = (sys.executable, "-m", "server.worker.process")
+# -P: what lies in the working directory is never imported.
+WORKER_COMMAND = (sys.executable, "-P", "-m", "server.worker.process")
 
 _READ_BYTES = 256 * 1024
 _MAX_LINE_BYTES = 8 * 1024

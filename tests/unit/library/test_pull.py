@@ -404,7 +404,7 @@ def test_why_pip_failed_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stderr: str, said: str
 ) -> None:
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        assert command[:3] == [sys.executable, "-m", "pip"]
+        assert command[:4] == [sys.executable, "-P", "-m", "pip"]
         return subprocess.CompletedProcess(command, 1, "", stderr)
 
     monkeypatch.setattr(subprocess, "run", run)

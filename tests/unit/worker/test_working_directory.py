@@ -1,0 +1,28 @@
+"""The worker's own modules come from where it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server.errors import ModelUnavailable
+from server.worker.protocol import Load, WorkerSettings
+from server.worker.safe_mode import SafeModeMemory
+from server.worker.supervisor import Supervisor
+
+
+async def test_what_lies_in_the_working_directory_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server").mkdir()
+    for name in ("server/__init__.py", "msgspec.py", "json.py"):
+        (tmp_path / name).write_text("raise SystemExit('imported from the working directory')\n")
+    model = tmp_path / "model.gguf"
+    model.write_text("nothing a model would be")
+    monkeypatch.chdir(tmp_path)
+    load = Load(model_id="model", path=str(model), settings=WorkerSettings())
+    supervisor = Supervisor(load, memory=SafeModeMemory(None))
+    with pytest.raises(ModelUnavailable, match="GGUF"):
+        await supervisor.ready()
+    await supervisor.stop()
