@@ -88,6 +88,12 @@ class Backend(Protocol):
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
         """Free the cells of ``sequence_id`` from token ``length`` on (0: all of them)."""
 
+    def save(self, sequence_id: int, start: int) -> NDArray[np.uint8]:
+        """A copy of the cells from token ``start`` on; the id loses those before."""
+
+    def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
+        """Put what `save` gave into free cells of the unused ``sequence_id``; false if it fails."""
+
     def set_threads(self, threads: int) -> None:
         """Use ``threads`` threads from the next decode on."""
 

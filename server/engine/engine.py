@@ -54,12 +54,17 @@ class Engine:
         inter_token_budget: float,
         prompt_lookup: bool,
         threads: int,
+        stored_tokens: int = 0,
     ) -> None:
+        """``stored_tokens``: how many of cached prefixes to keep in memory besides KV cells."""
         self._backend = backend
         self._emit = emit
         self._pace = Pace(inter_token_budget)
         self._cache = PrefixCache(
-            backend, cells=backend.kv_cells, sequence_ids=backend.sequence_ids
+            backend,
+            cells=backend.kv_cells,
+            sequence_ids=backend.sequence_ids,
+            stored_tokens=stored_tokens,
         )
         self._scheduler = Scheduler(
             self._cache,

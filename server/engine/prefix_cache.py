@@ -8,6 +8,9 @@ they are computed, so that others can share them while it runs.
 
 Where a memory's state cannot be cut back (recurrent and hybrid models), a prefix can be reused only
 where some id's state ends exactly there: reuse whole states only.
+
+Cached cells that are given up or were long unused go to a store outside of the cells, and come back
+when a sequence begins with their tokens.
 """
 
 from __future__ import annotations
@@ -18,10 +21,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Tokens = NDArray[np.int32]
+from server.engine.prefix_store import PrefixStore, Segment, Tokens, common_prefix
 
 # Trimming a little more than asked saves doing it again for the next few tokens.
 _LEAST_TRIM = 64
+# A cached prefix goes to the store when so many tokens were computed since its last use. By then,
+# looking over its cells has cost about as much time as moving them there and back.
+_IDLE_TOKENS = 128
 
 
 class SequenceMemory(Protocol):
@@ -37,6 +43,12 @@ class SequenceMemory(Protocol):
 
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
         """Free the cells of ``sequence_id`` from token ``length`` on (0: all of them)."""
+
+    def save(self, sequence_id: int, start: int) -> NDArray[np.uint8]:
+        """A copy of the cells from token ``start`` on; the id loses those before."""
+
+    def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
+        """Put what `save` gave into free cells of the unused ``sequence_id``; false if it fails."""
 
 
 class _Node:
@@ -71,23 +83,26 @@ class _Node:
         return next(iter(node.ids))
 
 
-def common_prefix(a: Tokens, b: Tokens) -> int:
-    """How many tokens ``a`` and ``b`` share at their beginning."""
-    length = min(len(a), len(b))
-    differing = np.flatnonzero(a[:length] != b[:length])
-    return int(differing[0]) if len(differing) else length
-
-
 class PrefixCache:
     """Hands out sequence ids, shares prefixes between them and frees cells under pressure."""
 
-    def __init__(self, memory: SequenceMemory, *, cells: int, sequence_ids: int) -> None:
+    def __init__(
+        self,
+        memory: SequenceMemory,
+        *,
+        cells: int,
+        sequence_ids: int,
+        stored_tokens: int = 0,
+    ) -> None:
+        """``stored_tokens``: room of the store, which only partial removal makes useful."""
         self.cells = cells
         self._memory = memory
+        self._store = PrefixStore(stored_tokens if memory.partial_removal else 0)
         self._roots: dict[str, _Node] = {}
         self._free_ids = list(range(sequence_ids - 1, -1, -1))
         self._ends: dict[int, _Node] = {}
         self._lengths: dict[int, int] = {}
+        self._scopes: dict[int, str] = {}
         self._running: set[int] = set()
         self._edge_cells = 0
         self._tail_cells = 0
@@ -127,15 +142,20 @@ class PrefixCache:
         return {id(node): node for i in self._running for node in self._ends[i].path()}
 
     def match(self, scope: str, tokens: Tokens, limit: int) -> int:
-        """How many of the first ``limit`` tokens could be shared right now."""
+        """How many of the first ``limit`` tokens could be shared right now, without new cells."""
         return self._match(scope, tokens, limit)[1]
+
+    def known(self, scope: str, tokens: Tokens, limit: int) -> int:
+        """How many of the first ``limit`` tokens need not be computed again."""
+        length = self.match(scope, tokens, limit)
+        return self._store.reach(scope, tokens[:limit], length)
 
     # --- the life of a sequence id ---
 
     def begin(self, scope: str, tokens: Tokens, limit: int) -> tuple[int, int] | None:
-        """A running id that shares the longest cached prefix of ``tokens[:limit]``.
+        """A running id that has the longest cached prefix of ``tokens[:limit]``.
 
-        Returns (sequence id, number of shared tokens), or None while every id is running.
+        Returns (sequence id, number of its tokens), or None while every id is running.
         """
         if not self._free_ids and not self._free_one_id():
             return None
@@ -150,9 +170,11 @@ class PrefixCache:
         node.ids.add(sequence_id)
         self._ends[sequence_id] = node
         self._lengths[sequence_id] = length
+        self._scopes[sequence_id] = scope
         self._running.add(sequence_id)
         self._touch(node)
-        return sequence_id, length
+        self._restore(sequence_id, tokens[:limit])
+        return sequence_id, self._lengths[sequence_id]
 
     def grow(self, sequence_id: int, count: int) -> None:
         """``count`` more cells belong to the id's tail now; negative: rejected drafts are cut."""
@@ -162,6 +184,7 @@ class PrefixCache:
             self._memory.truncate_sequence(sequence_id, length)
         self._lengths[sequence_id] = length
         self._tail_cells += count
+        self._clock += max(0, count)
 
     def share(self, sequence_id: int, tokens: Tokens) -> None:
         """Move the id's tail into the tree; ``tokens`` are all its computed tokens."""
@@ -207,14 +230,26 @@ class PrefixCache:
             if victim is None:
                 return False
             missing = cells - self.cells_free
+            if self._move_to_store(victim):
+                continue
             if self._memory.partial_removal:
                 self._trim(victim, max(missing, _LEAST_TRIM))
             else:
                 self._release(victim)
         return True
 
+    def tidy(self) -> None:
+        """Move a cached prefix that was long unused to the store, if it has room."""
+        victim = self._least_recently_used()
+        if victim is None:
+            return
+        node = self._ends[victim]
+        unused_for = self._clock - node.last_used
+        if unused_for >= _IDLE_TOKENS and len(node.tokens) <= self._store.tokens_free:
+            self._move_to_store(victim)
+
     def clear(self) -> None:
-        """Forget every cached prefix."""
+        """Forget every prefix cached in cells."""
         while (victim := self._least_recently_used()) is not None:
             self._release(victim)
 
@@ -309,6 +344,7 @@ class PrefixCache:
         """Give back an id that is not running, and every edge that only it held."""
         node = self._ends.pop(sequence_id)
         del self._lengths[sequence_id]
+        del self._scopes[sequence_id]
         self._copied_cells.pop(sequence_id, None)
         node.ids.discard(sequence_id)
         self._memory.truncate_sequence(sequence_id, 0)
@@ -354,9 +390,50 @@ class PrefixCache:
 
     def _free_one_id(self) -> bool:
         victim = self._least_recently_used()
-        if victim is not None:
+        if victim is not None and not self._move_to_store(victim):
             self._release(victim)
         return victim is not None
+
+    def _move_to_store(self, sequence_id: int) -> bool:
+        """Give up a cached leaf, but keep its edge in the store; false if it does not fit there."""
+        node = self._ends[sequence_id]
+        if not self._store.make_room(len(node.tokens)):
+            return False
+        scope = self._scopes[sequence_id]
+        tokens = np.concatenate([step.tokens for step in node.path()][::-1])
+        self._store.put(
+            Segment(scope, tokens, node.start, self._memory.save(sequence_id, node.start))
+        )
+        self._release(sequence_id)
+        return True
+
+    def _restore(self, sequence_id: int, tokens: Tokens) -> None:
+        """Put back into cells what the store has of ``tokens``, behind what the id has already."""
+        scope = self._scopes[sequence_id]
+        while found := self._store.find(scope, tokens, self._lengths[sequence_id]):
+            segment, end = found
+            self._store.take(segment)  # making room must not drop it
+            has_id = bool(self._free_ids) or self._free_one_id()
+            if not (has_id and self.make_room(segment.cells)):
+                if self._store.make_room(segment.cells):
+                    self._store.put(segment)
+                return
+            if not self._put_back(sequence_id, segment, end):
+                return
+            self.share(sequence_id, tokens[:end])
+            if end < len(segment.tokens) and self._store.make_room(segment.cells):
+                self._store.put(segment)
+
+    def _put_back(self, sequence_id: int, segment: Segment, end: int) -> bool:
+        """Let the id have the segment's cells up to token ``end``, by way of an unused id."""
+        unused, length = self._free_ids[-1], self._lengths[sequence_id]
+        if not self._memory.restore(segment.state, unused):
+            return False
+        self._memory.share_range(unused, sequence_id, length, end)
+        self._memory.truncate_sequence(unused, 0)
+        self._lengths[sequence_id] = end
+        self._tail_cells += end - length
+        return True
 
     def _least_recently_used(self) -> int | None:
         """The cached id to give up first."""

@@ -16,7 +16,8 @@ from bisect import insort
 from dataclasses import dataclass, field
 
 from server.engine.pace import Pace
-from server.engine.prefix_cache import PrefixCache, common_prefix
+from server.engine.prefix_cache import PrefixCache
+from server.engine.prefix_store import common_prefix
 from server.engine.sequence import SequenceState
 
 # A sequence with more uncomputed tokens than this is prefilled in chunks; with fewer it decodes
@@ -119,6 +120,7 @@ class Scheduler:
     def plan(self) -> Step:
         """Admit, preempt, and choose what the next step computes."""
         step = Step()
+        self._cache.tidy()
         self._admit()
         self._plan_decodes(step)
         self._plan_prefills(step)
@@ -162,7 +164,7 @@ class Scheduler:
         promised = max(self._promised(sequence, leader) for leader in leaders)
         if promised < _LEAST_SHARED:
             return False
-        have = self._cache.match(sequence.scope, sequence.tokens.view(), sequence.reusable)
+        have = self._cache.known(sequence.scope, sequence.tokens.view(), sequence.reusable)
         return promised >= have + _LEAST_SHARED
 
     def _promised(self, sequence: SequenceState, leader: SequenceState) -> int:

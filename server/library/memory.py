@@ -2,14 +2,16 @@
 
     weights    tensor data, as it is on disk (llama.cpp maps or copies it unchanged)
     KV cells   cells x sum over layers of KV heads x (key length + value length) x bytes per value
+    store      the same for the cached prefixes that wait outside of the cells, a quarter as many
     state      sequences x recurrent layers x (convolution window + state) x 4 bytes
     logits     2 x rows per batch x vocabulary x 4 bytes: where they are computed, and handed out
     compute    tokens per batch x 8 x embedding x 4 bytes: the widest activations
     process    the worker itself: interpreter, libraries, vocabulary
 
 Layers with a sliding window count in full, since the engine keeps their whole cache: otherwise a
-prefix could not be taken up again. For plain transformers on a CPU the first three terms are exact
-and the next two are a little above what llama.cpp says it reserves, with flash attention.
+prefix could not be taken up again. For plain transformers on a CPU the first four terms are exact
+(the store fills with use), and the next two are a little above what llama.cpp says it reserves,
+with flash attention.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def estimate_memory(
     """Bytes needed with ``context_tokens`` KV cells, to run ``parallel`` sequences together."""
     total = (
         header.tensors.data_bytes
-        + kv_bytes(header, context_tokens, kv_type)
+        + kv_bytes(header, context_tokens + stored_tokens(context_tokens), kv_type)
         + sequence_ids(parallel) * _state_values(header) * _FLOAT_BYTES
         + _compute_bytes(header)
         + _PROCESS_BYTES
@@ -56,6 +58,11 @@ def sequence_ids(parallel: int, *, partial_removal: bool = False) -> int:
     """
     cached = _CACHED_SEQUENCES if partial_removal else min(parallel, _CACHED_SEQUENCES)
     return min(_MOST_SEQUENCE_IDS, parallel + cached)
+
+
+def stored_tokens(cells: int) -> int:
+    """How many tokens of cached prefixes the worker keeps in memory besides ``cells`` KV cells."""
+    return cells // 4
 
 
 def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType) -> int:

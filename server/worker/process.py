@@ -26,6 +26,7 @@ from server.engine.engine import Engine
 from server.engine.llama import LoadError
 from server.errors import DragomanError, InvalidRequest
 from server.library.gguf import InvalidGguf
+from server.library.memory import stored_tokens
 from server.types import Event, Failed
 from server.worker.embed import EmbeddingService
 from server.worker.loading import Loaded, load
@@ -140,6 +141,8 @@ def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
         inter_token_budget=settings.itl_budget_ms / 1000,
         prompt_lookup=settings.prompt_lookup,
         threads=loaded.info.threads,
+        # Cells on a GPU are cheap to look over and dear to move.
+        stored_tokens=0 if loaded.info.gpu_layers else stored_tokens(loaded.context.kv_cells),
     )
     preparer = Preparer(loaded, engine, send_events, connection.send, settings.queue_size)
     embeddings = EmbeddingService(loaded, connection.send, settings.queue_size)

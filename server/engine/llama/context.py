@@ -126,6 +126,23 @@ class LlamaContext:
         if not llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start, -1):
             raise ValueError(f"sequence {sequence_id} cannot be cut back to {length} tokens")
 
+    def save(self, sequence_id: int, start: int) -> NDArray[np.uint8]:
+        """A copy of the cells from token ``start`` on; the id loses those before."""
+        if start > 0:
+            llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, 0, start)
+        size = llama_cpp.llama_state_seq_get_size(self._pointer, sequence_id)
+        state = np.empty(size, dtype=np.uint8)
+        llama_cpp.llama_state_seq_get_data(self._pointer, _bytes(state), size, sequence_id)
+        return state
+
+    def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
+        """Put what `save` gave into free cells of the unused ``sequence_id``; false if it fails."""
+        return bool(
+            llama_cpp.llama_state_seq_set_data(
+                self._pointer, _bytes(state), state.size, sequence_id
+            )
+        )
+
     def clear(self) -> None:
         """Free all cells."""
         llama_cpp.llama_memory_clear(self._memory, False)
@@ -137,6 +154,10 @@ class LlamaContext:
     def close(self) -> None:
         """Free the context."""
         llama_cpp.llama_free(self._pointer)
+
+
+def _bytes(state: NDArray[np.uint8]) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def bind(batch: Batch) -> tuple[Any, Any]:

@@ -107,7 +107,8 @@ class FakeBackend:
     def share_range(self, source: int, target: int, start: int, end: int) -> None:
         mine, theirs = self._cells[target], self._cells[source]
         for position in range(start, end):
-            assert self._tokens[mine[position]] == self._tokens[theirs[position]]
+            if position in mine:
+                assert self._tokens[mine[position]] == self._tokens[theirs[position]]
             mine[position] = theirs[position]
 
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
@@ -115,6 +116,26 @@ class FakeBackend:
         if length and not self.partial_removal:
             assert len(cells) == length, "a state cannot be cut back"
         self._cells[sequence_id] = {p: c for p, c in cells.items() if p < length}
+
+    def save(self, sequence_id: int, start: int) -> NDArray[np.uint8]:
+        cells = self._cells[sequence_id]
+        assert self.partial_removal
+        kept = {p: c for p, c in cells.items() if p >= start}
+        self._cells[sequence_id] = kept
+        pairs = [[p, self._tokens[c]] for p, c in kept.items()]
+        return np.array(pairs, dtype=np.int32).reshape(-1).view(np.uint8)
+
+    def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
+        assert not self._cells.get(sequence_id), "the target id is in use"
+        pairs = state.view(np.int32).reshape(-1, 2).tolist()
+        if self.cells_used + len(pairs) > self.kv_cells:
+            return False
+        self._cells[sequence_id] = {}
+        for position, token in pairs:
+            self._cells[sequence_id][position] = self._next_cell
+            self._tokens[self._next_cell] = token
+            self._next_cell += 1
+        return True
 
     def set_threads(self, threads: int) -> None:
         self.threads = threads

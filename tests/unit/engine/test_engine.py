@@ -60,6 +60,7 @@ class Rig:
             inter_token_budget=0.1,
             prompt_lookup=self.prompt_lookup,
             threads=2,
+            stored_tokens=self.backend.kv_cells // 4,
         )
 
     def submit(

@@ -48,6 +48,7 @@ class Model:
             inter_token_budget=1.0,
             prompt_lookup=False,
             threads=1,
+            stored_tokens=kv_cells // 4,
         )
 
     def close(self) -> None:
@@ -124,6 +125,21 @@ def test_a_shared_prefix_changes_no_answer(path: Path, model: Model) -> None:
     answers = model.answers(prompts)
     assert [model.cached(i) for i in range(1, 4)] == [80] * 3
     assert answers == [lone(path, p) for p in prompts]
+
+
+def test_a_prefix_that_waited_outside_of_the_cells_changes_no_answer(
+    path: Path, model: Model
+) -> None:
+    if not model.context.partial_removal:
+        pytest.skip("whole states stay in their cells")
+    first = prompt(60, 60)
+    (answer,) = model.answers([first])
+    history = [*first, *answer, *prompt(61, 10)]
+    model.answers([prompt(62 + i, 70) for i in range(3)])
+    known = np.array(history, dtype=np.int32)
+    assert model.engine._cache.match("", known, len(known)) == 0, "it left the cells"
+    assert model.answers([history]) == [lone(path, history)]
+    assert model.cached() == len(first) + len(answer) - 1
 
 
 def test_traffic_beside_changes_no_answer(path: Path, model: Model) -> None:

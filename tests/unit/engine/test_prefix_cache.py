@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.engine.backend import Batch
-from server.engine.prefix_cache import PrefixCache, Tokens
+from server.engine.prefix_cache import PrefixCache
+from server.engine.prefix_store import Tokens
 from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.fake_backend import FakeBackend
 
@@ -13,10 +14,13 @@ from tests.unit.engine.fake_backend import FakeBackend
 class Rig:
     """A cache over a fake backend that decodes what it is told."""
 
-    def __init__(self, **options: int | bool) -> None:
+    def __init__(self, stored_tokens: int = 0, **options: int | bool) -> None:
         self.backend = FakeBackend(**options)  # type: ignore[arg-type]
         self.cache = PrefixCache(
-            self.backend, cells=self.backend.kv_cells, sequence_ids=self.backend.sequence_ids
+            self.backend,
+            cells=self.backend.kv_cells,
+            sequence_ids=self.backend.sequence_ids,
+            stored_tokens=stored_tokens,
         )
 
     def start(self, tokens: list[int], scope: str = "") -> tuple[int, int]:
@@ -133,10 +137,71 @@ def test_whole_states_are_shared_only_where_they_end() -> None:
     check_cache(rig.cache)
 
 
+def test_what_pressure_takes_from_the_cells_comes_back_from_the_store() -> None:
+    rig = Rig(kv_cells=12, batch_size=12, stored_tokens=8)
+    old, _ = rig.start([1, 1, 1, 1, 1, 1])
+    rig.finish(old, [1, 1, 1, 1, 1, 1])
+    assert rig.cache.make_room(12)
+    assert rig.backend.cells_used == 0
+    again = np.array([1, 1, 1, 1, 2, 2], dtype=np.int32)
+    assert rig.cache.match("", again, 5) == 0
+    assert rig.cache.known("", again, 5) == 4
+    assert rig.cache.known("another key", again, 5) == 0
+    begun = rig.cache.begin("", again, 5)
+    assert begun is not None
+    assert begun[1] == 4
+    assert rig.backend.tokens_of(begun[0]) == [1, 1, 1, 1]
+    rig.check()
+    assert rig.cache.known("", np.array([1] * 6, dtype=np.int32), 6) == 6  # it is still there too
+
+
+def test_the_store_continues_what_lies_in_cells_and_in_other_segments() -> None:
+    rig = Rig(kv_cells=40, batch_size=40, stored_tokens=40)
+    whole = [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
+    for tokens in (whole, [1, 1, 1, 1, 2, 2, 2, 2, 9, 9], [1, 1, 1, 1, 8]):
+        rig.finish(rig.start(tokens)[0], tokens)
+    assert rig.cache.make_room(40)
+    assert rig.backend.decoded_tokens == 12 + 2 + 1
+    begun = rig.cache.begin("", np.array([*whole, 4], dtype=np.int32), 12)
+    assert begun is not None
+    assert begun[1] == 12
+    assert rig.backend.tokens_of(begun[0]) == whole
+    rig.check()
+
+
+def test_a_prefix_goes_to_the_store_when_much_else_was_computed_since_its_last_use() -> None:
+    rig = Rig(kv_cells=400, batch_size=200, stored_tokens=6)
+    idle, _ = rig.start([1, 2, 3, 4])
+    rig.finish(idle, [1, 2, 3, 4])
+    busy, _ = rig.start([5] * 100)
+    rig.cache.tidy()
+    assert rig.backend.cells_used == 104
+    rig.extend(busy, np.full(140, 5, dtype=np.int32), 100)
+    rig.cache.tidy()
+    assert rig.backend.cells_used == 140
+    assert rig.cache.known("", np.array([1, 2, 3, 4], dtype=np.int32), 4) == 4
+    rig.check()
+
+
+def test_a_full_store_drops_its_oldest_for_what_pressure_takes_but_not_for_what_is_idle() -> None:
+    rig = Rig(kv_cells=300, batch_size=300, stored_tokens=6)
+    for token in (1, 2, 3):
+        rig.finish(rig.start([token] * 4)[0], [token] * 4)
+    busy, _ = rig.start([5] * 140)
+    rig.cache.tidy()
+    rig.cache.tidy()
+    assert rig.backend.cells_used == 140 + 8, "only one of them finds room"
+    assert rig.cache.make_room(300 - 140 - 4)
+    known = [rig.cache.known("", np.full(4, token, dtype=np.int32), 4) for token in (1, 2, 3)]
+    assert known == [0, 4, 4]
+    assert rig.backend.tokens_of(busy) == [5] * 140
+    rig.check()
+
+
 token_lists = st.lists(st.integers(1, 3), min_size=2, max_size=12)
 actions = st.lists(
     st.tuples(
-        st.sampled_from(["start", "generate", "reject", "finish", "room", "drop"]),
+        st.sampled_from(["start", "generate", "reject", "finish", "room", "tidy", "drop"]),
         st.integers(0, 7),
         token_lists,
     ),
@@ -145,11 +210,11 @@ actions = st.lists(
 
 
 @settings(max_examples=200, deadline=None)
-@given(actions, st.booleans())
+@given(actions, st.booleans(), st.sampled_from([0, 15, 100]))
 def test_books_and_cells_agree_after_any_history(
-    history: list[tuple[str, int, list[int]]], partial: bool
+    history: list[tuple[str, int, list[int]]], partial: bool, stored_tokens: int
 ) -> None:
-    rig = Rig(kv_cells=60, sequence_ids=6, batch_size=60, partial_removal=partial)
+    rig = Rig(stored_tokens, kv_cells=60, sequence_ids=6, batch_size=60, partial_removal=partial)
     running: dict[int, list[int]] = {}
     for action, pick, tokens in history:
         chosen = sorted(running)[pick % len(running)] if running else None
@@ -178,6 +243,9 @@ def test_books_and_cells_agree_after_any_history(
             rig.finish(chosen, running.pop(chosen))
         elif action == "room":
             rig.cache.make_room(10 * pick)
+        elif action == "tidy":
+            rig.cache._clock += 30 * pick
+            rig.cache.tidy()
         elif action == "drop":
             del running[chosen]
             rig.cache.drop(chosen)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from server.engine.pace import LEAST_CHUNK, Pace
 from server.engine.prefix_cache import PrefixCache
@@ -28,6 +30,12 @@ class NoMemory:
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
         pass
 
+    def save(self, sequence_id: int, start: int) -> NDArray[np.uint8]:
+        return np.empty(0, dtype=np.uint8)
+
+    def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
+        return True
+
 
 @dataclass
 class Simulation:
@@ -43,7 +51,12 @@ class Simulation:
     steps: int = 0
 
     def __post_init__(self) -> None:
-        self.cache = PrefixCache(NoMemory(), cells=self.cells, sequence_ids=self.parallel + 4)
+        self.cache = PrefixCache(
+            NoMemory(),
+            cells=self.cells,
+            sequence_ids=self.parallel + 4,
+            stored_tokens=self.cells // 4,
+        )
         self.pace = Pace(self.budget)
         self.scheduler = Scheduler(
             self.cache,

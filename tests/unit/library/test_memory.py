@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from server.library.gguf import read_header
-from server.library.memory import estimate_memory, kv_bytes, sequence_ids
+from server.library.memory import estimate_memory, kv_bytes, sequence_ids, stored_tokens
 from tests.unit.library.random_models import EMBEDDING, LAYERS, write_model
 
 HEAD = EMBEDDING // 4
@@ -80,5 +80,5 @@ def test_recurrent_state_counts_per_sequence_and_not_per_cell(tmp_path: Path) ->
 def test_the_estimate_grows_by_exactly_the_cells(tmp_path: Path) -> None:
     header = read_header(write_model(tmp_path / "m.gguf"))
     grown = estimate_memory(header, 1000) - estimate_memory(header, 0)
-    assert grown == kv_bytes(header, 1000, "f16")
+    assert grown == kv_bytes(header, 1000 + stored_tokens(1000), "f16")
     assert estimate_memory(header, 0) > header.tensors.data_bytes
