@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,13 +80,18 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_server(*arguments: str, **environment: str) -> Iterator[Server]:
-    """``dragoman serve`` with these arguments, ready to answer; ended by SIGTERM afterwards."""
+def running_server(
+    *arguments: str, prefix: Sequence[str] = (), **environment: str
+) -> Iterator[Server]:
+    """``dragoman serve`` with these arguments, ready to answer; ended by SIGTERM afterwards.
+
+    ``prefix`` is a command that becomes the one after it.
+    """
     port = free_port()
     command = [str(Path(sys.executable).with_name("dragoman")), "serve", "--port", str(port)]
     with TemporaryFile() as log:
         process = subprocess.Popen(
-            [*command, *arguments],
+            [*prefix, *command, *arguments],
             cwd=CHECKOUT,
             env=os.environ | {"DRAGOMAN_MODELS_DIR": str(MODELS)} | environment,
             stdout=log,
