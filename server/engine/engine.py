@@ -82,7 +82,6 @@ class Engine:
         self._answers: dict[int, Answer] = {}
         self._requests: dict[int, set[int]] = {}
         self._orders = count()
-        self._suspects: set[int] = set()
         self._stopping = False
         self._last_end = 0.0
         self._seconds_between_ends = 0.0
@@ -273,7 +272,6 @@ class Engine:
             start, scoring = state.computed, state.scores_prompt and state.in_prompt
             self.counters.prompt_tokens += min(work.count, max(0, state.prompt_length - start))
             self._scheduler.computed(work)
-            self._suspects.discard(state.order)
             if scoring:
                 answer.score_prompt(start, logits[row : row + work.count], self._backend)
                 row += work.count - 1
@@ -284,8 +282,9 @@ class Engine:
             except (ConstraintError, BrokenLogits) as error:
                 self._scheduler.accepted_drafts(state, 0)
                 failures[answer.task.id] = _explained(error)
+            if answer.finished is None:
+                self._scheduler.clear_suspect(state)
         events.extend(self._failed(request_id, why) for request_id, why in failures.items())
-        self._scheduler.limit(1 if self._suspects else None)
         return events
 
     def _advance(self, answer: Answer, rows: NDArray[np.float32]) -> list[Event]:
@@ -325,16 +324,13 @@ class Engine:
 
         Only a sequence that fails alone gets the error.
         """
-        suspects = [w.sequence.order for w in (*plan.decodes, *plan.prefills)]
-        self._scheduler.requeue_running()
+        batched = [work.sequence.order for work in (*plan.decodes, *plan.prefills)]
+        self._scheduler.suspect_running()
         self._cache.clear()
-        if len(suspects) == 1:
-            task = self._answers[suspects[0]].task
+        if len(batched) == 1:
+            task = self._answers[batched[0]].task
             error = DragomanError(f"The model could not compute this request: {failure}")
             self._emit([self._failed(task.id, error)])
-            return
-        self._suspects.update(suspects)
-        self._scheduler.limit(1)
 
     def _failed(self, request_id: int, error: DragomanError) -> Failed:
         self._forget(request_id)
@@ -343,7 +339,6 @@ class Engine:
     def _forget(self, request_id: int) -> None:
         for order in self._requests.pop(request_id, set()):
             answer = self._answers.pop(order)
-            self._suspects.discard(order)
             self._scheduler.remove(answer.state)
 
 

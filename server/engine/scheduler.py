@@ -69,7 +69,7 @@ class Scheduler:
         self._cache = cache
         self._pace = pace
         self._parallel = parallel
-        self._limit = parallel
+        self._suspects: set[int] = set()
         self._batch_size = batch_size
         self._outputs = outputs_per_batch
         self._whole_states = whole_states
@@ -81,20 +81,30 @@ class Scheduler:
 
     def remove(self, sequence: SequenceState) -> None:
         """``sequence`` is over, wherever it is; its cells become cache."""
+        self._suspects.discard(sequence.order)
         if sequence in self.waiting:
             self.waiting.remove(sequence)
         else:
             self._stop(sequence, trustworthy=True)
 
-    def requeue_running(self) -> None:
-        """A step failed: every running sequence waits again and trusts none of its own cells."""
+    def suspect_running(self) -> None:
+        """A step failed, and one of the running sequences may be why.
+
+        All wait again and trust none of their own cells. Until each was computed on its own as far
+        as it had come, `clear_suspect` says, nothing else runs.
+        """
         for sequence in list(self.running):
+            self._suspects.add(sequence.order)
             self._stop(sequence, trustworthy=False)
             self.add(sequence)
 
-    def limit(self, sequences: int | None) -> None:
-        """Run at most this many sequences at a time; None: as many as configured."""
-        self._limit = self._parallel if sequences is None else sequences
+    def clear_suspect(self, sequence: SequenceState) -> None:
+        """``sequence`` was computed on its own: let the next one prove itself, if there is any."""
+        if sequence.order in self._suspects:
+            self._suspects.discard(sequence.order)
+            if self._suspects:
+                self._stop(sequence, trustworthy=True)
+                self.add(sequence)
 
     def computed(self, work: Work) -> None:
         """The step computed ``work``: its tokens are in cells now, drafts not counted."""
@@ -130,8 +140,10 @@ class Scheduler:
 
     def _admit(self) -> None:
         for sequence in list(self.waiting):
-            if len(self.running) >= self._limit:
+            if len(self.running) >= (1 if self._suspects else self._parallel):
                 return
+            if self._suspects and sequence.order not in self._suspects:
+                continue
             if self._waits_for_leader(sequence):
                 continue
             if not self._fits(sequence):

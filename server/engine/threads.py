@@ -42,6 +42,7 @@ class ThreadGovernor:
         self._times: list[float] = []
         self._reference: float | None = None
         self._last_trial = -math.inf
+        self._won_once = False
         self._patience = _SECONDS_BEFORE_RETURN
 
     @property
@@ -56,6 +57,7 @@ class ThreadGovernor:
         if shape != self._shape:
             self._shape = shape
             self._trial = None
+            self._won_once = False
             self._reference = None
             self._times = []
         self._times.append(seconds)
@@ -74,10 +76,20 @@ class ThreadGovernor:
         return min(self._times) > _SUSPICIOUS * self._reference
 
     def _judge(self, typical: float, now: float) -> None:
-        """The trial is over: keep the faster count."""
+        """The trial is over: keep the faster count.
+
+        Fewer threads must win twice, with the usual count in between: on a shared machine the
+        speed itself changes from one moment to the next.
+        """
         assert self._trial is not None
         assert self._reference is not None
-        if typical < _CLEARLY_FASTER * self._reference:
+        won = typical < _CLEARLY_FASTER * self._reference
+        if won and self._trial < self._current and not self._won_once:
+            self._won_once = True
+            self._trial = None
+            return
+        self._won_once = False
+        if won:
             self._current = self._trial
             self._reference = typical
             self._patience = _SECONDS_BEFORE_RETURN
@@ -94,7 +106,9 @@ class ThreadGovernor:
         reduced = self._current < self._most
         patience = self._patience if reduced else _SECONDS_BETWEEN_TRIALS
         self._reference = typical
-        if waited > patience or (suspicious and waited > _LEAST_SECONDS_BETWEEN_TRIALS):
+        if self._won_once:
+            self._trial = self._fewer()
+        elif waited > patience or (suspicious and waited > _LEAST_SECONDS_BETWEEN_TRIALS):
             self._trial = self._more() if reduced and not suspicious else self._fewer()
 
     def _fewer(self) -> int | None:

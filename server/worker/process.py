@@ -56,6 +56,8 @@ from server.worker.protocol import (
 HEARTBEAT_SECONDS = 1.0
 _READ_BYTES = 1 << 20
 _FLUSH_SECONDS = 2.0
+# How long a process that is to end may go on with its last step.
+_STEP_SECONDS = 2.0
 
 
 class _Connection:
@@ -157,13 +159,16 @@ def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
     _spawn("embeddings", embeddings.run)
     _spawn("heartbeat", lambda: _beat(connection, lambda: _engine_beat(engine, loaded)))
     connection.send(Ready(info=loaded.info))
-    _spawn("reader", lambda: _read(connection, preparer, embeddings))
+    _spawn("reader", lambda: _read(connection, engine, preparer, embeddings))
     engine.run()
     connection.flush()
+    os._exit(0)
 
 
-def _read(connection: _Connection, preparer: Preparer, embeddings: EmbeddingService) -> None:
-    """Hand on what comes in, until it ends."""
+def _read(
+    connection: _Connection, engine: Engine, preparer: Preparer, embeddings: EmbeddingService
+) -> None:
+    """Hand on what comes in, until it ends; the engine then ends the process after its step."""
     while True:
         message = connection.receive()
         match message:
@@ -177,6 +182,8 @@ def _read(connection: _Connection, preparer: Preparer, embeddings: EmbeddingServ
             case Embed():
                 embeddings.submit(message)
             case _:
+                engine.stop()
+                time.sleep(_STEP_SECONDS)
                 os._exit(0)
 
 

@@ -257,6 +257,31 @@ def test_a_poisonous_sequence_fails_alone() -> None:
     assert rig.text(3) == rig.expected([7, 8, 9])
 
 
+def test_streams_go_on_together_once_the_poisonous_one_is_found() -> None:
+    rig = Rig(FakeBackend(vocabulary_size=50))
+    healthy = Sampling(temperature=0, logit_bias={49: -np.inf})
+    for request_id in (1, 3):
+        rig.submit(request_id, [request_id] * 3, max_tokens=40, ignore_eos=True, sampling=healthy)
+    rig.steps(5)
+    rig.backend.poison = 49
+    rig.submit(2, [4, 49, 6])
+    rig.run()
+    assert [e.id for e in rig.events if isinstance(e, Failed)] == [2]
+    over = next(i for i, e in enumerate(rig.events) if isinstance(e, Finished) and e.id == 1)
+    other = sum(e.tokens for e in rig.events[:over] if isinstance(e, Delta) and e.id == 3)
+    assert other >= 35, "it waited for the first to end"
+
+
+def test_a_poisonous_token_late_in_a_prompt_is_found() -> None:
+    rig = Rig(FakeBackend(vocabulary_size=50, batch_size=16))
+    rig.backend.poison = 49
+    rig.submit(1, [1, 2, 3], max_tokens=20, ignore_eos=True)
+    rig.submit(2, [*[5] * 30, 49], max_tokens=4)
+    rig.run()
+    assert [e.id for e in rig.events if isinstance(e, Failed)] == [2]
+    assert rig.finished(1).usage.completion_tokens == 20
+
+
 def test_a_stop_string_ends_the_answer_and_is_left_out() -> None:
     rig = Rig(FakeBackend())
     words = rig.backend.greedy([5, 6, 7], 6)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 from server.engine.threads import ThreadGovernor
@@ -51,6 +52,26 @@ def test_all_threads_come_back_when_the_neighbour_is_gone() -> None:
     assert governor.threads == 1
     now, _ = run(governor, alone, 30, now)
     assert governor.threads == 2
+
+
+def test_a_machine_whose_speed_changes_keeps_its_threads() -> None:
+    noise = random.Random(0)
+    governor = ThreadGovernor(2)
+    speed = 1.0
+
+    def drifting(threads: int) -> float:
+        nonlocal speed
+        if noise.random() < 0.1:
+            speed = noise.choice([1.0, 1.2, 1.5])
+        return speed * (0.010 if threads == 2 else 0.015)
+
+    now, with_all = 0.0, 0
+    for _ in range(20_000):
+        with_all += governor.threads == 2
+        took = drifting(governor.threads)
+        now += took
+        governor.observe(shape=1, seconds=took, now=now)
+    assert with_all > 0.97 * 20_000
 
 
 def test_more_sequences_per_step_are_no_reason_for_a_trial() -> None:
