@@ -50,7 +50,8 @@ def with_schema_tables(page: str) -> str:
     """docs/structured-output.md with its tables brought up to date."""
     page = with_part(page, "keywords", schema_tables.keywords_table())
     page = with_part(page, "formats", schema_tables.formats_table())
-    return with_part(page, "limits", schema_tables.limits_table())
+    page = with_part(page, "limits", schema_tables.limits_table())
+    return with_part(page, "calls", schema_tables.calls_table())
 
 
 def with_compatibility_tables(page: str) -> str:

@@ -12,6 +12,7 @@ from llguidance import LLMatcher
 
 from server.chat import json_schema
 from server.chat.constrain import schema_grammar
+from server.chat.reply_grammar import MOST_CALLS
 from server.errors import InvalidConstraint
 from tests.unit.engine.byte_vocabulary import byte_tokenizer
 
@@ -105,7 +106,12 @@ TRIALS = {
     "maxContains": Trial({"maxContains": 1}, [1], [], "without `contains`, as the standard says"),
     "minContains": Trial({"minContains": 1}, [1], [], "without `contains`, as the standard says"),
     "maxProperties": Trial({"type": "object", "maxProperties": 1}, [{"a": 1}], [{"a": 1, "b": 2}]),
-    "minProperties": Trial({"type": "object", "minProperties": 1}, [{"a": 1}], [{}]),
+    "minProperties": Trial(
+        {"type": "object", "minProperties": 1},
+        [{"a": 1}],
+        [{}],
+        "up to the number of `required` properties and one other; refused beyond",
+    ),
     "required": Trial({"type": "object", "required": ["a"]}, [{"a": 1}], [{}, {"b": 1}]),
     "dependentRequired": Trial({"dependentRequired": {"a": ["b"]}}, [], []),
     "title": Trial({"title": "x"}, [1], []),
@@ -208,4 +214,13 @@ def limits_table() -> str:
     return _table(
         ["At most", ""],
         ([f"{most:,}", what] for what, most in json_schema.LIMITS.items()),
+    )
+
+
+def calls_table() -> str:
+    """How many calls an answer may hold."""
+    modes = {"named": "a function's name"}
+    return _table(
+        ["`tool_choice`", "At most"],
+        ([modes.get(mode, f"`{mode}`"), str(most)] for mode, most in MOST_CALLS.items()),
     )

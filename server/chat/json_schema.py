@@ -169,6 +169,12 @@ class _Walk:
                 )
         self._check_values(schema, place)
         self._check_format(schema, place)
+        # llguidance counts a name that is written twice as two properties; readers see one.
+        if schema.get("minProperties", 0) > len(set(schema.get("required", ()))) + 1:
+            raise self._refusal(
+                f"The keyword 'minProperties' cannot be enforced for more than the 'required' "
+                f"properties and one other (at {place})."
+            )
         if "oneOf" in schema:
             self._one_of.append(schema)
         self._properties += len(schema.get("properties", ()))

@@ -15,6 +15,13 @@ from server.chat.reply.syntax import CallSyntax, compile_calls
 from server.chat.tool_grammar import CallsWriter
 from server.types import Tool, ToolChoice
 
+MOST_CALLS = {"auto": 32, "required": 8, "named": 1}
+"""How many calls an answer may hold, by what it must do with the tools.
+
+A small model that is made to call goes on calling up to the limit, so that it is lower there; and
+whoever names a function wants one call.
+"""
+
 _SPACE = r"/\s{1,8}/?"
 
 
@@ -97,8 +104,7 @@ class _ReplyWriter:
         return CallsWriter(
             self._call_syntax,
             tools,
-            # Whoever names a function wants one call; a small model would go on to the limit.
-            several=self._choice.parallel and self._choice.mode != "named",
+            most=MOST_CALLS[self._choice.mode] if self._choice.parallel else 1,
             grammar=self._grammar,
             header=header,
             between=between,

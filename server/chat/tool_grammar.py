@@ -10,7 +10,6 @@ from server.chat.reply.format import Calls
 from server.chat.tool_arguments import ArgumentsWriter
 from server.types import Tool
 
-_MOST_CALLS = 32
 _HOLE = re.compile(r"\{(name|arguments|id|index)\}")
 _ID_PART = re.compile(r"\{(name|index|random):?(\d*)\}")
 _INDEX = "/[0-9]{1,3}/"
@@ -22,7 +21,7 @@ class CallsWriter:
     Args:
         calls: How the family writes calls.
         tools: The tools that may be called.
-        several: Whether more than one call may be written.
+        most: How many calls may be written.
         grammar: Where the rules go.
         header: What stands in front of each call instead of once in front of all, with ``{name}``.
         between: What separates calls that have a header each.
@@ -33,13 +32,13 @@ class CallsWriter:
         calls: Calls,
         tools: Sequence[Tool],
         *,
-        several: bool,
+        most: int,
         grammar: Grammar,
         header: str = "",
         between: str = "",
     ) -> None:
         self._tools = tools
-        self._several = several and calls.several
+        self._most = most if calls.several else 1
         self._grammar = grammar
         self._literal = grammar.spelling.literal
         self._id = calls.id
@@ -52,7 +51,7 @@ class CallsWriter:
         self._arguments = {tool.name: arguments.write(tool) for tool in tools}
 
     def write(self, opened: str = "") -> str:
-        """One call or, where allowed, several, in Lark; ``opened`` of it is written already."""
+        """As many calls as are allowed, in Lark; ``opened`` of it is written already."""
         begin, skipped = self._begin, 0
         if begin:
             begin = begin[len(opened) :]
@@ -61,9 +60,9 @@ class CallsWriter:
         call = self._any_call(0)
         first = self._any_call(skipped) if skipped else call
         parts = [self._literal(begin), first]
-        if self._several:
+        if self._most > 1:
             separator = self._literal(self._separator)
-            parts.append(f"({separator} {call}){{0,{_MOST_CALLS - 1}}}")
+            parts.append(f"({separator} {call}){{0,{self._most - 1}}}")
         return " ".join(filter(None, [*parts, self._grammar.spelling.closing(self._end)]))
 
     def _any_call(self, skipped: int) -> str:

@@ -268,6 +268,17 @@ def test_a_bound_that_would_be_rounded_is_refused(keyword: str) -> None:
     assert f"'{keyword}' has an integer" in refusal("json_schema", json.dumps(schema))
 
 
+@pytest.mark.parametrize("others", [True, {"type": "integer"}])
+def test_properties_are_not_counted_where_one_name_could_be_written_twice(others: Any) -> None:
+    schema = {"type": "object", "minProperties": 2, "additionalProperties": others}
+    assert "'minProperties'" in refusal("json_schema", json.dumps(schema))
+    schema |= {"properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    made = schema_grammar(schema)
+    assert matches(made, '{"a": 1, "b": 2}')
+    assert not matches(made, '{"a": 1}')
+    assert not matches(made, '{"a": 1, "a": 2}')
+
+
 def test_values_with_the_usual_escapes_are_enforced() -> None:
     value = '\b\f\n\r\t"\\/é😀\u2028'
     made = grammar("json_schema", json.dumps({"const": value}))

@@ -201,6 +201,13 @@ def test_one_call_is_the_end_where_calls_are_not_parallel_or_one_is_named(
     assert not accepts(f"{HERMES_CALL}\n{HERMES_CALL}", "hermes", **options)
 
 
+@pytest.mark.parametrize(("mode", "most"), [("required", 8), ("auto", 32)])
+def test_an_answer_does_not_go_on_calling_for_ever(mode: Any, most: int) -> None:
+    options: dict[str, Any] = {"tools": [WEATHER], "choice": ToolChoice(mode=mode)}
+    assert accepts("\n".join([HERMES_CALL] * most), "hermes", **options)
+    assert not accepts("\n".join([HERMES_CALL] * (most + 1)), "hermes", **options)
+
+
 def test_a_tool_without_parameters_takes_none() -> None:
     options: dict[str, Any] = {"tools": [TIME], "choice": ToolChoice(mode="required")}
     call = '<tool_call>\n{"name": "time", "arguments": %s}\n</tool_call>'
