@@ -49,5 +49,8 @@ class Vocabulary(Protocol):
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
         """Token ids of ``text``; neither BOS nor EOS is added."""
 
+    def fewest_tokens(self, text: str) -> int:
+        """A lower bound of how many tokens ``text`` has, found without tokenising it."""
+
     def is_end_of_generation(self, token: int) -> bool:
         """Whether generating the token ends an answer."""

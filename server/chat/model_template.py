@@ -11,6 +11,7 @@ import msgspec
 from server.chat.family import Family
 from server.chat.guard import Guard, Piece
 from server.chat.known_template import KnownTemplate
+from server.chat.length import check_length
 from server.chat.mask import Masked
 from server.chat.segments import user_characters
 from server.chat.template import ChatTemplate
@@ -60,16 +61,20 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
             guard=Guard(vocabulary, texts, reasoning_edges=edges, enabled=guard),
         )
 
-    def render(self, prompt: ChatPrompt, *, sources: bool = False) -> Rendering:
+    def render(
+        self, prompt: ChatPrompt, *, context: int | None = None, sources: bool = False
+    ) -> Rendering:
         """The native prompt, and its tokens without BOS.
 
         Args:
             prompt: The conversation.
+            context: How many tokens fit, if their number is limited.
             sources: Whether to find out which characters came from the request; renders twice.
 
         Raises:
             ConversationError: The template cannot express the conversation.
             InvalidRequest: A tool has no proper name.
+            ContextLengthExceeded: The prompt has certainly more tokens than ``context``.
         """
         chat = self.fit(prompt)
         # Calls that had to be put in words are in the assistant's content, arguments and all.
@@ -78,6 +83,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         masked = self.guard.mask.apply(*strings, honour_reasoning=not in_words)
         disguised = self._render(prompt, masked)
         text = masked.lift(disguised)
+        check_length(text, self.vocabulary, context, "messages")
         pieces = self.guard.tokenize(disguised, text)
         if sources:
             # A template that decides by what a text says renders something else in full disguise.

@@ -11,6 +11,7 @@ from server.chat.family import Choice, Family, FamilyError, ModelFacts, select_f
 from server.chat.guard import Piece
 from server.chat.kind import KindVerdict, detect_kind
 from server.chat.lark import Spelling
+from server.chat.length import check_length
 from server.chat.model_template import ModelTemplate
 from server.chat.normalize import SOFT_VARIABLES, known_variables
 from server.chat.reply.format import ReplyFormat
@@ -159,20 +160,26 @@ class ChatModel:
             warnings=warnings,
         )
 
-    def build(self, prompt: Prompt, *, with_segments: bool = False) -> BuiltPrompt:
+    def build(
+        self, prompt: Prompt, *, context: int | None = None, with_segments: bool = False
+    ) -> BuiltPrompt:
         """Turn ``prompt`` into tokens.
 
         Args:
             prompt: What the request brought.
+            context: How many tokens fit. Text that is certain not to is not tokenised, which takes
+                minutes for some megabytes; what has a few too many comes back as it is.
             with_segments: Whether to find out where each token came from, for people to see.
 
         Raises:
             InvalidRequest: The prompt cannot be honoured by this model.
             ConversationError: Its template cannot express the conversation.
+            ContextLengthExceeded: It has certainly more tokens than ``context``.
         """
         if isinstance(prompt, ChatPrompt):
-            return self._build_chat(prompt, with_segments)
+            return self._build_chat(prompt, context, with_segments)
         if isinstance(prompt, TextPrompt):
+            check_length(prompt.text + (prompt.suffix or ""), self._vocabulary, context, "prompt")
             text, ids = prompt.text, self._with_one_bos(self._native_tokens(prompt))
         else:
             text, ids = self._checked_text(prompt), prompt.ids
@@ -224,14 +231,16 @@ class ChatModel:
                 )
         return b"".join(map(self._vocabulary.piece, prompt.ids)).decode("utf-8", "replace")
 
-    def _build_chat(self, prompt: ChatPrompt, with_segments: bool) -> BuiltPrompt:
+    def _build_chat(
+        self, prompt: ChatPrompt, context: int | None, with_segments: bool
+    ) -> BuiltPrompt:
         if prompt.tool_choice.mode == "none":
             prompt = msgspec.structs.replace(prompt, tools=[])
         template = self._templates[select_template(self._templates, tools=bool(prompt.tools))]
         reply_format = template.reply_format
         if prompt.tools:
             self._check_tools(prompt.tool_choice, reply_format)
-        rendering = template.render(prompt, sources=with_segments)
+        rendering = template.render(prompt, context=context, sources=with_segments)
         pieces = rendering.pieces
         if pieces:
             first, *others = pieces

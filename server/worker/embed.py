@@ -10,6 +10,7 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
+from server.chat.length import check_length
 from server.engine.llama import LlamaEmbedder, LoadError
 from server.errors import (
     ContextLengthExceeded,
@@ -131,6 +132,7 @@ class EmbeddingService:
         What looks like a control token in a text is text.
         """
         if isinstance(given, str):
+            check_length(given, self._vocabulary, self._limits.context, "input")
             tokens = self._vocabulary.tokenize(given, parse_special=False, add_special=True)
         else:
             tokens = given

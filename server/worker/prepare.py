@@ -13,6 +13,7 @@ from queue import SimpleQueue
 import msgspec
 
 from server.chat.constrain import schema_grammar, to_grammar
+from server.chat.length import check_length
 from server.chat.prompt import BuiltPrompt
 from server.chat.tool_arguments import arguments_schema, unenforceable
 from server.engine.answer import Task
@@ -139,7 +140,7 @@ class Preparer:
                 self._fail(request, DragomanError(f"The request could not be prepared: {error}"))
 
     def _prepare(self, request: GenerationRequest) -> None:
-        built = self._loaded.chat.build(request.prompt)
+        built = self._loaded.chat.build(request.prompt, context=self._loaded.info.context)
         task = self._task(request, built)
         constraint = self._constraint(request, built)
         if request.id not in self._pending:
@@ -201,7 +202,9 @@ class Preparer:
     def _prediction(self, request: GenerationRequest) -> list[int]:
         if not request.prediction:
             return []
-        return self._loaded.model.vocabulary.tokenize(request.prediction, parse_special=False)
+        vocabulary = self._loaded.model.vocabulary
+        check_length(request.prediction, vocabulary, self._loaded.info.context, "prediction")
+        return vocabulary.tokenize(request.prediction, parse_special=False)
 
     def _without_ends(self, sampling: Sampling) -> Sampling:
         """The sampling parameters with every end-of-generation token banned."""
@@ -266,4 +269,4 @@ def _make_compiler(loaded: Loaded) -> ConstraintCompiler:
 
 def render(loaded: Loaded, prompt: Prompt) -> RenderedPrompt:
     """``prompt`` as the model would get it."""
-    return loaded.chat.build(prompt, with_segments=True).rendered
+    return loaded.chat.build(prompt, context=loaded.info.context, with_segments=True).rendered

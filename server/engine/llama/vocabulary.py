@@ -24,6 +24,11 @@ _SPECIAL_TYPES: dict[int, TokenType] = {
     llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED: "user_defined",
 }
 _SPECIAL_BITS = sum(_SPECIAL_TYPES)
+# Tokenizers that leave text as it is; others fold whole words or runs of white space into a token.
+_VERBATIM_TYPES = {llama_cpp.LLAMA_VOCAB_TYPE_SPM, llama_cpp.LLAMA_VOCAB_TYPE_BPE}
+# Tokens that take the white space beside them along.
+_STRIPPING_BITS = llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP | llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP
+_WHITE_SPACE = b" \t\n\v\f\r"
 # Pre-tokenizers that fall back to std::regex recurse once per character: one megabyte of the same
 # letter needs a stack far beyond a thread's default. The pages are only touched when needed.
 _BIG_STACK_BYTES = 1 << 30
@@ -42,7 +47,8 @@ class LlamaVocabulary:
         self.eos = self._token_or_none(llama_cpp.llama_vocab_eos)
         self.add_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._pointer))
         self.add_eos = bool(llama_cpp.llama_vocab_get_add_eos(self._pointer))
-        is_spm = llama_cpp.llama_vocab_type(self._pointer) == llama_cpp.LLAMA_VOCAB_TYPE_SPM
+        self._type = llama_cpp.llama_vocab_type(self._pointer)
+        is_spm = self._type == llama_cpp.LLAMA_VOCAB_TYPE_SPM
         self.add_space_prefix = (
             model.metadata.get("tokenizer.ggml.add_space_prefix", str(is_spm).lower()) == "true"
         )
@@ -142,6 +148,33 @@ class LlamaVocabulary:
         if len(text) >= _BIG_STACK_FROM_CHARACTERS:
             return _with_big_stack(lambda: self._tokenize(text, parse_special, add_special))
         return self._tokenize(text, parse_special, add_special)
+
+    def fewest_tokens(self, text: str) -> int:
+        """A lower bound of how many tokens ``text`` has, found without tokenising it.
+
+        No token stands for more bytes than the longest piece has.
+        """
+        if self._type not in _VERBATIM_TYPES:
+            return 0
+        longest, ignored = self._longest_piece
+        return -(-len(text.encode().translate(None, ignored)) // longest)
+
+    @cached_property
+    def _longest_piece(self) -> tuple[int, bytes]:
+        """The most bytes one token stands for, and the bytes that may be in none.
+
+        Those are bytes without a token of their own, which BPE leaves out, and white space where
+        some token takes it along.
+        """
+        longest, ignored, taken_along = 1, set(range(256)), set[int]()
+        for token in range(self.size):
+            piece = self._read_piece(token) or self.text(token).encode()
+            longest = max(longest, len(piece))
+            if len(piece) == 1:
+                ignored.discard(piece[0])
+            if llama_cpp.llama_vocab_get_attr(self._pointer, token) & _STRIPPING_BITS:
+                taken_along.update(_WHITE_SPACE)
+        return longest, bytes(ignored | taken_along)
 
     def _tokenize(self, text: str, parse_special: bool, add_special: bool) -> list[int]:
         raw = text.encode("utf-8")

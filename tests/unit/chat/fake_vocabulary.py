@@ -69,6 +69,10 @@ class FakeVocabulary:
             ids += [part] if isinstance(part, int) else [_FIRST_CHARACTER + ord(c) for c in part]
         return ids
 
+    def fewest_tokens(self, text: str) -> int:
+        longest = max([1, *(len(token.text) for token in self.special_tokens)])
+        return -(-len(text) // longest)
+
     def _split(self, part: str | int, token: SpecialToken) -> list[str | int]:
         if isinstance(part, int):
             return [part]
