@@ -5,10 +5,12 @@ from __future__ import annotations
 import pkgutil
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from server.cli.console import CommandError, err
+from server import __version__
+from server.cli.console import CommandError, err, out
 from server.config import ConfigError
 from server.errors import DragomanError
 
@@ -25,7 +27,6 @@ COMMANDS = {
     "connect": "server.cli.connect:connect",
     "bench": "server.cli.bench:bench",
     "health": "server.cli.health:health",
-    "version": "server.cli.version:version",
 }
 
 
@@ -46,8 +47,9 @@ def _app(asked: str) -> typer.Typer:
     """The commands: only the one ``asked`` for, or all to choose from where it is none of them."""
     app = typer.Typer(
         help="A local OpenAI-compatible inference server for GGUF models, base and instruct.",
-        callback=lambda: None,
+        callback=_options,
         no_args_is_help=True,
+        invoke_without_command=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
@@ -55,6 +57,16 @@ def _app(asked: str) -> typer.Typer:
     for name in [asked] if asked in COMMANDS else COMMANDS:
         app.command(name)(pkgutil.resolve_name(COMMANDS[name]))
     return app
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        out.print(__version__, markup=False, highlight=False)
+        raise typer.Exit
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -215,4 +215,4 @@ def test_connect_to_an_unknown_client_is_a_usage_error(run: Run) -> None:
 
 
 def test_version_is_the_projects(run: Run) -> None:
-    assert tomllib.loads('v = "' + run("version").out.strip() + '"')["v"][0].isdigit()
+    assert tomllib.loads('v = "' + run("--version").out.strip() + '"')["v"][0].isdigit()
