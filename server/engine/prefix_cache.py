@@ -28,6 +28,8 @@ _LEAST_TRIM = 64
 # A cached prefix goes to the store when so many tokens were computed since its last use. By then,
 # looking over its cells has cost about as much time as moving them there and back.
 _IDLE_TOKENS = 128
+# The most tokens that go to the store at once, since running answers wait meanwhile.
+_MOST_MOVED = 512
 
 
 class SequenceMemory(Protocol):
@@ -245,7 +247,8 @@ class PrefixCache:
             return
         node = self._ends[victim]
         unused_for = self._clock - node.last_used
-        if unused_for >= _IDLE_TOKENS and len(node.tokens) <= self._store.tokens_free:
+        moved = min(len(node.tokens), _MOST_MOVED)
+        if unused_for >= _IDLE_TOKENS and moved <= self._store.tokens_free:
             self._move_to_store(victim)
 
     def clear(self) -> None:
@@ -395,17 +398,33 @@ class PrefixCache:
         return victim is not None
 
     def _move_to_store(self, sequence_id: int) -> bool:
-        """Give up a cached leaf, but keep its edge in the store; false if it does not fit there."""
+        """Give up a cached leaf, but keep its edge in the store; false if it does not fit there.
+
+        Of a long edge only the end goes.
+        """
         node = self._ends[sequence_id]
-        if not self._store.make_room(len(node.tokens)):
+        if not self._store.make_room(min(len(node.tokens), _MOST_MOVED)):
             return False
         scope = self._scopes[sequence_id]
+        if len(node.tokens) > _MOST_MOVED:
+            if not self._free_ids:
+                return False
+            self._hold(self._split(node, len(node.tokens) - _MOST_MOVED), sequence_id)
         tokens = np.concatenate([step.tokens for step in node.path()][::-1])
         self._store.put(
             Segment(scope, tokens, node.start, self._memory.save(sequence_id, node.start))
         )
         self._release(sequence_id)
         return True
+
+    def _hold(self, node: _Node, donor: int) -> None:
+        """Let an unused id become a cached one that ends at ``node``, which ``donor`` has too."""
+        sequence_id = self._free_ids.pop()
+        self._memory.copy_sequence(donor, sequence_id, node.end)
+        node.ids.add(sequence_id)
+        self._ends[sequence_id] = node
+        self._lengths[sequence_id] = node.end
+        self._scopes[sequence_id] = self._scopes[donor]
 
     def _restore(self, sequence_id: int, tokens: Tokens) -> None:
         """Put back into cells what the store has of ``tokens``, behind what the id has already."""

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.engine import prefix_cache
 from server.engine.backend import Batch
 from server.engine.prefix_cache import PrefixCache
 from server.engine.prefix_store import Tokens
@@ -198,6 +202,23 @@ def test_a_full_store_drops_its_oldest_for_what_pressure_takes_but_not_for_what_
     rig.check()
 
 
+def test_a_long_prefix_goes_to_the_store_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix_cache, "_MOST_MOVED", 4)
+    rig = Rig(kv_cells=300, batch_size=300, stored_tokens=20)
+    long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    rig.finish(rig.start(long)[0], long)
+    rig.start([5] * 140)
+    for left in (6, 2, 0):
+        rig.cache.tidy()
+        assert rig.backend.cells_used == 140 + left
+        assert rig.cache.known("", np.array(long, dtype=np.int32), 10) == 10
+        rig.check()
+    begun = rig.cache.begin("", np.array([*long, 1], dtype=np.int32), 10)
+    assert begun is not None
+    assert rig.backend.tokens_of(begun[0]) == long
+    rig.check()
+
+
 token_lists = st.lists(st.integers(1, 3), min_size=2, max_size=12)
 actions = st.lists(
     st.tuples(
@@ -210,8 +231,15 @@ actions = st.lists(
 
 
 @settings(max_examples=200, deadline=None)
-@given(actions, st.booleans(), st.sampled_from([0, 15, 100]))
+@given(actions, st.booleans(), st.sampled_from([0, 15, 100]), st.sampled_from([3, 512]))
 def test_books_and_cells_agree_after_any_history(
+    history: list[tuple[str, int, list[int]]], partial: bool, stored_tokens: int, most_moved: int
+) -> None:
+    with patch.object(prefix_cache, "_MOST_MOVED", most_moved):
+        check_history(history, partial, stored_tokens)
+
+
+def check_history(
     history: list[tuple[str, int, list[int]]], partial: bool, stored_tokens: int
 ) -> None:
     rig = Rig(stored_tokens, kv_cells=60, sequence_ids=6, batch_size=60, partial_removal=partial)

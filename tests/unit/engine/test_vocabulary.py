@@ -35,9 +35,7 @@ mixed = st.lists(st.one_of(texts, special.map(lambda text: text * 40)), max_size
 @pytest.mark.parametrize("name", ["gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2", "bert-bge"])
 @settings(max_examples=60, deadline=None)
 @given(text=mixed, parse_special=st.booleans())
-def test_no_text_has_fewer_tokens_than_the_bound(
-    name: str, text: str, parse_special: bool
-) -> None:
+def test_no_text_has_fewer_tokens_than_the_bound(name: str, text: str, parse_special: bool) -> None:
     tokens = vocabulary(name).tokenize(text, parse_special=parse_special)
     assert vocabulary(name).fewest_tokens(text) <= len(tokens)
 
