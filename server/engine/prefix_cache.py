@@ -15,13 +15,14 @@ when a sequence begins with their tokens.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.prefix_store import PrefixStore, Segment, Tokens, common_prefix
+from server.engine.prefix_store import PrefixStore, Segment
+from server.engine.radix_tree import Node, Tokens, common_prefix, prune, split
 
 # Trimming a little more than asked saves doing it again for the next few tokens.
 _LEAST_TRIM = 64
@@ -53,38 +54,6 @@ class SequenceMemory(Protocol):
         """Put what `save` gave into free cells of the unused ``sequence_id``; false if it fails."""
 
 
-class _Node:
-    """An edge of the tree with the node at its end; ``ids`` are the sequence ids ending there."""
-
-    __slots__ = ("children", "ids", "last_used", "parent", "start", "tokens")
-
-    def __init__(self, tokens: Tokens, start: int, parent: _Node | None) -> None:
-        self.tokens = tokens
-        self.start = start
-        self.parent = parent
-        self.children: dict[int, _Node] = {}
-        self.ids: set[int] = set()
-        self.last_used = 0
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.tokens)
-
-    def path(self) -> Iterator[_Node]:
-        """This node and its ancestors, the root last."""
-        node: _Node | None = self
-        while node is not None:
-            yield node
-            node = node.parent
-
-    def some_id(self) -> int:
-        """An id whose cells include this whole edge."""
-        node = self
-        while not node.ids:
-            node = next(iter(node.children.values()))
-        return next(iter(node.ids))
-
-
 class PrefixCache:
     """Hands out sequence ids, shares prefixes between them and frees cells under pressure."""
 
@@ -100,9 +69,9 @@ class PrefixCache:
         self.cells = cells
         self._memory = memory
         self._store = PrefixStore(stored_tokens if memory.partial_removal else 0)
-        self._roots: dict[str, _Node] = {}
+        self._roots: dict[str, Node] = {}
         self._free_ids = list(range(sequence_ids - 1, -1, -1))
-        self._ends: dict[int, _Node] = {}
+        self._ends: dict[int, Node] = {}
         self._lengths: dict[int, int] = {}
         self._scopes: dict[int, str] = {}
         self._running: set[int] = set()
@@ -139,7 +108,7 @@ class PrefixCache:
             min(step.end, length) - step.start for step in node.path() if id(step) not in pinned
         )
 
-    def _pinned(self) -> dict[int, _Node]:
+    def _pinned(self) -> dict[int, Node]:
         """The nodes on the paths of running sequences, by identity."""
         return {id(node): node for i in self._running for node in self._ends[i].path()}
 
@@ -166,7 +135,7 @@ class PrefixCache:
         if length:
             donor = self._exact_id(node) if not self._memory.partial_removal else node.some_id()
             if length < node.end:
-                node = self._split(node, length - node.start)
+                node = split(node, length - node.start)
             assert donor is not None
             self._memory.copy_sequence(donor, sequence_id, length)
         node.ids.add(sequence_id)
@@ -201,7 +170,7 @@ class PrefixCache:
                 self._into_tree(len(rest))
                 node.tokens = tokens[node.start :]
             else:
-                child = _Node(rest, node.end, node)
+                child = Node(rest, node.end, node)
                 node.children[int(rest[0])] = child
                 self._into_tree(len(rest))
                 self._move(sequence_id, node, child)
@@ -269,13 +238,13 @@ class PrefixCache:
         copied = sum(self._copied_cells.get(i, 0) for i in ids)
         return min(copied, sum(self._lengths[i] for i in ids) - used)
 
-    def _root(self, scope: str) -> _Node:
+    def _root(self, scope: str) -> Node:
         root = self._roots.get(scope)
         if root is None:
-            root = self._roots[scope] = _Node(np.empty(0, dtype=np.int32), 0, None)
+            root = self._roots[scope] = Node(np.empty(0, dtype=np.int32), 0, None)
         return root
 
-    def _match(self, scope: str, tokens: Tokens, limit: int) -> tuple[_Node, int]:
+    def _match(self, scope: str, tokens: Tokens, limit: int) -> tuple[Node, int]:
         """The deepest node that can be shared, and up to which token."""
         node = self._root(scope)
         best, length = node, 0
@@ -294,7 +263,7 @@ class PrefixCache:
             node = child
         return best, length
 
-    def _exact_id(self, node: _Node) -> int | None:
+    def _exact_id(self, node: Node) -> int | None:
         """An id whose state ends exactly at ``node``."""
         return next((i for i in node.ids if self._lengths[i] == node.end), None)
 
@@ -302,12 +271,12 @@ class PrefixCache:
         self._tail_cells -= cells
         self._edge_cells += cells
 
-    def _follow(self, sequence_id: int, node: _Node, child: _Node, rest: Tokens) -> _Node:
+    def _follow(self, sequence_id: int, node: Node, child: Node, rest: Tokens) -> Node:
         """The tail repeats what ``child`` holds already: share that and free the copy."""
         common = common_prefix(child.tokens, rest)
         donor = child.some_id()
         if common < len(child.tokens):
-            child = self._split(child, common)
+            child = split(child, common)
         if self._memory.partial_removal:
             self._memory.share_range(donor, sequence_id, child.start, child.end)
         else:
@@ -316,19 +285,7 @@ class PrefixCache:
         self._move(sequence_id, node, child)
         return child
 
-    def _split(self, node: _Node, at: int) -> _Node:
-        """Cut ``node``'s edge after ``at`` tokens; returns the new upper node."""
-        assert node.parent is not None
-        upper = _Node(node.tokens[:at], node.start, node.parent)
-        upper.last_used = node.last_used
-        node.parent.children[int(node.tokens[0])] = upper
-        node.tokens = node.tokens[at:]
-        node.start += at
-        node.parent = upper
-        upper.children[int(node.tokens[0])] = node
-        return upper
-
-    def _move(self, sequence_id: int, source: _Node, target: _Node) -> None:
+    def _move(self, sequence_id: int, source: Node, target: Node) -> None:
         source.ids.discard(sequence_id)
         target.ids.add(sequence_id)
         self._ends[sequence_id] = target
@@ -336,7 +293,7 @@ class PrefixCache:
             if self._is_redundant(cached, source):
                 self._release(cached)
 
-    def _is_redundant(self, sequence_id: int, node: _Node) -> bool:
+    def _is_redundant(self, sequence_id: int, node: Node) -> bool:
         """Whether a cached id at ``node`` holds nothing that another id does not hold too."""
         others = node.ids - {sequence_id}
         if self._memory.partial_removal:
@@ -352,20 +309,7 @@ class PrefixCache:
         node.ids.discard(sequence_id)
         self._memory.truncate_sequence(sequence_id, 0)
         self._free_ids.append(sequence_id)
-        self._prune(node)
-
-    def _prune(self, node: _Node) -> None:
-        """Remove ``node`` and its ancestors as far as no id needs them; join what is left."""
-        while node.parent is not None and not node.ids and not node.children:
-            del node.parent.children[int(node.tokens[0])]
-            self._edge_cells -= len(node.tokens)
-            node = node.parent
-        if node.parent is not None and not node.ids and len(node.children) == 1:
-            (child,) = node.children.values()
-            child.tokens = np.concatenate([node.tokens, child.tokens])
-            child.start = node.start
-            child.parent = node.parent
-            node.parent.children[int(child.tokens[0])] = child
+        self._edge_cells -= prune(node)
 
     def _trim(self, sequence_id: int, cells: int) -> None:
         """Free up to ``cells`` cells at the end of a cached leaf."""
@@ -409,7 +353,7 @@ class PrefixCache:
         if len(node.tokens) > _MOST_MOVED:
             if not self._free_ids:
                 return False
-            self._hold(self._split(node, len(node.tokens) - _MOST_MOVED), sequence_id)
+            self._hold(split(node, len(node.tokens) - _MOST_MOVED), sequence_id)
         tokens = np.concatenate([step.tokens for step in node.path()][::-1])
         self._store.put(
             Segment(scope, tokens, node.start, self._memory.save(sequence_id, node.start))
@@ -417,7 +361,7 @@ class PrefixCache:
         self._release(sequence_id)
         return True
 
-    def _hold(self, node: _Node, donor: int) -> None:
+    def _hold(self, node: Node, donor: int) -> None:
         """Let an unused id become a cached one that ends at ``node``, which ``donor`` has too."""
         sequence_id = self._free_ids.pop()
         self._memory.copy_sequence(donor, sequence_id, node.end)
@@ -459,7 +403,7 @@ class PrefixCache:
         cached = [i for i in self._ends if i not in self._running]
         return min(cached, key=lambda i: self._ends[i].last_used, default=None)
 
-    def _touch(self, node: _Node) -> None:
+    def _touch(self, node: Node) -> None:
         self._clock += 1
         for visited in node.path():
             visited.last_used = self._clock

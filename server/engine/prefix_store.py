@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Tokens = NDArray[np.int32]
+from server.engine.radix_tree import Tokens, common_prefix
 
 
 @dataclass(eq=False, slots=True)
@@ -28,13 +28,6 @@ class Segment:
     def cells(self) -> int:
         """How many cells it takes to put it back."""
         return len(self.tokens) - self.start
-
-
-def common_prefix(a: Tokens, b: Tokens) -> int:
-    """How many tokens ``a`` and ``b`` share at their beginning."""
-    length = min(len(a), len(b))
-    differing = np.flatnonzero(a[:length] != b[:length])
-    return int(differing[0]) if len(differing) else length
 
 
 class PrefixStore:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from server.engine.pace import Pace
 from server.engine.prefix_cache import PrefixCache
-from server.engine.prefix_store import common_prefix
+from server.engine.radix_tree import common_prefix
 from server.engine.sequence import SequenceState
 
 # A sequence with more uncomputed tokens than this is prefilled in chunks; with fewer it decodes

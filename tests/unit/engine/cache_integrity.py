@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from server.engine.prefix_cache import PrefixCache, _Node
+from server.engine.prefix_cache import PrefixCache
+from server.engine.radix_tree import Node
 
 
 def check_cache(cache: PrefixCache) -> None:
@@ -37,7 +38,7 @@ def check_cache(cache: PrefixCache) -> None:
     assert not seen & set(cache._free_ids)
 
 
-def _subtree(root: _Node) -> Iterator[_Node]:
+def _subtree(root: Node) -> Iterator[Node]:
     stack = [root]
     while stack:
         node = stack.pop()
