@@ -85,14 +85,23 @@ def _assistant(message: AssistantMessage, where: str) -> Message:
     for name in ("audio", "function_call"):
         if getattr(message, name) is not None:
             raise UnsupportedParameter(f"{where}.{name} is not supported.", param=f"{where}.{name}")
-    content = message.content if message.content is not None else message.refusal
     return Message(
         role="assistant",
-        content=None if content is None else _text(content, where),
+        content=_spoken(message, where),
         name=message.name,
         tool_calls=[_tool_call(call, where) for call in message.tool_calls or []],
         reasoning_content=message.reasoning_content,
     )
+
+
+def _spoken(message: AssistantMessage, where: str) -> str | list[str] | None:
+    """What the assistant said; a refusal beside its content is one more piece of text."""
+    content = None if message.content is None else _text(message.content, where)
+    if not content:
+        return content if message.refusal is None else message.refusal
+    if not message.refusal:
+        return content
+    return [*([content] if isinstance(content, str) else content), message.refusal]
 
 
 def _tool_call(call: FunctionToolCall | CustomToolCall, where: str) -> ToolCall:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import httpx
 import pytest
@@ -296,6 +297,25 @@ async def test_messages_reach_the_model_as_they_are(
     assert prompt.messages[3].tool_call_id == "c1"
     assert prompt.messages[4].content == "I will not."
     assert prompt.messages[5].content == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "I will not."),
+        ("", "I will not."),
+        ("Hm.", ["Hm.", "I will not."]),
+        ([{"type": "text", "text": "Hm."}], ["Hm.", "I will not."]),
+    ],
+)
+async def test_a_refusal_beside_content_is_not_dropped(
+    http: httpx.AsyncClient, pool: FakePool, content: Any, expected: Any
+) -> None:
+    refused = {"role": "assistant", "content": content, "refusal": "I will not."}
+    await chat(http, messages=[refused, {"role": "user", "content": "Why?"}])
+    prompt = pool.client.requests[0].prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.messages[0].content == expected
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,7 @@ def bad_tool(name: str, schema: dict[str, Any]) -> dict[str, Any]:
             "'not'",
         ),
         ({"extra_body": {"regex": "(?<=a)b"}}, "regex", "look-behind"),
+        ({"extra_body": {"choice": ["a"] * 5001}}, "choice", "5000"),
         ({"extra_body": {"lark": "start: ("}}, "lark", ""),
         ({"extra_body": {"grammar": "root ::= x"}}, "grammar", ""),
     ],
@@ -283,3 +284,18 @@ def test_what_cannot_be_enforced_is_400_and_says_what(
     with pytest.raises(openai.BadRequestError, match=f"(?s){said}") as caught:
         ask(client, **options)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("regex", "(?<=a)b"),
+        ("choice", ["a"] * 5001),
+        ("lark", "start: ("),
+        ("grammar", "root ::= x"),
+    ],
+)
+def test_a_completion_names_the_constraint_at_fault(client: OpenAI, name: str, value: Any) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model=BASE, prompt="Once", extra_body={name: value})
+    assert (caught.value.param, caught.value.code) == (name, "invalid_constraint")
