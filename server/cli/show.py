@@ -89,6 +89,6 @@ def _info(info: ModelInfo) -> Iterator[tuple[str, str]]:
     for name, able in sorted(info.capabilities.items()):
         yield f"  {name.replace('_', ' ')}", "yes" if able else "no"
     calls = info.reply_format is not None and info.reply_format.trigger is not None
-    yield "tool calls", "parsed" if calls else "not supported"
+    yield "calls in replies", "parsed" if calls else "not supported"
     yield "guard", "on" if info.guard else "OFF"
     yield from (("warning", warning) for warning in info.warnings)

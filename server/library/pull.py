@@ -121,9 +121,11 @@ def remove(name: str, models_dir: Path, cache_dir: Path) -> list[Path]:
     Raises:
         PullError: there is no such model, or it cannot be deleted.
     """
-    model = next((model for model in find_models(models_dir, []) if model.name == name), None)
+    models = find_models(models_dir, [])
+    model = next((model for model in models if model.name == name), None)
     if model is None:
-        raise PullError(f"there is no model {name!r} in {models_dir}")
+        there_are = ", ".join(model.name for model in models) or "none"
+        raise PullError(f"no model {name!r} in {models_dir}; there are: {there_are}")
     try:
         deleted = [*_cached_twins(model.files, cache_dir / "models"), *model.files]
         for file in deleted:
