@@ -115,7 +115,9 @@ def main() -> None:
     try:
         loaded = load(request, connection.send)
     except (LoadError, InvalidGguf, FamilyError, OSError) as error:
-        connection.send(LoadFailed(message=str(error)))
+        # Clients see this; where the file is, as an OSError says it, is nobody's business.
+        reason = error.strerror if isinstance(error, OSError) else None
+        connection.send(LoadFailed(message=reason or str(error)))
         connection.flush()
         sys.exit(EXIT_LOAD_FAILED)
     if loaded.open_embedder is None:

@@ -1,0 +1,176 @@
+"""Rows 81 to 88 of what may go wrong: model files that are broken, or change while in use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import httpx
+import pytest
+
+from tests.conformance.connection import assert_canary
+from tests.conformance.watch import until
+from tests.e2e.server import Server, running_server
+from tests.tiny_models import write_tiny_model
+
+STEADY = "steady"
+_MAGIC_AND_VERSION = b"GGUF" + struct.pack("<I", 3)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models folder of the server; one model stays as it is."""
+    folder = tmp_path_factory.mktemp("models")
+    write_tiny_model(folder / f"{STEADY}.gguf", "full attention")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(models: Path) -> Iterator[Server]:
+    with running_server("--models-dir", str(models), "--threads", "1") as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def the_server_and_other_models_stay(tiny: Server) -> Iterator[None]:
+    """After each of these tests another model answers, by the same worker."""
+    assert_canary(tiny, STEADY)
+    steady = tiny.worker_pids()[STEADY]
+    yield
+    assert_canary(tiny, STEADY)
+    assert tiny.worker_pids()[STEADY] == steady
+    assert tiny.process.poll() is None
+
+
+def ask(server: Server, model: str, **fields: Any) -> httpx.Response:
+    body = {"model": model, "prompt": "Hello", "max_tokens": 8, "temperature": 0, **fields}
+    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
+
+
+def state(server: Server, model: str) -> str | None:
+    """The model's state in the list; None where it is in none."""
+    listed = httpx.get(f"{server.url}/v1/models").json()["data"]
+    return next((entry["state"] for entry in listed if entry["id"] == model), None)
+
+
+def refusal(server: Server, model: str) -> str:
+    """Why the model is not served: the message of a 503."""
+    answer = ask(server, model)
+    assert answer.status_code == 503, answer.text
+    error = answer.json()["error"]
+    assert error["code"] == "model_unavailable"
+    assert str(os.sep) not in error["message"], "paths are nobody's business"
+    message: str = error["message"]
+    return message
+
+
+def truncate(path: Path) -> None:
+    os.truncate(write_tiny_model(path, "full attention"), path.stat().st_size // 2)
+
+
+def tensor_past_the_end(path: Path) -> None:
+    write_tiny_model(path, "full attention")
+    name = b"token_embd.weight"
+    data = bytearray(path.read_bytes())
+    # After a tensor's name: dimensions (u32, then u64 each), type (u32), offset (u64).
+    at = data.rindex(name) + len(name)
+    (dimensions,) = struct.unpack_from("<I", data, at)
+    struct.pack_into("<Q", data, at + 4 + 8 * dimensions + 4, 1 << 40)
+    path.write_bytes(data)
+
+
+def one_of_two_parts(path: Path) -> None:
+    write_tiny_model(path.with_name(f"{path.stem}-00001-of-00002.gguf"), "full attention")
+
+
+def unknown_architecture(path: Path) -> None:
+    writer = gguf.GGUFWriter(path, "quantumformer")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "says"),
+    [
+        ("81-empty", Path.touch, "empty"),
+        ("81-truncated", truncate, "truncated"),
+        ("81-text", lambda path: path.write_text("not a model"), "not a GGUF file"),
+        (
+            "82-pairs",
+            lambda path: path.write_bytes(_MAGIC_AND_VERSION + struct.pack("<QQ", 1, 1 << 63)),
+            "",
+        ),
+        ("83-tensor", tensor_past_the_end, "truncated"),
+        ("84-split", one_of_two_parts, "00002-of-00002"),
+        ("85-architecture", unknown_architecture, "quantumformer"),
+    ],
+)
+def test_81_to_85_a_broken_file_is_503_with_the_reason(
+    tiny: Server, models: Path, name: str, make: Callable[[Path], object], says: str
+) -> None:
+    make(models / f"{name}.gguf")
+    assert says in refusal(tiny, name)
+    assert state(tiny, name) == "failed"
+
+
+def loaded(server: Server, models: Path, name: str) -> Path:
+    """A new model, in use."""
+    path = write_tiny_model(models / f"{name}.gguf", "full attention")
+    assert_canary(server, name)
+    return path
+
+
+def test_86_a_deleted_file_keeps_serving_and_reloading_says_why_not(
+    tiny: Server, models: Path
+) -> None:
+    path = loaded(tiny, models, "deleted")
+    path.unlink()
+    time.sleep(2.5)  # the folder is looked at every two seconds
+    assert_canary(tiny, "deleted")
+    os.kill(tiny.worker_pids()["deleted"], signal.SIGKILL)
+    assert "No such file" in refusal(tiny, "deleted")
+    until(lambda: state(tiny, "deleted") is None, 10)
+    assert ask(tiny, "deleted").status_code == 404
+    write_tiny_model(path, "full attention")
+    assert_canary(tiny, "deleted")
+
+
+def test_87_of_a_replaced_file_nothing_old_is_answered(tiny: Server, models: Path) -> None:
+    path = loaded(tiny, models, "replaced")
+    long = "Once upon a time. " * 10
+    before = ask(tiny, "replaced", prompt=long)
+    assert (
+        ask(tiny, "replaced", prompt=long).json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+        > 0
+    )
+    other = write_tiny_model(models / "other.part", "full attention", seed=2)
+    other.replace(path)
+    until(lambda: state(tiny, "replaced") == "unloaded", 10)
+    after = ask(tiny, "replaced", prompt=long)
+    assert after.json()["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+    assert after.json()["choices"][0]["text"] != before.json()["choices"][0]["text"]
+    assert after.json()["system_fingerprint"] != before.json()["system_fingerprint"]
+
+
+def test_88_a_truncated_file_costs_its_own_requests_and_is_served_once_whole(
+    tiny: Server, models: Path
+) -> None:
+    path = loaded(tiny, models, "cut")
+    whole = models / "whole.part"
+    shutil.copyfile(path, whole)
+    os.truncate(path, 4096)
+    answer = ask(tiny, "cut")
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "worker_died"
+    assert "truncated" in refusal(tiny, "cut")
+    shutil.copyfile(whole, path)
+    until(lambda: ask(tiny, "cut").status_code == 200, 10)
