@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from queue import SimpleQueue
 
@@ -17,7 +17,12 @@ from server.chat.length import check_length
 from server.chat.prompt import BuiltPrompt
 from server.chat.tool_arguments import arguments_schema, unenforceable
 from server.engine.answer import Task
-from server.engine.constraint import Constraint, ConstraintCompiler, ConstraintError
+from server.engine.constraint import (
+    Constraint,
+    ConstraintCompiler,
+    ConstraintError,
+    begin_compiler,
+)
 from server.engine.engine import Engine
 from server.errors import (
     ContextLengthExceeded,
@@ -51,6 +56,10 @@ _CONSTRAINT_FIELDS = {
     "gbnf": "grammar",
 }
 
+# For trying out all tools of a request, which other requests wait for. Usual schemas take a few
+# milliseconds each, so that 128 of them do not come near it.
+_TOOLS_SECONDS = 5.0
+
 _logger = logging.getLogger(__name__)
 
 Send = Callable[[list[Event]], None]
@@ -77,8 +86,8 @@ class Preparer:
         self._lock = threading.Lock()
         self._pending: set[int] = set()
         self._current: GenerationRequest | Render | None = None
-        # Takes up to 2 s for a large vocabulary: begun now, off the first request's path.
-        self._compiler = ThreadPoolExecutor(1, "compiler").submit(_make_compiler, loaded)
+        vocabulary = loaded.model.vocabulary
+        self._compiler = begin_compiler(vocabulary.guidance_tokenizer, vocabulary.size)
 
     # --- from the thread that reads the socket ---
 
@@ -213,6 +222,7 @@ class Preparer:
         return msgspec.structs.replace(sampling, logit_bias=banned)
 
     def _constraint(self, request: GenerationRequest, built: BuiltPrompt) -> Constraint | None:
+        """What the answer must match; None also for a request that was cancelled meanwhile."""
         asked = request.constraint
         param = _CONSTRAINT_FIELDS[asked.kind] if asked else None
         content = to_grammar(asked, param=param) if asked else None
@@ -224,7 +234,12 @@ class Preparer:
         if constraint is not None:
             return constraint
         if isinstance(request.prompt, ChatPrompt) and request.prompt.tool_choice.mode != "none":
+            patience = time.monotonic() + _TOOLS_SECONDS
             for tool in request.prompt.tools:
+                if request.id not in self._pending:
+                    return None  # cancelled
+                if time.monotonic() > patience:
+                    raise unenforceable(tool, "The tools before it took too long to compile.")
                 _try_out(tool, compiler)
         try:
             if content is not None and content != grammar:
@@ -260,11 +275,6 @@ def _try_out(tool: Tool, compiler: ConstraintCompiler) -> None:
         compiler.try_out(schema_grammar(arguments_schema(tool)))
     except ConstraintError as error:
         raise unenforceable(tool, str(error)) from error
-
-
-def _make_compiler(loaded: Loaded) -> ConstraintCompiler:
-    vocabulary = loaded.model.vocabulary
-    return ConstraintCompiler(vocabulary.guidance_tokenizer(), vocabulary_size=vocabulary.size)
 
 
 def render(loaded: Loaded, prompt: Prompt) -> RenderedPrompt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -11,16 +12,21 @@ from typing import Any
 import pytest
 
 from server.engine.answer import Task
+from server.engine.constraint import ConstraintCompiler
 from server.errors import ConversationError
 from server.types import (
     Accepted,
+    ChatPrompt,
     Event,
     Failed,
     GenerationRequest,
+    Message,
     RenderedPrompt,
     Sampling,
     TextPrompt,
+    Tool,
 )
+from server.worker import prepare
 from server.worker.prepare import Preparer
 from server.worker.protocol import Render, Rendered
 
@@ -34,11 +40,12 @@ class Engine:
         self.active = 0
         self.tasks: SimpleQueue[int] = SimpleQueue()
         self.cancelled: list[int] = []
+        self.constraints: list[object] = []
         self.waiting = 0
         self.submitting: Callable[[], None] = lambda: None
 
     def submit(self, task: Task, constraint: object) -> None:
-        assert constraint is None
+        self.constraints.append(constraint)
         self.submitting()
         self.waiting += 1
         self.tasks.put(task.id)
@@ -62,9 +69,12 @@ class Setup:
             build=self._build,
             sampling=Sampling(),
             reply_format=None,
-            reply_grammar=lambda *_: None,
+            reply_grammar=lambda prompt, *_: "all" if isinstance(prompt, ChatPrompt) else None,
         )
-        vocabulary = SimpleNamespace(special_tokens=[], guidance_tokenizer=lambda: None, size=9)
+        self.tokenizer_made = threading.Event()
+        vocabulary = SimpleNamespace(
+            special_tokens=[], guidance_tokenizer=self.tokenizer_made.set, size=9
+        )
         loaded: Any = SimpleNamespace(
             chat=chat,
             info=SimpleNamespace(context=100, parallel=PARALLEL),
@@ -84,8 +94,8 @@ class Setup:
         for event in events:
             self.events.put(event)
 
-    def _build(self, prompt: TextPrompt, **_: object) -> SimpleNamespace:
-        match prompt.text:
+    def _build(self, prompt: TextPrompt | ChatPrompt, **_: object) -> SimpleNamespace:
+        match getattr(prompt, "text", None):
             case "slow":
                 assert self.go_on.wait(5)
             case "refused":
@@ -103,6 +113,13 @@ class Setup:
     def generate(self, request_id: int, text: str = "fine") -> None:
         request = GenerationRequest(id=request_id, prompt=TextPrompt(text=text))
         self.preparer.generate(request)
+
+    def generate_with_tools(self, request_id: int, count: int) -> None:
+        prompt = ChatPrompt(
+            messages=[Message(role="user", content="hi")],
+            tools=[Tool(name=f"tool_{number}") for number in range(count)],
+        )
+        self.preparer.generate(GenerationRequest(id=request_id, prompt=prompt))
 
     def event(self) -> Event:
         return self.events.get(timeout=5)
@@ -192,3 +209,63 @@ def test_a_request_the_engine_has_is_cancelled_there(setup: Setup) -> None:
         pass
     setup.preparer.cancel(1)
     assert setup.engine.cancelled == [1]
+
+
+def test_what_constraints_need_is_made_before_a_request_asks(setup: Setup) -> None:
+    assert setup.tokenizer_made.wait(5)
+
+
+class Trials:
+    """Stands in for trying tools out: each waits to be let through."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun: SimpleQueue[str] = SimpleQueue()
+        self.let_through = threading.Semaphore(0)
+        monkeypatch.setattr(ConstraintCompiler, "try_out", lambda _, grammar: self._try(grammar))
+        monkeypatch.setattr(ConstraintCompiler, "compile", lambda *_: "compiled")
+
+    def _try(self, grammar: str) -> None:
+        self.begun.put(grammar)
+        assert self.let_through.acquire(timeout=5)
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> Trials:
+    return Trials(monkeypatch)
+
+
+def test_every_tool_is_tried_out(setup: Setup, trials: Trials) -> None:
+    trials.let_through.release(3)
+    setup.generate_with_tools(1, 3)
+    assert isinstance(setup.event(), Accepted)
+    assert setup.engine.tasks.get(timeout=5) == 1
+    assert trials.begun.qsize() == 3
+    assert setup.engine.constraints == ["compiled"]
+
+
+def test_trying_out_the_tools_of_a_request_ends_in_time(
+    setup: Setup, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_TOOLS_SECONDS", 0.05)
+    setup.generate_with_tools(1, 128)
+    trials.begun.get(timeout=5)
+    time.sleep(0.06)
+    trials.let_through.release(128)
+    failed = setup.event()
+    assert isinstance(failed, Failed)
+    assert (failed.error.status, failed.error.param) == (400, "tools")
+    assert "tool_1 " in failed.error.message
+    assert trials.begun.qsize() == 0
+
+
+def test_the_tools_of_a_cancelled_request_are_not_tried_out_to_the_end(
+    setup: Setup, trials: Trials
+) -> None:
+    setup.generate_with_tools(1, 128)
+    trials.begun.get(timeout=5)
+    setup.preparer.cancel(1)
+    trials.let_through.release(128)
+    setup.generate(2)
+    assert setup.event().id == 2
+    assert trials.begun.qsize() == 0
+    assert setup.engine.tasks.get(timeout=5) == 2
