@@ -23,6 +23,8 @@ _error_log = logging.getLogger("dragoman.error")
 # The playground asks for the key itself: its page holds no secrets, what it calls does.
 PUBLIC_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"})
 PUBLIC_FOLDER = "/playground/"
+# The route, in metrics, of a request that has none.
+UNMATCHED = "unmatched"
 _EXPOSED_HEADERS = "x-request-id, openai-processing-ms, x-dragoman-ignored, retry-after"
 
 
@@ -83,23 +85,40 @@ class RequestMiddleware:
             request_id.reset(token)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(route, scope["method"], status).inc()
-        client = scope["client"][0] if scope.get("client") else "-"
-        # The path is quoted again: decoded, it could hold line breaks.
-        path = scope.get("raw_path", b"").decode("ascii", "replace")
-        fields = {
-            "client": client,
-            "method": scope["method"],
-            "path": path,
-            "status": status,
-            "seconds": round(seconds, 4),
-        }
-        _access_log.info(
-            "%(client)s %(method)s %(path)s %(status)s %(seconds)ss",
-            fields,
-            extra={"fields": fields},
+        record_request(
+            self._metrics,
+            route=getattr(scope.get("route"), "path", UNMATCHED),
+            method=scope["method"],
+            client=scope["client"][0] if scope.get("client") else "-",
+            # The path is quoted again: decoded, it could hold line breaks.
+            path=scope.get("raw_path", b"").decode("ascii", "replace"),
+            status=status,
+            seconds=seconds,
         )
+
+
+def record_request(
+    metrics: Metrics,
+    *,
+    route: str,
+    method: str,
+    client: str,
+    path: str,
+    status: int,
+    seconds: float,
+) -> None:
+    """Count an answered request and write its line of the access log."""
+    metrics.requests.labels(route, method, status).inc()
+    fields = {
+        "client": client,
+        "method": method,
+        "path": path,
+        "status": status,
+        "seconds": round(seconds, 4),
+    }
+    _access_log.info(
+        "%(client)s %(method)s %(path)s %(status)s %(seconds)ss", fields, extra={"fields": fields}
+    )
 
 
 class HostMiddleware:

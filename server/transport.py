@@ -25,8 +25,8 @@ from server.errors import (
     Overloaded,
     RequestTimeout,
 )
-from server.middleware import error_response
-from server.telemetry import new_request_id
+from server.middleware import UNMATCHED, error_response, record_request
+from server.telemetry import Metrics, new_request_id, request_id
 
 # A client that takes nothing for so long, while an answer waits for it, is dropped.
 STALLED_SECONDS = 30.0
@@ -54,6 +54,7 @@ class _Config(uvicorn.Config):
             timeout_graceful_shutdown=int(settings.drain_seconds) + _GRACE_SECONDS,
         )
         self.settings = settings
+        self.metrics: Metrics = app.state.context.metrics
 
 
 class Server(uvicorn.Server):
@@ -92,6 +93,8 @@ class _Connection(HttpToolsProtocol):
     def __init__(self, config: _Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self._settings = config.settings
+        self._metrics = config.metrics
+        self._began = self.loop.time()
         self._in_head = True
         self._head_bytes = 0
         self._refusal: DragomanError | None = None
@@ -125,6 +128,7 @@ class _Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self._began = self.loop.time()
         self._in_head = True
         self._head_bytes = 0
         if self._receiving is None:
@@ -207,10 +211,26 @@ class _Connection(HttpToolsProtocol):
         """Answer without the application, and hang up."""
         if self.transport.is_closing():
             return
-        headers = {"connection": "close", "x-request-id": new_request_id()}
+        name = new_request_id()
+        headers = {"connection": "close", "x-request-id": name}
         response = error_response(error, headers)
         status = HTTPStatus(response.status_code)
         lines = [f"HTTP/1.1 {status} {status.phrase}".encode()]
         lines += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
         self.transport.close()
+        self._record_refusal(name, response.status_code)
+
+    def _record_refusal(self, name: str, status: int) -> None:
+        """Count and log what the application never saw; its head may be incomplete or nonsense."""
+        token = request_id.set(name)
+        record_request(
+            self._metrics,
+            route=UNMATCHED,
+            method="-",
+            client=self.client[0] if self.client else "-",
+            path="-",
+            status=status,
+            seconds=self.loop.time() - self._began,
+        )
+        request_id.reset(token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -127,6 +128,27 @@ async def test_a_flood_of_headers_is_431(sent: bytes) -> None:
         status, body = await running.raw(sent)
         assert (status, body["error"]["code"]) == (431, "headers_too_large")
         await running.canary()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (REQUEST_HEAD, 408),
+        (REQUEST_HEAD + b"X-Flood: " + b"a" * 100_000, 431),
+    ],
+)
+async def test_what_is_refused_below_the_application_is_counted_and_logged(
+    caplog: pytest.LogCaptureFixture, sent: bytes, status: int
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with serving(request_timeout=0.2) as running:
+        assert (await running.raw(sent))[0] == status
+        metrics = (await running.http.get("/metrics")).text
+    counted = f'dragoman_requests_total{{method="-",route="unmatched",status="{status}"}} 1.0'
+    assert counted in metrics
+    lines = [r.getMessage() for r in caplog.records if r.name == "dragoman.access"]
+    assert any(line.startswith(f"127.0.0.1 - - {status} ") for line in lines)
 
 
 async def test_a_body_of_100_mb_is_413_while_it_streams() -> None:
