@@ -70,13 +70,13 @@ class Metrics:
         )
         self._prompt_tokens = Counter(
             "dragoman_prompt_tokens",
-            "Prompt tokens of answered requests.",
+            "Prompt tokens of requests that got a token or an end.",
             ["model"],
             registry=self._registry,
         )
         self._completion_tokens = Counter(
             "dragoman_completion_tokens",
-            "Generated tokens of finished answers.",
+            "Generated tokens, of unfinished answers too.",
             ["model"],
             registry=self._registry,
         )
@@ -103,7 +103,8 @@ class Metrics:
 class GenerationMeter:
     """Observes one request: time to the first token, time between tokens, and how many there are.
 
-    The prompt of several answers counts once.
+    Tokens count as they come, since an answer may be cancelled or fail; the prompt, which several
+    answers share, counts once, with the first of them.
     """
 
     def __init__(
@@ -113,9 +114,14 @@ class GenerationMeter:
         self._itl = itl
         self._prompt_tokens = prompt_tokens
         self._completion_tokens = completion_tokens
-        self._prompt_counted = False
+        self._uncounted_prompt = 0
         self._started = time.perf_counter()
         self._last: dict[int, float] = {}
+        self._generated: dict[int, int] = {}
+
+    def accepted(self, prompt_tokens: int) -> None:
+        """The request's prompt has so many tokens."""
+        self._uncounted_prompt = prompt_tokens
 
     def tokens(self, index: int, count: int) -> None:
         """Answer ``index`` has ``count`` more tokens."""
@@ -125,13 +131,17 @@ class GenerationMeter:
         elif index in self._last and count:
             self._itl.observe((now - self._last[index]) / count)
         self._last[index] = now
+        self._count(index, count)
 
-    def finished(self, usage: Usage) -> None:
-        """One answer is complete."""
-        if not self._prompt_counted:
-            self._prompt_tokens.inc(usage.prompt_tokens)
-            self._prompt_counted = True
-        self._completion_tokens.inc(usage.completion_tokens)
+    def finished(self, index: int, usage: Usage) -> None:
+        """Answer ``index`` is complete; its last tokens may have brought no text."""
+        self._count(index, usage.completion_tokens - self._generated.get(index, 0))
+
+    def _count(self, index: int, generated: int) -> None:
+        self._prompt_tokens.inc(self._uncounted_prompt)
+        self._uncounted_prompt = 0
+        self._completion_tokens.inc(generated)
+        self._generated[index] = self._generated.get(index, 0) + generated
 
 
 class _EngineCollector(Collector):

@@ -15,7 +15,7 @@ from server.api.schemas.usage import (
     PromptTokensDetails,
 )
 from server.errors import DragomanError
-from server.types import Delta, Event, Failed, Finished, GenerationRequest, Usage
+from server.types import Accepted, Delta, Event, Failed, Finished, GenerationRequest, Usage
 
 _contents_log = logging.getLogger("dragoman.contents")
 
@@ -38,12 +38,14 @@ async def events(
             match event:
                 case Failed(error=error):
                     raise DragomanError.of(error)
+                case Accepted(prompt_tokens=prompt_tokens):
+                    meter.accepted(prompt_tokens)
                 case Delta(index=index, tokens=tokens, text=text):
                     meter.tokens(index, tokens)
                     if contents:
                         _contents_log.info("%s answer %d: %r", model, index, text)
-                case Finished(usage=usage):
-                    meter.finished(usage)
+                case Finished(index=index, usage=usage):
+                    meter.finished(index, usage)
             yield event
 
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import httpx
 import pytest
 from openai.types import Model
 
-from server.types import ChatPrompt, TextPrompt
-from tests.api.fakes import FakePool
+from server.errors import WorkerDied
+from server.types import (
+    Accepted,
+    ChatPrompt,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    GenerationRequest,
+    TextPrompt,
+)
+from tests.api.fakes import FakePool, usage
 from tests.api.wire import CHAT, assert_error, chat, chat_body
 
 Connect = Callable[..., httpx.AsyncClient]
@@ -151,6 +161,33 @@ async def test_the_prompt_of_several_answers_is_counted_once(http: httpx.AsyncCl
     text = (await http.get("/metrics")).text
     assert 'dragoman_prompt_tokens_total{model="test"} 5.0' in text
     assert 'dragoman_completion_tokens_total{model="test"} 9.0' in text
+
+
+async def test_tokens_of_answers_that_fail_or_are_cancelled_are_counted_too(
+    connect: Connect,
+) -> None:
+    def unfinished(request: GenerationRequest) -> Iterable[Event | float]:
+        yield Accepted(id=request.id, prompt_tokens=5)
+        yield Delta(id=request.id, index=0, text="a b", tokens=2)
+        yield Failed(id=request.id, error=WorkerDied("It died.").info)
+
+    http = connect(FakePool(unfinished))
+    assert (await http.post(CHAT, json=chat_body())).status_code == 500
+    text = (await http.get("/metrics")).text
+    assert 'dragoman_prompt_tokens_total{model="test"} 5.0' in text
+    assert 'dragoman_completion_tokens_total{model="test"} 2.0' in text
+
+
+async def test_the_last_tokens_count_although_they_bring_no_text(connect: Connect) -> None:
+    def silent_end(request: GenerationRequest) -> Iterable[Event | float]:
+        yield Accepted(id=request.id, prompt_tokens=5)
+        yield Delta(id=request.id, index=0, text="a", tokens=1)
+        yield Finished(id=request.id, index=0, reason="stop", usage=usage(3))
+
+    http = connect(FakePool(silent_end))
+    await chat(http)
+    text = (await http.get("/metrics")).text
+    assert 'dragoman_completion_tokens_total{model="test"} 3.0' in text
 
 
 async def test_the_description_has_the_bodies_and_no_422(http: httpx.AsyncClient) -> None:
