@@ -21,7 +21,6 @@ from tests.e2e.server import Server, running_server
 from tests.tiny_models import write_tiny_model
 
 STEADY = "steady"
-_MAGIC_AND_VERSION = b"GGUF" + struct.pack("<I", 3)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +70,15 @@ def refusal(server: Server, model: str) -> str:
     return message
 
 
-def truncate(path: Path) -> None:
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def text(path: Path) -> None:
+    path.write_text("not a model")
+
+
+def truncated(path: Path) -> None:
     os.truncate(write_tiny_model(path, "full attention"), path.stat().st_size // 2)
 
 
@@ -98,28 +105,39 @@ def unknown_architecture(path: Path) -> None:
     writer.close()
 
 
+def too_many_pairs(path: Path) -> None:
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 1 << 63))
+
+
+def assert_refused(server: Server, models: Path, make: Callable[[Path], object], says: str) -> None:
+    make(models / f"{make.__name__}.gguf")
+    assert says in refusal(server, make.__name__)
+    assert state(server, make.__name__) == "failed"
+
+
 @pytest.mark.parametrize(
-    ("name", "make", "says"),
-    [
-        ("81-empty", Path.touch, "empty"),
-        ("81-truncated", truncate, "truncated"),
-        ("81-text", lambda path: path.write_text("not a model"), "not a GGUF file"),
-        (
-            "82-pairs",
-            lambda path: path.write_bytes(_MAGIC_AND_VERSION + struct.pack("<QQ", 1, 1 << 63)),
-            "",
-        ),
-        ("83-tensor", tensor_past_the_end, "truncated"),
-        ("84-split", one_of_two_parts, "00002-of-00002"),
-        ("85-architecture", unknown_architecture, "quantumformer"),
-    ],
+    ("make", "says"), [(empty, "empty"), (truncated, "truncated"), (text, "not a GGUF file")]
 )
-def test_81_to_85_a_broken_file_is_503_with_the_reason(
-    tiny: Server, models: Path, name: str, make: Callable[[Path], object], says: str
+def test_81_what_is_no_whole_model_is_refused(
+    tiny: Server, models: Path, make: Callable[[Path], object], says: str
 ) -> None:
-    make(models / f"{name}.gguf")
-    assert says in refusal(tiny, name)
-    assert state(tiny, name) == "failed"
+    assert_refused(tiny, models, make, says)
+
+
+def test_82_a_claim_of_2_to_the_63_keys_is_not_believed(tiny: Server, models: Path) -> None:
+    assert_refused(tiny, models, too_many_pairs, "not believed")
+
+
+def test_83_a_tensor_past_the_end_is_refused(tiny: Server, models: Path) -> None:
+    assert_refused(tiny, models, tensor_past_the_end, "truncated")
+
+
+def test_84_a_missing_part_is_named(tiny: Server, models: Path) -> None:
+    assert_refused(tiny, models, one_of_two_parts, "00002-of-00002")
+
+
+def test_85_an_unknown_architecture_is_named(tiny: Server, models: Path) -> None:
+    assert_refused(tiny, models, unknown_architecture, "quantumformer")
 
 
 def loaded(server: Server, models: Path, name: str) -> Path:
