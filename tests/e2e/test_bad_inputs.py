@@ -19,6 +19,7 @@ from tests.conformance.connection import (
     exchange,
     read_answer,
 )
+from tests.conformance.watch import Pulse
 from tests.e2e.server import BASE, INSTRUCT, Server, running_server
 
 _CHUNK = b"100000\r\n" + b" " * 2**20 + b"\r\n"
@@ -78,6 +79,16 @@ def test_22_half_open_connections_keep_nobody_out(server: Server) -> None:
             connection.sendall(b"POST /v1/chat/comp")
         assert httpx.get(f"{server.url}/health").status_code == 200
         assert_canary(server)
+
+
+def test_54_to_66_keep_no_health_check_waiting(server: Server) -> None:
+    # Made beforehand, as making them would keep the checks waiting here.
+    requests = [case.make() for cases in CONSTRAINTS.values() for case in cases]
+    pulse = Pulse(server)
+    pulse.start()
+    statuses = [exchange(server, bytes_).status for bytes_ in requests]
+    assert pulse.p99() < 0.05
+    assert set(statuses) == {200, 400}
 
 
 def test_67_a_control_token_typed_by_a_user_is_text(client: OpenAI) -> None:
