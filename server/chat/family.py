@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ def _strings(value: Any) -> list[str]:
 def load_families(directories: Sequence[Path]) -> dict[str, Family]:
     """All families by name, in the order in which they are tried.
 
-    Those of a later directory come first, and replace earlier ones of the same name.
+    Those of a later directory come first, and replace earlier ones of the same name. A directory
+    may be the models folder: what is written beside a model about that model is no family.
 
     Raises:
         FamilyError: naming the file and the key that is wrong.
@@ -118,9 +120,20 @@ def load_families(directories: Sequence[Path]) -> dict[str, Family]:
         for path in sorted(directory.glob("*.jinja")):
             if not path.with_suffix(".toml").exists():
                 raise FamilyError(f"{path}: there is no {path.stem}.toml beside it")
-        found = {path.stem: _load(path) for path in sorted(directory.glob("*.toml"))}
+        found = {
+            path.stem: _load(path)
+            for path in sorted(directory.glob("*.toml"))
+            if not _is_about_a_model(path)
+        }
         families = found | {name: known for name, known in families.items() if name not in found}
     return families
+
+
+def _is_about_a_model(path: Path) -> bool:
+    """Whether the sidecar stands beside the model file of its name, or its first part."""
+    names = (f"{escape(path.stem)}{rest}.gguf" for rest in ("", "-00001-of-*"))
+    has_model = any(found for name in names for found in path.parent.glob(name))
+    return has_model and not path.with_suffix(".jinja").exists()
 
 
 def _load(path: Path) -> Family:

@@ -84,6 +84,21 @@ def test_a_template_without_a_sidecar_is_an_error(tmp_path: Path) -> None:
         load_families([tmp_path])
 
 
+@pytest.mark.parametrize("model", ["x[1].gguf", "x[1]-00001-of-00002.gguf"])
+def test_what_is_written_beside_a_model_about_it_is_no_family(tmp_path: Path, model: str) -> None:
+    (tmp_path / model).touch()
+    (tmp_path / "x[1].toml").write_text("context = 2048\n")
+    (tmp_path / "mine.toml").write_text(SIDECAR)
+    assert set(load_families([tmp_path])) == {"mine"}
+
+
+def test_a_template_makes_it_a_family_although_a_model_has_its_name(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").touch()
+    (tmp_path / "x.jinja").write_text("{{ messages }}")
+    (tmp_path / "x.toml").write_text(SIDECAR)
+    assert set(load_families([tmp_path])) == {"x"}
+
+
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FamilyError, match="no such folder"):
         load_families([tmp_path / "typo"])
