@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,21 @@ from tests.e2e.server import CHECKOUT
 CLIENTS = Path(__file__).parent / "clients"
 CLIENTS_PYTHON = CHECKOUT / ".venv-clients/bin/python"
 RunClient = Callable[..., Any]
+
+
+def run_direct(*arguments: object, given: object = None) -> Any:
+    """What `tests.conformance.direct` prints, in a process of its own: llama.cpp may crash it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.conformance.direct", *map(str, arguments)],
+        cwd=CHECKOUT,
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout)
 
 
 @pytest.fixture

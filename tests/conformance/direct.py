@@ -1,13 +1,19 @@
-"""Scores the questions with llama.cpp itself: run with a model's file and a directory.
+"""llama.cpp by itself, as the judge of what the server says; it shares no code with the server.
 
-Prints each choice's log probability as JSON, and leaves in DIRECTORY a tokenizer for evaluators
-that want one on their side. It shares no code with the server.
+    python -m tests.conformance.direct questions MODEL DIRECTORY
+    python -m tests.conformance.direct positions MODEL < answer.json
+
+The first prints the log probability of each choice of the questions as JSON, and leaves in
+DIRECTORY a tokenizer for evaluators that want one on their side. The second prints what `positions`
+gives for the answer on its standard input.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
+from functools import cached_property
 from typing import Any
 
 import llama_cpp
@@ -18,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.conformance.questions import QUESTIONS
 
-_MAX_TOKENS = 64
+_MAX_TOKENS = 256
 
 
 class DirectModel:
@@ -37,18 +43,61 @@ class DirectModel:
         settings.flash_attn_type = 0
         self.context = llama_cpp.llama_init_from_model(self.model, settings)
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, *, parse_special: bool = False) -> list[int]:
         """Its tokens, after a beginning of sequence where the model wants one."""
         tokens = (llama_cpp.llama_token * _MAX_TOKENS)()
         raw = text.encode()
         count = llama_cpp.llama_tokenize(
-            self.vocabulary, raw, len(raw), tokens, _MAX_TOKENS, True, False
+            self.vocabulary, raw, len(raw), tokens, _MAX_TOKENS, True, parse_special
         )
         return list(tokens[:count])
 
     def log_probability(self, text: str, continuation: str) -> float:
         """Of ``continuation`` after ``text``."""
         given, tokens = self.tokenize(text), self.tokenize(text + continuation)
+        self._decode(tokens)
+        return sum(
+            float(self._log_softmax(position - 1)[tokens[position]])
+            for position in range(len(given), len(tokens))
+        )
+
+    def positions(self, prompt: str, answer: list[list[str]]) -> list[dict[str, list[float]]]:
+        """Log probabilities at every token of an answer.
+
+        Args:
+            prompt: The native prompt.
+            answer: For each token the bytes in hexadecimal of itself and of its alternatives.
+
+        Returns:
+            For each token the ``scores`` of itself and of its alternatives, and the ``best`` there
+            are, as many as there are alternatives.
+        """
+        given = self.tokenize(prompt, parse_special=True)
+        tokens = [self._by_piece[bytes.fromhex(pieces[0])] for pieces in answer]
+        self._decode(given + tokens)
+        found = []
+        for position, pieces in enumerate(answer, len(given) - 1):
+            scores = self._log_softmax(position)
+            ids = [self._by_piece[bytes.fromhex(piece)] for piece in pieces]
+            best = np.sort(scores)[::-1][: len(pieces) - 1]
+            found.append({"scores": scores[ids].tolist(), "best": best.tolist()})
+        return found
+
+    @cached_property
+    def _by_piece(self) -> dict[bytes, int]:
+        """Tokens by what they stand for; of those that stand for one byte the byte's own last."""
+        found: dict[bytes, int] = {}
+        for token in range(self.size):
+            piece = ctypes.create_string_buffer(1024)
+            length = llama_cpp.llama_token_to_piece(self.vocabulary, token, piece, 1024, 0, True)
+            attributes = llama_cpp.llama_vocab_get_attr(self.vocabulary, token)
+            if attributes & llama_cpp.LLAMA_TOKEN_ATTR_BYTE:
+                found.setdefault(piece.raw[:length], token)
+            else:
+                found[piece.raw[:length]] = token
+        return found
+
+    def _decode(self, tokens: list[int]) -> None:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
         batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
@@ -59,10 +108,6 @@ class DirectModel:
         if llama_cpp.llama_decode(self.context, batch) != 0:
             raise RuntimeError("llama_decode failed")
         llama_cpp.llama_batch_free(batch)
-        return sum(
-            float(self._log_softmax(position - 1)[tokens[position]])
-            for position in range(len(given), len(tokens))
-        )
 
     def _log_softmax(self, position: int) -> NDArray[np.float64]:
         pointer = llama_cpp.llama_get_logits_ith(self.context, position)
@@ -121,11 +166,15 @@ class DirectModel:
 
 
 def main() -> None:
-    """Write the tokenizer, then print the scores."""
-    path, directory = sys.argv[1:]
+    """Do what the command line says."""
+    task, path, *directory = sys.argv[1:]
     model = DirectModel(path)
+    if task == "positions":
+        answer = json.load(sys.stdin)
+        print(json.dumps(model.positions(answer["prompt"], answer["tokens"])))
+        return
     texts = [text + choice for text, choices, _ in QUESTIONS for choice in choices]
-    model.write_tokenizer(directory, texts)
+    model.write_tokenizer(directory[0], texts)
     scores = [
         [model.log_probability(text, choice) for choice in choices]
         for text, choices, _ in QUESTIONS

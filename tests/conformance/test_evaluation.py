@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conformance.conftest import RunClient
+from tests.conformance.conftest import RunClient, run_direct
 from tests.conformance.questions import QUESTIONS, description
-from tests.e2e.server import BASE, CHECKOUT, INSTRUCT, MODELS, Server
-
-
-def score_directly(model: str, tokenizer: Path) -> list[list[float]]:
-    """Each choice's log probability, in a process of its own: llama.cpp may crash it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.conformance.direct", MODELS / f"{model}.gguf", tokenizer],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    scores: list[list[float]] = json.loads(done.stdout)
-    return scores
+from tests.e2e.server import BASE, INSTRUCT, MODELS, Server
 
 
 @pytest.mark.timeout(300)
@@ -35,7 +18,7 @@ def test_lm_eval_measures_what_llama_cpp_gives(
     server: Server, run_client: RunClient, model: str, tmp_path: Path
 ) -> None:
     tokenizer, questions = tmp_path / "tokenizer", tmp_path / "questions.jsonl"
-    direct = score_directly(model, tokenizer)
+    direct: list[list[float]] = run_direct("questions", MODELS / f"{model}.gguf", tokenizer)
     questions.write_text("".join(json.dumps(description(q)) + "\n" for q in QUESTIONS))
     measured = run_client("evaluate.py", server.url, model, tokenizer, questions)
 
