@@ -24,7 +24,7 @@ from server.chat import limits
 from server.chat.family import FamilyError
 from server.engine.engine import Engine
 from server.engine.llama import LoadError
-from server.errors import DragomanError, InvalidRequest
+from server.errors import ConversationError, DragomanError, InvalidRequest
 from server.library.gguf import InvalidGguf
 from server.library.memory import stored_tokens
 from server.types import Event, Failed
@@ -151,15 +151,10 @@ def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
     preparer = Preparer(loaded, engine, send_events, connection.send, settings.queue_size)
     embeddings = EmbeddingService(loaded, connection.send, settings.queue_size)
 
-    def give_up() -> None:
-        preparer.fail_current("The chat template took too long and could not be interrupted.")
-        connection.flush()
-        os._exit(EXIT_TEMPLATE_STUCK)
-
-    limits.on_stuck(give_up)
+    _end_when_stuck(connection, preparer.fail_current)
     _spawn("preparer", preparer.run)
     _spawn("embeddings", embeddings.run)
-    _spawn("heartbeat", lambda: _beat(connection, lambda: _engine_beat(engine, loaded)))
+    _spawn("heartbeat", lambda: _beat(connection, lambda: _engine_beat(engine, embeddings, loaded)))
     connection.send(Ready(info=loaded.info))
     _spawn("reader", lambda: _read(connection, engine, preparer, embeddings))
     engine.run()
@@ -193,10 +188,17 @@ def _serve_embeddings(connection: _Connection, loaded: Loaded, request: Load) ->
     """Answer with embeddings, and show prompts, for a model that does not generate."""
     embeddings = EmbeddingService(loaded, connection.send, request.settings.queue_size)
 
+    rendering: Render | None = None
+
     def heartbeat() -> Heartbeat:
         stats = EngineStats(threads=loaded.info.threads)
         return Heartbeat(step_seconds=embeddings.step_seconds, stats=stats)
 
+    def fail_current(message: str) -> None:
+        if rendering is not None:
+            connection.send(Rendered(id=rendering.id, error=ConversationError(message).info))
+
+    _end_when_stuck(connection, fail_current)
     _spawn("embeddings", embeddings.run)
     _spawn("heartbeat", lambda: _beat(connection, heartbeat))
     connection.send(Ready(info=loaded.info))
@@ -209,7 +211,9 @@ def _serve_embeddings(connection: _Connection, loaded: Loaded, request: Load) ->
             case Cancel(id=request_id):
                 embeddings.cancel(request_id)
             case Render():
+                rendering = message
                 connection.send(_rendered(loaded, message))
+                rendering = None
             case Generate(request=generation):
                 events: list[Event] = [Failed(id=generation.id, error=refusal.info)]
                 connection.send(StepEvents(events=events))
@@ -231,6 +235,17 @@ def _rendered(loaded: Loaded, request: Render) -> Rendered:
         return Rendered(id=request.id, error=error.info)
 
 
+def _end_when_stuck(connection: _Connection, fail_current: Callable[[str], None]) -> None:
+    """End the process when a template cannot be stopped, after its request got an answer."""
+
+    def give_up() -> None:
+        fail_current("The chat template took too long and could not be interrupted.")
+        connection.flush()
+        os._exit(EXIT_TEMPLATE_STUCK)
+
+    limits.on_stuck(give_up)
+
+
 def _beat(connection: _Connection, heartbeat: Callable[[], Heartbeat]) -> None:
     """Show again and again that the process is alive."""
     while True:
@@ -238,12 +253,13 @@ def _beat(connection: _Connection, heartbeat: Callable[[], Heartbeat]) -> None:
         time.sleep(HEARTBEAT_SECONDS)
 
 
-def _engine_beat(engine: Engine, loaded: Loaded) -> Heartbeat:
-    """How long the current step has taken, and the counters."""
+def _engine_beat(engine: Engine, embeddings: EmbeddingService, loaded: Loaded) -> Heartbeat:
+    """How long the current step, or embeddings beside it, have taken, and the counters."""
     assert loaded.context is not None
     started = engine.step_started
+    step_seconds = 0.0 if started is None else time.monotonic() - started
     return Heartbeat(
-        step_seconds=0.0 if started is None else time.monotonic() - started,
+        step_seconds=max(step_seconds, embeddings.step_seconds),
         stats=EngineStats(
             active=engine.active,
             waiting=engine.waiting,
