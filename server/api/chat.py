@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -14,11 +16,12 @@ from server.api.context import context
 from server.api.conversation import chat_prompt, prediction
 from server.api.generation import events
 from server.api.schemas.chat_request import ChatCompletionRequest
-from server.api.schemas.chat_response import ChatCompletion
-from server.api.sse import EventStream, to_json
+from server.api.schemas.chat_response import ChatCompletion, ChatCompletionChunk
+from server.api.sse import stream, to_json
 from server.api.streams import admitted, merge, unless_gone
 from server.errors import InvalidRequest, UnsupportedParameter
-from server.types import GenerationRequest
+from server.types import Event, GenerationRequest
+from server.worker.protocol import ModelInfo
 
 router = APIRouter()
 
@@ -34,19 +37,26 @@ async def create_chat_completion(request: Request) -> Response:
     body = await read(request, ChatCompletionRequest, shared.settings)
     include_usage = convert.include_usage(body)
     draft = _draft(body)
-    client = await unless_gone(request, shared.pool.open(body.model))
-    generation = convert.for_model(
-        draft, body, client.info, id_=client.next_id(), cache_scope=request.state.cache_scope
-    )
-    reply = ChatReply(client.info, generation, include_usage=include_usage or not body.stream)
-    generated = merge([events(shared, client, generation)], at_once=1)
-    headers = convert.ignored_header(body, client.info)
+
+    async def begin() -> tuple[ChatReply, AsyncGenerator[tuple[int, Event]]]:
+        client = await shared.pool.open(body.model)
+        generation = convert.for_model(
+            draft, body, client.info, id_=client.next_id(), cache_scope=request.state.cache_scope
+        )
+        reply = ChatReply(client.info, generation, include_usage=include_usage or not body.stream)
+        return reply, merge([events(shared, client, generation)], at_once=1)
+
+    async def begin_stream() -> tuple[ModelInfo, AsyncGenerator[ChatCompletionChunk]]:
+        reply, generated = await begin()
+        return reply.info, reply.chunks(await admitted(generated, prompts=1))
+
+    headers = partial(convert.ignored_header, body)
     if body.stream:
-        begun = await unless_gone(request, admitted(generated, prompts=1))
-        return EventStream(reply.chunks(begun), shared.settings.ping_seconds, headers)
+        return await stream(request, begin_stream(), shared.settings.ping_seconds, headers)
+    reply, generated = await unless_gone(request, begin())
     async with aclosing(reply.chunks(generated)) as chunks:
         answer = await unless_gone(request, fold(chunks))
-    return Response(to_json(answer), media_type="application/json", headers=headers)
+    return Response(to_json(answer), media_type="application/json", headers=headers(reply.info))
 
 
 def _draft(body: ChatCompletionRequest) -> GenerationRequest:

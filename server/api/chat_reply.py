@@ -56,7 +56,7 @@ class ChatReply:
     """
 
     def __init__(self, info: ModelInfo, request: GenerationRequest, *, include_usage: bool) -> None:
-        self._info = info
+        self.info = info
         self._request = request
         assert isinstance(request.prompt, ChatPrompt)
         self._tools = request.prompt.tools
@@ -103,7 +103,7 @@ class ChatReply:
 
     def _parser(self, accepted: Accepted) -> ReplyParser:
         return ReplyParser(
-            self._info.reply_format,
+            self.info.reply_format,
             prefix=accepted.reply_prefix,
             tools_active=accepted.tools_active,
             tools=self._tools,

@@ -29,6 +29,7 @@ class CompletionReply:
     def __init__(
         self, info: ModelInfo, *, answers: int, logprobs: bool, include_usage: bool
     ) -> None:
+        self.info = info
         self._answers = answers
         self._logprobs = logprobs
         self._include_usage = include_usage

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -13,10 +15,11 @@ from server.api.completion_reply import CompletionReply, fold
 from server.api.context import context
 from server.api.generation import events
 from server.api.schemas.completions import DEFAULT_MAX_TOKENS, Completion, CompletionRequest
-from server.api.sse import EventStream, to_json
+from server.api.sse import stream, to_json
 from server.api.streams import admitted, merge, unless_gone
 from server.errors import InvalidRequest
-from server.types import GenerationRequest, TextPrompt, TokensPrompt
+from server.types import Event, GenerationRequest, TextPrompt, TokensPrompt
+from server.worker.protocol import ModelInfo
 
 router = APIRouter()
 
@@ -36,32 +39,37 @@ async def create_completion(request: Request) -> Response:
     wanted = body.n or 1
     candidates = _candidates(body, wanted)
     drafts = [_draft(body, prompt, candidates) for prompt in _prompts(body)]
-    client = await unless_gone(request, shared.pool.open(body.model))
-    scope = request.state.cache_scope
-    generations = [
-        convert.for_model(draft, body, client.info, id_=client.next_id(), cache_scope=scope)
-        for draft in drafts
-    ]
-    reply = CompletionReply(
-        client.info,
-        answers=candidates,
-        logprobs=body.logprobs is not None or candidates > wanted,
-        include_usage=include_usage or not body.stream,
-    )
-    generated = merge(
-        [events(shared, client, generation) for generation in generations],
-        at_once=PROMPTS_AT_ONCE,
-    )
-    headers = convert.ignored_header(body, client.info)
+
+    async def begin() -> tuple[CompletionReply, AsyncGenerator[tuple[int, Event]]]:
+        client = await shared.pool.open(body.model)
+        scope = request.state.cache_scope
+        generations = [
+            convert.for_model(draft, body, client.info, id_=client.next_id(), cache_scope=scope)
+            for draft in drafts
+        ]
+        reply = CompletionReply(
+            client.info,
+            answers=candidates,
+            logprobs=body.logprobs is not None or candidates > wanted,
+            include_usage=include_usage or not body.stream,
+        )
+        generated = [events(shared, client, generation) for generation in generations]
+        return reply, merge(generated, at_once=PROMPTS_AT_ONCE)
+
+    async def begin_stream() -> tuple[ModelInfo, AsyncGenerator[Completion]]:
+        reply, generated = await begin()
+        first = min(len(drafts), PROMPTS_AT_ONCE)
+        return reply.info, reply.chunks(await admitted(generated, prompts=first))
+
+    headers = partial(convert.ignored_header, body)
     if body.stream:
-        first = min(len(generations), PROMPTS_AT_ONCE)
-        begun = await unless_gone(request, admitted(generated, prompts=first))
-        return EventStream(reply.chunks(begun), shared.settings.ping_seconds, headers)
+        return await stream(request, begin_stream(), shared.settings.ping_seconds, headers)
+    reply, generated = await unless_gone(request, begin())
     async with aclosing(reply.chunks(generated)) as chunks:
         answer = await unless_gone(request, fold(chunks, candidates=candidates, wanted=wanted))
     if body.logprobs is None:
         answer = _without_logprobs(answer)
-    return Response(to_json(answer), media_type="application/json", headers=headers)
+    return Response(to_json(answer), media_type="application/json", headers=headers(reply.info))
 
 
 def _candidates(body: CompletionRequest, wanted: int) -> int:

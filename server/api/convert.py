@@ -65,10 +65,13 @@ def _check_vocabulary(tokens: Iterable[int], info: ModelInfo, param: str) -> Non
             )
 
 
-def ignored_header(body: GenerationFields, info: ModelInfo) -> dict[str, str]:
-    """The response header that names the parameters of ``body`` that have no effect here."""
+def ignored_header(body: GenerationFields, info: ModelInfo | None) -> dict[str, str]:
+    """The response header that names the parameters of ``body`` that have no effect here.
+
+    Of a model that is not loaded yet it is not known what its template reads.
+    """
     names = body.ignored()
-    if info.template_variables is not None:
+    if info is not None and info.template_variables is not None:
         names += [
             name
             for name in ("enable_thinking", "reasoning_effort")

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
+from typing import Any, TypeVar
 
 import msgspec
+from fastapi import Request
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import AppStatus
 from starlette.types import Receive, Scope, Send
 
+from server.api.streams import unless_gone
 from server.errors import DragomanError
+from server.worker.protocol import ModelInfo
 
 # The pool ends streams at shutdown, with an error event; sse-starlette would cut them off at once.
 AppStatus.enable_automatic_graceful_drain = False
 
 _logger = logging.getLogger(__name__)
 
+Chunk = TypeVar("Chunk", bound=BaseModel)
+
 
 class EventStream(EventSourceResponse):
-    """A stream of chunks, then ``[DONE]``; comments keep it alive during a long prefill.
+    """A stream of chunks, then ``[DONE]``; comments keep it alive when nothing else is sent.
 
     There is no ``id`` field: together with comments it broke openai-python.
     """
 
     def __init__(
-        self, chunks: AsyncGenerator[BaseModel], ping_seconds: float, headers: dict[str, str]
+        self, chunks: AsyncGenerator[Chunk], ping_seconds: float, headers: dict[str, str]
     ) -> None:
         self._events = _encode(chunks)
         self._chunks = chunks
@@ -48,7 +55,42 @@ class EventStream(EventSourceResponse):
             await self._chunks.aclose()
 
 
-async def _encode(chunks: AsyncGenerator[BaseModel]) -> AsyncGenerator[bytes]:
+async def stream(
+    request: Request,
+    beginning: Coroutine[Any, Any, tuple[ModelInfo, AsyncGenerator[Chunk]]],
+    ping_seconds: float,
+    headers: Callable[[ModelInfo | None], dict[str, str]],
+) -> EventStream:
+    """The chunks that ``beginning`` gives, as a stream; ``headers`` may depend on the model.
+
+    What it raises is raised, so that the answer has a status that says so. If its model takes
+    longer than ``ping_seconds`` to load, the stream begins without it: comments tell that the
+    server is there, and an error becomes an event.
+    """
+    begun = asyncio.create_task(beginning)
+    try:
+        await unless_gone(request, asyncio.wait({begun}, timeout=ping_seconds))
+    except BaseException:
+        begun.cancel()
+        await asyncio.gather(begun, return_exceptions=True)
+        raise
+    if begun.done():
+        info, chunks = begun.result()
+        return EventStream(chunks, ping_seconds, headers(info))
+    return EventStream(_late(begun), ping_seconds, headers(None))
+
+
+async def _late(
+    begun: asyncio.Task[tuple[ModelInfo, AsyncGenerator[Chunk]]],
+) -> AsyncGenerator[Chunk]:
+    # Whoever is cancelled here cancels the task as well.
+    _, chunks = await begun
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield chunk
+
+
+async def _encode(chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[bytes]:
     async with aclosing(chunks):
         try:
             async for chunk in chunks:

@@ -181,6 +181,7 @@ class FakePool:
         self.client = FakeClient(model_info("test", reply_format), script)
         self.state: Literal["ready", "loading", "unloaded", "failed"] = "ready"
         self.opening_seconds = 0.0
+        self.opening_error: Exception | None = None
         self.closed_with: list[float] = []
 
     async def start(self) -> None:
@@ -224,6 +225,8 @@ class FakePool:
         if self.entry(model_id).state == "failed":
             raise ModelUnavailable("The model cannot be loaded: the file is truncated.")
         await asyncio.sleep(self.opening_seconds)
+        if self.opening_error is not None:
+            raise self.opening_error
         return self.client
 
     def stats(self) -> Mapping[str, EngineStats]:

@@ -17,7 +17,7 @@ import pytest
 from server import transport
 from server.app import create_app
 from server.config import Settings
-from server.errors import Overloaded
+from server.errors import ModelUnavailable, Overloaded
 from server.types import Accepted, Delta, Event, Failed, Finished, GenerationRequest
 from tests.api.fakes import FakePool, answer, usage
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat_body, completion_body, events
@@ -256,6 +256,50 @@ async def test_a_client_that_leaves_while_the_model_loads_stops_nothing_else() -
             await running.http.post(CHAT, json=chat_body(), timeout=0.05)
         await running.canary()
         assert len(pool.client.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(CHAT, chat_body(stream=True)), (COMPLETIONS, completion_body(stream=True))],
+)
+async def test_comments_tell_that_a_model_loads(path: str, body: Any) -> None:
+    pool = FakePool()
+    pool.opening_seconds = 0.4
+    async with serving(pool, ping_seconds=0.05) as running:
+        response = await running.http.post(path, json=body)
+        assert response.status_code == 200
+        comments, data = response.text.split("data: ", 1)
+        assert comments.count(": ping\n\n") >= 2
+        assert data.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0, 503), (0.3, 200)])
+async def test_a_model_that_fails_to_load_is_a_status_or_an_event_of_a_begun_stream(
+    seconds: float, status: int
+) -> None:
+    pool = FakePool()
+    pool.opening_seconds = seconds
+    pool.opening_error = ModelUnavailable("It does not fit.")
+    async with serving(pool, ping_seconds=0.1) as running:
+        response = await running.http.post(CHAT, json=chat_body(stream=True))
+        assert response.status_code == status
+        body = response.json() if status == 503 else json.loads(events(response.text)[-1])
+        assert body["error"]["code"] == "model_unavailable"
+        assert "[DONE]" not in response.text
+
+
+async def test_a_client_that_leaves_a_stream_while_the_model_loads_is_forgotten() -> None:
+    pool = FakePool()
+    pool.opening_seconds = 0.4
+    async with serving(pool, ping_seconds=0.05) as running:
+        _, writer = await running.open()
+        content = json.dumps(chat_body(stream=True)).encode()
+        writer.write(JSON_HEAD + f"Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+        await asyncio.sleep(0.4)
+        assert pool.client.requests == []
+        await running.canary()
 
 
 async def test_comments_keep_a_silent_stream_alive() -> None:
