@@ -108,6 +108,14 @@ def test_a_call_is_valid_at_any_temperature(client: OpenAI, seed: int) -> None:
         arguments(call)
 
 
+def test_a_model_that_keeps_calling_is_stopped_with_all_calls_complete(client: OpenAI) -> None:
+    answer = ask(client, tool_choice="required", max_tokens=600)
+    made = calls(answer)
+    assert 1 <= len(made) <= 8
+    for call in made:
+        arguments(call)
+
+
 def test_tools_offered_do_not_get_in_the_way_of_a_plain_answer(client: OpenAI) -> None:
     question = {"role": "user", "content": "What is the capital of Australia?"}
     answer = ask(client, messages=[question])
