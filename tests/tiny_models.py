@@ -24,8 +24,8 @@ VOCABULARY = 259
 class _Writer:
     """Writes one model: metadata, a byte-level vocabulary and random float32 tensors."""
 
-    def __init__(self, path: Path, architecture: str, seed: int) -> None:
-        self.gguf = gguf.GGUFWriter(path, architecture)
+    def __init__(self, path: Path, architecture: str, seed: int, tensors_per_part: int = 0) -> None:
+        self.gguf = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_per_part)
         self._random = np.random.default_rng(seed)
 
     def metadata(self, *, key_value_heads: int | list[int] = 2) -> None:
@@ -205,11 +205,16 @@ MEMORY_TYPES: dict[str, tuple[str, Callable[[_Writer], None]]] = {
 
 
 def write_tiny_model(
-    path: Path, memory_type: str, seed: int = 1, *, chat_template: str | None = None
+    path: Path,
+    memory_type: str,
+    seed: int = 1,
+    *,
+    chat_template: str | None = None,
+    tensors_per_part: int = 0,
 ) -> Path:
-    """Write a model with the given memory type to ``path``."""
+    """Write a model with the given memory type to ``path``, or in parts to files beside it."""
     architecture, blocks = MEMORY_TYPES[memory_type]
-    writer = _Writer(path, architecture, seed)
+    writer = _Writer(path, architecture, seed, tensors_per_part)
     writer.vocabulary()
     if chat_template is not None:
         writer.gguf.add_chat_template(chat_template)
