@@ -7,13 +7,16 @@ from typing import Any
 
 import httpx
 import msgspec
+import openai.types.chat
 import pytest
 from openai.types import completion_create_params as completion_params
 from openai.types.chat import completion_create_params as chat_params
+from pydantic import BaseModel
 
 from server.api.schemas.base import GenerationFields
 from server.api.schemas.chat_request import ChatCompletionRequest
-from server.api.schemas.completions import CompletionRequest
+from server.api.schemas.chat_response import ChatChoice, ChatChunkChoice
+from server.api.schemas.completions import CompletionChoice, CompletionRequest
 from tests.api.fakes import FakePool
 from tests.api.wire import (
     CHAT,
@@ -165,6 +168,28 @@ async def test_audio_images_and_free_form_tools_are_refused(
 async def test_modalities_of_text_alone_are_fine(http: httpx.AsyncClient) -> None:
     response = await http.post(CHAT, json=chat_body(modalities=["text"]))
     assert response.status_code == 200
+
+
+def literals(annotation: Any) -> set[str]:
+    """The strings that an annotation allows."""
+    if isinstance(annotation, str):
+        return {annotation}
+    return {text for part in typing.get_args(annotation) for text in literals(part)}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (ChatChoice, openai.types.chat.chat_completion.Choice),
+        (ChatChunkChoice, openai.types.chat.chat_completion_chunk.Choice),
+        (CompletionChoice, openai.types.CompletionChoice),
+    ],
+)
+def test_finish_reasons_are_those_of_openai(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
+    """Without its deprecated one, which only deprecated parameters lead to."""
+    field = "finish_reason"
+    expected = literals(theirs.model_fields[field].annotation) - {"function_call"}
+    assert literals(ours.model_fields[field].annotation) == expected
 
 
 def test_our_own_parameters_are_those_documented() -> None:

@@ -11,7 +11,8 @@ from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel
 
 from server.chat.reply.format import builtin_format
-from server.types import Event, GenerationRequest
+from server.errors import ContextLengthExceeded, DragomanError, QueueFull
+from server.types import Event, Failed, GenerationRequest
 from tests.api.fakes import FakePool, answer
 from tests.api.test_transport import serving
 
@@ -101,6 +102,19 @@ async def test_completions_whole_and_streamed(sdk: openai.AsyncOpenAI) -> None:
 async def test_models(sdk: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in sdk.models.list()] == ["test", "org/broken"]
     assert (await sdk.models.retrieve("org/broken")).owned_by == "dragoman"
+
+
+@pytest.mark.parametrize(
+    ("error", "sent"), [(ContextLengthExceeded("no"), 1), (QueueFull("no", retry_after=0), 3)]
+)
+async def test_bad_input_is_sent_once_and_a_full_queue_is_tried_again(
+    sdk: openai.AsyncOpenAI, pool: FakePool, error: DragomanError, sent: int
+) -> None:
+    assert sdk.max_retries == 2
+    pool.client.script = lambda request: [Failed(id=request.id, error=error.info)]
+    with pytest.raises(openai.APIStatusError):
+        await sdk.chat.completions.create(model="test", messages=MESSAGES)
+    assert len(pool.client.requests) == sent
 
 
 async def test_errors_have_their_classes(sdk: openai.AsyncOpenAI) -> None:

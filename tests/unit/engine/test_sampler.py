@@ -49,6 +49,10 @@ def test_draws_follow_the_softmax_at_each_temperature(temperature: float) -> Non
     assert_draws_follow(softmax(ROW, temperature), temperature=temperature)
 
 
+def test_silence_means_temperature_1_and_every_token() -> None:
+    assert_draws_follow(softmax(ROW))
+
+
 def test_the_statistical_test_notices_a_wrong_distribution() -> None:
     with pytest.raises(AssertionError):
         assert_draws_follow(softmax(ROW, 1.2), temperature=1.0)
