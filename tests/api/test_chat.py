@@ -203,6 +203,15 @@ async def test_reasoning_is_apart_from_content_and_counted(connect: Connect) -> 
     assert details["reasoning_tokens"] == 5, "its markers and the space after it count"
 
 
+async def test_the_limit_and_the_count_of_tokens_include_reasoning(connect: Connect) -> None:
+    pool = hermes_pool("<think>", "Let", " me", "</think>", "4", "2")
+    response = await connect(pool).post(CHAT, json=chat_body(max_completion_tokens=6))
+    usage = response.json()["usage"]
+    assert usage["completion_tokens"] == 6
+    assert usage["completion_tokens_details"]["reasoning_tokens"] == 4
+    assert pool.client.requests[0].max_tokens == 6
+
+
 async def test_reasoning_that_the_prompt_opened_is_reasoning(connect: Connect) -> None:
     pool = hermes_pool("Let", " me", "</think>", "42", prefix="<think>\n")
     response = await connect(pool).post(CHAT, json=chat_body())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.conformance.bad_inputs import BadInput, Late, chat, said
+from tests.e2e.server import BASE
 
 REFUSED = (400, "invalid_constraint")
 _MEGABYTE = 2**20
@@ -120,6 +121,16 @@ PROMPTS: dict[int, list[BadInput]] = {
     68: [
         chat(f"1 MB of {name}", 400, "context_length_exceeded", messages=said(letter * _MEGABYTE))
         for name, letter in (("A", "A"), ("spaces", " "), ("newlines", "\n"))
+    ]
+    + [
+        chat(
+            "10 MB of spaces",
+            400,
+            "context_length_exceeded",
+            says=("at least",),
+            model=BASE,
+            messages=Late(lambda: said(" " * 10 * _MEGABYTE)),
+        )
     ],
     69: [
         chat(f"{name}", 200, messages=said(content))

@@ -8,6 +8,7 @@ model shows the same with its own vocabulary.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.api.wire import events
 from tests.conformance.conftest import run_direct
 from tests.e2e.server import INSTRUCT, MODELS, Server, running_server
 from tests.tiny_models import write_tiny_model
@@ -190,6 +192,28 @@ def test_every_position_has_the_models_own_log_probabilities(
     largest, mean = _TOLERANCES[model]
     assert max(errors) < largest
     assert np.mean(errors) < mean
+
+
+@pytest.mark.parametrize("ask", ["chat/completions", "completions"])
+def test_a_stream_holds_back_parts_of_characters(server: Server, ask: str) -> None:
+    """Each token of this model is one byte of a character."""
+    body = {"model": TINY, "regex": "(ä|\U0001f99c){8}", "max_tokens": 40, "stream": True}
+    body |= (
+        {"prompt": _PROMPT}
+        if ask == "completions"
+        else {"messages": [{"role": "user", "content": _QUESTION}]}
+    )
+    answer = httpx.post(f"{server.url}/v1/{ask}", json=body, timeout=60)
+    *chunks, done = events(answer.text)
+    assert done == "[DONE]"
+    choices = [json.loads(chunk)["choices"][0] for chunk in chunks]
+    pieces = [
+        choice["text"] if ask == "completions" else choice["delta"].get("content", "")
+        for choice in choices
+    ]
+    assert len(pieces) > 8
+    assert set("".join(pieces)) <= set("ä\U0001f99c")
+    assert len("".join(pieces)) == 8
 
 
 @pytest.mark.parametrize("ask", [chat, completion])
