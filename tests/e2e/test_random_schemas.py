@@ -23,11 +23,20 @@ _DRAFT = jsonschema.Draft202012Validator
 
 
 def _is_date_time(text: object) -> bool:
-    return not isinstance(text, str) or datetime.datetime.fromisoformat(text).tzinfo is not None
+    return not isinstance(text, str) or _has_zone(datetime.datetime.fromisoformat(_plain(text)))
 
 
 def _is_time(text: object) -> bool:
-    return not isinstance(text, str) or datetime.time.fromisoformat(text).tzinfo is not None
+    return not isinstance(text, str) or _has_zone(datetime.time.fromisoformat(_plain(text)))
+
+
+def _has_zone(moment: datetime.datetime | datetime.time) -> bool:
+    return moment.tzinfo is not None
+
+
+def _plain(text: str) -> str:
+    """Without what RFC 3339 allows and Python does not read: small letters and leap seconds."""
+    return text.upper().replace(":60", ":59")
 
 
 _FORMATS = jsonschema.FormatChecker(["date", "email", "ipv4", "ipv6", "uuid"])
