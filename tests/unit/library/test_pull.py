@@ -361,7 +361,7 @@ def test_removing_a_users_own_file_leaves_the_cache_alone(folders: Folders) -> N
 def test_removing_an_unknown_model_is_an_error(folders: Folders) -> None:
     folders.models.mkdir(exist_ok=True)
     (folders.models / "other.gguf").touch()
-    with pytest.raises(PullError, match="no model 'tiny' in .*; there are: other"):
+    with pytest.raises(PullError, match=r"no model 'tiny' in .*; there are: other"):
         remove("tiny", folders.models, folders.cache)
 
 
