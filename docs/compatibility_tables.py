@@ -44,6 +44,7 @@ _CLIENTS = [
     ("openai (Python)", "openai", _OURS, _STRICT, "test_openai.py"),
     ("openai (Python), an older one", "openai", _APART, "through instructor", "test_instructor.py"),
     ("openai (Node)", "openai", _NODE, "the same from one script", "test_node.py"),
+    ("Vercel AI SDK", "ai", _NODE, "text, objects, a tool loop, streaming", "test_node.py"),
     ("instructor", "instructor", _APART, "extraction by schema and by tool", "test_instructor.py"),
     (
         "pydantic-ai",
