@@ -129,7 +129,7 @@ def test_92_without_descriptors_it_refuses_and_recovers(models: Path) -> None:
             answer = kept.post("/v1/completions", json=body, timeout=30)
             assert_unavailable(answer, "Too many open files")
             assert kept.get("/health").status_code == 200
-        until(lambda: completion(server, "b").status_code == 200, 40)
+        until(lambda: completion(server, "b").status_code == 200, 60)
 
 
 def test_93_on_a_read_only_file_system_it_starts_and_answers(models: Path) -> None:
