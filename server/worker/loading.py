@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from server.chat.capabilities import Capabilities
 from server.chat.family import load_families
 from server.chat.prompt import ChatModel
 from server.engine.backend import Batch
+from server.engine.constraint import ConstraintCompiler, begin_compiler
 from server.engine.llama import (
     ContextSettings,
     LlamaContext,
@@ -43,13 +45,15 @@ _MOST_TOKENS_EMBEDDED_ASIDE = 8192
 class Loaded:
     """A model ready to serve.
 
-    ``context`` is None where it does not generate, ``open_embedder`` where only its vocabulary was
-    loaded. That makes an embedder for so many tokens at a time, or raises LoadError.
+    ``context`` and ``compiler`` are None where it does not generate, ``open_embedder`` where only
+    its vocabulary was loaded. That makes an embedder for so many tokens at a time, or raises
+    LoadError.
     """
 
     model: LlamaModel
     chat: ChatModel
     context: LlamaContext | None
+    compiler: Future[ConstraintCompiler] | None
     open_embedder: Callable[[int], LlamaEmbedder] | None
     info: ModelInfo
 
@@ -104,13 +108,15 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
             kv_type=settings.kv_type,
         )
 
-    context = None
+    context = compiler = None
     if request.vocabulary_only:
         pass
     elif not generates:
         report(Progress(stage="warmup", fraction=1.0))
         _warm_up_embedder(open_embedder)
     else:
+        # llama.cpp lays out and warms up meanwhile, for which Python is not needed.
+        compiler = begin_compiler(model.vocabulary.guidance_tokenizer, model.vocabulary.size)
         context = LlamaContext(
             model,
             ContextSettings(
@@ -160,7 +166,14 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         memory_bytes=_memory(header, layout.kv_cells, settings),
         warnings=chat.warnings,
     )
-    return Loaded(model, chat, context, None if request.vocabulary_only else open_embedder, info)
+    return Loaded(
+        model=model,
+        chat=chat,
+        context=context,
+        compiler=compiler,
+        open_embedder=None if request.vocabulary_only else open_embedder,
+        info=info,
+    )
 
 
 def _layout(header: GgufHeader, model: LlamaModel, settings: WorkerSettings) -> _Layout:

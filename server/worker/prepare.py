@@ -17,12 +17,7 @@ from server.chat.length import check_length
 from server.chat.prompt import BuiltPrompt
 from server.chat.tool_arguments import arguments_schema, unenforceable
 from server.engine.answer import Task
-from server.engine.constraint import (
-    Constraint,
-    ConstraintCompiler,
-    ConstraintError,
-    begin_compiler,
-)
+from server.engine.constraint import Constraint, ConstraintCompiler, ConstraintError
 from server.engine.engine import Engine
 from server.errors import (
     ContextLengthExceeded,
@@ -86,8 +81,8 @@ class Preparer:
         self._lock = threading.Lock()
         self._pending: set[int] = set()
         self._current: GenerationRequest | Render | None = None
-        vocabulary = loaded.model.vocabulary
-        self._compiler = begin_compiler(vocabulary.guidance_tokenizer, vocabulary.size)
+        assert loaded.compiler is not None
+        self._compiler = loaded.compiler
 
     # --- from the thread that reads the socket ---
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from server.engine.answer import Task
-from server.engine.constraint import ConstraintCompiler
+from server.engine.constraint import ConstraintCompiler, begin_compiler
 from server.errors import ConversationError
 from server.types import (
     Accepted,
@@ -71,12 +71,10 @@ class Setup:
             reply_format=None,
             reply_grammar=lambda prompt, *_: "all" if isinstance(prompt, ChatPrompt) else None,
         )
-        self.tokenizer_made = threading.Event()
-        vocabulary = SimpleNamespace(
-            special_tokens=[], guidance_tokenizer=self.tokenizer_made.set, size=9
-        )
+        vocabulary = SimpleNamespace(special_tokens=[], size=9)
         loaded: Any = SimpleNamespace(
             chat=chat,
+            compiler=begin_compiler(lambda: None, vocabulary.size),
             info=SimpleNamespace(context=100, parallel=PARALLEL),
             model=SimpleNamespace(vocabulary=vocabulary),
         )
@@ -209,10 +207,6 @@ def test_a_request_the_engine_has_is_cancelled_there(setup: Setup) -> None:
         pass
     setup.preparer.cancel(1)
     assert setup.engine.cancelled == [1]
-
-
-def test_what_constraints_need_is_made_before_a_request_asks(setup: Setup) -> None:
-    assert setup.tokenizer_made.wait(5)
 
 
 class Trials:
