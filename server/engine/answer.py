@@ -144,14 +144,14 @@ class Answer:
         self._take_forced(backend)
         return accepted
 
-    def draft(self, active: int) -> list[int]:
-        """Tokens that probably come next, as many as pay beside ``active`` sequences."""
+    def draft(self, active: int, row_cost: float) -> list[int]:
+        """Tokens that probably come next, as many as pay (see `DraftPolicy`)."""
         if self._lookup is None:
             return []
         left = min(
             self.task.max_tokens - self._generated, self.task.length_limit - len(self.state.tokens)
         )
-        most = min(self._draft_policy.draft_length(active), left - 1)
+        most = min(self._draft_policy.draft_length(active, row_cost), left - 1)
         tokens, self._draft_is_predicted = self._lookup.draft(most)
         if tokens and self._constraint is not None:
             tokens = tokens[: self._constraint.valid_prefix(tokens)]

@@ -165,6 +165,7 @@ class Engine:
         rows = self._fill(plan)
         if not self._batch.size:
             return
+        cpu_started = time.process_time()
         self.step_started = time.monotonic()
         try:
             self._backend.decode(self._batch)
@@ -175,7 +176,7 @@ class Engine:
             seconds = time.monotonic() - self.step_started
             self.step_started = None
         self.counters.steps += 1
-        self._learn(plan, seconds)
+        self._learn(plan, seconds, time.process_time() - cpu_started)
         self._emit(self._take_results(plan, rows))
 
     def _receive(self, *, block: bool) -> None:
@@ -211,9 +212,10 @@ class Engine:
     def _propose_drafts(self) -> None:
         """Let running answers guess ahead, as far as that pays at this load."""
         running = self._scheduler.running
+        row_cost = self._pace.row_cost
         for state in running:
             if state.uncomputed == 1 and not state.in_prompt:
-                state.drafts = self._answers[state.order].draft(len(running))
+                state.drafts = self._answers[state.order].draft(len(running), row_cost)
 
     def _note_admissions(self) -> None:
         for state in self._scheduler.running:
@@ -245,17 +247,22 @@ class Engine:
                 self._batch.add(state.sequence_id, drafts, end, 0)
         return rows
 
-    def _learn(self, plan: Step, seconds: float) -> None:
+    def _learn(self, plan: Step, seconds: float, cpu_seconds: float) -> None:
         """Let pace and thread count follow what the step took."""
         prefill_tokens = sum(w.count for w in plan.prefills)
         self._pace.observe(
-            decode_tokens=sum(w.count for w in plan.decodes),
+            decode_tokens=plan.tokens - prefill_tokens,
             prefill_tokens=prefill_tokens,
             seconds=seconds,
         )
         # Drafts make a step longer than the next one; only plain steps can be compared.
         if plan.tokens == len(plan.decodes):
-            self._governor.observe(shape=plan.tokens, seconds=seconds, now=time.monotonic())
+            self._governor.observe(
+                shape=plan.tokens,
+                seconds=seconds,
+                cpu_seconds=cpu_seconds,
+                now=time.monotonic(),
+            )
             if self._governor.threads != self._threads:
                 self._threads = self._governor.threads
                 self._backend.set_threads(self._threads)

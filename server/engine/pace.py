@@ -5,6 +5,8 @@ from __future__ import annotations
 # Below this many tokens a chunk mostly pays for reading the weights again.
 LEAST_CHUNK = 16
 _SMOOTHING = 0.2
+# What one more token in a step costs, in steps of one token, before it was measured.
+_USUAL_ROW_COST = 0.4
 
 
 class Pace:
@@ -17,18 +19,28 @@ class Pace:
         """``inter_token_budget``: the longest step running streams should see, in seconds."""
         self._budget = inter_token_budget
         self._decode_step = 0.0
+        self._lone_step = 0.0
         self._prefill_token = 0.0
 
     def observe(self, *, decode_tokens: int, prefill_tokens: int, seconds: float) -> None:
-        """Learn from one step."""
+        """Learn from one step; drafts count among ``decode_tokens``."""
         if prefill_tokens == 0:
             self._decode_step = _average(self._decode_step, seconds)
+            if decode_tokens == 1:
+                self._lone_step = _average(self._lone_step, seconds)
         elif prefill_tokens >= LEAST_CHUNK:
             beside = self._decode_step if decode_tokens else 0.0
             # The weights are read once for both, so the chunk may seem to cost almost nothing
             # beside a slow decode step: never believe less than half of the whole.
             cost = max(seconds - beside, seconds / 2)
             self._prefill_token = _average(self._prefill_token, cost / prefill_tokens)
+
+    @property
+    def row_cost(self) -> float:
+        """What one more token in a step costs, in steps of one token."""
+        if not (self._lone_step and self._prefill_token):
+            return _USUAL_ROW_COST
+        return min(1.0, self._prefill_token / self._lone_step)
 
     def prefill_tokens_beside_streams(self, batch_size: int) -> int:
         """How many prefill tokens fit a step without breaking the streams' budget."""

@@ -134,8 +134,7 @@ class DraftPolicy:
     _PRIOR_HITS = 3.0
     _PRIOR_TRIALS = 4.0
 
-    def __init__(self, row_cost: float = 0.25) -> None:
-        self._row_cost = row_cost
+    def __init__(self) -> None:
         self._hits = self._PRIOR_HITS
         self._trials = self._PRIOR_TRIALS
         self._pause = self._FIRST_PAUSE
@@ -146,12 +145,12 @@ class DraftPolicy:
         """Share of checked draft tokens that were right, recent ones counting more."""
         return self._hits / self._trials
 
-    def draft_length(self, active: int) -> int:
-        """How many tokens to draft for this step, given the number of ``active`` sequences."""
+    def draft_length(self, active: int, row_cost: float) -> int:
+        """How many tokens to draft for this step, beside ``active`` sequences, itself included."""
         if self._paused_for > 0:
             self._paused_for -= 1
             return 0
-        break_even = active * self._row_cost / (1 + self._row_cost * (active - 1))
+        break_even = active * row_cost / (1 + row_cost * (active - 1))
         if break_even >= self._PRIOR_HITS / self._PRIOR_TRIALS:
             return 0  # by load alone: no reason to think less of this sequence's drafts
         if self.acceptance < break_even:

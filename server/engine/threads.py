@@ -2,8 +2,9 @@
 
 llama.cpp's threads wait for each other by spinning. When another process takes one of the cores,
 every barrier waits for a thread that is not running: two threads then decode several times slower
-than one. So the step time is watched, and now and then a few steps are tried with fewer (or again
-with more) threads; the faster count is kept.
+than one. So the step time is watched, and when steps become slow, or the threads do not get all the
+processor time they want, a few steps are tried with fewer (or again with more) threads; the faster
+count is kept.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ _SUSPICIOUS = 1.6
 # A trial must win by this much, so that noise does not make the count flutter.
 _CLEARLY_FASTER = 0.9
 _SECONDS_BETWEEN_TRIALS = 20.0
+# Spinning threads that have their cores to themselves get all of the time.
+_CROWDED_SHARE = 0.9
 # With fewer threads than configured, more are tried again sooner, since the neighbour may be gone;
 # each time in vain, the wait doubles.
 _SECONDS_BEFORE_RETURN = 2.0
@@ -40,6 +43,7 @@ class ThreadGovernor:
         self._trial: int | None = None
         self._shape = 0
         self._times: list[float] = []
+        self._shares: list[float] = []
         self._reference: float | None = None
         self._last_trial = -math.inf
         self._won_once = False
@@ -50,8 +54,11 @@ class ThreadGovernor:
         """The thread count to use for the next step."""
         return self._current if self._trial is None else self._trial
 
-    def observe(self, *, shape: int, seconds: float, now: float) -> None:
-        """Learn from a decode-only step of ``shape`` sequences that took ``seconds``."""
+    def observe(self, *, shape: int, seconds: float, cpu_seconds: float, now: float) -> None:
+        """Learn from a decode-only step of ``shape`` sequences that took ``seconds``.
+
+        ``cpu_seconds``: processor time that the process got meanwhile, all threads together.
+        """
         if self._most == 1:
             return
         if shape != self._shape:
@@ -59,16 +66,20 @@ class ThreadGovernor:
             self._trial = None
             self._won_once = False
             self._reference = None
-            self._times = []
+            self._forget()
         self._times.append(seconds)
+        self._shares.append(cpu_seconds / (seconds * self.threads))
         if len(self._times) < _TRIAL_STEPS and not self._trial_is_lost():
             return
-        typical = median(self._times)
-        self._times = []
+        typical, share = median(self._times), median(self._shares)
+        self._forget()
         if self._trial is not None:
             self._judge(typical, now)
         else:
-            self._consider(typical, now)
+            self._consider(typical, share, now)
+
+    def _forget(self) -> None:
+        self._times, self._shares = [], []
 
     def _trial_is_lost(self) -> bool:
         if self._trial is None or self._reference is None or len(self._times) < _LOST_STEPS:
@@ -98,17 +109,18 @@ class ThreadGovernor:
         self._trial = None
         self._last_trial = now
 
-    def _consider(self, typical: float, now: float) -> None:
-        """Begin a trial when steps have become slow, or when the last one is long ago."""
+    def _consider(self, typical: float, share: float, now: float) -> None:
+        """Begin a trial when steps have become slow, or when it is time to look again."""
         usual = typical if self._reference is None else self._reference
         suspicious = typical > _SUSPICIOUS * usual
         waited = now - self._last_trial
         reduced = self._current < self._most
         patience = self._patience if reduced else _SECONDS_BETWEEN_TRIALS
+        due = waited > patience and (reduced or share < _CROWDED_SHARE)
         self._reference = typical
         if self._won_once:
             self._trial = self._fewer()
-        elif waited > patience or (suspicious and waited > _LEAST_SECONDS_BETWEEN_TRIALS):
+        elif due or (suspicious and waited > _LEAST_SECONDS_BETWEEN_TRIALS):
             self._trial = self._more() if reduced and not suspicious else self._fewer()
 
     def _fewer(self) -> int | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from server.engine.pace import LEAST_CHUNK, Pace
 
 
@@ -35,3 +37,15 @@ def test_a_machine_that_gets_slower_is_noticed() -> None:
     for _ in range(30):
         pace.observe(decode_tokens=0, prefill_tokens=100, seconds=0.8)
     assert pace.prefill_tokens_beside_streams(512) < 20
+
+
+def test_the_cost_of_a_row_is_a_prompt_token_in_steps_of_a_lone_answer() -> None:
+    pace = measured(0.15, decode=0.03, per_token=0.002)
+    usual = pace.row_cost
+    assert 0 < usual < 1
+    for _ in range(50):
+        pace.observe(decode_tokens=1, prefill_tokens=0, seconds=0.02)
+    assert pace.row_cost == pytest.approx(0.1)
+    for _ in range(50):
+        pace.observe(decode_tokens=0, prefill_tokens=100, seconds=4.0)
+    assert pace.row_cost == 1.0

@@ -179,28 +179,28 @@ def test_rules_bind_every_row_and_tokens_before_a_dead_end_are_kept() -> None:
 
 
 def test_a_lone_sequence_drafts_and_a_crowd_does_not() -> None:
-    lengths = [DraftPolicy().draft_length(active) for active in (1, 2, 4, 8, 16, 256)]
+    lengths = [DraftPolicy().draft_length(active, 0.25) for active in (1, 2, 4, 8, 16, 256)]
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] >= 3
     assert lengths[-1] == 0
 
 
 def test_cheap_rows_make_longer_drafts() -> None:
-    assert DraftPolicy(row_cost=0.02).draft_length(1) > DraftPolicy(row_cost=0.5).draft_length(1)
-    assert DraftPolicy(row_cost=1.0).draft_length(1) == 0
+    assert DraftPolicy().draft_length(1, 0.02) > DraftPolicy().draft_length(1, 0.5)
+    assert DraftPolicy().draft_length(1, 1.0) == 0
 
 
 def test_success_lengthens_drafts_up_to_a_bound() -> None:
     policy = DraftPolicy()
     for _ in range(200):
         policy.record(drafted=8, accepted=8)
-    assert policy.draft_length(1) == DraftPolicy.LONGEST
+    assert policy.draft_length(1, 0.25) == DraftPolicy.LONGEST
     assert policy.acceptance <= 1
 
 
 def steps_until_drafting(policy: DraftPolicy) -> int:
     steps = 0
-    while policy.draft_length(1) == 0:
+    while policy.draft_length(1, 0.25) == 0:
         steps += 1
         assert steps < 2000
     return steps
@@ -210,21 +210,21 @@ def test_failure_switches_drafting_off_for_longer_and_longer() -> None:
     policy = DraftPolicy()
     pauses = []
     for _ in range(8):
-        while policy.draft_length(1) > 0:
+        while policy.draft_length(1, 0.25) > 0:
             policy.record(drafted=4, accepted=0)
         pauses.append(steps_until_drafting(policy))
     assert pauses[:3] == [32, 64, 128]
     assert pauses[-1] == pauses[-2] == 512
     policy.record(drafted=4, accepted=4)
-    while policy.draft_length(1) > 0:
+    while policy.draft_length(1, 0.25) > 0:
         policy.record(drafted=4, accepted=0)
     assert steps_until_drafting(policy) == 32
 
 
 def test_load_alone_causes_no_pause() -> None:
     policy = DraftPolicy()
-    assert all(policy.draft_length(64) == 0 for _ in range(100))
-    assert policy.draft_length(1) > 0
+    assert all(policy.draft_length(64, 0.25) == 0 for _ in range(100))
+    assert policy.draft_length(1, 0.25) > 0
 
 
 def test_a_fork_knows_the_prompt_and_goes_its_own_way() -> None:
