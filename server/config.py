@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         default="f16", description="Number format of the KV cells."
     )
     itl_budget_ms: int = Field(
-        default=150,
+        default=250,
         ge=1,
         description="Milliseconds between two tokens of a running stream that reading a new prompt "
         "may take.",

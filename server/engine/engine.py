@@ -178,6 +178,7 @@ class Engine:
         self.counters.steps += 1
         self._learn(plan, seconds, time.process_time() - cpu_started)
         self._emit(self._take_results(plan, rows))
+        self._scheduler.tidy()
 
     def _receive(self, *, block: bool) -> None:
         """Handle what other threads asked for; with ``block``, wait for the first of it."""
@@ -210,8 +211,13 @@ class Engine:
         return PromptLookup(task.tokens if look_up else (), task.prediction)
 
     def _propose_drafts(self) -> None:
-        """Let running answers guess ahead, as far as that pays at this load."""
+        """Let running answers guess ahead, as far as that pays at this load.
+
+        Not beside a prompt: what they gained, its first token would lose.
+        """
         running = self._scheduler.running
+        if any(state.in_prompt for state in running):
+            return
         row_cost = self._pace.row_cost
         for state in running:
             if state.uncomputed == 1 and not state.in_prompt:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 # Below this many tokens a chunk mostly pays for reading the weights again.
 LEAST_CHUNK = 16
+# From so many tokens in a step on, llama.cpp's flash attention on CPUs works in tiles: over all
+# cells, but at half the price for each. Below, a token pays for its own sequence's cells.
+_TILE = 64
 _SMOOTHING = 0.2
 # What one more token in a step costs, in steps of one token, before it was measured.
 _USUAL_ROW_COST = 0.4
@@ -20,7 +23,9 @@ class Pace:
         self._budget = inter_token_budget
         self._decode_step = 0.0
         self._lone_step = 0.0
-        self._prefill_token = 0.0
+        # Of one more prompt token, in steps below and from a tile on.
+        self._token = 0.0
+        self._tiled_token = 0.0
 
     def observe(self, *, decode_tokens: int, prefill_tokens: int, seconds: float) -> None:
         """Learn from one step; drafts count among ``decode_tokens``."""
@@ -33,21 +38,39 @@ class Pace:
             # The weights are read once for both, so the chunk may seem to cost almost nothing
             # beside a slow decode step: never believe less than half of the whole.
             cost = max(seconds - beside, seconds / 2)
-            self._prefill_token = _average(self._prefill_token, cost / prefill_tokens)
+            if decode_tokens + prefill_tokens < _TILE:
+                self._token = _average(self._token, cost / prefill_tokens)
+            else:
+                self._tiled_token = _average(self._tiled_token, cost / prefill_tokens)
 
     @property
     def row_cost(self) -> float:
         """What one more token in a step costs, in steps of one token."""
-        if not (self._lone_step and self._prefill_token):
+        token = self._token or self._tiled_token
+        if not (self._lone_step and token):
             return _USUAL_ROW_COST
-        return min(1.0, self._prefill_token / self._lone_step)
+        return min(1.0, token / self._lone_step)
 
-    def prefill_tokens_beside_streams(self, batch_size: int) -> int:
-        """How many prefill tokens fit a step without breaking the streams' budget."""
-        if self._prefill_token == 0.0:
-            return min(batch_size, 4 * LEAST_CHUNK)
+    def prefill_tokens_beside_streams(
+        self, batch_size: int, decode_tokens: int, *, deep: bool = False
+    ) -> int:
+        """How many prefill tokens fit a step without breaking the streams' budget.
+
+        A prompt is ``deep`` when much of what lies in the cells is its own beginning. Tiles pay
+        then, and the budget may be broken by as much again for one; otherwise a step stays below.
+        """
+        token = self._token or self._tiled_token
+        tiled_token = self._tiled_token or self._token
+        if not token:
+            return min(batch_size, 4 * LEAST_CHUNK - decode_tokens)
         room = self._budget - self._decode_step
-        return max(LEAST_CHUNK, min(batch_size, int(room / self._prefill_token)))
+        if deep and _TILE * tiled_token <= 2 * self._budget:
+            count = max(int(room / tiled_token), _TILE)
+        else:
+            count = int(room / token)
+            if _TILE <= count + decode_tokens < 2 * _TILE:
+                count = _TILE - 1 - decode_tokens
+        return max(LEAST_CHUNK, min(batch_size, count))
 
 
 def _average(average: float, value: float) -> float:

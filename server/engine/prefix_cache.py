@@ -210,15 +210,19 @@ class PrefixCache:
         return True
 
     def tidy(self) -> None:
-        """Move a cached prefix that was long unused to the store, if it has room."""
-        victim = self._least_recently_used()
-        if victim is None:
-            return
-        node = self._ends[victim]
-        unused_for = self._clock - node.last_used
-        moved = min(len(node.tokens), _MOST_MOVED)
-        if unused_for >= _IDLE_TOKENS and moved <= self._store.tokens_free:
-            self._move_to_store(victim)
+        """Move cached prefixes that were long unused to the store, as far as it has room."""
+        moved = 0
+        while (victim := self._least_recently_used()) is not None:
+            node = self._ends[victim]
+            count = min(len(node.tokens), _MOST_MOVED)
+            moved += count
+            if (
+                moved > _MOST_MOVED
+                or count > self._store.tokens_free
+                or self._clock - node.last_used < _IDLE_TOKENS
+                or not self._move_to_store(victim)
+            ):
+                return
 
     def clear(self) -> None:
         """Forget every prefix cached in cells."""

@@ -27,6 +27,10 @@ _DECODE_TOKENS = 16
 _LEAST_SHARED = 16
 # Room a preempted sequence must find before it resumes, so that it does not give way again at once.
 _RESUME_MARGIN = 64
+# A prompt is deep when it fills this share of the cells in use (see `Pace`).
+_DEEP_SHARE = 0.3
+# Moving cells to the store would show in the time to a first token that is so near.
+_NEAR_TOKENS = 256
 
 
 @dataclass(slots=True)
@@ -130,11 +134,16 @@ class Scheduler:
     def plan(self) -> Step:
         """Admit, preempt, and choose what the next step computes."""
         step = Step()
-        self._cache.tidy()
         self._admit()
         self._plan_decodes(step)
         self._plan_prefills(step)
         return step
+
+    def tidy(self) -> None:
+        """Move what is long unused out of the cells, unless a first token is near."""
+        near = any(s.in_prompt and s.uncomputed <= _NEAR_TOKENS for s in self.running)
+        if self.running and not near:
+            self._cache.tidy()
 
     # --- admission ---
 
@@ -224,7 +233,7 @@ class Scheduler:
         """Prompt chunks in order of arrival, as many as batch, pace and cells allow."""
         room = self._batch_size - step.tokens
         if step.decodes:
-            room = min(room, self._pace.prefill_tokens_beside_streams(self._batch_size))
+            room = min(room, self._room_beside_streams(step))
         rows = self._outputs - sum(1 + len(w.sequence.drafts) for w in step.decodes)
         for sequence in [s for s in self.running if not _decodes(s)]:
             if room <= 0 or rows <= 0 or sequence.sequence_id is None:
@@ -241,6 +250,12 @@ class Scheduler:
             step.prefills.append(Work(sequence, count))
             room -= count
             rows -= count if sequence.scores_prompt else 1
+
+    def _room_beside_streams(self, step: Step) -> int:
+        deepest = max((s.computed for s in self.running if not _decodes(s)), default=0)
+        return self._pace.prefill_tokens_beside_streams(
+            self._batch_size, step.tokens, deep=deepest > _DEEP_SHARE * self._cache.cells_used
+        )
 
     def _chunk(self, sequence: SequenceState, room: int, rows: int) -> int:
         count = min(sequence.uncomputed, room)

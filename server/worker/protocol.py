@@ -43,7 +43,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ubatch_size: int = 512
     flash_attention: Literal["auto", "on", "off"] = "auto"
     kv_type: Literal["f16", "q8_0", "q4_0", "f32"] = "f16"
-    itl_budget_ms: int = 150
+    itl_budget_ms: int = 250
     prompt_lookup: bool = True
     guard: bool = True
     family: str | None = None

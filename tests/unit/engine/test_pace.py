@@ -9,34 +9,35 @@ def measured(budget: float, *, decode: float, per_token: float) -> Pace:
     pace = Pace(budget)
     for _ in range(50):
         pace.observe(decode_tokens=4, prefill_tokens=0, seconds=decode)
+        pace.observe(decode_tokens=0, prefill_tokens=40, seconds=40 * per_token)
         pace.observe(decode_tokens=0, prefill_tokens=200, seconds=200 * per_token)
     return pace
 
 
 def test_chunks_fill_the_budget_that_decoding_leaves() -> None:
-    pace = measured(0.15, decode=0.03, per_token=0.002)
-    assert pace.prefill_tokens_beside_streams(512) == 60
+    pace = measured(0.13, decode=0.03, per_token=0.002)
+    assert pace.prefill_tokens_beside_streams(512, 4) == 50
 
 
 def test_a_slow_machine_still_makes_progress() -> None:
     pace = measured(0.15, decode=0.5, per_token=0.01)
-    assert pace.prefill_tokens_beside_streams(512) == LEAST_CHUNK
+    assert pace.prefill_tokens_beside_streams(512, 4) == LEAST_CHUNK
 
 
 def test_a_fast_machine_is_bounded_by_the_batch() -> None:
     pace = measured(0.15, decode=0.001, per_token=0.00001)
-    assert pace.prefill_tokens_beside_streams(512) == 512
+    assert pace.prefill_tokens_beside_streams(512, 4) == 512
 
 
 def test_before_any_measurement_chunks_are_small() -> None:
-    assert Pace(0.15).prefill_tokens_beside_streams(512) == 4 * LEAST_CHUNK
+    assert Pace(0.15).prefill_tokens_beside_streams(512, 3) == 4 * LEAST_CHUNK - 3
 
 
 def test_a_machine_that_gets_slower_is_noticed() -> None:
     pace = measured(0.15, decode=0.03, per_token=0.002)
     for _ in range(30):
-        pace.observe(decode_tokens=0, prefill_tokens=100, seconds=0.8)
-    assert pace.prefill_tokens_beside_streams(512) < 20
+        pace.observe(decode_tokens=0, prefill_tokens=50, seconds=0.4)
+    assert pace.prefill_tokens_beside_streams(512, 4) < 20
 
 
 def test_the_cost_of_a_row_is_a_prompt_token_in_steps_of_a_lone_answer() -> None:
@@ -47,5 +48,29 @@ def test_the_cost_of_a_row_is_a_prompt_token_in_steps_of_a_lone_answer() -> None
         pace.observe(decode_tokens=1, prefill_tokens=0, seconds=0.02)
     assert pace.row_cost == pytest.approx(0.1)
     for _ in range(50):
-        pace.observe(decode_tokens=0, prefill_tokens=100, seconds=4.0)
+        pace.observe(decode_tokens=0, prefill_tokens=50, seconds=2.0)
     assert pace.row_cost == 1.0
+
+
+def test_a_deep_prompt_gets_a_tile_if_that_costs_at_most_two_budgets() -> None:
+    pace = measured(0.15, decode=0.03, per_token=0.004)
+    assert pace.prefill_tokens_beside_streams(512, 4) == 30
+    assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == 64
+    pace = measured(0.15, decode=0.03, per_token=0.005)
+    assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == 24
+
+
+def test_beside_many_streams_a_step_stays_below_a_tile_unless_two_fit() -> None:
+    pace = measured(0.15, decode=0.03, per_token=0.0015)
+    assert pace.prefill_tokens_beside_streams(512, 8) == 55
+    assert pace.prefill_tokens_beside_streams(512, 8, deep=True) == 80
+    pace = measured(0.15, decode=0.03, per_token=0.001)
+    assert pace.prefill_tokens_beside_streams(512, 8) == 120
+
+
+def test_a_tile_is_judged_by_tiles() -> None:
+    pace = measured(0.15, decode=0.03, per_token=0.002)
+    for _ in range(50):
+        pace.observe(decode_tokens=4, prefill_tokens=30, seconds=0.3)
+    assert pace.prefill_tokens_beside_streams(512, 4) == LEAST_CHUNK
+    assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == 64
