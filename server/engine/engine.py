@@ -262,16 +262,16 @@ class Engine:
             seconds=seconds,
         )
         # Drafts make a step longer than the next one; only plain steps can be compared.
+        now = time.monotonic()
         if plan.tokens == len(plan.decodes):
             self._governor.observe(
-                shape=plan.tokens,
-                seconds=seconds,
-                cpu_seconds=cpu_seconds,
-                now=time.monotonic(),
+                shape=plan.tokens, seconds=seconds, cpu_seconds=cpu_seconds, now=now
             )
-            if self._governor.threads != self._threads:
-                self._threads = self._governor.threads
-                self._backend.set_threads(self._threads)
+        else:
+            self._governor.skip(now)
+        if self._governor.threads != self._threads:
+            self._threads = self._governor.threads
+            self._backend.set_threads(self._threads)
 
     def _take_results(self, plan: Step, rows: dict[int, int]) -> list[Event]:
         """Sample where a sequence is fully computed; returns the step's events."""

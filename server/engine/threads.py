@@ -78,6 +78,21 @@ class ThreadGovernor:
         else:
             self._consider(typical, share, now)
 
+    def skip(self, now: float) -> None:
+        """A step that no other compares with: it ends a trial, and all threads come back in time.
+
+        Otherwise a long prompt would be read with the threads that a trial left it.
+        """
+        waited = now - self._last_trial
+        reduced = self._current < self._most
+        if self._trial is not None or (reduced and waited > self._patience):
+            self._current = self._most if reduced else self._current
+            self._trial = None
+            self._won_once = False
+            self._reference = None
+            self._last_trial = now
+            self._forget()
+
     def _forget(self) -> None:
         self._times, self._shares = [], []
 

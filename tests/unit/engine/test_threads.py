@@ -83,6 +83,25 @@ def test_a_machine_whose_speed_changes_keeps_its_threads() -> None:
     assert with_all > 0.97 * 20_000
 
 
+def test_a_step_that_cannot_be_compared_ends_a_trial() -> None:
+    governor = ThreadGovernor(2)
+    now = 0.0
+    while governor.threads == 2:
+        now += 0.09
+        governor.observe(shape=1, seconds=0.09, cpu_seconds=0.1, now=now)
+    governor.skip(now)
+    assert governor.threads == 2
+
+
+def test_all_threads_come_back_where_no_step_can_be_compared() -> None:
+    governor = ThreadGovernor(2)
+    now, _ = run(governor, beside_a_busy_process, 20, 0, share=0.75)
+    assert governor.threads == 1
+    governor.skip(now)
+    governor.skip(now + 25)
+    assert governor.threads == 2
+
+
 def test_more_sequences_per_step_are_no_reason_for_a_trial() -> None:
     governor = ThreadGovernor(4)
     now = 0.0
