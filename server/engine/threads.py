@@ -83,14 +83,14 @@ class ThreadGovernor:
 
         Otherwise a long prompt would be read with the threads that a trial left it.
         """
-        waited = now - self._last_trial
-        reduced = self._current < self._most
-        if self._trial is not None or (reduced and waited > self._patience):
-            self._current = self._most if reduced else self._current
-            self._trial = None
-            self._won_once = False
+        if self._current < self._most and now - self._last_trial > self._patience:
+            self._current = self._most
             self._reference = None
             self._last_trial = now
+            self._forget()
+        if self._trial is not None:
+            self._trial = None
+            self._won_once = False
             self._forget()
 
     def _forget(self) -> None:
