@@ -47,6 +47,7 @@ class ThreadGovernor:
         self._reference: float | None = None
         self._last_trial = -math.inf
         self._won_once = False
+        self._skipped = 0
         self._patience = _SECONDS_BEFORE_RETURN
 
     @property
@@ -67,6 +68,7 @@ class ThreadGovernor:
             self._won_once = False
             self._reference = None
             self._forget()
+        self._skipped = 0
         self._times.append(seconds)
         self._shares.append(cpu_seconds / (seconds * self.threads))
         if len(self._times) < _TRIAL_STEPS and not self._trial_is_lost():
@@ -79,16 +81,17 @@ class ThreadGovernor:
             self._consider(typical, share, now)
 
     def skip(self, now: float) -> None:
-        """A step that no other compares with: it ends a trial, and all threads come back in time.
+        """A step that no other compares with. Some of them end a trial; in time all threads return.
 
         Otherwise a long prompt would be read with the threads that a trial left it.
         """
+        self._skipped += 1
         if self._current < self._most and now - self._last_trial > self._patience:
             self._current = self._most
             self._reference = None
             self._last_trial = now
             self._forget()
-        if self._trial is not None:
+        if self._trial is not None and self._skipped >= _TRIAL_STEPS:
             self._trial = None
             self._won_once = False
             self._forget()

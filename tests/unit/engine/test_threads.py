@@ -83,13 +83,16 @@ def test_a_machine_whose_speed_changes_keeps_its_threads() -> None:
     assert with_all > 0.97 * 20_000
 
 
-def test_a_step_that_cannot_be_compared_ends_a_trial() -> None:
+def test_steps_that_cannot_be_compared_end_a_trial() -> None:
     governor = ThreadGovernor(2)
     now = 0.0
     while governor.threads == 2:
         now += 0.09
         governor.observe(shape=1, seconds=0.09, cpu_seconds=0.1, now=now)
     governor.skip(now)
+    assert governor.threads == 1, "a draft now and then must not keep a trial from its end"
+    for _ in range(6):
+        governor.skip(now)
     assert governor.threads == 2
 
 
