@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -36,9 +35,6 @@ _KEPT_LINES = 20
 # The pipe normally closes with the process; a grandchild holding it must not delay the verdict.
 _OUTPUT_SECONDS = 0.2
 _POLL_SECONDS = 0.01
-# Lets the GNU C library ask for huge pages for KV cells and activations: decoding is some percent
-# faster. Others ignore it.
-_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 _EXITS = {
     EXIT_LOAD_FAILED: "could not load its model",
     EXIT_TEMPLATE_STUCK: "gave up because its chat template could not be interrupted",
@@ -190,15 +186,9 @@ def _start(command: Sequence[str], descriptor: int) -> subprocess.Popen[bytes]:
     """
     return subprocess.Popen(  # noqa: S603 - the command is our own
         [*command, "--fd", str(descriptor)],
-        env=os.environ | {"GLIBC_TUNABLES": _tunables()},
         pass_fds=(descriptor,),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-
-
-def _tunables() -> str:
-    inherited = os.environ.get("GLIBC_TUNABLES", "")
-    return f"{inherited}:{_HUGE_PAGES}" if inherited else _HUGE_PAGES

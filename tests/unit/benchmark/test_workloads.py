@@ -101,7 +101,7 @@ async def test_copy_predicts_what_it_asks_for() -> None:
     await done("copy", fake)
     [(_, body)] = fake.requests
     assert body["messages"][0]["content"].endswith(body["prediction"]["content"])
-    assert len(body["prediction"]["content"].split()) == 120
+    assert len(body["prediction"]["content"].split()) >= 120
 
 
 async def test_overflow_needs_twice_the_cells() -> None:
