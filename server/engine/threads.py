@@ -12,7 +12,10 @@ from __future__ import annotations
 import math
 from statistics import median
 
+# So many steps are compared, or fewer once they took so many seconds: where a thread waits for its
+# core, a single step may take seconds.
 _TRIAL_STEPS = 6
+_TRIAL_SECONDS = 0.5
 # A step time this many times the usual one calls for a trial at once.
 _SUSPICIOUS = 1.6
 # A trial must win by this much, so that noise does not make the count flutter.
@@ -71,7 +74,7 @@ class ThreadGovernor:
         self._skipped = 0
         self._times.append(seconds)
         self._shares.append(cpu_seconds / (seconds * self.threads))
-        if len(self._times) < _TRIAL_STEPS and not self._trial_is_lost():
+        if not (self._enough or self._trial_is_lost()):
             return
         typical, share = median(self._times), median(self._shares)
         self._forget()
@@ -81,23 +84,28 @@ class ThreadGovernor:
             self._consider(typical, share, now)
 
     def skip(self, now: float) -> None:
-        """A step that no other compares with. Some of them end a trial; in time all threads return.
+        """A step that no other compares with, such as one with drafts or a part of a prompt.
 
-        Otherwise a long prompt would be read with the threads that a trial left it.
+        Several in a row end a trial, and in time all threads return: otherwise a long prompt would
+        be read with the threads that a trial left it.
         """
         self._skipped += 1
+        if self._skipped < _TRIAL_STEPS:
+            return
+        self._trial = None
+        self._won_once = False
+        self._forget()
         if self._current < self._most and now - self._last_trial > self._patience:
             self._current = self._most
             self._reference = None
             self._last_trial = now
-            self._forget()
-        if self._trial is not None and self._skipped >= _TRIAL_STEPS:
-            self._trial = None
-            self._won_once = False
-            self._forget()
 
     def _forget(self) -> None:
         self._times, self._shares = [], []
+
+    @property
+    def _enough(self) -> bool:
+        return len(self._times) >= _TRIAL_STEPS or sum(self._times) >= _TRIAL_SECONDS
 
     def _trial_is_lost(self) -> bool:
         if self._trial is None or self._reference is None or len(self._times) < _LOST_STEPS:

@@ -100,9 +100,23 @@ def test_all_threads_come_back_where_no_step_can_be_compared() -> None:
     governor = ThreadGovernor(2)
     now, _ = run(governor, beside_a_busy_process, 20, 0, share=0.75)
     assert governor.threads == 1
-    governor.skip(now)
     governor.skip(now + 25)
+    assert governor.threads == 1, "a draft now and then must not call all threads back"
+    for _ in range(6):
+        governor.skip(now + 25)
     assert governor.threads == 2
+
+
+def test_steps_of_seconds_are_answered_at_once() -> None:
+    governor = ThreadGovernor(2)
+    now, _ = run(governor, alone, 10, 0)
+    took = []
+    while governor.threads == 2 or len(took) < 20:
+        took.append({1: 0.02, 2: 3.0}[governor.threads])
+        now += took[-1]
+        cpu = 0.7 * took[-1] * governor.threads
+        governor.observe(shape=1, seconds=took[-1], cpu_seconds=cpu, now=now)
+    assert took.count(3.0) <= 3
 
 
 def test_more_sequences_per_step_are_no_reason_for_a_trial() -> None:
