@@ -138,10 +138,7 @@ class PrefixCache:
                 node = split(node, length - node.start)
             assert donor is not None
             self._memory.copy_sequence(donor, sequence_id, length)
-        node.ids.add(sequence_id)
-        self._ends[sequence_id] = node
-        self._lengths[sequence_id] = length
-        self._scopes[sequence_id] = scope
+        self._register(sequence_id, node, length, scope)
         self._running.add(sequence_id)
         self._touch(node)
         self._restore(sequence_id, tokens[:limit])
@@ -369,10 +366,13 @@ class PrefixCache:
         """Let an unused id become a cached one that ends at ``node``, which ``donor`` has too."""
         sequence_id = self._free_ids.pop()
         self._memory.copy_sequence(donor, sequence_id, node.end)
+        self._register(sequence_id, node, node.end, self._scopes[donor])
+
+    def _register(self, sequence_id: int, node: Node, length: int, scope: str) -> None:
         node.ids.add(sequence_id)
         self._ends[sequence_id] = node
-        self._lengths[sequence_id] = node.end
-        self._scopes[sequence_id] = self._scopes[donor]
+        self._lengths[sequence_id] = length
+        self._scopes[sequence_id] = scope
 
     def _restore(self, sequence_id: int, tokens: Tokens) -> None:
         """Put back into cells what the store has of ``tokens``, behind what the id has already."""

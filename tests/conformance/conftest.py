@@ -19,14 +19,19 @@ RunClient = Callable[..., Any]
 
 def run_direct(*arguments: object, given: object = None) -> Any:
     """What `tests.conformance.direct` prints, in a process of its own: llama.cpp may crash it."""
+    module = [sys.executable, "-m", "tests.conformance.direct"]
+    return _printed([*module, *arguments], cwd=CHECKOUT, input=json.dumps(given))
+
+
+def _printed(command: list[object], **options: Any) -> Any:
+    """The JSON that a command prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.conformance.direct", *map(str, arguments)],
-        cwd=CHECKOUT,
-        input=json.dumps(given),
+        [*map(str, command)],
         capture_output=True,
         text=True,
         timeout=110,
         check=False,
+        **options,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
@@ -40,15 +45,7 @@ def run_client(tmp_path: Path) -> RunClient:
 
     def run(script: str, *arguments: object) -> Any:
         offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
-        done = subprocess.run(
-            [CLIENTS_PYTHON, CLIENTS / script, *map(str, arguments)],
-            env=os.environ | offline,
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        return json.loads(done.stdout)
+        command = [CLIENTS_PYTHON, CLIENTS / script, *arguments]
+        return _printed(command, env=os.environ | offline)
 
     return run

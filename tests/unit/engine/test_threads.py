@@ -110,7 +110,7 @@ def test_all_threads_come_back_where_no_step_can_be_compared() -> None:
 def test_steps_of_seconds_are_answered_at_once() -> None:
     governor = ThreadGovernor(2)
     now, _ = run(governor, alone, 10, 0)
-    took = []
+    took: list[float] = []
     while governor.threads == 2 or len(took) < 20:
         took.append({1: 0.02, 2: 3.0}[governor.threads])
         now += took[-1]
