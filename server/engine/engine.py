@@ -151,7 +151,8 @@ class Engine:
     def run(self) -> None:
         """Work until `stop` is called."""
         while not self._stopping:
-            self._receive(block=not self._answers)
+            busy = bool(self._answers) or self._scheduler.tidy()
+            self._receive(block=not busy)
             if self._answers and not self._stopping:
                 self.step()
             self.cells_used = self._cache.cells_pinned

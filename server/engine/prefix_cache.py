@@ -206,20 +206,30 @@ class PrefixCache:
                 self._release(victim)
         return True
 
-    def tidy(self) -> None:
-        """Move cached prefixes that were long unused to the store, as far as it has room."""
+    def tidy(self, *, at_rest: bool = False) -> bool:
+        """Move cached prefixes that were long unused to the store, as far as it has room.
+
+        ``at_rest``, while nothing runs: all but the one last used, so that what comes next finds
+        the first cells free; a step looks at all cells up to the last one in use. Moves a little at
+        a time; returns whether it moved anything.
+        """
         moved = 0
         while (victim := self._least_recently_used()) is not None:
             node = self._ends[victim]
             count = min(len(node.tokens), _MOST_MOVED)
-            moved += count
+            if at_rest:
+                stays = len(self._ends) == 1
+            else:
+                stays = self._clock - node.last_used < _IDLE_TOKENS
             if (
-                moved > _MOST_MOVED
+                stays
+                or moved + count > _MOST_MOVED
                 or count > self._store.tokens_free
-                or self._clock - node.last_used < _IDLE_TOKENS
                 or not self._move_to_store(victim)
             ):
-                return
+                break
+            moved += count
+        return moved > 0
 
     def clear(self) -> None:
         """Forget every prefix cached in cells."""

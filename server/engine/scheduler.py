@@ -139,11 +139,14 @@ class Scheduler:
         self._plan_prefills(step)
         return step
 
-    def tidy(self) -> None:
-        """Move what is long unused out of the cells, unless a first token is near."""
-        near = any(s.in_prompt and s.uncomputed <= _NEAR_TOKENS for s in self.running)
-        if self.running and not near:
-            self._cache.tidy()
+    def tidy(self) -> bool:
+        """Move what is long unused out of the cells, unless a first token is near.
+
+        Returns whether there was anything to move.
+        """
+        if any(s.in_prompt and s.uncomputed <= _NEAR_TOKENS for s in self.running):
+            return False
+        return self._cache.tidy(at_rest=not (self.running or self.waiting))
 
     # --- admission ---
 

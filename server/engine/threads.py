@@ -13,21 +13,23 @@ import math
 from statistics import median
 
 # So many steps are compared, or fewer once they took so many seconds: where a thread waits for its
-# core, a single step may take seconds.
+# core, steps take many times longer.
 _TRIAL_STEPS = 6
-_TRIAL_SECONDS = 0.5
+_TRIAL_SECONDS = 0.25
 # A step time this many times the usual one calls for a trial at once.
 _SUSPICIOUS = 1.6
 # A trial must win by this much, so that noise does not make the count flutter.
 _CLEARLY_FASTER = 0.9
+# One that wins by this much need not win again.
+_FAR_FASTER = 0.5
 _SECONDS_BETWEEN_TRIALS = 20.0
 # Spinning threads that have their cores to themselves get all of the time.
 _CROWDED_SHARE = 0.9
 # With fewer threads than configured, more are tried again sooner, since the neighbour may be gone;
 # each time in vain, the wait doubles.
 _SECONDS_BEFORE_RETURN = 2.0
-# So many steps that are clearly slower are enough to end a trial.
-_LOST_STEPS = 2
+# So many steps in a row that are clearly slower tell enough.
+_SLOW_STEPS = 2
 # A lost trial that was called for by a suspicion is not repeated at once.
 _LEAST_SECONDS_BETWEEN_TRIALS = 1.0
 
@@ -74,14 +76,17 @@ class ThreadGovernor:
         self._skipped = 0
         self._times.append(seconds)
         self._shares.append(cpu_seconds / (seconds * self.threads))
-        if not (self._enough or self._trial_is_lost()):
+        slowed = self._slowed_down()
+        if slowed:  # the steps before belong to another situation
+            self._times, self._shares = self._times[-_SLOW_STEPS:], self._shares[-_SLOW_STEPS:]
+        if not (slowed or self._enough):
             return
         typical, share = median(self._times), median(self._shares)
         self._forget()
         if self._trial is not None:
             self._judge(typical, now)
         else:
-            self._consider(typical, share, now)
+            self._consider(typical, share, now, suspicious=slowed)
 
     def skip(self, now: float) -> None:
         """A step that no other compares with, such as one with drafts or a part of a prompt.
@@ -107,21 +112,26 @@ class ThreadGovernor:
     def _enough(self) -> bool:
         return len(self._times) >= _TRIAL_STEPS or sum(self._times) >= _TRIAL_SECONDS
 
-    def _trial_is_lost(self) -> bool:
-        if self._trial is None or self._reference is None or len(self._times) < _LOST_STEPS:
+    def _slowed_down(self) -> bool:
+        """Whether the last steps are clearly slower than those with the usual thread count."""
+        before = self._reference
+        if before is None and self._trial is None and len(self._times) > _SLOW_STEPS:
+            before = median(self._times[:-_SLOW_STEPS])
+        if before is None or len(self._times) < _SLOW_STEPS:
             return False
-        return min(self._times) > _SUSPICIOUS * self._reference
+        return min(self._times[-_SLOW_STEPS:]) > _SUSPICIOUS * before
 
     def _judge(self, typical: float, now: float) -> None:
         """The trial is over: keep the faster count.
 
-        Fewer threads must win twice, with the usual count in between: on a shared machine the
-        speed itself changes from one moment to the next.
+        Unless they are far faster, fewer threads must win twice, with the usual count in between:
+        on a shared machine the speed itself changes from one moment to the next.
         """
         assert self._trial is not None
         assert self._reference is not None
         won = typical < _CLEARLY_FASTER * self._reference
-        if won and self._trial < self._current and not self._won_once:
+        doubtful = typical > _FAR_FASTER * self._reference and not self._won_once
+        if won and doubtful and self._trial < self._current:
             self._won_once = True
             self._trial = None
             return
@@ -135,10 +145,8 @@ class ThreadGovernor:
         self._trial = None
         self._last_trial = now
 
-    def _consider(self, typical: float, share: float, now: float) -> None:
+    def _consider(self, typical: float, share: float, now: float, *, suspicious: bool) -> None:
         """Begin a trial when steps have become slow, or when it is time to look again."""
-        usual = typical if self._reference is None else self._reference
-        suspicious = typical > _SUSPICIOUS * usual
         waited = now - self._last_trial
         reduced = self._current < self._most
         patience = self._patience if reduced else _SECONDS_BETWEEN_TRIALS

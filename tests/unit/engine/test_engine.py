@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from server.engine.answer import Task
+from server.engine.backend import Batch
 from server.engine.engine import Engine
 from server.types import Delta, Event, Failed, Finished, PromptScored, Sampling
 from tests.unit.engine.cache_integrity import check_cache
@@ -212,7 +213,12 @@ def test_a_whole_state_computed_again_still_fits_when_the_first_is_evicted() -> 
 
 
 def test_used_cells_can_be_read_from_another_thread() -> None:
-    rig = Rig(FakeBackend())
+    class Unhurried(FakeBackend):
+        def decode(self, batch: Batch) -> None:
+            time.sleep(0.0005)  # lets the other thread have its turn
+            super().decode(batch)
+
+    rig = Rig(Unhurried())
     threading.Thread(target=rig.engine.run, daemon=True).start()
     rig.submit(1, [1, 2, 3], max_tokens=10_000, ignore_eos=True, length_limit=200)
     seen = []
@@ -220,6 +226,30 @@ def test_used_cells_can_be_read_from_another_thread() -> None:
         seen.append(rig.engine.cells_used)
     rig.engine.stop()
     assert 0 < max(seen) <= 200
+
+
+def test_at_rest_only_the_prefix_last_used_stays_in_cells() -> None:
+    rig = Rig(FakeBackend())
+    prompts = [[i, 5, 6, 7, 8, 9] for i in range(1, 5)]
+    thread = threading.Thread(target=rig.engine.run, daemon=True)
+    for i, prompt in enumerate(prompts):
+        rig.submit(i, prompt, max_tokens=4)
+    thread.start()
+    while sum(isinstance(event, Finished) for event in rig.events) < len(prompts):
+        time.sleep(0.001)
+    deadline = time.monotonic() + 5
+    while rig.backend.cells_used > 10 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    rig.engine.stop()
+    thread.join()
+    assert 0 < rig.backend.cells_used <= 10
+    before = rig.engine.counters.cached_tokens
+    for i, prompt in enumerate(prompts):
+        rig.submit(10 + i, prompt, max_tokens=4)
+    rig.run()
+    assert rig.engine.counters.cached_tokens - before == 4 * 5
+    for i, prompt in enumerate(prompts):
+        assert rig.text(10 + i) == rig.expected(prompt, 4)
 
 
 def test_idle_time_does_not_count_as_time_until_there_is_room(

@@ -257,6 +257,8 @@ def check_history(
                 running[sequence_id] = list(tokens)
             else:
                 rig.cache.drop(sequence_id)
+        elif chosen is None and action == "tidy":
+            rig.cache.tidy(at_rest=True)
         elif chosen is None:
             continue
         elif action == "generate" and rig.cache.make_room(len(tokens)):

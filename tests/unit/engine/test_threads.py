@@ -54,6 +54,14 @@ def test_a_neighbour_that_was_there_from_the_start_is_noticed() -> None:
     assert steps > 0.85 * 60 / beside_a_busy_process(1)
 
 
+def test_steps_from_before_a_neighbour_came_are_not_mixed_with_those_after() -> None:
+    governor = ThreadGovernor(2)
+    now, _ = run(governor, alone, 0.03, 0)
+    now, steps = run(governor, beside_a_busy_process, 1, now)
+    assert governor.threads == 1
+    assert steps > 0.75 / beside_a_busy_process(1), "a trial that is far faster is enough"
+
+
 def test_all_threads_come_back_when_the_neighbour_is_gone() -> None:
     governor = ThreadGovernor(2)
     now, _ = run(governor, beside_a_busy_process, 20, 0, share=0.75)
