@@ -217,10 +217,8 @@ class PrefixCache:
         while (victim := self._least_recently_used()) is not None:
             node = self._ends[victim]
             count = min(len(node.tokens), _MOST_MOVED)
-            if at_rest:
-                stays = len(self._ends) == 1
-            else:
-                stays = self._clock - node.last_used < _IDLE_TOKENS
+            recent = self._clock - node.last_used < _IDLE_TOKENS
+            stays = len(self._ends) == 1 if at_rest else recent
             if (
                 stays
                 or moved + count > _MOST_MOVED
