@@ -25,9 +25,10 @@ KvType = Literal["f16", "q8_0", "q4_0", "f32"]
 
 _TYPES_BY_NAME: dict[str, TensorType] = {kind.name: kind for kind in TENSOR_TYPES.values()}
 _FLOAT_BYTES = 4
-# What the worker gives llama.cpp by default: tokens of a physical batch, rows of logits.
+# Tokens of a physical batch, as the worker has them by default.
 _BATCH_TOKENS = 512
-_LOGITS_ROWS = 128
+# Rows of logits for drafts and scored prompts, also where few sequences run.
+_LEAST_OUTPUTS = 128
 # llama.cpp's own limit, LLAMA_MAX_SEQ.
 _MOST_SEQUENCE_IDS = 256
 # Ids for cached prefixes beside those of running sequences.
@@ -45,7 +46,7 @@ def estimate_memory(
         header.tensors.data_bytes
         + kv_bytes(header, context_tokens + stored_tokens(context_tokens), kv_type)
         + sequence_ids(parallel) * _state_values(header) * _FLOAT_BYTES
-        + _compute_bytes(header)
+        + _compute_bytes(header, parallel)
         + _PROCESS_BYTES
     )
     return min(total, _MOST_BYTES)
@@ -58,6 +59,14 @@ def sequence_ids(parallel: int, *, partial_removal: bool = False) -> int:
     """
     cached = _CACHED_SEQUENCES if partial_removal else min(parallel, _CACHED_SEQUENCES)
     return min(_MOST_SEQUENCE_IDS, parallel + cached)
+
+
+def outputs_per_batch(ids: int) -> int:
+    """How many rows of logits a step may give where there are ``ids`` sequence ids.
+
+    llama.cpp lays out its graph for one from each, and aborts where that is less.
+    """
+    return max(_LEAST_OUTPUTS, ids)
 
 
 def stored_tokens(cells: int) -> int:
@@ -121,7 +130,8 @@ def _state_values(header: GgufHeader) -> int:
     return values * (header.block_count or 0)
 
 
-def _compute_bytes(header: GgufHeader) -> int:
-    logits = 2 * _LOGITS_ROWS * (header.vocabulary or 0)
+def _compute_bytes(header: GgufHeader, parallel: int) -> int:
+    rows = outputs_per_batch(sequence_ids(parallel, partial_removal=True))
+    logits = 2 * rows * (header.vocabulary or 0)
     activations = _BATCH_TOKENS * 8 * (header.embedding_length or 0)
     return (logits + activations) * _FLOAT_BYTES

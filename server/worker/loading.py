@@ -27,13 +27,12 @@ from server.engine.llama import (
     gpu_available,
 )
 from server.library.header import GgufHeader
-from server.library.memory import estimate_memory, sequence_ids
+from server.library.memory import estimate_memory, outputs_per_batch, sequence_ids
 from server.library.model import read_model_at
 from server.resources import templates_directory
 from server.worker.hardware import physical_cores
 from server.worker.protocol import EmbeddingInfo, Load, ModelInfo, Progress, WorkerSettings
 
-_LEAST_OUTPUTS = 128
 _LEAST_CONTEXT = 256
 _WARMUP_TOKENS = 64
 # Embeddings beside generation have KV cells of their own, which no memory estimate counts: as many
@@ -117,14 +116,15 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
     else:
         # llama.cpp lays out and warms up meanwhile, for which Python is not needed.
         compiler = begin_compiler(model.vocabulary.guidance_tokenizer, model.vocabulary.size)
+        ids = sequence_ids(settings.parallel, partial_removal=model.partial_removal)
         context = LlamaContext(
             model,
             ContextSettings(
                 kv_cells=layout.kv_cells,
-                sequence_ids=sequence_ids(settings.parallel, partial_removal=model.partial_removal),
+                sequence_ids=ids,
                 batch_size=min(max(settings.batch_size, settings.parallel), layout.kv_cells),
                 ubatch_size=settings.ubatch_size,
-                outputs_per_batch=max(_LEAST_OUTPUTS, settings.parallel),
+                outputs_per_batch=outputs_per_batch(ids),
                 threads=threads,
                 flash_attention=settings.flash_attention,
                 kv_type=settings.kv_type,
