@@ -39,6 +39,7 @@ _NODE = "tests/conformance/node/package.json"
 _STRICT = "every answer in strict mode, whole and streamed; `parse`, `stream`; a tool loop"
 _LANGCHAIN = "`with_structured_output` both ways, a tool loop, streaming"
 _SCORES = "`local-completions` gives the accuracy of llama.cpp by itself"
+_AGENTS = "a tool loop and an answer under a schema, whole and streamed"
 # Name, package, where its version is pinned, what is tried, by which test.
 _CLIENTS = [
     ("openai (Python)", "openai", _OURS, _STRICT, "test_openai.py"),
@@ -54,6 +55,7 @@ _CLIENTS = [
         "test_frameworks.py",
     ),
     ("langchain-openai", "langchain-openai", _OURS, _LANGCHAIN, "test_frameworks.py"),
+    ("openai-agents", "openai-agents", _APART, _AGENTS, "test_openai_agents.py"),
     ("lm-eval", "lm_eval", _APART, _SCORES, "test_evaluation.py"),
 ]
 
