@@ -25,6 +25,10 @@ PUBLIC_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"})
 PUBLIC_FOLDER = "/playground/"
 # The route, in metrics, of a request that has none.
 UNMATCHED = "unmatched"
+# Where the scope of a request has the status with which it was refused below the application.
+REFUSED = "dragoman.refused"
+# nginx's code for: the client left before there was an answer.
+_CLIENT_LEFT = 499
 _EXPOSED_HEADERS = "x-request-id, openai-processing-ms, x-dragoman-ignored, retry-after"
 
 
@@ -58,7 +62,7 @@ class RequestMiddleware:
         started = time.perf_counter()
         name = new_request_id()
         token = request_id.set(name)
-        status = 499  # nginx's code for: the client left before there was an answer
+        status = _CLIENT_LEFT
 
         async def stamped(message: Message) -> None:
             nonlocal status
@@ -75,12 +79,14 @@ class RequestMiddleware:
             await self._app(scope, receive, stamped)
         except Exception:
             _error_log.exception("unhandled")
-            if status != 499:
+            if status != _CLIENT_LEFT:
                 raise  # a header is out already: the server can only cut the connection
             error = DragomanError(f"The server failed. Its log says more about {name}.")
             await error_response(error)(scope, receive, stamped)
         finally:
             self._metrics.in_flight.dec()
+            if status == _CLIENT_LEFT:
+                status = scope.get(REFUSED, status)
             self._record(scope, status, time.perf_counter() - started)
             request_id.reset(token)
 

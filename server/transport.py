@@ -25,7 +25,7 @@ from server.errors import (
     Overloaded,
     RequestTimeout,
 )
-from server.middleware import UNMATCHED, error_response, record_request
+from server.middleware import REFUSED, UNMATCHED, error_response, record_request
 from server.telemetry import Metrics, new_request_id, request_id
 
 # A client that takes nothing for so long, while an answer waits for it, is dropped.
@@ -208,8 +208,14 @@ class _Connection(HttpToolsProtocol):
         return HeadersTooLarge(f"The request's head may have at most {limit} bytes.")
 
     def _refuse(self, error: DragomanError) -> None:
-        """Answer without the application, and hang up."""
+        """Answer without the application, and hang up.
+
+        Where the application has the request already, for its head was fine, it also counts it.
+        """
         if self.transport.is_closing():
+            return
+        if not self.idle and (self.cycle.response_started or self.pipeline):
+            self.transport.close()  # in the middle of an answer nothing else can be said
             return
         name = new_request_id()
         headers = {"connection": "close", "x-request-id": name}
@@ -219,7 +225,10 @@ class _Connection(HttpToolsProtocol):
         lines += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
         self.transport.close()
-        self._record_refusal(name, response.status_code)
+        if self.idle:
+            self._record_refusal(name, response.status_code)
+        else:
+            cast("dict[str, Any]", self.cycle.scope)[REFUSED] = response.status_code
 
     def _record_refusal(self, name: str, status: int) -> None:
         """Count and log what the application never saw; its head may be incomplete or nonsense."""

@@ -151,6 +151,43 @@ async def test_what_is_refused_below_the_application_is_counted_and_logged(
     assert any(line.startswith(f"127.0.0.1 - - {status} ") for line in lines)
 
 
+async def test_a_body_that_turns_to_nonsense_is_400_and_counted_once() -> None:
+    async with serving() as running:
+        reader, writer = await running.open()
+        writer.write(JSON_HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(b"nonsense\r\n")
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        metrics = (await running.http.get("/metrics")).text
+    counted = [line for line in metrics.splitlines() if line.startswith("dragoman_requests_total{")]
+    assert len(counted) == 1
+    assert 'method="POST"' in counted[0]
+    assert 'status="400"' in counted[0]
+
+
+async def test_nonsense_behind_a_request_does_not_get_into_its_answer() -> None:
+    def script(request: GenerationRequest) -> Iterable[Event | float]:
+        first, *rest = answer(request, "a", "b")
+        yield first
+        for event in rest:
+            yield 0.2
+            yield event
+
+    body = json.dumps(chat_body(stream=True)).encode()
+    head = JSON_HEAD + b"Content-Length: %d\r\n\r\n" % len(body)
+    async with serving(FakePool(script)) as running:
+        reader, writer = await running.open()
+        writer.write(head + body)
+        received = await asyncio.wait_for(reader.readuntil(b"data: "), 5)
+        writer.write(b"nonsense\r\n\r\n")
+        received += await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        assert received.count(b"HTTP/1.1 ") == 1
+        await running.canary()
+
+
 async def test_a_body_of_100_mb_is_413_while_it_streams() -> None:
     async with serving() as running:
         reader, writer = await running.open()
