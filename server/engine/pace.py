@@ -65,7 +65,9 @@ class Pace:
             return min(batch_size, 4 * LEAST_CHUNK - decode_tokens)
         room = self._budget - self._decode_step
         if deep and _TILE * tiled_token <= 2 * self._budget:
-            count = max(int(room / tiled_token), _TILE)
+            # A few rows beyond whole tiles would pay for one more.
+            tiles = (int(room / tiled_token) + decode_tokens) // _TILE
+            count = max(1, tiles) * _TILE - decode_tokens
         else:
             count = int(room / token)
             if _TILE <= count + decode_tokens < 2 * _TILE:

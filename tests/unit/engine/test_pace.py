@@ -55,7 +55,7 @@ def test_the_cost_of_a_row_is_a_prompt_token_in_steps_of_a_lone_answer() -> None
 def test_a_deep_prompt_gets_a_tile_if_that_costs_at_most_two_budgets() -> None:
     pace = measured(0.15, decode=0.03, per_token=0.004)
     assert pace.prefill_tokens_beside_streams(512, 4) == 30
-    assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == 64
+    assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == 64 - 4
     pace = measured(0.15, decode=0.03, per_token=0.005)
     assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == 24
 
@@ -63,9 +63,15 @@ def test_a_deep_prompt_gets_a_tile_if_that_costs_at_most_two_budgets() -> None:
 def test_beside_many_streams_a_step_stays_below_a_tile_unless_two_fit() -> None:
     pace = measured(0.15, decode=0.03, per_token=0.0015)
     assert pace.prefill_tokens_beside_streams(512, 8) == 55
-    assert pace.prefill_tokens_beside_streams(512, 8, deep=True) == 80
     pace = measured(0.15, decode=0.03, per_token=0.001)
     assert pace.prefill_tokens_beside_streams(512, 8) == 120
+
+
+def test_a_deep_prompt_gets_whole_tiles_streams_included() -> None:
+    pace = measured(0.15, decode=0.03, per_token=0.0015)
+    assert pace.prefill_tokens_beside_streams(512, 8, deep=True) == 64 - 8
+    pace = measured(0.15, decode=0.03, per_token=0.0008)
+    assert pace.prefill_tokens_beside_streams(512, 8, deep=True) == 2 * 64 - 8
 
 
 def test_a_tile_is_judged_by_tiles() -> None:
@@ -73,4 +79,4 @@ def test_a_tile_is_judged_by_tiles() -> None:
     for _ in range(50):
         pace.observe(decode_tokens=4, prefill_tokens=30, seconds=0.3)
     assert pace.prefill_tokens_beside_streams(512, 4) == LEAST_CHUNK
-    assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == 64
+    assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == 64 - 4
