@@ -113,8 +113,16 @@ class ThreadGovernor:
         return len(self._times) >= _TRIAL_STEPS or sum(self._times) >= _TRIAL_SECONDS
 
     def _slowed_down(self) -> bool:
-        """Whether the last steps are clearly slower than those with the usual thread count."""
+        """Whether the last steps are clearly slower than those with the usual thread count.
+
+        One that is far slower is enough to end a trial of more threads: it was only to find out
+        whether a neighbour has gone.
+        """
         before = self._reference
+        if self._trial is not None and self._trial > self._current:
+            assert before is not None
+            if _FAR_FASTER * self._times[-1] > before:
+                return True
         if before is None and self._trial is None and len(self._times) > _SLOW_STEPS:
             before = median(self._times[:-_SLOW_STEPS])
         if before is None or len(self._times) < _SLOW_STEPS:

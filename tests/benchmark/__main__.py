@@ -17,6 +17,7 @@ from tests.e2e.server import BASE, CHECKOUT, INSTRUCT, MODELS
 
 def main() -> None:
     options = _options()
+    options.output.mkdir(parents=True, exist_ok=True)
     for model in (options.model, options.gemma):
         if not model.is_file():
             sys.exit(f"there is no file {model}: run `make models`")

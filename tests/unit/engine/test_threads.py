@@ -127,6 +127,20 @@ def test_steps_of_seconds_are_answered_at_once() -> None:
     assert took.count(3.0) <= 3
 
 
+def test_one_step_tells_that_the_neighbour_is_still_there() -> None:
+    governor = ThreadGovernor(2)
+    now, _ = run(governor, beside_a_busy_process, 2, 0, share=0.75)
+    assert governor.threads == 1
+    steps = []
+    while now < 60:
+        threads = governor.threads
+        steps.append(threads)
+        took = beside_a_busy_process(threads)
+        now += took
+        governor.observe(shape=1, seconds=took, cpu_seconds=0.75 * took * threads, now=now)
+    assert 0 < steps.count(2) <= 8
+
+
 def test_more_sequences_per_step_are_no_reason_for_a_trial() -> None:
     governor = ThreadGovernor(4)
     now = 0.0
