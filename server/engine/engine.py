@@ -258,6 +258,7 @@ class Engine:
         """Let pace and thread count follow what the step took."""
         prefill_tokens = sum(w.count for w in plan.prefills)
         self._pace.observe(
+            sequences=len(plan.decodes),
             decode_tokens=plan.tokens - prefill_tokens,
             prefill_tokens=prefill_tokens,
             seconds=seconds,

@@ -8,8 +8,11 @@ LEAST_CHUNK = 16
 # cells, but at half the price for each. Below, a token pays for its own sequence's cells.
 _TILE = 64
 _SMOOTHING = 0.2
-# What one more token in a step costs, in steps of one token, before it was measured.
+# What one more token in a step costs, in steps of one token, before it was measured; with each step
+# of one token the measured cost comes this much closer to it, so that a moment in which drafts did
+# not pay is forgotten.
 _USUAL_ROW_COST = 0.4
+_FORGETTING = 0.01
 
 
 class Pace:
@@ -26,13 +29,20 @@ class Pace:
         # Of one more prompt token, in steps below and from a tile on.
         self._token = 0.0
         self._tiled_token = 0.0
+        self._row_cost = _USUAL_ROW_COST
 
-    def observe(self, *, decode_tokens: int, prefill_tokens: int, seconds: float) -> None:
-        """Learn from one step; drafts count among ``decode_tokens``."""
+    def observe(
+        self, *, sequences: int, decode_tokens: int, prefill_tokens: int, seconds: float
+    ) -> None:
+        """Learn from one step; ``sequences`` decoded, drafts count among ``decode_tokens``."""
         if prefill_tokens == 0:
             self._decode_step = _average(self._decode_step, seconds)
             if decode_tokens == 1:
                 self._lone_step = _average(self._lone_step, seconds)
+                self._row_cost += _FORGETTING * (_USUAL_ROW_COST - self._row_cost)
+            elif sequences == 1 and self._lone_step:
+                cost = (seconds / self._lone_step - 1) / (decode_tokens - 1)
+                self._row_cost = _average(self._row_cost, min(1.0, max(0.0, cost)))
         elif prefill_tokens >= LEAST_CHUNK:
             beside = self._decode_step if decode_tokens else 0.0
             # The weights are read once for both, so the chunk may seem to cost almost nothing
@@ -45,11 +55,12 @@ class Pace:
 
     @property
     def row_cost(self) -> float:
-        """What one more token in a step costs, in steps of one token."""
-        token = self._token or self._tiled_token
-        if not (self._lone_step and token):
-            return _USUAL_ROW_COST
-        return min(1.0, token / self._lone_step)
+        """What one more token in a step costs, in steps of one token: from steps with drafts.
+
+        Tokens of prompts tell nothing about it: behind thousands of others they cost many times
+        more, and give no logits.
+        """
+        return self._row_cost
 
     def prefill_tokens_beside_streams(
         self, batch_size: int, decode_tokens: int, *, deep: bool = False

@@ -8,9 +8,9 @@ from server.engine.pace import LEAST_CHUNK, Pace
 def measured(budget: float, *, decode: float, per_token: float) -> Pace:
     pace = Pace(budget)
     for _ in range(50):
-        pace.observe(decode_tokens=4, prefill_tokens=0, seconds=decode)
-        pace.observe(decode_tokens=0, prefill_tokens=40, seconds=40 * per_token)
-        pace.observe(decode_tokens=0, prefill_tokens=200, seconds=200 * per_token)
+        pace.observe(sequences=4, decode_tokens=4, prefill_tokens=0, seconds=decode)
+        pace.observe(sequences=0, decode_tokens=0, prefill_tokens=40, seconds=40 * per_token)
+        pace.observe(sequences=0, decode_tokens=0, prefill_tokens=200, seconds=200 * per_token)
     return pace
 
 
@@ -36,20 +36,25 @@ def test_before_any_measurement_chunks_are_small() -> None:
 def test_a_machine_that_gets_slower_is_noticed() -> None:
     pace = measured(0.15, decode=0.03, per_token=0.002)
     for _ in range(30):
-        pace.observe(decode_tokens=0, prefill_tokens=50, seconds=0.4)
+        pace.observe(sequences=0, decode_tokens=0, prefill_tokens=50, seconds=0.4)
     assert pace.prefill_tokens_beside_streams(512, 4) < 20
 
 
-def test_the_cost_of_a_row_is_a_prompt_token_in_steps_of_a_lone_answer() -> None:
+def test_the_cost_of_a_row_is_learnt_from_drafts_and_not_from_prompts() -> None:
     pace = measured(0.15, decode=0.03, per_token=0.002)
     usual = pace.row_cost
     assert 0 < usual < 1
     for _ in range(50):
-        pace.observe(decode_tokens=1, prefill_tokens=0, seconds=0.02)
-    assert pace.row_cost == pytest.approx(0.1)
+        pace.observe(sequences=1, decode_tokens=1, prefill_tokens=0, seconds=0.02)
+        pace.observe(sequences=0, decode_tokens=0, prefill_tokens=50, seconds=2.0)
+        pace.observe(sequences=16, decode_tokens=16, prefill_tokens=0, seconds=2.0)
+    assert pace.row_cost == pytest.approx(usual)
     for _ in range(50):
-        pace.observe(decode_tokens=0, prefill_tokens=50, seconds=2.0)
-    assert pace.row_cost == 1.0
+        pace.observe(sequences=1, decode_tokens=5, prefill_tokens=0, seconds=0.02 + 4 * 0.018)
+    assert pace.row_cost == pytest.approx(0.9, abs=0.01)
+    for _ in range(500):
+        pace.observe(sequences=1, decode_tokens=1, prefill_tokens=0, seconds=0.02)
+    assert pace.row_cost == pytest.approx(usual, abs=0.01), "drafts are tried again in time"
 
 
 def test_a_deep_prompt_gets_a_tile_if_that_costs_at_most_two_budgets() -> None:
@@ -77,6 +82,6 @@ def test_a_deep_prompt_gets_whole_tiles_streams_included() -> None:
 def test_a_tile_is_judged_by_tiles() -> None:
     pace = measured(0.15, decode=0.03, per_token=0.002)
     for _ in range(50):
-        pace.observe(decode_tokens=4, prefill_tokens=30, seconds=0.3)
+        pace.observe(sequences=4, decode_tokens=4, prefill_tokens=30, seconds=0.3)
     assert pace.prefill_tokens_beside_streams(512, 4) == LEAST_CHUNK
     assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == 64 - 4

@@ -171,8 +171,8 @@ def test_answers_get_their_token_in_every_step_while_a_prompt_is_prefilled() -> 
     simulation.add(0, [1] * 10, answer=100)
     simulation.step()
     for _ in range(5):
-        simulation.pace.observe(decode_tokens=1, prefill_tokens=0, seconds=0.01)
-        simulation.pace.observe(decode_tokens=0, prefill_tokens=100, seconds=0.2)
+        simulation.pace.observe(sequences=1, decode_tokens=1, prefill_tokens=0, seconds=0.01)
+        simulation.pace.observe(sequences=0, decode_tokens=0, prefill_tokens=100, seconds=0.2)
     simulation.add(1, [2] * 1000, answer=1)
     chunks = []
     while 1 not in simulation.ended:
