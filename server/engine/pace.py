@@ -13,10 +13,12 @@ _SMOOTHING = 0.2
 # not pay is forgotten.
 _USUAL_ROW_COST = 0.4
 _FORGETTING = 0.01
+# No step is so uneven that a row would be free.
+_LEAST_ROW_COST = 0.05
 
 
 class Pace:
-    """Moving averages of the time of a decode-only step and of one more prefill token.
+    """Moving averages of the time of a decode-only step, of one more prefill token, and of a draft.
 
     All times are in seconds and come from the caller: this class owns no clock.
     """
@@ -42,7 +44,7 @@ class Pace:
                 self._row_cost += _FORGETTING * (_USUAL_ROW_COST - self._row_cost)
             elif sequences == 1 and self._lone_step:
                 cost = (seconds / self._lone_step - 1) / (decode_tokens - 1)
-                self._row_cost = _average(self._row_cost, min(1.0, max(0.0, cost)))
+                self._row_cost = _average(self._row_cost, min(1.0, max(_LEAST_ROW_COST, cost)))
         elif prefill_tokens >= LEAST_CHUNK:
             beside = self._decode_step if decode_tokens else 0.0
             # The weights are read once for both, so the chunk may seem to cost almost nothing

@@ -23,7 +23,7 @@ _CLEARLY_FASTER = 0.9
 # One that wins by this much need not win again.
 _FAR_FASTER = 0.5
 _SECONDS_BETWEEN_TRIALS = 20.0
-# Spinning threads that have their cores to themselves get all of the time.
+# Threads that have their cores to themselves get nearly all of the time.
 _CROWDED_SHARE = 0.9
 # With fewer threads than configured, more are tried again sooner, since the neighbour may be gone;
 # each time in vain, the wait doubles.
@@ -118,16 +118,13 @@ class ThreadGovernor:
         One that is far slower is enough to end a trial of more threads: it was only to find out
         whether a neighbour has gone.
         """
-        before = self._reference
-        if self._trial is not None and self._trial > self._current:
-            assert before is not None
-            if _FAR_FASTER * self._times[-1] > before:
-                return True
-        if before is None and self._trial is None and len(self._times) > _SLOW_STEPS:
-            before = median(self._times[:-_SLOW_STEPS])
-        if before is None or len(self._times) < _SLOW_STEPS:
-            return False
-        return min(self._times[-_SLOW_STEPS:]) > _SUSPICIOUS * before
+        before, last = self._times[:-_SLOW_STEPS], self._times[-_SLOW_STEPS:]
+        if self._reference is None:
+            return bool(before) and min(last) > _SUSPICIOUS * median(before)
+        trying_more = self._trial is not None and self._trial > self._current
+        if trying_more and _FAR_FASTER * last[-1] > self._reference:
+            return True
+        return len(last) == _SLOW_STEPS and min(last) > _SUSPICIOUS * self._reference
 
     def _judge(self, typical: float, now: float) -> None:
         """The trial is over: keep the faster count.

@@ -30,9 +30,9 @@ from server.worker.protocol import (
 # -P: what lies in the working directory is never imported.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "server.worker.process")
 
-# Threads that wait for each other spin no longer than about 0.2 ms (counted in loops of libgomp,
-# OpenMP's runtime in GCC). By default it is so long that, where another process takes a core, one
-# step takes seconds. Other runtimes do not know the name; what the user says comes first.
+# Threads that wait for each other spin for so many loops, then sleep. libgomp, OpenMP's runtime in
+# GCC, would let them spin thirty times as long: where another process takes a core, a step then
+# takes seconds. Other runtimes do not know the name; what the user says comes first.
 _ENVIRONMENT = {"GOMP_SPINCOUNT": "10000"}
 _READ_BYTES = 256 * 1024
 _MAX_LINE_BYTES = 8 * 1024

@@ -52,6 +52,9 @@ def test_the_cost_of_a_row_is_learnt_from_drafts_and_not_from_prompts() -> None:
     for _ in range(50):
         pace.observe(sequences=1, decode_tokens=5, prefill_tokens=0, seconds=0.02 + 4 * 0.018)
     assert pace.row_cost == pytest.approx(0.9, abs=0.01)
+    for _ in range(50):
+        pace.observe(sequences=1, decode_tokens=5, prefill_tokens=0, seconds=0.0)
+    assert 0 < pace.row_cost < usual
     for _ in range(500):
         pace.observe(sequences=1, decode_tokens=1, prefill_tokens=0, seconds=0.02)
     assert pace.row_cost == pytest.approx(usual, abs=0.01), "drafts are tried again in time"
