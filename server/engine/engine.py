@@ -54,9 +54,14 @@ class Engine:
         inter_token_budget: float,
         prompt_lookup: bool,
         threads: int,
+        on_gpu: bool = False,
         stored_tokens: int = 0,
     ) -> None:
-        """``stored_tokens``: how many of cached prefixes to keep in memory besides KV cells."""
+        """Nothing runs before `run`.
+
+        ``on_gpu``: whether part of the model is there. ``stored_tokens``: how many tokens of cached
+        prefixes to keep in memory besides KV cells.
+        """
         self._backend = backend
         self._emit = emit
         self._pace = Pace(inter_token_budget)
@@ -75,7 +80,7 @@ class Engine:
             whole_states=not backend.partial_removal,
         )
         self._prompt_lookup = prompt_lookup
-        self._governor = ThreadGovernor(threads)
+        self._governor = ThreadGovernor(threads, waits_elsewhere=on_gpu)
         self._threads = threads
         self._batch = Batch(backend.batch_size)
         self._inbox: SimpleQueue[list[Answer] | int | None] = SimpleQueue()
@@ -270,7 +275,7 @@ class Engine:
                 shape=plan.tokens, seconds=seconds, cpu_seconds=cpu_seconds, now=now
             )
         else:
-            self._governor.skip(now)
+            self._governor.skip(seconds=seconds, cpu_seconds=cpu_seconds, now=now)
         if self._governor.threads != self._threads:
             self._threads = self._governor.threads
             self._backend.set_threads(self._threads)

@@ -4,7 +4,7 @@ llama.cpp's threads wait for each other by spinning. When another process takes 
 every barrier waits for a thread that is not running: two threads then decode several times slower
 than one. So the step time is watched, and when steps become slow, or the threads do not get all the
 processor time they want, a few steps are tried with fewer (or again with more) threads; the faster
-count is kept.
+count is kept. A long step that got far too little needs no trial: it tells how many cores it had.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _CROWDED_SHARE = 0.9
 # With fewer threads than configured, more are tried again sooner, since the neighbour may be gone;
 # each time in vain, the wait doubles.
 _SECONDS_BEFORE_RETURN = 2.0
+# In a step of so many seconds, threads that got less than this share of them lack cores.
+_LONG_SECONDS = 0.15
+_LACKING_SHARE = 0.7
 # So many steps in a row that are clearly slower tell enough.
 _SLOW_STEPS = 2
 # A lost trial that was called for by a suspicion is not repeated at once.
@@ -41,9 +44,14 @@ class ThreadGovernor:
     clock: ``now`` comes with every observation, in seconds of a monotonic clock.
     """
 
-    def __init__(self, most: int) -> None:
-        """``most``: the configured thread count, never exceeded."""
+    def __init__(self, most: int, *, waits_elsewhere: bool = False) -> None:
+        """``most``: the configured thread count, never exceeded.
+
+        ``waits_elsewhere``: the threads wait for a GPU too, so that processor time they do not use
+        says nothing about other processes.
+        """
         self._most = most
+        self._waits_elsewhere = waits_elsewhere
         self._current = most
         self._trial: int | None = None
         self._shape = 0
@@ -54,6 +62,7 @@ class ThreadGovernor:
         self._won_once = False
         self._skipped = 0
         self._patience = _SECONDS_BEFORE_RETURN
+        self._returned = False
 
     @property
     def threads(self) -> int:
@@ -65,7 +74,7 @@ class ThreadGovernor:
 
         ``cpu_seconds``: processor time that the process got meanwhile, all threads together.
         """
-        if self._most == 1:
+        if self._most == 1 or self._lacked_cores(seconds, cpu_seconds, now):
             return
         if shape != self._shape:
             self._shape = shape
@@ -88,12 +97,14 @@ class ThreadGovernor:
         else:
             self._consider(typical, share, now, suspicious=slowed)
 
-    def skip(self, now: float) -> None:
+    def skip(self, *, seconds: float, cpu_seconds: float, now: float) -> None:
         """A step that no other compares with, such as one with drafts or a part of a prompt.
 
         Several in a row end a trial, and in time all threads return: otherwise a long prompt would
         be read with the threads that a trial left it.
         """
+        if self._lacked_cores(seconds, cpu_seconds, now):
+            return
         self._skipped += 1
         if self._skipped < _TRIAL_STEPS:
             return
@@ -102,8 +113,35 @@ class ThreadGovernor:
         self._forget()
         if self._current < self._most and now - self._last_trial > self._patience:
             self._current = self._most
+            self._returned = True
             self._reference = None
             self._last_trial = now
+
+    def _lacked_cores(self, seconds: float, cpu_seconds: float, now: float) -> bool:
+        """Whether a long step had far fewer cores than threads: go on with as many as it had."""
+        cores = cpu_seconds / seconds
+        if (
+            self._waits_elsewhere
+            or self._trial is not None
+            or seconds < _LONG_SECONDS
+            or cores > _LACKING_SHARE * self._current
+        ):
+            return False
+        fewer = max(1, round(cores))
+        if fewer == self._current:
+            return False
+        if self._returned:
+            self._wait_longer()
+        self._returned = False
+        self._current = fewer
+        self._reference = None
+        self._won_once = False
+        self._last_trial = now
+        self._forget()
+        return True
+
+    def _wait_longer(self) -> None:
+        self._patience = min(2 * self._patience, _SECONDS_BETWEEN_TRIALS)
 
     def _forget(self) -> None:
         self._times, self._shares = [], []
@@ -146,7 +184,7 @@ class ThreadGovernor:
             self._reference = typical
             self._patience = _SECONDS_BEFORE_RETURN
         elif self._trial > self._current:
-            self._patience = min(2 * self._patience, _SECONDS_BETWEEN_TRIALS)
+            self._wait_longer()
         self._trial = None
         self._last_trial = now
 

@@ -145,6 +145,7 @@ def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
         inter_token_budget=settings.itl_budget_ms / 1000,
         prompt_lookup=settings.prompt_lookup,
         threads=loaded.info.threads,
+        on_gpu=loaded.info.gpu_layers > 0,
         # Cells on a GPU are cheap to look over and dear to move.
         stored_tokens=0 if loaded.info.gpu_layers else stored_tokens(loaded.context.kv_cells),
     )

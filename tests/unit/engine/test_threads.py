@@ -27,6 +27,12 @@ def run(
     return now, steps
 
 
+def skip(
+    governor: ThreadGovernor, *, now: float, seconds: float = 0.05, share: float = 1.0
+) -> None:
+    governor.skip(seconds=seconds, cpu_seconds=share * seconds * governor.threads, now=now)
+
+
 def alone(threads: int) -> float:
     return 0.020 / threads
 
@@ -97,10 +103,10 @@ def test_steps_that_cannot_be_compared_end_a_trial() -> None:
     while governor.threads == 2:
         now += 0.09
         governor.observe(shape=1, seconds=0.09, cpu_seconds=0.1, now=now)
-    governor.skip(now)
+    skip(governor, now=now)
     assert governor.threads == 1, "a draft now and then must not keep a trial from its end"
     for _ in range(6):
-        governor.skip(now)
+        skip(governor, now=now)
     assert governor.threads == 2
 
 
@@ -108,10 +114,10 @@ def test_all_threads_come_back_where_no_step_can_be_compared() -> None:
     governor = ThreadGovernor(2)
     now, _ = run(governor, beside_a_busy_process, 20, 0, share=0.75)
     assert governor.threads == 1
-    governor.skip(now + 25)
+    skip(governor, now=now + 25)
     assert governor.threads == 1, "a draft now and then must not call all threads back"
     for _ in range(6):
-        governor.skip(now + 25)
+        skip(governor, now=now + 25)
     assert governor.threads == 2
 
 
@@ -125,6 +131,36 @@ def test_steps_of_seconds_are_answered_at_once() -> None:
         cpu = 0.7 * took[-1] * governor.threads
         governor.observe(shape=1, seconds=took[-1], cpu_seconds=cpu, now=now)
     assert took.count(3.0) <= 3
+
+
+def test_a_long_step_tells_how_many_cores_there_are() -> None:
+    governor = ThreadGovernor(8)
+    skip(governor, now=1, seconds=0.5, share=0.75)
+    assert governor.threads == 8, "some waiting for each other is usual"
+    skip(governor, now=2, seconds=0.1, share=0.5)
+    assert governor.threads == 8, "a short step may have been interrupted once"
+    skip(governor, now=3, seconds=0.5, share=0.5)
+    assert governor.threads == 4
+    governor.observe(shape=1, seconds=0.5, cpu_seconds=0.5, now=4)
+    assert governor.threads == 1
+
+
+def test_threads_that_wait_for_a_gpu_do_not_lack_cores() -> None:
+    governor = ThreadGovernor(8, waits_elsewhere=True)
+    skip(governor, now=1, seconds=0.5, share=0.1)
+    assert governor.threads == 8
+
+
+def test_a_long_prompt_beside_a_neighbour_rarely_gets_all_threads_back() -> None:
+    governor = ThreadGovernor(2)
+    now, with_all = 0.0, 0
+    while now < 120:
+        threads = governor.threads
+        with_all += threads == 2
+        took = {1: 1.0, 2: 2.0}[threads]
+        now += took
+        skip(governor, now=now, seconds=took, share={1: 1.0, 2: 0.5}[threads])
+    assert 2 <= with_all <= 10
 
 
 def test_one_step_tells_that_the_neighbour_is_still_there() -> None:
