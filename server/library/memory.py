@@ -31,8 +31,8 @@ _BATCH_TOKENS = 512
 _LEAST_OUTPUTS = 128
 # llama.cpp's own limit, LLAMA_MAX_SEQ.
 _MOST_SEQUENCE_IDS = 256
-# Ids for cached prefixes beside those of running sequences.
-_CACHED_SEQUENCES = 48
+# Ids for cached prefixes beside those of running sequences; each costs a row of logits as well.
+_CACHED_SEQUENCES = 24
 _PROCESS_BYTES = 96 << 20
 # Sizes in a hostile header multiply to numbers that no message can carry.
 _MOST_BYTES = (1 << 63) - 1

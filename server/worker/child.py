@@ -32,8 +32,9 @@ WORKER_COMMAND = (sys.executable, "-P", "-m", "server.worker.process")
 
 # Threads that wait for each other spin for so many loops, then sleep. libgomp, OpenMP's runtime in
 # GCC, would let them spin thirty times as long: where another process takes a core, a step then
-# takes seconds. Other runtimes do not know the name; what the user says comes first.
-_ENVIRONMENT = {"GOMP_SPINCOUNT": "10000"}
+# takes seconds. And glibc would let each of its threads begin a heap of its own, most of it unused.
+# Others do not know the names; what the user says comes first.
+_ENVIRONMENT = {"GOMP_SPINCOUNT": "10000", "MALLOC_ARENA_MAX": "2"}
 _READ_BYTES = 256 * 1024
 _MAX_LINE_BYTES = 8 * 1024
 _KEPT_LINES = 20
