@@ -127,7 +127,8 @@ class DraftPolicy:
     not even the first is, drafting pauses, each time twice as long, and is then tried afresh.
     """
 
-    LONGEST = 16
+    # One step then computes 16 tokens, as many as llama.cpp multiplies at once on a processor.
+    LONGEST = 15
     _FIRST_PAUSE = 32
     _LONGEST_PAUSE = 512
     _MEMORY = 0.9
@@ -151,9 +152,9 @@ class DraftPolicy:
             self._paused_for -= 1
             return 0
         break_even = active * row_cost / (1 + row_cost * (active - 1))
-        if break_even >= self._PRIOR_HITS / self._PRIOR_TRIALS:
-            return 0  # by load alone: no reason to think less of this sequence's drafts
         if self.acceptance < break_even:
+            if break_even >= self._PRIOR_HITS / self._PRIOR_TRIALS:
+                return 0  # by load alone: no reason to think less of this sequence's drafts
             self._paused_for = self._pause
             self._pause = min(2 * self._pause, self._LONGEST_PAUSE)
             self._hits, self._trials = self._PRIOR_HITS, self._PRIOR_TRIALS

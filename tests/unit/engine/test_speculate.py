@@ -227,6 +227,15 @@ def test_load_alone_causes_no_pause() -> None:
     assert policy.draft_length(1, 0.25) > 0
 
 
+def test_drafts_that_proved_right_go_on_where_new_ones_would_not_begin() -> None:
+    proven, fresh = DraftPolicy(), DraftPolicy()
+    for _ in range(3):
+        proven.record(15, 15)
+    assert fresh.draft_length(1, 0.8) == 0
+    assert proven.draft_length(1, 0.8) > 1
+    assert proven.draft_length(64, 0.8) == 0, "beside so many a draft hardly gains"
+
+
 def test_a_fork_knows_the_prompt_and_goes_its_own_way() -> None:
     lookup = PromptLookup([1, 2, 3, 4, 5, 6], prediction=[7, 8])
     twin = lookup.fork()
