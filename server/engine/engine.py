@@ -171,6 +171,9 @@ class Engine:
         rows = self._fill(plan)
         if not self._batch.size:
             return
+        self._use_threads(
+            self._governor.threads if plan.is_decode_only else self._governor.usual_threads
+        )
         cpu_started = time.process_time()
         self.step_started = time.monotonic()
         try:
@@ -270,15 +273,17 @@ class Engine:
         )
         # Drafts make a step longer than the next one; only plain steps can be compared.
         now = time.monotonic()
-        if plan.tokens == len(plan.decodes):
+        if plan.is_decode_only:
             self._governor.observe(
                 shape=plan.tokens, seconds=seconds, cpu_seconds=cpu_seconds, now=now
             )
         else:
             self._governor.skip(seconds=seconds, cpu_seconds=cpu_seconds, now=now)
-        if self._governor.threads != self._threads:
-            self._threads = self._governor.threads
-            self._backend.set_threads(self._threads)
+
+    def _use_threads(self, threads: int) -> None:
+        if threads != self._threads:
+            self._threads = threads
+            self._backend.set_threads(threads)
 
     def _take_results(self, plan: Step, rows: dict[int, int]) -> list[Event]:
         """Sample where a sequence is fully computed; returns the step's events."""

@@ -54,6 +54,11 @@ class Step:
         """How many tokens the step computes."""
         return sum(w.count + len(w.sequence.drafts) for w in (*self.decodes, *self.prefills))
 
+    @property
+    def is_decode_only(self) -> bool:
+        """Whether it computes one token of each sequence in it, as answers do without drafts."""
+        return self.tokens == len(self.decodes)
+
 
 class Scheduler:
     """Owns the waiting and the running sequences and decides about them."""

@@ -16,24 +16,24 @@ from statistics import median
 # core, steps take many times longer.
 _TRIAL_STEPS = 6
 _TRIAL_SECONDS = 0.25
-# A step time this many times the usual one calls for a trial at once.
-_SUSPICIOUS = 1.6
+# Steps this many times as long as usual call for a trial, once they took so many seconds in a row:
+# a neighbour stays, while any machine stumbles now and then.
+_SLOW = 1.6
+_SLOW_SECONDS = 0.15
 # A trial must win by this much, so that noise does not make the count flutter.
 _CLEARLY_FASTER = 0.9
-# One that wins by this much need not win again.
-_FAR_FASTER = 0.5
+# One that wins by this much needs no second look.
+_FAR_FASTER = 0.35
 _SECONDS_BETWEEN_TRIALS = 20.0
 # Threads that have their cores to themselves get nearly all of the time.
 _CROWDED_SHARE = 0.9
-# With fewer threads than configured, more are tried again sooner, since the neighbour may be gone;
-# each time in vain, the wait doubles.
-_SECONDS_BEFORE_RETURN = 2.0
 # In a step of so many seconds, threads that got less than this share of them lack cores.
 _LONG_SECONDS = 0.15
 _LACKING_SHARE = 0.7
-# So many steps in a row that are clearly slower tell enough.
-_SLOW_STEPS = 2
-# A lost trial that was called for by a suspicion is not repeated at once.
+# With fewer threads than configured, more are tried again sooner, since the neighbour may be gone;
+# each time in vain, the wait doubles.
+_SECONDS_BEFORE_RETURN = 2.0
+# A lost trial that slow steps called for is not repeated at once.
 _LEAST_SECONDS_BETWEEN_TRIALS = 1.0
 
 
@@ -53,64 +53,66 @@ class ThreadGovernor:
         self._most = most
         self._waits_elsewhere = waits_elsewhere
         self._current = most
-        self._trial: int | None = None
         self._shape = 0
         self._times: list[float] = []
         self._shares: list[float] = []
+        self._slow: list[float] = []  # steps in a row
         self._reference: float | None = None
+        self._trial: int | None = None
+        self._rival: float | None = None  # step time of a trial that won and awaits a second look
         self._last_trial = -math.inf
-        self._won_once = False
-        self._skipped = 0
         self._patience = _SECONDS_BEFORE_RETURN
+        self._skipped = 0
         self._returned = False
 
     @property
     def threads(self) -> int:
-        """The thread count to use for the next step."""
+        """The thread count for the next step, if it is decode-only; a trial may be under way."""
         return self._current if self._trial is None else self._trial
+
+    @property
+    def usual_threads(self) -> int:
+        """The thread count for any other step, from which a trial would learn nothing."""
+        return self._current
 
     def observe(self, *, shape: int, seconds: float, cpu_seconds: float, now: float) -> None:
         """Learn from a decode-only step of ``shape`` sequences that took ``seconds``.
 
         ``cpu_seconds``: processor time that the process got meanwhile, all threads together.
         """
-        if self._most == 1 or self._lacked_cores(seconds, cpu_seconds, now):
+        if self._most == 1:
+            return
+        if self._trial is None and self._lacked_cores(seconds, cpu_seconds, now):
             return
         if shape != self._shape:
             self._shape = shape
-            self._trial = None
-            self._won_once = False
             self._reference = None
-            self._forget()
+            self._begin_anew()
         self._skipped = 0
         self._times.append(seconds)
         self._shares.append(cpu_seconds / (seconds * self.threads))
-        slowed = self._slowed_down()
-        if slowed:  # the steps before belong to another situation
-            self._times, self._shares = self._times[-_SLOW_STEPS:], self._shares[-_SLOW_STEPS:]
-        if not (slowed or self._enough):
-            return
-        typical, share = median(self._times), median(self._shares)
-        self._forget()
         if self._trial is not None:
-            self._judge(typical, now)
-        else:
-            self._consider(typical, share, now, suspicious=slowed)
+            if self._is_decided:
+                self._judge(self._trial, now)
+        elif self._is_slow(seconds):
+            if now - self._last_trial > _LEAST_SECONDS_BETWEEN_TRIALS:
+                self._times = self._slow
+                self._compare(now, slow=True)
+        elif self._enough and not self._slow:
+            self._compare(now, slow=False)
 
     def skip(self, *, seconds: float, cpu_seconds: float, now: float) -> None:
-        """A step that no other compares with, such as one with drafts or a part of a prompt.
+        """A step of the `usual_threads` that no other compares with: with drafts or of a prompt.
 
-        Several in a row end a trial, and in time all threads return: otherwise a long prompt would
-        be read with the threads that a trial left it.
+        Several in a row end a trial, since the steps before it are too long ago, and in time all
+        threads return: a long prompt may begin beside a neighbour and outlast it.
         """
         if self._lacked_cores(seconds, cpu_seconds, now):
             return
         self._skipped += 1
         if self._skipped < _TRIAL_STEPS:
             return
-        self._trial = None
-        self._won_once = False
-        self._forget()
+        self._begin_anew()
         if self._current < self._most and now - self._last_trial > self._patience:
             self._current = self._most
             self._returned = True
@@ -122,7 +124,6 @@ class ThreadGovernor:
         cores = cpu_seconds / seconds
         if (
             self._waits_elsewhere
-            or self._trial is not None
             or seconds < _LONG_SECONDS
             or cores > _LACKING_SHARE * self._current
         ):
@@ -135,70 +136,87 @@ class ThreadGovernor:
         self._returned = False
         self._current = fewer
         self._reference = None
-        self._won_once = False
+        self._begin_anew()
         self._last_trial = now
-        self._forget()
         return True
 
     def _wait_longer(self) -> None:
         self._patience = min(2 * self._patience, _SECONDS_BETWEEN_TRIALS)
 
+    def _begin_anew(self) -> None:
+        """What was measured so far belongs to another situation."""
+        self._trial = self._rival = None
+        self._forget()
+
     def _forget(self) -> None:
-        self._times, self._shares = [], []
+        self._times, self._shares, self._slow = [], [], []
 
     @property
     def _enough(self) -> bool:
         return len(self._times) >= _TRIAL_STEPS or sum(self._times) >= _TRIAL_SECONDS
 
-    def _slowed_down(self) -> bool:
-        """Whether the last steps are clearly slower than those with the usual thread count.
+    def _is_slow(self, seconds: float) -> bool:
+        """Whether steps have been slow for long enough, the last one of ``seconds`` included."""
+        usual = min(self._times) if self._reference is None else self._reference
+        if seconds <= _SLOW * usual:
+            self._slow = []
+            return False
+        self._slow.append(seconds)
+        return sum(self._slow) >= _SLOW_SECONDS
 
-        One that is far slower is enough to end a trial of more threads: it was only to find out
-        whether a neighbour has gone.
-        """
-        before, last = self._times[:-_SLOW_STEPS], self._times[-_SLOW_STEPS:]
-        if self._reference is None:
-            return bool(before) and min(last) > _SUSPICIOUS * median(before)
-        trying_more = self._trial is not None and self._trial > self._current
-        if trying_more and _FAR_FASTER * last[-1] > self._reference:
-            return True
-        return len(last) == _SLOW_STEPS and min(last) > _SUSPICIOUS * self._reference
+    @property
+    def _is_decided(self) -> bool:
+        """Whether the trial has lasted long enough, or is far slower.
 
-    def _judge(self, typical: float, now: float) -> None:
-        """The trial is over: keep the faster count.
-
-        Unless they are far faster, fewer threads must win twice, with the usual count in between:
-        on a shared machine the speed itself changes from one moment to the next.
+        For one of more threads one such step tells: the neighbour has not gone.
         """
         assert self._trial is not None
         assert self._reference is not None
-        won = typical < _CLEARLY_FASTER * self._reference
-        doubtful = typical > _FAR_FASTER * self._reference and not self._won_once
-        if won and doubtful and self._trial < self._current:
-            self._won_once = True
-            self._trial = None
-            return
-        self._won_once = False
-        if won:
-            self._current = self._trial
-            self._reference = typical
-            self._patience = _SECONDS_BEFORE_RETURN
-        elif self._trial > self._current:
-            self._wait_longer()
-        self._trial = None
-        self._last_trial = now
+        if self._trial > self._current:
+            lost = _FAR_FASTER * self._times[-1] > self._reference
+        else:
+            lost = len(self._times) > 1 and min(self._times[-2:]) > _SLOW * self._reference
+        return lost or self._enough
 
-    def _consider(self, typical: float, share: float, now: float, *, suspicious: bool) -> None:
-        """Begin a trial when steps have become slow, or when it is time to look again."""
-        waited = now - self._last_trial
+    def _judge(self, trial: int, now: float) -> None:
+        """The trial is over: keep the faster count.
+
+        Unless they are far faster, fewer threads must also be faster than the usual count is
+        afterwards: on a shared machine the speed itself changes from one moment to the next.
+        """
+        assert self._reference is not None
+        typical = median(self._times)
+        self._begin_anew()
+        self._last_trial = now
+        if typical >= _CLEARLY_FASTER * self._reference:
+            if trial > self._current:
+                self._wait_longer()
+        elif trial > self._current or typical < _FAR_FASTER * self._reference:
+            self._adopt(trial, typical)
+        else:
+            self._rival = typical
+
+    def _adopt(self, threads: int, typical: float) -> None:
+        self._current = threads
+        self._reference = typical
+        self._patience = _SECONDS_BEFORE_RETURN
+
+    def _compare(self, now: float, *, slow: bool) -> None:
+        """Compare with a trial that won, or begin one where steps are slow or it is due."""
+        typical, share = median(self._times), median(self._shares)
+        rival, fewer = self._rival, self._fewer()
+        self._begin_anew()
+        self._reference = typical
         reduced = self._current < self._most
         patience = self._patience if reduced else _SECONDS_BETWEEN_TRIALS
-        due = waited > patience and (reduced or share < _CROWDED_SHARE)
-        self._reference = typical
-        if self._won_once:
-            self._trial = self._fewer()
-        elif due or (suspicious and waited > _LEAST_SECONDS_BETWEEN_TRIALS):
-            self._trial = self._more() if reduced and not suspicious else self._fewer()
+        due = now - self._last_trial > patience and (reduced or share < _CROWDED_SHARE)
+        if rival is not None:
+            if fewer is not None and rival < _CLEARLY_FASTER * typical:
+                self._adopt(fewer, rival)
+        elif slow:
+            self._trial = fewer
+        elif due:
+            self._trial = self._more() if reduced else fewer
 
     def _fewer(self) -> int | None:
         fewer = math.floor(self._current * 3 / 4)

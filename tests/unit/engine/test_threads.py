@@ -97,6 +97,37 @@ def test_a_machine_whose_speed_changes_keeps_its_threads() -> None:
     assert with_all > 0.97 * 20_000
 
 
+def test_a_machine_that_stumbles_now_and_then_is_no_reason_for_a_trial() -> None:
+    governor = ThreadGovernor(2)
+    now, tried = 0.0, 0
+    for index in range(10_000):
+        took = alone(governor.threads) * (2.5 if index % 50 < 5 else 1)
+        now += took
+        tried += governor.threads < 2
+        cpu = took * governor.threads
+        governor.observe(shape=1, seconds=took, cpu_seconds=cpu, now=now)
+    assert tried == 0
+
+
+def test_what_was_slow_for_a_moment_only_keeps_its_threads() -> None:
+    governor = ThreadGovernor(2)
+    now, _ = run(governor, alone, 5, 0)
+    slow = now + 0.3
+    now, _ = run(governor, lambda n: 0.025 if n == 2 else 0.020, slow - now, now)
+    _, steps = run(governor, alone, 10, now)
+    assert governor.threads == 2
+    assert steps > 0.98 * 10 / alone(2), "one look at fewer threads is enough"
+
+
+def test_a_prompt_beside_a_trial_has_all_threads() -> None:
+    governor = ThreadGovernor(2)
+    now, _ = run(governor, alone, 5, 0)
+    while governor.threads == 2:
+        now += 0.09
+        governor.observe(shape=1, seconds=0.09, cpu_seconds=0.17, now=now)
+    assert governor.usual_threads == 2
+
+
 def test_steps_that_cannot_be_compared_end_a_trial() -> None:
     governor = ThreadGovernor(2)
     now = 0.0
