@@ -29,7 +29,7 @@ _SECONDS_BETWEEN_TRIALS = 20.0
 _CROWDED_SHARE = 0.9
 # In a step of so many seconds, threads that got less than this share of them lack cores.
 _LONG_SECONDS = 0.15
-_LACKING_SHARE = 0.7
+_LACKING_SHARE = 0.6
 # With fewer threads than configured, more are tried again sooner, since the neighbour may be gone;
 # each time in vain, the wait doubles.
 _SECONDS_BEFORE_RETURN = 2.0
@@ -104,19 +104,19 @@ class ThreadGovernor:
     def skip(self, *, seconds: float, cpu_seconds: float, now: float) -> None:
         """A step of the `usual_threads` that no other compares with: with drafts or of a prompt.
 
-        Several in a row end a trial, since the steps before it are too long ago, and in time all
-        threads return: a long prompt may begin beside a neighbour and outlast it.
+        Several in a row end a trial, since the steps before it are too long ago. When it is time to
+        look whether a neighbour has gone, all threads return: the next long step tells.
         """
         if self._lacked_cores(seconds, cpu_seconds, now):
             return
         self._skipped += 1
-        if self._skipped < _TRIAL_STEPS:
-            return
-        self._begin_anew()
+        if self._skipped == _TRIAL_STEPS:
+            self._begin_anew()
         if self._current < self._most and now - self._last_trial > self._patience:
             self._current = self._most
             self._returned = True
             self._reference = None
+            self._begin_anew()
             self._last_trial = now
 
     def _lacked_cores(self, seconds: float, cpu_seconds: float, now: float) -> bool:
@@ -146,9 +146,6 @@ class ThreadGovernor:
     def _begin_anew(self) -> None:
         """What was measured so far belongs to another situation."""
         self._trial = self._rival = None
-        self._forget()
-
-    def _forget(self) -> None:
         self._times, self._shares, self._slow = [], [], []
 
     @property

@@ -122,6 +122,29 @@ class Rig:
         return "".join(f"<{t}>" for t in self.backend.greedy(prompt, max_tokens))
 
 
+class TrialOfOneThread:
+    """A governor that tries one thread and usually has two."""
+
+    threads, usual_threads = 1, 2
+
+    def observe(self, **_: object) -> None: ...
+
+    def skip(self, **_: object) -> None: ...
+
+
+def test_only_steps_without_prompts_and_drafts_run_on_the_threads_of_a_trial() -> None:
+    rig = Rig(FakeBackend())
+    rig.engine._governor = TrialOfOneThread()  # type: ignore[assignment]
+    rig.submit(1, [1, 2, 3], max_tokens=5)
+    rig.steps(1)
+    assert rig.backend.threads in (0, 2), "the prompt has the usual threads"
+    rig.steps(1)
+    assert rig.backend.threads == 1
+    rig.submit(2, list(range(20, 45)), max_tokens=2)
+    rig.steps(1)
+    assert rig.backend.threads == 2
+
+
 def test_requests_that_arrive_together_are_decoded_together() -> None:
     rig = Rig(FakeBackend())
     for i in range(4):
