@@ -137,7 +137,7 @@ def test_only_steps_without_prompts_and_drafts_run_on_the_threads_of_a_trial() -
     rig.engine._governor = TrialOfOneThread()  # type: ignore[assignment]
     rig.submit(1, [1, 2, 3], max_tokens=5)
     rig.steps(1)
-    assert rig.backend.threads in (0, 2), "the prompt has the usual threads"
+    assert rig.backend.threads != 1, "the prompt has the usual threads"
     rig.steps(1)
     assert rig.backend.threads == 1
     rig.submit(2, list(range(20, 45)), max_tokens=2)
