@@ -17,6 +17,11 @@ from tests.e2e.server import BASE, INSTRUCT, Server
 
 QUESTION = "What is the capital of Australia?"
 
+# Where two tokens are as likely as each other, rounding decides: batched kernels round differently
+# than lone ones, so that a computed prompt and a cached one may go on differently. Texts are only
+# compared where every token of the greedy answer is far ahead of the next (0.4 nats and more).
+SURE_QUESTION = {INSTRUCT: "What is 2+2?", BASE: QUESTION}
+
 
 def ask(client: OpenAI, model: str, question: str = QUESTION, **options: object) -> str:
     answer = client.chat.completions.create(
@@ -66,7 +71,7 @@ def test_the_stream_is_the_answer_in_pieces(client: OpenAI) -> None:
     chunks = list(
         client.chat.completions.create(
             model=INSTRUCT,
-            messages=[{"role": "user", "content": QUESTION}],
+            messages=[{"role": "user", "content": SURE_QUESTION[INSTRUCT]}],
             temperature=0,
             stream=True,
             stream_options={"include_usage": True},
@@ -76,7 +81,7 @@ def test_the_stream_is_the_answer_in_pieces(client: OpenAI) -> None:
         c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content
     ]
     assert len(pieces) > 3
-    assert "".join(pieces) == ask(client, INSTRUCT)
+    assert "".join(pieces) == ask(client, INSTRUCT, SURE_QUESTION[INSTRUCT])
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens > 0
     assert chunks[-2].choices[0].finish_reason == "stop"
@@ -150,19 +155,12 @@ def test_a_returning_chat_takes_its_history_from_the_cache(client: OpenAI) -> No
 
 def test_sixteen_requests_at_a_time_against_both_models(server: Server) -> None:
     client = server.client()
-    alone = {model: ask(client, model, max_tokens=24) for model in (INSTRUCT, BASE)}
+    alone = {model: ask(client, model, question) for model, question in SURE_QUESTION.items()}
     jobs = [INSTRUCT, BASE] * 8
     with ThreadPoolExecutor(16) as threads:
-        answers = list(threads.map(lambda model: ask(client, model, max_tokens=24), jobs))
-    assert all(answers)
-    # Batched kernels round differently than lone ones, so that quantised models may choose another
-    # word where two are nearly as likely; models in float32 answer the same (test_memory_types).
-    beginnings = [
-        answer[:12] == alone[model][:12] for model, answer in zip(jobs, answers, strict=True)
-    ]
+        answers = list(threads.map(lambda model: ask(client, model, SURE_QUESTION[model]), jobs))
     same = [answer == alone[model] for model, answer in zip(jobs, answers, strict=True)]
-    assert sum(beginnings) >= 12
-    assert sum(same) >= 4
+    assert sum(same) >= 14
     assert set(server.worker_pids()) >= {INSTRUCT, BASE}
 
 
