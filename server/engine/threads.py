@@ -121,12 +121,13 @@ class ThreadGovernor:
 
     def _lacked_cores(self, seconds: float, cpu_seconds: float, now: float) -> bool:
         """Whether a long step had far fewer cores than threads: go on with as many as it had."""
+        if self._waits_elsewhere or seconds < _LONG_SECONDS:
+            return False
         cores = cpu_seconds / seconds
-        if (
-            self._waits_elsewhere
-            or seconds < _LONG_SECONDS
-            or cores > _LACKING_SHARE * self._current
-        ):
+        if cores > _LACKING_SHARE * self._current:
+            if self._current == self._most:  # if there was a neighbour, it has gone
+                self._returned = False
+                self._patience = _SECONDS_BEFORE_RETURN
             return False
         fewer = max(1, round(cores))
         if fewer == self._current:

@@ -193,6 +193,28 @@ def test_a_long_prompt_beside_a_neighbour_rarely_gets_all_threads_back() -> None
     assert 2 <= with_all <= 10
 
 
+def test_the_next_neighbour_is_waited_for_no_longer_than_the_first() -> None:
+    governor = ThreadGovernor(2)
+
+    def seconds_on_one_thread(start: float) -> float:
+        """A neighbour that leaves as soon as it has cost a thread."""
+        skip(governor, now=start, seconds=0.5, share=0.5)
+        assert governor.threads == 1
+        now = start
+        while governor.threads == 1:
+            now += 0.5
+            skip(governor, now=now, seconds=0.5)
+        return now - start
+
+    first = seconds_on_one_thread(0)
+    for minute in range(1, 7):  # one that stays: each look whether it has gone is in vain
+        skip(governor, now=60.0 * minute, seconds=0.5, share=0.5)
+        skip(governor, now=60.0 * minute + 30, seconds=0.5)
+    assert governor.threads == 2
+    skip(governor, now=450, seconds=0.5)
+    assert seconds_on_one_thread(480) == first
+
+
 def test_one_step_tells_that_the_neighbour_is_still_there() -> None:
     governor = ThreadGovernor(2)
     now, _ = run(governor, beside_a_busy_process, 2, 0, share=0.75)
