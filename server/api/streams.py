@@ -24,6 +24,11 @@ async def merge(
 
     The first exception of one ends all. Closing it closes all of them.
     """
+    if len(streams) == 1:  # needs no task and no queue, which cost time for every token
+        async with aclosing(streams[0]) as stream:
+            async for only in stream:
+                yield 0, only
+        return
     arrived: asyncio.Queue[tuple[int, T | Exception | None]] = asyncio.Queue(_BUFFERED_EVENTS)
     gate = asyncio.Semaphore(at_once)
 

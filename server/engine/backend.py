@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -88,8 +89,13 @@ class Backend(Protocol):
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
         """Free the cells of ``sequence_id`` from token ``length`` on (0: all of them)."""
 
-    def save(self, sequence_id: int, start: int) -> NDArray[np.uint8]:
-        """A copy of the cells from token ``start`` on; the id loses those before."""
+    def save(
+        self, sequence_id: int, start: int, allocate: Callable[[int], NDArray[np.uint8]]
+    ) -> NDArray[np.uint8]:
+        """A copy of the cells from token ``start`` on; the id loses those before.
+
+        It fills what ``allocate`` gives for the number of bytes it takes.
+        """
 
     def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
         """Put what `save` gave into free cells of the unused ``sequence_id``; false if it fails."""

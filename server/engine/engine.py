@@ -184,9 +184,11 @@ class Engine:
         finally:
             seconds = time.monotonic() - self.step_started
             self.step_started = None
+        cpu_seconds = time.process_time() - cpu_started
         self.counters.steps += 1
-        self._learn(plan, seconds, time.process_time() - cpu_started)
+        # First, so that what others do with the events takes no core from the next decode.
         self._emit(self._take_results(plan, rows))
+        self._learn(plan, seconds, cpu_seconds)
         self._scheduler.tidy()
 
     def _receive(self, *, block: bool) -> None:

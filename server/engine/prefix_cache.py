@@ -15,7 +15,7 @@ when a sequence begins with their tokens.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import numpy as np
@@ -47,8 +47,13 @@ class SequenceMemory(Protocol):
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
         """Free the cells of ``sequence_id`` from token ``length`` on (0: all of them)."""
 
-    def save(self, sequence_id: int, start: int) -> NDArray[np.uint8]:
-        """A copy of the cells from token ``start`` on; the id loses those before."""
+    def save(
+        self, sequence_id: int, start: int, allocate: Callable[[int], NDArray[np.uint8]]
+    ) -> NDArray[np.uint8]:
+        """A copy of the cells from token ``start`` on; the id loses those before.
+
+        It fills what ``allocate`` gives for the number of bytes it takes.
+        """
 
     def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
         """Put what `save` gave into free cells of the unused ``sequence_id``; false if it fails."""
@@ -364,9 +369,8 @@ class PrefixCache:
                 return False
             self._hold(split(node, len(node.tokens) - _MOST_MOVED), sequence_id)
         tokens = np.concatenate([step.tokens for step in node.path()][::-1])
-        self._store.put(
-            Segment(scope, tokens, node.start, self._memory.save(sequence_id, node.start))
-        )
+        state = self._memory.save(sequence_id, node.start, self._store.allocate)
+        self._store.put(Segment(scope, tokens, node.start, state))
         self._release(sequence_id)
         return True
 
@@ -398,6 +402,8 @@ class PrefixCache:
             self.share(sequence_id, tokens[:end])
             if end < len(segment.tokens) and self._store.make_room(segment.cells):
                 self._store.put(segment)
+            else:
+                self._store.recycle(segment.state)
 
     def _put_back(self, sequence_id: int, segment: Segment, end: int) -> bool:
         """Let the id have the segment's cells up to token ``end``, by way of an unused id."""

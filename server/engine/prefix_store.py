@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from server.engine.radix_tree import Tokens, common_prefix
 
+# Sizes are rounded up to a multiple of this, so that a buffer serves for the next segment too.
+_BUFFER_BYTES = 1 << 20
+
 
 @dataclass(eq=False, slots=True)
 class Segment:
@@ -37,13 +40,16 @@ class PrefixStore:
         self.tokens_free = most_tokens
         self._most_tokens = most_tokens
         self._segments: list[Segment] = []
+        self._spare: NDArray[np.uint8] | None = None
 
     def make_room(self, tokens: int) -> bool:
         """Drop the oldest until ``tokens`` fit; false, and nothing dropped, if they never can."""
         if tokens > self._most_tokens:
             return False
         while tokens > self.tokens_free:
-            self.take(self._segments[0])
+            oldest = self._segments[0]
+            self.take(oldest)
+            self.recycle(oldest.state)
         return True
 
     def put(self, segment: Segment) -> None:
@@ -56,6 +62,20 @@ class PrefixStore:
         """Keep ``segment`` no longer."""
         self._segments.remove(segment)
         self.tokens_free += segment.cells
+
+    def allocate(self, size: int) -> NDArray[np.uint8]:
+        """An array of ``size`` bytes for a state, in memory that was used before if there is some.
+
+        The system's fresh memory costs several times what copying a state into it does.
+        """
+        spare, self._spare = self._spare, None
+        if spare is None or not size <= spare.size <= 2 * size + _BUFFER_BYTES:
+            spare = np.empty(-(-size // _BUFFER_BYTES) * _BUFFER_BYTES, dtype=np.uint8)
+        return spare[:size]
+
+    def recycle(self, state: NDArray[np.uint8]) -> None:
+        """Use the memory of ``state``, which nobody reads any more, for the next one."""
+        self._spare = state.base
 
     def find(self, scope: str, tokens: Tokens, length: int) -> tuple[Segment, int] | None:
         """What continues ``tokens[:length]``: the segment that does so longest, and up to where."""

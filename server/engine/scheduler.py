@@ -35,10 +35,11 @@ _NEAR_TOKENS = 256
 
 @dataclass(slots=True)
 class Work:
-    """Compute ``count`` tokens of ``sequence``, and its drafts behind them."""
+    """Compute ``count`` tokens of ``sequence``, and behind them so many of its ``drafts``."""
 
     sequence: SequenceState
     count: int
+    drafts: int = 0
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ class Step:
     @property
     def tokens(self) -> int:
         """How many tokens the step computes."""
-        return sum(w.count + len(w.sequence.drafts) for w in (*self.decodes, *self.prefills))
+        return sum(w.count + w.drafts for w in (*self.decodes, *self.prefills))
 
     @property
     def is_decode_only(self) -> bool:
@@ -229,10 +230,11 @@ class Scheduler:
                 self._preempt_newest(step)
         room = self._batch_size
         for sequence in decoding:
-            if sequence.uncomputed + len(sequence.drafts) > room:
+            work = Work(sequence, sequence.uncomputed, len(sequence.drafts))
+            if work.count + work.drafts > room:
                 break
-            room -= sequence.uncomputed + len(sequence.drafts)
-            step.decodes.append(Work(sequence, sequence.uncomputed))
+            room -= work.count + work.drafts
+            step.decodes.append(work)
 
     def _within_outputs(self, decoding: list[SequenceState]) -> bool:
         return sum(1 + len(s.drafts) for s in decoding) <= self._outputs
@@ -242,7 +244,7 @@ class Scheduler:
         room = self._batch_size - step.tokens
         if step.decodes:
             room = min(room, self._room_beside_streams(step))
-        rows = self._outputs - sum(1 + len(w.sequence.drafts) for w in step.decodes)
+        rows = self._outputs - sum(1 + w.drafts for w in step.decodes)
         for sequence in [s for s in self.running if not _decodes(s)]:
             if room <= 0 or rows <= 0 or sequence.sequence_id is None:
                 return

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 
 import msgspec
@@ -35,7 +35,6 @@ WORKER_COMMAND = (sys.executable, "-P", "-m", "server.worker.process")
 # takes seconds. And glibc would let each of its threads begin a heap of its own, most of it unused.
 # Others do not know the names; what the user says comes first.
 _ENVIRONMENT = {"GOMP_SPINCOUNT": "10000", "MALLOC_ARENA_MAX": "2"}
-_READ_BYTES = 256 * 1024
 _MAX_LINE_BYTES = 8 * 1024
 _KEPT_LINES = 20
 # The pipe normally closes with the process; a grandchild holding it must not delay the verdict.
@@ -46,6 +45,40 @@ _EXITS = {
     EXIT_TEMPLATE_STUCK: "gave up because its chat template could not be interrupted",
 }
 _SIGNALS = frozenset(signal.Signals)
+
+
+class _UnreadableMessage(Exception):
+    """A worker sent what is no message."""
+
+
+class _Frames(asyncio.StreamReaderProtocol):
+    """Hands on each message as soon as its bytes are here; its reader only tells when all ended.
+
+    A task that reads them would be one more switch between tasks for every token.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(reader, loop=loop)
+        self._reader = reader
+        self._buffer = FrameBuffer()
+        self.handle: Callable[[FromWorker], None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came; what handling them raises is raised where the reader is read."""
+        try:
+            for message in self._messages(data):
+                if self.handle is not None:
+                    self.handle(message)
+        except Exception as error:
+            self.handle = None
+            self._reader.set_exception(error)
+
+    def _messages(self, data: bytes) -> Iterator[FromWorker]:
+        try:
+            for payload in self._buffer.feed(data):
+                yield from_worker_decoder.decode(payload)
+        except (ValueError, msgspec.DecodeError) as error:
+            raise _UnreadableMessage(str(error)) from error
 
 
 class WorkerProcess:
@@ -60,12 +93,14 @@ class WorkerProcess:
         process: subprocess.Popen[bytes],
         log: logging.Logger,
         *,
+        frames: _Frames,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         output: asyncio.StreamReader,
         output_transport: asyncio.ReadTransport,
     ) -> None:
         self._process = process
+        self._frames = frames
         self._reader = reader
         self._writer = writer
         self._output_transport = output_transport
@@ -85,17 +120,22 @@ class WorkerProcess:
             with theirs:
                 process = undo.enter_context(_start(command, theirs.fileno()))
             undo.callback(process.kill)
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            loop = asyncio.get_running_loop()
+            reader = asyncio.StreamReader()
+            transport, frames = await loop.create_unix_connection(
+                lambda: _Frames(reader, loop), sock=ours
+            )
             output = asyncio.StreamReader()
-            output_transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            output_transport, _ = await loop.connect_read_pipe(
                 lambda: asyncio.StreamReaderProtocol(output), process.stdout
             )
             undo.pop_all()
         return cls(
             process,
             log,
+            frames=frames,
             reader=reader,
-            writer=writer,
+            writer=asyncio.StreamWriter(transport, frames, reader, loop),
             output=output,
             output_transport=output_transport,
         )
@@ -113,17 +153,19 @@ class WorkerProcess:
             return None
         return signal.Signals(-code)
 
-    async def messages(self) -> AsyncGenerator[FromWorker, None]:
-        """What the worker sends, until its end of the socket closes."""
-        buffer = FrameBuffer()
-        with suppress(ConnectionError):
-            while data := await self._reader.read(_READ_BYTES):
-                try:
-                    for payload in buffer.feed(data):
-                        yield from_worker_decoder.decode(payload)
-                except (ValueError, msgspec.DecodeError) as error:
-                    self.kill(f"it sent an unreadable message ({error})")
-                    return
+    async def receive(self, handle: Callable[[FromWorker], None]) -> None:
+        """Let ``handle`` have what the worker sends, until its end of the socket closes.
+
+        Nothing is sent before `Load`, so nothing comes before this is called. Raises what
+        ``handle`` raises.
+        """
+        self._frames.handle = handle
+        try:
+            await self._reader.read()
+        except ConnectionError:
+            pass
+        except _UnreadableMessage as error:
+            self.kill(f"it sent an unreadable message ({error})")
 
     def post(self, message: ToWorker) -> None:
         """Send a small message without waiting; one to a dead worker is dropped."""

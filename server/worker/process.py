@@ -3,8 +3,8 @@
     python -m server.worker.process --fd N
 
 Threads: *reader* takes messages from the socket, *preparer* renders and tokenises, the main thread
-runs the engine, *embeddings* computes those, *writer* sends, *heartbeat* reports. When the API
-process is gone the worker ends.
+runs the engine, *embeddings* computes those, *heartbeat* reports. Each sends its own messages. When
+the API process is gone the worker ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
 
 from server.chat import limits
 from server.chat.family import FamilyError
@@ -55,41 +54,34 @@ from server.worker.protocol import (
 
 HEARTBEAT_SECONDS = 1.0
 _READ_BYTES = 1 << 20
-_FLUSH_SECONDS = 2.0
+# How long a thread may keep the interpreter while others want it. With Python's 5 ms, the engine
+# would wait so long after a step for a prompt that is being prepared.
+_SWITCH_SECONDS = 0.0005
 # How long a process that is to end may go on with its last step.
 _STEP_SECONDS = 2.0
 
 
 class _Connection:
-    """Sends from any thread, in order, without making the sender wait for the socket."""
+    """The socket to the API process."""
 
     def __init__(self, endpoint: socket.socket) -> None:
         self._socket = endpoint
         self._buffer = FrameBuffer()
         self._payloads: list[bytes] = []
-        self._outgoing: SimpleQueue[FromWorker | threading.Event] = SimpleQueue()
+        self._sending = threading.Lock()
 
     def send(self, message: FromWorker) -> None:
-        """Queue ``message``."""
-        self._outgoing.put(message)
+        """Send ``message``, from any thread; waits where the API process does not keep up.
 
-    def write(self) -> None:
-        """Send what is queued, for ever."""
-        while True:
-            message = self._outgoing.get()
-            if isinstance(message, threading.Event):
-                message.set()
-                continue
+        Not by a thread of its own: that would get hold of the interpreter only when the next step
+        has begun, and the API process would then take a core from it.
+        """
+        data = frame(message)
+        with self._sending:
             try:
-                self._socket.sendall(frame(message))
+                self._socket.sendall(data)
             except OSError:
                 os._exit(0)  # the API process is gone
-
-    def flush(self) -> None:
-        """Wait until everything queued so far is sent, before the process ends."""
-        sent = threading.Event()
-        self._outgoing.put(sent)
-        sent.wait(_FLUSH_SECONDS)
 
     def receive(self) -> ToWorker:
         """The next message; a closed socket is a Shutdown."""
@@ -106,19 +98,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serve one model to the API process.")
     parser.add_argument("--fd", type=int, required=True)
     faulthandler.enable()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the API process, which drains
     connection = _Connection(socket.socket(fileno=parser.parse_args().fd))
     request = connection.receive()
     if not isinstance(request, Load):
         return
-    _spawn("writer", connection.write)
     try:
         loaded = load(request, connection.send)
     except (LoadError, InvalidGguf, FamilyError, OSError) as error:
         # Clients see this; where the file is, as an OSError says it, is nobody's business.
         reason = error.strerror if isinstance(error, OSError) else None
         connection.send(LoadFailed(message=reason or str(error)))
-        connection.flush()
         sys.exit(EXIT_LOAD_FAILED)
     if loaded.open_embedder is None:
         connection.send(Ready(info=loaded.info))
@@ -159,7 +150,6 @@ def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
     connection.send(Ready(info=loaded.info))
     _spawn("reader", lambda: _read(connection, engine, preparer, embeddings))
     engine.run()
-    connection.flush()
     os._exit(0)
 
 
@@ -226,7 +216,6 @@ def _serve_renders(connection: _Connection, loaded: Loaded) -> None:
     """Answer `Render` only, for a worker without weights."""
     while isinstance(message := connection.receive(), Render):
         connection.send(_rendered(loaded, message))
-    connection.flush()
 
 
 def _rendered(loaded: Loaded, request: Render) -> Rendered:
@@ -241,7 +230,6 @@ def _end_when_stuck(connection: _Connection, fail_current: Callable[[str], None]
 
     def give_up() -> None:
         fail_current("The chat template took too long and could not be interrupted.")
-        connection.flush()
         os._exit(EXIT_TEMPLATE_STUCK)
 
     limits.on_stuck(give_up)

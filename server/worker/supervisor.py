@@ -7,7 +7,6 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import Literal, Protocol
 
 import msgspec
@@ -85,6 +84,8 @@ class Supervisor:
         self._limits = limits or Limits()
         self._log = logging.getLogger(f"dragoman.worker.{load.model_id}")
         self._process: WorkerProcess | None = None
+        self._ready_at: float | None = None
+        self._refusal: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._safe_mode = False
@@ -209,19 +210,12 @@ class Supervisor:
             return _Death(reason=f"its worker could not be started ({error})")
         self._process = process
         self._signs_of_life = self._long_beats = 0
-        ready_at: float | None = None
-        refusal: str | None = None
+        self._ready_at = self._refusal = None
         watchdog = asyncio.create_task(self._watch(process))
         try:
             settings = msgspec.structs.replace(self.load.settings, safe_mode=self._safe_mode)
             process.post(msgspec.structs.replace(self.load, settings=settings))
-            async with aclosing(process.messages()) as messages:
-                async for message in messages:
-                    self._handle(message)
-                    if isinstance(message, Ready):
-                        ready_at = time.monotonic()
-                    elif isinstance(message, LoadFailed):
-                        refusal = message.message
+            await process.receive(self._handle)
         finally:
             lived_until = time.monotonic()
             watchdog.cancel()
@@ -233,12 +227,12 @@ class Supervisor:
                 self.listener.worker_died(
                     WorkerDied(f"The worker of model {self.load.model_id!r} {ending}.")
                 )
-        if refusal is not None:
-            return _Death(reason=refusal, refused=True)
+        if self._refusal is not None:
+            return _Death(reason=self._refusal, refused=True)
         self._log.error("%s", "\n".join([f"the worker {ending}", *process.last_lines]))
         return _Death(
             reason=ending,
-            served_seconds=None if ready_at is None else lived_until - ready_at,
+            served_seconds=None if self._ready_at is None else lived_until - self._ready_at,
             crashed=process.died_by in _CRASH_SIGNALS,
         )
 
@@ -263,11 +257,14 @@ class Supervisor:
                 self._long_beats = self._long_beats + 1 if too_long else 0
             case Ready():
                 self._became_ready(message.info)
-            case Progress() | LoadFailed():
+            case LoadFailed():
+                self._refusal = message.message
+            case Progress():
                 pass
 
     def _became_ready(self, info: ModelInfo) -> None:
         self.info = info
+        self._ready_at = time.monotonic()
         if self._cured is not None:
             self._log.warning("runs in safe mode, without which it %s", self._cured)
             self._memory.remember(self._cured)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any, Literal
 
 import llama_cpp
@@ -126,12 +127,17 @@ class LlamaContext:
         if not llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start, -1):
             raise ValueError(f"sequence {sequence_id} cannot be cut back to {length} tokens")
 
-    def save(self, sequence_id: int, start: int) -> NDArray[np.uint8]:
-        """A copy of the cells from token ``start`` on; the id loses those before."""
+    def save(
+        self, sequence_id: int, start: int, allocate: Callable[[int], NDArray[np.uint8]]
+    ) -> NDArray[np.uint8]:
+        """A copy of the cells from token ``start`` on; the id loses those before.
+
+        It fills what ``allocate`` gives for the number of bytes it takes.
+        """
         if start > 0:
             llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, 0, start)
         size = llama_cpp.llama_state_seq_get_size(self._pointer, sequence_id)
-        state = np.empty(size, dtype=np.uint8)
+        state = allocate(size)
         llama_cpp.llama_state_seq_get_data(self._pointer, _bytes(state), size, sequence_id)
         return state
 

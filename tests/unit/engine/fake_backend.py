@@ -6,6 +6,8 @@ hash: the next token follows from all tokens before it, so a wrong cell changes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -117,13 +119,18 @@ class FakeBackend:
             assert len(cells) == length, "a state cannot be cut back"
         self._cells[sequence_id] = {p: c for p, c in cells.items() if p < length}
 
-    def save(self, sequence_id: int, start: int) -> NDArray[np.uint8]:
+    def save(
+        self, sequence_id: int, start: int, allocate: Callable[[int], NDArray[np.uint8]]
+    ) -> NDArray[np.uint8]:
         cells = self._cells[sequence_id]
         assert self.partial_removal
         kept = {p: c for p, c in cells.items() if p >= start}
         self._cells[sequence_id] = kept
         pairs = [[p, self._tokens[c]] for p, c in kept.items()]
-        return np.array(pairs, dtype=np.int32).reshape(-1).view(np.uint8)
+        saved = np.array(pairs, dtype=np.int32).reshape(-1).view(np.uint8)
+        state = allocate(saved.size)
+        state[:] = saved
+        return state
 
     def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
         assert not self._cells.get(sequence_id), "the target id is in use"

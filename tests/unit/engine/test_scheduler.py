@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,8 +31,10 @@ class NoMemory:
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
         pass
 
-    def save(self, sequence_id: int, start: int) -> NDArray[np.uint8]:
-        return np.empty(0, dtype=np.uint8)
+    def save(
+        self, sequence_id: int, start: int, allocate: Callable[[int], NDArray[np.uint8]]
+    ) -> NDArray[np.uint8]:
+        return allocate(0)
 
     def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
         return True

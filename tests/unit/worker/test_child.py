@@ -14,8 +14,7 @@ _PRINT = (sys.executable, "-c", "import os; print(os.environ['GOMP_SPINCOUNT'])"
 
 async def _printed() -> list[str]:
     process = await WorkerProcess.spawn(_PRINT, logging.getLogger("worker"))
-    async for _ in process.messages():
-        pass
+    await process.receive(lambda _: None)
     await process.end(grace_seconds=5)
     return list(process.last_lines)
 
