@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from queue import Empty, SimpleQueue
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,9 @@ class Engine:
         self._threads = threads
         self._batch = Batch(backend.batch_size)
         self._inbox: SimpleQueue[list[Answer] | int | None] = SimpleQueue()
+        self._submitting = Lock()
+        self._submitted = 0
+        self._received = 0
         self._answers: dict[int, Answer] = {}
         self._requests: dict[int, set[int]] = {}
         self._orders = count()
@@ -119,7 +123,9 @@ class Engine:
             )
             for index in range(task.n)
         ]
-        self._inbox.put(answers)
+        with self._submitting:
+            self._submitted += len(answers)
+            self._inbox.put(answers)
 
     def cancel(self, request_id: int) -> None:
         """Forget a request, wherever it is; emits nothing more for it."""
@@ -131,8 +137,8 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Sequences waiting for their turn."""
-        return len(self._scheduler.waiting)
+        """Sequences waiting for their turn, or for the current step to end."""
+        return len(self._scheduler.waiting) + self._submitted - self._received
 
     @property
     def active(self) -> int:
@@ -213,6 +219,7 @@ class Engine:
             self._answers[answer.state.order] = answer
             self._requests.setdefault(answer.task.id, set()).add(answer.state.order)
             self._scheduler.add(answer.state)
+        self._received += len(answers)
 
     def _lookup(self, task: Task) -> PromptLookup | None:
         # Drafts change the shape of batches, thus the rounding of logits: not for a seeded request.

@@ -297,6 +297,18 @@ def test_a_waiting_request_can_be_cancelled() -> None:
     assert {e.id for e in rig.events} == {1}
 
 
+def test_what_comes_during_a_step_is_waiting_already() -> None:
+    rig = Rig(FakeBackend(), parallel=1)
+    rig.submit(1, [1, 2, 3], max_tokens=4)
+    rig.steps(1)
+    rig.submit(2, [4, 5, 6], max_tokens=4, n=2)
+    assert rig.engine.waiting == 2
+    rig.steps(1)
+    assert (rig.engine.active, rig.engine.waiting) == (1, 2)
+    rig.run()
+    assert (rig.engine.active, rig.engine.waiting) == (0, 0)
+
+
 def test_a_poisonous_sequence_fails_alone() -> None:
     rig = Rig(FakeBackend(vocabulary_size=50))
     rig.backend.poison = 49
