@@ -13,6 +13,8 @@ _SMOOTHING = 0.2
 # not pay is forgotten.
 _USUAL_ROW_COST = 0.4
 _FORGETTING = 0.01
+# What a second token costs on top, since llama.cpp multiplies a single row in a way of its own.
+_SECOND_ROW_COST = 0.3
 # No step is so uneven that a row would be free.
 _LEAST_ROW_COST = 0.05
 
@@ -43,7 +45,8 @@ class Pace:
                 self._lone_step = _average(self._lone_step, seconds)
                 self._row_cost += _FORGETTING * (_USUAL_ROW_COST - self._row_cost)
             elif sequences == 1 and self._lone_step:
-                cost = (seconds / self._lone_step - 1) / (decode_tokens - 1)
+                extra = seconds / self._lone_step - 1 - _SECOND_ROW_COST
+                cost = extra / (decode_tokens - 1)
                 self._row_cost = _average(self._row_cost, min(1.0, max(_LEAST_ROW_COST, cost)))
         elif prefill_tokens >= LEAST_CHUNK:
             beside = self._decode_step if decode_tokens else 0.0
@@ -58,6 +61,9 @@ class Pace:
     @property
     def row_cost(self) -> float:
         """What one more token in a step costs, in steps of one token: from steps with drafts.
+
+        It is the slope: were what only the second token costs spread over few drafts, they would
+        seem dear, and the next ones be even fewer.
 
         Tokens of prompts tell nothing about it: behind thousands of others they cost many times
         more, and give no logits.

@@ -154,7 +154,7 @@ class WorkerProcess:
         return signal.Signals(-code)
 
     async def receive(self, handle: Callable[[FromWorker], None]) -> None:
-        """Let ``handle`` have what the worker sends, until its end of the socket closes.
+        """Let ``handle`` have what the worker sends until its end of the socket closes.
 
         Nothing is sent before `Load`, so nothing comes before this is called. Raises what
         ``handle`` raises.
@@ -166,6 +166,8 @@ class WorkerProcess:
             pass
         except _UnreadableMessage as error:
             self.kill(f"it sent an unreadable message ({error})")
+        finally:
+            self._frames.handle = None
 
     def post(self, message: ToWorker) -> None:
         """Send a small message without waiting; one to a dead worker is dropped."""

@@ -9,7 +9,8 @@ import pytest
 
 from server.worker.child import WorkerProcess
 
-_PRINT = (sys.executable, "-c", "import os; print(os.environ['GOMP_SPINCOUNT'])")
+_NAMES = ("GOMP_SPINCOUNT", "MALLOC_ARENA_MAX")
+_PRINT = (sys.executable, "-c", f"import os; [print(os.environ[name]) for name in {_NAMES}]")
 
 
 async def _printed() -> list[str]:
@@ -19,15 +20,19 @@ async def _printed() -> list[str]:
     return list(process.last_lines)
 
 
-async def test_threads_of_the_worker_do_not_spin_for_long(
+async def test_threads_of_the_worker_do_not_spin_for_long_and_share_their_heaps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert 0 < int((await _printed())[0]) < 100_000
+    for name in _NAMES:
+        monkeypatch.delenv(name, raising=False)
+    spins, heaps = map(int, await _printed())
+    assert 0 < spins < 100_000
+    assert heaps <= 2
 
 
-async def test_how_long_threads_spin_is_for_the_user_to_say(
+async def test_what_the_user_says_of_threads_and_heaps_comes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GOMP_SPINCOUNT", "77")
-    assert await _printed() == ["77"]
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "8")
+    assert await _printed() == ["77", "8"]

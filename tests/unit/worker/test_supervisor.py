@@ -104,6 +104,19 @@ async def test_stopping_while_loading_ends_the_wait_and_the_process(
     assert not exists(pid)
 
 
+async def test_a_worker_that_gets_ready_while_it_is_stopped_does_not_serve(
+    supervisor_for: SupervisorFor, fake_model: ModelMaker
+) -> None:
+    model = fake_model("slow")
+    supervisor = supervisor_for(model)
+    waiting = asyncio.create_task(supervisor.ready())
+    await eventually(model.path.with_suffix(".loads").exists)
+    await supervisor.stop()
+    assert supervisor.state == "unloaded"
+    with pytest.raises(ModelUnavailable, match="unloaded"):
+        await waiting
+
+
 class TestLoading:
     async def test_a_refused_model_is_unavailable_with_the_reason(
         self, supervisor_for: SupervisorFor, fake_model: ModelMaker
