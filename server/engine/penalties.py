@@ -16,6 +16,8 @@ _DRY_LONGEST_MATCH = 64
 Logits = NDArray[np.float32]
 TokenIds = NDArray[np.int32]
 
+_NO_IDS = np.empty(0, dtype=np.intp)
+
 
 def _tail(size: int, window: int) -> slice:
     """The last ``window`` of ``size`` items; all of them where it is negative."""
@@ -127,6 +129,12 @@ class Penalties:
         """Whether any penalty can change a logit."""
         return self._seen is not None or self._written is not None
 
+    @property
+    def ids(self) -> NDArray[np.intp]:
+        """The tokens whose logits `apply` may change; some may be there twice."""
+        counts = (self._seen, self._written)
+        return np.concatenate([_NO_IDS, *(count.ids for count in counts if count is not None)])
+
     def accept(self, token: int) -> None:
         """Count a token of the answer."""
         if self._seen is not None:
@@ -176,16 +184,14 @@ class Dry:
         if self.active:
             self._history.append(token)
 
-    def apply(self, logits: Logits) -> None:
-        """Change ``logits`` of shape (n_vocab,) in place."""
-        lengths = self._repetitions()
-        if not lengths:
-            return
+    def penalties(self) -> tuple[NDArray[np.intp], Logits]:
+        """The tokens that would lengthen a repetition, and what their logits lose."""
+        lengths = self._repetitions() if self.active else {}
         ids = np.fromiter(lengths.keys(), dtype=np.intp)
         excess = np.fromiter(lengths.values(), dtype=np.float64) - self._allowed_length
         with np.errstate(over="ignore"):
-            penalty = self._multiplier * np.power(self._base, excess)
-        logits[ids] -= np.minimum(penalty, np.finfo(np.float32).max).astype(np.float32)
+            losses = self._multiplier * np.power(self._base, excess)
+        return ids, np.minimum(losses, np.finfo(np.float32).max).astype(np.float32)
 
     def _repetitions(self) -> dict[int, int]:
         """Tokens that would continue a repetition, with the longest repeated length of each."""

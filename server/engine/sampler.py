@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import secrets
 from collections.abc import Collection, Sequence
 
@@ -69,6 +70,7 @@ class Sampler:
         self._bias = np.fromiter(bias.values(), dtype=np.float32)
         self._penalties = Penalties(sampling, prompt_tokens)
         self._dry = Dry(sampling, prompt_tokens, dry_breakers)
+        self._adjusts = bool(bias) or self._penalties.active or self._dry.active
         self._mirostat = Mirostat.of(sampling, vocabulary_size)
         self._seed = secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64
         self.use_stream(0)
@@ -101,10 +103,26 @@ class Sampler:
     def sample(self, logits: Logits, allowed: Allowed | None = None) -> int:
         """The next token for ``logits`` of shape (n_vocab,), which are left as they are.
 
-        NaN counts as banned and +inf as the largest finite logit. Raises NoTokenLeft where nothing
-        remains to choose from.
+        They are changed meanwhile, where the request wants some of them changed. NaN counts as
+        banned and +inf as the largest finite logit. Raises NoTokenLeft where nothing remains to
+        choose from.
         """
-        logits = self._adjusted(logits)
+        if not self._adjusts:
+            return self._choose(logits, allowed)
+        penalised, losses = self._dry.penalties()
+        changed = np.concatenate((self._bias_ids, self._penalties.ids, penalised))
+        # A copy of the row instead, a megabyte at 262k tokens, would cost more than the choice.
+        before = logits[changed]
+        try:
+            with np.errstate(over="ignore"):
+                logits[self._bias_ids] += self._bias
+                self._penalties.apply(logits)
+                logits[penalised] -= losses
+            return self._choose(logits, allowed)
+        finally:
+            logits[changed] = before
+
+    def _choose(self, logits: Logits, allowed: Allowed | None) -> int:
         if self.greedy:
             return _most_probable(logits, allowed)
         candidates = _permitted(logits, allowed)
@@ -113,16 +131,6 @@ class Sampler:
         candidates = self._truncated(candidates)
         mass = weights(candidates.logits, self._temperature)
         return candidates.token(draw(mass, self._random.random()))
-
-    def _adjusted(self, logits: Logits) -> Logits:
-        if not (self._bias_ids.size or self._penalties.active or self._dry.active):
-            return logits
-        logits = logits.copy()
-        with np.errstate(over="ignore"):
-            logits[self._bias_ids] += self._bias
-            self._penalties.apply(logits)
-            self._dry.apply(logits)
-        return logits
 
     def _truncated(self, candidates: Candidates) -> Candidates:
         if 0 < self._top_k < candidates.logits.size:
@@ -161,7 +169,7 @@ class Sampler:
 
 def _most_probable(logits: Logits, allowed: Allowed | None) -> int:
     best = int(logits.argmax())
-    if np.isfinite(logits[best]) and (allowed is None or _allows(allowed, best)):
+    if math.isfinite(logits[best]) and (allowed is None or _allows(allowed, best)):
         return best
     candidates = _permitted(logits, allowed)
     return candidates.token(int(candidates.logits.argmax()))

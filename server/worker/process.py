@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -69,6 +71,8 @@ class _Connection:
         self._buffer = FrameBuffer()
         self._payloads: list[bytes] = []
         self._sending = threading.Lock()
+        self._arrivals = select.poll()
+        self._arrivals.register(endpoint, select.POLLIN)
 
     def send(self, message: FromWorker) -> None:
         """Send ``message``, from any thread; waits where the API process does not keep up.
@@ -86,6 +90,8 @@ class _Connection:
     def receive(self) -> ToWorker:
         """The next message; a closed socket is a Shutdown."""
         while not self._payloads:
+            # A thread that waits in recv() would be woken by each thing sent, too, when it is read.
+            self._arrivals.poll()
             data = self._socket.recv(_READ_BYTES)
             if not data:
                 return Shutdown()
@@ -111,6 +117,7 @@ def main() -> None:
         reason = error.strerror if isinstance(error, OSError) else None
         connection.send(LoadFailed(message=reason or str(error)))
         sys.exit(EXIT_LOAD_FAILED)
+    gc.freeze()  # what is there now stays to the end: no collection need look at it again
     if loaded.open_embedder is None:
         connection.send(Ready(info=loaded.info))
         _serve_renders(connection, loaded)

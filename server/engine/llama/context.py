@@ -81,6 +81,8 @@ class LlamaContext:
         self._ends = model.vocabulary.end_of_generation_tokens
         self.is_control = model.vocabulary.is_control
         self._bound: tuple[Batch, Any] | None = None
+        self._viewed: tuple[int, int] | None = None
+        self._view: NDArray[np.float32] = np.empty((0, self.vocabulary_size), dtype=np.float32)
 
     def is_end_of_generation(self, token: int) -> bool:
         """Whether generating the token ends an answer."""
@@ -109,7 +111,12 @@ class LlamaContext:
     def logits(self, rows: int) -> NDArray[np.float32]:
         """The last decode's logits, shape (rows, vocabulary_size): a view, valid until the next."""
         pointer = llama_cpp.llama_get_logits(self._pointer)
-        return np.ctypeslib.as_array(pointer, shape=(rows, self.vocabulary_size))
+        address = ctypes.addressof(pointer.contents)
+        if (address, rows) != self._viewed:
+            # Making the view takes longer than finding the largest logit in it.
+            self._viewed = address, rows
+            self._view = np.ctypeslib.as_array(pointer, shape=(rows, self.vocabulary_size))
+        return self._view
 
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         """Let ``target`` share the cells of the first ``length`` tokens of ``source``."""

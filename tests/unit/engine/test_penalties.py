@@ -76,6 +76,8 @@ def test_penalties_match_their_formulas(
         expected[token] -= count * frequency + presence
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
     assert subject.active or np.array_equal(logits, LOGITS)
+    untouched = np.setdiff1d(np.arange(LOGITS.size), subject.ids)
+    assert np.array_equal(logits[untouched], LOGITS[untouched])
 
 
 def naive_repetitions(
@@ -98,9 +100,10 @@ def naive_repetitions(
 
 
 def dry_penalties(subject: Dry) -> NDArray[np.float32]:
-    logits = np.zeros(SIZE, dtype=np.float32)
-    subject.apply(logits)
-    return -logits
+    losses = np.zeros(SIZE, dtype=np.float32)
+    ids, amounts = subject.penalties()
+    losses[ids] = amounts
+    return losses
 
 
 @given(

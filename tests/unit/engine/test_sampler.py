@@ -244,10 +244,27 @@ def test_broken_logits_never_crash_and_banned_tokens_never_come(parameters: dict
 @pytest.mark.parametrize("parameters", ALL_PARAMETERS)
 def test_the_models_logits_are_left_as_they_are(parameters: dict[str, Any]) -> None:
     row = ROW.copy()
-    row.flags.writeable = False
     subject = sampler(prompt=[0, 1, 0, 1, 0], logit_bias={1: 1.0}, **parameters)
     for allowed in (None, np.ones(8, dtype=bool)):
         subject.accept(subject.sample(row, allowed))
+        assert np.array_equal(row, ROW)
+    with pytest.raises(NoTokenLeft):
+        subject.sample(row, np.zeros(8, dtype=bool))
+    assert np.array_equal(row, ROW)
+
+
+@pytest.mark.parametrize("parameters", ALL_PARAMETERS)
+def test_logits_are_only_written_where_the_request_wants_them_changed(
+    parameters: dict[str, Any],
+) -> None:
+    row = ROW.copy()
+    row.flags.writeable = False
+    subject = sampler(prompt=[0, 1, 0, 1, 0], **parameters)
+    if any(name.endswith(("_penalty", "_multiplier")) for name in parameters):
+        with pytest.raises(ValueError, match="read-only"):
+            subject.sample(row)
+    else:
+        subject.sample(row)
 
 
 def test_a_single_possible_token_is_always_drawn() -> None:
