@@ -29,6 +29,10 @@ _LEAST_TRIM = 64
 # A cached prefix goes to the store when so many tokens were computed since its last use. By then,
 # looking over its cells has cost about as much time as moving them there and back.
 _IDLE_TOKENS = 128
+# One unused for so many tokens goes to a full store too, which drops its oldest for it. Looking
+# over a cell for that many costs a ninth of computing its token again (measured with a small model,
+# where cells are dear), and the oldest of the store is hardly asked for again.
+_DISPLACING_TOKENS = 2048
 # The most tokens that go to the store at once, since running answers wait meanwhile.
 _MOST_MOVED = 512
 
@@ -212,7 +216,7 @@ class PrefixCache:
         return True
 
     def tidy(self, *, at_rest: bool = False) -> bool:
-        """Move cached prefixes that were long unused to the store, as far as it has room.
+        """Move cached prefixes that were long unused to the store, as far as it has or makes room.
 
         ``at_rest``, while nothing runs: all but the one last used, so that what comes next finds
         the first cells free; a step looks at all cells up to the last one in use. Moves a little at
@@ -222,12 +226,13 @@ class PrefixCache:
         while (victim := self._least_recently_used()) is not None:
             node = self._ends[victim]
             count = min(len(node.tokens), _MOST_MOVED)
-            recent = self._clock - node.last_used < _IDLE_TOKENS
-            stays = len(self._ends) == 1 if at_rest else recent
+            unused = self._clock - node.last_used
+            stays = len(self._ends) == 1 if at_rest else unused < _IDLE_TOKENS
+            has_room = count <= self._store.tokens_free or unused >= _DISPLACING_TOKENS
             if (
                 stays
                 or moved + count > _MOST_MOVED
-                or count > self._store.tokens_free
+                or not has_room
                 or not self._move_to_store(victim)
             ):
                 break

@@ -2,7 +2,7 @@
 
     weights    tensor data, as it is on disk (llama.cpp maps or copies it unchanged)
     KV cells   cells x sum over layers of KV heads x (key length + value length) x bytes per value
-    store      the same for the cached prefixes that wait outside of the cells, a quarter as many
+    store      the same for the cached prefixes that wait outside of the cells, at least a quarter
     state      sequences x recurrent layers x (convolution window + state) x 4 bytes
     logits     2 x rows per batch x vocabulary x 4 bytes: where they are computed, and handed out
     compute    tokens per batch x 8 x embedding x 4 bytes: the widest activations
@@ -39,12 +39,21 @@ _MOST_BYTES = (1 << 63) - 1
 
 
 def estimate_memory(
-    header: GgufHeader, context_tokens: int, kv_type: KvType = "f16", parallel: int = 1
+    header: GgufHeader,
+    cells: int,
+    kv_type: KvType = "f16",
+    parallel: int = 1,
+    *,
+    stored_tokens: int | None = None,
 ) -> int:
-    """Bytes needed with ``context_tokens`` KV cells, to run ``parallel`` sequences together."""
+    """Bytes needed with so many KV ``cells``, to run ``parallel`` sequences together.
+
+    ``stored_tokens`` is the room of the store, by default the least.
+    """
+    stored = least_stored_tokens(cells) if stored_tokens is None else stored_tokens
     total = (
         header.tensors.data_bytes
-        + kv_bytes(header, context_tokens + stored_tokens(context_tokens), kv_type)
+        + kv_bytes(header, cells + stored, kv_type)
         + sequence_ids(parallel) * _state_values(header) * _FLOAT_BYTES
         + _compute_bytes(header, parallel)
         + _PROCESS_BYTES
@@ -69,9 +78,21 @@ def outputs_per_batch(ids: int) -> int:
     return max(_LEAST_OUTPUTS, ids)
 
 
-def stored_tokens(cells: int) -> int:
-    """How many tokens of cached prefixes the worker keeps in memory besides ``cells`` KV cells."""
+def least_stored_tokens(cells: int) -> int:
+    """For how many tokens of cached prefixes there is memory besides ``cells`` KV cells."""
     return cells // 4
+
+
+def most_stored_tokens(
+    header: GgufHeader, cells: int, memory_bytes: int, kv_type: KvType, parallel: int
+) -> int:
+    """The same where all of ``memory_bytes`` may be used; at most as many as there are cells.
+
+    Cells nobody works with slow all answers, thus what is cached had better be in the store.
+    """
+    least = least_stored_tokens(cells)
+    spare = memory_bytes - estimate_memory(header, cells, kv_type, parallel)
+    return min(cells, least + max(0, spare) // max(1, kv_bytes(header, 1, kv_type)))
 
 
 def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType) -> int:

@@ -27,7 +27,13 @@ from server.engine.llama import (
     gpu_available,
 )
 from server.library.header import GgufHeader
-from server.library.memory import estimate_memory, outputs_per_batch, sequence_ids
+from server.library.memory import (
+    estimate_memory,
+    least_stored_tokens,
+    most_stored_tokens,
+    outputs_per_batch,
+    sequence_ids,
+)
 from server.library.model import read_model_at
 from server.resources import templates_directory
 from server.worker.hardware import physical_cores
@@ -46,7 +52,7 @@ class Loaded:
 
     ``context`` and ``compiler`` are None where it does not generate, ``open_embedder`` where only
     its vocabulary was loaded. That makes an embedder for so many tokens at a time, or raises
-    LoadError.
+    LoadError. ``stored_tokens`` is the room for cached prefixes outside of the KV cells.
     """
 
     model: LlamaModel
@@ -54,15 +60,21 @@ class Loaded:
     context: LlamaContext | None
     compiler: Future[ConstraintCompiler] | None
     open_embedder: Callable[[int], LlamaEmbedder] | None
+    stored_tokens: int
     info: ModelInfo
 
 
 class _Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes in tokens: of the largest request, and of the KV cells all requests share."""
+    """Sizes in tokens: of the largest request, of the KV cells all share, and of the store.
+
+    ``memory_bytes`` is what the model takes with them in all.
+    """
 
     context: int
     source: str
     kv_cells: int
+    stored_tokens: int
+    memory_bytes: int
 
 
 def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
@@ -163,7 +175,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         guard=settings.guard,
         safe_mode=settings.safe_mode,
         fingerprint=_fingerprint(path, chat.template_sha256),
-        memory_bytes=_memory(header, layout.kv_cells, settings),
+        memory_bytes=layout.memory_bytes,
         warnings=chat.warnings,
     )
     return Loaded(
@@ -172,6 +184,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         context=context,
         compiler=compiler,
         open_embedder=None if request.vocabulary_only else open_embedder,
+        stored_tokens=layout.stored_tokens,
         info=info,
     )
 
@@ -194,11 +207,34 @@ def _layout(header: GgufHeader, model: LlamaModel, settings: WorkerSettings) -> 
             )
         if fitting < kv_cells:
             kv_cells, source = fitting, f"memory, which bounds {source} ({context})"
-    return _Layout(context=min(context, kv_cells), source=source, kv_cells=kv_cells)
+    stored = _stored_tokens(header, model, settings, kv_cells)
+    return _Layout(
+        context=min(context, kv_cells),
+        source=source,
+        kv_cells=kv_cells,
+        stored_tokens=stored,
+        memory_bytes=_memory(header, kv_cells, settings, stored),
+    )
 
 
-def _memory(header: GgufHeader, kv_cells: int, settings: WorkerSettings) -> int:
-    return estimate_memory(header, kv_cells, settings.kv_type, settings.parallel)
+def _stored_tokens(
+    header: GgufHeader, model: LlamaModel, settings: WorkerSettings, kv_cells: int
+) -> int:
+    if not model.partial_removal or _gpu_layers(model, settings):
+        return 0  # states that cannot be cut, and cells cheap to look over and dear to move
+    if settings.memory_bytes is None:
+        return least_stored_tokens(kv_cells)
+    return most_stored_tokens(
+        header, kv_cells, settings.memory_bytes, settings.kv_type, settings.parallel
+    )
+
+
+def _memory(
+    header: GgufHeader, kv_cells: int, settings: WorkerSettings, stored_tokens: int | None = None
+) -> int:
+    return estimate_memory(
+        header, kv_cells, settings.kv_type, settings.parallel, stored_tokens=stored_tokens
+    )
 
 
 def _fitting_cells(header: GgufHeader, settings: WorkerSettings, wanted: int) -> int:

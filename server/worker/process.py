@@ -27,7 +27,6 @@ from server.engine.engine import Engine
 from server.engine.llama import LoadError
 from server.errors import ConversationError, DragomanError, InvalidRequest
 from server.library.gguf import InvalidGguf
-from server.library.memory import stored_tokens
 from server.types import Event, Failed
 from server.worker.embed import EmbeddingService
 from server.worker.loading import Loaded, load
@@ -144,8 +143,7 @@ def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
         prompt_lookup=settings.prompt_lookup,
         threads=loaded.info.threads,
         on_gpu=loaded.info.gpu_layers > 0,
-        # Cells on a GPU are cheap to look over and dear to move.
-        stored_tokens=0 if loaded.info.gpu_layers else stored_tokens(loaded.context.kv_cells),
+        stored_tokens=loaded.stored_tokens,
     )
     preparer = Preparer(loaded, engine, send_events, connection.send, settings.queue_size)
     embeddings = EmbeddingService(loaded, connection.send, settings.queue_size)

@@ -137,8 +137,7 @@ def _share(label: str, samples: Sequence[Sample], good: Callable[[Sample], int])
 
 
 def _started(starts: Sequence[Start]) -> Iterator[Row]:
-    main = [start for start in starts if start.experiment == "main"]
-    by_server = {name: [start for start in main if start.server == name] for name in SERVERS}
+    by_server = {name: [start for start in starts if start.server == name] for name in SERVERS}
     by_server = {name: started for name, started in by_server.items() if started}
     if OURS not in by_server:
         return

@@ -1,4 +1,8 @@
-"""One session: every server measured in turn, again and again, one running at a time."""
+"""One session: every server is asked the same in turn, again and again.
+
+All servers of an experiment are up meanwhile, but only the one that is asked has work. So what is
+compared was measured within seconds: a machine that others use too has fast and slow minutes.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +38,7 @@ KV_TOKENS = 32768
 _OVERFLOW_KV_TOKENS = 1024
 _NEIGHBOUR_SECONDS = 300
 # Where one run is over in seconds, more of them make the median steadier.
-_TAKES = {"single": 3, "copy": 3, "json": 2}
+_TAKES = {"single": 4, "copy": 4, "json": 2}
 # Where more slots help llama-server; the other workloads of the tuned one wait for a full session.
 _TUNED_QUICK = ("c8", "c16", "json")
 WORKLOADS = (
@@ -53,9 +57,11 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """One start of a server: seconds to a first token, bytes of memory after that answer."""
+    """One start of a server: seconds to a first token, bytes of memory after that answer.
 
-    experiment: str
+    No other server runs: what several have mapped, the model's file, counts in part for each.
+    """
+
     server: str
     cold_start: float
     resident_bytes: int | None
@@ -64,7 +70,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 class Experiment(NamedTuple):
     """Servers that run the same workloads on the same model.
 
-    ``workloads`` are those of each server in ``servers``, in order.
+    With each of ``servers`` come its workloads. Those that are ``weighed`` are also started alone.
     """
 
     name: str
@@ -73,6 +79,7 @@ class Experiment(NamedTuple):
     repeats: int
     takes: dict[str, int]
     neighbour: bool = False
+    weighed: bool = False
 
 
 class Plan(NamedTuple):
@@ -108,7 +115,8 @@ class Plan(NamedTuple):
             (llama_server(PEER_TUNED, self.peer, "-np", "16", kv_tokens=KV_TOKENS), tuned),
         ]
         servers = [(server, workloads) for server, workloads in servers if workloads]
-        return Experiment(name, model, servers, self.repeats, _TAKES)
+        weighed = name == "main"
+        return Experiment(name, model, servers, self.repeats, _TAKES, weighed=weighed)
 
     def _overflow(self) -> Experiment:
         cells = _OVERFLOW_KV_TOKENS
@@ -149,33 +157,46 @@ class Session:
         self._seed = 0
 
     def run(self, experiments: Sequence[Experiment]) -> None:
-        """Run ``experiments``; their servers take turns, and take turns at being the first."""
+        """Run ``experiments``; their servers take turns at being the first."""
         for experiment in experiments:
-            for repeat in range(experiment.repeats):
-                first = repeat % len(experiment.servers)
-                seed = self._next_seed()
-                for server, workloads in _rotated(experiment.servers, first):
-                    self._measure(experiment, server, workloads, seed)
+            if experiment.weighed:
+                self._weigh(experiment)
+            self._compare(experiment)
 
-    def _measure(
-        self, experiment: Experiment, server: Server, workloads: Sequence[str], seed: int
-    ) -> None:
-        neighbour = busy_neighbour(_NEIGHBOUR_SECONDS) if experiment.neighbour else nullcontext()
-        with running(server, experiment.model) as started, neighbour:
-            self.starts.append(
-                Start(
-                    experiment=experiment.name,
-                    server=server.name,
-                    cold_start=started.cold_start,
-                    resident_bytes=resident_bytes(started.pid),
-                )
-            )
-            for name in workloads:
-                # The same prompts for every server, other ones for every run.
-                first = seed + 1000 * WORKLOADS.index(name)
+    def _weigh(self, experiment: Experiment) -> None:
+        for repeat in range(experiment.repeats):
+            for server, _ in _rotated(experiment.servers, repeat):
+                with running(server, experiment.model) as started:
+                    start = Start(
+                        server=server.name,
+                        cold_start=started.cold_start,
+                        resident_bytes=resident_bytes(started.pid),
+                    )
+                self.starts.append(start)
+
+    def _compare(self, experiment: Experiment) -> None:
+        with ExitStack() as stack:
+            targets = {
+                server.name: stack.enter_context(running(server, experiment.model)).target
+                for server, _ in experiment.servers
+            }
+            if experiment.neighbour:
+                stack.enter_context(busy_neighbour(_NEIGHBOUR_SECONDS))
+            for turn, (name, seed) in enumerate(self._takes(experiment)):
+                for server, workloads in _rotated(experiment.servers, turn):
+                    if name in workloads:
+                        run = asyncio.run(run_workload(name, targets[server.name], seed))
+                        self._keep(experiment.name, server.name, run)
+
+    def _takes(self, experiment: Experiment) -> Iterator[tuple[str, int]]:
+        """Every workload as often as it is run, and the seed of its prompts, another each time."""
+        asked = {name for _, workloads in experiment.servers for name in workloads}
+        for _ in range(experiment.repeats):
+            self._seed += 100_000
+            for name in filter(asked.__contains__, WORKLOADS):
+                first = self._seed + 1000 * WORKLOADS.index(name)
                 for take in range(experiment.takes.get(name, 1)):
-                    run = asyncio.run(run_workload(name, started.target, first + 100 * take))
-                    self._keep(experiment.name, server.name, run)
+                    yield name, first + 100 * take
 
     def _keep(self, experiment: str, server: str, run: Run) -> None:
         sample = Sample(
@@ -193,10 +214,6 @@ class Session:
             file=sys.stderr,
         )
 
-    def _next_seed(self) -> int:
-        self._seed += 100_000
-        return self._seed
-
 
 def _valid(run: Run) -> int:
     """How many answers obey the schema."""
@@ -212,6 +229,7 @@ def _obeys(text: str, is_valid: Callable[[object], bool]) -> bool:
 
 
 def _rotated(
-    servers: Sequence[tuple[Server, Sequence[str]]], first: int
+    servers: Sequence[tuple[Server, Sequence[str]]], turn: int
 ) -> list[tuple[Server, Sequence[str]]]:
+    first = turn % len(servers)
     return [*servers[first:], *servers[:first]]

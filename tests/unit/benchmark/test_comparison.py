@@ -99,7 +99,7 @@ def test_json_must_be_valid_on_every_model() -> None:
 @pytest.mark.parametrize(("ours", "met"), [(319e6, True), (330e6, False)])
 def test_memory_may_exceed_the_peers_by_a_fixed_amount(ours: float, met: bool) -> None:
     starts = [
-        Start(experiment="main", server=name, cold_start=1.5, resident_bytes=int(size))
+        Start(server=name, cold_start=1.5, resident_bytes=int(size))
         for name, size in ((OURS, ours), (PEER, 200e6))
     ]
     found = rows(starts=starts)

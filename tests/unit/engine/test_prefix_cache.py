@@ -202,6 +202,22 @@ def test_a_full_store_drops_its_oldest_for_what_pressure_takes_but_not_for_what_
     rig.check()
 
 
+def test_what_was_idle_for_very_long_displaces_the_oldest_in_a_full_store() -> None:
+    rig = Rig(kv_cells=3000, batch_size=2500, stored_tokens=6)
+    for token in (1, 2):
+        rig.finish(rig.start([token] * 4)[0], [token] * 4)
+    busy, _ = rig.start([5] * 140)
+    rig.cache.tidy()
+    assert rig.backend.cells_used == 140 + 4
+    for computed, left in ((2000, 4), (2060, 0)):
+        rig.extend(busy, np.full(computed, 5, dtype=np.int32), rig.cache._lengths[busy])
+        rig.cache.tidy()
+        assert rig.backend.cells_used == computed + left
+    known = [rig.cache.known("", np.full(4, token, dtype=np.int32), 4) for token in (1, 2)]
+    assert known == [0, 4]
+    rig.check()
+
+
 def test_a_long_prefix_goes_to_the_store_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefix_cache, "_MOST_MOVED", 4)
     rig = Rig(kv_cells=300, batch_size=300, stored_tokens=20)

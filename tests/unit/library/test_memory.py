@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from server.library.gguf import read_header
-from server.library.memory import estimate_memory, kv_bytes, sequence_ids, stored_tokens
+from server.library.memory import (
+    estimate_memory,
+    kv_bytes,
+    least_stored_tokens,
+    most_stored_tokens,
+    sequence_ids,
+)
 from tests.unit.library.random_models import EMBEDDING, LAYERS, write_model
 
 HEAD = EMBEDDING // 4
@@ -80,5 +86,16 @@ def test_recurrent_state_counts_per_sequence_and_not_per_cell(tmp_path: Path) ->
 def test_the_estimate_grows_by_exactly_the_cells(tmp_path: Path) -> None:
     header = read_header(write_model(tmp_path / "m.gguf"))
     grown = estimate_memory(header, 1000) - estimate_memory(header, 0)
-    assert grown == kv_bytes(header, 1000 + stored_tokens(1000), "f16")
+    assert grown == kv_bytes(header, 1000 + least_stored_tokens(1000), "f16")
     assert estimate_memory(header, 0) > header.tensors.data_bytes
+
+
+def test_the_store_takes_what_memory_is_left_up_to_as_many_tokens_as_there_are_cells(
+    tmp_path: Path,
+) -> None:
+    header = read_header(write_model(tmp_path / "m.gguf"))
+    least = estimate_memory(header, 1000)
+    ten = kv_bytes(header, 10, "f16")
+    for spare, stored in ((-1, 250), (0, 250), (ten, 260), (10**9, 1000)):
+        assert most_stored_tokens(header, 1000, least + spare, "f16", 1) == stored
+    assert estimate_memory(header, 1000, stored_tokens=260) == least + ten
