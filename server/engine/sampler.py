@@ -70,7 +70,8 @@ class Sampler:
         self._bias = np.fromiter(bias.values(), dtype=np.float32)
         self._penalties = Penalties(sampling, prompt_tokens)
         self._dry = Dry(sampling, prompt_tokens, dry_breakers)
-        self._adjusts = bool(bias) or self._penalties.active or self._dry.active
+        self._penalises = self._penalties.active or self._dry.active
+        self._adjusts = bool(bias) or self._penalises
         self._mirostat = Mirostat.of(sampling, vocabulary_size)
         self._seed = secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64
         self.use_stream(0)
@@ -109,15 +110,18 @@ class Sampler:
         """
         if not self._adjusts:
             return self._choose(logits, allowed)
-        penalised, losses = self._dry.penalties()
-        changed = np.concatenate((self._bias_ids, self._penalties.ids, penalised))
+        changed = self._bias_ids
+        if self._penalises:
+            penalised, losses = self._dry.penalties()
+            changed = np.concatenate((changed, self._penalties.ids, penalised))
         # A copy of the row instead, a megabyte at 262k tokens, would cost more than the choice.
         before = logits[changed]
         try:
-            with np.errstate(over="ignore"):
-                logits[self._bias_ids] += self._bias
-                self._penalties.apply(logits)
-                logits[penalised] -= losses
+            logits[self._bias_ids] += self._bias
+            if self._penalises:
+                with np.errstate(over="ignore"):
+                    self._penalties.apply(logits)
+                    logits[penalised] -= losses
             return self._choose(logits, allowed)
         finally:
             logits[changed] = before
