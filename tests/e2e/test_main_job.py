@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -203,6 +204,16 @@ def test_malformed_json_is_400(server: Server) -> None:
     )
     assert answer.status_code == 400
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such policy")
+def test_the_api_process_gives_way_to_the_threads_that_compute(
+    client: OpenAI, server: Server
+) -> None:
+    ask(client, INSTRUCT)
+    of_the_api = os.sched_getscheduler(server.process.pid) & ~os.SCHED_RESET_ON_FORK
+    of_the_worker = os.sched_getscheduler(server.worker_pids()[INSTRUCT])
+    assert (of_the_api, of_the_worker) == (os.SCHED_BATCH, os.SCHED_OTHER)
 
 
 def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_works(

@@ -6,7 +6,7 @@ import contextlib
 import json
 import random
 import time
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import jsonschema
@@ -498,5 +498,10 @@ def test_every_text_an_accepted_schema_lets_through_is_valid(
     assume(not subject.is_error())
     for _ in range(4):
         text = random_text(subject.deep_copy(), chooser)
-        if text is not None:
-            validator.validate(json.loads(text, parse_float=Decimal))
+        if text is None:
+            continue
+        try:
+            value = json.loads(text, parse_float=Decimal)
+        except InvalidOperation:  # an exponent of so many digits that no Decimal has it
+            continue
+        validator.validate(value)

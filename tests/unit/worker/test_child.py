@@ -9,7 +9,7 @@ import pytest
 
 from server.worker.child import WorkerProcess
 
-_NAMES = ("GOMP_SPINCOUNT", "MALLOC_ARENA_MAX")
+_NAMES = ("GOMP_SPINCOUNT", "MALLOC_ARENA_MAX", "NUMPY_MADVISE_HUGEPAGE")
 _PRINT = (sys.executable, "-c", f"import os; [print(os.environ[name]) for name in {_NAMES}]")
 
 
@@ -20,19 +20,21 @@ async def _printed() -> list[str]:
     return list(process.last_lines)
 
 
-async def test_threads_of_the_worker_do_not_spin_for_long_and_share_their_heaps(
+async def test_a_worker_does_not_spin_for_long_and_takes_memory_in_small_pages_from_few_heaps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in _NAMES:
         monkeypatch.delenv(name, raising=False)
-    spins, heaps = map(int, await _printed())
+    spins, heaps, huge_pages = map(int, await _printed())
     assert 0 < spins < 100_000
     assert heaps <= 2
+    assert huge_pages == 0
 
 
-async def test_what_the_user_says_of_threads_and_heaps_comes_first(
+async def test_what_the_user_says_of_threads_and_memory_comes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GOMP_SPINCOUNT", "77")
     monkeypatch.setenv("MALLOC_ARENA_MAX", "8")
-    assert await _printed() == ["77", "8"]
+    monkeypatch.setenv("NUMPY_MADVISE_HUGEPAGE", "1")
+    assert await _printed() == ["77", "8", "1"]
