@@ -88,10 +88,9 @@ def _let_workers_compute() -> None:
     Linux would let this process, woken by a token, run at once where the token comes from: on the
     core of the thread that is about to compute the next one.
     """
-    if sys.platform == "linux":
-        policy = os.SCHED_BATCH | os.SCHED_RESET_ON_FORK  # of this thread, not of the workers
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
         with suppress(OSError):
-            os.sched_setscheduler(0, policy, os.sched_param(0))
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _exit_at_once(number: int, _: FrameType | None) -> None:

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from server.chat import limits
 from server.chat.family import FamilyError
@@ -105,6 +106,7 @@ def main() -> None:
     faulthandler.enable()
     sys.setswitchinterval(_SWITCH_SECONDS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the API process, which drains
+    _leave_batch()
     connection = _Connection(socket.socket(fileno=parser.parse_args().fd))
     request = connection.receive()
     if not isinstance(request, Load):
@@ -124,6 +126,13 @@ def main() -> None:
         _serve_embeddings(connection, loaded, request)
     else:
         _serve(connection, loaded, request)
+
+
+def _leave_batch() -> None:
+    """The API process gives way to others (`server.cli.serve`); its child, which computes, not."""
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_BATCH:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
