@@ -88,9 +88,10 @@ def _let_workers_compute() -> None:
     Linux would let this process, woken by a token, run at once where the token comes from: on the
     core of the thread that is about to compute the next one.
     """
-    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
+    if sys.platform == "linux":
         with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _exit_at_once(number: int, _: FrameType | None) -> None:

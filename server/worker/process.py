@@ -130,9 +130,10 @@ def main() -> None:
 
 def _leave_batch() -> None:
     """The API process gives way to others (`server.cli.serve`); its child, which computes, not."""
-    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_BATCH:
+    if sys.platform == "linux":
         with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            if os.sched_getscheduler(0) == os.SCHED_BATCH:
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _serve(connection: _Connection, loaded: Loaded, request: Load) -> None:
