@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def _leave_batch() -> None:
-    """The API process gives way to others (`server.cli.serve`); its child, which computes, not."""
+    """Undo what a child inherits: the API process gives way to this one (`server.cli.serve`)."""
     if sys.platform == "linux":
         with suppress(OSError):
             if os.sched_getscheduler(0) == os.SCHED_BATCH:
