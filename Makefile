@@ -7,6 +7,14 @@ INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
 CLIENTS := .venv-clients
 
+# llama.cpp is compiled once for all clones, with a header of ours that says why. Not in pip's cache,
+# which does not tell apart how wheels were compiled.
+FP16_SCALES := server/engine/llama/fp16_scales.h
+CACHE := $(or $(DRAGOMAN_CACHE_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dragoman)
+LLAMA_CPP := $(shell grep ^llama_cpp_python== constraints.txt)
+BUILD := $(shell (cat $(FP16_SCALES); echo "$(CMAKE_ARGS) $(CFLAGS)") | cksum | cut -d' ' -f1)
+LLAMA_CPP_WHEEL := $(CACHE)/wheels/$(LLAMA_CPP)-$(BUILD)
+
 # The models of the end-to-end tests; they come from a cache outside the checkout.
 TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 
@@ -19,10 +27,15 @@ ARGS ?=
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(FP16_SCALES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dragoman needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing; llama.cpp is compiled the first time, which takes some minutes."
+	@ls "$(LLAMA_CPP_WHEEL)"/*.whl > /dev/null 2>&1 || { \
+	    echo "Compiling llama.cpp, which takes some minutes."; \
+	    CFLAGS="$(CFLAGS) -include '$(CURDIR)/$(FP16_SCALES)'" $(BIN)/python -m pip wheel --quiet \
+	        --no-cache-dir --no-deps --wheel-dir "$(LLAMA_CPP_WHEEL)" $(LLAMA_CPP); }
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall "$(LLAMA_CPP_WHEEL)"/*.whl
+	@echo "Installing the packages of constraints.txt."
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 

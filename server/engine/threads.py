@@ -24,6 +24,9 @@ _SLOW_SECONDS = 0.15
 _CLEARLY_FASTER = 0.9
 # One that wins by this much needs no second look.
 _FAR_FASTER = 0.35
+# One that wins by less than this shows no neighbour that keeps a core: steps of one or a few
+# tokens, which wait for memory, may gain, while prompts, which compute, would lose.
+_NEIGHBOUR = 0.6
 _SECONDS_BETWEEN_TRIALS = 20.0
 # Threads that have their cores to themselves get nearly all of the time.
 _CROWDED_SHARE = 0.9
@@ -53,6 +56,7 @@ class ThreadGovernor:
         self._most = most
         self._waits_elsewhere = waits_elsewhere
         self._current = most
+        self._usual = most
         self._shape = 0
         self._times: list[float] = []
         self._shares: list[float] = []
@@ -73,7 +77,7 @@ class ThreadGovernor:
     @property
     def usual_threads(self) -> int:
         """The thread count for any other step, from which a trial would learn nothing."""
-        return self._current
+        return self._usual
 
     def observe(self, *, shape: int, seconds: float, cpu_seconds: float, now: float) -> None:
         """Learn from a decode-only step of ``shape`` sequences that took ``seconds``.
@@ -82,7 +86,7 @@ class ThreadGovernor:
         """
         if self._most == 1:
             return
-        if self._trial is None and self._lacked_cores(seconds, cpu_seconds, now):
+        if self._trial is None and self._lacked_cores(self._current, seconds, cpu_seconds, now):
             return
         if shape != self._shape:
             self._shape = shape
@@ -107,35 +111,35 @@ class ThreadGovernor:
         Several in a row end a trial, since the steps before it are too long ago. When it is time to
         look whether a neighbour has gone, all threads return: the next long step tells.
         """
-        if self._lacked_cores(seconds, cpu_seconds, now):
+        if self._lacked_cores(self._usual, seconds, cpu_seconds, now):
             return
         self._skipped += 1
         if self._skipped == _TRIAL_STEPS:
             self._begin_anew()
         if self._current < self._most and now - self._last_trial > self._patience:
-            self._current = self._most
+            self._current = self._usual = self._most
             self._returned = True
             self._reference = None
             self._begin_anew()
             self._last_trial = now
 
-    def _lacked_cores(self, seconds: float, cpu_seconds: float, now: float) -> bool:
-        """Whether a long step had far fewer cores than threads: go on with as many as it had."""
+    def _lacked_cores(self, threads: int, seconds: float, cpu_seconds: float, now: float) -> bool:
+        """Whether a long step of ``threads`` had far fewer cores: go on with as many as it had."""
         if self._waits_elsewhere or seconds < _LONG_SECONDS:
             return False
         cores = cpu_seconds / seconds
-        if cores > _LACKING_SHARE * self._current:
-            if self._current == self._most:  # if there was a neighbour, it has gone
+        if cores > _LACKING_SHARE * threads:
+            if threads == self._most:  # if there was a neighbour, it has gone
                 self._returned = False
                 self._patience = _SECONDS_BEFORE_RETURN
             return False
         fewer = max(1, round(cores))
-        if fewer == self._current:
+        if fewer == threads:
             return False
         if self._returned:
             self._wait_longer()
         self._returned = False
-        self._current = fewer
+        self._current = self._usual = fewer
         self._reference = None
         self._begin_anew()
         self._last_trial = now
@@ -190,12 +194,12 @@ class ThreadGovernor:
             if trial > self._current:
                 self._wait_longer()
         elif trial > self._current or typical < _FAR_FASTER * self._reference:
-            self._adopt(trial, typical)
+            self._adopt(trial, typical, usual=trial)
         else:
             self._rival = typical
 
-    def _adopt(self, threads: int, typical: float) -> None:
-        self._current = threads
+    def _adopt(self, threads: int, typical: float, *, usual: int) -> None:
+        self._current, self._usual = threads, usual
         self._reference = typical
         self._patience = _SECONDS_BEFORE_RETURN
 
@@ -210,7 +214,8 @@ class ThreadGovernor:
         due = now - self._last_trial > patience and (reduced or share < _CROWDED_SHARE)
         if rival is not None:
             if fewer is not None and rival < _CLEARLY_FASTER * typical:
-                self._adopt(fewer, rival)
+                alone = rival > _NEIGHBOUR * typical
+                self._adopt(fewer, rival, usual=self._usual if alone else fewer)
         elif slow:
             self._trial = fewer
         elif due:

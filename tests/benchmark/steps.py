@@ -64,7 +64,7 @@ _SHAPES = (
 )
 
 
-class _Cells:
+class Cells:
     """A context laid out for one shape."""
 
     def __init__(self, model: LlamaModel, shape: Shape, *, flash_attention: bool) -> None:
@@ -124,8 +124,7 @@ def main() -> None:
     print(f"{options.model.stem}, {machine()}\n")
     print("| step | flash attention, ms | without, ms |\n|---|---:|---:|")
     pairs = [
-        [_Cells(model, shape, flash_attention=flash) for flash in (True, False)]
-        for shape in _SHAPES
+        [Cells(model, shape, flash_attention=flash) for flash in (True, False)] for shape in _SHAPES
     ]
     rounds = [[[cells.step() for cells in pair] for pair in pairs] for _ in range(_REPEATS)]
     for shape, times in zip(_SHAPES, zip(*rounds, strict=True), strict=True):

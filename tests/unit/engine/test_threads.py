@@ -128,6 +128,20 @@ def test_a_prompt_beside_a_trial_has_all_threads() -> None:
     assert governor.usual_threads == 2
 
 
+def test_prompts_keep_their_threads_where_only_single_tokens_gain_from_fewer() -> None:
+    governor = ThreadGovernor(2)
+    run(governor, lambda n: {1: 0.0077, 2: 0.0090}[n], 30, 0, share=0.85)
+    assert governor.threads == 1
+    assert governor.usual_threads == 2
+
+
+def test_prompts_have_fewer_threads_beside_a_busy_process() -> None:
+    governor = ThreadGovernor(2)
+    now, _ = run(governor, alone, 5, 0)
+    run(governor, lambda n: {1: 0.020, 2: 0.040}[n], 30, now, share=0.75)
+    assert governor.threads == governor.usual_threads == 1
+
+
 def test_steps_that_cannot_be_compared_end_a_trial() -> None:
     governor = ThreadGovernor(2)
     now = 0.0
