@@ -26,6 +26,9 @@ from server.types import Event, Failed
 
 Emit = Callable[[list[Event]], None]
 
+# The next request of a conversation often comes at once: what tidies up should not delay it.
+_MOMENT = 0.03
+
 
 @dataclass(slots=True)
 class Counters:
@@ -162,8 +165,10 @@ class Engine:
     def run(self) -> None:
         """Work until `stop` is called."""
         while not self._stopping:
-            busy = bool(self._answers) or self._scheduler.tidy()
-            self._receive(block=not busy)
+            if self._answers:
+                self._receive(block=False)
+            else:
+                self._rest()
             if self._answers and not self._stopping:
                 self.step()
             self.cells_used = self._cache.cells_pinned
@@ -197,14 +202,27 @@ class Engine:
         self._learn(plan, seconds, cpu_seconds)
         self._scheduler.tidy()
 
-    def _receive(self, *, block: bool) -> None:
-        """Handle what other threads asked for; with ``block``, wait for the first of it."""
+    def _rest(self) -> None:
+        """Wait for something to do; after a moment without, tidy up meanwhile."""
+        if self._receive(block=True, seconds=_MOMENT):
+            return
+        while self._scheduler.tidy():
+            if self._receive(block=False):
+                return
+        self._receive(block=True)
+
+    def _receive(self, *, block: bool, seconds: float | None = None) -> bool:
+        """Handle what other threads asked for; with ``block``, wait for the first of it.
+
+        At most ``seconds``. Returns whether there was anything.
+        """
+        received = False
         while True:
             try:
-                message = self._inbox.get(block=block)
+                message = self._inbox.get(block, seconds)
             except Empty:
-                return
-            block = False
+                return received
+            block, received = False, True
             if message is None:
                 self._stopping = True
             elif isinstance(message, int):

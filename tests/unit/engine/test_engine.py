@@ -275,6 +275,18 @@ def test_at_rest_only_the_prefix_last_used_stays_in_cells() -> None:
         assert rig.text(10 + i) == rig.expected(prompt, 4)
 
 
+def test_what_comes_at_once_is_not_delayed_by_tidying_up() -> None:
+    rig = Rig(FakeBackend())
+    for i in range(1, 5):
+        rig.submit(i, [i, 5, 6, 7, 8, 9], max_tokens=4)
+    rig.run()
+    before = rig.backend.cells_used
+    rig.submit(5, [1, 5, 6, 7], max_tokens=4)
+    rig.engine._rest()
+    assert rig.backend.cells_used == before
+    assert rig.engine._answers
+
+
 def test_idle_time_does_not_count_as_time_until_there_is_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
