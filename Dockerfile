@@ -16,14 +16,15 @@ WORKDIR /src
 RUN python3 -m venv /opt/dragoman
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 
-# llama.cpp for every x86-64 processor since 2013 (AVX2, FMA, F16C), not for the one it is built on.
-# It is compiled before the source is copied, so that a change there does not compile it again. What
-# fp16_scales.h is for is said there.
+# llama.cpp for every x86-64 processor since 2013 (AVX2, FMA, F16C), not for the one it is built on,
+# with kernels of ours that say why. It is compiled before the source is copied, so that a change
+# there does not compile it again.
 ARG CMAKE_ARGS="-DGGML_NATIVE=OFF"
-COPY constraints.txt server/engine/llama/fp16_scales.h ./
+COPY constraints.txt ./
+COPY server/engine/llama/kernels kernels
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt \
-    CFLAGS="-include /src/fp16_scales.h" \
+    CMAKE_ARGS="$CMAKE_ARGS -DCMAKE_PROJECT_ggml_INCLUDE=/src/kernels/kernels.cmake" \
         /opt/dragoman/bin/pip install --constraint constraints.txt llama-cpp-python
 
 COPY . .

@@ -7,12 +7,12 @@ INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
 CLIENTS := .venv-clients
 
-# llama.cpp is compiled once for all clones, with a header of ours that says why. Not in pip's cache,
+# llama.cpp is compiled once for all clones, with kernels of ours that say why. Not in pip's cache,
 # which does not tell apart how wheels were compiled.
-FP16_SCALES := server/engine/llama/fp16_scales.h
+KERNELS := server/engine/llama/kernels
 CACHE := $(or $(DRAGOMAN_CACHE_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dragoman)
 LLAMA_CPP := $(shell grep ^llama_cpp_python== constraints.txt)
-BUILD := $(shell (cat $(FP16_SCALES); echo "$(CMAKE_ARGS) $(CFLAGS)") | cksum | cut -d' ' -f1)
+BUILD := $(shell (cat $(KERNELS)/*; echo "$(CMAKE_ARGS) $(CFLAGS)") | cksum | cut -d' ' -f1)
 LLAMA_CPP_WHEEL := $(CACHE)/wheels/$(LLAMA_CPP)-$(BUILD)
 
 # The models of the end-to-end tests; they come from a cache outside the checkout.
@@ -27,13 +27,14 @@ ARGS ?=
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-$(INSTALLED): pyproject.toml constraints.txt $(FP16_SCALES)
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard $(KERNELS)/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dragoman needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@ls "$(LLAMA_CPP_WHEEL)"/*.whl > /dev/null 2>&1 || { \
 	    echo "Compiling llama.cpp, which takes some minutes."; \
-	    CFLAGS="$(CFLAGS) -include '$(CURDIR)/$(FP16_SCALES)'" $(BIN)/python -m pip wheel --quiet \
-	        --no-cache-dir --no-deps --wheel-dir "$(LLAMA_CPP_WHEEL)" $(LLAMA_CPP); }
+	    CMAKE_ARGS="$(CMAKE_ARGS) '-DCMAKE_PROJECT_ggml_INCLUDE=$(CURDIR)/$(KERNELS)/kernels.cmake'" \
+	        $(BIN)/python -m pip wheel --quiet --no-cache-dir --no-deps --wheel-dir "$(LLAMA_CPP_WHEEL)" \
+	        $(LLAMA_CPP); }
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall "$(LLAMA_CPP_WHEEL)"/*.whl
 	@echo "Installing the packages of constraints.txt."
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .

@@ -1,5 +1,5 @@
-/* How llama.cpp's kernels read half-precision scales on x86. `make install` and the Dockerfile hand
- * this file to the C compiler (-include) when they compile llama.cpp; nothing else uses it.
+/* How llama.cpp's kernels read half-precision scales on x86. The C compiler includes this file when
+ * llama.cpp is compiled (kernels.cmake); nothing else uses it.
  *
  * Each block of 32 quantized numbers has scales in half precision. llama.cpp looks them up in a
  * table of 256 KB where the architecture brings no way of its own, which its simd-mappings.h leaves
