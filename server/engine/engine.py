@@ -17,6 +17,7 @@ from server.engine.backend import Backend, Batch, DecodeFailed, NoCellsLeft
 from server.engine.constraint import Constraint, ConstraintError
 from server.engine.pace import Pace
 from server.engine.prefix_cache import PrefixCache
+from server.engine.processors import idle_core_seconds
 from server.engine.sampler import Sampler
 from server.engine.scheduler import Scheduler, Step
 from server.engine.speculate import PromptLookup
@@ -84,7 +85,9 @@ class Engine:
             whole_states=not backend.partial_removal,
         )
         self._prompt_lookup = prompt_lookup
-        self._governor = ThreadGovernor(threads, waits_elsewhere=on_gpu)
+        self._governor = ThreadGovernor(
+            threads, waits_elsewhere=on_gpu, idle_core_seconds=idle_core_seconds
+        )
         self._threads = threads
         self._batch = Batch(backend.batch_size)
         self._inbox: SimpleQueue[list[Answer] | int | None] = SimpleQueue()

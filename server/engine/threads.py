@@ -10,6 +10,7 @@ count is kept. A long step that got far too little needs no trial: it tells how 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import median
 
 # So many steps are compared, or fewer once they took so many seconds: where a thread waits for its
@@ -36,6 +37,12 @@ _LACKING_SHARE = 0.6
 # With fewer threads than configured, more are tried again sooner, since the neighbour may be gone;
 # each time in vain, the wait doubles.
 _SECONDS_BEFORE_RETURN = 2.0
+# Where the system tells how long cores were idle, more threads are only tried when cores for them
+# were so for this share of so many seconds of steps: a look at a step costs as much as ten others.
+_IDLE_SHARE = 0.6
+_WATCH_SECONDS = 0.25
+# A rest between steps leaves all cores idle: a watch must be steps for this share of its time.
+_BUSY_SHARE = 0.7
 # A lost trial that slow steps called for is not repeated at once.
 _LEAST_SECONDS_BETWEEN_TRIALS = 1.0
 
@@ -47,14 +54,21 @@ class ThreadGovernor:
     clock: ``now`` comes with every observation, in seconds of a monotonic clock.
     """
 
-    def __init__(self, most: int, *, waits_elsewhere: bool = False) -> None:
+    def __init__(
+        self,
+        most: int,
+        *,
+        waits_elsewhere: bool = False,
+        idle_core_seconds: Callable[[], float | None] = lambda: None,
+    ) -> None:
         """``most``: the configured thread count, never exceeded.
 
         ``waits_elsewhere``: the threads wait for a GPU too, so that processor time they do not use
-        says nothing about other processes.
+        says nothing about other processes. ``idle_core_seconds``: see `processors`.
         """
         self._most = most
         self._waits_elsewhere = waits_elsewhere
+        self._idle_core_seconds = idle_core_seconds
         self._current = most
         self._usual = most
         self._shape = 0
@@ -68,6 +82,9 @@ class ThreadGovernor:
         self._patience = _SECONDS_BEFORE_RETURN
         self._skipped = 0
         self._returned = False
+        # When the watch for idle cores began, their counter then, and seconds of steps since.
+        self._watch: tuple[float, float] | None = None
+        self._watched = 0.0
 
     @property
     def threads(self) -> int:
@@ -86,6 +103,7 @@ class ThreadGovernor:
         """
         if self._most == 1:
             return
+        self._watched += seconds
         if self._trial is None and self._lacked_cores(self._current, seconds, cpu_seconds, now):
             return
         if shape != self._shape:
@@ -111,12 +129,13 @@ class ThreadGovernor:
         Several in a row end a trial, since the steps before it are too long ago. When it is time to
         look whether a neighbour has gone, all threads return: the next long step tells.
         """
+        self._watched += seconds
         if self._lacked_cores(self._usual, seconds, cpu_seconds, now):
             return
         self._skipped += 1
         if self._skipped == _TRIAL_STEPS:
             self._begin_anew()
-        if self._current < self._most and now - self._last_trial > self._patience:
+        if self._may_return(now):
             self._current = self._usual = self._most
             self._returned = True
             self._reference = None
@@ -209,17 +228,42 @@ class ThreadGovernor:
         rival, fewer = self._rival, self._fewer()
         self._begin_anew()
         self._reference = typical
-        reduced = self._current < self._most
-        patience = self._patience if reduced else _SECONDS_BETWEEN_TRIALS
-        due = now - self._last_trial > patience and (reduced or share < _CROWDED_SHARE)
+        waited = now - self._last_trial > _SECONDS_BETWEEN_TRIALS
         if rival is not None:
             if fewer is not None and rival < _CLEARLY_FASTER * typical:
                 alone = rival > _NEIGHBOUR * typical
                 self._adopt(fewer, rival, usual=self._usual if alone else fewer)
         elif slow:
             self._trial = fewer
-        elif due:
-            self._trial = self._more() if reduced else fewer
+        elif self._may_return(now):
+            self._trial = self._more()
+        elif self._current == self._most and waited and share < _CROWDED_SHARE:
+            self._trial = fewer
+
+    def _may_return(self, now: float) -> bool:
+        """Whether it is time to look if more threads find cores again."""
+        if self._current == self._most or now - self._last_trial <= self._patience:
+            return False
+        idle = self._idle_core_seconds()
+        return idle is None or self._found_idle_cores(idle, now)
+
+    def _found_idle_cores(self, idle: float, now: float) -> bool:
+        """Whether there were cores for more threads while steps followed steps; ``idle`` so far."""
+        if self._watch is None:
+            self._watch, self._watched = (now, idle), 0.0
+            return False
+        began, idle_then = self._watch
+        elapsed = now - began
+        if elapsed < _WATCH_SECONDS:
+            return False
+        self._watch = None
+        if self._watched < _BUSY_SHARE * elapsed:
+            return False
+        wanted = _IDLE_SHARE * elapsed * (self._more() - self._current)
+        found = idle - idle_then >= wanted
+        if not found:
+            self._last_trial = now
+        return found
 
     def _fewer(self) -> int | None:
         fewer = math.floor(self._current * 3 / 4)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
+
+import pytest
 
 from server.engine.threads import ThreadGovernor
 
@@ -241,6 +244,64 @@ def test_one_step_tells_that_the_neighbour_is_still_there() -> None:
         now += took
         governor.observe(shape=1, seconds=took, cpu_seconds=0.75 * took * threads, now=now)
     assert 0 < steps.count(2) <= 8
+
+
+class Machine:
+    """Two cores that count how long they idle beside a server and, until ``gone``, a neighbour."""
+
+    def __init__(self, gone: float) -> None:
+        self.now, self.idle, self.gone = 0.0, 0.0, gone
+        self.steps: list[int] = []
+        self.governor = ThreadGovernor(2, idle_core_seconds=lambda: self.idle)
+
+    def rest(self, seconds: float) -> None:
+        self.now += seconds
+        self.idle += seconds * (1 if self.now < self.gone else 2)
+
+    def step(self, *, draft: bool = False) -> None:
+        threads = self.governor.threads
+        neighbour = self.now < self.gone
+        took = (beside_a_busy_process if neighbour else alone)(threads)
+        cpu = took if neighbour else took * threads
+        self.now += took
+        self.idle += 0 if neighbour else took * (2 - threads)
+        self.steps.append(threads)
+        times = {"seconds": took, "cpu_seconds": cpu, "now": self.now}
+        if draft:
+            self.governor.skip(**times)
+        else:
+            self.governor.observe(shape=1, **times)
+
+
+def test_a_machine_that_tells_of_idle_cores_needs_no_look_while_there_are_none() -> None:
+    machine = Machine(gone=math.inf)
+    while machine.now < 60:
+        machine.step()
+    assert machine.governor.threads == 1
+    assert machine.steps.count(2) <= 6, "no more than it took to notice the neighbour"
+
+
+@pytest.mark.parametrize("draft", [False, True])
+def test_idle_cores_bring_all_threads_back(draft: bool) -> None:
+    machine = Machine(gone=20)
+    while machine.now < 20:
+        machine.step()
+    assert machine.governor.threads == 1
+    while machine.now < 23:
+        machine.step(draft=draft)
+    assert machine.governor.threads == 2
+
+
+def test_cores_that_idle_while_the_server_rests_prove_nothing() -> None:
+    machine = Machine(gone=math.inf)
+    while machine.now < 2:
+        machine.step()
+    before = machine.steps.count(2)
+    while machine.now < 60:
+        for _ in range(10):
+            machine.step()
+        machine.rest(0.2)
+    assert machine.steps.count(2) == before
 
 
 def test_more_sequences_per_step_are_no_reason_for_a_trial() -> None:
