@@ -1,17 +1,15 @@
 /* Matrix products for llama.cpp on x86 processors with AVX-512 VNNI, of weights in blocks of 32: Q4_0,
- * Q4_1, Q5_0, Q5_1 and Q8_0. llama.cpp is compiled with this file (kernels.cmake); on other processors
- * it does nothing.
+ * Q4_1, Q5_0, Q5_1 and Q8_0. On other processors it does nothing.
  *
  * llama.cpp multiplies weights of these formats row by row with the activations of each token, and
  * unpacks them again for each. Here a block of 16 rows is unpacked at once, a row in each lane, and
  * multiplied with those of all tokens. A token's result does not depend on how many others there are.
  *
- * It hooks in where llama.cpp's own extensions do: an "extra buffer type" may take over operations.
- * This one has no buffers: weights stay where they are, mapped from the file.
- *
- * tests/unit/engine/test_mul_mat.py compares it with exact products; what it brings is measured in
+ * tests/unit/engine/test_kernels.py compares it with exact products; what it brings is measured in
  * docs/benchmarks.md.
  */
+#include "kernels.h"
+
 #if defined(__x86_64__) && defined(__GNUC__)
 
 #define GGML_COMMON_DECL_CPP
@@ -22,8 +20,6 @@
 #include "ggml-backend-impl.h"
 #include "ggml-common.h"
 #include "ggml-cpu-impl.h"
-#include "ggml-cpu.h"
-#include "traits.h"
 
 #define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma")))
 
@@ -187,7 +183,7 @@ VNNI void quantize(const float * numbers, Activations & activations) {
         activations.scale * _mm512_reduce_add_epi32(_mm512_add_epi32(lower_quants, upper_quants));
 }
 
-// The operation, as each of llama.cpp's threads computes its part of it.
+// The operation, a thread's part of it.
 template <typename Block, Unpack unpack_block>
 VNNI void mul_mat(const ggml_compute_params * params, ggml_tensor * result) {
     const ggml_tensor *weights = result->src[0], *input = result->src[1];
@@ -232,9 +228,9 @@ VNNI void mul_mat(const ggml_compute_params * params, ggml_tensor * result) {
     }
 }
 
-using MulMat = void(const ggml_compute_params *, ggml_tensor *);
+using Kernel = void(const ggml_compute_params *, ggml_tensor *);
 
-MulMat * kernel_for(ggml_type type) {
+Kernel * kernel_for(ggml_type type) {
     switch (type) {
         case GGML_TYPE_Q4_0:
             return mul_mat<block_q4_0, unpack<block_q4_0, false, false>>;
@@ -251,59 +247,38 @@ MulMat * kernel_for(ggml_type type) {
     }
 }
 
-class Traits : public ggml::cpu::tensor_traits {
+class MulMat : public ggml::cpu::tensor_traits {
     bool work_size(int, const ggml_tensor * op, size_t & size) override {
         size = ggml_nelements(op->src[1]) / BLOCK * sizeof(Activations);
         return true;
     }
 
+    // Each of llama.cpp's threads calls it and computes a part.
     bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override {
         kernel_for(op->src[0]->type)(params, op);
         return true;
     }
 };
 
-class BufferType : public ggml::cpu::extra_buffer_type {
-    // Whether weights may lie in a buffer of this type.
-    bool supports_op(ggml_backend_dev_t, const ggml_tensor *) override { return false; }
+}  // namespace
 
-    ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
-        static Traits traits;
-        if (op->op != GGML_OP_MUL_MAT || kernel_for(op->src[0]->type) == nullptr) {
-            return nullptr;
-        }
-        const ggml_tensor *weights = op->src[0], *input = op->src[1];
-        const bool in_reach = weights->buffer != nullptr &&
-                              ggml_backend_buft_is_host(weights->buffer->buft) &&
-                              ggml_is_contiguous(weights) && ggml_is_matrix(weights) &&
-                              weights->ne[1] % STRIP == 0;
-        const bool plain = input->type == GGML_TYPE_F32 && input->nb[0] == sizeof(float) &&
-                           ggml_is_matrix(input) && op->nb[0] == sizeof(float);
-        return in_reach && plain ? &traits : nullptr;
+ggml::cpu::tensor_traits * mul_mat_traits(const ggml_tensor * op) {
+    static MulMat mul_mat;
+    if (op->op != GGML_OP_MUL_MAT || kernel_for(op->src[0]->type) == nullptr) {
+        return nullptr;
     }
-};
-
-const char * get_name(ggml_backend_buffer_type_t) { return "dragoman_mul_mat"; }
-
-ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t, size_t) { return nullptr; }
-
-size_t get_alignment(ggml_backend_buffer_type_t) { return 1; }
-
-__attribute__((constructor)) void extend_llama_cpp() {
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
-        !__builtin_cpu_supports("avx512vnni")) {
-        return;
-    }
-    static BufferType implementation;
-    static ggml_backend_buffer_type type = {
-        {get_name, alloc_buffer, get_alignment, nullptr, nullptr, nullptr},
-        ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0),
-        &implementation,
-    };
-    ggml_backend_cpu_get_extra_buffer_types().push_back(&type);
+    const ggml_tensor *weights = op->src[0], *input = op->src[1];
+    const bool in_reach = weights->buffer != nullptr &&
+                          ggml_backend_buft_is_host(weights->buffer->buft) &&
+                          ggml_is_contiguous(weights) && ggml_is_matrix(weights) &&
+                          weights->ne[1] % STRIP == 0;
+    const bool plain = input->type == GGML_TYPE_F32 && input->nb[0] == sizeof(float) &&
+                       ggml_is_matrix(input) && op->nb[0] == sizeof(float);
+    return in_reach && plain ? &mul_mat : nullptr;
 }
 
-}  // namespace
+#else
+
+ggml::cpu::tensor_traits * mul_mat_traits(const ggml_tensor *) { return nullptr; }
 
 #endif

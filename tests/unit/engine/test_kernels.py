@@ -1,0 +1,265 @@
+"""The kernels that llama.cpp is compiled with, against exact results."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from ctypes import c_bool, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from gguf import GGMLQuantizationType, quants
+from llama_cpp import _ggml
+
+FORMATS = [
+    GGMLQuantizationType.Q4_0,
+    GGMLQuantizationType.Q4_1,
+    GGMLQuantizationType.Q5_0,
+    GGMLQuantizationType.Q5_1,
+    GGMLQuantizationType.Q8_0,
+]
+BLOCK = 32
+# More tokens than the kernels take at once.
+MANY = 64 + 7
+
+
+def _has_vnni() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "avx512_vnni" in cpuinfo.read_text().split()
+
+
+pytestmark = pytest.mark.skipif(
+    not _has_vnni(), reason="needs an x86 processor with AVX-512 VNNI, on Linux"
+)
+
+
+class _InitParams(ctypes.Structure):
+    _fields_ = (("mem_size", c_size_t), ("mem_buffer", c_void_p), ("no_alloc", c_bool))
+
+
+def _call(name: str, returns: type | None, *arguments: object) -> int:
+    """The result of ggml's function ``name``; pointers and integers as ctypes objects."""
+    function = _ggml.libggml[name]
+    function.restype = returns
+    result: int = function(*arguments)
+    return result
+
+
+def _quantized(activations: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """What is left of ``activations`` in 8 bits with a scale for each block, as llama.cpp does."""
+    blocks = activations.reshape(len(activations), -1, BLOCK)
+    scales = np.abs(blocks).max(axis=-1, keepdims=True) / np.float32(127)
+    rounded = np.rint(blocks / np.where(scales > 0, scales, 1)) * scales
+    result: npt.NDArray[np.float64] = rounded.reshape(activations.shape).astype(np.float64)
+    return result
+
+
+class _Graph:
+    """An operation on tensors, computed by ggml's processor backend, through its C interface."""
+
+    def __init__(self, threads: int = 2) -> None:
+        memory = _InitParams(1 << 20, None, True)
+        self.context = c_void_p(_call("ggml_init", c_void_p, memory))
+        self._backend = c_void_p(_call("ggml_backend_cpu_init", c_void_p))
+        _call("ggml_backend_cpu_set_n_threads", None, self._backend, c_int(threads))
+        self._data: list[tuple[c_void_p, npt.NDArray[np.generic]]] = []
+
+    def tensor(
+        self, kind: GGMLQuantizationType, shape: tuple[int, ...], data: npt.NDArray[np.generic]
+    ) -> c_void_p:
+        """A tensor of ``shape``, as numpy has it, the innermost dimension last."""
+        sizes = (c_int64 * len(shape))(*reversed(shape))
+        arguments = c_int(kind), c_int(len(shape)), sizes
+        tensor = c_void_p(_call("ggml_new_tensor", c_void_p, self.context, *arguments))
+        self._data.append((tensor, np.ascontiguousarray(data)))
+        return tensor
+
+    def compute(self, result: c_void_p, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """What ``result`` becomes; the graph is gone then."""
+        graph = c_void_p(_call("ggml_new_graph", c_void_p, self.context))
+        _call("ggml_build_forward_expand", None, graph, result)
+        allocate = "ggml_backend_alloc_ctx_tensors"
+        buffer = c_void_p(_call(allocate, c_void_p, self.context, self._backend))
+        for tensor, data in self._data:
+            source = data.ctypes.data_as(c_void_p), c_size_t(0), c_size_t(data.nbytes)
+            _call("ggml_backend_tensor_set", None, tensor, *source)
+        assert _call("ggml_backend_graph_compute", c_int, self._backend, graph) == 0
+        values = np.empty(shape, np.float32)
+        target = values.ctypes.data_as(c_void_p), c_size_t(0), c_size_t(values.nbytes)
+        _call("ggml_backend_tensor_get", None, result, *target)
+        _call("ggml_backend_buffer_free", None, buffer)
+        _call("ggml_backend_free", None, self._backend)
+        _call("ggml_free", None, self.context)
+        return values
+
+
+def _product(
+    weights: npt.NDArray[np.uint8], kind: GGMLQuantizationType, activations: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """What ggml makes of the two: (tokens, rows)."""
+    tokens, columns = activations.shape
+    graph = _Graph()
+    matrix = graph.tensor(kind, (len(weights), columns), weights)
+    vectors = graph.tensor(GGMLQuantizationType.F32, activations.shape, activations)
+    product = c_void_p(_call("ggml_mul_mat", c_void_p, graph.context, matrix, vectors))
+    return graph.compute(product, (tokens, len(weights)))
+
+
+class Heads(NamedTuple):
+    """Queries (tokens, heads, dimensions), keys and values (cells, key heads, dimensions), a mask.
+
+    The mask (tokens, cells) is minus infinity where a token may not see a cell.
+    """
+
+    queries: npt.NDArray[np.float32]
+    keys: npt.NDArray[np.float16]
+    values: npt.NDArray[np.float16]
+    mask: npt.NDArray[np.float16]
+
+    @classmethod
+    def random(cls, seen: npt.NDArray[np.bool_], *, heads: int, key_heads: int) -> Heads:
+        """Random ones for the tokens and cells of ``seen``, with 64 dimensions."""
+        rng = np.random.default_rng(0)
+        tokens, cells = seen.shape
+        return cls(
+            rng.normal(size=(tokens, heads, 64)).astype(np.float32),
+            rng.normal(size=(cells, key_heads, 64)).astype(np.float16),
+            rng.normal(size=(cells, key_heads, 64)).astype(np.float16),
+            np.where(seen, 0, -np.inf).astype(np.float16),
+        )
+
+    def exact(self) -> npt.NDArray[np.float64]:
+        """Their attention, with a scale of an eighth: (tokens, heads, dimensions)."""
+        group = self.queries.shape[1] // self.keys.shape[1]
+        keys = np.repeat(self.keys, group, axis=1).astype(np.float64)
+        values = np.repeat(self.values, group, axis=1).astype(np.float64)
+        scores = np.einsum("thd,chd->htc", self.queries, keys) / 8 + self.mask
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        result: npt.NDArray[np.float64] = np.einsum("htc,chd->thd", weights, values)
+        return result
+
+    def computed(self, threads: int = 2) -> npt.NDArray[np.float32]:
+        """What ggml makes of them, laid out as llama.cpp does."""
+        graph = _Graph(threads)
+
+        def by_head(kind: GGMLQuantizationType, data: npt.NDArray[np.generic]) -> c_void_p:
+            tensor = graph.tensor(kind, data.shape, data)
+            order = c_int(0), c_int(2), c_int(1), c_int(3)
+            return c_void_p(_call("ggml_permute", c_void_p, graph.context, tensor, *order))
+
+        attention = _call(
+            "ggml_flash_attn_ext",
+            c_void_p,
+            graph.context,
+            by_head(GGMLQuantizationType.F32, self.queries),
+            by_head(GGMLQuantizationType.F16, self.keys),
+            by_head(GGMLQuantizationType.F16, self.values),
+            graph.tensor(GGMLQuantizationType.F16, self.mask.shape, self.mask),
+            *(c_float(1 / 8), c_float(0), c_float(0)),
+        )
+        return graph.compute(c_void_p(attention), self.queries.shape)
+
+
+def test_llama_cpp_was_compiled_with_it() -> None:
+    device = c_void_p(_call("ggml_backend_dev_by_type", c_void_p, c_int(0)))
+    registry = c_void_p(_call("ggml_backend_dev_backend_reg", c_void_p, device))
+    get_types = ctypes.CFUNCTYPE(ctypes.POINTER(c_void_p), c_void_p)(
+        _call(
+            "ggml_backend_reg_get_proc_address",
+            c_void_p,
+            registry,
+            c_char_p(b"ggml_backend_dev_get_extra_bufts"),
+        )
+    )(device)
+    names: list[object] = []
+    for kind in get_types:
+        if not kind:
+            break
+        names.append(_call("ggml_backend_buft_name", c_char_p, c_void_p(kind)))
+    assert b"dragoman" in names
+
+
+@pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("tokens", [1, 2, MANY])
+def test_a_product_is_exact_but_for_the_quantized_activations(
+    kind: GGMLQuantizationType, tokens: int
+) -> None:
+    rng = np.random.default_rng(tokens)
+    weights = quants.quantize(rng.normal(0.3, 1, (48, 5 * BLOCK)).astype(np.float32), kind)
+    activations = rng.normal(size=(tokens, 5 * BLOCK)).astype(np.float32)
+    activations[0, :BLOCK] = 0
+    exact = _quantized(activations) @ quants.dequantize(weights, kind).T.astype(np.float64)
+    # llama.cpp's own products are off by 0.01 here, since it rounds scales to half precision.
+    assert np.abs(_product(weights, kind, activations) - exact).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
+def test_a_token_gets_the_same_alone_and_beside_others(kind: GGMLQuantizationType) -> None:
+    rng = np.random.default_rng(0)
+    weights = quants.quantize(rng.normal(size=(32, 3 * BLOCK)).astype(np.float32), kind)
+    activations = rng.normal(size=(MANY, 3 * BLOCK)).astype(np.float32)
+    together = _product(weights, kind, activations)
+    alone = [_product(weights, kind, activations[i : i + 1])[0] for i in range(MANY)]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_rows_that_do_not_fill_a_strip_are_left_to_llama_cpp() -> None:
+    kind = GGMLQuantizationType.Q8_0
+    rng = np.random.default_rng(0)
+    weights = quants.quantize(rng.normal(size=(20, BLOCK)).astype(np.float32), kind)
+    activations = rng.normal(size=(3, BLOCK)).astype(np.float32)
+    exact = _quantized(activations) @ quants.dequantize(weights, kind).T.astype(np.float64)
+    assert np.abs(_product(weights, kind, activations) - exact).max() < 0.05
+
+
+def _causal(tokens: int, cells: int) -> npt.NDArray[np.bool_]:
+    last = np.arange(cells - tokens, cells)[:, None]
+    seen: npt.NDArray[np.bool_] = np.arange(cells) <= last
+    return seen
+
+
+def _side_by_side(tokens: int, cells: int) -> npt.NDArray[np.bool_]:
+    """Sequences that share a beginning and then grew in turns; some cells are of none of them."""
+    cell = np.arange(cells)
+    own = cell % tokens == np.arange(tokens)[:, None]
+    seen: npt.NDArray[np.bool_] = (cell < cells // 3) | (own & (cell > cells // 2))
+    return seen & (cell < cells - 20)
+
+
+@pytest.mark.parametrize("seen", [_causal, _side_by_side], ids=lambda seen: seen.__name__)
+@pytest.mark.parametrize(("tokens", "cells"), [(1, 256), (3, 512), (MANY, 1024)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_attention_is_exact(
+    seen: Callable[[int, int], npt.NDArray[np.bool_]], tokens: int, cells: int, threads: int
+) -> None:
+    heads = Heads.random(seen(tokens, cells), heads=6, key_heads=2)
+    # llama.cpp's own sums of values, in half precision, are off by more than 0.0001.
+    assert np.abs(heads.computed(threads) - heads.exact()).max() < 1e-5
+
+
+def test_attention_adds_what_the_mask_says() -> None:
+    heads = Heads.random(np.ones((2, 256), np.bool_), heads=2, key_heads=2)
+    heads.mask[:] = np.random.default_rng(1).normal(size=heads.mask.shape)
+    assert np.abs(heads.computed() - heads.exact()).max() < 1e-5
+
+
+def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
+    heads = Heads.random(_causal(4, 512), heads=2, key_heads=1)
+    heads.queries[:] *= 300
+    result = heads.computed()
+    assert np.isfinite(result).all()
+    assert np.abs(result - heads.exact()).max() < 1e-3
+
+
+def test_a_token_that_sees_no_cell_gets_zeros() -> None:
+    seen = _causal(3, 256)
+    seen[1] = False
+    heads = Heads.random(seen, heads=2, key_heads=1)
+    result = heads.computed()
+    assert not result[1].any()
+    others = Heads(heads.queries[[0, 2]], heads.keys, heads.values, heads.mask[[0, 2]])
+    assert np.abs(result[[0, 2]] - others.exact()).max() < 1e-5
