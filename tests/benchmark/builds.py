@@ -1,7 +1,7 @@
 """`python -m tests.benchmark.builds FOLDER`: single steps of two builds of llama.cpp, in turns.
 
 One is the installed one. The other was installed into FOLDER, such as llama-cpp-python as it comes,
-without fp16_scales.h: `pip install --no-deps --no-cache-dir --target FOLDER llama-cpp-python`.
+without our kernels: `pip install --no-deps --no-cache-dir --target FOLDER llama-cpp-python`.
 
 Each runs in a process of its own, and they take turns, so that whatever else the machine does falls
 on both. The ratio is the median of those of the rounds.
@@ -28,6 +28,8 @@ _SHAPES = (
     Shape(4, own=140),
     Shape(8, own=140),
     Shape(16, own=140),
+    Shape(1, own=20, shared=2000),
+    Shape(16, own=20, shared=1100),
     Shape(0, prompt=48),
     Shape(0, prompt=256),
 )

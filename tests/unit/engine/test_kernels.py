@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Callable
 from ctypes import c_bool, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
@@ -66,6 +67,7 @@ class _Graph:
         self._backend = c_void_p(_call("ggml_backend_cpu_init", c_void_p))
         _call("ggml_backend_cpu_set_n_threads", None, self._backend, c_int(threads))
         self._data: list[tuple[c_void_p, npt.NDArray[np.generic]]] = []
+        self._buffers: list[c_void_p] = []
 
     def tensor(
         self, kind: GGMLQuantizationType, shape: tuple[int, ...], data: npt.NDArray[np.generic]
@@ -77,12 +79,20 @@ class _Graph:
         self._data.append((tensor, np.ascontiguousarray(data)))
         return tensor
 
+    def place(self, tensor: c_void_p, address: int, size: int) -> None:
+        """Let ``tensor``, the latest, be the ``size`` bytes at ``address``."""
+        self._data.pop()
+        name = "ggml_backend_cpu_buffer_from_ptr"
+        self._buffers.append(c_void_p(_call(name, c_void_p, c_void_p(address), c_size_t(size))))
+        placed = self._buffers[-1], tensor, c_void_p(address)
+        assert _call("ggml_backend_tensor_alloc", c_int, *placed) == 0
+
     def compute(self, result: c_void_p, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """What ``result`` becomes; the graph is gone then."""
         graph = c_void_p(_call("ggml_new_graph", c_void_p, self.context))
         _call("ggml_build_forward_expand", None, graph, result)
         allocate = "ggml_backend_alloc_ctx_tensors"
-        buffer = c_void_p(_call(allocate, c_void_p, self.context, self._backend))
+        self._buffers.append(c_void_p(_call(allocate, c_void_p, self.context, self._backend)))
         for tensor, data in self._data:
             source = data.ctypes.data_as(c_void_p), c_size_t(0), c_size_t(data.nbytes)
             _call("ggml_backend_tensor_set", None, tensor, *source)
@@ -90,7 +100,8 @@ class _Graph:
         values = np.empty(shape, np.float32)
         target = values.ctypes.data_as(c_void_p), c_size_t(0), c_size_t(values.nbytes)
         _call("ggml_backend_tensor_get", None, result, *target)
-        _call("ggml_backend_buffer_free", None, buffer)
+        for buffer in self._buffers:
+            _call("ggml_backend_buffer_free", None, buffer)
         _call("ggml_backend_free", None, self._backend)
         _call("ggml_free", None, self.context)
         return values
@@ -216,6 +227,30 @@ def test_rows_that_do_not_fill_a_strip_are_left_to_llama_cpp() -> None:
     assert np.abs(_product(weights, kind, activations) - exact).max() < 0.05
 
 
+@pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
+def test_nothing_behind_the_weights_is_read(kind: GGMLQuantizationType) -> None:
+    rng = np.random.default_rng(0)
+    weights = quants.quantize(rng.normal(size=(128, 512)).astype(np.float32), kind)
+    activations = rng.normal(size=(2, 512)).astype(np.float32)
+    assert weights.nbytes % mmap.PAGESIZE == 0
+    # Pages of which the last is forbidden; the weights end where it begins.
+    memory = mmap.mmap(-1, weights.nbytes + mmap.PAGESIZE)
+    memory[: weights.nbytes] = weights.tobytes()
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None)
+    forbidden = c_void_p(address + weights.nbytes), c_size_t(mmap.PAGESIZE)
+    assert libc.mprotect(*forbidden, c_int(0)) == 0
+    graph = _Graph()
+    matrix = graph.tensor(kind, (128, 512), weights)
+    graph.place(matrix, address, weights.nbytes)
+    vectors = graph.tensor(GGMLQuantizationType.F32, activations.shape, activations)
+    product = c_void_p(_call("ggml_mul_mat", c_void_p, graph.context, matrix, vectors))
+    exact = _quantized(activations) @ quants.dequantize(weights, kind).T.astype(np.float64)
+    result = graph.compute(product, (2, 128))
+    assert libc.mprotect(*forbidden, c_int(mmap.PROT_READ)) == 0
+    assert np.abs(result - exact).max() < 1e-3
+
+
 def _causal(tokens: int, cells: int) -> npt.NDArray[np.bool_]:
     last = np.arange(cells - tokens, cells)[:, None]
     seen: npt.NDArray[np.bool_] = np.arange(cells) <= last
@@ -263,3 +298,25 @@ def test_a_token_that_sees_no_cell_gets_zeros() -> None:
     assert not result[1].any()
     others = Heads(heads.queries[[0, 2]], heads.keys, heads.values, heads.mask[[0, 2]])
     assert np.abs(result[[0, 2]] - others.exact()).max() < 1e-5
+
+
+@pytest.mark.parametrize("tokens", [1, 4, MANY])
+def test_what_an_unseen_cell_holds_changes_nothing(tokens: int) -> None:
+    seen = _side_by_side(tokens + 1, 512)[:tokens]  # the last one is another request
+    heads = Heads.random(seen, heads=2, key_heads=1)
+    before = heads.computed()
+    unseen = np.flatnonzero(~seen.any(axis=0))
+    heads.keys[unseen[::2]] = np.nan
+    heads.values[unseen] = np.inf
+    np.testing.assert_array_equal(heads.computed(), before)
+
+
+def test_what_is_no_number_is_not_hidden() -> None:
+    heads = Heads.random(_causal(1, 256), heads=1, key_heads=1)
+    heads.keys[17] = np.nan
+    assert np.isnan(heads.computed()).any()
+
+
+def test_attention_of_no_token_is_no_attention() -> None:
+    heads = Heads.random(_causal(0, 256), heads=2, key_heads=1)
+    assert heads.computed().shape == (0, 2, 64)

@@ -4,8 +4,9 @@
  * llama.cpp looks at every cell of the KV cache for every query, and converts keys and values again
  * for each head that shares them. Here 16 cells are taken at once, in one conversion for all queries
  * that see them: so a beginning that sequences share is read once. Cells that no query sees, such as
- * those of idle sequences, cost next to nothing; where a query sees few of 16, as when sequences
- * grow side by side, those wait until there are 16.
+ * those of idle sequences, cost next to nothing; where a query sees some of 16, as when sequences
+ * grow side by side, those wait until there are 16. Nothing is computed with an unseen cell, whose
+ * numbers another request may have spoilt.
  *
  * The softmax is computed as the cells are read (Milakov and Gimelshein, "Online normalizer
  * calculation for softmax", arXiv:1805.02867), in single precision. tests/unit/engine/test_kernels.py
@@ -72,7 +73,7 @@ struct Waiting {
     int count;
 };
 
-// A query and its mask for 16 cells.
+// A query that sees 16 cells, and its mask for them.
 struct View {
     int64_t token;
     alignas(32) ggml_fp16_t mask[CELLS];
@@ -83,7 +84,7 @@ AVX512 inline __m512 read_half(const ggml_fp16_t * numbers) {
 }
 
 // e to the power of numbers that are at most 0, through the nearest power of two and a Taylor
-// polynomial of degree 5: off by less than 3e-6 of the value; 0 below -100.
+// polynomial of degree 5: off by less than 3e-6 of the value; 0 from -100 down.
 AVX512 inline __m512 exponential(__m512 x) {
     const __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
     const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -92,7 +93,7 @@ AVX512 inline __m512 exponential(__m512 x) {
     for (const float coefficient : {1.f / 24, 1.f / 6, 0.5f, 1.f, 1.f}) {
         sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(coefficient));
     }
-    const __mmask16 not_zero = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-100), _CMP_GT_OQ);
+    const __mmask16 not_zero = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-100), _CMP_NLE_UQ);
     return _mm512_maskz_scalef_ps(not_zero, sum, whole);
 }
 
@@ -222,8 +223,10 @@ AVX512 void take(const Shape & shape, Waiting & waiting, int64_t token, int64_t 
 // All heads' keys or values of a cell will be wanted soon.
 void prefetch(const ggml_tensor * tensor, int64_t cell) {
     const char * from = static_cast<const char *>(tensor->data) + cell * tensor->nb[1];
-    for (size_t offset = 0; offset < tensor->ne[2] * tensor->nb[2]; offset += 64) {
-        __builtin_prefetch(from + offset);
+    for (int64_t head = 0; head < tensor->ne[2]; head++, from += tensor->nb[2]) {
+        for (size_t offset = 0; offset < tensor->ne[0] * sizeof(ggml_fp16_t); offset += 64) {
+            __builtin_prefetch(from + offset);
+        }
     }
 }
 
@@ -265,7 +268,7 @@ AVX512 void attend(const Shape & shape, int64_t tile, int64_t chunk, void * stat
             const auto * mask = reinterpret_cast<const ggml_fp16_t *>(row) + cell;
             const __m256i masks = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(mask));
             const unsigned seen = _mm256_cmpneq_epi16_mask(masks, unseen);
-            if (__builtin_popcount(seen) >= CELLS / 2) {
+            if (seen == (1u << CELLS) - 1) {
                 views[count].token = first + i;
                 memcpy(views[count++].mask, mask, sizeof views->mask);
                 continue;
@@ -354,7 +357,7 @@ bool in_reach(const ggml_tensor * tensor) {
 
 ggml::cpu::tensor_traits * attention_traits(const ggml_tensor * op) {
     static Attention attention;
-    if (op->op != GGML_OP_FLASH_ATTN_EXT) {
+    if (op->op != GGML_OP_FLASH_ATTN_EXT || ggml_is_empty(op)) {
         return nullptr;
     }
     const ggml_tensor *queries = op->src[0], *keys = op->src[1], *values = op->src[2];

@@ -42,16 +42,17 @@ struct Activations {
     float sum;  // scale times the sum of the quants
 };
 
-// Words of 32 bits, `COUNT` from `first` on and as many of each other row of the strip, `stride`
-// bytes apart: words[i] becomes word i of all rows. Reads nothing else.
-template <int COUNT>
+// The `BYTES` from `first` on, at most 32, and as many of each other row of the strip, `stride` bytes
+// apart, as words of 32 bits: words[i] becomes word i of all rows. Reads nothing else: behind the
+// last row there may be no memory.
+template <size_t BYTES>
 VNNI inline void transpose(const char * first, int64_t stride, __m512i words[8]) {
-    constexpr __mmask8 read = (1 << COUNT) - 1;
+    constexpr __mmask16 halves = (1u << BYTES / 2) - 1;
     __m512i rows[8], quads[8];
     for (int i = 0; i < 8; i++) {
         const char * row = first + (i < 4 ? i : i + 4) * stride;
-        const __m256i lower = _mm256_maskz_loadu_epi32(read, row);
-        const __m256i upper = _mm256_maskz_loadu_epi32(read, row + 4 * stride);
+        const __m256i lower = _mm256_maskz_loadu_epi16(halves, row);
+        const __m256i upper = _mm256_maskz_loadu_epi16(halves, row + 4 * stride);
         rows[i] = _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
     }
     for (int i = 0; i < 8; i += 4) {
@@ -96,7 +97,7 @@ VNNI inline void add_fifth_bits(__m512i bits, __m512i quants[8]) {
 template <typename Block, bool HAS_MINIMUM, bool HAS_FIFTH_BITS>
 VNNI inline void unpack(const char * first, int64_t stride, Weights & weights) {
     __m512i words[8];
-    transpose<(sizeof(Block) + 3) / 4>(first, stride, words);
+    transpose<sizeof(Block)>(first, stride, words);
     weights.scale = half_to_float(words[0]);
     if (HAS_MINIMUM) {
         weights.offset = half_to_float(_mm512_srli_epi32(words[0], 16));
@@ -122,7 +123,7 @@ VNNI inline void unpack(const char * first, int64_t stride, Weights & weights) {
 
 // In memory: the scale, the quants, signed.
 VNNI inline void unpack_q8_0(const char * first, int64_t stride, Weights & weights) {
-    transpose<8>(first + offsetof(block_q8_0, qs), stride, weights.quants);
+    transpose<BLOCK>(first + offsetof(block_q8_0, qs), stride, weights.quants);
     for (__m512i & quants : weights.quants) {
         quants = _mm512_xor_si512(quants, _mm512_set1_epi8(-128));
     }
