@@ -42,6 +42,8 @@ _SCHEMA = {
     "additionalProperties": False,
 }
 _TOP = 5
+# Rounding decides which answer it is, and some would end after a few tokens.
+_LENGTH = {"max_tokens": 40, "seed": 5, "ignore_eos": True}
 # The largest and the mean error; weights of 4 bits round with the shape of the batch.
 _TOLERANCES = {TINY: (0.03, 0.005), INSTRUCT: (1.0, 0.15)}
 
@@ -83,9 +85,8 @@ def chat(server: Server, model: str, **fields: Any) -> Answer:
         {"role": "system", "content": _SYSTEM},
         {"role": "user", "content": _QUESTION},
     ]
-    body = {"model": model, "messages": messages, "max_tokens": 40, "seed": 5}
-    wanted = {"logprobs": True, "top_logprobs": _TOP}
-    answer = post(server, "chat/completions", body | wanted | fields)
+    body = {"model": model, "messages": messages, "logprobs": True, "top_logprobs": _TOP}
+    answer = post(server, "chat/completions", body | _LENGTH | fields)
     positions = [
         [(bytes(each["bytes"]), each["logprob"]) for each in (token, *token["top_logprobs"])]
         for token in answer["choices"][0]["logprobs"]["content"]
@@ -94,8 +95,8 @@ def chat(server: Server, model: str, **fields: Any) -> Answer:
 
 
 def completion(server: Server, model: str, **fields: Any) -> Answer:
-    body = {"model": model, "prompt": _PROMPT, "max_tokens": 40, "seed": 5, "logprobs": _TOP}
-    answer = post(server, "completions", body | fields)
+    body = {"model": model, "prompt": _PROMPT, "logprobs": _TOP}
+    answer = post(server, "completions", body | _LENGTH | fields)
     found = answer["choices"][0]["logprobs"]
     columns = zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True)
     positions = [
@@ -155,16 +156,16 @@ def after_a_prefix_hit(server: Server, model: str, ask: Callable[..., Answer]) -
 
 
 def under_a_constraint(server: Server, model: str, ask: Callable[..., Answer]) -> Answer:
-    if ask is completion:
-        return ask(server, model, regex="[0-9]{3}(ä|\U0001f99c){8}")
-    json_schema = {"name": "x", "schema": _SCHEMA}
-    return ask(server, model, response_format={"type": "json_schema", "json_schema": json_schema})
+    constraint: dict[str, Any] = {"regex": "[0-9]{3}(ä|\U0001f99c){8}"}
+    if ask is chat:
+        json_schema = {"name": "x", "schema": _SCHEMA}
+        constraint = {"response_format": {"type": "json_schema", "json_schema": json_schema}}
+    return ask(server, model, ignore_eos=False, **constraint)
 
 
 def with_other_sampling(server: Server, model: str, ask: Callable[..., Answer]) -> Answer:
-    return ask(
-        server, model, temperature=0.4, top_p=0.8, presence_penalty=1.5, logit_bias={"70": 5}
-    )
+    penalties = {"presence_penalty": 1.5, "logit_bias": {"70": 5}}
+    return ask(server, model, temperature=0.4, top_p=0.8, **penalties)
 
 
 @pytest.mark.parametrize("model", [TINY, INSTRUCT])

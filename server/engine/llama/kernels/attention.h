@@ -1,40 +1,35 @@
-/* Flash attention for llama.cpp on x86 processors with AVX-512, over keys and values in half precision;
- * on other processors it does nothing.
+/* Flash attention for llama.cpp, over keys and values in half precision.
  *
  * llama.cpp looks at every cell of the KV cache for every query, and converts keys and values again
- * for each head that shares them. Here 16 cells are taken at once, in one conversion for all queries
- * that see them: so a beginning that sequences share is read once. Cells that no query sees, such as
- * those of idle sequences, cost next to nothing; where a query sees some of 16, as when sequences
- * grow side by side, those wait until there are 16. Nothing is computed with an unseen cell, whose
- * numbers another request may have spoilt.
+ * for each head that shares them. Here cells are taken by groups of as many as a register has lanes,
+ * in one conversion for all queries that see them: so a beginning that sequences share is read once.
+ * Cells that no query sees, such as those of idle sequences, cost next to nothing; where a query sees
+ * a part of a group, as when sequences grow side by side, those wait until they fill one. Nothing is
+ * computed with an unseen cell, whose numbers another request may have spoilt.
  *
  * The softmax is computed as the cells are read (Milakov and Gimelshein, "Online normalizer
  * calculation for softmax", arXiv:1805.02867), in single precision. tests/unit/engine/test_kernels.py
  * compares it with exact attention; what it brings is measured in docs/benchmarks.md.
  */
-#include "kernels.h"
-
-#if defined(__x86_64__) && defined(__GNUC__)
-
-#include <immintrin.h>
+#pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "ggml-cpu-impl.h"
-
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,fma")))
+#include "kernels.h"
 
 namespace {
 
-constexpr int64_t LANES = 16;             // floats in a register
-constexpr int64_t CELLS = LANES;          // taken at once
+constexpr int64_t CELLS = LANES;          // of a group, taken at once
 constexpr int64_t MOST_DIMENSIONS = 256;  // of a head
 constexpr int64_t ROWS = 48;              // of a tile: queries times the heads that share keys
 constexpr int64_t LEAST_CHUNK = 128;      // cells that are worth a job of their own
+constexpr ggml_fp16_t UNSEEN = 0xfc00;    // in a mask: -infinity
 
 // What a query of one head knows after some of the cells; the weighted sum of their values follows.
-struct alignas(64) State {
+struct alignas(LANES * sizeof(float)) State {
     float largest;  // of the scores
     float total;    // of the weights, e to the power of (score - largest)
 };
@@ -66,111 +61,85 @@ struct Shape {
     size_t states_size() const { return tokens * heads * chunks * state_size(); }
 };
 
-// What was not yet taken of the cells that a query sees, and its mask: -infinity for an unseen cell.
+// What was not yet taken of the cells that a query sees, and its mask.
 struct Waiting {
     int32_t cells[2 * CELLS];
     ggml_fp16_t mask[2 * CELLS];
     int count;
 };
 
-// A query that sees 16 cells, and its mask for them.
+// A query that sees a whole group, and its mask for that.
 struct View {
     int64_t token;
     alignas(32) ggml_fp16_t mask[CELLS];
 };
 
-AVX512 inline __m512 read_half(const ggml_fp16_t * numbers) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(numbers)));
-}
-
 // e to the power of numbers that are at most 0, through the nearest power of two and a Taylor
-// polynomial of degree 5: off by less than 3e-6 of the value; 0 from -100 down.
-AVX512 inline __m512 exponential(__m512 x) {
-    const __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
-    const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 rest = _mm512_mul_ps(_mm512_sub_ps(power, whole), _mm512_set1_ps(0.693147181f));
-    __m512 sum = _mm512_set1_ps(1.f / 120);
+// polynomial of degree 5: off by less than 3e-6 of the value; 0 from -87 down.
+KERNEL inline Floats exponential(Floats x) {
+    const Floats power = multiply(x, in_all_lanes(1.44269504f)), whole = rounded(power);
+    const Floats rest = multiply(subtract(power, whole), in_all_lanes(0.693147181f));
+    Floats sum = in_all_lanes(1.f / 120);
     for (const float coefficient : {1.f / 24, 1.f / 6, 0.5f, 1.f, 1.f}) {
-        sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(coefficient));
+        sum = multiply_add(sum, rest, in_all_lanes(coefficient));
     }
-    const __mmask16 not_zero = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-100), _CMP_NLE_UQ);
-    return _mm512_maskz_scalef_ps(not_zero, sum, whole);
+    return scaled_above(-87, x, sum, whole);
 }
 
-// Lane i becomes the sum of the lanes of rows[i].
-AVX512 inline __m512 sums(__m512 rows[CELLS]) {
-    for (int i = 0; i < 8; i++) {
-        const __m512 a = rows[2 * i], b = rows[2 * i + 1];
-        rows[i] = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-    }
-    for (int i = 0; i < 4; i++) {
-        const __m512d a = _mm512_castps_pd(rows[2 * i]), b = _mm512_castps_pd(rows[2 * i + 1]);
-        rows[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
-                                _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-    }
-    for (int i = 0; i < 2; i++) {
-        const __m512 a = rows[2 * i], b = rows[2 * i + 1];
-        rows[i] =
-            _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-    }
-    return _mm512_add_ps(_mm512_shuffle_f32x4(rows[0], rows[1], 0x88),
-                         _mm512_shuffle_f32x4(rows[0], rows[1], 0xdd));
-}
-
-// The products of a query with the keys of 16 cells.
-AVX512 inline __m512 multiply(const float * query, const float * keys, int64_t dimensions) {
-    __m512 products[CELLS];
-    for (__m512 & product : products) {
-        product = _mm512_setzero_ps();
+// The products of a query with the keys of a group.
+KERNEL inline Floats multiply(const float * query, const float * keys, int64_t dimensions) {
+    Floats products[CELLS];
+    for (Floats & product : products) {
+        product = in_all_lanes(0);
     }
     for (int64_t d = 0; d < dimensions; d += LANES) {
-        const __m512 part = _mm512_loadu_ps(query + d);
+        const Floats part = load_unaligned(query + d);
         for (int64_t cell = 0; cell < CELLS; cell++) {
-            const __m512 key = _mm512_load_ps(keys + cell * dimensions + d);
-            products[cell] = _mm512_fmadd_ps(key, part, products[cell]);
+            const Floats key = load(keys + cell * dimensions + d);
+            products[cell] = multiply_add(key, part, products[cell]);
         }
     }
-    return sums(products);
+    return sums_of_lanes(products);
 }
 
-// Takes the scores of 16 cells and their values into what a query knows.
-AVX512 inline void learn(State * state, __m512 scores, const float * values, int64_t dimensions) {
+// Takes the scores of a group and its values into what a query knows.
+KERNEL inline void learn(State * state, Floats scores, const float * values, int64_t dimensions) {
     float * sum = reinterpret_cast<float *>(state + 1);
-    const float largest = _mm512_reduce_max_ps(scores);
+    const float largest = largest_lane(scores);
     if (largest > state->largest) {
         const float fading = expf(state->largest - largest);
         for (int64_t d = 0; d < dimensions; d += LANES) {
-            _mm512_store_ps(sum + d, _mm512_mul_ps(_mm512_load_ps(sum + d), _mm512_set1_ps(fading)));
+            store(sum + d, multiply(load(sum + d), in_all_lanes(fading)));
         }
         state->total *= fading;
         state->largest = largest;
     }
-    const __m512 weight = exponential(_mm512_sub_ps(scores, _mm512_set1_ps(state->largest)));
-    state->total += _mm512_reduce_add_ps(weight);
-    __m512 weights[CELLS];
+    const Floats weight = exponential(subtract(scores, in_all_lanes(state->largest)));
+    state->total += sum_of_lanes(weight);
+    Floats weights[CELLS];
     for (int cell = 0; cell < CELLS; cell++) {
-        weights[cell] = _mm512_permutexvar_ps(_mm512_set1_epi32(cell), weight);
+        weights[cell] = lane(weight, cell);
     }
     for (int64_t d = 0; d < dimensions; d += LANES) {
-        __m512 even = _mm512_load_ps(sum + d), odd = _mm512_setzero_ps();
+        Floats even = load(sum + d), odd = in_all_lanes(0);
         for (int64_t cell = 0; cell < CELLS; cell += 2) {
             const float * value = values + cell * dimensions + d;
-            even = _mm512_fmadd_ps(_mm512_load_ps(value), weights[cell], even);
-            odd = _mm512_fmadd_ps(_mm512_load_ps(value + dimensions), weights[cell + 1], odd);
+            even = multiply_add(load(value), weights[cell], even);
+            odd = multiply_add(load(value + dimensions), weights[cell + 1], odd);
         }
-        _mm512_store_ps(sum + d, _mm512_add_ps(even, odd));
+        store(sum + d, add(even, odd));
     }
 }
 
-// What `tensor`, keys or values, has for a head in 16 cells, in single precision.
-AVX512 inline void convert(const ggml_tensor * tensor, int64_t head, const int32_t cells[CELLS],
+// What `tensor`, keys or values, has for a head in the cells of a group, in single precision.
+KERNEL inline void convert(const ggml_tensor * tensor, int64_t head, const int32_t cells[CELLS],
                            float * numbers) {
     const int64_t dimensions = tensor->ne[0];
     for (int64_t i = 0; i < CELLS; i++, numbers += dimensions) {
         const char * cell = static_cast<const char *>(tensor->data) + cells[i] * tensor->nb[1];
         const auto * halves = reinterpret_cast<const ggml_fp16_t *>(cell + head * tensor->nb[2]);
         for (int64_t d = 0; d < dimensions; d += LANES) {
-            _mm512_store_ps(numbers + d, read_half(halves + d));
+            store(numbers + d, read_half(halves + d));
         }
     }
 }
@@ -180,8 +149,8 @@ State * state_of(const Shape & shape, void * states, int64_t token, int64_t head
     return reinterpret_cast<State *>(static_cast<char *>(states) + place * shape.state_size());
 }
 
-// Takes 16 cells into what the queries of `views` know, for all heads.
-AVX512 void take(const Shape & shape, const int32_t cells[CELLS], const View * views, int64_t count,
+// Takes a group into what the queries of `views` know, for all heads.
+KERNEL void take(const Shape & shape, const int32_t cells[CELLS], const View * views, int64_t count,
                  int64_t chunk, void * states) {
     alignas(64) float keys[CELLS * MOST_DIMENSIONS], values[CELLS * MOST_DIMENSIONS];
     const int64_t key_dimensions = shape.keys->ne[0], value_dimensions = shape.values->ne[0];
@@ -189,30 +158,30 @@ AVX512 void take(const Shape & shape, const int32_t cells[CELLS], const View * v
         convert(shape.keys, key_head, cells, keys);
         convert(shape.values, key_head, cells, values);
         for (const View * view = views; view < views + count; view++) {
-            const __m512 mask = read_half(view->mask);
+            const Floats mask = read_half(view->mask);
             const char * queries = static_cast<const char *>(shape.queries->data) +
                                    view->token * shape.queries->nb[1];
             for (int64_t i = 0; i < shape.group; i++) {
                 const int64_t head = key_head * shape.group + i;
                 const char * query = queries + head * shape.queries->nb[2];
-                const __m512 products =
+                const Floats products =
                     multiply(reinterpret_cast<const float *>(query), keys, key_dimensions);
                 learn(state_of(shape, states, view->token, head, chunk),
-                      _mm512_fmadd_ps(products, _mm512_set1_ps(shape.scale), mask), values,
+                      multiply_add(products, in_all_lanes(shape.scale), mask), values,
                       value_dimensions);
             }
         }
     }
 }
 
-// Takes 16 of the waiting cells, or what there is.
-AVX512 void take(const Shape & shape, Waiting & waiting, int64_t token, int64_t chunk,
+// Takes a group of the waiting cells, or what there is.
+KERNEL void take(const Shape & shape, Waiting & waiting, int64_t token, int64_t chunk,
                  void * states) {
     View view;
     view.token = token;
     const int count = std::min<int>(waiting.count, CELLS);
     std::fill(waiting.cells + count, waiting.cells + CELLS, waiting.cells[0]);
-    std::fill(waiting.mask + count, waiting.mask + CELLS, 0xfc00);  // -infinity
+    std::fill(waiting.mask + count, waiting.mask + CELLS, UNSEEN);
     memcpy(view.mask, waiting.mask, sizeof view.mask);
     take(shape, waiting.cells, &view, 1, chunk, states);
     waiting.count -= count;
@@ -230,7 +199,7 @@ void prefetch(const ggml_tensor * tensor, int64_t cell) {
     }
 }
 
-// Keeps those of 16 cells from `cell` on that are `seen`, a bit for each.
+// Keeps those of the group from `cell` on that are `seen`, a bit for each.
 void keep(const Shape & shape, Waiting & waiting, int64_t cell, unsigned seen,
           const ggml_fp16_t * mask) {
     for (; seen != 0; seen &= seen - 1) {
@@ -251,14 +220,13 @@ void forget(const Shape & shape, int64_t token, int64_t chunk, void * states) {
 }
 
 // A job: what the queries of a tile know of a chunk of cells.
-AVX512 void attend(const Shape & shape, int64_t tile, int64_t chunk, void * states) {
+KERNEL void attend(const Shape & shape, int64_t tile, int64_t chunk, void * states) {
     const int64_t first = tile * shape.tile, tokens = std::min(shape.tokens - first, shape.tile);
     Waiting waiting[ROWS];
     for (int64_t i = 0; i < tokens; i++) {
         forget(shape, first + i, chunk, states);
         waiting[i].count = 0;
     }
-    const __m256i unseen = _mm256_set1_epi16(int16_t(0xfc00));  // -infinity
     const int64_t end = std::min(shape.cells, (chunk + 1) * shape.chunk);
     for (int64_t cell = chunk * shape.chunk; cell < end; cell += CELLS) {
         View views[ROWS];
@@ -266,8 +234,7 @@ AVX512 void attend(const Shape & shape, int64_t tile, int64_t chunk, void * stat
         for (int64_t i = 0; i < tokens; i++) {
             const char * row = static_cast<const char *>(shape.mask->data) + (first + i) * shape.mask->nb[1];
             const auto * mask = reinterpret_cast<const ggml_fp16_t *>(row) + cell;
-            const __m256i masks = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(mask));
-            const unsigned seen = _mm256_cmpneq_epi16_mask(masks, unseen);
+            const unsigned seen = differing(mask, UNSEEN);
             if (seen == (1u << CELLS) - 1) {
                 views[count].token = first + i;
                 memcpy(views[count++].mask, mask, sizeof views->mask);
@@ -353,8 +320,6 @@ bool in_reach(const ggml_tensor * tensor) {
            tensor->ne[1] % CELLS == 0 && tensor->ne[3] == 1;
 }
 
-}  // namespace
-
 ggml::cpu::tensor_traits * attention_traits(const ggml_tensor * op) {
     static Attention attention;
     if (op->op != GGML_OP_FLASH_ATTN_EXT || ggml_is_empty(op)) {
@@ -376,8 +341,4 @@ ggml::cpu::tensor_traits * attention_traits(const ggml_tensor * op) {
                : nullptr;
 }
 
-#else
-
-ggml::cpu::tensor_traits * attention_traits(const ggml_tensor *) { return nullptr; }
-
-#endif
+}  // namespace

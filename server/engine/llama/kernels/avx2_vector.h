@@ -1,0 +1,115 @@
+// What kernels compute with on x86 processors with AVX2: registers of 8 floats.
+#pragma once
+
+#include "ggml.h"
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#define KERNEL __attribute__((target("avx2,f16c,fma")))
+
+namespace {
+
+constexpr int64_t LANES = 8;
+using Floats = __m256;
+
+KERNEL inline Floats load(const float * aligned) { return _mm256_load_ps(aligned); }
+
+KERNEL inline Floats load_unaligned(const float * numbers) { return _mm256_loadu_ps(numbers); }
+
+KERNEL inline void store(float * aligned, Floats a) { _mm256_store_ps(aligned, a); }
+
+KERNEL inline void store_unaligned(float * numbers, Floats a) { _mm256_storeu_ps(numbers, a); }
+
+KERNEL inline Floats read_half(const ggml_fp16_t * numbers) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(numbers)));
+}
+
+KERNEL inline Floats in_all_lanes(float number) { return _mm256_set1_ps(number); }
+
+// The lane `i` of `a` in all lanes.
+KERNEL inline Floats lane(Floats a, int i) {
+    return _mm256_permutevar8x32_ps(a, _mm256_set1_epi32(i));
+}
+
+KERNEL inline Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+
+KERNEL inline Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
+
+KERNEL inline Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+
+// a * b + c.
+KERNEL inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+
+KERNEL inline Floats absolute(Floats a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.f), a); }
+
+KERNEL inline Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+
+KERNEL inline float sum_of_lanes(Floats a) {
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+
+KERNEL inline float largest_lane(Floats a) {
+    __m128 largest = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    largest = _mm_max_ps(largest, _mm_movehl_ps(largest, largest));
+    return _mm_cvtss_f32(_mm_max_ss(largest, _mm_movehdup_ps(largest)));
+}
+
+// Lane i becomes the sum of the lanes of rows[i].
+KERNEL inline Floats sums_of_lanes(Floats rows[LANES]) {
+    for (int i = 0; i < 4; i++) {
+        const __m256 a = rows[2 * i], b = rows[2 * i + 1];
+        rows[i] = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    }
+    for (int i = 0; i < 2; i++) {
+        const __m256d a = _mm256_castps_pd(rows[2 * i]), b = _mm256_castps_pd(rows[2 * i + 1]);
+        rows[i] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(a, b)),
+                                _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+    }
+    return _mm256_add_ps(_mm256_permute2f128_ps(rows[0], rows[1], 0x20),
+                         _mm256_permute2f128_ps(rows[0], rows[1], 0x31));
+}
+
+// The nearest whole numbers.
+KERNEL inline Floats rounded(Floats a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+// a * 2^whole where x is above `bound` or no number, else 0. The product must be a normal float.
+KERNEL inline Floats scaled_above(float bound, Floats x, Floats a, Floats whole) {
+    const __m256 above = _mm256_cmp_ps(x, _mm256_set1_ps(bound), _CMP_NLE_UQ);
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127));
+    const __m256 power = _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+    return _mm256_and_ps(above, _mm256_mul_ps(a, power));
+}
+
+// Which of the next 8 halves are not `value`, a bit for each.
+KERNEL inline unsigned differing(const ggml_fp16_t * halves, uint16_t value) {
+    const __m128i numbers = _mm_loadu_si128(reinterpret_cast<const __m128i *>(halves));
+    const __m128i same = _mm_cmpeq_epi16(numbers, _mm_set1_epi16(int16_t(value)));
+    return 0xff & ~_mm_movemask_epi8(_mm_packs_epi16(same, same));
+}
+
+// The 32 numbers from `numbers` on times `factor`, rounded to bytes at `bytes`; returns their sum.
+KERNEL inline int32_t round_to_bytes(const float * numbers, float factor, void * bytes) {
+    __m256i quads[4];
+    for (int i = 0; i < 4; i++) {
+        const __m256 product = _mm256_mul_ps(_mm256_loadu_ps(numbers + 8 * i), in_all_lanes(factor));
+        quads[i] = _mm256_cvtps_epi32(product);
+    }
+    const __m256i lower = _mm256_packs_epi32(quads[0], quads[1]);
+    const __m256i upper = _mm256_packs_epi32(quads[2], quads[3]);
+    // Packing goes by halves of registers: what belongs together lies four bytes here, four there.
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(lower, upper), order);
+    _mm256_storeu_si256(static_cast<__m256i *>(bytes), packed);
+    const __m256i pairs = _mm256_madd_epi16(_mm256_add_epi16(lower, upper), _mm256_set1_epi16(1));
+    __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    sum = _mm_add_epi32(sum, _mm_unpackhi_epi64(sum, sum));
+    return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 1)));
+}
+
+}  // namespace

@@ -1,0 +1,16 @@
+#include "kernels.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#include "avx512_vector.h"
+#include "avx512_weights.h"
+
+#include "attention.h"
+#include "mul_mat.h"
+
+ggml::cpu::tensor_traits * avx512_traits(const ggml_tensor * op) {
+    ggml::cpu::tensor_traits * traits = mul_mat_traits(op);
+    return traits != nullptr ? traits : attention_traits(op);
+}
+
+#endif

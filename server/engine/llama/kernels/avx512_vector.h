@@ -1,0 +1,101 @@
+// What kernels compute with on x86 processors with AVX-512: registers of 16 floats.
+#pragma once
+
+#include "ggml.h"
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#define KERNEL __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma")))
+
+namespace {
+
+constexpr int64_t LANES = 16;
+using Floats = __m512;
+
+KERNEL inline Floats load(const float * aligned) { return _mm512_load_ps(aligned); }
+
+KERNEL inline Floats load_unaligned(const float * numbers) { return _mm512_loadu_ps(numbers); }
+
+KERNEL inline void store(float * aligned, Floats a) { _mm512_store_ps(aligned, a); }
+
+KERNEL inline void store_unaligned(float * numbers, Floats a) { _mm512_storeu_ps(numbers, a); }
+
+KERNEL inline Floats read_half(const ggml_fp16_t * numbers) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(numbers)));
+}
+
+KERNEL inline Floats in_all_lanes(float number) { return _mm512_set1_ps(number); }
+
+// The lane `i` of `a` in all lanes.
+KERNEL inline Floats lane(Floats a, int i) {
+    return _mm512_permutexvar_ps(_mm512_set1_epi32(i), a);
+}
+
+KERNEL inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+
+KERNEL inline Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+
+KERNEL inline Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+
+// a * b + c.
+KERNEL inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+
+KERNEL inline float sum_of_lanes(Floats a) { return _mm512_reduce_add_ps(a); }
+
+KERNEL inline float largest_lane(Floats a) { return _mm512_reduce_max_ps(a); }
+
+// Lane i becomes the sum of the lanes of rows[i].
+KERNEL inline Floats sums_of_lanes(Floats rows[LANES]) {
+    for (int i = 0; i < 8; i++) {
+        const __m512 a = rows[2 * i], b = rows[2 * i + 1];
+        rows[i] = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    }
+    for (int i = 0; i < 4; i++) {
+        const __m512d a = _mm512_castps_pd(rows[2 * i]), b = _mm512_castps_pd(rows[2 * i + 1]);
+        rows[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                                _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    for (int i = 0; i < 2; i++) {
+        const __m512 a = rows[2 * i], b = rows[2 * i + 1];
+        rows[i] =
+            _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    }
+    return _mm512_add_ps(_mm512_shuffle_f32x4(rows[0], rows[1], 0x88),
+                         _mm512_shuffle_f32x4(rows[0], rows[1], 0xdd));
+}
+
+// The nearest whole numbers.
+KERNEL inline Floats rounded(Floats a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+// a * 2^whole where x is above `bound` or no number, else 0. The product must be a normal float.
+KERNEL inline Floats scaled_above(float bound, Floats x, Floats a, Floats whole) {
+    const __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_set1_ps(bound), _CMP_NLE_UQ);
+    return _mm512_maskz_scalef_ps(above, a, whole);
+}
+
+// Which of the next 16 halves are not `value`, a bit for each.
+KERNEL inline unsigned differing(const ggml_fp16_t * halves, uint16_t value) {
+    const __m256i numbers = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(halves));
+    return _mm256_cmpneq_epi16_mask(numbers, _mm256_set1_epi16(int16_t(value)));
+}
+
+// The 32 numbers from `numbers` on times `factor`, rounded to bytes at `bytes`; returns their sum.
+KERNEL inline int32_t round_to_bytes(const float * numbers, float factor, void * bytes) {
+    const __m512 factors = _mm512_set1_ps(factor);
+    const __m512i lower = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(numbers), factors));
+    const __m512i upper = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(numbers + 16), factors));
+    auto * places = static_cast<__m128i *>(bytes);
+    _mm_storeu_si128(places, _mm512_cvtsepi32_epi8(lower));
+    _mm_storeu_si128(places + 1, _mm512_cvtsepi32_epi8(upper));
+    return _mm512_reduce_add_epi32(_mm512_add_epi32(lower, upper));
+}
+
+KERNEL inline Floats absolute(Floats a) { return _mm512_abs_ps(a); }
+
+KERNEL inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+
+}  // namespace
