@@ -136,7 +136,8 @@ class Settings(BaseSettings):
     kv_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="KV cells shared by all requests of a model (default: chosen from memory).",
+        description="KV cells shared by all requests of a model "
+        "(default: as many as one request may have tokens).",
     )
     queue_size: int = Field(
         default=256,

@@ -99,7 +99,6 @@ class Engine:
         self._orders = count()
         self._stopping = False
         self._last_end = 0.0
-        self._seconds_between_ends = 0.0
         self.counters = Counters()
         self.cells_used = 0
         self.step_started: float | None = None
@@ -161,7 +160,7 @@ class Engine:
 
         At least one second; that too before anything was measured.
         """
-        return max(1.0, self._seconds_between_ends)
+        return max(1.0, self._pace.seconds_between_ends)
 
     # --- the loop ---
 
@@ -364,7 +363,7 @@ class Engine:
 
     def _retire(self, answer: Answer) -> None:
         now = time.monotonic()
-        self._seconds_between_ends += 0.2 * (now - self._last_end - self._seconds_between_ends)
+        self._pace.observe_end(now - self._last_end)
         self._last_end = now
         del self._answers[answer.state.order]
         orders = self._requests[answer.task.id]
@@ -388,13 +387,13 @@ class Engine:
             self._emit([self._failed(task.id, error)])
 
     def _failed(self, request_id: int, error: DragomanError) -> Failed:
-        self._forget(request_id)
+        self._forget(request_id, trustworthy=False)
         return Failed(id=request_id, error=error.info)
 
-    def _forget(self, request_id: int) -> None:
+    def _forget(self, request_id: int, *, trustworthy: bool = True) -> None:
         for order in self._requests.pop(request_id, set()):
             answer = self._answers.pop(order)
-            self._scheduler.remove(answer.state)
+            self._scheduler.remove(answer.state, trustworthy=trustworthy)
 
 
 def _explained(error: ConstraintError | BrokenLogits) -> DragomanError:

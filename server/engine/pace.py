@@ -1,4 +1,4 @@
-"""How fast steps are, measured: what a prefill chunk may cost the streams beside it."""
+"""How fast steps and answers are, measured: what a prefill chunk may cost the streams beside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _LEAST_ROW_COST = 0.05
 class Pace:
     """Moving averages of the time of a decode-only step, of one more prefill token, and of a draft.
 
-    All times are in seconds and come from the caller: this class owns no clock.
+    ``seconds_between_ends`` is that between the ends of two answers, 0 before the first. All times
+    are in seconds and come from the caller: this class owns no clock.
     """
 
     def __init__(self, inter_token_budget: float) -> None:
@@ -34,6 +35,11 @@ class Pace:
         self._token = 0.0
         self._tiled_token = 0.0
         self._row_cost = _USUAL_ROW_COST
+        self.seconds_between_ends = 0.0
+
+    def observe_end(self, seconds: float) -> None:
+        """An answer ended so many seconds after the one before, or after the engine was idle."""
+        self.seconds_between_ends = _average(self.seconds_between_ends, seconds)
 
     def observe(
         self, *, sequences: int, decode_tokens: int, prefill_tokens: int, seconds: float

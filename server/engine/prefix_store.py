@@ -83,6 +83,9 @@ class PrefixStore:
         for segment in self._segments:
             if segment.scope != scope or segment.start > length:
                 continue
+            # Most are ruled out by the one token that would be next.
+            if end >= min(len(segment.tokens), len(tokens)) or segment.tokens[end] != tokens[end]:
+                continue
             common = common_prefix(segment.tokens, tokens)
             if common > end:
                 best, end = segment, common

@@ -89,13 +89,13 @@ class Scheduler:
         """Let ``sequence`` wait for its turn."""
         insort(self.waiting, sequence, key=lambda s: s.order)
 
-    def remove(self, sequence: SequenceState) -> None:
-        """``sequence`` is over, wherever it is; its cells become cache."""
+    def remove(self, sequence: SequenceState, *, trustworthy: bool = True) -> None:
+        """``sequence`` is over, wherever it is; its cells become cache if they are trustworthy."""
         self._suspects.discard(sequence.order)
         if sequence in self.waiting:
             self.waiting.remove(sequence)
         else:
-            self._stop(sequence, trustworthy=True)
+            self._stop(sequence, trustworthy=trustworthy)
 
     def suspect_running(self) -> None:
         """A step failed, and one of the running sequences may be why.

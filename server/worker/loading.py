@@ -198,6 +198,8 @@ def _layout(header: GgufHeader, model: LlamaModel, settings: WorkerSettings) -> 
         else (trained, "what the model was trained with")
     )
     kv_cells = settings.kv_tokens or context
+    if kv_cells < context:
+        source = f"setting kv_tokens, which bounds {source} ({context})"
     if settings.memory_bytes is not None and settings.kv_tokens is None:
         fitting = _fitting_cells(header, settings, kv_cells)
         if fitting < min(kv_cells, _LEAST_CONTEXT):

@@ -36,6 +36,10 @@ def check_cache(cache: PrefixCache) -> None:
     assert tails == cache._tail_cells
     assert len(cache._free_ids) == len(set(cache._free_ids))
     assert not seen & set(cache._free_ids)
+    store = cache._store
+    assert store.tokens_free + sum(s.cells for s in store._segments) == store._most_tokens
+    assert all(0 <= s.start < len(s.tokens) for s in store._segments)
+    assert set(cache._copied_cells) <= set(cache._ends)
 
 
 def _subtree(root: Node) -> Iterator[Node]:

@@ -223,6 +223,37 @@ def test_a_cancelled_request_frees_its_cells_and_says_nothing_more() -> None:
     assert rig.events == []
 
 
+def test_a_request_cancelled_within_its_prompt_computes_no_further_chunk() -> None:
+    rig = Rig(FakeBackend(batch_size=16))
+    rig.submit(1, list(range(1, 49)), max_tokens=4)
+    rig.submit(2, [49, 7, 7], max_tokens=20, ignore_eos=True)
+    rig.steps(1)
+    (reading,) = [s for s in rig.engine._scheduler.running if s.in_prompt]
+    (other,) = [s for s in rig.engine._scheduler.running if s is not reading]
+    cancelled = {reading.sequence_id}
+    before = len(rig.backend.batches)
+    rig.engine.cancel(1)
+    rig.engine._receive(block=False)
+    assert rig.engine._cache.cells_pinned == other.computed
+    rig.run()
+    computed = {sequence for batch in rig.backend.batches[before:] for sequence, _ in batch}
+    assert not computed & cancelled
+    assert {event.id for event in rig.events} == {2}
+
+
+def test_what_one_key_asked_speeds_up_no_other() -> None:
+    rig = Rig(FakeBackend())
+    prompt = list(range(1, 31))
+    rig.submit(1, prompt, scope="one")
+    rig.submit(2, prompt, scope="two")
+    rig.run()
+    rig.submit(3, prompt, scope="one")
+    rig.submit(4, prompt, scope="three")
+    rig.run()
+    cached = [rig.finished(i).usage.cached_tokens for i in (1, 2, 3, 4)]
+    assert cached == [0, 0, len(prompt) - 1, 0]
+
+
 def test_a_whole_state_computed_again_still_fits_when_the_first_is_evicted() -> None:
     """Its cells are then there only once, though they were counted as a copy."""
     rig = Rig(FakeBackend(kv_cells=128, sequence_ids=8, partial_removal=False))
@@ -297,6 +328,23 @@ def test_idle_time_does_not_count_as_time_until_there_is_room(
         rig.submit(request_id, [1, 2, 3])
         rig.run()
     assert rig.engine.seconds_until_free() < 60
+
+
+def test_a_full_queue_has_room_when_answers_usually_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    class Slow(FakeBackend):
+        def decode(self, batch: Batch) -> None:
+            clock[0] += 2
+            super().decode(batch)
+
+    rig = Rig(Slow(), parallel=1)
+    assert rig.engine.seconds_until_free() == 1
+    for request_id in range(3):
+        rig.submit(request_id, [1 + request_id, 2, 3], max_tokens=5, ignore_eos=True)
+    rig.run()
+    assert rig.engine.seconds_until_free() == pytest.approx(10)
 
 
 def test_a_waiting_request_can_be_cancelled() -> None:
@@ -394,8 +442,12 @@ def test_a_good_prediction_saves_steps_and_changes_no_text() -> None:
     helped.submit(1, [5, 6, 7], max_tokens=12, prediction=answer)
     helped.run()
     assert helped.text(1) == plain.text(1)
-    assert len(helped.backend.batches) < len(plain.backend.batches)
-    assert helped.finished(1).usage.accepted_prediction_tokens > 0
+    usage = helped.finished(1).usage
+    assert usage.accepted_prediction_tokens > 0
+    assert usage.rejected_prediction_tokens == 0
+    # Each step gives a token of its own besides the guessed ones.
+    steps = len(helped.backend.batches)
+    assert usage.completion_tokens == steps + usage.accepted_prediction_tokens
 
 
 def test_a_wrong_prediction_changes_no_text_and_is_counted_as_rejected() -> None:
@@ -405,7 +457,38 @@ def test_a_wrong_prediction_changes_no_text_and_is_counted_as_rejected() -> None
     rig.run()
     assert rig.text(1) == rig.expected([5, 6, 7], 12)
     usage = rig.finished(1).usage
-    assert usage.rejected_prediction_tokens > 0
+    # The first token is sampled before there is anything to compare.
+    assert usage.accepted_prediction_tokens == len(right) - 1
+    assert usage.rejected_prediction_tokens == usage.draft_tokens - len(right) + 1 > 0
+
+
+class Repeating(FakeBackend):
+    """A model that repeats the text that it was given."""
+
+    def row_after(self, tokens: list[int]) -> NDArray[np.float32]:
+        row = np.zeros(self.vocabulary_size, dtype=np.float32)
+        row[tokens[-8]] = 10
+        return row
+
+
+@pytest.mark.parametrize("lookup", [True, False])
+def test_looking_up_the_prompt_saves_steps_and_is_no_prediction(lookup: bool) -> None:
+    rig = Rig(Repeating(), prompt_lookup=lookup)
+    rig.submit(1, [*range(1, 9)] * 2, max_tokens=24)
+    rig.run()
+    assert rig.text(1) == rig.expected([*range(1, 9)], 24)
+    usage = rig.finished(1).usage
+    assert (usage.accepted_prediction_tokens, usage.rejected_prediction_tokens) == (0, 0)
+    assert (usage.accepted_draft_tokens > 0) == lookup
+    assert len(rig.backend.batches) == 24 - usage.accepted_draft_tokens
+
+
+def test_nothing_is_looked_up_beside_many_others() -> None:
+    rig = Rig(Repeating(kv_cells=512), parallel=12, prompt_lookup=True)
+    for i in range(12):
+        rig.submit(i, [*range(i, i + 8)] * 2, max_tokens=16)
+    rig.run()
+    assert [rig.finished(i).usage.draft_tokens for i in range(12)] == [0] * 12
 
 
 def test_prompt_scores_follow_the_model_and_survive_a_cached_prefix() -> None:
@@ -502,3 +585,6 @@ def test_a_model_that_computes_no_probabilities_is_an_error_for_that_request_alo
     assert failed.error.status == 500
     rig.backend.row_after = healthy  # type: ignore[method-assign]
     assert rig.text(2) == rig.expected([4, 5, 6])
+    rig.submit(3, [9, 2, 3])
+    rig.run()
+    assert rig.finished(3).usage.cached_tokens == 0, "its cells may hold anything"

@@ -209,6 +209,22 @@ def test_a_product_is_exact_but_for_the_quantized_activations(
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("place", [0, 9, 31])
+def test_an_activation_that_is_no_number_is_not_hidden(
+    kind: GGMLQuantizationType, place: int
+) -> None:
+    rng = np.random.default_rng(0)
+    weights = quants.quantize(rng.normal(size=(16, 2 * BLOCK)).astype(np.float32), kind)
+    activations = rng.normal(size=(3, 2 * BLOCK)).astype(np.float32)
+    activations[1, place] = np.nan
+    activations[2, place] = np.inf
+    product = _product(weights, kind, activations)
+    assert np.isfinite(product[0]).all()
+    assert np.isnan(product[1]).all()
+    assert not np.isfinite(product[2]).any()
+
+
+@pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
 def test_a_token_gets_the_same_alone_and_beside_others(kind: GGMLQuantizationType) -> None:
     rng = np.random.default_rng(0)
     weights = quants.quantize(rng.normal(size=(32, 3 * BLOCK)).astype(np.float32), kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,12 @@ def only(row: NDArray[np.float32], kept: list[int]) -> NDArray[np.float32]:
     return masked
 
 
-def assert_draws_follow(expected: NDArray[np.float64], **parameters: Any) -> None:
+def assert_draws_follow(
+    expected: NDArray[np.float64], *, answer: Sequence[int] = (), **parameters: Any
+) -> None:
     subject = sampler(**parameters)
+    for token in answer:
+        subject.accept(token)
     counts = np.bincount([subject.sample(ROW) for _ in range(DRAWS)], minlength=ROW.size)
     assert not counts[expected == 0].any(), "a token was drawn that cannot be"
     possible = expected > 0
@@ -111,6 +116,32 @@ def test_logit_bias_shifts_the_distribution() -> None:
     shifted[7] += 4
     shifted[0] -= 100
     assert_draws_follow(softmax(shifted), logit_bias={7: 4.0, 0: -100.0})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "losses"),
+    [
+        ({"presence_penalty": 1.5}, {0: 1.5, 2: 1.5}),
+        ({"frequency_penalty": 0.7}, {0: 1.4, 2: 0.7}),
+        ({"dry_multiplier": 1.0, "dry_base": 2.0, "dry_allowed_length": 2}, {3: 2.0}),
+    ],
+)
+def test_penalties_shift_the_distribution(
+    parameters: dict[str, Any], losses: dict[int, float]
+) -> None:
+    """Of the answer's tokens; DRY's is that after 0, 2, 0 were written again."""
+    shifted = ROW.copy()
+    for token, loss in losses.items():
+        shifted[token] -= loss
+    prompt = [0, 2, 0, 3]
+    assert_draws_follow(softmax(shifted), prompt=prompt, answer=[0, 2, 0], **parameters)
+
+
+def test_the_repeat_penalty_divides_or_multiplies_what_was_seen() -> None:
+    shifted = ROW.copy()
+    for token in (0, 2, 3):
+        shifted[token] = ROW[token] / 1.3 if ROW[token] > 0 else ROW[token] * 1.3
+    assert_draws_follow(softmax(shifted), prompt=[3], answer=[0, 2, 0], repeat_penalty=1.3)
 
 
 def test_a_bias_outside_the_vocabulary_is_ignored() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from hypothesis import given, settings
@@ -20,7 +21,8 @@ from tests.unit.engine.cache_integrity import check_cache
 class NoMemory:
     """Cells that exist only in the cache's books."""
 
-    partial_removal = True
+    def __init__(self, *, partial_removal: bool) -> None:
+        self.partial_removal = partial_removal
 
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         pass
@@ -49,13 +51,14 @@ class Simulation:
     batch_size: int = 32
     outputs: int = 16
     budget: float = 0.1
+    whole_states: bool = False
     admitted: list[int] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
     steps: int = 0
 
     def __post_init__(self) -> None:
         self.cache = PrefixCache(
-            NoMemory(),
+            NoMemory(partial_removal=not self.whole_states),
             cells=self.cells,
             sequence_ids=self.parallel + 4,
             stored_tokens=self.cells // 4,
@@ -67,20 +70,45 @@ class Simulation:
             parallel=self.parallel,
             batch_size=self.batch_size,
             outputs_per_batch=self.outputs,
+            whole_states=self.whole_states,
         )
+        self.states: dict[int, SequenceState] = {}
         self.wanted: dict[int, int] = {}
 
-    def add(self, order: int, prompt: list[int], answer: int, *, scores: bool = False) -> None:
+    def add(
+        self,
+        order: int,
+        prompt: list[int],
+        answer: int,
+        *,
+        scores: bool = False,
+        scope: str = "",
+    ) -> None:
         self.wanted[order] = len(prompt) + answer
-        self.scheduler.add(
-            SequenceState(
-                order=order,
-                scope="",
-                tokens=TokenBuffer(prompt),
-                prompt_length=len(prompt),
-                scores_prompt=scores,
-            )
+        self.states[order] = SequenceState(
+            order=order,
+            scope=scope,
+            tokens=TokenBuffer(prompt),
+            prompt_length=len(prompt),
+            scores_prompt=scores,
         )
+        self.scheduler.add(self.states[order])
+
+    def cancel(self, order: int) -> None:
+        """Whoever asked for it is gone, if it has not ended by now."""
+        if order not in self.ended:
+            self.scheduler.remove(self.states[order])
+            self.ended.append(order)
+            check_cache(self.cache)
+
+    def guess(self) -> None:
+        """Let every running answer draft a few tokens, as many as its order says."""
+        if any(state.in_prompt for state in self.scheduler.running):
+            return
+        for state in self.scheduler.running:
+            left = self.wanted[state.order] - len(state.tokens)
+            if state.uncomputed == 1 and not self.whole_states:
+                state.drafts = [7] * max(0, min(state.order % 4, left))
 
     def step(self) -> Step:
         plan = self.scheduler.plan()
@@ -93,6 +121,10 @@ class Simulation:
             self.scheduler.computed(work)
             state = work.sequence
             if state.uncomputed == 0:
+                drafts, accepted = state.drafts, len(state.drafts) // 2
+                for token in drafts[:accepted]:
+                    state.tokens.append(token)
+                self.scheduler.accepted_drafts(state, accepted)
                 if len(state.tokens) >= self.wanted[state.order]:
                     self.scheduler.remove(state)
                     self.ended.append(state.order)
@@ -116,12 +148,26 @@ class Simulation:
             assert works, "nothing to do although sequences want to go on"
 
 
+class Arrival(NamedTuple):
+    """A request; the one who asked for it leaves after so many steps, or stays (None)."""
+
+    step: int
+    prompt: list[int]
+    answer: int
+    scores: bool
+    scope: str
+    leaves_after: int | None
+
+
 arrivals = st.lists(
-    st.tuples(
-        st.integers(0, 40),  # step of arrival
-        st.lists(st.integers(1, 2), min_size=1, max_size=60),  # prompt
-        st.integers(0, 60),  # answer tokens
-        st.booleans(),  # its prompt is scored
+    st.builds(
+        Arrival,
+        step=st.integers(0, 40),
+        prompt=st.lists(st.integers(1, 2), min_size=1, max_size=60),
+        answer=st.integers(0, 60),
+        scores=st.booleans(),
+        scope=st.sampled_from(["", "", "other"]),
+        leaves_after=st.one_of(st.none(), st.none(), st.integers(0, 30)),
     ),
     min_size=1,
     max_size=12,
@@ -129,20 +175,31 @@ arrivals = st.lists(
 
 
 @settings(max_examples=2000, deadline=None)
-@given(arrivals)
+@given(arrivals, st.booleans(), st.booleans())
 def test_no_sequence_is_lost_doubled_or_starved(
-    pattern: list[tuple[int, list[int], int, bool]],
+    pattern: list[Arrival], whole_states: bool, drafts: bool
 ) -> None:
-    simulation = Simulation()
-    pattern = sorted(pattern, key=lambda arrival: arrival[0])
+    simulation = Simulation(whole_states=whole_states)
+    pattern = sorted(pattern, key=lambda arrival: arrival.step)
     # Alone and one after another, each would need at most so many steps.
-    bound = 41 + sum(2 + len(prompt) + answer for _, prompt, answer, _ in pattern)
+    bound = 41 + sum(2 + len(arrival.prompt) + arrival.answer for arrival in pattern)
     order = 0
     while order < len(pattern) or simulation.scheduler.running or simulation.scheduler.waiting:
-        while order < len(pattern) and pattern[order][0] <= simulation.steps:
-            _, prompt, answer, scores = pattern[order]
-            simulation.add(order, prompt, answer, scores=scores)
+        while order < len(pattern) and pattern[order].step <= simulation.steps:
+            arrival = pattern[order]
+            simulation.add(
+                order,
+                arrival.prompt,
+                arrival.answer,
+                scores=arrival.scores,
+                scope=arrival.scope,
+            )
             order += 1
+        for gone, arrival in enumerate(pattern[:order]):
+            if arrival.leaves_after == simulation.steps - arrival.step:
+                simulation.cancel(gone)
+        if drafts:
+            simulation.guess()
         simulation.step()
         assert simulation.steps <= 2 * bound, "a sequence starves"
     assert sorted(simulation.ended) == list(range(len(pattern)))
@@ -167,6 +224,19 @@ def test_a_large_request_is_not_overtaken_for_ever_by_small_ones() -> None:
     while 3 not in simulation.ended:
         simulation.step()
     assert simulation.admitted[:4] == [0, 1, 2, 3]
+
+
+def test_a_follower_is_not_passed_for_ever_by_leaders_that_come_later() -> None:
+    simulation = Simulation(cells=1000, parallel=2, batch_size=16)
+    shared = list(range(100, 300))
+    simulation.add(0, [*shared[:150], 1], answer=3)
+    simulation.add(1, [*shared, 2], answer=3)
+    for order in range(2, 60):
+        simulation.add(order, [*shared[: 100 + order], order], answer=3)
+        simulation.step()
+    while len(simulation.ended) < 60:
+        simulation.step()
+    assert simulation.admitted.index(1) <= 2
 
 
 def test_answers_get_their_token_in_every_step_while_a_prompt_is_prefilled() -> None:

@@ -4,17 +4,75 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from server.worker.loading import load
+import pytest
+
+from server.engine.llama import LoadError
+from server.worker.loading import Loaded, load
 from server.worker.protocol import Load, WorkerSettings
-from tests.tiny_models import write_tiny_model
+from tests.tiny_models import CONTEXT, write_tiny_model
 
 
-def test_the_compiler_of_constraints_is_being_built_when_loading_ends(tmp_path: Path) -> None:
-    path = write_tiny_model(tmp_path / "tiny.gguf", "full attention")
-    settings = WorkerSettings(safe_mode=True, parallel=2)
-    loaded = load(Load(model_id="tiny", path=str(path), settings=settings), lambda _: None)
-    assert loaded.compiler is not None
-    compiler = loaded.compiler.result(5)
-    constraint = compiler.compile('{"grammars": [{"lark_grammar": "start: \\"a\\""}]}')
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", "full attention")
+
+
+def loaded(path: Path, **settings: int) -> Loaded:
+    wanted = WorkerSettings(safe_mode=True, parallel=2, **settings)  # type: ignore[arg-type]
+    return load(Load(model_id="tiny", path=str(path), settings=wanted), lambda _: None)
+
+
+def test_the_compiler_of_constraints_is_being_built_when_loading_ends(path: Path) -> None:
+    compiler = loaded(path).compiler
+    assert compiler is not None
+    compiled = compiler.result(5)
+    constraint = compiled.compile('{"grammars": [{"lark_grammar": "start: \\"a\\""}]}')
     assert not constraint.is_complete
-    compiler.close()
+    compiled.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "context", "kv_cells", "source"),
+    [
+        ({}, CONTEXT, CONTEXT, "what the model was trained with"),
+        ({"ctx_size": 512}, 512, 512, "setting ctx_size"),
+        ({"kv_tokens": 4096}, CONTEXT, 4096, "what the model was trained with"),
+        ({"ctx_size": 512, "kv_tokens": 4096}, 512, 4096, "setting ctx_size"),
+        (
+            {"kv_tokens": 256},
+            256,
+            256,
+            f"setting kv_tokens, which bounds what the model was trained with ({CONTEXT})",
+        ),
+        (
+            {"ctx_size": 512, "kv_tokens": 256},
+            256,
+            256,
+            "setting kv_tokens, which bounds setting ctx_size (512)",
+        ),
+    ],
+)
+def test_the_longest_request_and_what_bounds_it(
+    path: Path, settings: dict[str, int], context: int, kv_cells: int, source: str
+) -> None:
+    info = loaded(path, **settings).info
+    assert (info.context, info.kv_cells, info.context_source) == (context, kv_cells, source)
+
+
+def test_memory_bounds_the_context_and_says_so(path: Path) -> None:
+    whole, half = loaded(path).info.memory_bytes, loaded(path, ctx_size=512).info.memory_bytes
+    assert whole is not None
+    assert half is not None
+    allowed = (whole + half) // 2
+    info = loaded(path, memory_bytes=allowed).info
+    assert 512 <= info.context < CONTEXT
+    bound = f"memory, which bounds what the model was trained with ({CONTEXT})"
+    assert info.context_source == bound
+    assert info.memory_bytes is not None
+    assert info.memory_bytes <= allowed
+    with pytest.raises(LoadError, match="needs at least"):
+        loaded(path, memory_bytes=1000)
+
+
+def test_without_a_gpu_no_layers_are_there(path: Path) -> None:
+    assert loaded(path).info.gpu_layers == 0

@@ -75,7 +75,7 @@ struct View {
 };
 
 // e to the power of numbers that are at most 0, through the nearest power of two and a Taylor
-// polynomial of degree 5: off by less than 3e-6 of the value; 0 from -87 down.
+// polynomial of degree 5: off by less than 6e-6 of the value; 0 from -87 down.
 KERNEL inline Floats exponential(Floats x) {
     const Floats power = multiply(x, in_all_lanes(1.44269504f)), whole = rounded(power);
     const Floats rest = multiply(subtract(power, whole), in_all_lanes(0.693147181f));
@@ -330,13 +330,14 @@ ggml::cpu::tensor_traits * attention_traits(const ggml_tensor * op) {
     float parameters[3];  // scale, largest bias of positions, soft cap of scores
     memcpy(parameters, op->op_params, sizeof parameters);
     const bool plain = parameters[1] == 0 && parameters[2] == 0 && sinks == nullptr;
-    const bool masked = mask != nullptr && mask->type == GGML_TYPE_F16 && mask->ne[2] == 1 &&
-                        mask->ne[3] == 1;
+    const bool masked = mask != nullptr && mask->type == GGML_TYPE_F16 &&
+                        mask->ne[0] >= keys->ne[1] && mask->ne[1] >= queries->ne[1] &&
+                        mask->ne[2] == 1 && mask->ne[3] == 1;
     const bool queries_in_reach = queries->type == GGML_TYPE_F32 &&
                                   queries->nb[0] == sizeof(float) && queries->ne[3] == 1 &&
                                   queries->ne[2] / keys->ne[2] <= ROWS;
     return plain && masked && queries_in_reach && in_reach(keys) && in_reach(values) &&
-                   values->ne[2] == keys->ne[2]
+                   values->ne[1] == keys->ne[1] && values->ne[2] == keys->ne[2]
                ? &attention
                : nullptr;
 }

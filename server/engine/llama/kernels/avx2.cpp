@@ -1,6 +1,6 @@
 #include "kernels.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(_WIN32)
 
 #include "avx2_vector.h"
 #include "avx2_weights.h"

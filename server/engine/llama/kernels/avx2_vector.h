@@ -42,10 +42,6 @@ KERNEL inline Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); 
 // a * b + c.
 KERNEL inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 
-KERNEL inline Floats absolute(Floats a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.f), a); }
-
-KERNEL inline Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
-
 KERNEL inline float sum_of_lanes(Floats a) {
     __m128 sum = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
@@ -91,6 +87,21 @@ KERNEL inline unsigned differing(const ggml_fp16_t * halves, uint16_t value) {
     const __m128i numbers = _mm_loadu_si128(reinterpret_cast<const __m128i *>(halves));
     const __m128i same = _mm_cmpeq_epi16(numbers, _mm_set1_epi16(int16_t(value)));
     return 0xff & ~_mm_movemask_epi8(_mm_packs_epi16(same, same));
+}
+
+// The largest magnitude of 32 numbers; NaN if one is. As integers, magnitudes have the same order, with
+// NaNs above all others.
+KERNEL inline float largest_magnitude(const float * numbers) {
+    __m256i largest = _mm256_setzero_si256();
+    for (int i = 0; i < 32; i += 8) {
+        const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(numbers + i));
+        const __m256i magnitudes = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
+        largest = _mm256_max_epi32(largest, magnitudes);
+    }
+    __m128i four = _mm_max_epi32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
+    four = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+    four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 1));
+    return _mm_cvtss_f32(_mm_castsi128_ps(four));
 }
 
 // The 32 numbers from `numbers` on times `factor`, rounded to bytes at `bytes`; returns their sum.

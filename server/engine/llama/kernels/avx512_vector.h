@@ -83,6 +83,16 @@ KERNEL inline unsigned differing(const ggml_fp16_t * halves, uint16_t value) {
     return _mm256_cmpneq_epi16_mask(numbers, _mm256_set1_epi16(int16_t(value)));
 }
 
+// The largest magnitude of 32 numbers; NaN if one is. As integers, magnitudes have the same order, with
+// NaNs above all others.
+KERNEL inline float largest_magnitude(const float * numbers) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    const __m512i lower = _mm512_and_si512(_mm512_loadu_si512(numbers), magnitude);
+    const __m512i upper = _mm512_and_si512(_mm512_loadu_si512(numbers + 16), magnitude);
+    const int32_t largest = _mm512_reduce_max_epi32(_mm512_max_epi32(lower, upper));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(largest)));
+}
+
 // The 32 numbers from `numbers` on times `factor`, rounded to bytes at `bytes`; returns their sum.
 KERNEL inline int32_t round_to_bytes(const float * numbers, float factor, void * bytes) {
     const __m512 factors = _mm512_set1_ps(factor);
@@ -93,9 +103,5 @@ KERNEL inline int32_t round_to_bytes(const float * numbers, float factor, void *
     _mm_storeu_si128(places + 1, _mm512_cvtsepi32_epi8(upper));
     return _mm512_reduce_add_epi32(_mm512_add_epi32(lower, upper));
 }
-
-KERNEL inline Floats absolute(Floats a) { return _mm512_abs_ps(a); }
-
-KERNEL inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 
 }  // namespace

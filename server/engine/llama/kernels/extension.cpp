@@ -5,7 +5,7 @@
 #include "ggml-cpu.h"
 #include "kernels.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(_WIN32)
 
 namespace {
 

@@ -61,11 +61,7 @@ KERNEL void multiply_strip(const char * strip, int64_t stride, int64_t blocks,
 }
 
 KERNEL void quantize(const float * numbers, Activations & activations) {
-    Floats magnitudes = absolute(load_unaligned(numbers));
-    for (int64_t i = LANES; i < BLOCK; i += LANES) {
-        magnitudes = larger(magnitudes, absolute(load_unaligned(numbers + i)));
-    }
-    const float largest = largest_lane(magnitudes);
+    const float largest = largest_magnitude(numbers);
     const int32_t sum =
         round_to_bytes(numbers, largest > 0 ? 127 / largest : 0, activations.quants);
     activations.scale = largest / 127;
