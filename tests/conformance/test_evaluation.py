@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conformance.conftest import RunClient, run_direct
@@ -26,6 +27,9 @@ def test_lm_eval_measures_what_llama_cpp_gives(
     right = sum(choice == answer for choice, (_, _, answer) in zip(chosen, QUESTIONS, strict=True))
     assert measured["accuracy"] == right / len(QUESTIONS)
     assert len(QUESTIONS) / 2 < right < len(QUESTIONS)
-    for over_http, by_itself in zip(measured["scores"], direct, strict=True):
-        # The order of additions differs with the batch, and quantized kernels round accordingly.
-        assert over_http == pytest.approx(by_itself, rel=0.05, abs=0.5)
+    # The order of additions differs with the batch, and quantized kernels round accordingly.
+    # llama.cpp alone, with flash attention or without, with weights repacked or not, differs from
+    # itself by up to 0.7, and by 0.15 in the mean.
+    errors = np.abs(np.array(measured["scores"]) - np.array(direct))
+    assert errors.max() < 1.2
+    assert errors.mean() < 0.3
