@@ -4,122 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from server.engine.answer import Task
 from server.engine.backend import Batch
-from server.engine.engine import Engine
-from server.types import Delta, Event, Failed, Finished, PromptScored, Sampling
-from tests.unit.engine.cache_integrity import check_cache
+from server.types import Finished, PromptScored, Sampling
+from tests.unit.engine.engine_rig import Rig
 from tests.unit.engine.fake_backend import FakeBackend
-
-GREEDY = Sampling(temperature=0)
-
-
-@dataclass
-class CountedConstraint:
-    """Allows any tokens, and is complete after ``left`` of them."""
-
-    left: int
-
-    def allowed(self) -> NDArray[np.uint32]:
-        return np.full(2, 0xFFFFFFFF if self.left else 0, dtype=np.uint32)
-
-    def accept(self, token: int) -> None:
-        assert self.left
-        self.left -= 1
-
-    def forced_tokens(self) -> list[int]:
-        return []
-
-    def valid_prefix(self, tokens: list[int]) -> int:
-        return min(self.left, len(tokens))
-
-    @property
-    def is_complete(self) -> bool:
-        return self.left == 0
-
-
-@dataclass
-class Rig:
-    backend: FakeBackend
-    parallel: int = 4
-    prompt_lookup: bool = False
-    events: list[Event] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.engine = Engine(
-            self.backend,
-            self.events.extend,
-            parallel=self.parallel,
-            inter_token_budget=0.1,
-            prompt_lookup=self.prompt_lookup,
-            threads=2,
-            stored_tokens=self.backend.kv_cells // 4,
-        )
-
-    def submit(
-        self,
-        request_id: int,
-        prompt: list[int],
-        max_tokens: int = 8,
-        constraint: CountedConstraint | None = None,
-        **more: object,
-    ) -> None:
-        options: dict[str, object] = {"sampling": GREEDY, "length_limit": 10_000} | more
-        task = Task(id=request_id, tokens=prompt, max_tokens=max_tokens, **options)  # type: ignore[arg-type]
-        self.engine.submit(task, constraint)  # type: ignore[arg-type]
-
-    def steps(self, count: int) -> None:
-        for _ in range(count):
-            self.engine._receive(block=False)
-            if self.engine._answers:
-                self.engine.step()
-            self.check()
-
-    def run(self, limit: int = 3000) -> None:
-        for _ in range(limit):
-            self.engine._receive(block=False)
-            if not self.engine._answers:
-                return
-            self.engine.step()
-            self.check()
-        raise AssertionError("a sequence did not end")
-
-    def check(self) -> None:
-        cache = self.engine._cache
-        check_cache(cache)
-        if self.backend.partial_removal:
-            assert cache.cells_used == self.backend.cells_used
-        assert cache.cells_used <= self.backend.kv_cells
-        for state in self.engine._scheduler.running:
-            assert state.sequence_id is not None
-            computed = state.tokens.view(0, state.computed).tolist()
-            assert self.backend.tokens_of(state.sequence_id) == computed
-
-    def text(self, request_id: int, index: int = 0) -> str:
-        return "".join(
-            e.text
-            for e in self.events
-            if isinstance(e, Delta) and (e.id, e.index) == (request_id, index)
-        )
-
-    def finished(self, request_id: int, index: int = 0) -> Finished:
-        (event,) = [
-            e
-            for e in self.events
-            if isinstance(e, Finished) and (e.id, e.index) == (request_id, index)
-        ]
-        return event
-
-    def expected(self, prompt: list[int], max_tokens: int = 8) -> str:
-        return "".join(f"<{t}>" for t in self.backend.greedy(prompt, max_tokens))
 
 
 class TrialOfOneThread:
@@ -369,44 +263,6 @@ def test_what_comes_during_a_step_is_waiting_already() -> None:
     assert (rig.engine.active, rig.engine.waiting) == (0, 0)
 
 
-def test_a_poisonous_sequence_fails_alone() -> None:
-    rig = Rig(FakeBackend(vocabulary_size=50))
-    rig.backend.poison = 49
-    rig.submit(1, [1, 2, 3])
-    rig.submit(2, [4, 49, 6])
-    rig.submit(3, [7, 8, 9])
-    rig.run()
-    assert [e.id for e in rig.events if isinstance(e, Failed)] == [2]
-    rig.backend.poison = None
-    assert rig.text(1) == rig.expected([1, 2, 3])
-    assert rig.text(3) == rig.expected([7, 8, 9])
-
-
-def test_streams_go_on_together_once_the_poisonous_one_is_found() -> None:
-    rig = Rig(FakeBackend(vocabulary_size=50))
-    healthy = Sampling(temperature=0, logit_bias={49: -np.inf})
-    for request_id in (1, 3):
-        rig.submit(request_id, [request_id] * 3, max_tokens=40, ignore_eos=True, sampling=healthy)
-    rig.steps(5)
-    rig.backend.poison = 49
-    rig.submit(2, [4, 49, 6])
-    rig.run()
-    assert [e.id for e in rig.events if isinstance(e, Failed)] == [2]
-    over = next(i for i, e in enumerate(rig.events) if isinstance(e, Finished) and e.id == 1)
-    other = sum(e.tokens for e in rig.events[:over] if isinstance(e, Delta) and e.id == 3)
-    assert other >= 35, "it waited for the first to end"
-
-
-def test_a_poisonous_token_late_in_a_prompt_is_found() -> None:
-    rig = Rig(FakeBackend(vocabulary_size=50, batch_size=16))
-    rig.backend.poison = 49
-    rig.submit(1, [1, 2, 3], max_tokens=20, ignore_eos=True)
-    rig.submit(2, [*[5] * 30, 49], max_tokens=4)
-    rig.run()
-    assert [e.id for e in rig.events if isinstance(e, Failed)] == [2]
-    assert rig.finished(1).usage.completion_tokens == 20
-
-
 def test_a_stop_string_ends_the_answer_and_is_left_out() -> None:
     rig = Rig(FakeBackend())
     words = rig.backend.greedy([5, 6, 7], 6)
@@ -433,64 +289,6 @@ def test_the_context_limit_ends_an_answer_with_length() -> None:
     assert rig.finished(1).usage.completion_tokens == 3
 
 
-def test_a_good_prediction_saves_steps_and_changes_no_text() -> None:
-    plain = Rig(FakeBackend())
-    plain.submit(1, [5, 6, 7], max_tokens=12)
-    plain.run()
-    answer = plain.backend.greedy([5, 6, 7], 12)
-    helped = Rig(FakeBackend())
-    helped.submit(1, [5, 6, 7], max_tokens=12, prediction=answer)
-    helped.run()
-    assert helped.text(1) == plain.text(1)
-    usage = helped.finished(1).usage
-    assert usage.accepted_prediction_tokens > 0
-    assert usage.rejected_prediction_tokens == 0
-    # Each step gives a token of its own besides the guessed ones.
-    steps = len(helped.backend.batches)
-    assert usage.completion_tokens == steps + usage.accepted_prediction_tokens
-
-
-def test_a_wrong_prediction_changes_no_text_and_is_counted_as_rejected() -> None:
-    rig = Rig(FakeBackend())
-    right = rig.backend.greedy([5, 6, 7], 2)
-    rig.submit(1, [5, 6, 7], max_tokens=12, prediction=[*right, *[1] * 10])
-    rig.run()
-    assert rig.text(1) == rig.expected([5, 6, 7], 12)
-    usage = rig.finished(1).usage
-    # The first token is sampled before there is anything to compare.
-    assert usage.accepted_prediction_tokens == len(right) - 1
-    assert usage.rejected_prediction_tokens == usage.draft_tokens - len(right) + 1 > 0
-
-
-class Repeating(FakeBackend):
-    """A model that repeats the text that it was given."""
-
-    def row_after(self, tokens: list[int]) -> NDArray[np.float32]:
-        row = np.zeros(self.vocabulary_size, dtype=np.float32)
-        row[tokens[-8]] = 10
-        return row
-
-
-@pytest.mark.parametrize("lookup", [True, False])
-def test_looking_up_the_prompt_saves_steps_and_is_no_prediction(lookup: bool) -> None:
-    rig = Rig(Repeating(), prompt_lookup=lookup)
-    rig.submit(1, [*range(1, 9)] * 2, max_tokens=24)
-    rig.run()
-    assert rig.text(1) == rig.expected([*range(1, 9)], 24)
-    usage = rig.finished(1).usage
-    assert (usage.accepted_prediction_tokens, usage.rejected_prediction_tokens) == (0, 0)
-    assert (usage.accepted_draft_tokens > 0) == lookup
-    assert len(rig.backend.batches) == 24 - usage.accepted_draft_tokens
-
-
-def test_nothing_is_looked_up_beside_many_others() -> None:
-    rig = Rig(Repeating(kv_cells=512), parallel=12, prompt_lookup=True)
-    for i in range(12):
-        rig.submit(i, [*range(i, i + 8)] * 2, max_tokens=16)
-    rig.run()
-    assert [rig.finished(i).usage.draft_tokens for i in range(12)] == [0] * 12
-
-
 def test_prompt_scores_follow_the_model_and_survive_a_cached_prefix() -> None:
     rig = Rig(FakeBackend(batch_size=16, outputs_per_batch=4))
     prompt = list(range(1, 20))
@@ -506,14 +304,6 @@ def test_prompt_scores_follow_the_model_and_survive_a_cached_prefix() -> None:
         expected = row[prompt[place]] - np.log(np.exp(row - row.max()).sum()) - row.max()
         assert scored.tokens[place].logprob == pytest.approx(expected, abs=1e-5)
     assert rig.finished(2).usage.completion_tokens == 0
-
-
-def test_an_answer_with_every_token_banned_finishes() -> None:
-    rig = Rig(FakeBackend())
-    banned = {t: float("-inf") for t in range(50)}
-    rig.submit(1, [5, 6, 7], sampling=Sampling(temperature=0, logit_bias=banned))
-    rig.run()
-    assert rig.finished(1).reason == "stop"
 
 
 requests = st.lists(
@@ -556,35 +346,3 @@ def test_any_arrival_pattern_ends_with_the_text_of_a_lone_request(
                 assert rig.text(i, index) == rig.expected(prompt, max_tokens)
                 rig.finished(i, index)
     assert rig.engine._cache.cells_pinned == 0
-
-
-@pytest.mark.parametrize("length", range(2, 8))
-def test_a_draft_that_completes_a_constraint_arrives_whole(length: int) -> None:
-    rig = Rig(FakeBackend())
-    prompt = [1, 2, 3]
-    guess = rig.backend.greedy(prompt, 20)
-    assert len(guess) == 20
-    rig.submit(1, prompt, 20, CountedConstraint(length), prediction=guess)
-    rig.run()
-    assert rig.text(1) == rig.expected(prompt, length)
-    assert rig.finished(1).reason == "stop"
-    assert rig.finished(1).usage.completion_tokens == length
-
-
-def test_a_model_that_computes_no_probabilities_is_an_error_for_that_request_alone() -> None:
-    rig = Rig(FakeBackend())
-    healthy = rig.backend.row_after
-    rig.backend.row_after = lambda tokens: (  # type: ignore[method-assign]
-        np.full(50, np.nan, dtype=np.float32) if tokens[0] == 9 else healthy(tokens)
-    )
-    rig.submit(1, [9, 2, 3])
-    rig.submit(2, [4, 5, 6])
-    rig.run()
-    (failed,) = [e for e in rig.events if isinstance(e, Failed)]
-    assert failed.id == 1
-    assert failed.error.status == 500
-    rig.backend.row_after = healthy  # type: ignore[method-assign]
-    assert rig.text(2) == rig.expected([4, 5, 6])
-    rig.submit(3, [9, 2, 3])
-    rig.run()
-    assert rig.finished(3).usage.cached_tokens == 0, "its cells may hold anything"

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from server.engine.llama import LoadError
+from server.worker import loading
 from server.worker.loading import Loaded, load
 from server.worker.protocol import Load, WorkerSettings
-from tests.tiny_models import CONTEXT, write_tiny_model
+from tests.tiny_models import CONTEXT, LAYERS, write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -74,5 +75,16 @@ def test_memory_bounds_the_context_and_says_so(path: Path) -> None:
         loaded(path, memory_bytes=1000)
 
 
-def test_without_a_gpu_no_layers_are_there(path: Path) -> None:
-    assert loaded(path).info.gpu_layers == 0
+@pytest.mark.parametrize(
+    ("there", "settings", "layers"),
+    [(False, {}, 0), (True, {}, LAYERS), (True, {"gpu_layers": 2}, 2)],
+)
+def test_all_layers_go_to_a_gpu_where_there_is_one(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    there: bool,
+    settings: dict[str, int],
+    layers: int,
+) -> None:
+    monkeypatch.setattr(loading, "gpu_available", lambda: there)
+    assert loaded(path, **settings).info.gpu_layers == layers

@@ -1,0 +1,89 @@
+"""An engine over a fake backend whose next token depends on every cell before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from server.engine.answer import Task
+from server.engine.engine import Engine
+from server.types import Delta, Event, Finished, Sampling
+from tests.unit.engine.cache_integrity import check_cache
+from tests.unit.engine.fake_backend import FakeBackend
+
+GREEDY = Sampling(temperature=0)
+
+
+@dataclass
+class Rig:
+    backend: FakeBackend
+    parallel: int = 4
+    prompt_lookup: bool = False
+    events: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.engine = Engine(
+            self.backend,
+            self.events.extend,
+            parallel=self.parallel,
+            inter_token_budget=0.1,
+            prompt_lookup=self.prompt_lookup,
+            threads=2,
+            stored_tokens=self.backend.kv_cells // 4,
+        )
+
+    def submit(
+        self,
+        request_id: int,
+        prompt: list[int],
+        max_tokens: int = 8,
+        constraint: object = None,
+        **more: object,
+    ) -> None:
+        options: dict[str, object] = {"sampling": GREEDY, "length_limit": 10_000} | more
+        task = Task(id=request_id, tokens=prompt, max_tokens=max_tokens, **options)  # type: ignore[arg-type]
+        self.engine.submit(task, constraint)  # type: ignore[arg-type]
+
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            self.engine._receive(block=False)
+            if self.engine._answers:
+                self.engine.step()
+            self.check()
+
+    def run(self, limit: int = 3000) -> None:
+        for _ in range(limit):
+            self.engine._receive(block=False)
+            if not self.engine._answers:
+                return
+            self.engine.step()
+            self.check()
+        raise AssertionError("a sequence did not end")
+
+    def check(self) -> None:
+        cache = self.engine._cache
+        check_cache(cache)
+        if self.backend.partial_removal:
+            assert cache.cells_used == self.backend.cells_used
+        assert cache.cells_used <= self.backend.kv_cells
+        for state in self.engine._scheduler.running:
+            assert state.sequence_id is not None
+            computed = state.tokens.view(0, state.computed).tolist()
+            assert self.backend.tokens_of(state.sequence_id) == computed
+
+    def text(self, request_id: int, index: int = 0) -> str:
+        return "".join(
+            e.text
+            for e in self.events
+            if isinstance(e, Delta) and (e.id, e.index) == (request_id, index)
+        )
+
+    def finished(self, request_id: int, index: int = 0) -> Finished:
+        (event,) = [
+            e
+            for e in self.events
+            if isinstance(e, Finished) and (e.id, e.index) == (request_id, index)
+        ]
+        return event
+
+    def expected(self, prompt: list[int], max_tokens: int = 8) -> str:
+        return "".join(f"<{t}>" for t in self.backend.greedy(prompt, max_tokens))
