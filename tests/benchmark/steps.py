@@ -11,7 +11,7 @@ import argparse
 import time
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
 from server.worker.hardware import physical_cores
 from tests.benchmark.document import machine
 from tests.e2e.server import INSTRUCT, MODELS
+
+KvType = Literal["f16", "q8_0"]
 
 _CELLS = 8192
 _SEQUENCES = 64
@@ -67,7 +69,9 @@ _SHAPES = (
 class Cells:
     """A context laid out for one shape."""
 
-    def __init__(self, model: LlamaModel, shape: Shape, *, flash_attention: bool) -> None:
+    def __init__(
+        self, model: LlamaModel, shape: Shape, *, flash_attention: bool, kv_type: KvType = "f16"
+    ) -> None:
         settings = ContextSettings(
             kv_cells=_CELLS,
             sequence_ids=_SEQUENCES,
@@ -76,7 +80,7 @@ class Cells:
             outputs_per_batch=_SEQUENCES,
             threads=physical_cores(),
             flash_attention="on" if flash_attention else "off",
-            kv_type="f16",
+            kv_type=kv_type,
         )
         self._shape = shape
         self._context = LlamaContext(model, settings)
@@ -118,18 +122,27 @@ class Cells:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=MODELS / f"{INSTRUCT}.gguf")
+    parser.add_argument("--kv-type", choices=("f16", "q8_0"), default="f16")
+    parser.add_argument("--repeats", type=int, default=_REPEATS)
     parser.add_argument("--safe-mode", action="store_true", help="as the worker's safe mode")
     options = parser.parse_args()
     model = LlamaModel(str(options.model), safe_mode=options.safe_mode)
     print(f"{options.model.stem}, {machine()}\n")
-    print("| step | flash attention, ms | without, ms |\n|---|---:|---:|")
-    pairs = [
-        [Cells(model, shape, flash_attention=flash) for flash in (True, False)] for shape in _SHAPES
+    # Quantized values want flash attention.
+    columns = {"flash attention": True} | ({"without": False} if options.kv_type == "f16" else {})
+    print("| step |" + "".join(f" {name}, ms |" for name in columns))
+    print("|---|" + "---:|" * len(columns))
+    rows = [
+        [
+            Cells(model, shape, flash_attention=flash, kv_type=options.kv_type)
+            for flash in columns.values()
+        ]
+        for shape in _SHAPES
     ]
-    rounds = [[[cells.step() for cells in pair] for pair in pairs] for _ in range(_REPEATS)]
+    rounds = [[[cells.step() for cells in row] for row in rows] for _ in range(options.repeats)]
     for shape, times in zip(_SHAPES, zip(*rounds, strict=True), strict=True):
-        with_it, without = (median(column) * 1000 for column in zip(*times, strict=True))
-        print(f"| {shape} | {with_it:.1f} | {without:.1f} |")
+        medians = [median(column) * 1000 for column in zip(*times, strict=True)]
+        print(f"| {shape} |" + "".join(f" {typical:.1f} |" for typical in medians))
 
 
 if __name__ == "__main__":
