@@ -107,7 +107,7 @@ class FakeBackend:
         self._cells[target] = {p: cells[p] for p in range(length)}
 
     def share_range(self, source: int, target: int, start: int, end: int) -> None:
-        mine, theirs = self._cells[target], self._cells[source]
+        mine, theirs = self._cells.setdefault(target, {}), self._cells[source]
         for position in range(start, end):
             if position in mine:
                 assert self._tokens[mine[position]] == self._tokens[theirs[position]]

@@ -159,6 +159,19 @@ def test_what_pressure_takes_from_the_cells_comes_back_from_the_store() -> None:
     assert rig.cache.known("", np.array([1] * 6, dtype=np.int32), 6) == 6  # it is still there too
 
 
+def test_an_id_that_was_never_used_can_take_up_what_is_stored() -> None:
+    rig = Rig(kv_cells=40, batch_size=40, stored_tokens=40)
+    stored = [1, 2, 3, 4, 5]
+    for tokens in (stored, [6, 7, 8]):
+        sequence_id, _ = rig.start(tokens)
+        rig.finish(sequence_id, tokens)
+    assert rig.cache.tidy(at_rest=True)
+    rig.start([9, 9])  # takes the id that is free again
+    _, shared = rig.start(stored)
+    assert shared == len(stored) - 1
+    rig.check()
+
+
 def test_the_store_continues_what_lies_in_cells_and_in_other_segments() -> None:
     rig = Rig(kv_cells=40, batch_size=40, stored_tokens=40)
     whole = [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
