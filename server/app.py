@@ -38,14 +38,10 @@ from server.telemetry import Metrics
 
 
 def create_app(settings: Settings, pool: Pool) -> FastAPI:
-    """The application that serves the models of ``pool``.
-
-    The pool is started and closed with it.
-    """
+    """The application that serves the models of ``pool``, which is closed with it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await pool.start()
         yield
         await pool.close(settings.drain_seconds)
 

@@ -60,13 +60,20 @@ class _Config(uvicorn.Config):
 class Server(uvicorn.Server):
     """Serves an application until SIGTERM or SIGINT, then lets answers finish; a second ends it.
 
-    ``run(sockets=[...])`` or ``await serve(sockets=[...])`` with a listening socket.
+    ``run(sockets=[...])`` or ``await serve(sockets=[...])`` with a listening socket; ``listening``
+    is set once connections are taken.
     """
 
     def __init__(self, app: FastAPI, settings: Settings, pool: Pool) -> None:
         super().__init__(_Config(app, settings))
         self._pool = pool
         self._drain_seconds = settings.drain_seconds
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections."""
+        await super().startup(sockets)
+        self.listening.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came: begin to end, or end at once."""

@@ -43,10 +43,6 @@ class Client(Protocol):
 class Pool(Protocol):
     """All models."""
 
-    async def start(self) -> None:
-        """Learn which models there are."""
-        ...
-
     async def close(self, drain_seconds: float) -> None:
         """Let requests finish for so long, then end them; a second call ends them at once."""
         ...

@@ -9,10 +9,13 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from server.app import create_app
+from uvicorn.loops.auto import auto_loop_factory
+
 from server.cli.banner import banner
 from server.cli.client import url_of
 from server.cli.console import CommandError, err, out
@@ -24,9 +27,11 @@ from server.config import ConfigError, Settings
 from server.errors import DragomanError
 from server.library.registry import ModelsFolder
 from server.telemetry import configure_logging
-from server.transport import Server
 from server.worker.memory import total_memory
-from server.worker.pool import ModelPool
+from server.worker.pool import ModelEntry, ModelPool
+
+if TYPE_CHECKING:
+    from server.transport import Server
 
 STARTER_MODEL = "smollm2-135m-instruct"
 
@@ -50,11 +55,9 @@ def serve(settings: Settings) -> None:
     folder = library(settings)
     if not folder.scan():
         _pull_starter(settings)
-    url = url_of(settings.host, listener.getsockname()[1])
-    server = _Server(settings, folder, url)
     _let_workers_compute()
-    gc.freeze()  # what is there now stays to the end: no collection need look at it again
-    server.run(sockets=[listener])
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(_serve(settings, folder, listener))
 
 
 def check_exposure(settings: Settings) -> None:
@@ -99,48 +102,63 @@ def _exit_at_once(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-class _Server(Server):
-    """The server, with the models that are loaded at start, and the banner."""
+async def _serve(settings: Settings, folder: ModelsFolder, listener: socket.socket) -> None:
+    """Serve until a signal ends it.
 
-    def __init__(self, settings: Settings, folder: ModelsFolder, url: str) -> None:
-        self._settings = settings
-        self._folder = folder
-        self._url = url
-        self._models = ModelPool(
-            folder,
-            memory_budget=settings.memory_budget_bytes(total_memory()),
-            idle_unload_seconds=settings.idle_unload,
-            cache_dir=settings.cache_dir,
-        )
-        self._opening: asyncio.Task[None] | None = None
-        super().__init__(create_app(settings, self._models), settings, self._models)
+    Models load while this process still imports what answers HTTP, which takes it about as long as
+    a worker its own imports. HTTP in turn is answered, health above all, while large models load.
+    """
+    url = url_of(settings.host, listener.getsockname()[1])
+    pool = ModelPool(
+        folder,
+        memory_budget=settings.memory_budget_bytes(total_memory()),
+        idle_unload_seconds=settings.idle_unload,
+        cache_dir=settings.cache_dir,
+    )
+    await pool.start()
+    loading = asyncio.create_task(_load_models(pool, folder, settings))
+    server = await asyncio.to_thread(_http_server, settings, pool)
+    gc.freeze()  # what is there now stays to the end: no collection need look at it again
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer, then load models: health can be asked while they load."""
-        await super().startup(sockets)
-        self._opening = asyncio.create_task(self._open_models())
+    async def announce() -> None:
+        await server.listening.wait()
+        await loading
+        if not server.should_exit:
+            _announce(url, settings, pool.models())
 
-    async def _open_models(self) -> None:
-        """Load what the command line names, else the only model there is; then say what is here."""
-        files = await asyncio.to_thread(self._folder.scan)
-        named = [str(path) for path in self._settings.models]
-        wanted = dict.fromkeys(file.id for path in named for file in files if path in file.files)
-        usable = [file.id for file in files if file.error is None]
-        for model_id in wanted or (usable if len(usable) == 1 else []):
-            logger.info("loading %s", model_id)
-            try:
-                await self._models.open(model_id)
-            except DragomanError as error:
-                logger.warning("%s", error.message)
-        self._announce()
+    announcing = asyncio.create_task(announce())
+    await server.serve(sockets=[listener])
+    announcing.cancel()
 
-    def _announce(self) -> None:
-        models = self._models.models()
-        if self._settings.log_format == "json":
-            ready = [model.id for model in models if model.state == "ready"]
-            facts = {"url": self._url, "models": [model.id for model in models], "loaded": ready}
-            logger.info("serving", extra={"fields": facts})
-            return
-        head, _, rest = banner(self._url, self._settings, models).partition("\n")
-        out.print(head, style="bold green", markup=False)
-        out.print(rest, markup=False)
+
+def _http_server(settings: Settings, pool: ModelPool) -> Server:
+    from server.app import create_app  # noqa: PLC0415 - it takes most of the time of a start
+    from server.transport import Server  # noqa: PLC0415
+
+    return Server(create_app(settings, pool), settings, pool)
+
+
+async def _load_models(pool: ModelPool, folder: ModelsFolder, settings: Settings) -> None:
+    """Load what the command line names, else the only model there is."""
+    files = await asyncio.to_thread(folder.scan)
+    named = [str(path) for path in settings.models]
+    wanted = dict.fromkeys(file.id for path in named for file in files if path in file.files)
+    usable = [file.id for file in files if file.error is None]
+    for model_id in wanted or (usable if len(usable) == 1 else []):
+        logger.info("loading %s", model_id)
+        try:
+            await pool.open(model_id)
+        except DragomanError as error:
+            logger.warning("%s", error.message)
+
+
+def _announce(url: str, settings: Settings, models: Sequence[ModelEntry]) -> None:
+    """Say what is served, and where."""
+    if settings.log_format == "json":
+        ready = [model.id for model in models if model.state == "ready"]
+        facts = {"url": url, "models": [model.id for model in models], "loaded": ready}
+        logger.info("serving", extra={"fields": facts})
+        return
+    head, _, rest = banner(url, settings, models).partition("\n")
+    out.print(head, style="bold green", markup=False)
+    out.print(rest, markup=False)

@@ -184,9 +184,6 @@ class FakePool:
         self.opening_error: Exception | None = None
         self.closed_with: list[float] = []
 
-    async def start(self) -> None:
-        """Nothing to learn."""
-
     async def close(self, drain_seconds: float) -> None:
         """Remember the call."""
         self.closed_with.append(drain_seconds)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -20,6 +23,7 @@ from server.cli.listen import listen
 from server.cli.models import library
 from server.config import Settings
 from server.errors import ModelUnavailable
+from server.library.registry import ModelsFolder
 from server.worker.pool import ModelPool
 from tests.unit.cli.conftest import Run
 from tests.unit.library.random_models import write_model
@@ -36,17 +40,22 @@ def taken() -> Iterator[int]:
 
 
 @pytest.fixture
-def never_run(monkeypatch: pytest.MonkeyPatch) -> list[list[socket.socket]]:
-    """Servers are made, but do not run: the sockets they would run with are noted."""
-    runs: list[list[socket.socket]] = []
-    monkeypatch.setattr(serve_module._Server, "run", lambda _, sockets: runs.append(sockets))
+def never_run(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
+    """Nothing is served: the sockets that would be listened on are noted."""
+    runs: list[socket.socket] = []
+
+    async def do_not_serve(_: Settings, __: ModelsFolder, listener: socket.socket) -> None:
+        runs.append(listener)
+
+    monkeypatch.setattr(serve_module, "_serve", do_not_serve)
+    monkeypatch.setattr(serve_module, "_let_workers_compute", lambda: None)
     monkeypatch.setattr(serve_module, "configure_logging", lambda *_: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     return runs
 
 
 def test_a_port_in_use_ends_it_before_any_model_is_looked_at(
-    run: Run, taken: int, never_run: list[list[socket.socket]], monkeypatch: pytest.MonkeyPatch
+    run: Run, taken: int, never_run: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve_module, "library", lambda _: pytest.fail("looked at models"))
     result = run("serve", "--port", str(taken))
@@ -68,7 +77,7 @@ def test_localhost_listens_on_loopback() -> None:
 
 
 def test_listening_beyond_this_machine_needs_a_key_or_a_word(
-    run: Run, never_run: list[list[socket.socket]], folder: Path
+    run: Run, never_run: list[socket.socket], folder: Path
 ) -> None:
     write_model(folder / "models/a.gguf")
     refused = run("serve", "--host", "0.0.0.0", "--port", "0")
@@ -77,7 +86,7 @@ def test_listening_beyond_this_machine_needs_a_key_or_a_word(
     assert never_run == []
     for more in (["--api-key", "k"], ["--allow-unauthenticated"]):
         assert run("serve", "--host", "0.0.0.0", "--port", "0", *more).exit_code == 0
-    for (listener,) in never_run:
+    for listener in never_run:
         listener.close()
     assert len(never_run) == 2
 
@@ -91,7 +100,7 @@ def test_a_model_that_does_not_exist_is_a_usage_error(run: Run) -> None:
 @pytest.mark.parametrize("offline", [False, True])
 def test_an_empty_folder_gets_the_starter_model_if_it_can_be_had(
     run: Run,
-    never_run: list[list[socket.socket]],
+    never_run: list[socket.socket],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     offline: bool,
@@ -107,7 +116,7 @@ def test_an_empty_folder_gets_the_starter_model_if_it_can_be_had(
     assert run("serve", "--port", "0").exit_code == 0
     assert fetched == [("smollm2-135m-instruct", Path("models"))]
     assert ("the index cannot be reached" in caplog.text) is offline
-    ((listener,),) = never_run
+    (listener,) = never_run
     listener.close()
 
 
@@ -124,7 +133,6 @@ def test_an_empty_folder_gets_the_starter_model_if_it_can_be_had(
 )
 async def test_named_models_or_the_only_one_are_loaded_at_start(
     folder: Path,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     named: list[str],
     others: list[str],
@@ -136,7 +144,6 @@ async def test_named_models_or_the_only_one_are_loaded_at_start(
             file.write_bytes(b"GGUF")
     files = [write_model(folder / f"elsewhere/{name}.gguf") for name in named]
     settings = Settings(models=files)
-    server = serve_module._Server(settings, library(settings), "http://127.0.0.1:1")
     opened = []
 
     async def open_model(_: object, model_id: str) -> None:
@@ -145,9 +152,60 @@ async def test_named_models_or_the_only_one_are_loaded_at_start(
             raise ModelUnavailable("It does not fit.")
 
     monkeypatch.setattr(ModelPool, "open", open_model)
-    await server._open_models()
+    models = library(settings)
+    await serve_module._load_models(ModelPool(models), models, settings)
     assert opened == loaded
-    assert "http://127.0.0.1:1" in capsys.readouterr().out
+
+
+async def test_models_begin_to_load_before_what_answers_http_is_imported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(folder / "models/only.gguf")
+    begun = threading.Event()
+
+    async def open_model(_: object, __: str) -> None:
+        begun.set()
+
+    def http_server(_: Settings, __: ModelPool) -> NoReturn:
+        assert begun.wait(10)
+        raise InterruptedError
+
+    monkeypatch.setattr(ModelPool, "open", open_model)
+    monkeypatch.setattr(serve_module, "_http_server", http_server)
+    settings = Settings()
+    with listen("localhost", 0) as listener, pytest.raises(InterruptedError):
+        await serve_module._serve(settings, library(settings), listener)
+    assert "server.app" not in loaded_by("import server.cli.serve")
+
+
+@pytest.mark.parametrize("ending", [False, True])
+async def test_what_is_served_is_said_unless_it_is_over_already(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ending: bool,
+) -> None:
+    class FakeServer:
+        should_exit = ending
+        listening = asyncio.Event()
+
+        async def serve(self, sockets: list[socket.socket]) -> None:
+            self.listening.set()
+            await asyncio.sleep(0.3)  # what has been said by then is all
+
+    monkeypatch.setattr(serve_module, "_http_server", lambda *_: FakeServer())
+    settings = Settings()
+    with listen("localhost", 0) as listener:
+        await serve_module._serve(settings, library(settings), listener)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    assert (url in capsys.readouterr().out) is not ending
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that a fresh interpreter has after ``code``."""
+    asked = [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
 
 
 def serving(*arguments: str, folder: Path) -> subprocess.Popen[str]:
