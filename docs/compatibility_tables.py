@@ -12,10 +12,10 @@ from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from pydantic import BaseModel
 
-from server.api.schemas.base import GenerationFields
-from server.api.schemas.chat_request import ChatCompletionRequest
-from server.api.schemas.completions import CompletionRequest
-from server.api.schemas.embeddings import EmbeddingRequest
+from server.api.openai.schemas.base import GenerationFields
+from server.api.openai.schemas.chat_request import ChatCompletionRequest
+from server.api.openai.schemas.completions import CompletionRequest
+from server.api.openai.schemas.embeddings import EmbeddingRequest
 from tests.conformance.bad_constraints import CONSTRAINTS, PROMPTS
 from tests.conformance.bad_inputs import FIELDS, SCENARIOS, TRANSPORT, BadInput
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from docs import compatibility_tables, model_tables, schema_tables
 from server.cli.options import EVERY_SETTING, default_text
-from server.config import Settings, flag
+from server.core.settings import Settings, flag
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"

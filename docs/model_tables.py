@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from server.chat.family import load_families
-from server.chat.known_template import KnownTemplate
-from server.chat.reply.parser import parse_reply
-from server.chat.template import ChatTemplate
-from server.errors import ConversationError
-from server.resources import templates_directory
-from server.types import ChatPrompt, Message, Tool, ToolCall
+from server.core.errors import ConversationError
+from server.core.request import ChatPrompt, Message, Tool, ToolCall
+from server.core.resources import templates_directory
+from server.prompt.families.family import load_families
+from server.prompt.known_template import KnownTemplate
+from server.prompt.template.chat_template import ChatTemplate
+from server.reply.parser import parse_reply
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "templates"
 """Published templates; not part of the repository, so that table cannot be made everywhere."""

@@ -10,10 +10,10 @@ import jsonschema
 from jsonschema_specifications import REGISTRY
 from llguidance import LLMatcher
 
-from server.chat import json_schema
-from server.chat.constrain import schema_grammar
-from server.chat.reply_grammar import MOST_CALLS
-from server.errors import InvalidConstraint
+from server.core.errors import InvalidConstraint
+from server.grammar import json_schema
+from server.grammar.constraint import schema_grammar
+from server.reply.reply_grammar import MOST_CALLS
 from tests.unit.engine.byte_vocabulary import byte_tokenizer
 
 DRAFT = jsonschema.Draft202012Validator

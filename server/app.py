@@ -11,23 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from server import __version__
-from server.api import (
-    chat,
-    completions,
-    embeddings,
-    health,
-    metrics,
-    models,
-    openapi,
-    playground,
-    template,
-)
-from server.api.backend import Pool
 from server.api.context import Context
-from server.api.schemas.error import ErrorBody
-from server.config import Settings
-from server.errors import DragomanError, InvalidRequest, MethodNotAllowed, NotFound
-from server.middleware import (
+from server.api.native import health, metrics, models, openapi, playground
+from server.api.openai import chat, completions, embeddings, template
+from server.api.openai.schemas.error import ErrorBody
+from server.core.errors import DragomanError, InvalidRequest, MethodNotAllowed, NotFound
+from server.core.pool import Pool
+from server.core.settings import Settings
+from server.http.middleware import (
     CorsMiddleware,
     HostMiddleware,
     KeyMiddleware,

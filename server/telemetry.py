@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from server.types import Usage
-from server.worker.protocol import EngineStats
+from server.core.events import Usage
+from server.core.model_info import EngineStats
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from server.api.backend import Pool
-from server.config import Settings
+from server.core.pool import Pool
+from server.core.settings import Settings
 from server.telemetry import Metrics
 
 

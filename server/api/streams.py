@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from server.types import Accepted, Event
+from server.core.events import Accepted, Event
 
 T = TypeVar("T")
 

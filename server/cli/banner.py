@@ -7,9 +7,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from server import __version__
-from server.config import Settings
-from server.worker.pool import ModelEntry
-from server.worker.protocol import ModelInfo
+from server.core.model_info import ModelEntry, ModelInfo
+from server.core.settings import Settings
 
 
 def banner(url: str, settings: Settings, models: Sequence[ModelEntry]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from server.chat.family import ModelFacts, load_families, select_family
-from server.chat.known_template import KnownTemplate
-from server.chat.template import ChatTemplate
-from server.config import Settings
-from server.resources import templates_directory
+from server.core.resources import templates_directory
+from server.core.settings import Settings
+from server.prompt.families.family import ModelFacts, load_families, select_family
+from server.prompt.known_template import KnownTemplate
+from server.prompt.template.chat_template import ChatTemplate
 
 
 def open_bare_template(

@@ -18,7 +18,7 @@ from server.cli.chat import model_ids
 from server.cli.client import Client
 from server.cli.console import CommandError, err, out
 from server.cli.text import columns
-from server.config import load
+from server.core.settings import load
 
 # Workloads that need to know nothing about the server.
 _USUAL = [name for name in WORKLOADS if name != "overflow"]

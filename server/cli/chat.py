@@ -12,7 +12,7 @@ import typer
 from server.cli.client import Client, ServerError, local_client
 from server.cli.console import CommandError, err, out
 from server.cli.health import Url
-from server.config import load
+from server.core.settings import load
 
 _HELP = """\
 /system TEXT  set the system prompt and start over (empty: none)

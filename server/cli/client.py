@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from server.cli.console import CommandError
-from server.config import Settings
+from server.core.settings import Settings
 
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared, not listened on
 

@@ -10,7 +10,7 @@ import typer
 from server.cli.client import ServerError, local_client
 from server.cli.console import CommandError, err, out
 from server.cli.health import Url
-from server.config import load
+from server.core.settings import load
 
 _CLIENTS = {
     "aider": """\

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from server.api.body import validate
-from server.api.conversation import chat_prompt
-from server.api.schemas.chat_request import ConversationFields
+from server.api.openai.conversation import chat_prompt
+from server.api.openai.schemas.chat_request import ConversationFields
 from server.cli.console import CommandError
-from server.types import ChatPrompt
+from server.core.request import ChatPrompt
+from server.http.body import validate
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import typer
 
 from server.cli.client import local_client
 from server.cli.console import out
-from server.config import load
+from server.core.settings import load
 
 Url = Annotated[
     str | None,

@@ -6,7 +6,7 @@ from server.cli.console import err, out
 from server.cli.models import library
 from server.cli.options import FOLDERS, takes_settings
 from server.cli.text import columns, size
-from server.config import Settings
+from server.core.settings import Settings
 
 
 @takes_settings(*FOLDERS)

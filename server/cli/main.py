@@ -11,8 +11,8 @@ import typer
 
 from server import __version__
 from server.cli.console import CommandError, err, out
-from server.config import ConfigError
-from server.errors import DragomanError
+from server.core.errors import DragomanError
+from server.core.settings import ConfigError
 
 # Each is imported when it is asked for: `health` runs every few seconds in a container.
 COMMANDS = {

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from server.cli.console import CommandError
-from server.config import Settings
+from server.core.settings import Settings
 from server.library.registry import LibraryModel, ModelsFolder
-from server.worker.client import ModelClient
 from server.worker.protocol import Load
-from server.worker.safe_mode import SafeModeMemory
-from server.worker.settings import worker_settings
-from server.worker.supervisor import Supervisor
+from server.worker.supervise.client import ModelClient
+from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.settings import worker_settings
+from server.worker.supervise.supervisor import Supervisor
 
 
 def library(settings: Settings) -> ModelsFolder:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Concatenate, Literal, ParamSpec, get_args, ge
 import typer
 from pydantic.fields import FieldInfo
 
-from server.config import Settings, flag, load
+from server.core.settings import Settings, flag, load
 
 P = ParamSpec("P")
 

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from server.chat.reply.delta import fold
-from server.chat.reply.format import ReplyFormat
-from server.chat.reply.parser import ReplyParser
 from server.cli.bare_template import open_bare_template
 from server.cli.console import CommandError
 from server.cli.files import conversation, read_json, read_template
 from server.cli.options import takes_settings
-from server.config import Settings
-from server.errors import ConversationError
-from server.types import Message
+from server.core.errors import ConversationError
+from server.core.reply_format import ReplyFormat
+from server.core.request import Message
+from server.core.settings import Settings
+from server.reply.delta import fold
+from server.reply.parser import ReplyParser
 
 
 @takes_settings("config", "template_dirs")

@@ -21,10 +21,10 @@ from rich.progress import (
 from server.cli.console import CommandError, err, out
 from server.cli.options import FOLDERS, takes_settings
 from server.cli.text import columns, size
-from server.config import Settings
-from server.library.catalog import read_catalog
-from server.library.download import PullError, PullProgress, Stage
-from server.library.pull import pull
+from server.core.settings import Settings
+from server.library.pull.catalog import read_catalog
+from server.library.pull.download import PullError, PullProgress, Stage
+from server.library.pull.fetch import pull
 
 _SECONDS_BETWEEN_LINES = 5.0
 

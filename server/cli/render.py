@@ -13,16 +13,17 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from server.chat.template import ChatTemplate, select_template, templates_in
 from server.cli.bare_template import open_bare_template
 from server.cli.console import CommandError
 from server.cli.files import conversation, read_json, read_template
 from server.cli.models import find_model, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
-from server.config import Settings
+from server.core.native_prompt import RenderedPrompt
+from server.core.request import ChatPrompt, Prompt, TextPrompt, TokensPrompt
+from server.core.settings import Settings
 from server.library.registry import LibraryModel
-from server.types import ChatPrompt, Prompt, RenderedPrompt, TextPrompt, TokensPrompt
-from server.worker.client import ModelClient
+from server.prompt.template.chat_template import ChatTemplate, select_template, templates_in
+from server.worker.supervise.client import ModelClient
 
 _GIVEN_FAMILY = "given"
 

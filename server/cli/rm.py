@@ -8,9 +8,9 @@ import typer
 
 from server.cli.console import CommandError, out
 from server.cli.options import FOLDERS, takes_settings
-from server.config import Settings
-from server.library.download import PullError
-from server.library.pull import remove
+from server.core.settings import Settings
+from server.library.pull.download import PullError
+from server.library.pull.fetch import remove
 
 
 @takes_settings(*FOLDERS)

@@ -23,15 +23,16 @@ from server.cli.listen import listen
 from server.cli.models import library
 from server.cli.options import EVERY_SETTING, takes_settings
 from server.cli.pull import fetch
-from server.config import ConfigError, Settings
-from server.errors import DragomanError
+from server.core.errors import DragomanError
+from server.core.model_info import ModelEntry
+from server.core.settings import ConfigError, Settings
 from server.library.registry import ModelsFolder
 from server.telemetry import configure_logging
-from server.worker.memory import total_memory
-from server.worker.pool import ModelEntry, ModelPool
+from server.worker.supervise.machine_memory import total_memory
+from server.worker.supervise.pool import ModelPool
 
 if TYPE_CHECKING:
-    from server.transport import Server
+    from server.http.transport import Server
 
 STARTER_MODEL = "smollm2-135m-instruct"
 
@@ -133,7 +134,7 @@ async def _serve(settings: Settings, folder: ModelsFolder, listener: socket.sock
 
 def _http_server(settings: Settings, pool: ModelPool) -> Server:
     from server.app import create_app  # noqa: PLC0415 - it takes most of the time of a start
-    from server.transport import Server  # noqa: PLC0415
+    from server.http.transport import Server  # noqa: PLC0415
 
     return Server(create_app(settings, pool), settings, pool)
 

@@ -12,12 +12,12 @@ from server.cli.console import err, out
 from server.cli.models import find_model, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
 from server.cli.text import columns, size
-from server.config import Settings
-from server.errors import ModelUnavailable
+from server.core.errors import ModelUnavailable
+from server.core.model_info import ModelInfo
+from server.core.settings import Settings
+from server.library.footprint import estimate_memory
 from server.library.header import GgufHeader
-from server.library.memory import estimate_memory
 from server.library.registry import LibraryModel
-from server.worker.protocol import ModelInfo
 
 
 @takes_settings(*FOLDERS, "ctx_size", "kv_type", "parallel", "template_dirs")

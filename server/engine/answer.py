@@ -9,23 +9,23 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.backend import Backend
-from server.engine.constraint import Constraint
-from server.engine.logprobs import token_logprobs
-from server.engine.sampler import NoTokenLeft, Sampler
-from server.engine.sequence import SequenceState, TokenBuffer
-from server.engine.speculate import DraftPolicy, PromptLookup, verify
-from server.engine.text import TextStream
-from server.types import (
+from server.core.events import (
     Delta,
     Event,
     Finished,
     FinishReason,
     PromptScored,
-    Sampling,
     TokenLogprob,
     Usage,
 )
+from server.core.sampling import Sampling
+from server.engine.backend import Backend
+from server.engine.sampling.logprobs import token_logprobs
+from server.engine.sampling.matcher import Constraint
+from server.engine.sampling.sampler import NoTokenLeft, Sampler
+from server.engine.sequence import SequenceState, TokenBuffer
+from server.engine.speculate import DraftPolicy, PromptLookup, verify
+from server.engine.text import TextStream
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

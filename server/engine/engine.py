@@ -12,18 +12,18 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from server.core.errors import DragomanError, InvalidConstraint
+from server.core.events import Event, Failed
 from server.engine.answer import Answer, BrokenLogits, Task
 from server.engine.backend import Backend, Batch, DecodeFailed, NoCellsLeft
-from server.engine.constraint import Constraint, ConstraintError
-from server.engine.pace import Pace
-from server.engine.prefix_cache import PrefixCache
-from server.engine.processors import idle_core_seconds
-from server.engine.sampler import Sampler
-from server.engine.scheduler import Scheduler, Step
+from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.sampling.matcher import Constraint, ConstraintError
+from server.engine.sampling.sampler import Sampler
+from server.engine.scheduling.pace import Pace
+from server.engine.scheduling.processors import idle_core_seconds
+from server.engine.scheduling.scheduler import Scheduler, Step
+from server.engine.scheduling.threads import ThreadGovernor
 from server.engine.speculate import PromptLookup
-from server.engine.threads import ThreadGovernor
-from server.errors import DragomanError, InvalidConstraint
-from server.types import Event, Failed
 
 Emit = Callable[[list[Event]], None]
 

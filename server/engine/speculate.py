@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.sampler import NoTokenLeft, Sampler
+from server.engine.sampling.sampler import NoTokenLeft, Sampler
 
 _NGRAM_SIZES = (6, 3)
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import msgspec
 
+from server.core.model_file import ModelFile
+from server.core.worker_settings import WorkerSettings
 from server.library.discovery import Candidate, displayable, find_models
+from server.library.footprint import estimate_memory
 from server.library.gguf import InvalidGguf, read_header
 from server.library.header import GgufHeader
-from server.library.memory import estimate_memory
-from server.library.model import read_model
+from server.library.model_header import read_model
 from server.library.sidecar import InvalidSidecar, Sidecar, read_sidecar
-from server.worker.protocol import WorkerSettings
-from server.worker.source import ModelFile
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from server.types import ModelKind, Sampling
-from server.worker.protocol import WorkerSettings
+from server.core.model_info import ModelKind
+from server.core.sampling import Sampling
+from server.core.worker_settings import WorkerSettings
 
 _Count = Annotated[int, Meta(ge=1)]
 _Name = Annotated[str, Meta(min_length=1)]

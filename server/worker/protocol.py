@@ -12,9 +12,12 @@ from typing import Literal
 
 import msgspec
 
-from server.chat.reply.format import ReplyFormat
-from server.errors import ErrorInfo
-from server.types import Event, GenerationRequest, ModelKind, Prompt, RenderedPrompt, Sampling
+from server.core.errors import ErrorInfo
+from server.core.events import Event
+from server.core.model_info import EngineStats, ModelInfo
+from server.core.native_prompt import RenderedPrompt
+from server.core.request import GenerationRequest, Prompt
+from server.core.worker_settings import WorkerSettings
 
 # Exit codes of a worker that gave up by itself.
 EXIT_LOAD_FAILED = 3
@@ -22,36 +25,6 @@ EXIT_TEMPLATE_STUCK = 4
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
-
-
-class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a worker is told about how to serve its model; None means: decide yourself.
-
-    ``ctx_size`` is the most tokens of one request, ``kv_tokens`` the KV cells shared by all.
-    ``template_dirs`` are searched in order for families. ``itl_budget_ms`` bounds the inter-token
-    latency of running streams while a prompt is prefilled. ``memory_bytes`` is what the model may
-    use in all (weights and KV cells).
-    """
-
-    ctx_size: int | None = None
-    kv_tokens: int | None = None
-    parallel: int = 16
-    queue_size: int = 256
-    threads: int | None = None
-    gpu_layers: int | None = None
-    batch_size: int = 512
-    ubatch_size: int = 512
-    flash_attention: Literal["auto", "on", "off"] = "auto"
-    kv_type: Literal["f16", "q8_0", "q4_0", "f32"] = "f16"
-    itl_budget_ms: int = 250
-    prompt_lookup: bool = True
-    guard: bool = True
-    family: str | None = None
-    kind: ModelKind | None = None
-    sampling: Sampling = Sampling()
-    template_dirs: list[str] = []
-    memory_bytes: int | None = None
-    safe_mode: bool = False
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
@@ -110,60 +83,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     fraction: float
 
 
-class EmbeddingInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's embeddings: numbers in each, and the most tokens of a text.
-
-    ``pooling`` says how the tokens' embeddings become the text's: their mean, or one of them.
-    """
-
-    dimensions: int
-    pooling: Literal["mean", "cls", "last"]
-    context: int
-
-
-class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker found out about its model.
-
-    ``context_source`` says where ``context`` (most tokens of one request) came from;
-    ``template_source`` is such as "gguf", "family chatml", "family transcript". ``capabilities``
-    are the probe's verdicts by name; ``reply_format`` is None when replies are content only.
-    ``memory_bytes`` is what weights, KV cells and buffers take together, where that is known.
-    ``template_variables`` are those a request may set, None where that is not known. A model made
-    for embeddings alone does not generate. ``embedding`` is None where weights were not loaded.
-    """
-
-    model_id: str
-    path: str
-    architecture: str
-    parameters: int
-    quantization: str
-    file_bytes: int
-    vocabulary: int
-    kind: ModelKind
-    kind_reasons: list[str]
-    context: int
-    context_source: str
-    context_train: int
-    kv_cells: int
-    parallel: int
-    threads: int
-    gpu_layers: int
-    family: str | None
-    template_source: str
-    template_sha256: str
-    capabilities: dict[str, bool]
-    reply_format: ReplyFormat | None
-    sampling: Sampling
-    guard: bool
-    safe_mode: bool
-    fingerprint: str
-    memory_bytes: int | None = None
-    template_variables: list[str] | None = None
-    generates: bool = True
-    embedding: EmbeddingInfo | None = None
-    warnings: list[str] = []
-
-
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """The model is loaded, warmed up and serving."""
 
@@ -200,21 +119,6 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag="embedded"):
     vectors: bytes = b""
     prompt_tokens: int = 0
     error: ErrorInfo | None = None
-
-
-class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters (``_total``, since the worker started) and gauges of the engine."""
-
-    active: int = 0
-    waiting: int = 0
-    kv_cells: int = 0
-    kv_cells_used: int = 0
-    threads: int = 0
-    steps_total: int = 0
-    prompt_tokens_total: int = 0
-    generated_tokens_total: int = 0
-    cached_tokens_total: int = 0
-    preemptions_total: int = 0
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):

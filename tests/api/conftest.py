@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from server.app import create_app
-from server.config import Settings
+from server.core.settings import Settings
 from tests.api.fakes import FakePool
 
 

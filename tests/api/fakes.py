@@ -10,24 +10,14 @@ from typing import Literal
 
 import msgspec
 
-from server.chat.reply.format import ReplyFormat
-from server.errors import ModelNotFound, ModelUnavailable
-from server.types import (
-    Accepted,
-    Delta,
-    Event,
-    Finished,
-    FinishReason,
-    GenerationRequest,
-    Prompt,
-    RenderedPrompt,
-    Sampling,
-    Segment,
-    TokenLogprob,
-    Usage,
-)
-from server.worker.pool import ModelEntry
-from server.worker.protocol import Embedded, EmbeddingInfo, EngineStats, ModelInfo
+from server.core.errors import ModelNotFound, ModelUnavailable
+from server.core.events import Accepted, Delta, Event, Finished, FinishReason, TokenLogprob, Usage
+from server.core.model_info import EmbeddingInfo, EngineStats, ModelEntry, ModelInfo
+from server.core.native_prompt import RenderedPrompt, Segment
+from server.core.reply_format import ReplyFormat
+from server.core.request import GenerationRequest, Prompt
+from server.core.sampling import Sampling
+from server.worker.protocol import Embedded
 
 VOCABULARY = 1000
 CONTEXT = 2048

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from server.api.schemas.base import MAX_STOP_LENGTH
-from server.api.schemas.chat_request import MAX_MESSAGES
+from server.api.openai.schemas.base import MAX_STOP_LENGTH
+from server.api.openai.schemas.chat_request import MAX_MESSAGES
 from tests.api.fakes import VOCABULARY, FakePool
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat, chat_body, completion_body
 

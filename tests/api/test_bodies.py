@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from server.api.body import parse, validate
-from server.api.schemas.chat_request import ChatCompletionRequest
-from server.api.schemas.completions import CompletionRequest
-from server.errors import InvalidRequest
+from server.api.openai.schemas.chat_request import ChatCompletionRequest
+from server.api.openai.schemas.completions import CompletionRequest
+from server.core.errors import InvalidRequest
+from server.http.body import parse, validate
 from tests.api.fakes import FakePool
 from tests.api.wire import CHAT, assert_error, chat, chat_body
 

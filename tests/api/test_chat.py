@@ -8,20 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from server.chat.reply.format import builtin_format
-from server.errors import ConversationError, ErrorInfo, QueueFull, WorkerDied
-from server.types import (
-    Accepted,
-    ChatPrompt,
-    Constraint,
-    Delta,
-    Event,
-    Failed,
-    Finished,
-    GenerationRequest,
-    Message,
-    ToolChoice,
-)
+from server.core.errors import ConversationError, ErrorInfo, QueueFull, WorkerDied
+from server.core.events import Accepted, Delta, Event, Failed, Finished
+from server.core.request import ChatPrompt, Constraint, GenerationRequest, Message, ToolChoice
+from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import CONTEXT, FakePool, Script, answer, usage
 from tests.api.wire import (
     CHAT,

@@ -7,19 +7,9 @@ from collections.abc import Callable, Iterable
 import httpx
 import pytest
 
-from server.errors import ContextLengthExceeded
-from server.types import (
-    Accepted,
-    Delta,
-    Event,
-    Failed,
-    Finished,
-    GenerationRequest,
-    PromptScored,
-    TextPrompt,
-    TokenLogprob,
-    TokensPrompt,
-)
+from server.core.errors import ContextLengthExceeded
+from server.core.events import Accepted, Delta, Event, Failed, Finished, PromptScored, TokenLogprob
+from server.core.request import GenerationRequest, TextPrompt, TokensPrompt
 from tests.api.fakes import FakePool, answer, usage
 from tests.api.wire import (
     COMPLETIONS,

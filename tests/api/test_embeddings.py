@@ -14,8 +14,8 @@ import openai
 import pytest
 from openai.types import CreateEmbeddingResponse, embedding_create_params
 
-from server.api.schemas.embeddings import MAX_INPUTS, EmbeddingRequest
-from server.errors import ContextLengthExceeded
+from server.api.openai.schemas.embeddings import MAX_INPUTS, EmbeddingRequest
+from server.core.errors import ContextLengthExceeded
 from tests.api.fakes import CONTEXT, DIMENSIONS, FakePool
 from tests.api.test_transport import serving
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat_body, completion_body

@@ -9,16 +9,10 @@ import httpx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.api.logprobs import LegacyLogprobs
-from server.chat.reply.format import builtin_format
-from server.types import (
-    Accepted,
-    Delta,
-    Event,
-    Finished,
-    GenerationRequest,
-    TokenLogprob,
-)
+from server.api.openai.logprobs import LegacyLogprobs
+from server.core.events import Accepted, Delta, Event, Finished, TokenLogprob
+from server.core.request import GenerationRequest
+from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, answer, usage
 from tests.api.wire import CHAT, chat, chat_body, chat_chunks, complete, raw_chunks
 

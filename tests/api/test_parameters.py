@@ -13,10 +13,10 @@ from openai.types import completion_create_params as completion_params
 from openai.types.chat import completion_create_params as chat_params
 from pydantic import BaseModel
 
-from server.api.schemas.base import GenerationFields
-from server.api.schemas.chat_request import ChatCompletionRequest
-from server.api.schemas.chat_response import ChatChoice, ChatChunkChoice
-from server.api.schemas.completions import CompletionChoice, CompletionRequest
+from server.api.openai.schemas.base import GenerationFields
+from server.api.openai.schemas.chat_request import ChatCompletionRequest
+from server.api.openai.schemas.chat_response import ChatChoice, ChatChunkChoice
+from server.api.openai.schemas.completions import CompletionChoice, CompletionRequest
 from tests.api.fakes import FakePool
 from tests.api.wire import (
     CHAT,

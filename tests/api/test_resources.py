@@ -8,17 +8,9 @@ import httpx
 import pytest
 from openai.types import Model
 
-from server.errors import WorkerDied
-from server.types import (
-    Accepted,
-    ChatPrompt,
-    Delta,
-    Event,
-    Failed,
-    Finished,
-    GenerationRequest,
-    TextPrompt,
-)
+from server.core.errors import WorkerDied
+from server.core.events import Accepted, Delta, Event, Failed, Finished
+from server.core.request import ChatPrompt, GenerationRequest, TextPrompt
 from tests.api.fakes import FakePool, usage
 from tests.api.wire import CHAT, assert_error, chat, chat_body
 

@@ -10,9 +10,10 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel
 
-from server.chat.reply.format import builtin_format
-from server.errors import ContextLengthExceeded, DragomanError, QueueFull
-from server.types import Event, Failed, GenerationRequest
+from server.core.errors import ContextLengthExceeded, DragomanError, QueueFull
+from server.core.events import Event, Failed
+from server.core.request import GenerationRequest
+from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, answer
 from tests.api.test_transport import serving
 

@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from server.app import create_app
-from server.config import Settings
+from server.core.events import Event
+from server.core.request import GenerationRequest
+from server.core.settings import Settings
 from server.telemetry import configure_logging
-from server.types import Event, GenerationRequest
 from tests.api.fakes import FakePool, answer
 from tests.api.wire import CHAT, assert_error, chat, chat_body, events
 

@@ -14,11 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from server import transport
 from server.app import create_app
-from server.config import Settings
-from server.errors import ModelUnavailable, Overloaded
-from server.types import Accepted, Delta, Event, Failed, Finished, GenerationRequest
+from server.core.errors import ModelUnavailable, Overloaded
+from server.core.events import Accepted, Delta, Event, Failed, Finished
+from server.core.request import GenerationRequest
+from server.core.settings import Settings
+from server.http import transport
 from tests.api.fakes import FakePool, answer, usage
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat_body, completion_body, events
 

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from server.config import load
+from server.core.settings import load
 from tests.benchmark import document, peer
 from tests.benchmark.comparison import compare
 from tests.benchmark.session import WORKLOADS, Plan, Session

@@ -17,7 +17,7 @@ import numpy as np
 
 from server.engine.backend import Batch
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
-from server.worker.hardware import physical_cores
+from server.worker.serve.hardware import physical_cores
 from tests.benchmark.document import machine
 from tests.e2e.server import INSTRUCT, MODELS
 

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 
 from server.app import create_app
-from server.config import Settings
+from server.core.settings import Settings
 from tests.api.fakes import FakePool
 from tests.e2e.server import BASE, INSTRUCT, MODELS, Server, free_port, running_server
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from selenium.webdriver import Keys
 from selenium.webdriver.support.select import Select
 
-from server.chat.reply.format import builtin_format
-from server.types import Event, GenerationRequest
+from server.core.events import Event
+from server.core.request import GenerationRequest
+from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, answer
 from tests.browser.conftest import OpenPage
 from tests.browser.page import Page

@@ -157,7 +157,7 @@ def test_94_a_port_in_use_is_said_and_ends_it(tiny: Server, models: Path) -> Non
 def test_95_workers_are_spawned_and_not_forked(tiny: Server) -> None:
     assert_canary(tiny, "b")
     worker = Path(f"/proc/{tiny.worker_pids()['b']}")
-    assert b"server.worker.process" in (worker / "cmdline").read_bytes()
+    assert b"server.worker.serve.process" in (worker / "cmdline").read_bytes()
     # Of what the server listens on and talks through, a fork would have inherited everything.
     links = [str(link.readlink()) for link in (worker / "fd").iterdir()]
     assert sum(link.startswith("socket:") for link in links) == 1

@@ -67,7 +67,7 @@ class Server:
         return (
             parent is not None
             and int(parent[1]) == self.process.pid
-            and b"server.worker.process" in command
+            and b"server.worker.serve.process" in command
         )
 
 

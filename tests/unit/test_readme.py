@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.cli.main import COMMANDS
-from server.config import Settings
+from server.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 

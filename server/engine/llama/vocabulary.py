@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import llama_cpp
 from llguidance import LLTokenizer
 
-from server.vocabulary import SpecialToken, TokenType
+from server.core.vocabulary import SpecialToken, TokenType
 
 if TYPE_CHECKING:
     from server.engine.llama.model import LlamaModel
@@ -37,7 +37,7 @@ _stack_size_lock = threading.Lock()
 
 
 class LlamaVocabulary:
-    """A model's tokenizer (see `server.vocabulary.Vocabulary`)."""
+    """A model's tokenizer (see `server.core.vocabulary.Vocabulary`)."""
 
     def __init__(self, model: LlamaModel) -> None:
         self._model = model  # keeps the pointer below alive

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from server.cli import main
-from server.config import Settings
+from server.core.settings import Settings
 
 
 class Result(NamedTuple):

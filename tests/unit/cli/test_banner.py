@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from server.cli.banner import banner
-from server.config import Settings
-from server.worker.pool import ModelEntry
+from server.core.model_info import ModelEntry
+from server.core.settings import Settings
 from tests.api.fakes import model_info
 
 URL = "http://127.0.0.1:8000"

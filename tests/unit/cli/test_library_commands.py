@@ -12,8 +12,8 @@ import pytest
 from server.cli import pull as pull_module
 from server.cli import show as show_module
 from server.cli.text import columns, size
-from server.errors import ModelUnavailable
-from server.library.download import PullError, PullProgress
+from server.core.errors import ModelUnavailable
+from server.library.pull.download import PullError, PullProgress
 from tests.api.fakes import model_info
 from tests.unit.cli.conftest import Run
 from tests.unit.library.random_models import write_model

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from server.cli.options import EVERY_SETTING, takes_settings
-from server.config import Settings, flag
+from server.core.settings import Settings, flag
 from tests.unit.cli.conftest import Run
 
 

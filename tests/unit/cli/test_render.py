@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from server.cli import render as render_module
-from server.config import Settings
+from server.core.native_prompt import RenderedPrompt, Segment
+from server.core.request import ChatPrompt, Prompt, TextPrompt, TokensPrompt
+from server.core.settings import Settings
 from server.library.registry import LibraryModel
-from server.types import ChatPrompt, Prompt, RenderedPrompt, Segment, TextPrompt, TokensPrompt
 from tests.unit.cli.conftest import Run
 from tests.unit.library.random_models import write_model
 

@@ -21,10 +21,10 @@ from server.cli.client import Client, ServerError
 from server.cli.console import CommandError
 from server.cli.listen import listen
 from server.cli.models import library
-from server.config import Settings
-from server.errors import ModelUnavailable
+from server.core.errors import ModelUnavailable
+from server.core.settings import Settings
 from server.library.registry import ModelsFolder
-from server.worker.pool import ModelPool
+from server.worker.supervise.pool import ModelPool
 from tests.unit.cli.conftest import Run
 from tests.unit.library.random_models import write_model
 

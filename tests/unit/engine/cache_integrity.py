@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from server.engine.prefix_cache import PrefixCache
-from server.engine.radix_tree import Node
+from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.cache.radix_tree import Node
 
 
 def check_cache(cache: PrefixCache) -> None:

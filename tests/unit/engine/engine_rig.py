@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from server.core.events import Delta, Event, Finished
+from server.core.sampling import Sampling
 from server.engine.answer import Task
 from server.engine.engine import Engine
-from server.types import Delta, Event, Finished, Sampling
 from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.fake_backend import FakeBackend
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.engine.constraint import Constraint, ConstraintCompiler, ConstraintError
-from server.engine.sampler import Sampler
-from server.types import Sampling
+from server.core.sampling import Sampling
+from server.engine.sampling.matcher import Constraint, ConstraintCompiler, ConstraintError
+from server.engine.sampling.sampler import Sampler
 from tests.unit.engine.byte_vocabulary import END, SIZE, byte_tokenizer
 
 VOCABULARIES = Path(__file__).parents[4] / "shared" / "corpus" / "vocabs"

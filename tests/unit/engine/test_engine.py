@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.core.events import Finished, PromptScored
+from server.core.sampling import Sampling
 from server.engine.backend import Batch
-from server.types import Finished, PromptScored, Sampling
 from tests.unit.engine.engine_rig import Rig
 from tests.unit.engine.fake_backend import FakeBackend
 

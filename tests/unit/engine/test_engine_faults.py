@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from server.types import Delta, Failed, Finished, Sampling
+from server.core.events import Delta, Failed, Finished
+from server.core.sampling import Sampling
 from tests.unit.engine.engine_rig import Rig
 from tests.unit.engine.fake_backend import FakeBackend
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from server.engine.logprobs import UNLIKELY, token_logprobs
+from server.engine.sampling.logprobs import UNLIKELY, token_logprobs
 
 matrices = hnp.arrays(
     np.float32,

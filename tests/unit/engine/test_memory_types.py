@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from server.core.events import Delta, Event, Finished
+from server.core.sampling import Sampling
 from server.engine.answer import Task
 from server.engine.engine import Engine
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
-from server.types import Delta, Event, Finished, Sampling
 from tests.tiny_models import CONTEXT, MEMORY_TYPES, write_tiny_model
 from tests.unit.engine.cache_integrity import check_cache
 

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from server.engine.candidates import Candidates, total, weights
-from server.engine.mirostat import Mirostat
-from server.engine.sampler import Sampler
-from server.types import Sampling
+from server.core.sampling import Sampling
+from server.engine.sampling.candidates import Candidates, total, weights
+from server.engine.sampling.mirostat import Mirostat
+from server.engine.sampling.sampler import Sampler
 
 SIZE = 3000
 # Zipf's law, which version 1 assumes of a language model.

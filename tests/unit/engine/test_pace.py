@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.engine.pace import LEAST_CHUNK, Pace
+from server.engine.scheduling.pace import LEAST_CHUNK, Pace
 
 
 def measured(budget: float, *, decode: float, per_token: float) -> Pace:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from server.engine.penalties import Dry, Penalties, TokenCounts
-from server.types import Sampling
+from server.core.sampling import Sampling
+from server.engine.sampling.penalties import Dry, Penalties, TokenCounts
 
 SIZE = 6
 tokens = st.lists(st.integers(0, SIZE - 1), max_size=40)

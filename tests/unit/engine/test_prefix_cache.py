@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine import prefix_cache
 from server.engine.backend import Batch
-from server.engine.prefix_cache import PrefixCache
-from server.engine.radix_tree import Tokens
+from server.engine.cache import prefix_cache
+from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.cache.radix_tree import Tokens
 from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.fake_backend import FakeBackend
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from server.engine.prefix_store import PrefixStore, Segment
+from server.engine.cache.prefix_store import PrefixStore, Segment
 
 _STATE_BYTES = 8_500_000
 

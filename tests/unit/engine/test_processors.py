@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.engine import processors
-from server.engine.processors import idle_core_seconds
+from server.engine.scheduling import processors
+from server.engine.scheduling.processors import idle_core_seconds
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux tells it there")

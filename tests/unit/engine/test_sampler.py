@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from server.engine.sampler import NoTokenLeft, Sampler
-from server.types import Sampling
+from server.core.sampling import Sampling
+from server.engine.sampling.sampler import NoTokenLeft, Sampler
 
 ROW = np.array([2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0], dtype=np.float32)
 DRAWS = 4000

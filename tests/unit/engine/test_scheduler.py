@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from server.engine.pace import LEAST_CHUNK, Pace
-from server.engine.prefix_cache import PrefixCache
-from server.engine.scheduler import Scheduler, Step
+from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.scheduling.pace import LEAST_CHUNK, Pace
+from server.engine.scheduling.scheduler import Scheduler, Step
 from server.engine.sequence import SequenceState, TokenBuffer
 from tests.unit.engine.cache_integrity import check_cache
 

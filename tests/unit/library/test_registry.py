@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from server.core.model_file import ModelSource
+from server.core.sampling import Sampling
+from server.core.worker_settings import WorkerSettings
 from server.library.gguf import read_header
 from server.library.header import GgufHeader
-from server.library.model import read_model_at
+from server.library.model_header import read_model_at
 from server.library.registry import LibraryModel, ModelsFolder
-from server.types import Sampling
-from server.worker.protocol import WorkerSettings
-from server.worker.source import ModelSource
 from tests.unit.library.random_models import header_bytes, write_model, write_split
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from server.core.sampling import Sampling
+from server.core.worker_settings import WorkerSettings
 from server.library.sidecar import InvalidSidecar, Sidecar, read_sidecar
-from server.types import Sampling
-from server.worker.protocol import WorkerSettings
 
 
 def sidecar(tmp_path: Path, text: str) -> Sidecar:

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.chat.reply.delta import fold
-from server.chat.reply.format import ReplyFormat, builtin_format, builtin_tables
-from server.chat.reply.parser import ReplyParser
-from server.types import Message, Tool
+from server.core.reply_format import ReplyFormat
+from server.core.request import Message, Tool
+from server.reply.builtin_formats import builtin_format, builtin_tables
+from server.reply.delta import fold
+from server.reply.parser import ReplyParser
 
 WEATHER = Tool(
     name="get_weather",

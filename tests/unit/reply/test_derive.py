@@ -6,14 +6,15 @@ from functools import cache
 
 import pytest
 
-from server.chat.capabilities import probe
-from server.chat.reply.derive import resolve_reply_format
-from server.chat.reply.difference import derive_calls, derive_reasoning
-from server.chat.reply.format import Reasoning, ReplyFormat, builtin_format
-from server.chat.reply.roundtrip import RoundTrip
-from server.chat.reply.select import candidates
-from server.chat.template import ChatTemplate
-from tests.unit.chat.corpus import TEMPLATES, capabilities, each_template, template
+from server.core.reply_format import Reasoning, ReplyFormat
+from server.prompt.messages.capabilities import probe
+from server.prompt.reply_format.candidates import candidates
+from server.prompt.reply_format.derive import resolve_reply_format
+from server.prompt.reply_format.difference import derive_calls, derive_reasoning
+from server.prompt.reply_format.roundtrip import RoundTrip
+from server.prompt.template.chat_template import ChatTemplate
+from server.reply.builtin_formats import builtin_format
+from tests.unit.prompt.corpus import TEMPLATES, capabilities, each_template, template
 
 SUPPORTED = {
     "Apertus-8B-Instruct": "apertus",
@@ -151,7 +152,7 @@ def test_reasoning_is_derived_where_the_template_shows_it() -> None:
 
 
 def test_a_hash_comes_before_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from server.chat.reply import select
+    from server.prompt.reply_format import candidates as select
 
     both = ChatTemplate("{{ '<tool_call>' }}")
     rules = {

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.chat.reply.format import ReplyFormat, builtin_format, builtin_tables
-from server.chat.reply.syntax import compile_calls
+from server.core.reply_format import ReplyFormat
+from server.reply.builtin_formats import builtin_format, builtin_tables, format_from_table
+from server.reply.syntax import compile_calls
 from tests.unit.reply.replies import FORMATS
 
 
@@ -26,7 +27,7 @@ from tests.unit.reply.replies import FORMATS
 )
 def test_a_wrong_key_is_named_with_its_file(table: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=r"mine\.toml: \[reply\]") as caught:
-        ReplyFormat.from_table(table, "mine.toml")
+        format_from_table(table, "mine.toml")
     assert problem in str(caught.value)
 
 
@@ -34,7 +35,7 @@ def test_a_table_may_build_on_a_built_in_format() -> None:
     table = {"format": "hermes", "stops": ["\n\n\n"]}
     hermes = builtin_format("hermes")
     wanted = msgspec.structs.replace(hermes, stops=("\n\n\n",))
-    assert ReplyFormat.from_table(table, "mine.toml") == wanted
+    assert format_from_table(table, "mine.toml") == wanted
 
 
 @pytest.mark.parametrize("reply_format", FORMATS)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from server.chat.reply.format import builtin_format, builtin_tables
-from server.chat.reply.parser import parse_reply
+from server.reply.builtin_formats import builtin_format, builtin_tables
+from server.reply.parser import parse_reply
 from tests.unit.reply.replies import TOOLS
 
 OSLO = ("get_weather", {"city": "Oslo", "days": 3})

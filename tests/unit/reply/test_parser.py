@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from server.chat.reply.delta import (
+from server.core.request import Tool
+from server.reply.builtin_formats import builtin_format
+from server.reply.delta import (
     ContentDelta,
     ReasoningDelta,
     ReplyDelta,
@@ -14,9 +16,7 @@ from server.chat.reply.delta import (
     ToolCallStart,
     fold,
 )
-from server.chat.reply.format import builtin_format
-from server.chat.reply.parser import ReplyParser, parse_reply
-from server.types import Tool
+from server.reply.parser import ReplyParser, parse_reply
 from tests.unit.reply.replies import TOOLS
 
 

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.chat.reply.delta import fold
-from server.chat.reply.format import ReplyFormat, builtin_format, builtin_tables
-from server.chat.reply.parser import ReplyParser, parse_reply
-from server.chat.reply.writer import write_calls
-from server.types import Message, ToolCall
+from server.core.reply_format import ReplyFormat
+from server.core.request import Message, ToolCall
+from server.reply.builtin_formats import builtin_format, builtin_tables
+from server.reply.delta import fold
+from server.reply.parser import ReplyParser, parse_reply
+from server.reply.writer import write_calls
 from tests.unit.reply.replies import FORMATS, TOOLS, parse_in_pieces, without_ids
 
 settings.register_profile("replies", max_examples=10, deadline=None)

@@ -12,14 +12,16 @@ import pytest
 import pytest_asyncio
 import uvloop
 
-from server.types import Event, GenerationRequest, TextPrompt
-from server.worker.client import ModelClient
-from server.worker.limits import Limits
-from server.worker.pool import ModelPool
-from server.worker.protocol import Load, WorkerSettings
-from server.worker.safe_mode import SafeModeMemory
-from server.worker.source import ModelFile
-from server.worker.supervisor import Supervisor
+from server.core.events import Event
+from server.core.model_file import ModelFile
+from server.core.request import GenerationRequest, TextPrompt
+from server.core.worker_settings import WorkerSettings
+from server.worker.protocol import Load
+from server.worker.supervise.client import ModelClient
+from server.worker.supervise.patience import Limits
+from server.worker.supervise.pool import ModelPool
+from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.supervisor import Supervisor
 
 FAKE_WORKER = (sys.executable, "-m", "tests.unit.worker.fake_worker")
 SHORT = Limits(

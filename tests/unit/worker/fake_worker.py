@@ -15,31 +15,22 @@ import sys
 import time
 from pathlib import Path
 
-from server.errors import ContextLengthExceeded, ConversationError, InvalidRequest
-from server.types import (
-    Accepted,
-    Delta,
-    Event,
-    Failed,
-    Finished,
-    GenerationRequest,
-    RenderedPrompt,
-    Sampling,
-    TextPrompt,
-    Usage,
-)
+from server.core.errors import ContextLengthExceeded, ConversationError, InvalidRequest
+from server.core.events import Accepted, Delta, Event, Failed, Finished, Usage
+from server.core.model_info import EngineStats, ModelInfo
+from server.core.native_prompt import RenderedPrompt
+from server.core.request import GenerationRequest, TextPrompt
+from server.core.sampling import Sampling
 from server.worker.protocol import (
     Cancel,
     Embed,
     Embedded,
-    EngineStats,
     FrameBuffer,
     FromWorker,
     Generate,
     Heartbeat,
     Load,
     LoadFailed,
-    ModelInfo,
     Progress,
     Ready,
     Render,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from server.worker.child import WorkerProcess
+from server.worker.supervise.child import WorkerProcess
 
 _NAMES = ("GOMP_SPINCOUNT", "MALLOC_ARENA_MAX", "NUMPY_MADVISE_HUGEPAGE")
 _PRINT = (sys.executable, "-c", f"import os; [print(os.environ[name]) for name in {_NAMES}]")

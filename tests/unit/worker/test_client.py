@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import pytest
 
-from server.errors import ContextLengthExceeded, ConversationError, WorkerDied
-from server.types import Accepted, Delta, Failed, Finished, TextPrompt
-from server.worker import client as client_module
-from server.worker.client import ModelClient
-from server.worker.supervisor import Supervisor
+from server.core.errors import ContextLengthExceeded, ConversationError, WorkerDied
+from server.core.events import Accepted, Delta, Failed, Finished
+from server.core.request import TextPrompt
+from server.worker.supervise import client as client_module
+from server.worker.supervise.client import ModelClient
+from server.worker.supervise.supervisor import Supervisor
 from tests.unit.worker.conftest import FakeModel, SupervisorFor, collect, eventually, request
 
 

@@ -11,12 +11,14 @@ import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 
-from server.errors import ContextLengthExceeded, InvalidRequest, ModelUnavailable
-from server.types import Failed, Finished, TextPrompt
-from server.worker.client import ModelClient
-from server.worker.protocol import Embedded, Load, WorkerSettings
-from server.worker.safe_mode import SafeModeMemory
-from server.worker.supervisor import Supervisor
+from server.core.errors import ContextLengthExceeded, InvalidRequest, ModelUnavailable
+from server.core.events import Failed, Finished
+from server.core.request import TextPrompt
+from server.core.worker_settings import WorkerSettings
+from server.worker.protocol import Embedded, Load
+from server.worker.supervise.client import ModelClient
+from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.supervisor import Supervisor
 from tests.tiny_models import (
     CONTEXT,
     EMBEDDING,

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from server.core.model_info import EmbeddingInfo
 from server.engine.llama import LoadError
-from server.worker.embed import EmbeddingService
-from server.worker.protocol import Embed, Embedded, EmbeddingInfo
+from server.worker.protocol import Embed, Embedded
+from server.worker.serve.embed import EmbeddingService
 
 LIMIT = 2000
 BROKEN, SLOW = 1, 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.worker import loading
+from server.worker.serve import load as loading
 
 
 def test_the_fingerprint_changes_with_file_template_and_build(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from server.worker import hardware
-from server.worker.hardware import physical_cores
+from server.worker.serve import hardware
+from server.worker.serve.hardware import physical_cores
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from server.core.worker_settings import WorkerSettings
 from server.engine.llama import LoadError
-from server.worker import loading
-from server.worker.loading import Loaded, load
-from server.worker.protocol import Load, WorkerSettings
+from server.worker.protocol import Load
+from server.worker.serve import load as loading
+from server.worker.serve.load import Loaded, load
 from tests.tiny_models import CONTEXT, LAYERS, write_tiny_model
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.worker import memory
-from server.worker.memory import default_budget, in_words, total_memory
+from server.worker.supervise import machine_memory as memory
+from server.worker.supervise.machine_memory import default_budget, in_words, total_memory
 
 
 def test_the_default_budget_is_less_than_the_memory() -> None:

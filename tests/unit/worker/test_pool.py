@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from server.errors import ModelNotFound, ModelUnavailable, Overloaded, WorkerDied
-from server.types import Failed, Finished
+from server.core.errors import ModelNotFound, ModelUnavailable, Overloaded, WorkerDied
+from server.core.events import Failed, Finished
 from tests.unit.worker.conftest import (
     Folder,
     PoolFor,

@@ -8,9 +8,9 @@ import signal
 import msgspec
 import pytest
 
-from server.errors import ModelUnavailable
-from server.types import Finished
-from server.worker.source import ModelFile
+from server.core.errors import ModelUnavailable
+from server.core.events import Finished
+from server.core.model_file import ModelFile
 from tests.unit.worker.conftest import (
     SHORT,
     Folder,

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from server.errors import ModelUnavailable
-from server.types import Event, Finished
+from server.core.errors import ModelUnavailable
+from server.core.events import Event, Finished
 from tests.unit.worker.conftest import (
     MIB,
     Folder,

@@ -11,24 +11,16 @@ from typing import Any
 
 import pytest
 
+from server.core.errors import ConversationError
+from server.core.events import Accepted, Event, Failed
+from server.core.native_prompt import RenderedPrompt
+from server.core.request import ChatPrompt, GenerationRequest, Message, TextPrompt, Tool
+from server.core.sampling import Sampling
 from server.engine.answer import Task
-from server.engine.constraint import ConstraintCompiler, begin_compiler
-from server.errors import ConversationError
-from server.types import (
-    Accepted,
-    ChatPrompt,
-    Event,
-    Failed,
-    GenerationRequest,
-    Message,
-    RenderedPrompt,
-    Sampling,
-    TextPrompt,
-    Tool,
-)
-from server.worker import prepare
-from server.worker.prepare import Preparer
+from server.engine.sampling.matcher import ConstraintCompiler, begin_compiler
 from server.worker.protocol import Render, Rendered
+from server.worker.serve import prepare
+from server.worker.serve.prepare import Preparer
 
 PARALLEL, QUEUE_SIZE = 2, 3
 

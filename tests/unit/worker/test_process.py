@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
-from server.chat import limits
-from server.types import RenderedPrompt, TextPrompt
-from server.worker import process
+from server.core.model_info import EmbeddingInfo
+from server.core.native_prompt import RenderedPrompt
+from server.core.request import TextPrompt
+from server.prompt.template import limits
 from server.worker.protocol import (
     EXIT_TEMPLATE_STUCK,
-    EmbeddingInfo,
     FromWorker,
     Render,
     Rendered,
     Shutdown,
     ToWorker,
 )
+from server.worker.serve import process
 
 
 class Exited(Exception):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.worker.safe_mode import SafeModeMemory, build_and_cpu
+from server.worker.supervise.safe_mode import SafeModeMemory, build_and_cpu
 
 
 def test_what_is_remembered_is_recalled_by_another_process(tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from server.errors import ModelUnavailable, WorkerDied
-from server.worker.client import ModelClient
-from server.worker.limits import Limits
-from server.worker.protocol import EXIT_TEMPLATE_STUCK, Load, WorkerSettings
-from server.worker.safe_mode import SafeModeMemory
-from server.worker.supervisor import Supervisor
+from server.core.errors import ModelUnavailable, WorkerDied
+from server.core.worker_settings import WorkerSettings
+from server.worker.protocol import EXIT_TEMPLATE_STUCK, Load
+from server.worker.supervise.client import ModelClient
+from server.worker.supervise.patience import Limits
+from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.supervisor import Supervisor
 from tests.unit.worker.conftest import (
     SHORT,
     FakeModel,

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from server.errors import ModelUnavailable
-from server.worker.protocol import Load, WorkerSettings
-from server.worker.safe_mode import SafeModeMemory
-from server.worker.supervisor import Supervisor
+from server.core.errors import ModelUnavailable
+from server.core.worker_settings import WorkerSettings
+from server.worker.protocol import Load
+from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.supervisor import Supervisor
 
 
 async def test_what_lies_in_the_working_directory_is_not_imported(

@@ -1,0 +1,1 @@
+"""dragoman's own endpoints: models, health, metrics, templates and the playground."""

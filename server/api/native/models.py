@@ -1,0 +1,70 @@
+"""``GET /v1/models`` and ``GET /v1/models/{id}``."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from server.api.context import context
+from server.api.native.schemas import ModelList, ModelObject
+from server.core.model_info import ModelEntry
+from server.http.sse import to_json
+
+router = APIRouter()
+
+_FACTS = (
+    "kind",
+    "kind_reasons",
+    "context",
+    "context_source",
+    "context_train",
+    "template_source",
+    "template_sha256",
+    "family",
+    "capabilities",
+    "template_variables",
+    "generates",
+    "embedding",
+    "architecture",
+    "parameters",
+    "quantization",
+    "file_bytes",
+    "vocabulary",
+    "fingerprint",
+    "warnings",
+)
+
+
+@router.get("/v1/models", response_model=ModelList)
+async def list_models(request: Request) -> Response:
+    """All models that are known."""
+    models = [_wire(entry) for entry in context(request).pool.models()]
+    return Response(to_json(ModelList(object="list", data=models)), media_type="application/json")
+
+
+@router.get("/v1/models/{model_id:path}", response_model=ModelObject)
+async def retrieve_model(request: Request, model_id: str) -> Response:
+    """One model, by its id or an alias."""
+    entry = context(request).pool.entry(model_id)
+    return Response(to_json(_wire(entry)), media_type="application/json")
+
+
+def _wire(entry: ModelEntry) -> ModelObject:
+    facts: dict[str, Any] = {}
+    if entry.info is not None:
+        facts = {name: getattr(entry.info, name) for name in _FACTS}
+    return ModelObject(
+        id=entry.id,
+        object="model",
+        created=entry.created,
+        owned_by="dragoman",
+        state=entry.state,
+        reason=entry.reason,
+        aliases=entry.aliases,
+        # The file's name only: where it lies is nobody else's business.
+        file=PurePath(entry.path).name,
+        **facts,
+    )

@@ -1,0 +1,58 @@
+"""Models on the wire: OpenAI's four fields, and what a local model's user wants to know."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from server.core.model_info import ModelKind
+
+
+class EmbeddingFacts(BaseModel):
+    """A model's embeddings: numbers in each, and the most tokens of a text."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    dimensions: int
+    pooling: Literal["mean", "cls", "last"]
+    context: int
+
+
+class ModelObject(BaseModel):
+    """A model; what is only known once it is loaded is absent before."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    state: Literal["ready", "loading", "unloaded", "failed"]
+    reason: str | None
+    aliases: list[str]
+    file: str
+    kind: ModelKind = "instruct"
+    kind_reasons: list[str] = []
+    context: int = 0
+    context_source: str = ""
+    context_train: int = 0
+    template_source: str = ""
+    template_sha256: str = ""
+    family: str | None = None
+    capabilities: dict[str, bool] = {}
+    template_variables: list[str] | None = None
+    generates: bool = True
+    embedding: EmbeddingFacts | None = None
+    architecture: str = ""
+    parameters: int = 0
+    quantization: str = ""
+    file_bytes: int = 0
+    vocabulary: int = 0
+    fingerprint: str = ""
+    warnings: list[str] = []
+
+
+class ModelList(BaseModel):
+    """All models, broken ones with the reason."""
+
+    object: Literal["list"]
+    data: list[ModelObject]

@@ -1,0 +1,1 @@
+"""The API family of OpenAI: chat completions, completions and embeddings."""

@@ -1,0 +1,84 @@
+"""``POST /v1/embeddings``."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import sys
+from array import array
+
+import msgspec
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from server.api.context import context
+from server.api.native import openapi
+from server.api.openai.schemas.embeddings import EmbeddingList, EmbeddingRequest
+from server.api.streams import unless_gone
+from server.http.body import read
+from server.worker.protocol import Embedded
+
+router = APIRouter()
+
+_contents_log = logging.getLogger("dragoman.contents")
+
+
+@router.post(
+    "/v1/embeddings", response_model=EmbeddingList, openapi_extra=openapi.body(EmbeddingRequest)
+)
+async def create_embeddings(request: Request) -> Response:
+    """Embed one or more inputs."""
+    shared = context(request)
+    body = await read(request, EmbeddingRequest, shared.settings)
+    inputs = _inputs(body)
+    client = await unless_gone(request, shared.pool.open(body.model))
+    model = client.info.model_id
+    if shared.settings.log_contents:
+        _contents_log.info("%s inputs: %s", model, inputs)
+    embedded = await unless_gone(request, client.embed(inputs, dimensions=body.dimensions))
+    shared.metrics.embedded(model, embedded.prompt_tokens)
+    # With thousands of inputs this is a million numbers.
+    content = await asyncio.to_thread(_answer, embedded, len(inputs), model, body)
+    ignored = {"x-dragoman-ignored": "user"} if body.user is not None else {}
+    return Response(content, media_type="application/json", headers=ignored)
+
+
+def _inputs(body: EmbeddingRequest) -> list[str | list[int]]:
+    if isinstance(body.input, str):
+        return [body.input]
+    # An array of integers is one input.
+    ids = [token for token in body.input if isinstance(token, int)]
+    return [ids] if ids else [given for given in body.input if not isinstance(given, int)]
+
+
+def _answer(embedded: Embedded, count: int, model: str, body: EmbeddingRequest) -> bytes:
+    """The JSON of an `EmbeddingList`, which pydantic would check number by number."""
+    size = len(embedded.vectors) // count
+    vectors = (embedded.vectors[at : at + size] for at in range(0, len(embedded.vectors), size))
+    encode = _base64 if body.encoding_format == "base64" else _floats
+    return msgspec.json.encode(
+        {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": index, "embedding": encode(vector)}
+                for index, vector in enumerate(vectors)
+            ],
+            "model": model,
+            "usage": {
+                "prompt_tokens": embedded.prompt_tokens,
+                "total_tokens": embedded.prompt_tokens,
+            },
+        }
+    )
+
+
+def _base64(vector: bytes) -> str:
+    return base64.b64encode(vector).decode()
+
+
+def _floats(vector: bytes) -> list[float]:
+    numbers = array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()

@@ -1,0 +1,300 @@
+"""The body of ``POST /v1/chat/completions`` (OpenAI's published description plus our extras)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.api.openai.schemas.base import GenerationFields, WireModel
+
+MAX_MESSAGES = 10_000
+MAX_PARTS = 1_000
+MAX_TOOLS = 128
+MAX_TOP_LOGPROBS = 20
+
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+AnswerLimit = Annotated[int, Field(ge=1)]
+
+
+class TextPart(WireModel):
+    """A piece of text in a content array."""
+
+    type: Literal["text"]
+    text: str
+    prompt_cache_breakpoint: dict[str, str] | None = Field(
+        None, description="Accepted and ignored."
+    )
+
+
+class RefusalPart(WireModel):
+    """A refusal of an earlier answer; it counts as text."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+class MediaPart(BaseModel):
+    """Images, audio and files: known, and refused as unsupported."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    type: Literal["image_url", "input_audio", "file"]
+
+
+Part = Annotated[TextPart | RefusalPart | MediaPart, Field(discriminator="type")]
+Content = str | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
+
+
+class FunctionCall(WireModel):
+    """What was called; ``arguments`` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+class FunctionToolCall(WireModel):
+    """A call that the assistant made in an earlier turn."""
+
+    type: Literal["function"] = "function"
+    id: str
+    function: FunctionCall
+    index: int | None = None
+
+
+class CustomToolCall(BaseModel):
+    """A call of a free-form tool: known, and refused as unsupported."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    type: Literal["custom"]
+
+
+class InstructionMessage(WireModel):
+    """A system or developer message."""
+
+    role: Literal["system", "developer"]
+    content: Content
+    name: str | None = None
+
+
+class UserMessage(WireModel):
+    """A user's turn."""
+
+    role: Literal["user"]
+    content: Content
+    name: str | None = None
+
+
+class AssistantMessage(WireModel):
+    """An earlier answer, as clients echo it back."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    name: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[FunctionToolCall | CustomToolCall] | None = None
+    function_call: FunctionCall | None = Field(None, description="Deprecated by OpenAI; refused.")
+    audio: dict[str, Any] | None = Field(None, description="Unsupported; refused.")
+    annotations: list[Any] | None = Field(None, description="Accepted and ignored.")
+
+
+class ToolMessage(WireModel):
+    """The result of a tool call."""
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+    name: str | None = None
+
+
+ChatMessage = Annotated[
+    InstructionMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]
+
+
+class FunctionDefinition(WireModel):
+    """A function that the model may call; ``parameters`` is a JSON Schema."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(WireModel):
+    """A tool that is a function."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class CustomTool(BaseModel):
+    """A free-form tool: known, and refused as unsupported."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    type: Literal["custom"]
+
+
+class FunctionRef(WireModel):
+    """A function by its name."""
+
+    name: FunctionName
+
+
+class NamedToolChoice(WireModel):
+    """Call this function."""
+
+    type: Literal["function"]
+    function: FunctionRef
+
+
+class AllowedTool(WireModel):
+    """One of the tools that a request allows."""
+
+    type: Literal["function"]
+    function: FunctionRef
+
+
+class AllowedTools(WireModel):
+    """The tools that may be called in this turn, out of those defined."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[AllowedTool], Field(min_length=1, max_length=MAX_TOOLS)]
+
+
+class AllowedToolsChoice(WireModel):
+    """Restricts the tools of this turn."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+class TextFormat(WireModel):
+    """Free text."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(WireModel):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class JsonSchema(WireModel):
+    """The schema an answer must match."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+
+    name: FunctionName
+    description: str | None = None
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(WireModel):
+    """JSON that matches a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = Annotated[
+    TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")
+]
+
+
+class Prediction(WireModel):
+    """Text that the answer probably repeats."""
+
+    type: Literal["content"]
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS)]
+
+
+class ConversationFields(WireModel):
+    """What makes the prompt of a chat."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    tools: (
+        Annotated[
+            list[Annotated[FunctionTool | CustomTool, Field(discriminator="type")]],
+            Field(max_length=MAX_TOOLS),
+        ]
+        | None
+    ) = None
+    tool_choice: (
+        Literal["none", "auto", "required"]
+        | Annotated[NamedToolChoice | AllowedToolsChoice, Field(discriminator="type")]
+        | None
+    ) = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Variables for the model's chat template."
+    )
+    enable_thinking: bool | None = Field(
+        None, description="Short for ``chat_template_kwargs.enable_thinking``."
+    )
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = Field(
+        None, description="Continue the last message, which is the assistant's, where it ends."
+    )
+
+
+class ChatCompletionRequest(GenerationFields, ConversationFields):
+    """Parameters of a chat completion."""
+
+    IGNORED: ClassVar[frozenset[str]] = frozenset(
+        {
+            "metadata",
+            "prompt_cache_key",
+            "prompt_cache_options",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "service_tier",
+            "store",
+            "user",
+            "verbosity",
+        }
+    )
+    UNSUPPORTED: ClassVar[frozenset[str]] = frozenset(
+        {"audio", "function_call", "functions", "moderation", "web_search_options"}
+    )
+
+    max_tokens: AnswerLimit | None = None
+    max_completion_tokens: AnswerLimit | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    response_format: ResponseFormat | None = None
+    prediction: Prediction | None = None
+    modalities: list[Literal["text", "audio"]] | None = None
+
+    metadata: dict[str, str] | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    safety_identifier: str | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    store: bool | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+    audio: Any = None
+    function_call: Any = None
+    functions: Any = None
+    moderation: Any = None
+    web_search_options: Any = None
+
+    def ignored(self) -> list[str]:
+        """Names of the parameters of this request that have no effect."""
+        names = super().ignored()
+        contents = (message.content for message in self.messages)
+        parts = (part for content in contents if isinstance(content, list) for part in content)
+        if any(getattr(part, "prompt_cache_breakpoint", None) for part in parts):
+            names.append("prompt_cache_breakpoint")
+        return names

@@ -1,0 +1,68 @@
+"""The body and the answer of ``POST /v1/embeddings``."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, Discriminator, Field, Tag
+
+from server.api.openai.schemas.base import INT32_MAX, NotNegative, WireModel
+from server.api.openai.schemas.completions import prompt_form
+
+MAX_INPUTS = 2048
+
+Text = Annotated[str, Field(min_length=1)]
+# Which tokens the vocabulary has is the worker's to say, but they must fit into a message to it.
+TokenIds = Annotated[list[NotNegative], Field(min_length=1)]
+Input = Annotated[
+    Annotated[Text, Tag("text")]
+    | Annotated[TokenIds, Tag("tokens")]
+    | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS), Tag("texts")]
+    | Annotated[list[TokenIds], Field(max_length=MAX_INPUTS), Tag("token arrays")],
+    Discriminator(
+        prompt_form,
+        custom_error_type="input_form",
+        custom_error_message="Input should be a string or an array of strings, tokens or arrays",
+    ),
+]
+
+
+class EmbeddingRequest(WireModel):
+    """What to embed; a text with control tokens in it stays text."""
+
+    #: Accepted, without effect; named in the answer's ``x-dragoman-ignored`` header.
+    IGNORED: ClassVar[frozenset[str]] = frozenset({"user"})
+
+    model: str
+    input: Input
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="base64 is of little-endian float32."
+    )
+    dimensions: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = Field(
+        None, description="Cut the embeddings to so many numbers, and to length 1 again."
+    )
+    user: str | None = None
+
+
+class Embedding(BaseModel):
+    """One input's embedding, of length 1."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(BaseModel):
+    """Tokens of all inputs."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(BaseModel):
+    """The embeddings, in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage

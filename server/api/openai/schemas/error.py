@@ -1,0 +1,20 @@
+"""Errors on the wire; `server.core.errors` makes them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+
+class ErrorFields(BaseModel):
+    """What went wrong; ``param`` names the parameter that did, ``code`` is for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not 2xx."""
+
+    error: ErrorFields

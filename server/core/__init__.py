@@ -1,0 +1,1 @@
+"""What every other room shares: requests, events, errors, settings and facts about models."""

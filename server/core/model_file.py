@@ -1,0 +1,34 @@
+"""Where the model pool gets its models from: the border to whatever keeps them on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from server.core.worker_settings import WorkerSettings
+
+
+class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that can be served, or says in ``error`` why it cannot.
+
+    ``created`` is in Unix seconds. ``memory_bytes`` estimates what the loaded model needs in all:
+    weights, KV cells and compute buffers. ``settings`` is what its worker is told.
+    """
+
+    id: str
+    path: str
+    created: int
+    error: str | None = None
+    aliases: list[str] = []
+    memory_bytes: int = 0
+    settings: WorkerSettings
+
+
+class ModelSource(Protocol):
+    """A changing set of model files."""
+
+    def scan(self) -> Sequence[ModelFile]:
+        """The models there are now. May block; must be callable from any thread."""
+        ...

@@ -1,0 +1,98 @@
+"""Facts about a model, loaded or not."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from server.core.reply_format import ReplyFormat
+from server.core.sampling import Sampling
+
+ModelKind = Literal["base", "instruct", "chat"]
+ModelState = Literal["ready", "loading", "unloaded", "failed"]
+
+
+class EmbeddingInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's embeddings: numbers in each, and the most tokens of a text.
+
+    ``pooling`` says how the tokens' embeddings become the text's: their mean, or one of them.
+    """
+
+    dimensions: int
+    pooling: Literal["mean", "cls", "last"]
+    context: int
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker found out about its model.
+
+    ``context_source`` says where ``context`` (most tokens of one request) came from;
+    ``template_source`` is such as "gguf", "family chatml", "family transcript". ``capabilities``
+    are the probe's verdicts by name; ``reply_format`` is None when replies are content only.
+    ``memory_bytes`` is what weights, KV cells and buffers take together, where that is known.
+    ``template_variables`` are those a request may set, None where that is not known. A model made
+    for embeddings alone does not generate. ``embedding`` is None where weights were not loaded.
+    """
+
+    model_id: str
+    path: str
+    architecture: str
+    parameters: int
+    quantization: str
+    file_bytes: int
+    vocabulary: int
+    kind: ModelKind
+    kind_reasons: list[str]
+    context: int
+    context_source: str
+    context_train: int
+    kv_cells: int
+    parallel: int
+    threads: int
+    gpu_layers: int
+    family: str | None
+    template_source: str
+    template_sha256: str
+    capabilities: dict[str, bool]
+    reply_format: ReplyFormat | None
+    sampling: Sampling
+    guard: bool
+    safe_mode: bool
+    fingerprint: str
+    memory_bytes: int | None = None
+    template_variables: list[str] | None = None
+    generates: bool = True
+    embedding: EmbeddingInfo | None = None
+    warnings: list[str] = []
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters (``_total``, since the worker started) and gauges of the engine."""
+
+    active: int = 0
+    waiting: int = 0
+    kv_cells: int = 0
+    kv_cells_used: int = 0
+    threads: int = 0
+    steps_total: int = 0
+    prompt_tokens_total: int = 0
+    generated_tokens_total: int = 0
+    cached_tokens_total: int = 0
+    preemptions_total: int = 0
+
+
+class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as the API lists it.
+
+    ``created`` is in Unix seconds; ``reason`` says why the state is ``failed``; ``info`` is what
+    its worker last reported.
+    """
+
+    id: str
+    path: str
+    created: int
+    state: ModelState
+    reason: str | None
+    info: ModelInfo | None
+    aliases: list[str]

@@ -1,0 +1,70 @@
+"""What the API needs of the processes that run the models, as protocols."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from server.core.events import Event
+from server.core.model_info import EngineStats, ModelEntry, ModelInfo
+from server.core.native_prompt import RenderedPrompt
+from server.core.request import GenerationRequest, Prompt
+from server.worker.protocol import Embedded
+
+
+class Client(Protocol):
+    """A loaded model."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known about it."""
+        ...
+
+    def next_id(self) -> int:
+        """An id for a `GenerationRequest`."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        """Events of the request, `Accepted` first; an async generator.
+
+        Closing it cancels the request. Raises WorkerDied where the model's process ended.
+        """
+        ...
+
+    async def render(self, prompt: Prompt) -> RenderedPrompt:
+        """The prompt as the model gets it."""
+        ...
+
+    async def embed(
+        self, inputs: list[str | list[int]], *, dimensions: int | None = None
+    ) -> Embedded:
+        """The embeddings of the inputs; raises what the worker refuses them for."""
+        ...
+
+
+class Pool(Protocol):
+    """All models."""
+
+    async def close(self, drain_seconds: float) -> None:
+        """Let requests finish for so long, then end them; a second call ends them at once."""
+        ...
+
+    def models(self) -> Sequence[ModelEntry]:
+        """Every known model, broken ones included."""
+        ...
+
+    def entry(self, model_id: str) -> ModelEntry:
+        """The model of this id or alias; raises ModelNotFound."""
+        ...
+
+    async def open(self, model_id: str) -> Client:
+        """The model, loaded if need be; raises ModelNotFound or ModelUnavailable."""
+        ...
+
+    def stats(self) -> Mapping[str, EngineStats]:
+        """The engine's figures of each loaded model."""
+        ...
+
+    def restarts(self) -> Mapping[str, int]:
+        """How often each model's worker was respawned."""
+        ...

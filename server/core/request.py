@@ -1,0 +1,117 @@
+"""The canonical request and the events that answer it.
+
+Every API family converts its wire format to `GenerationRequest` and folds `Event`s back; none knows
+another. These types cross the border between the API process and a worker as MessagePack (msgspec).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from server.core.sampling import Sampling
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A function call by the assistant; ``arguments`` is JSON text, as OpenAI sends it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn. ``content`` is a string, text parts in order, or None."""
+
+    role: Role
+    content: str | list[str] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function the model may call; ``parameters`` is a JSON Schema object."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool = False
+
+
+class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model must do with the tools; ``name`` only with mode ``named``."""
+
+    mode: Literal["auto", "none", "required", "named"] = "auto"
+    name: str | None = None
+    parallel: bool = True
+
+
+class ChatPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
+    """A conversation, rendered by the model's chat template.
+
+    ``template_kwargs`` are variables for the template (``enable_thinking``, …), checked against the
+    template's own undeclared variables. With ``continue_final_message`` the last assistant message
+    is left open and continued.
+    """
+
+    messages: list[Message]
+    tools: list[Tool] = []
+    tool_choice: ToolChoice = ToolChoice()
+    template_kwargs: dict[str, Any] = {}
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+
+
+class TextPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
+    """A native prompt, given as it is: no template; control tokens in it are honoured."""
+
+    text: str
+    suffix: str | None = None
+
+
+class TokensPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="tokens"):
+    """Token ids, given as they are; nothing is added, not even BOS."""
+
+    ids: list[int]
+
+
+Prompt = ChatPrompt | TextPrompt | TokensPrompt
+
+
+class Constraint(msgspec.Struct, frozen=True, kw_only=True):
+    """What the answer must match.
+
+    ``body`` is JSON text for ``json_schema`` (the schema) and ``choice`` (a list of strings), the
+    expression or grammar text for ``regex``, ``lark`` and ``gbnf``, empty for ``json_object``.
+    """
+
+    kind: Literal["json_object", "json_schema", "regex", "choice", "lark", "gbnf"]
+    body: str = ""
+
+
+class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One prompt to generate ``n`` answers for.
+
+    ``max_tokens`` None means up to the context's end. ``logprobs`` is the number of alternatives to
+    report per token (0: only the chosen one), None for no logprobs at all. ``echo`` asks for the
+    prompt's own tokens (with logprobs, if asked). ``prediction`` is text the answer probably
+    repeats. ``cache_scope`` separates prefix cache entries between API keys.
+    """
+
+    id: int
+    prompt: Prompt
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
+    stop: list[str] = []
+    n: int = 1
+    logprobs: int | None = None
+    echo: bool = False
+    constraint: Constraint | None = None
+    prediction: str | None = None
+    ignore_eos: bool = False
+    cache_scope: str = ""

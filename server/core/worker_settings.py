@@ -1,0 +1,40 @@
+"""What a worker is told about how to serve its model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from server.core.model_info import ModelKind
+from server.core.sampling import Sampling
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a worker is told about how to serve its model; None means: decide yourself.
+
+    ``ctx_size`` is the most tokens of one request, ``kv_tokens`` the KV cells shared by all.
+    ``template_dirs`` are searched in order for families. ``itl_budget_ms`` bounds the inter-token
+    latency of running streams while a prompt is prefilled. ``memory_bytes`` is what the model may
+    use in all (weights and KV cells).
+    """
+
+    ctx_size: int | None = None
+    kv_tokens: int | None = None
+    parallel: int = 16
+    queue_size: int = 256
+    threads: int | None = None
+    gpu_layers: int | None = None
+    batch_size: int = 512
+    ubatch_size: int = 512
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    kv_type: Literal["f16", "q8_0", "q4_0", "f32"] = "f16"
+    itl_budget_ms: int = 250
+    prompt_lookup: bool = True
+    guard: bool = True
+    family: str | None = None
+    kind: ModelKind | None = None
+    sampling: Sampling = Sampling()
+    template_dirs: list[str] = []
+    memory_bytes: int | None = None
+    safe_mode: bool = False

@@ -1,0 +1,212 @@
+"""What a sequence remembers of its tokens, and the penalties computed from it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.core.sampling import Sampling
+
+_REPEAT_LAST_N = 64
+_DRY_LONGEST_MATCH = 64
+
+Logits = NDArray[np.float32]
+TokenIds = NDArray[np.int32]
+
+_NO_IDS = np.empty(0, dtype=np.intp)
+
+
+def _tail(size: int, window: int) -> slice:
+    """The last ``window`` of ``size`` items; all of them where it is negative."""
+    return slice(max(0, size - window) if window >= 0 else 0, size)
+
+
+class TokenLog:
+    """A growing array of token ids; appending is O(1), reading is a view."""
+
+    def __init__(self, tokens: Sequence[int] = ()) -> None:
+        self._buffer = np.array(tokens, dtype=np.int32)
+        self._size = len(tokens)
+
+    def append(self, token: int) -> None:
+        """Add one token at the end."""
+        if self._size == self._buffer.size:
+            self._buffer = np.resize(self._buffer, max(256, 2 * self._size))
+        self._buffer[self._size] = token
+        self._size += 1
+
+    def last(self, n: int) -> TokenIds:
+        """The last ``n`` tokens, all of them where ``n`` is negative, as a view."""
+        return self._buffer[: self._size][_tail(self._size, n)]
+
+
+class TokenCounts:
+    """How often each token occurs among the last ``window`` (negative: all) tokens.
+
+    Keeps the distinct tokens and their counts as parallel arrays; adding a token is O(1).
+    """
+
+    def __init__(self, window: int, tokens: Iterable[int] = ()) -> None:
+        self._window = window
+        self._recent: deque[int] = deque()
+        self._slots: dict[int, int] = {}
+        self._ids = np.zeros(64, dtype=np.intp)
+        self._counts = np.zeros(64, dtype=np.float32)
+        for token in tokens:
+            self.add(token)
+
+    @property
+    def ids(self) -> NDArray[np.intp]:
+        """The distinct tokens in the window."""
+        return self._ids[: len(self._slots)]
+
+    @property
+    def counts(self) -> Logits:
+        """How often each of `ids` occurs."""
+        return self._counts[: len(self._slots)]
+
+    def add(self, token: int) -> None:
+        """Count ``token`` and forget the one that leaves the window."""
+        if self._window == 0:
+            return
+        slot = self._slots.get(token)
+        if slot is None:
+            slot = self._slots[token] = len(self._slots)
+            if slot == self._ids.size:
+                self._ids = np.resize(self._ids, 2 * slot)
+                self._counts = np.resize(self._counts, 2 * slot)
+            self._ids[slot] = token
+            self._counts[slot] = 0
+        self._counts[slot] += 1
+        if self._window > 0:
+            self._recent.append(token)
+            if len(self._recent) > self._window:
+                self._remove(self._recent.popleft())
+
+    def _remove(self, token: int) -> None:
+        slot = self._slots[token]
+        self._counts[slot] -= 1
+        if self._counts[slot] > 0:
+            return
+        del self._slots[token]
+        last = len(self._slots)
+        if slot != last:
+            moved = int(self._ids[last])
+            self._slots[moved] = slot
+            self._ids[slot] = moved
+            self._counts[slot] = self._counts[last]
+
+
+class Penalties:
+    """Repeat, frequency and presence penalties of one sequence.
+
+    ``repeat_penalty`` looks at the last ``repeat_last_n`` tokens of prompt and answer, 64 where the
+    request is silent, as in llama.cpp: a positive logit is divided by it, a negative multiplied.
+    ``frequency_penalty`` times a token's count and ``presence_penalty`` once are subtracted; they
+    count the answer's tokens only and all of them, as OpenAI defines them
+    (https://platform.openai.com/docs/guides/text-generation), or those among the last
+    ``repeat_last_n`` where the request names a window.
+    """
+
+    def __init__(self, sampling: Sampling, prompt_tokens: Sequence[int]) -> None:
+        window = sampling.repeat_last_n
+        self._repeat = sampling.repeat_penalty or 1.0
+        self._frequency = sampling.frequency_penalty or 0.0
+        self._presence = sampling.presence_penalty or 0.0
+        self._seen: TokenCounts | None = None
+        self._written: TokenCounts | None = None
+        if self._repeat != 1.0:
+            reach = _REPEAT_LAST_N if window is None else window
+            self._seen = TokenCounts(reach, prompt_tokens[_tail(len(prompt_tokens), reach)])
+        if self._frequency or self._presence:
+            self._written = TokenCounts(-1 if window is None else window)
+
+    @property
+    def active(self) -> bool:
+        """Whether any penalty can change a logit."""
+        return self._seen is not None or self._written is not None
+
+    @property
+    def ids(self) -> NDArray[np.intp]:
+        """The tokens whose logits `apply` may change; some may be there twice."""
+        counts = (self._seen, self._written)
+        return np.concatenate([_NO_IDS, *(count.ids for count in counts if count is not None)])
+
+    def accept(self, token: int) -> None:
+        """Count a token of the answer."""
+        if self._seen is not None:
+            self._seen.add(token)
+        if self._written is not None:
+            self._written.add(token)
+
+    def apply(self, logits: Logits) -> None:
+        """Change ``logits`` of shape (n_vocab,) in place."""
+        if self._seen is not None:
+            ids = self._seen.ids
+            found = logits[ids]
+            logits[ids] = np.where(found > 0, found / self._repeat, found * self._repeat)
+        if self._written is not None:
+            counts = self._written.counts
+            logits[self._written.ids] -= self._frequency * counts + self._presence
+
+
+class Dry:
+    """DRY: a token that would lengthen a repetition is penalised by how long it already is.
+
+    Where the sequence's end occurred before with ``length`` equal tokens, the token that followed
+    there loses ``multiplier * base ** (length - allowed_length)``. A match does not reach across a
+    breaker token (such as a newline), and breakers are never penalised. Formula and defaults are
+    llama.cpp's; matches longer than 64 tokens count as 64, where the penalty is a ban already.
+    Each step is one vectorised comparison over the window and a look at the matches.
+    """
+
+    def __init__(
+        self, sampling: Sampling, prompt_tokens: Sequence[int], breakers: Collection[int]
+    ) -> None:
+        self._multiplier = sampling.dry_multiplier or 0.0
+        self._base = 1.75 if sampling.dry_base is None else sampling.dry_base
+        allowed = sampling.dry_allowed_length
+        self._allowed_length = 2 if allowed is None else allowed
+        self._window = -1 if sampling.dry_penalty_last_n is None else sampling.dry_penalty_last_n
+        self._breakers = frozenset(breakers)
+        self._history = TokenLog(prompt_tokens if self.active else ())
+
+    @property
+    def active(self) -> bool:
+        """Whether DRY can change a logit."""
+        return self._multiplier != 0.0 and self._base >= 1.0 and self._window != 0
+
+    def accept(self, token: int) -> None:
+        """Remember a token of the answer."""
+        if self.active:
+            self._history.append(token)
+
+    def penalties(self) -> tuple[NDArray[np.intp], Logits]:
+        """The tokens that would lengthen a repetition, and what their logits lose."""
+        lengths = self._repetitions() if self.active else {}
+        ids = np.fromiter(lengths.keys(), dtype=np.intp)
+        excess = np.fromiter(lengths.values(), dtype=np.float64) - self._allowed_length
+        with np.errstate(over="ignore"):
+            losses = self._multiplier * np.power(self._base, excess)
+        return ids, np.minimum(losses, np.finfo(np.float32).max).astype(np.float32)
+
+    def _repetitions(self) -> dict[int, int]:
+        """Tokens that would continue a repetition, with the longest repeated length of each."""
+        history = self._history.last(self._window)
+        end = history.size - 1
+        longest: dict[int, int] = {}
+        matches = np.flatnonzero(history[:-1] == history[-1:])
+        length = 0
+        while matches.size and length < _DRY_LONGEST_MATCH:
+            if int(history[end - length]) in self._breakers:
+                break
+            length += 1
+            if length >= self._allowed_length:
+                followers = np.unique(history[matches + 1]).tolist()
+                longest.update((token, length) for token in followers)
+            matches = matches[matches >= length]
+            matches = matches[history[matches - length] == history[end - length]]
+        return {token: n for token, n in longest.items() if token not in self._breakers}

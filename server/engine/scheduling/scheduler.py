@@ -1,0 +1,314 @@
+"""What the next step computes: pure policy, no llama.cpp and no clock.
+
+Each step computes the next token of every running answer and, with what room is left, chunks of
+prompts in order of arrival. Rules:
+
+- Answers first; beside them prompt chunks are only as large as the pace allows.
+- A waiting sequence is admitted when its cells fit, in order of arrival. One exception: it lets
+  others pass while it waits for a running sequence that is computing a prefix both share.
+- When cells run out, cached prefixes go first (least recently used), then the newest running
+  sequence gives way: it keeps its tokens, waits at its old place and resumes later.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass, field
+
+from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.cache.radix_tree import common_prefix
+from server.engine.scheduling.pace import Pace
+from server.engine.sequence import SequenceState
+
+# A sequence with more uncomputed tokens than this is prefilled in chunks; with fewer it decodes
+# (one token, or a few forced ones).
+_DECODE_TOKENS = 16
+# Waiting for another's prefill pays from this many tokens more than the cache already has.
+_LEAST_SHARED = 16
+# Room a preempted sequence must find before it resumes, so that it does not give way again at once.
+_RESUME_MARGIN = 64
+# A prompt is deep when it fills this share of the cells in use (see `Pace`).
+_DEEP_SHARE = 0.3
+# Moving cells to the store would show in the time to a first token that is so near.
+_NEAR_TOKENS = 256
+
+
+@dataclass(slots=True)
+class Work:
+    """Compute ``count`` tokens of ``sequence``, and behind them so many of its ``drafts``."""
+
+    sequence: SequenceState
+    count: int
+    drafts: int = 0
+
+
+@dataclass(slots=True)
+class Step:
+    """What to compute now. ``preempted`` sequences gave way and will resume later."""
+
+    decodes: list[Work] = field(default_factory=list)
+    prefills: list[Work] = field(default_factory=list)
+    preempted: list[SequenceState] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the step computes."""
+        return sum(w.count + w.drafts for w in (*self.decodes, *self.prefills))
+
+    @property
+    def is_decode_only(self) -> bool:
+        """Whether it computes one token of each sequence in it, as answers do without drafts."""
+        return self.tokens == len(self.decodes)
+
+
+class Scheduler:
+    """Owns the waiting and the running sequences and decides about them."""
+
+    def __init__(
+        self,
+        cache: PrefixCache,
+        pace: Pace,
+        *,
+        parallel: int,
+        batch_size: int,
+        outputs_per_batch: int,
+        whole_states: bool = False,
+    ) -> None:
+        self.waiting: list[SequenceState] = []
+        self.running: list[SequenceState] = []
+        self._cache = cache
+        self._pace = pace
+        self._parallel = parallel
+        self._suspects: set[int] = set()
+        self._batch_size = batch_size
+        self._outputs = outputs_per_batch
+        self._whole_states = whole_states
+        self._shared: dict[tuple[int, int], int] = {}
+
+    def add(self, sequence: SequenceState) -> None:
+        """Let ``sequence`` wait for its turn."""
+        insort(self.waiting, sequence, key=lambda s: s.order)
+
+    def remove(self, sequence: SequenceState, *, trustworthy: bool = True) -> None:
+        """``sequence`` is over, wherever it is; its cells become cache if they are trustworthy."""
+        self._suspects.discard(sequence.order)
+        if sequence in self.waiting:
+            self.waiting.remove(sequence)
+        else:
+            self._stop(sequence, trustworthy=trustworthy)
+
+    def suspect_running(self) -> None:
+        """A step failed, and one of the running sequences may be why.
+
+        All wait again and trust none of their own cells. Until each was computed on its own as far
+        as it had come, `clear_suspect` says, nothing else runs.
+        """
+        for sequence in list(self.running):
+            self._suspects.add(sequence.order)
+            self._stop(sequence, trustworthy=False)
+            self.add(sequence)
+
+    def clear_suspect(self, sequence: SequenceState) -> None:
+        """``sequence`` was computed on its own: let the next one prove itself, if there is any."""
+        if sequence.order in self._suspects:
+            self._suspects.discard(sequence.order)
+            if self._suspects:
+                self._stop(sequence, trustworthy=True)
+                self.add(sequence)
+
+    def computed(self, work: Work) -> None:
+        """The step computed ``work``: its tokens are in cells now, drafts not counted."""
+        sequence = work.sequence
+        assert sequence.sequence_id is not None
+        was_in_prompt = sequence.in_prompt
+        self._cache.grow(sequence.sequence_id, work.count)
+        sequence.computed += work.count
+        if was_in_prompt:
+            self._cache.share(sequence.sequence_id, sequence.tokens.view(0, sequence.computed))
+
+    def accepted_drafts(self, sequence: SequenceState, accepted: int) -> None:
+        """``accepted`` of the drafts in the cells hold; the cells of the others are freed."""
+        assert sequence.sequence_id is not None
+        if not sequence.drafts:
+            return
+        self._cache.grow(sequence.sequence_id, len(sequence.drafts))
+        if accepted < len(sequence.drafts):
+            self._cache.grow(sequence.sequence_id, accepted - len(sequence.drafts))
+        sequence.computed += accepted
+        sequence.drafts = []
+
+    def plan(self) -> Step:
+        """Admit, preempt, and choose what the next step computes."""
+        step = Step()
+        self._admit()
+        self._plan_decodes(step)
+        self._plan_prefills(step)
+        return step
+
+    def tidy(self) -> bool:
+        """Move what is long unused out of the cells, unless a first token is near.
+
+        Returns whether there was anything to move.
+        """
+        if any(s.in_prompt and s.uncomputed <= _NEAR_TOKENS for s in self.running):
+            return False
+        return self._cache.tidy(at_rest=not (self.running or self.waiting))
+
+    # --- admission ---
+
+    def _admit(self) -> None:
+        for sequence in list(self.waiting):
+            if len(self.running) >= (1 if self._suspects else self._parallel):
+                return
+            if self._suspects and sequence.order not in self._suspects:
+                continue
+            if self._waits_for_leader(sequence):
+                continue
+            if not self._fits(sequence):
+                return
+            begun = self._cache.begin(sequence.scope, sequence.tokens.view(), sequence.reusable)
+            if begun is None:
+                return
+            sequence.sequence_id, sequence.computed = begun
+            if sequence.cached is None:
+                sequence.cached = sequence.computed
+            self.waiting.remove(sequence)
+            insort(self.running, sequence, key=lambda s: s.order)
+
+    def _fits(self, sequence: SequenceState) -> bool:
+        """Whether all its tokens, and all that running prompts still need, find cells."""
+        if not self.running:
+            return True
+        wanted = sequence.scope, sequence.tokens.view(), sequence.reusable
+        needed = sequence.uncomputed - self._cache.match(*wanted)
+        needed += self._cache.newly_pinned(*wanted)
+        promised = sum(s.uncomputed for s in self.running)
+        margin = _RESUME_MARGIN if sequence.preempted else 1
+        return needed + promised + margin <= self._cache.cells - self._cache.cells_pinned
+
+    def _waits_for_leader(self, sequence: SequenceState) -> bool:
+        """Whether a running prompt will soon share more with ``sequence`` than the cache can."""
+        leaders = [s for s in self.running if s.in_prompt and s.scope == sequence.scope]
+        if not leaders:
+            return False
+        promised = max(self._promised(sequence, leader) for leader in leaders)
+        if promised < _LEAST_SHARED:
+            return False
+        have = self._cache.known(sequence.scope, sequence.tokens.view(), sequence.reusable)
+        return promised >= have + _LEAST_SHARED
+
+    def _promised(self, sequence: SequenceState, leader: SequenceState) -> int:
+        """Tokens ``sequence`` can share with ``leader`` once they are computed, else 0."""
+        shared = self._common(sequence, leader)
+        return shared if shared > leader.computed else 0
+
+    def _common(self, sequence: SequenceState, leader: SequenceState) -> int:
+        key = (sequence.order, leader.order)
+        shared = self._shared.get(key)
+        if shared is None:
+            prompt = leader.tokens.view(0, leader.prompt_length)
+            shared = common_prefix(sequence.tokens.view(0, sequence.reusable), prompt)
+            self._shared[key] = shared
+        return shared
+
+    # --- choosing ---
+
+    def _plan_decodes(self, step: Step) -> None:
+        """Every running answer computes its next tokens; the newest give way if cells are short."""
+        while True:
+            decoding = [s for s in self.running if _decodes(s)]
+            if not self._within_outputs(decoding):
+                for sequence in decoding:
+                    sequence.drafts = []
+            needed = sum(s.uncomputed + len(s.drafts) for s in decoding)
+            if self._cache.make_room(needed):
+                break
+            if any(s.drafts for s in decoding):
+                for sequence in decoding:
+                    sequence.drafts = []
+            else:
+                self._preempt_newest(step)
+        room = self._batch_size
+        for sequence in decoding:
+            work = Work(sequence, sequence.uncomputed, len(sequence.drafts))
+            if work.count + work.drafts > room:
+                break
+            room -= work.count + work.drafts
+            step.decodes.append(work)
+
+    def _within_outputs(self, decoding: list[SequenceState]) -> bool:
+        return sum(1 + len(s.drafts) for s in decoding) <= self._outputs
+
+    def _plan_prefills(self, step: Step) -> None:
+        """Prompt chunks in order of arrival, as many as batch, pace and cells allow."""
+        room = self._batch_size - step.tokens
+        if step.decodes:
+            room = min(room, self._room_beside_streams(step))
+        rows = self._outputs - sum(1 + w.drafts for w in step.decodes)
+        for sequence in [s for s in self.running if not _decodes(s)]:
+            if room <= 0 or rows <= 0 or sequence.sequence_id is None:
+                return
+            count = self._chunk(sequence, room, rows)
+            while not self._cache.make_room(step.tokens + count):
+                if self._newest() is not sequence:
+                    self._preempt_newest(step)
+                elif step.decodes or step.prefills:
+                    return  # later: the others will free cells
+                else:
+                    count = self._cache.cells_free
+                    assert count > 0, "a sequence alone always fits: admission checked it"
+            step.prefills.append(Work(sequence, count))
+            room -= count
+            rows -= count if sequence.scores_prompt else 1
+
+    def _room_beside_streams(self, step: Step) -> int:
+        deepest = max((s.computed for s in self.running if not _decodes(s)), default=0)
+        return self._pace.prefill_tokens_beside_streams(
+            self._batch_size, step.tokens, deep=deepest > _DEEP_SHARE * self._cache.cells_used
+        )
+
+    def _chunk(self, sequence: SequenceState, room: int, rows: int) -> int:
+        count = min(sequence.uncomputed, room)
+        if sequence.scores_prompt:
+            count = min(count, rows)
+        if self._whole_states:
+            # A follower can share this state only at the very token where their prompts part.
+            for follower in self.waiting:
+                if follower.scope == sequence.scope:
+                    ahead = self._common(follower, sequence) - sequence.computed
+                    if _LEAST_SHARED <= ahead < count:
+                        count = ahead
+        return count
+
+    # --- giving way ---
+
+    def _newest(self) -> SequenceState:
+        return self.running[-1]
+
+    def _preempt_newest(self, step: Step) -> None:
+        sequence = self._newest()
+        assert len(self.running) > 1, "a sequence alone always fits: admission checked it"
+        step.decodes = [w for w in step.decodes if w.sequence is not sequence]
+        step.prefills = [w for w in step.prefills if w.sequence is not sequence]
+        step.preempted.append(sequence)
+        self._stop(sequence, trustworthy=True)
+        sequence.preempted = True
+        self.add(sequence)
+
+    def _stop(self, sequence: SequenceState, *, trustworthy: bool) -> None:
+        assert sequence.sequence_id is not None
+        self.running.remove(sequence)
+        if trustworthy:
+            self._cache.finish(sequence.sequence_id, sequence.tokens.view(0, sequence.computed))
+        else:
+            self._cache.drop(sequence.sequence_id)
+        sequence.sequence_id = None
+        sequence.computed = 0
+        sequence.drafts = []
+        self._shared = {k: v for k, v in self._shared.items() if sequence.order not in k}
+
+
+def _decodes(sequence: SequenceState) -> bool:
+    """Whether all its uncomputed tokens go into one step, with logits for the last only."""
+    scoring = sequence.scores_prompt and sequence.in_prompt
+    return sequence.uncomputed <= _DECODE_TOKENS and not scoring

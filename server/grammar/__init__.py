@@ -1,0 +1,1 @@
+"""Schemas, regular expressions and grammars in llguidance's own format."""

@@ -1,0 +1,111 @@
+"""What an answer must match, as a grammar in llguidance's own format."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import msgspec
+from llguidance import LLMatcher
+from llguidance.gbnf_to_lark import gbnf_to_lark
+
+from server.core.errors import InvalidConstraint
+from server.core.request import Constraint
+from server.grammar.json_schema import enforceable
+
+# The GBNF converter's time grows with the square of the number of rules.
+_MOST_CHARACTERS = {
+    "json_object": 0,
+    "json_schema": 1_000_000,
+    "choice": 250_000,
+    "regex": 100_000,
+    "lark": 100_000,
+    "gbnf": 16_000,
+}
+_MOST_CHOICES = 5_000
+_UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})")
+
+
+def to_grammar(constraint: Constraint, *, param: str | None = None) -> str:
+    """``constraint`` as a grammar; whether it compiles is the engine's to say.
+
+    Raises:
+        InvalidConstraint: naming what cannot be enforced, with ``param`` as the field at fault.
+    """
+    most = _MOST_CHARACTERS[constraint.kind]
+    if len(constraint.body) > most:
+        raise InvalidConstraint(
+            f"The {constraint.kind} has {len(constraint.body)} characters; "
+            f"at most {most} are allowed.",
+            param=param,
+        )
+    try:
+        return _CONVERSIONS[constraint.kind](constraint.body)
+    except InvalidConstraint as error:
+        raise InvalidConstraint(error.message, param=param) from error
+
+
+def schema_grammar(schema: object) -> str:
+    """A grammar for the JSON values that match ``schema``."""
+    return json.dumps({"grammars": [{"json_schema": enforceable(schema)}]})
+
+
+def _from_json_schema(body: str) -> str:
+    return schema_grammar(_decoded(body, "JSON Schema"))
+
+
+def _from_json_object(_: str) -> str:
+    return schema_grammar({"type": "object"})
+
+
+def _from_lark(body: str) -> str:
+    return json.dumps({"grammars": [{"lark_grammar": body}]})
+
+
+def _from_regex(body: str) -> str:
+    grammar: str = LLMatcher.grammar_from_regex(body)
+    return grammar
+
+
+def _from_choice(body: str) -> str:
+    choices = _decoded(body, "choice")
+    if not isinstance(choices, list) or not all(isinstance(each, str) for each in choices):
+        raise InvalidConstraint("A choice must be a list of strings.")
+    if not 0 < len(choices) <= _MOST_CHOICES:
+        raise InvalidConstraint(f"A choice needs 1 to {_MOST_CHOICES} strings.")
+    alternatives = " | ".join(json.dumps(each) for each in dict.fromkeys(choices))
+    return _from_lark(f"start: {alternatives}")
+
+
+def _from_gbnf(body: str) -> str:
+    """GBNF by llguidance's converter, which knows no Unicode escapes."""
+    try:
+        return _from_lark(gbnf_to_lark(_UNICODE_ESCAPE.sub(_literal, body)))
+    # The converter raises bare Exception for some errors and recurses for each parenthesis.
+    except Exception as error:
+        raise InvalidConstraint(f"The GBNF grammar is not valid: {str(error)[:300]}") from error
+
+
+def _literal(escape: re.Match[str]) -> str:
+    code = int(escape[1] or escape[2], 16)
+    if code > 0x10FFFF or 0xD800 <= code < 0xE000:
+        raise InvalidConstraint(f"{escape[0]} in the GBNF grammar is no character.")
+    return f"\\x{code:02x}" if code < 0x80 else chr(code)
+
+
+def _decoded(body: str, what: str) -> object:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        raise InvalidConstraint(f"The {what} is not valid JSON: {error}") from error
+
+
+_CONVERSIONS: dict[str, Callable[[str], str]] = {
+    "json_object": _from_json_object,
+    "json_schema": _from_json_schema,
+    "regex": _from_regex,
+    "choice": _from_choice,
+    "lark": _from_lark,
+    "gbnf": _from_gbnf,
+}

@@ -1,0 +1,162 @@
+"""Grammars in Lark as llguidance reads it, written down for one model's vocabulary.
+
+See https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from server.core.vocabulary import Vocabulary
+
+ANY_TEXT = "/(?s:.*)/"
+"""A terminal for any text; control tokens are no text."""
+
+
+class Spelling:
+    """How texts of a reply format are written in a grammar: control tokens by id, the rest quoted.
+
+    A control token can only be reached by its id. USER_DEFINED tokens are text like any other.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        controls = [token for token in vocabulary.special_tokens if token.type != "user_defined"]
+        self._ids = {token.text: token.id for token in controls if token.text}
+        self._ends = {each for each in self._ids.values() if vocabulary.is_end_of_generation(each)}
+        self._texts = {each: text for text, each in self._ids.items()}
+        self._known: dict[str, list[str | int]] = {}
+
+    def items(self, text: str) -> list[str | int]:
+        """``text`` of a format, taken apart into plain texts and ids of control tokens."""
+        if text not in self._known:
+            self._known[text] = self._taken_apart(text)
+        return self._known[text]
+
+    def _taken_apart(self, text: str) -> list[str | int]:
+        present = sorted((each for each in self._ids if each in text), key=len, reverse=True)
+        if not present:
+            return [text] if text else []
+        pieces = re.split(f"({'|'.join(map(re.escape, present))})", text)
+        return [self._ids.get(piece, piece) for piece in pieces if piece]
+
+    def text(self, items: Sequence[str | int]) -> str:
+        """What ``items`` are taken from."""
+        return "".join(self._texts[item] if isinstance(item, int) else item for item in items)
+
+    def literal(self, text: str) -> str:
+        """``text`` of a format in Lark."""
+        return sequence(self.items(text))
+
+    def closing(self, text: str) -> str:
+        """``text`` at a reply's end in Lark.
+
+        From the first token on that ends an answer nothing is written: where the grammar ends, the
+        model may end its answer by any such token.
+        """
+        items = self.items(text)
+        end = next((n for n, item in enumerate(items) if item in self._ends), len(items))
+        return sequence(items[:end])
+
+    def control_tokens(self, *, without: str) -> str:
+        """Any one control token that does not end an answer and is no part of ``without``."""
+        banned = {item for item in self.items(without) if isinstance(item, int)}
+        ids = sorted({*self._ids.values()} - self._ends - banned)
+        # Neighbouring ids differ from their places in the list by the same amount.
+        runs = (list(run) for _, run in groupby(enumerate(ids), lambda pair: pair[1] - pair[0]))
+        ranges = ",".join(f"{run[0][1]}-{run[-1][1]}" for run in runs)
+        return f"<[{ranges}]>" if ranges else ""
+
+
+class Grammar:
+    """Rules that are being collected; the names of all but ``start`` are made up here."""
+
+    def __init__(self, spelling: Spelling) -> None:
+        self.spelling = spelling
+        self._lines: list[str] = []
+        self._parts: list[dict[str, Any]] = []
+        self._count = 0
+
+    def rule(self, body: str) -> str:
+        """A new rule's name."""
+        name = self._name("r")
+        self._lines.append(f"{name}: {body}")
+        return name
+
+    def reserve(self) -> str:
+        """A name for a rule that is defined later, by `define`, so that it can refer to itself."""
+        return self._name("r")
+
+    def define(self, name: str, body: str) -> None:
+        """Say what a reserved name stands for."""
+        self._lines.append(f"{name}: {body}")
+
+    def terminal(self, body: str, *, lazy: bool = False) -> str:
+        """A new terminal (one lexeme); a lazy one ends where it first can."""
+        name = self._name("T")
+        self._lines.append(f"{name}: {body}")
+        if not lazy:
+            return name
+        rule = self._name("r")
+        self._lines.append(f"{rule}[lazy]: {name}")
+        return rule
+
+    def until(self, body: str, ending: str) -> str:
+        """Text that the terminal ``body`` matches up to the first ``ending``, and that itself.
+
+        A control token ends the text also where it is spelt out, for readers cannot tell.
+        """
+        items = self.spelling.items(ending)
+        control = next((n for n, item in enumerate(items) if isinstance(item, int)), None)
+        if control is None:
+            return self.terminal(f"{body} {quoted(ending)}", lazy=True)
+        body = f"({body} & {without(self.spelling.text(items[control : control + 1]))})"
+        text = self.terminal(f"{body} {sequence(items[:control])}")
+        return f"{text} {sequence(items[control:])}"
+
+    def part(self, grammar: dict[str, Any]) -> str:
+        """A reference to another grammar, in llguidance's JSON form."""
+        name = self._name("g")
+        self._parts.append({**grammar, "name": name})
+        return f"@{name}"
+
+    def written(self, start: str) -> str:
+        """The whole grammar, beginning with ``start``, in llguidance's JSON form."""
+        lark = "\n".join([f"start: {start}", *self._lines])
+        return json.dumps({"grammars": [{"lark_grammar": lark}, *self._parts]})
+
+    def _name(self, prefix: str) -> str:
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+
+def quoted(text: str) -> str:
+    """``text`` as a string in Lark."""
+    return json.dumps(text)
+
+
+def escaped(text: str) -> str:
+    """``text`` as part of a regular expression in Lark."""
+    return re.sub(r"[^A-Za-z0-9 ]", _escaped_character, text)
+
+
+def sequence(items: Sequence[str | int]) -> str:
+    """Texts and ids of control tokens, one after another."""
+    return " ".join(f"<[{item}]>" if isinstance(item, int) else quoted(item) for item in items)
+
+
+def one_of(alternatives: Sequence[str]) -> str:
+    """Any one of ``alternatives``."""
+    return f"({' | '.join(alternatives)})"
+
+
+def without(text: str) -> str:
+    """A terminal for texts in which ``text`` does not occur."""
+    return f"({ANY_TEXT} & ~/(?s:.*){escaped(text)}(?s:.*)/)"
+
+
+def _escaped_character(found: re.Match[str]) -> str:
+    return f"\\x{{{ord(found[0]):x}}}"

@@ -1,0 +1,177 @@
+"""Strings that stand in a reply as they are, without JSON's quotes and escapes, held to a schema.
+
+What is written here may be less than a schema allows, but never more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from server.grammar.json_schema import Schema
+from server.grammar.lark import ANY_TEXT, one_of, quoted
+
+_OTHER_TYPES = ["null", "boolean", "object", "array", "number"]
+_ANNOTATIONS = {"title", "description", "default", "examples", "deprecated", "$comment"}
+_CONSTRAINING = {"type", "enum", "const", "anyOf", "allOf", "oneOf", "$ref", "properties", "items"}
+_MOST_REFERENCES = 50
+
+_INTEGER = r"-?(0|[1-9][0-9]*)"
+_NUMBER = rf"{_INTEGER}(\.[0-9]+)?([eE][+\-]?[0-9]+)?"
+# What a reader that judges a value by its looks does not take for a string.
+_LOOKS_LIKE_JSON = rf"/\s*([\[{{](?s:.*)|true|false|null|True|False|None|{_NUMBER})\s*/"
+_WORDS = {
+    "null": ["null"],
+    "boolean": ["true", "false"],
+    "integer": [_INTEGER],
+    "number": [_NUMBER],
+}
+
+_DATE = r"[0-9]{3}[1-9]-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
+_TIME = r"([01][0-9]|2[0-3])(:[0-5][0-9]){2}(\.[0-9]{1,6})?(Z|[+\-]([01][0-9]|2[0-3]):[0-5][0-9])"
+_BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?"
+_FORMATS = {
+    "date": _DATE,
+    "time": _TIME,
+    "date-time": f"{_DATE}T{_TIME}",
+    "duration": r"P([1-9][0-9]{0,3}[YMWD]|T[1-9][0-9]{0,3}[HMS])",
+    "email": rf"[A-Za-z0-9_+\-]{{1,64}}@{_LABEL}(\.{_LABEL}){{1,3}}",
+    "hostname": rf"{_LABEL}(\.{_LABEL}){{0,3}}",
+    "ipv4": rf"({_BYTE}\.){{3}}{_BYTE}",
+    "uuid": r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
+    "uri": r"[a-z][a-z0-9+.\-]{1,15}:(//)?[A-Za-z0-9._~!$&'()*+,;=:@/?\-]{1,500}",
+}
+_PATTERN_PART = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
+
+
+class Unwritable(Exception):
+    """A schema that cannot be held to where strings stand as they are."""
+
+
+def resolved(schema: Any, root: Schema) -> Any:
+    """What ``schema`` says once its references, and lists of a single schema, are followed."""
+    for _ in range(_MOST_REFERENCES):
+        if not isinstance(schema, dict):
+            return schema
+        if "$ref" in schema:
+            target: Any = root
+            for part in schema["$ref"].split("/")[1:]:
+                key = part.replace("~1", "/").replace("~0", "~")
+                target = target[int(key)] if isinstance(target, list) else target[key]
+            schema = target
+        elif len(schema.get("allOf", ())) == 1 and len(schema.keys() & _CONSTRAINING) == 1:
+            (schema,) = schema["allOf"]
+        else:
+            return schema
+    raise Unwritable("the references ('$ref') form too long a chain")
+
+
+def split_union(schema: Any, root: Schema) -> tuple[list[Schema], list[Schema]]:
+    """The ways in which a value can match ``schema``: as a string, or as something else.
+
+    Raises:
+        Unwritable: The schema combines others in a way that cannot be taken apart.
+    """
+    schema = resolved(schema, root)
+    if not isinstance(schema, dict):
+        return ([{}], [{"type": _OTHER_TYPES}]) if schema else ([], [])
+    if "anyOf" in schema:
+        if len(schema.keys() & _CONSTRAINING) > 1:
+            raise Unwritable("the keyword 'anyOf' cannot be enforced beside others")
+        parts = [split_union(each, root) for each in schema["anyOf"]]
+        return [each for strings, _ in parts for each in strings], [
+            each for _, others in parts for each in others
+        ]
+    types = schema.get("type", ["string", *_OTHER_TYPES])
+    types = [types] if isinstance(types, str) else types
+    if "string" in types and (combining := sorted({"allOf", "oneOf"} & schema.keys())):
+        raise Unwritable(f"the keyword '{combining[0]}' cannot be enforced")
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    others = [name for name in types if name != "string"]
+    if values is not None:
+        strings = [each for each in values if isinstance(each, str)]
+        rest = [each for each in values if not isinstance(each, str)]
+        return (
+            [{**schema, "type": "string", "enum": strings}]
+            if strings and "string" in types
+            else [],
+            [{**schema, "type": others, "enum": rest}] if rest and others else [],
+        )
+    return (
+        [{**schema, "type": "string"}] if "string" in types else [],
+        [{**schema, "type": others[0] if len(others) == 1 else others}] if others else [],
+    )
+
+
+def text_terminal(strings: Sequence[Schema]) -> str:
+    """A terminal for the texts that match one of ``strings``, each a schema for strings."""
+    return one_of([_string(schema) for schema in strings])
+
+
+def loose_terminal(strings: Sequence[Schema], others: Sequence[Schema]) -> str:
+    """As `text_terminal`, for a reader that takes what looks like JSON for JSON.
+
+    Of ``others`` only scalars that nothing further limits can be written.
+    """
+    words = [each for schema in others for each in _words(schema)]
+    return one_of([f"({text_terminal(strings)} & ~{_LOOKS_LIKE_JSON})", *words])
+
+
+def _words(schema: Schema) -> Iterable[str]:
+    if "enum" in schema:
+        scalars = (each for each in schema["enum"] if not isinstance(each, dict | list))
+        return [quoted(json.dumps(each)) for each in scalars]
+    if schema.keys() - {"type", *_ANNOTATIONS}:
+        return []
+    types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    return [f"/{word}/" for name in types for word in _WORDS.get(name, ())]
+
+
+def _string(schema: Schema) -> str:
+    if "enum" in schema:
+        if schema.keys() & {"pattern", "format", "minLength", "maxLength"}:
+            raise Unwritable("the keyword 'enum' cannot be enforced beside others")
+        return one_of([quoted(each) for each in schema["enum"]])
+    limits = []
+    if "minLength" in schema or "maxLength" in schema:
+        limits.append(f"/(?s:.){{{schema.get('minLength', 0)},{schema.get('maxLength', '')}}}/")
+    if "pattern" in schema:
+        limits.append(one_of([f"/{each}/" for each in _alternatives(schema["pattern"])]))
+    if "format" in schema:
+        if schema["format"] not in _FORMATS:
+            raise Unwritable(f"the keyword 'format: {schema['format']}' cannot be enforced")
+        limits.append(f"/{_in_lark(_FORMATS[schema['format']])}/")
+    return f"({' & '.join(limits or [ANY_TEXT])})"
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """A pattern that is searched for, as patterns that match the whole text."""
+    found: list[list[str]] = [[]]
+    depth = 0
+    for part in _PATTERN_PART.findall(pattern):
+        depth += (part == "(") - (part == ")")
+        if part == "|" and depth == 0:
+            found.append([])
+        else:
+            found[-1].append(part)
+    return [_anchored(parts) for parts in found]
+
+
+def _anchored(parts: list[str]) -> str:
+    before, after = "(?s:.*)", "(?s:.*)"
+    if parts[:1] == ["^"]:
+        parts, before = parts[1:], ""
+    if parts[-1:] == ["$"]:
+        parts, after = parts[:-1], ""
+    if "^" in parts or "$" in parts:
+        raise Unwritable("the keyword 'pattern' cannot be enforced with '^' or '$' inside")
+    return f"{before}({_in_lark(''.join(parts))}){after}"
+
+
+def _in_lark(pattern: str) -> str:
+    """A regular expression as it stands between slashes."""
+    shown = {"/": r"\x{2f}", "\n": r"\n", "\r": r"\r", r"\/": r"\x{2f}"}
+    return "".join(shown.get(part, part) for part in re.findall(r"\\.|.", pattern, re.DOTALL))

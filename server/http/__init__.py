@@ -1,0 +1,1 @@
+"""Connections, bodies, middleware and server-sent events; knows no API family."""

@@ -1,0 +1,245 @@
+"""What happens to every request before and after its endpoint, as plain ASGI."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import logging
+import time
+from collections.abc import Sequence
+
+import msgspec
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.core.errors import DragomanError, Forbidden, Unauthorized
+from server.telemetry import Metrics, new_request_id, request_id
+
+_access_log = logging.getLogger("dragoman.access")
+_error_log = logging.getLogger("dragoman.error")
+
+# The playground asks for the key itself: its page holds no secrets, what it calls does.
+PUBLIC_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"})
+PUBLIC_FOLDER = "/playground/"
+# The route, in metrics, of a request that has none.
+UNMATCHED = "unmatched"
+# Where the scope of a request has the status with which it was refused below the application.
+REFUSED = "dragoman.refused"
+# nginx's code for: the client left before there was an answer.
+_CLIENT_LEFT = 499
+_EXPOSED_HEADERS = "x-request-id, openai-processing-ms, x-dragoman-ignored, retry-after"
+
+
+def error_response(error: DragomanError, headers: dict[str, str] | None = None) -> Response:
+    """``error`` in OpenAI's shape."""
+    headers = dict(headers or {})
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    return Response(
+        msgspec.json.encode(error.info.body()),
+        status_code=error.info.status,
+        media_type="application/json",
+        headers=headers,
+    )
+
+
+class RequestMiddleware:
+    """The outermost layer: request id, timing, metrics, access log, and the last net for errors."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; other scopes pass."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        name = new_request_id()
+        token = request_id.set(name)
+        status = _CLIENT_LEFT
+
+        async def stamped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = name
+                elapsed = time.perf_counter() - started
+                headers["openai-processing-ms"] = str(round(elapsed * 1000))
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, stamped)
+        except Exception:
+            _error_log.exception("unhandled")
+            if status != _CLIENT_LEFT:
+                raise  # a header is out already: the server can only cut the connection
+            error = DragomanError(f"The server failed. Its log says more about {name}.")
+            await error_response(error)(scope, receive, stamped)
+        finally:
+            self._metrics.in_flight.dec()
+            if status == _CLIENT_LEFT:
+                status = scope.get(REFUSED, status)
+            self._record(scope, status, time.perf_counter() - started)
+            request_id.reset(token)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        record_request(
+            self._metrics,
+            route=getattr(scope.get("route"), "path", UNMATCHED),
+            method=scope["method"],
+            client=scope["client"][0] if scope.get("client") else "-",
+            # The path is quoted again: decoded, it could hold line breaks.
+            path=scope.get("raw_path", b"").decode("ascii", "replace"),
+            status=status,
+            seconds=seconds,
+        )
+
+
+def record_request(
+    metrics: Metrics,
+    *,
+    route: str,
+    method: str,
+    client: str,
+    path: str,
+    status: int,
+    seconds: float,
+) -> None:
+    """Count an answered request and write its line of the access log."""
+    metrics.requests.labels(route, method, status).inc()
+    fields = {
+        "client": client,
+        "method": method,
+        "path": path,
+        "status": status,
+        "seconds": round(seconds, 4),
+    }
+    _access_log.info(
+        "%(client)s %(method)s %(path)s %(status)s %(seconds)ss", fields, extra={"fields": fields}
+    )
+
+
+class HostMiddleware:
+    """Refuses foreign Host headers where only this machine is meant to reach the server.
+
+    A web page may point its own name at 127.0.0.1 (DNS rebinding); its Host header gives it away.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            hosts = Headers(scope=scope).getlist("host")
+            if not all(_is_local(host) for host in hosts):
+                error = Forbidden("This server answers only to names of this machine.")
+                await error_response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _is_local(host: str) -> bool:
+    """Whether a Host header names the loopback interface, with any port."""
+    name = (
+        host.rsplit("]", 1)[0].lstrip("[")
+        if host.startswith("[")
+        else host.split(":", maxsplit=1)[0]
+    )
+    if name.lower() == "localhost" or name.lower().endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class CorsMiddleware:
+    """Lets pages of the listed origins call the server; others get no header at all.
+
+    Credentials are never allowed: keys travel in the Authorization header.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        self._app = app
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        allowed = origin is not None and not self._origins.isdisjoint({origin, "*"})
+        preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
+        if preflight and allowed:
+            response = Response(status_code=204, headers=_preflight_headers(headers))
+            await response(scope, receive, self._allowing(send, origin or ""))
+        else:
+            await self._app(scope, receive, self._allowing(send, origin or "") if allowed else send)
+
+    def _allowing(self, send: Send, origin: str) -> Send:
+        async def allowing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["access-control-allow-origin"] = origin
+                headers["access-control-expose-headers"] = _EXPOSED_HEADERS
+                headers.add_vary_header("Origin")
+            await send(message)
+
+        return allowing
+
+
+def _preflight_headers(headers: Headers) -> dict[str, str]:
+    return {
+        "access-control-allow-methods": "GET, POST",
+        "access-control-allow-headers": headers.get("access-control-request-headers", ""),
+        "access-control-max-age": "600",
+    }
+
+
+class KeyMiddleware:
+    """Asks for an API key, if there are any, and separates what is cached for each key."""
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+        self._app = app
+        self._digests = [_digest(key.encode()) for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})["cache_scope"] = ""
+        if self._digests and not _is_public(scope["path"]):
+            scheme, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+            digest = _digest(key.strip())
+            # All keys are compared, in constant time, so that time tells nothing about them.
+            matches = [hmac.compare_digest(digest, known) for known in self._digests]
+            if scheme.lower() != b"bearer" or not any(matches):
+                error = Unauthorized(
+                    "Incorrect API key. Send one as: Authorization: Bearer KEY."
+                    if key
+                    else "No API key. Send one as: Authorization: Bearer KEY."
+                )
+                await error_response(error)(scope, receive, send)
+                return
+            scope["state"]["cache_scope"] = digest.hex()
+        await self._app(scope, receive, send)
+
+
+def _is_public(path: str) -> bool:
+    return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

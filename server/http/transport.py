@@ -1,0 +1,252 @@
+"""Below the application: connections, HTTP itself, and the server's end.
+
+uvicorn does the work; here are the limits it does not have, and answers in OpenAI's shape where it
+has its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from http import HTTPStatus
+from types import FrameType
+from typing import Any, cast
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from server.core.errors import (
+    DragomanError,
+    HeadersTooLarge,
+    InvalidRequest,
+    Overloaded,
+    RequestTimeout,
+)
+from server.core.pool import Pool
+from server.core.settings import Settings
+from server.http.middleware import REFUSED, UNMATCHED, error_response, record_request
+from server.telemetry import Metrics, new_request_id, request_id
+
+# A client that takes nothing for so long, while an answer waits for it, is dropped.
+STALLED_SECONDS = 30.0
+# SDKs keep idle connections for some seconds. Were ours to close first, it would close under some
+# request that is just being sent.
+_KEEP_ALIVE_SECONDS = 75
+# What connections get after the last answer was cut, before they are cut themselves.
+_GRACE_SECONDS = 5
+
+
+class _Config(uvicorn.Config):
+    """uvicorn's configuration, with our limits for `_Connection`."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(
+            app,
+            http=_Connection,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=int(settings.drain_seconds) + _GRACE_SECONDS,
+        )
+        self.settings = settings
+        self.metrics: Metrics = app.state.context.metrics
+
+
+class Server(uvicorn.Server):
+    """Serves an application until SIGTERM or SIGINT, then lets answers finish; a second ends it.
+
+    ``run(sockets=[...])`` or ``await serve(sockets=[...])`` with a listening socket; ``listening``
+    is set once connections are taken.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings, pool: Pool) -> None:
+        super().__init__(_Config(app, settings))
+        self._pool = pool
+        self._drain_seconds = settings.drain_seconds
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came: begin to end, or end at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, let answers finish for a while, and end the models."""
+        closing = asyncio.create_task(self._pool.close(self._drain_seconds))
+        await super().shutdown(sockets)
+        if self.force_exit:
+            # uvicorn leaves this out; the pool is closed in it again, which ends it at once.
+            await self.lifespan.shutdown()
+        await closing
+
+
+class _Connection(HttpToolsProtocol):
+    """One client's connection.
+
+    Receiving a request's head, or the rest of a body that was answered early, has a time limit; so
+    has a client that does not read. Over the limit of connections, one that is idle makes room.
+    """
+
+    def __init__(self, config: _Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self._settings = config.settings
+        self._metrics = config.metrics
+        self._began = self.loop.time()
+        self._in_head = True
+        self._head_bytes = 0
+        self._refusal: DragomanError | None = None
+        self._receiving: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self.last_active = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected."""
+        super().connection_made(transport)
+        self.last_active = self.loop.time()
+        self._limit_receiving()
+        if len(self.connections) > self._settings.max_connections and not self._make_room():
+            self._refuse(Overloaded("There are too many connections.", retry_after=1))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection ended, whoever ended it."""
+        self._stop_receiving_limit()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request came."""
+        self.last_active = self.loop.time()
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._settings.max_header_bytes:
+                self._refuse(self._too_large())
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._began = self.loop.time()
+        self._in_head = True
+        self._head_bytes = 0
+        if self._receiving is None:
+            self._limit_receiving()
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: the application may begin."""
+        self._in_head = False
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self._settings.max_header_bytes:
+            self._refusal = self._too_large()
+            raise ValueError("request head too large")  # the parser stops, and asks for the answer
+        self._stop_receiving_limit()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is here as a whole."""
+        self._stop_receiving_limit()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is written; the client may still be sending."""
+        if self.cycle.more_body:
+            self._limit_receiving()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser gave up: say why."""
+        self._refuse(self._refusal or InvalidRequest("This is not valid HTTP."))
+
+    def pause_writing(self) -> None:
+        """The client does not keep up."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been idle for longest, if any but this one is."""
+        others = cast("set[_Connection]", self.connections - {self})
+        idle = [connection for connection in others if connection.idle]
+        if not idle:
+            return False
+        min(idle, key=lambda connection: connection.last_active).transport.close()
+        return True
+
+    def _limit_receiving(self) -> None:
+        self._stop_receiving_limit()
+        self._receiving = self.loop.call_later(
+            self._settings.request_timeout, self._receiving_too_long
+        )
+
+    def _stop_receiving_limit(self) -> None:
+        if self._receiving is not None:
+            self._receiving.cancel()
+            self._receiving = None
+
+    def _receiving_too_long(self) -> None:
+        self._receiving = None
+        if self._in_head and self._head_bytes:
+            self._refuse(RequestTimeout("The request did not arrive in time."))
+        else:
+            self.transport.close()
+
+    def _too_large(self) -> HeadersTooLarge:
+        limit = self._settings.max_header_bytes
+        return HeadersTooLarge(f"The request's head may have at most {limit} bytes.")
+
+    def _refuse(self, error: DragomanError) -> None:
+        """Answer without the application, and hang up.
+
+        Where the application has the request already, for its head was fine, it also counts it.
+        """
+        if self.transport.is_closing():
+            return
+        if not self.idle and (self.cycle.response_started or self.pipeline):
+            self.transport.close()  # in the middle of an answer nothing else can be said
+            return
+        name = new_request_id()
+        headers = {"connection": "close", "x-request-id": name}
+        response = error_response(error, headers)
+        status = HTTPStatus(response.status_code)
+        lines = [f"HTTP/1.1 {status} {status.phrase}".encode()]
+        lines += [name + b": " + value for name, value in response.raw_headers]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        self.transport.close()
+        if self.idle:
+            self._record_refusal(name, response.status_code)
+        else:
+            cast("dict[str, Any]", self.cycle.scope)[REFUSED] = response.status_code
+
+    def _record_refusal(self, name: str, status: int) -> None:
+        """Count and log what the application never saw; its head may be incomplete or nonsense."""
+        token = request_id.set(name)
+        record_request(
+            self._metrics,
+            route=UNMATCHED,
+            method="-",
+            client=self.client[0] if self.client else "-",
+            path="-",
+            status=status,
+            seconds=self.loop.time() - self._began,
+        )
+        request_id.reset(token)

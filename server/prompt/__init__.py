@@ -1,0 +1,1 @@
+"""Messages to native prompt to tokens. Knows no HTTP and no engine."""

@@ -1,0 +1,330 @@
+"""From a canonical prompt to the tokens a model reads: the one door to this room for the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import msgspec
+
+from server.core.errors import ConversationError, InvalidRequest
+from server.core.model_info import ModelKind
+from server.core.native_prompt import RenderedPrompt
+from server.core.reply_format import ReplyFormat
+from server.core.request import ChatPrompt, Prompt, TextPrompt, TokensPrompt, ToolChoice
+from server.core.sampling import Sampling
+from server.core.vocabulary import Vocabulary
+from server.grammar.lark import Spelling
+from server.prompt.families.family import Choice, Family, FamilyError, ModelFacts, select_family
+from server.prompt.families.kind import KindVerdict, detect_kind
+from server.prompt.guard.guard import Piece
+from server.prompt.guard.length import check_length
+from server.prompt.guard.segments import segments
+from server.prompt.messages.normalize import SOFT_VARIABLES, known_variables
+from server.prompt.model_template import ModelTemplate
+from server.prompt.template.chat_template import (
+    DEFAULT_TEMPLATE,
+    ChatTemplate,
+    select_template,
+    templates_in,
+)
+from server.reply.reply_grammar import reply_grammar
+
+_SILENT = Sampling()
+
+
+class BuiltPrompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt ready for the engine.
+
+    ``stops`` end the answer beside the end-of-generation tokens; ``reply_prefix`` is the end of the
+    prompt that already belongs to the reply; ``strip_leading_space`` says that one space in front
+    of the answer is part of the format; ``tools_active`` that the reply may hold tool calls.
+    """
+
+    rendered: RenderedPrompt
+    stops: list[str] = []
+    reply_prefix: str = ""
+    strip_leading_space: bool = False
+    tools_active: bool = False
+
+
+class ChatModel:
+    """How one model is talked to: its kind, its template, and its prompts.
+
+    Attributes:
+        kind: Whether the model continues text or answers, for the reasons in ``kind_reasons``.
+        family: Name of the family whose data is used, or None.
+        template_source: ``gguf`` or ``family <name>``.
+        template_sha256: Hash of the template in use.
+        capabilities: What the template can express.
+        template_variables: Variables of the template that a request may set.
+        reply_format: Where reasoning and tool calls are in a reply; None: content only.
+        sampling: Defaults for parameters a request is silent about.
+        warnings: Faults and guesses the user should know of.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocabulary: Vocabulary,
+        verdict: KindVerdict,
+        choice: Choice,
+        templates: dict[str, ModelTemplate],
+        sampling: Sampling,
+        warnings: list[str],
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._family = choice.family
+        self._templates = templates
+        main = templates[select_template(templates, tools=False)]
+        self._controls = main.guard.controls
+        self.kind: ModelKind = verdict.kind
+        self.kind_reasons = verdict.reasons
+        self.family = choice.family.name if choice.family else None
+        self.template_source = "gguf" if choice.own_template else f"family {self.family}"
+        self.template_sha256 = main.template.sha256
+        self.capabilities = main.capabilities
+        settable = dict.fromkeys(main.template.variables | SOFT_VARIABLES)
+        self.template_variables = sorted(known_variables(settable, main.template))
+        # Where there is a template of its own for tools, calls are written as that one shows.
+        self.reply_format = templates[select_template(templates, tools=True)].reply_format
+        self._spelling = Spelling(vocabulary)
+        self.sampling = sampling.over(choice.family.sampling) if choice.family else sampling
+        self.warnings = warnings
+
+    @classmethod
+    def open(
+        cls,
+        metadata: Mapping[str, str],
+        vocabulary: Vocabulary,
+        file_name: str,
+        *,
+        families: Mapping[str, Family],
+        family: str | None = None,
+        kind: ModelKind | None = None,
+        guard: bool = True,
+        sampling: Sampling = _SILENT,
+    ) -> Self:
+        """Find out how to talk to a model.
+
+        Args:
+            metadata: The GGUF file's key-values.
+            vocabulary: The model's tokenizer.
+            file_name: Name of the model's file.
+            families: All families, by name.
+            family: The configured family, which wins over everything found.
+            kind: The configured kind, which wins over everything found.
+            guard: Whether text of a request is kept from becoming control tokens.
+            sampling: The configured sampling defaults, which win over the family's.
+
+        Raises:
+            FamilyError: The family cannot be used.
+        """
+        sources = templates_in(metadata)
+        eos = None if vocabulary.eos is None else vocabulary.text(vocabulary.eos)
+        verdict = detect_kind(metadata, file_name, eos, has_template=bool(sources))
+        if kind is not None:
+            verdict = KindVerdict(kind=kind, reasons=[f"configured as {kind}", *verdict.reasons])
+        compiled: dict[str, ChatTemplate] = {}
+        warnings = []
+        for name, source in sources.items():
+            try:
+                compiled[name] = _compiled(name, source, vocabulary)
+            except ConversationError as error:
+                warnings.append(f"{error.message} It is not used.")
+        own = compiled[select_template(compiled, tools=False)] if compiled else None
+        facts = ModelFacts(
+            architecture=metadata.get("general.architecture", ""),
+            names=[metadata.get("general.name", ""), file_name],
+            kind=verdict.kind,
+            special_texts={token.text for token in vocabulary.special_tokens},
+            template=own.source if own else None,
+            template_sha256=own.sha256 if own else None,
+        )
+        choice = select_family(families, facts, family)
+        if not choice.own_template:
+            assert choice.family
+            compiled = {DEFAULT_TEMPLATE: _family_template(choice.family, vocabulary)}
+        templates = {
+            name: ModelTemplate.open(template, vocabulary, choice.family, guard=guard)
+            for name, template in compiled.items()
+        }
+        warnings += [choice.warning] if choice.warning else []
+        return cls(
+            vocabulary=vocabulary,
+            verdict=verdict,
+            choice=choice,
+            templates=templates,
+            sampling=sampling,
+            warnings=warnings,
+        )
+
+    def build(
+        self, prompt: Prompt, *, context: int | None = None, with_segments: bool = False
+    ) -> BuiltPrompt:
+        """Turn ``prompt`` into tokens.
+
+        Args:
+            prompt: What the request brought.
+            context: How many tokens fit. Text that is certain not to is not tokenised, which takes
+                minutes for some megabytes; what has a few too many comes back as it is.
+            with_segments: Whether to find out where each token came from, for people to see.
+
+        Raises:
+            InvalidRequest: The prompt cannot be honoured by this model.
+            ConversationError: Its template cannot express the conversation.
+            ContextLengthExceeded: It has certainly more tokens than ``context``.
+        """
+        if isinstance(prompt, ChatPrompt):
+            return self._build_chat(prompt, context, with_segments)
+        if isinstance(prompt, TextPrompt):
+            check_length(prompt.text + (prompt.suffix or ""), self._vocabulary, context, "prompt")
+            text, ids = prompt.text, self._with_one_bos(self._native_tokens(prompt))
+        else:
+            text, ids = self._checked_text(prompt), prompt.ids
+        pieces, users = [Piece(0, len(text), ids)], [True] * len(text)
+        return BuiltPrompt(rendered=self._rendered(text, pieces, users if with_segments else []))
+
+    def reply_grammar(self, prompt: Prompt, reply_prefix: str, content: str | None) -> str | None:
+        """What a reply must match: the tools' schemas where it calls, and ``content`` elsewhere.
+
+        Args:
+            prompt: The prompt.
+            reply_prefix: What `build` says of it.
+            content: A grammar for the content, where something is asked of it.
+
+        Raises:
+            InvalidConstraint: A tool's arguments cannot be enforced; the message names it.
+        """
+        if not isinstance(prompt, ChatPrompt):
+            return content
+        return reply_grammar(
+            self.reply_format,
+            prefix=reply_prefix,
+            tools=prompt.tools if prompt.tool_choice.mode != "none" else (),
+            choice=prompt.tool_choice,
+            content=content,
+            spelling=self._spelling,
+        )
+
+    def _native_tokens(self, prompt: TextPrompt) -> list[int]:
+        tokens = self._vocabulary.tokenize(prompt.text, parse_special=True)
+        if prompt.suffix is None:
+            return tokens
+        if self._vocabulary.fill_in_the_middle is None:
+            raise InvalidRequest(
+                "The model has no fill-in-the-middle tokens, so it cannot take a suffix.",
+                param="suffix",
+            )
+        prefix, gap, middle = self._vocabulary.fill_in_the_middle
+        after = self._vocabulary.tokenize(prompt.suffix, parse_special=True)
+        return [prefix, *tokens, gap, *after, middle]
+
+    def _checked_text(self, prompt: TokensPrompt) -> str:
+        for position, token in enumerate(prompt.ids):
+            if not 0 <= token < self._vocabulary.size:
+                raise InvalidRequest(
+                    f"Token {token} at position {position} is outside the vocabulary of "
+                    f"{self._vocabulary.size} tokens.",
+                    param="prompt",
+                )
+        return b"".join(map(self._vocabulary.piece, prompt.ids)).decode("utf-8", "replace")
+
+    def _build_chat(
+        self, prompt: ChatPrompt, context: int | None, with_segments: bool
+    ) -> BuiltPrompt:
+        if prompt.tool_choice.mode == "none":
+            prompt = msgspec.structs.replace(prompt, tools=[])
+        template = self._templates[select_template(self._templates, tools=bool(prompt.tools))]
+        reply_format = template.reply_format
+        if prompt.tools:
+            self._check_tools(prompt.tool_choice, reply_format)
+        rendering = template.render(prompt, context=context, sources=with_segments)
+        pieces = rendering.pieces
+        if pieces:
+            first, *others = pieces
+            pieces = [msgspec.structs.replace(first, ids=self._with_one_bos(first.ids)), *others]
+        if prompt.add_generation_prompt or prompt.continue_final_message:
+            pieces = self._without_eos(pieces)
+        stops = [
+            *(self._family.stops if self._family else []),
+            *(reply_format.stops if reply_format else []),
+        ]
+        return BuiltPrompt(
+            rendered=self._rendered(rendering.text, pieces, rendering.users),
+            stops=list(dict.fromkeys(stops)),
+            reply_prefix=_reply_prefix(prompt, rendering.text, reply_format),
+            strip_leading_space=bool(self._family and self._family.strip_leading_space),
+            tools_active=bool(prompt.tools),
+        )
+
+    def _check_tools(self, choice: ToolChoice, reply_format: ReplyFormat | None) -> None:
+        if self._family and not self._family.tools and choice.mode == "auto":
+            raise InvalidRequest(
+                f"The model is a {self.kind} model, prompted by the family {self.family}: it does "
+                "not know by itself when to call a tool. Use tool_choice 'required' or name a "
+                "function, so that its output is constrained to a call.",
+                param="tools",
+            )
+        if reply_format is None or reply_format.trigger is None:
+            raise InvalidRequest(
+                "How this model writes tool calls is not known, so it can be given no tools.",
+                param="tools",
+            )
+
+    def _rendered(
+        self, text: str, pieces: Sequence[Piece], users: Sequence[bool]
+    ) -> RenderedPrompt:
+        return RenderedPrompt(
+            prompt=text,
+            tokens=[token for piece in pieces for token in piece.ids],
+            segments=segments(text, users, pieces, self._vocabulary, self._controls)
+            if users
+            else [],
+        )
+
+    def _with_one_bos(self, tokens: list[int]) -> list[int]:
+        """The tokens, beginning with exactly one BOS if the vocabulary wants any."""
+        bos = self._vocabulary.bos
+        if bos is None or not self._vocabulary.add_bos:
+            return tokens
+        start = 0
+        while start < len(tokens) and tokens[start] == bos:
+            start += 1
+        return [bos, *tokens[start:]]
+
+    def _without_eos(self, pieces: list[Piece]) -> list[Piece]:
+        """The pieces without a trailing EOS, after which nothing could be generated."""
+        if not pieces or pieces[-1].ids[-1:] != [self._vocabulary.eos]:
+            return pieces
+        return [*pieces[:-1], msgspec.structs.replace(pieces[-1], ids=pieces[-1].ids[:-1])]
+
+
+def _compiled(name: str, source: str, vocabulary: Vocabulary) -> ChatTemplate:
+    def text(token: int | None) -> str:
+        return "" if token is None else vocabulary.text(token)
+
+    bos, eos = text(vocabulary.bos), text(vocabulary.eos)
+    return ChatTemplate(source, bos_token=bos, eos_token=eos, name=name)
+
+
+def _family_template(family: Family, vocabulary: Vocabulary) -> ChatTemplate:
+    assert family.template
+    try:
+        return _compiled(DEFAULT_TEMPLATE, family.template, vocabulary)
+    except ConversationError as error:
+        path = family.path.with_suffix(".jinja")
+        raise FamilyError(f"{path}: {error.message}") from error
+
+
+def _reply_prefix(prompt: ChatPrompt, text: str, reply_format: ReplyFormat | None) -> str:
+    """The end of the native prompt ``text`` that the reply's parser must see first."""
+    if reply_format is None:
+        return ""
+    start, end = reply_format.reasoning_edges
+    if prompt.continue_final_message and start:
+        content = prompt.messages[-1].content or ""
+        written = content if isinstance(content, str) else "\n".join(content)
+        if written.rfind(start) > written.rfind(end):
+            return start
+    return reply_format.prefix_of(text)

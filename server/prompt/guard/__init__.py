@@ -1,0 +1,1 @@
+"""Tokenising prompts so that text of a request never becomes a control token."""

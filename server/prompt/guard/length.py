@@ -1,0 +1,31 @@
+"""Text that is certain to be too long is refused before it is tokenised."""
+
+from __future__ import annotations
+
+from server.core.errors import ContextLengthExceeded
+from server.core.vocabulary import Vocabulary
+
+
+def check_length(text: str, vocabulary: Vocabulary, context: int | None, param: str) -> None:
+    """Refuse ``text`` if it cannot fit, however its tokens turn out.
+
+    Args:
+        text: What would be tokenised.
+        vocabulary: The model's tokenizer.
+        context: How many tokens fit; None for any number.
+        param: The field of the request that the text comes from.
+
+    Raises:
+        ContextLengthExceeded: It has certainly more tokens than ``context``.
+    """
+    # Counting needs every piece of the vocabulary once; short texts are tokenised anyway.
+    if context is None or len(text) <= context:
+        return
+    fewest = vocabulary.fewest_tokens(text)
+    if fewest > context:
+        name = "prompt" if param == "messages" else param
+        raise ContextLengthExceeded(
+            f"This model's maximum context length is {context} tokens, "
+            f"but the {name} has at least {fewest} tokens.",
+            param=param,
+        )

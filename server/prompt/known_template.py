@@ -1,0 +1,122 @@
+"""A chat template with what was found out about it, and prompts as text."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Any
+
+import msgspec
+
+from server.core.errors import ConversationError
+from server.core.reply_format import ReplyFormat
+from server.core.request import ChatPrompt
+from server.prompt.families.family import Family
+from server.prompt.messages.capabilities import Capabilities, probe
+from server.prompt.messages.completeness import check_complete
+from server.prompt.messages.normalize import normalize, template_variables
+from server.prompt.messages.tool_turns import GENERIC_CALLS
+from server.prompt.reply_format.derive import resolve_reply_format
+from server.prompt.template.chat_template import ChatTemplate
+from server.prompt.template.limits import TemplateLimitExceeded
+
+
+class FittedChat(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as its template takes it, known to reach the prompt completely.
+
+    ``tools`` is None where the template gets none.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
+    variables: dict[str, Any]
+
+
+class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
+    """A template and what is known about it.
+
+    ``reply_format`` is None where replies are content only. Lines of a message that begin with one
+    of ``indent_labels`` are indented.
+    """
+
+    template: ChatTemplate
+    capabilities: Capabilities
+    reply_format: ReplyFormat | None
+    indent_labels: list[str]
+
+    @classmethod
+    def learn(cls, template: ChatTemplate, family: Family | None) -> KnownTemplate:
+        """Probe ``template``; ``family`` is the one whose data holds for it."""
+        capabilities = probe(template)
+        if family:
+            capabilities = msgspec.structs.replace(capabilities, **family.capabilities)
+        family_reply = family.reply if family else None
+        reply_format = resolve_reply_format(template, capabilities, family_reply)
+        if reply_format is None or reply_format.calls is None:
+            # Without knowing how the model calls, all about tools is better said in words.
+            in_words = msgspec.structs.replace(
+                capabilities, tools=False, tool_calls=False, tool_results=False
+            )
+            in_words_format = resolve_reply_format(template, in_words, family_reply)
+            if in_words_format and in_words_format.calls:
+                capabilities, reply_format = in_words, in_words_format
+        return KnownTemplate(
+            template=template,
+            capabilities=capabilities,
+            reply_format=reply_format,
+            indent_labels=family.indent_labels if family else [],
+        )
+
+    def fit(self, prompt: ChatPrompt) -> FittedChat:
+        """Shape the conversation to what the template can express.
+
+        Tools whose schemas the template fails on are described in words.
+
+        Raises:
+            ConversationError: The template cannot express it.
+        """
+        try:
+            return self._fit(prompt, self.capabilities)
+        except TemplateLimitExceeded:
+            raise
+        except ConversationError:
+            if not (prompt.tools and self.capabilities.tools):
+                raise
+            with contextlib.suppress(ConversationError):
+                return self._fit(prompt, msgspec.structs.replace(self.capabilities, tools=False))
+            raise
+
+    def _fit(self, prompt: ChatPrompt, capabilities: Capabilities) -> FittedChat:
+        calls = self.reply_format.calls if self.reply_format else None
+        chat = normalize(prompt, capabilities, calls or GENERIC_CALLS)
+        variables = template_variables(prompt.template_kwargs, self.template)
+        check_complete(
+            chat,
+            self.template,
+            add_generation_prompt=prompt.add_generation_prompt,
+            variables=variables,
+        )
+        messages = [self._indented(message) for message in chat.messages]
+        return FittedChat(messages=messages, tools=chat.tools, variables=variables)
+
+    def text(self, prompt: ChatPrompt) -> str:
+        """The native prompt.
+
+        Raises:
+            ConversationError: The template cannot express the conversation.
+        """
+        chat = self.fit(prompt)
+        return self.template.render(
+            chat.messages,
+            tools=chat.tools,
+            variables=chat.variables,
+            add_generation_prompt=prompt.add_generation_prompt,
+            continue_final_message=prompt.continue_final_message,
+        )
+
+    def _indented(self, message: dict[str, Any]) -> dict[str, Any]:
+        content = message.get("content")
+        if not self.indent_labels or not isinstance(content, str):
+            return message
+        labels = "|".join(map(re.escape, self.indent_labels))
+        return {**message, "content": re.sub(rf"(?m)^(?={labels})", " ", content)}

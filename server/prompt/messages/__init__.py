@@ -1,0 +1,1 @@
+"""Conversations, shaped to what a chat template can express."""

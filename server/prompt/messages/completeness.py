@@ -1,0 +1,108 @@
+"""Proof that a template shows all of a conversation: in needles, rendered and searched for.
+
+The probes in ``capabilities.py`` are a few tiny conversations; a template may still drop something
+in a longer one, such as the second of two rounds of calls. The texts themselves are no good to
+search for, as templates may trim or escape them; needles come through unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from server.core.errors import ConversationError
+from server.prompt.messages.normalize import NormalizedChat
+from server.prompt.template.chat_template import ChatTemplate
+
+_NEEDLE = re.compile(r"needle\d+x")
+
+
+def check_complete(
+    chat: NormalizedChat,
+    template: ChatTemplate,
+    *,
+    add_generation_prompt: bool = True,
+    variables: Mapping[str, Any] = {},
+) -> None:
+    """Check that each text, call and result of each message reaches the prompt.
+
+    Reasoning is exempt: most templates leave out that of earlier turns on purpose. It costs one
+    render of a conversation of the same shape with shorter texts.
+
+    Raises:
+        ConversationError: Something does not; the error names the request's message.
+    """
+    needles = _Needles()
+    messages = [needles.in_message(place, message) for place, message in enumerate(chat.messages)]
+    text = template.render(
+        messages,
+        tools=chat.tools,
+        add_generation_prompt=add_generation_prompt,
+        variables=variables,
+    )
+    found = set(_NEEDLE.findall(text))
+    for needle, (place, what) in needles.places.items():
+        if needle not in found:
+            index = chat.sources[place]
+            raise ConversationError(
+                f"messages[{index}] cannot be expressed here: the model's chat template leaves "
+                f"out its {what}.",
+                param=f"messages[{index}]",
+            )
+
+
+class _Needles:
+    """Replaces texts by needles, and remembers where each one stands."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, tuple[int, str]] = {}
+
+    def in_message(self, place: int, message: dict[str, Any]) -> dict[str, Any]:
+        replaced = dict(message)
+        content = message.get("content")
+        if isinstance(content, str):
+            replaced["content"] = self._in_text(content, place, "text")
+        elif isinstance(content, list):
+            replaced["content"] = [
+                {**part, "text": self._in_text(part["text"], place, "text")} for part in content
+            ]
+        if "tool_calls" in message:
+            replaced["tool_calls"] = [self._in_call(place, call) for call in message["tool_calls"]]
+        return replaced
+
+    def _in_call(self, place: int, call: dict[str, Any]) -> dict[str, Any]:
+        arguments = call["function"]["arguments"]
+        if isinstance(arguments, str):
+            arguments = json.dumps(self._in_arguments(place, _parsed(arguments)))
+        else:
+            arguments = self._in_arguments(place, arguments)
+        # Names stay: templates treat some, such as "python", in a way of their own.
+        return {**call, "function": {**call["function"], "arguments": arguments}}
+
+    def _in_arguments(self, place: int, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._in_text(value, place, "tool call's arguments")
+        if isinstance(value, list):
+            return [self._in_arguments(place, item) for item in value]
+        if isinstance(value, dict):
+            return {
+                self._in_text(key, place, "tool call's arguments"): self._in_arguments(place, item)
+                for key, item in value.items()
+            }
+        return value
+
+    def _in_text(self, text: str, place: int, what: str) -> str:
+        if not text.strip():
+            return text
+        needle = f"needle{len(self.places)}x"
+        self.places[needle] = (place, what)
+        return needle
+
+
+def _parsed(arguments: str) -> Any:
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments

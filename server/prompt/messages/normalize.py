@@ -1,0 +1,285 @@
+"""Shapes a conversation to what a template can express, by the verdicts of ``capabilities.py``.
+
+Nothing is dropped silently: what a template does not express natively is said another way, and what
+cannot be said at all is a `ConversationError` that names the message. The one exception is the
+reasoning of earlier turns, which most templates leave out because their models learned without it.
+
+The result is plain lists, dictionaries and strings in which each text of the request stands whole,
+so that the guard can walk it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from server.core.errors import ConversationError
+from server.core.reply_format import Calls
+from server.core.request import ChatPrompt, Message
+from server.prompt.messages.capabilities import Capabilities
+from server.prompt.messages.tool_turns import (
+    GENERIC_CALLS,
+    Content,
+    Exchange,
+    Turn,
+    describe_tools,
+    exchange_turns,
+    join_texts,
+    native_tool,
+    orphan,
+    text_of,
+)
+from server.prompt.template.chat_template import ChatTemplate
+
+SOFT_VARIABLES = frozenset({"enable_thinking", "reasoning_effort"})
+"""Requests say these to any model; a template that does not know them is none the worse."""
+
+
+class NormalizedChat(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation in the shape its template takes.
+
+    Attributes:
+        messages: What the template gets; content is a string, a list of text parts or None.
+        tools: Tool descriptions in OpenAI's shape; None where the template gets none.
+        sources: For each of ``messages``, the index of the request's message it came from; -1 for
+            one that only keeps the roles in order.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
+    sources: list[int]
+
+
+def normalize(
+    prompt: ChatPrompt, capabilities: Capabilities, calls_syntax: Calls = GENERIC_CALLS
+) -> NormalizedChat:
+    """Shape a conversation to what the template can express.
+
+    Args:
+        prompt: The conversation.
+        capabilities: What the template can express.
+        calls_syntax: How the model writes calls; those the template leaves out are put in words so.
+
+    Raises:
+        ConversationError: It is no conversation, or this template cannot express it.
+    """
+    _check(prompt)
+    tools = prompt.tools if prompt.tool_choice.mode != "none" else []
+    turns = _turns(prompt.messages, capabilities, calls_syntax)
+    if tools and not capabilities.tools:
+        description = describe_tools(tools, calls_syntax)
+        turns.insert(0, Turn(-1, {"role": "system", "content": description}))
+        if len(turns) > 1 and turns[1].role == "system":
+            # The request's own words first, as in the templates that describe tools.
+            turns[:2] = [_merged(turns[1], turns[0])]
+        tools = []
+    turns = _place_systems(turns, capabilities)
+    turns = _alternate(turns, capabilities)
+    messages = [_with_content_shape(turn.message, capabilities) for turn in turns]
+    return NormalizedChat(
+        messages=messages,
+        tools=[native_tool(tool, capabilities) for tool in tools] or None,
+        sources=[turn.source for turn in turns],
+    )
+
+
+def known_variables(names: Mapping[str, Any], template: ChatTemplate) -> frozenset[str]:
+    """Those of a request's ``template_kwargs`` that reach the template."""
+    known = template.variables & names.keys()
+    if _thinking_alias(template) and "enable_thinking" in names:
+        known |= {"enable_thinking"}
+    return frozenset(known)
+
+
+def template_variables(
+    template_kwargs: Mapping[str, Any], template: ChatTemplate
+) -> dict[str, Any]:
+    """The variables a request sets, as the template names them.
+
+    Of those the template does not know, ``SOFT_VARIABLES`` are left out; `known_variables` tells.
+
+    Raises:
+        ConversationError: The template knows no such variable, or the server alone sets it.
+    """
+    known = known_variables(template_kwargs, template)
+    unknown = sorted(template_kwargs.keys() - known - SOFT_VARIABLES)
+    if unknown:
+        choices = ", ".join(sorted(template.variables)) or "none"
+        raise ConversationError(
+            f"The model's chat template has no variable {unknown[0]!r} that a request may set; "
+            f"it has: {choices}.",
+            param="chat_template_kwargs",
+        )
+    alias = {"enable_thinking": "thinking"} if _thinking_alias(template) else {}
+    return {alias.get(name, name): template_kwargs[name] for name in sorted(known, reverse=True)}
+
+
+def _thinking_alias(template: ChatTemplate) -> bool:
+    """Whether the template calls ``enable_thinking`` just ``thinking``, as Granite's do."""
+    return "thinking" in template.variables and "enable_thinking" not in template.variables
+
+
+def _check(prompt: ChatPrompt) -> None:
+    messages = prompt.messages
+    if not messages:
+        raise ConversationError("messages is empty.", param="messages")
+    for index, message in enumerate(messages):
+        if message.tool_calls and message.role != "assistant":
+            raise _error(index, f"has tool_calls, but the role {message.role!r}")
+        if message.tool_call_id is not None and message.role != "tool":
+            raise _error(index, f"has a tool_call_id, but the role {message.role!r}")
+        if message.reasoning_content is not None and message.role != "assistant":
+            raise _error(index, f"has reasoning_content, but the role {message.role!r}")
+        silent = message.content is None and not message.tool_calls
+        if silent and not (message.role == "assistant" and message.reasoning_content):
+            raise _error(index, "has no content")
+    last = messages[-1]
+    if prompt.continue_final_message and (last.role != "assistant" or last.tool_calls):
+        raise _error(
+            len(messages) - 1,
+            "cannot be continued: continue_final_message needs an assistant message with text",
+        )
+
+
+def _error(index: int, problem: str) -> ConversationError:
+    return ConversationError(f"messages[{index}] {problem}.", param=f"messages[{index}]")
+
+
+def _turns(messages: list[Message], capabilities: Capabilities, calls_syntax: Calls) -> list[Turn]:
+    """The messages as dictionaries, calls together with their results."""
+    turns: list[Turn] = []
+    calls = 0
+    index = 0
+    while index < len(messages):
+        message = messages[index]
+        end = index + 1
+        while end < len(messages) and messages[end].role == "tool":
+            end += 1
+        results = [(place, messages[place]) for place in range(index + 1, end)]
+        if message.role == "tool":
+            raise orphan(index, message, [])
+        if message.tool_calls:
+            exchange = Exchange.matched(index, message, results, calls)
+            content = _content(message, capabilities)
+            turns += exchange_turns(exchange, content, capabilities, calls_syntax)
+            calls += len(message.tool_calls)
+        elif results:
+            raise orphan(*results[0], [])
+        else:
+            turns.append(Turn(index, _plain(message, capabilities)))
+        index = end
+    return turns
+
+
+def _plain(message: Message, capabilities: Capabilities) -> dict[str, Any]:
+    role: str = message.role
+    if role == "developer" and not capabilities.developer_role:
+        role = "system"
+    content = _content(message, capabilities)
+    shaped: dict[str, Any] = {"role": role, "content": content}
+    if message.name is not None:
+        if capabilities.author_names:
+            shaped["name"] = message.name
+        else:
+            shaped["content"] = f"{message.name}: {text_of(content)}"
+    if message.reasoning_content:
+        shaped["reasoning_content"] = message.reasoning_content
+    return shaped
+
+
+def _content(message: Message, capabilities: Capabilities) -> Content:
+    if not isinstance(message.content, list):
+        return message.content or ""
+    if len(message.content) > 1 and capabilities.content_parts:
+        return [{"type": "text", "text": text} for text in message.content]
+    return "\n".join(message.content)
+
+
+def _place_systems(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
+    """System text where the template takes it: once and first, or in the first user message."""
+    places = [place for place, turn in enumerate(turns) if turn.role in {"system", "developer"}]
+    late = places != list(range(len(places)))
+    fits = (capabilities.late_system or not late) and (
+        capabilities.several_systems or len(places) < 2
+    )
+    lasts = capabilities.lasting_system or turns[-1].role == "user"
+    native = capabilities.system_role and lasts
+    if not places or (fits and native):
+        return turns
+    system = turns[places[0]]
+    for place in places[1:]:
+        system = _merged(system, turns[place])
+    others = [turn for place, turn in enumerate(turns) if place not in places]
+    if native:
+        return [system, *others]
+    return _in_first_user(system, others)
+
+
+def _in_first_user(system: Turn, turns: list[Turn]) -> list[Turn]:
+    first = next((place for place, turn in enumerate(turns) if turn.role == "user"), None)
+    if first is None:
+        return [Turn(system.source, {**system.message, "role": "user"}), *turns]
+    user = turns[first]
+    content = join_texts(system.message["content"], user.message["content"])
+    turns[first] = Turn(user.source, {**user.message, "content": content})
+    return turns
+
+
+def _alternate(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
+    """Merge or separate neighbours where the template wants users and assistants in turn."""
+    placed: list[Turn] = []
+    for turn in turns:
+        before = placed[-1] if placed else None
+        opening = before is None or before.role in {"system", "developer"}
+        if turn.role == "assistant" and opening and not capabilities.assistant_first:
+            placed.append(_empty("user"))
+        if before is not None and _clash(before, turn, capabilities):
+            if turn.role == "user" and before.role != "user":
+                placed.append(_empty("assistant"))
+            elif "tool_calls" in turn.message:
+                placed.append(_empty("user"))
+            else:
+                placed[-1] = _merged(before, turn)
+                continue
+        placed.append(turn)
+    return placed
+
+
+def _clash(before: Turn, turn: Turn, capabilities: Capabilities) -> bool:
+    """Whether the template does not take one turn right after the other."""
+    if turn.role == "user":
+        if before.role == "user":
+            return not capabilities.consecutive_users
+        calling = before.role == "tool" or "tool_calls" in before.message
+        return calling and not capabilities.user_after_results
+    if turn.role == before.role == "assistant":
+        if "tool_calls" in turn.message:
+            return not capabilities.text_before_calls
+        return "tool_calls" not in before.message and not capabilities.consecutive_assistants
+    return False
+
+
+def _empty(role: str) -> Turn:
+    return Turn(-1, {"role": role, "content": ""})
+
+
+def _merged(first: Turn, second: Turn) -> Turn:
+    message = {**first.message, **second.message, "role": first.role}
+    message["content"] = join_texts(first.message["content"], second.message["content"])
+    thoughts = [
+        turn.message["reasoning_content"]
+        for turn in (first, second)
+        if "reasoning_content" in turn.message
+    ]
+    if thoughts:
+        message["reasoning_content"] = "\n\n".join(thoughts)
+    return Turn(max(first.source, second.source), message)
+
+
+def _with_content_shape(message: dict[str, Any], capabilities: Capabilities) -> dict[str, Any]:
+    content = message.get("content")
+    if capabilities.string_content or not isinstance(content, str):
+        return message
+    return {**message, "content": [{"type": "text", "text": content}]}

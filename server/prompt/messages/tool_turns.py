@@ -1,0 +1,270 @@
+"""Tools, calls and results of a conversation in the shape a template takes, or else in words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from server.core.errors import ConversationError
+from server.core.reply_format import Calls
+from server.core.request import Message, Tool, ToolCall
+from server.prompt.messages.capabilities import Capabilities
+from server.reply.builtin_formats import builtin_tables
+from server.reply.writer import write_calls
+
+Content = str | list[dict[str, str]]
+
+GENERIC_CALLS = msgspec.convert(builtin_tables()["hermes"]["calls"], Calls)
+"""How calls are written where the template has no way of its own."""
+
+_GENERIC_RESULT = '<tool_response>\n{{"name": {name}, "content": {content}}}\n</tool_response>'
+_BRANCHES = {"anyOf", "oneOf", "allOf", "$ref"}
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One message for the template, and the index of the request's message it came from."""
+
+    source: int
+    message: dict[str, Any]
+
+    @property
+    def role(self) -> str:
+        """The message's role."""
+        role: str = self.message["role"]
+        return role
+
+
+def text_of(content: Content) -> str:
+    """Content as one text."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content)
+
+
+def join_texts(first: Content, second: Content) -> Content:
+    """Two contents as one, a blank line between them."""
+    return "\n\n".join(text for text in (text_of(first), text_of(second)) if text)
+
+
+class Exchange(msgspec.Struct, frozen=True):
+    """An assistant message with calls and the tool messages that answer them.
+
+    Attributes:
+        index: Of the assistant message in the request.
+        message: The assistant message.
+        results: Index and message of each call's result; None where there is none (yet).
+        first_call: How many calls the conversation has before these.
+    """
+
+    index: int
+    message: Message
+    results: list[tuple[int, Message] | None]
+    first_call: int
+
+    @classmethod
+    def matched(
+        cls, index: int, message: Message, results: list[tuple[int, Message]], first_call: int
+    ) -> Exchange:
+        """Give each result its call; a result without an id answers the first that waits.
+
+        Raises:
+            ConversationError: A result answers none of the calls, or one that has its result.
+        """
+        placed: list[tuple[int, Message] | None] = [None] * len(message.tool_calls)
+        for result_index, result in results:
+            waiting = [place for place, found in enumerate(placed) if found is None]
+            place = next(
+                (
+                    place
+                    for place in waiting
+                    if result.tool_call_id in {None, "", message.tool_calls[place].id}
+                ),
+                None,
+            )
+            if place is None:
+                raise orphan(result_index, result, [message.tool_calls[n].id for n in waiting])
+            placed[place] = (result_index, result)
+        return cls(index, message, placed, first_call)
+
+
+def orphan(index: int, message: Message, waiting: list[str]) -> ConversationError:
+    """A tool message that answers no call."""
+    if waiting:
+        problem = (
+            f"answers the tool call {message.tool_call_id!r}, but the calls waiting for a result "
+            f"are {', '.join(map(repr, waiting))}"
+        )
+    else:
+        problem = "is a tool result, but no tool call before it waits for one"
+    return ConversationError(f"messages[{index}] {problem}.", param=f"messages[{index}]")
+
+
+def exchange_turns(
+    exchange: Exchange, content: Content, capabilities: Capabilities, calls_syntax: Calls
+) -> list[Turn]:
+    """The calls and their results, as native as the template allows.
+
+    ``calls_syntax`` is how calls are put in words where the template leaves past ones out.
+
+    Results stand in the order of their calls: many templates show no ids, so that order is all a
+    model has to tell them apart.
+    """
+    if not capabilities.tool_calls:
+        return _in_words(exchange, content, capabilities, calls_syntax)
+    calls = [_native_call(exchange, place, capabilities) for place in range(len(exchange.results))]
+    results = [_result(exchange, place, capabilities) for place in range(len(exchange.results))]
+    turns = []
+    if text_of(content) and not capabilities.content_with_calls:
+        turns.append(Turn(exchange.index, {"role": "assistant", "content": content}))
+        content = ""
+    groups = (
+        [range(len(calls))] if capabilities.parallel_calls else [(n,) for n in range(len(calls))]
+    )
+    for number, group in enumerate(groups):
+        message = {"role": "assistant"} | _beside_calls("" if number else content, capabilities)
+        if exchange.message.reasoning_content and not number:
+            message["reasoning_content"] = exchange.message.reasoning_content
+        message["tool_calls"] = [calls[place] for place in group]
+        turns.append(Turn(exchange.index, message))
+        turns += [turn for place in group if (turn := results[place]) is not None]
+    return turns
+
+
+def tool_schema(tool: Tool) -> dict[str, Any]:
+    """A tool as OpenAI describes it, without what the request leaves out."""
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    if tool.parameters is not None:
+        function["parameters"] = tool.parameters
+    return {"type": "function", "function": function}
+
+
+def native_tool(tool: Tool, capabilities: Capabilities) -> dict[str, Any]:
+    """A tool for the template: empty descriptions and properties where it insists on some."""
+    schema = tool_schema(tool)
+    function = schema["function"]
+    if not capabilities.bare_tools:
+        function["description"] = tool.description or ""
+        function["parameters"] = tool.parameters or {"type": "object", "properties": {}}
+    if function.get("parameters") and not capabilities.bare_parameters:
+        function["parameters"] = _with_properties(function["parameters"])
+    return schema
+
+
+def _with_properties(parameters: dict[str, Any]) -> dict[str, Any]:
+    properties = parameters.get("properties", {})
+    # Empty properties would hide from the model what branches say.
+    if not isinstance(properties, dict) or parameters.keys() & _BRANCHES:
+        return parameters
+    described = {
+        name: {"description": "", **schema} if isinstance(schema, dict) else schema
+        for name, schema in properties.items()
+    }
+    return {**parameters, "properties": described}
+
+
+def describe_tools(tools: list[Tool], calls_syntax: Calls) -> str:
+    """The tools and the way to call them, as text for the system message."""
+    schemas = "\n".join(json.dumps(tool_schema(tool), ensure_ascii=False) for tool in tools)
+    sample = ToolCall(id="ID", name="NAME", arguments='{"KEY": "VALUE"}')
+    return (
+        "You can call functions. They are described here, each by one JSON object:\n"
+        f"<tools>\n{schemas}\n</tools>\n\n"
+        "To call the function NAME with the argument KEY, write exactly:\n"
+        f"{write_calls([sample], calls_syntax)}"
+    )
+
+
+def _in_words(
+    exchange: Exchange, content: Content, capabilities: Capabilities, calls_syntax: Calls
+) -> list[Turn]:
+    message = exchange.message
+    calls = [
+        msgspec.structs.replace(call, arguments=call.arguments or "{}")
+        for call in message.tool_calls
+    ]
+    written = write_calls(calls, calls_syntax)
+    spoken: dict[str, Any] = {
+        "role": "assistant",
+        "content": "\n".join(text for text in (text_of(content), written) if text),
+    }
+    if message.reasoning_content:
+        spoken["reasoning_content"] = message.reasoning_content
+    results = [_result(exchange, place, capabilities) for place in range(len(exchange.results))]
+    return [Turn(exchange.index, spoken), *(turn for turn in results if turn is not None)]
+
+
+def _native_call(exchange: Exchange, place: int, capabilities: Capabilities) -> dict[str, Any]:
+    call = exchange.message.tool_calls[place]
+    arguments: Any = call.arguments or "{}"
+    if capabilities.object_arguments:
+        arguments = _arguments_object(exchange.index, place, arguments)
+    native: dict[str, Any] = {
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
+    identity = _call_id(exchange, place, capabilities)
+    return {"id": identity, **native} if identity else native
+
+
+def _arguments_object(index: int, place: int, text: str) -> dict[str, Any]:
+    where = f"messages[{index}].tool_calls[{place}].function.arguments"
+    try:
+        arguments = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ConversationError(f"{where} is not JSON: {error}.", param=where) from error
+    if not isinstance(arguments, dict):
+        raise ConversationError(f"{where} is not a JSON object.", param=where)
+    return arguments
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _call_id(exchange: Exchange, place: int, capabilities: Capabilities) -> str:
+    """The call's id as the template takes it; the request's own where it takes any."""
+    call = exchange.message.tool_calls[place]
+    if capabilities.free_call_ids or not call.id:
+        return call.id
+    if not capabilities.short_call_ids:
+        return f"functions.{call.name}:{exchange.first_call + place}"
+    if len(call.id) == 9 and call.id.isascii() and call.id.isalnum():
+        return call.id
+    digest = hashlib.sha256(call.id.encode()).digest()
+    return "".join(_BASE62[byte % len(_BASE62)] for byte in digest[:9])
+
+
+def _beside_calls(content: Content, capabilities: Capabilities) -> dict[str, Any]:
+    if text_of(content) or capabilities.empty_content_with_calls:
+        return {"content": content}
+    return {"content": None} if capabilities.null_content_with_calls else {}
+
+
+def _result(exchange: Exchange, place: int, capabilities: Capabilities) -> Turn | None:
+    found = exchange.results[place]
+    if found is None:
+        return None
+    index, message = found
+    call = exchange.message.tool_calls[place]
+    text = message.content if isinstance(message.content, str) else "\n".join(message.content or [])
+    if not capabilities.tool_results:
+        words = _GENERIC_RESULT.format(name=_json(call.name), content=_json(text))
+        return Turn(index, {"role": "user", "content": words})
+    shaped: dict[str, Any] = {"role": "tool"}
+    identity = _call_id(exchange, place, capabilities) or message.tool_call_id
+    if identity:
+        shaped["tool_call_id"] = identity
+    if message.name is not None or not capabilities.unnamed_results:
+        shaped["name"] = message.name or call.name
+    shaped["content"] = text
+    return Turn(index, shaped)
+
+
+def _json(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,136 @@
+"""A chat template in use by a model: what was found out about it, and prompts made with it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import msgspec
+
+from server.core.errors import ConversationError, InvalidRequest
+from server.core.request import ChatPrompt
+from server.core.vocabulary import Vocabulary
+from server.prompt.families.family import Family
+from server.prompt.guard.guard import Guard, Piece
+from server.prompt.guard.length import check_length
+from server.prompt.guard.mask import Masked
+from server.prompt.guard.segments import user_characters
+from server.prompt.known_template import KnownTemplate
+from server.prompt.template.chat_template import ChatTemplate
+
+
+class Rendering(msgspec.Struct, frozen=True, kw_only=True):
+    """A rendered prompt: its text, its tokens in pieces, and which characters are the user's.
+
+    ``users`` has an entry for each character, or none at all where nobody asked.
+    """
+
+    text: str
+    pieces: list[Piece]
+    users: list[bool]
+
+
+class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
+    """One of a model's templates, with the model's tokenizer and guard."""
+
+    vocabulary: Vocabulary
+    guard: Guard
+
+    @classmethod
+    def open(
+        cls, template: ChatTemplate, vocabulary: Vocabulary, family: Family | None, *, guard: bool
+    ) -> Self:
+        """Probe the template.
+
+        Args:
+            template: One of the model's templates.
+            vocabulary: The model's tokenizer.
+            family: The family whose data holds for this template.
+            guard: Whether text of a request is kept from becoming control tokens.
+        """
+        known = KnownTemplate.learn(template, family)
+        reply_format = known.reply_format
+        texts = [template.source, *_example_prompts(template)]
+        texts += family.literals() if family else []
+        texts += reply_format.markers() if reply_format else []
+        edges = reply_format.reasoning_edges if reply_format else ("", "")
+        return cls(
+            **msgspec.structs.asdict(known),
+            vocabulary=vocabulary,
+            guard=Guard(vocabulary, texts, reasoning_edges=edges, enabled=guard),
+        )
+
+    def render(
+        self, prompt: ChatPrompt, *, context: int | None = None, sources: bool = False
+    ) -> Rendering:
+        """The native prompt, and its tokens without BOS.
+
+        Args:
+            prompt: The conversation.
+            context: How many tokens fit, if their number is limited.
+            sources: Whether to find out which characters came from the request; renders twice.
+
+        Raises:
+            ConversationError: The template cannot express the conversation.
+            InvalidRequest: A tool has no proper name.
+            ContextLengthExceeded: The prompt has certainly more tokens than ``context``.
+        """
+        chat = self.fit(prompt)
+        # Calls that had to be put in words are in the assistant's content, arguments and all.
+        in_words = not self.capabilities.tool_calls and any(m.tool_calls for m in prompt.messages)
+        strings = (chat.messages, chat.tools, chat.variables)
+        masked = self.guard.mask.apply(*strings, honour_reasoning=not in_words)
+        disguised = self._render(prompt, masked)
+        text = masked.lift(disguised)
+        check_length(text, self.vocabulary, context, "messages")
+        pieces = self.guard.tokenize(disguised, text)
+        if sources:
+            # A template that decides by what a text says renders something else in full disguise.
+            with contextlib.suppress(InvalidRequest):
+                full = self.guard.mask.apply_to_everything(*strings, honour_reasoning=not in_words)
+                again = self._render(prompt, full)
+                disguised = again if full.lift(again) == text else disguised
+        users = user_characters(disguised, text) if sources else []
+        return Rendering(text=text, pieces=pieces, users=users)
+
+    def _render(self, prompt: ChatPrompt, masked: Masked) -> str:
+        try:
+            rendered = self.template.render(
+                masked.messages,
+                tools=masked.tools,
+                variables=masked.variables,
+                add_generation_prompt=prompt.add_generation_prompt,
+                continue_final_message=prompt.continue_final_message,
+            )
+        except ConversationError as error:
+            raise type(error)(masked.lift(error.message), param=error.param) from error
+        return masked.settle(rendered)
+
+
+def _example_prompts(template: ChatTemplate) -> Iterator[str]:
+    """Prompts that show which texts the template puts together."""
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "f",
+            "description": "d",
+            "parameters": {"type": "object", "properties": {"k": {"type": "string"}}},
+        },
+    }
+    arguments: Sequence[Any] = ({"k": "v"}, '{"k": "v"}')
+    user = {"role": "user", "content": "u"}
+    result = {"role": "tool", "content": "r", "tool_call_id": "abcdefgh1", "name": "f"}
+    conversations: list[list[dict[str, Any]]] = [
+        [user],
+        [{"role": "system", "content": "s"}, user, {"role": "assistant", "content": "a"}, user],
+    ]
+    for argument in arguments:
+        function = {"name": "f", "arguments": argument}
+        call = {"id": "abcdefgh1", "type": "function", "function": function}
+        thinking = {"content": "", "reasoning_content": "t", "tool_calls": [call]}
+        conversations.append([user, {"role": "assistant", **thinking}, result])
+    for messages in conversations:
+        for tools in (None, [tool]):
+            with contextlib.suppress(ConversationError):
+                yield template.render(messages, tools=tools)

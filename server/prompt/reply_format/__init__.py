@@ -1,0 +1,1 @@
+"""Finding the format of a model's replies from its chat template."""

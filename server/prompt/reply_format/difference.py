@@ -1,0 +1,182 @@
+"""Deriving a call syntax from a template, by comparing renders that differ in one thing.
+
+What JSON, JSON behind a name, and tagged forms look like can be found out; a format found this way
+counts only if it passes the round trip.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import msgspec
+
+from server.core.reply_format import Calls, Reasoning, ReplyFormat
+from server.core.request import Message, ToolCall
+from server.prompt.reply_format.roundtrip import RoundTrip, common_prefix
+
+_CONTENT, _REASONING = "needlecontent", "needlereasoning"
+_KEYS, _VALUES = ("needlekeya", "needlekeyb"), ("needlevaluea", "needlevalueb")
+_CALLS = [
+    ToolCall(id="needleAA1", name="needle_name_a", arguments=f'{{"{_KEYS[0]}": "{_VALUES[0]}"}}'),
+    ToolCall(id="needleBB2", name="needle_name_b", arguments=f'{{"{_KEYS[1]}": "{_VALUES[1]}"}}'),
+]
+_BOTH_ARGUMENTS = json.dumps(dict(zip(_KEYS, _VALUES, strict=True)))
+_LAST_MARKER = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\s*\Z")
+
+
+class _Parts(msgspec.Struct, frozen=True):
+    """A reply with calls: the text before, between and after them, and a call's own pattern."""
+
+    before: str
+    core: str
+    after: str
+    between: str = ""
+
+
+class _Arguments(msgspec.Struct, frozen=True):
+    """A way to write arguments: compact or spaced JSON, or an argument pattern."""
+
+    separators: tuple[str, str] = (", ", ": ")
+    pattern: str = ""
+
+    def write(self, text: str) -> str:
+        """``text``, a JSON object of strings, written this way."""
+        arguments = json.loads(text)
+        if not self.pattern:
+            return json.dumps(arguments, separators=self.separators)
+        return "".join(
+            self.pattern.replace("{key}", key).replace("{value}", value)
+            for key, value in arguments.items()
+        )
+
+
+def derive_reasoning(round_trip: RoundTrip) -> Reasoning | None:
+    """What stands around the reasoning of an assistant message; None if it is not shown."""
+    plain = ReplyFormat(name="derived")
+    said = Message(role="assistant", content=_CONTENT, reasoning_content=_REASONING)
+    start, reasoning, rest = (round_trip.reply(said, plain) or "").partition(_REASONING)
+    end, content, _ = rest.partition(_CONTENT)
+    if not start.strip():
+        opened = _LAST_MARKER.search(round_trip.prompt)
+        start = opened.group() if opened else ""
+    if not (reasoning and content and start.strip() and end.strip()):
+        return None
+    return Reasoning(start=start, end=end)
+
+
+def derive_calls(round_trip: RoundTrip, reasoning: Reasoning | None) -> Calls | None:
+    """The template's own call syntax; None if it has another form than those that can be found."""
+    known = ReplyFormat(name="derived", reasoning=reasoning)
+
+    def reply(*calls: ToolCall, content: str = "") -> str:
+        message = Message(role="assistant", content=content, tool_calls=list(calls))
+        text = round_trip.reply(message, known) or ""
+        # Without reasoning many templates write an empty block.
+        _, end, rest = text.partition(known.reasoning_edges[1] or _CONTENT)
+        return rest.lstrip() if end and reasoning else text
+
+    one, two = reply(_CALLS[0]), reply(*_CALLS)
+    both = reply(msgspec.structs.replace(_CALLS[0], arguments=_BOTH_ARGUMENTS))
+    turn_end = reply(content=_CONTENT).partition(_CONTENT)[2]
+    for arguments in _ways(both):
+        single = _single(one, arguments)
+        if single is None:
+            continue
+        pair = _pair(two, arguments)
+        calls = _assemble(pair, turn_end) if pair else _alone(single, turn_end)
+        dialect: dict[str, str] = (
+            {"dialect": "tagged", "argument": arguments.pattern} if arguments.pattern else {}
+        )
+        return msgspec.convert({**msgspec.to_builtins(calls), **dialect}, Calls)
+    return None
+
+
+def _ways(both: str) -> list[_Arguments]:
+    ways = [_Arguments(), _Arguments(separators=(",", ":"))]
+    pattern = _argument_pattern(both)
+    return [*ways, _Arguments(pattern=pattern)] if pattern else ways
+
+
+def _argument_pattern(both: str) -> str | None:
+    """The pattern of one argument, from a call with two."""
+    found = re.search("(.*)".join((*_interleaved(), "")), both, re.DOTALL)
+    if found is None:
+        return None
+    before = both[: found.start()]
+    after_key, joint, same, rest = found.groups()
+    if after_key != same:
+        return None
+    for cut in range(common_prefix(joint, rest), 0, -1):
+        opening, closing = joint[cut:], joint[:cut]
+        if opening[:1] in {"<", "["} and before.endswith(opening) and closing.strip():
+            return f"{opening}{{key}}{after_key}{{value}}{closing}"
+    return None
+
+
+def _interleaved() -> list[str]:
+    return [text for pair in zip(_KEYS, _VALUES, strict=True) for text in pair]
+
+
+def _single(text: str, arguments: _Arguments) -> _Parts | None:
+    return _split(text, _CALLS[0], arguments)
+
+
+def _pair(text: str, arguments: _Arguments) -> _Parts | None:
+    """The parts of a reply with two calls; None where the second is written in another way."""
+    first = _split(text, _CALLS[0], arguments)
+    second = _split(first.after, _CALLS[1], arguments) if first else None
+    if first is None or second is None or first.core != second.core:
+        return None
+    return _Parts(first.before, first.core, second.after, second.before)
+
+
+def _split(text: str, call: ToolCall, arguments: _Arguments) -> _Parts | None:
+    holes = {
+        "{name}": call.name,
+        "{arguments}": arguments.write(call.arguments),
+        "{id}": call.id,
+    }
+    spans = {hole: (text.find(value), len(value)) for hole, value in holes.items() if value in text}
+    if not {"{name}", "{arguments}"} <= spans.keys():
+        return None
+    start = min(place for place, _ in spans.values())
+    end = max(place + length for place, length in spans.values())
+    core = text[start:end]
+    for hole in sorted(spans, key=lambda hole: -spans[hole][0]):
+        place, length = spans[hole]
+        core = core[: place - start] + hole + core[place - start + length :]
+    return _Parts(text[:start], core, text[end:])
+
+
+def _alone(parts: _Parts, turn_end: str) -> Calls:
+    after = _without_turn_end(parts.after, turn_end)
+    return Calls(call=(parts.before + parts.core + after).strip(), several=False)
+
+
+def _assemble(parts: _Parts, turn_end: str) -> Calls:
+    """The syntax for several calls, from what is the same around each of them."""
+    shared = common_prefix(parts.before[::-1], parts.between[::-1])
+    opening = _from_marker(parts.between[len(parts.between) - shared :])
+    joint = parts.between[: len(parts.between) - len(opening)]
+    closing = _to_marker(joint[: common_prefix(joint, parts.after)])
+    begin = parts.before[: len(parts.before) - len(opening)].lstrip()
+    end = _without_turn_end(parts.after[len(closing) :], turn_end) if begin else ""
+    separator = joint[len(closing) :]
+    return Calls(call=opening + parts.core + closing, begin=begin, separator=separator, end=end)
+
+
+def _without_turn_end(text: str, turn_end: str) -> str:
+    shared = common_prefix(text[::-1], turn_end[::-1])
+    return _to_marker(text[: len(text) - shared]).rstrip()
+
+
+def _from_marker(text: str) -> str:
+    """``text`` without the rest of a marker at its start."""
+    rest = re.match(r"[^<\[{]*>", text)
+    return text[rest.end() :] if rest else text
+
+
+def _to_marker(text: str) -> str:
+    """``text`` without the beginning of a marker at its end."""
+    return re.sub(r"<[^>]*\Z", "", text)

@@ -1,0 +1,166 @@
+"""Does a format read what a template writes? The judge of every format that parses calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from server.core.errors import ConversationError
+from server.core.reply_format import ReplyFormat
+from server.core.request import ChatPrompt, Message, Tool, ToolCall
+from server.prompt.messages.capabilities import Capabilities
+from server.prompt.messages.normalize import normalize
+from server.prompt.template.chat_template import ChatTemplate
+from server.reply.parser import parse_reply
+from server.reply.writer import write_calls
+
+TOOLS = [
+    Tool(
+        name=name,
+        description="Find something out",
+        parameters={
+            "type": "object",
+            "properties": {
+                "place": {"type": "string", "description": "a town"},
+                "days": {"type": "integer", "description": "how many"},
+                "exact": {"type": "boolean", "description": "whether to round"},
+                "fields": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "what to tell",
+                },
+            },
+            "required": ["place"],
+        },
+    )
+    for name in ("probe_weather", "probe-time")
+]
+_CALLS = [
+    ToolCall(
+        id="probeAAA1",
+        name=TOOLS[0].name,
+        arguments='{"days": 3, "exact": true, "fields": ["rain"], "place": "Zürich 12"}',
+    ),
+    ToolCall(id="probeBBB2", name=TOOLS[1].name, arguments='{"place": "42"}'),
+]
+_USER = Message(role="user", content="probe user")
+_CONTENT = "probe content"
+_REASONING = "probe reasoning"
+_NEEDLES = (TOOLS[0].name, TOOLS[1].name, "Zürich", _REASONING)
+_CALL_REMAINS = ("}", "]", ")", ",", '"')
+
+
+class RoundTrip:
+    """Renders assistant messages with a template and reads them back.
+
+    Attributes:
+        prompt: A prompt that asks for a reply; empty where the template cannot be rendered.
+    """
+
+    def __init__(self, template: ChatTemplate, capabilities: Capabilities) -> None:
+        self._template = template
+        self._capabilities = capabilities
+        self.prompt = self._render([_USER], add_generation_prompt=True) or ""
+
+    def holds(self, reply_format: ReplyFormat) -> bool:
+        """Whether calls come back as they were: one, two, and beside content and reasoning."""
+        several = reply_format.calls is not None and reply_format.calls.several
+        with_content = (
+            self._capabilities.content_with_calls or not self._native
+        ) and self._returns(Message(role="assistant", content=_CONTENT), reply_format)
+        checks = [_message(_CALLS[:1]), _message(_CALLS[1:])]
+        if several and (self._capabilities.parallel_calls or not self._native):
+            checks.append(_message(_CALLS))
+        if with_content:
+            checks.append(_message(_CALLS[:1], content=_CONTENT))
+        if reply_format.reasoning and self._shows(_REASONING):
+            checks.append(_message(_CALLS[:1], reasoning_content=_REASONING))
+        return all(self._returns(message, reply_format) for message in checks)
+
+    def reply(self, message: Message, reply_format: ReplyFormat) -> str | None:
+        """What a model would have written to say ``message``; None if it cannot be rendered.
+
+        It begins where the turn that says it parts from the prompt that asks for a reply, and ends
+        with whatever the template puts at the end of a turn.
+        """
+        if not self._native and message.tool_calls and reply_format.calls:
+            calls = write_calls(message.tool_calls, reply_format.calls)
+            content = f"{message.content}\n{calls}" if message.content else calls
+            message = Message(role="assistant", content=content)
+        said = self._render([_USER, message], add_generation_prompt=False)
+        if said is None:
+            return None
+        prompt = self.prompt
+        start = common_prefix(prompt, said)
+        # What the prompt says of the reply, such as an opened reasoning block, need not hold here.
+        return said[min(start, len(prompt) - len(reply_format.prefix_of(prompt))) :]
+
+    @property
+    def _native(self) -> bool:
+        return self._capabilities.tool_calls
+
+    def _returns(self, message: Message, reply_format: ReplyFormat) -> bool:
+        text = self.reply(message, reply_format)
+        if text is None:
+            return False
+        # Some templates show past reasoning without its start, which their prompt writes.
+        opened = reply_format.prefix_of(self.prompt)
+        prefixes = ("", opened) if message.reasoning_content else ("",)
+        return any(
+            _same(
+                message,
+                parse_reply(text, reply_format, prefix=prefix, tools_active=True, tools=TOOLS),
+            )
+            for prefix in prefixes
+        )
+
+    def _shows(self, needle: str) -> bool:
+        text = self._render(
+            [_USER, _message(_CALLS[:1], reasoning_content=needle)], add_generation_prompt=False
+        )
+        return text is not None and needle in text
+
+    def _render(self, messages: list[Message], *, add_generation_prompt: bool) -> str | None:
+        prompt = ChatPrompt(messages=messages, tools=TOOLS)
+        try:
+            chat = normalize(prompt, self._capabilities)
+            return self._template.render(
+                chat.messages, tools=chat.tools, add_generation_prompt=add_generation_prompt
+            )
+        except ConversationError:
+            return None
+
+
+def common_prefix(first: str, second: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = zip(first, second, strict=False)
+    return next(
+        (place for place, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second))
+    )
+
+
+def _message(calls: Sequence[ToolCall], **parts: Any) -> Message:
+    return Message(role="assistant", tool_calls=list(calls), **parts)
+
+
+def _same(message: Message, parsed: Message) -> bool:
+    content, wanted = parsed.content or "", message.content or ""
+    assert isinstance(content, str)
+    assert isinstance(wanted, str)
+    left = content.replace(wanted, "").strip()
+    return (
+        list(map(_meaning, parsed.tool_calls)) == list(map(_meaning, message.tool_calls))
+        and wanted in content
+        and (message.reasoning_content or "") in (parsed.reasoning_content or "")
+        # Beside the content only the turn's end may be left, nothing of calls and reasoning.
+        and not left.startswith(_CALL_REMAINS)
+        and not any(text in left for text in _NEEDLES)
+    )
+
+
+def _meaning(call: ToolCall) -> tuple[str, Any]:
+    try:
+        return call.name, json.loads(call.arguments)
+    except ValueError:
+        return call.name, None

@@ -1,0 +1,208 @@
+"""Bounds on running a chat template: wall-clock time, memory and length of text.
+
+A template is a program that came with a model file. It runs in a thread of its own while the caller
+watches: over a limit the thread gets an asynchronous exception, which can reach no other thread.
+Python delivers it between two bytecodes; the sandbox (``sandbox.py``) therefore keeps every single
+C call short.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from server.core.errors import ConversationError
+
+TIME_LIMIT = 2.0
+"""Seconds one compilation or render may take."""
+
+GRACE = 0.5
+"""Seconds a template has to stop, once told to, before it counts as stuck."""
+
+MEMORY_LIMIT = 256 * 2**20
+"""Bytes of private memory the process may gain during one render."""
+
+TEXT_ALLOWANCE = 256 * 1024
+TEXT_FACTOR = 8
+
+_POLL = 0.02
+_SENDS = 5
+_MEMORY_FILE = Path("/proc/self/statm")
+
+T = TypeVar("T")
+
+
+class TemplateLimitExceeded(ConversationError):
+    """The model's chat template ran too long, or made too much."""
+
+
+class _Abort(BaseException):
+    """Stops a template's thread."""
+
+
+class _Budget(threading.local):
+    text = TEXT_ALLOWANCE
+
+
+_budget = _Budget()
+_stuck_handler: Callable[[], None] = lambda: None  # noqa: E731
+
+
+def on_stuck(handler: Callable[[], None]) -> None:
+    """Have ``handler`` called when a template does not stop; it should end the process soon."""
+    global _stuck_handler  # noqa: PLW0603
+    _stuck_handler = handler
+
+
+def text_limit(input_size: int) -> int:
+    """How long, in characters, any text of a render with so many characters of input may be."""
+    return TEXT_FACTOR * input_size + TEXT_ALLOWANCE
+
+
+def check_length(length: int) -> None:
+    """Refuse a text (or container) of more than the current render's limit, before it is made.
+
+    Raises:
+        TemplateLimitExceeded: It is longer.
+    """
+    if length > _budget.text:
+        raise TemplateLimitExceeded(
+            f"The model's chat template makes a text of more than {_budget.text} characters."
+        )
+
+
+def run_limited(work: Callable[[], T], *, text: int = TEXT_ALLOWANCE) -> T:
+    """Run ``work`` within the limits, and return what it returns or raise what it raises.
+
+    Args:
+        work: Pure Python that blocks in no C call.
+        text: The longest text it may make, in characters.
+
+    Raises:
+        TemplateLimitExceeded: It took too long or too much memory. Where it would not even stop
+            then, the handler given to `on_stuck` has been called.
+    """
+    thread = _Limited(work, text)
+    memory_limit = _private_memory() + MEMORY_LIMIT
+    deadline = time.monotonic() + TIME_LIMIT
+    thread.start()
+    thread.join(_POLL)
+    while thread.is_alive():
+        if time.monotonic() > deadline:
+            thread.abort()
+            raise TemplateLimitExceeded(
+                f"The model's chat template did not finish within {TIME_LIMIT:g} seconds."
+            )
+        if _private_memory() > memory_limit:
+            thread.abort()
+            raise TemplateLimitExceeded(
+                f"The model's chat template takes more than {MEMORY_LIMIT >> 20} MiB of memory."
+            )
+        thread.join(_POLL)
+    return thread.outcome()
+
+
+class _Limited(threading.Thread, Generic[T]):
+    """Runs one piece of work, and can be made to stop."""
+
+    def __init__(self, work: Callable[[], T], text: int) -> None:
+        super().__init__(name="chat template", daemon=True)
+        self._work = work
+        self._text = text
+        self._results: list[T] = []
+        self._errors: list[Exception] = []
+        self._gate = threading.Lock()
+        self._closed = False
+
+    def run(self) -> None:
+        """Do the work once, then close the gate, after which no exception is sent.
+
+        One may arrive anywhere in here, even late. At most `_SENDS` do, and each costs one shield
+        the rest of its block: the gate is closed by one of the others at the latest.
+        """
+        self._shielded(_SENDS)
+
+    def _shielded(self, shields: int) -> None:
+        try:
+            if shields:
+                self._shielded(shields - 1)
+            else:
+                self._attempt()
+            with self._gate:
+                self._closed = True
+            _deliver_pending()
+        except _Abort:
+            pass
+
+    def _attempt(self) -> None:
+        _budget.text = self._text
+        try:
+            self._results.append(self._work())
+        except Exception as error:
+            self._errors.append(error)
+
+    def abort(self) -> None:
+        """Stop the work. Sends the exception several times: inside a finaliser one is lost."""
+        for _ in range(_SENDS):
+            with self._gate:
+                if not self._closed:
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(self.ident or 0), ctypes.py_object(_Abort)
+                    )
+            self.join(GRACE / _SENDS)
+            if not self.is_alive():
+                return
+        _stuck_handler()
+
+    def outcome(self) -> T:
+        """What the work returned; raises what it raised."""
+        if self._errors:
+            raise self._errors[0]
+        return self._results[0]
+
+
+def _deliver_pending() -> None:
+    """Nothing: Python raises a thread's pending exception at the latest on entering a function."""
+
+
+def _private_memory() -> int:
+    """Resident bytes that no file backs; a model's mapped weights do not count. 0 if unknown."""
+    try:
+        _, resident, shared, *_ = _MEMORY_FILE.read_bytes().split()
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure(value: Any) -> int:
+    """About how many characters ``value`` has when written out; a bound, not exact.
+
+    Raises:
+        TemplateLimitExceeded: More than the limit. The walk ends there, so that a small structure
+            that holds itself many times over costs no more than that either.
+    """
+    total = 0
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        total += _own_size(item)
+        check_length(total)
+        if isinstance(item, dict):
+            pending += item.keys()
+            pending += item.values()
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            pending += item
+    return total
+
+
+def _own_size(item: Any) -> int:
+    if isinstance(item, (str, bytes)):
+        return len(item) + 2
+    if isinstance(item, int):
+        return item.bit_length() // 3 + 2
+    return 2

@@ -1,0 +1,239 @@
+"""The Jinja environment chat templates run in: sandboxed, and with every operation bounded.
+
+Model authors write for Hugging Face transformers, so it renders whatever transformers renders, and
+the same; see ``template.py``. Jinja's sandbox keeps a template from reaching Python's internals,
+yet not from ``'a' * 10**10``: one such operation is a single C call that nothing can interrupt.
+Each operation, method and filter that can turn a small value into a large one is therefore
+checked before it runs; ``bounds.py`` has the checks.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from string import Formatter
+from typing import Any
+
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.compiler import operators as OPERATORS  # noqa: N812
+from jinja2.exceptions import SecurityError, TemplateError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Context, Undefined
+from jinja2.sandbox import SandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
+from jinja2.utils import Namespace
+from markupsafe import Markup
+
+from server.prompt.template.bounds import (
+    bounded_filters,
+    bounded_tests,
+    check_method,
+    check_power,
+    check_printf,
+    check_product,
+    check_sum,
+    check_widths,
+    measured,
+    text_of,
+)
+from server.prompt.template.limits import check_length, measure
+
+
+class TemplateRefusal(TemplateError):
+    """The template itself called ``raise_exception``."""
+
+
+class GenerationTag(Extension):
+    """``{% generation %}`` marks what the assistant wrote, for training; its body is the output."""
+
+    tags = {"generation"}  # noqa: RUF012 - declared by jinja2 as an instance variable
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The tag's body, in a scope of its own."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
+
+
+class _BoundedCode(CodeGenerator):
+    """Compiles what the environment cannot intercept otherwise to calls of its methods.
+
+    Comparing is exponential in C on lists that hold one another several times over; so is hashing
+    on tuples, which only a literal nests.
+    """
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802
+        self.write("environment.concat_values((")
+        for operand in node.nodes:
+            self.visit(operand, frame)
+            self.write(", ")
+        self.write("))")
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
+        self.write("(")
+        self._visit_measured(node.expr, frame)
+        for operand in node.ops:
+            self.write(f" {OPERATORS[operand.op]} ")
+            self._visit_measured(operand.expr, frame)
+        self.write(")")
+
+    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:  # noqa: N802
+        if node.ctx != "load":
+            super().visit_Tuple(node, frame)
+            return
+        self.write("environment.measured(")
+        super().visit_Tuple(node, frame)
+        self.write(")")
+
+    def _visit_measured(self, node: nodes.Expr, frame: Frame) -> None:
+        if isinstance(node, nodes.Const):
+            self.visit(node, frame)
+            return
+        self.write("environment.measured(")
+        self.visit(node, frame)
+        self.write(")")
+
+
+class _TemplateNamespace(Namespace):
+    """A namespace whose names do not begin with an underscore, as in transformers."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:  # a template may name an attribute "self"
+        self, values = args[0], dict(*args[1:], **kwargs)
+        for name in values:
+            _check_name(name)
+        Namespace.__init__(self, values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_name(name)
+        super().__setitem__(name, value)
+
+
+def _check_name(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"The name {name!r} begins with an underscore.")
+
+
+class TemplateEnvironment(SandboxedEnvironment):
+    """Jinja as chat templates expect it."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    code_generator_class = _BoundedCode
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[GenerationTag, loopcontrols],
+            finalize=measured,
+        )
+        del self.globals["lipsum"]
+        self.globals.update(
+            raise_exception=_raise_exception,
+            strftime_now=lambda pattern: datetime.now().strftime(pattern),  # noqa: DTZ005
+            namespace=_TemplateNamespace,
+        )
+        self.filters.update(bounded_filters())
+        self.filters.update(tojson=_to_json, from_json=json.loads)
+        self.tests.update(bounded_tests())
+
+    @staticmethod
+    def concat(pieces: Iterable[str]) -> str:
+        """What a block, a macro or a ``{% set %}`` body has written."""
+        pieces = list(pieces)
+        check_length(sum(map(len, pieces)))
+        return "".join(pieces)
+
+    @staticmethod
+    def concat_values(values: Iterable[Any]) -> str:
+        """The ``~`` operator."""
+        return TemplateEnvironment.concat([text_of(value) for value in values])
+
+    measured = staticmethod(measured)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """An operator, once its result is known to be short enough."""
+        if operator == "+":
+            check_sum(left, right)
+        elif operator == "*":
+            check_product(left, right)
+        elif operator == "**":
+            check_power(left, right)
+        elif isinstance(left, (str, bytes)):
+            check_printf(left, right)
+        return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Context, callee: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """A call; a method of a built-in value only if its result is short enough."""
+        if isinstance(callee, types.BuiltinMethodType):
+            args = check_method(callee, args, kwargs)
+        return super().call(context, callee, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """``str.format``, with field widths and the total length checked."""
+        if super().wrap_str_format(value) is None:
+            return None
+        template = value.__self__
+        formatter: Formatter
+        if isinstance(template, Markup):
+            formatter = _BoundedEscapeFormatter(self, escape=template.escape)
+        else:
+            formatter = _BoundedFormatter(self)
+
+        def format_bounded(*args: Any, **kwargs: Any) -> str:
+            if value.__name__ == "format_map":
+                (kwargs,), args = args, ()
+            check_length(len(template) + template.count("{") * measure((args, kwargs)))
+            text: str = type(template)(formatter.vformat(template, args, kwargs))
+            return text
+
+        return format_bounded
+
+
+class _BoundedFormatter(SandboxedFormatter):
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        check_widths(format_spec)
+        return super().format_field(value, format_spec)
+
+
+class _BoundedEscapeFormatter(SandboxedEscapeFormatter):
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        check_widths(format_spec)
+        return super().format_field(value, format_spec)
+
+
+def _raise_exception(message: str) -> None:
+    raise TemplateRefusal(message)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Plain ``json.dumps``: no HTML escapes, insertion order; generators are lists."""
+    size = measure(value)
+    if indent is not None:
+        check_length(size * (indent if isinstance(indent, int) else len(indent)))
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+        default=_json_default,
+    )
+
+
+def _json_default(value: Any) -> Any:
+    if isinstance(value, Undefined):
+        return None
+    if isinstance(value, Iterable):
+        items = list(value)
+        measure(items)
+        return items
+    raise TypeError(f"{type(value).__name__} is no JSON value")

@@ -1,0 +1,53 @@
+"""The formats that come with the server, and formats that families describe in tables."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from server.core.reply_format import ReplyFormat
+
+
+def format_from_table(table: Mapping[str, Any], where: str) -> ReplyFormat:
+    """The format a ``[reply]`` table describes.
+
+    ``format = "hermes"`` takes over a built-in format, of which other keys replace parts.
+
+    Args:
+        table: The table as TOML gives it.
+        where: The file, for messages.
+
+    Raises:
+        ValueError: A key or value is wrong; the message names file and key.
+    """
+    fields: dict[str, Any] = {"name": "custom", **table}
+    while "format" in fields:
+        base = fields.pop("format")
+        if base not in builtin_tables():
+            known = ", ".join(sorted(builtin_tables()))
+            raise ValueError(f"{where}: [reply] format {base!r} is none of {known}")
+        builtin = {**builtin_tables()[base], "name": base}
+        del builtin["select"]
+        fields = builtin | fields | {"name": base}
+    try:
+        return msgspec.convert(fields, ReplyFormat)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{where}: [reply] {error}") from None
+
+
+@cache
+def builtin_tables() -> dict[str, dict[str, Any]]:
+    """What ``formats.toml`` says, by format: a ``[reply]`` table each, with ``select`` in it."""
+    text = Path(__file__).with_name("formats.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+@cache
+def builtin_format(name: str) -> ReplyFormat:
+    """The built-in format called ``name``."""
+    return format_from_table({"format": name}, "formats.toml")

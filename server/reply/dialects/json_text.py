@@ -1,0 +1,122 @@
+"""Arguments that are JSON already: passed through as they are."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from server.reply.source import NotACall, Source, Steps, Write
+
+# "<" is outside a string never JSON, and opens nearly every marker that may follow.
+_OUTSIDE = re.compile(r'[^"{}\[\]<]*')
+_INSIDE = re.compile(r'[^"\\\x00-\x1f]*')
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_SCALAR = re.compile(r"[\w.+\-]*")
+
+
+def arguments(source: Source, write: Write) -> Steps[None]:
+    """Pass on a JSON object; also one inside a JSON string, and nothing or null for an empty one.
+
+    Raises:
+        NotACall: There is something else.
+    """
+    match (yield from source.skip_space()):
+        case "{":
+            yield from value(source, write)
+        case '"':
+            text = yield from string(source)
+            if not isinstance(_parse(text), dict):
+                raise NotACall
+            write(text)
+        case "n" if (yield from source.accept("null")):
+            write("{}")
+        case _:
+            raise NotACall
+
+
+def value(source: Source, write: Write) -> Steps[None]:
+    """Pass on any JSON value. Raises NotACall where it cannot go on."""
+    first = yield from source.skip_space()
+    if first == '"':
+        yield from _string(source, write)
+    elif first in "{[":
+        yield from _nested(source, write)
+    else:
+        write((yield from source.word(_SCALAR)))
+
+
+def string(source: Source) -> Steps[str]:
+    """The text of a JSON string. Raises NotACall if there is none."""
+    pieces: list[str] = []
+    yield from source.skip_space()
+    yield from _string(source, pieces.append)
+    text = _parse("".join(pieces))
+    if not isinstance(text, str) or _LONE_SURROGATE.search(text):
+        raise NotACall
+    return text
+
+
+def is_valid(text: str) -> bool:
+    """Whether ``text`` is a JSON value."""
+    return _parse(text) is not None or text.strip() == "null"
+
+
+def escape(text: str) -> str:
+    """``text`` as it stands inside a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _nested(source: Source, write: Write) -> Steps[None]:
+    depth = 0
+    while True:
+        write(source.run(_OUTSIDE))
+        match (yield from source.peek()):
+            case '"':
+                yield from _string(source, write)
+            case "{" | "[":
+                depth += 1
+                write(source.take(1))
+            case "}" | "]":
+                depth -= 1
+                write(source.take(1))
+                if depth == 0:
+                    return
+            case "<":
+                raise NotACall
+            case _:
+                pass
+
+
+def _string(source: Source, write: Write) -> Steps[None]:
+    if not (yield from source.accept('"')):
+        raise NotACall
+    write('"')
+    while True:
+        write(source.run(_INSIDE))
+        character = yield from source.peek()
+        if character == "\\":
+            yield from _escape_sequence(source, write)
+        elif character == '"':
+            write(source.take(1))
+            return
+        elif character < " ":
+            # Models break lines inside strings, which JSON forbids.
+            write(escape(source.take(1)))
+
+
+def _escape_sequence(source: Source, write: Write) -> Steps[None]:
+    backslash = source.take(1)
+    yield from source.peek()
+    write(backslash + source.take(1))
+
+
+def _parse(text: str) -> object:
+    """The value ``text`` stands for, None if it is not JSON."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(constant)

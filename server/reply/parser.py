@@ -1,0 +1,257 @@
+"""Splitting a reply into reasoning, content and tool calls while it streams."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from server.core.reply_format import Channels, ReplyFormat
+from server.core.request import Message, Tool
+from server.reply.call import CallReader
+from server.reply.delta import ContentDelta, ReasoningDelta, ReplyDelta, fold, join
+from server.reply.sink import TextSink
+from server.reply.source import EndOfReply, Markers, NotACall, Source, Steps
+from server.reply.syntax import compile_calls
+
+
+class ReplyParser:
+    """Parses one reply.
+
+    The deltas do not depend on how the text is cut into pieces, apart from how they are cut
+    themselves; what was given back is never corrected. Only text that may still become a marker,
+    or a call that is not certain yet, is held back. Text that begins like a call and goes on
+    otherwise is content.
+
+    Args:
+        reply_format: The family's format; None: all is content.
+        prefix: The part of the generation prompt that belongs to the reply, such as ``<think>``.
+        tools_active: Whether calls are looked for; else they are content.
+        tools: The request's tools, from which the dialects without types learn them.
+    """
+
+    def __init__(
+        self,
+        reply_format: ReplyFormat | None,
+        *,
+        prefix: str = "",
+        tools_active: bool,
+        tools: Sequence[Tool] = (),
+    ) -> None:
+        self._format = reply_format or ReplyFormat(name="content")
+        self._calls = self._format.calls if tools_active else None
+        self._syntax = compile_calls(self._calls) if self._calls else None
+        self._trigger = self._syntax.trigger if self._syntax else ""
+        self._thought_edges = self._format.reasoning_edges
+        self._tools = tools
+        self._call_count = 0
+        self._prefix = prefix
+        self._deltas: list[ReplyDelta] = []
+        self._source = Source()
+        joint = "\n" if self._format.channels else ""
+        self._content = TextSink(lambda text: self._emit(ContentDelta(text)), joint=joint)
+        self._thoughts = TextSink(lambda text: self._emit(ReasoningDelta(text)), joint="\n")
+        self._steps = self._reply()
+        self.feed(prefix)
+
+    def feed(self, text: str) -> list[ReplyDelta]:
+        """What ``text``, the next of the reply, adds to the message."""
+        self._source.feed(text)
+        next(self._steps, None)
+        return self._drain()
+
+    def finish(self) -> list[ReplyDelta]:
+        """What was held back, now that the reply is complete."""
+        self._source.close()
+        next(self._steps, None)
+        return self._drain()
+
+    def _emit(self, delta: ReplyDelta) -> None:
+        self._deltas.append(delta)
+
+    def _drain(self) -> list[ReplyDelta]:
+        deltas, self._deltas = self._deltas, []
+        return join(deltas)
+
+    def _reply(self) -> Steps[None]:
+        try:
+            if self._format.channels:
+                yield from self._messages(self._format.channels)
+            else:
+                yield from self._plain()
+        except EndOfReply:
+            self._thoughts.close()
+            self._content.close()
+
+    def _plain(self) -> Steps[None]:
+        """Read a reply of content, with reasoning before it and calls anywhere."""
+        texts = (*self._thought_edges, *self._format.framing, self._trigger)
+        markers = Markers(texts)
+        self._content.trims = any(texts)
+        while True:
+            marker = yield from self._source.stream(markers, self._content.write)
+            if marker in self._format.framing:
+                self._source.take(len(marker))
+                self._content.boundary()
+                continue
+            if marker in self._thought_edges and self._content.empty:
+                self._source.take(len(marker))
+                self._content.boundary()
+                if marker == self._thought_edges[0]:
+                    yield from self._think()
+            elif marker == self._trigger and self._may_call():
+                yield from self._call_section(self._content)
+            else:
+                self._content.write(self._source.take(len(marker)))
+
+    def _think(self) -> Steps[None]:
+        """Read from behind the reasoning's start to behind its end."""
+        _, end = self._thought_edges
+        calls_inside = self._format.reasoning is not None and self._format.reasoning.calls
+        markers = Markers((end, self._trigger if calls_inside else ""))
+        self._thoughts.boundary()
+        while True:
+            marker = yield from self._source.stream(markers, self._thoughts.write)
+            if marker == end:
+                self._source.take(len(end))
+                self._thoughts.boundary()
+                return
+            yield from self._call_section(self._thoughts)
+
+    def _may_call(self) -> bool:
+        if self._syntax is None or self._calls is None:
+            return False
+        if self._syntax.bare and not self._content.empty:
+            return False
+        return self._calls.several or self._call_count == 0
+
+    def _call_section(self, around: TextSink) -> Steps[None]:
+        """Read calls from a trigger on; what turns out to be none is text of ``around``."""
+        self._source.record()
+        try:
+            yield from self._calls_of_section(around)
+        except NotACall:
+            around.write(self._source.recorded())
+        except EndOfReply:
+            around.write(self._source.recorded())
+            raise
+        self._source.recorded()
+
+    def _calls_of_section(self, around: TextSink) -> Steps[None]:
+        syntax = self._syntax
+        assert syntax
+        yield from self._source.expect(*syntax.begin)
+        while True:
+            call = self._new_call()
+            yield from self._call(call, call.read(self._source), around)
+            if not syntax.begin:
+                return
+            if (yield from self._section_ends(syntax.end)):
+                return
+            yield from self._source.expect(*syntax.separator)
+
+    def _section_ends(self, end: tuple[str, ...]) -> Steps[bool]:
+        yield from self._source.skip_space()
+        if not end or not (yield from self._source.accept(end[0])):
+            return False
+        self._source.record()
+        yield from self._source.expect(*end[1:])
+        return True
+
+    def _new_call(self) -> CallReader:
+        assert self._calls
+        return CallReader(self._calls, self._call_count, self._emit, self._tools)
+
+    def _call(self, call: CallReader, steps: Steps[None], around: TextSink) -> Steps[None]:
+        """Read one call by its ``steps``; from then on only what follows it is recorded."""
+        try:
+            yield from steps
+        except EndOfReply:
+            if not call.started:
+                call.start()
+            raise
+        finally:
+            if call.started:
+                self._call_count += 1
+                around.boundary()
+                self._source.record()
+
+    def _messages(self, channels: Channels) -> Steps[None]:
+        """Read a reply that is made of messages with headers."""
+        trigger = "" if channels.call else self._trigger
+        outside = Markers((*channels.start, *channels.end, trigger))
+        while True:
+            marker = yield from self._source.stream(outside, self._content.write)
+            if marker in channels.start:
+                yield from self._message(channels, marker)
+            elif marker == trigger:
+                yield from self._call_section(self._content)
+            else:
+                self._source.take(len(marker))
+                self._content.boundary()
+
+    def _message(self, channels: Channels, start: str) -> Steps[None]:
+        self._source.record()
+        self._source.take(len(start))
+        try:
+            header = yield from self._source.before(channels.message, limit=256)
+        except NotACall:
+            read = self._source.recorded()
+            if self._prefix:
+                # The generation prompt wrote the header's beginning; that is no content.
+                self._source.take(len(self._prefix) - len(read))
+                self._prefix = ""
+            else:
+                self._content.write(read)
+            return
+        self._prefix = ""
+        self._content.boundary()
+        self._thoughts.boundary()
+        named = re.search(_name_pattern(channels.call), header) if channels.call else None
+        is_content = header.strip() == channels.content
+        if named and self._calls and not is_content:
+            yield from self._message_call(named.group(1))
+            return
+        header = self._source.recorded()
+        if (named or channels.content) and not is_content:
+            self._content.write(header)
+        thinking = channels.reasoning is not None and channels.reasoning in header
+        yield from self._message_body(channels, self._thoughts if thinking else self._content)
+
+    def _message_call(self, name: str) -> Steps[None]:
+        call = self._new_call()
+        try:
+            yield from self._call(call, call.read_arguments(self._source, name), self._content)
+        except NotACall:
+            self._content.write(self._source.recorded())
+        except EndOfReply:
+            self._content.write(self._source.recorded())
+            raise
+        self._source.recorded()
+
+    def _message_body(self, channels: Channels, sink: TextSink) -> Steps[None]:
+        trigger = "" if channels.call else self._trigger
+        markers = Markers((*channels.start, *channels.end, trigger))
+        while True:
+            marker = yield from self._source.stream(markers, sink.write)
+            if marker != trigger:
+                sink.boundary()
+                return
+            yield from self._call_section(sink)
+
+
+def parse_reply(
+    text: str,
+    reply_format: ReplyFormat | None,
+    *,
+    prefix: str = "",
+    tools_active: bool,
+    tools: Sequence[Tool] = (),
+) -> Message:
+    """The message a complete reply stands for; arguments as for `ReplyParser`."""
+    parser = ReplyParser(reply_format, prefix=prefix, tools_active=tools_active, tools=tools)
+    return fold([*parser.feed(text), *parser.finish()])
+
+
+def _name_pattern(pattern: str) -> str:
+    name = re.escape(pattern).replace(r"\{name\}", r"([\w.\-]+)")
+    return rf"(?<!\S){name}(?=[\s<]|$)"

@@ -1,0 +1,101 @@
+"""Patterns of a format, taken apart for reading.
+
+White space in a pattern is how the family writes it; a reader accepts any amount there, as models
+do not always keep to it. So a literal becomes *atoms*, the texts between its white space.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import Literal
+
+import msgspec
+
+from server.core.reply_format import Calls
+
+Hole = Literal["name", "id", "index", "arguments"]
+
+_HOLE = re.compile(r"\{(name|arguments|id|index)\}")
+# Brackets of an array and code fences stand on their own.
+_ATOM = re.compile(r"\[$|\[(?=\s)|\](?=\S)|```(?:json)?|\S+?(?=\[$|\[\s|```)|\S+")
+_JSON_CALL = re.compile(r'\{\s*"(?:[^{}]|\{(?:name|arguments|id|index)\})*\}')
+
+
+class ObjectCall(msgspec.Struct, frozen=True):
+    """The keys of a call written as one JSON object; ``name`` None: the name itself is the key."""
+
+    arguments: str
+    name: str | None = None
+    id: str | None = None
+
+
+class CallSyntax(msgspec.Struct, frozen=True, kw_only=True):
+    """How to read calls.
+
+    ``begin``, ``separator`` and ``end`` are the atoms around several calls, ``open`` and ``close``
+    those around one. With ``object`` a JSON object stands between the latter, else ``header``
+    (atoms and holes in turn) and the arguments.
+    """
+
+    trigger: str
+    begin: tuple[str, ...]
+    separator: tuple[str, ...]
+    end: tuple[str, ...]
+    open: tuple[str, ...]
+    close: tuple[str, ...]
+    header: tuple[tuple[str, ...] | Hole, ...] = ()
+    object: ObjectCall | None = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing but the JSON itself shows that it is a call."""
+        return self.trigger in {"{", "["}
+
+
+@lru_cache(maxsize=64)
+def compile_calls(calls: Calls) -> CallSyntax:
+    """The syntax of ``calls``."""
+    begin, separator, end = map(atoms, (calls.begin, calls.separator, calls.end))
+    header: tuple[tuple[str, ...] | Hole, ...] = ()
+    payload = None
+    found = _JSON_CALL.search(calls.call)
+    if found:
+        payload = _object_call(found.group())
+        before, after = calls.call[: found.start()], calls.call[found.end() :]
+    else:
+        before, after = calls.call.split("{arguments}", 1)
+        before, *rest = _HOLE.split(before)
+        header = tuple(
+            _hole(piece) if place % 2 == 0 else atoms(piece) for place, piece in enumerate(rest)
+        )
+    first = (*begin, *atoms(before), "{")
+    return CallSyntax(
+        trigger=first[0],
+        begin=begin,
+        separator=separator,
+        end=end,
+        open=atoms(before),
+        close=atoms(after),
+        header=header,
+        object=payload,
+    )
+
+
+def atoms(literal: str) -> tuple[str, ...]:
+    """The texts of ``literal`` between which white space may stand."""
+    return tuple(_ATOM.findall(literal))
+
+
+def _object_call(pattern: str) -> ObjectCall:
+    sample = json.loads(pattern.replace("{arguments}", '"{arguments}"'))
+    keys = {value: key for key, value in sample.items()}
+    return ObjectCall(keys["{arguments}"], keys.get("{name}"), keys.get("{id}"))
+
+
+def _hole(name: str) -> Hole:
+    match name:
+        case "name" | "id" | "index" | "arguments":
+            return name
+    raise ValueError(name)

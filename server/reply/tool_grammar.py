@@ -1,0 +1,101 @@
+"""Grammars for tool calls, in the words of a family."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from server.core.reply_format import Calls
+from server.core.request import Tool
+from server.grammar.lark import Grammar, one_of, quoted
+from server.reply.tool_arguments import ArgumentsWriter
+
+_HOLE = re.compile(r"\{(name|arguments|id|index)\}")
+_ID_PART = re.compile(r"\{(name|index|random):?(\d*)\}")
+_INDEX = "/[0-9]{1,3}/"
+
+
+class CallsWriter:
+    """Writes calls to ``tools`` into ``grammar``.
+
+    Args:
+        calls: How the family writes calls.
+        tools: The tools that may be called.
+        most: How many calls may be written.
+        grammar: Where the rules go.
+        header: What stands in front of each call instead of once in front of all, with ``{name}``.
+        between: What separates calls that have a header each.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        tools: Sequence[Tool],
+        *,
+        most: int,
+        grammar: Grammar,
+        header: str = "",
+        between: str = "",
+    ) -> None:
+        self._tools = tools
+        self._most = most if calls.several else 1
+        self._grammar = grammar
+        self._literal = grammar.spelling.literal
+        self._id = calls.id
+        self._begin, self._separator, self._end = calls.begin, calls.separator, calls.end
+        self._call_pattern = calls.call
+        if header:
+            self._call_pattern = f"{header}{calls.begin}{calls.call}{calls.end}"
+            self._begin, self._separator, self._end = "", between, ""
+        arguments = ArgumentsWriter(calls, grammar)
+        self._arguments = {tool.name: arguments.write(tool) for tool in tools}
+
+    def write(self, opened: str = "") -> str:
+        """As many calls as are allowed, in Lark; ``opened`` of it is written already."""
+        begin, skipped = self._begin, 0
+        if begin:
+            begin = begin[len(opened) :]
+        else:
+            skipped = len(opened)
+        call = self._any_call(0)
+        first = self._any_call(skipped) if skipped else call
+        parts = [self._literal(begin), first]
+        if self._most > 1:
+            separator = self._literal(self._separator)
+            parts.append(f"({separator} {call}){{0,{self._most - 1}}}")
+        return " ".join(filter(None, [*parts, self._grammar.spelling.closing(self._end)]))
+
+    def _any_call(self, skipped: int) -> str:
+        pattern = self._call_pattern[skipped:]
+        return self._grammar.rule(one_of([self._call(pattern, tool.name) for tool in self._tools]))
+
+    def _call(self, pattern: str, name: str) -> str:
+        *pieces, last = _HOLE.split(pattern)
+        written = [
+            self._hole(piece, name) if place % 2 else self._literal(piece)
+            for place, piece in enumerate(pieces)
+        ]
+        return " ".join(filter(None, [*written, self._grammar.spelling.closing(last)]))
+
+    def _hole(self, hole: str, name: str) -> str:
+        match hole:
+            case "name":
+                return quoted(name)
+            case "arguments":
+                return self._arguments[name]
+            case "id":
+                return self._id_of(name)
+            case _:
+                return _INDEX
+
+    def _id_of(self, name: str) -> str:
+        """An id in the form the family gives ids it does not write."""
+        pieces = _ID_PART.split(self._id)
+        written = [quoted(text) for text in pieces[:1] if text]
+        for kind, length, text in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+            if kind == "name":
+                written.append(quoted(name))
+            else:
+                written.append(f"/[a-zA-Z0-9]{{{length}}}/" if kind == "random" else _INDEX)
+            written += [quoted(text)] if text else []
+        return " ".join(written)

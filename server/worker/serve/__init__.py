@@ -1,0 +1,1 @@
+"""In the worker process: loading a model, preparing requests, and serving them."""

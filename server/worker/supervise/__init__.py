@@ -1,0 +1,1 @@
+"""In the API process: spawning workers, watching them, and talking to them."""

@@ -1,0 +1,251 @@
+"""One worker process and the socket to it, from spawn to exit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+
+import msgspec
+
+from server.worker.protocol import (
+    EXIT_LOAD_FAILED,
+    EXIT_TEMPLATE_STUCK,
+    FrameBuffer,
+    FromWorker,
+    Shutdown,
+    ToWorker,
+    frame,
+    from_worker_decoder,
+)
+
+# -P: what lies in the working directory is never imported.
+WORKER_COMMAND = (sys.executable, "-P", "-m", "server.worker.serve.process")
+
+# Threads that wait for each other spin for so many loops, then sleep. libgomp, OpenMP's runtime in
+# GCC, would let them spin thirty times as long: where another process takes a core, a step then
+# takes seconds. glibc would let each of its threads begin a heap of its own, most of it unused. And
+# numpy would ask for huge pages, which virtual machines are slow to find: storing a prefix of some
+# hundred tokens took three times as long. Others do not know the names; what the user says comes
+# first.
+_ENVIRONMENT = {
+    "GOMP_SPINCOUNT": "10000",
+    "MALLOC_ARENA_MAX": "2",
+    "NUMPY_MADVISE_HUGEPAGE": "0",
+}
+_MAX_LINE_BYTES = 8 * 1024
+_KEPT_LINES = 20
+# The pipe normally closes with the process; a grandchild holding it must not delay the verdict.
+_OUTPUT_SECONDS = 0.2
+_POLL_SECONDS = 0.01
+_EXITS = {
+    EXIT_LOAD_FAILED: "could not load its model",
+    EXIT_TEMPLATE_STUCK: "gave up because its chat template could not be interrupted",
+}
+_SIGNALS = frozenset(signal.Signals)
+
+
+class _UnreadableMessage(Exception):
+    """A worker sent what is no message."""
+
+
+class _Frames(asyncio.StreamReaderProtocol):
+    """Hands on each message as soon as its bytes are here; its reader only tells when all ended.
+
+    A task that reads them would be one more switch between tasks for every token.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(reader, loop=loop)
+        self._reader = reader
+        self._buffer = FrameBuffer()
+        self.handle: Callable[[FromWorker], None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came; what handling them raises is raised where the reader is read."""
+        try:
+            for message in self._messages(data):
+                if self.handle is not None:
+                    self.handle(message)
+        except Exception as error:
+            self.handle = None
+            self._reader.set_exception(error)
+
+    def _messages(self, data: bytes) -> Iterator[FromWorker]:
+        try:
+            for payload in self._buffer.feed(data):
+                yield from_worker_decoder.decode(payload)
+        except (ValueError, msgspec.DecodeError) as error:
+            raise _UnreadableMessage(str(error)) from error
+
+
+class WorkerProcess:
+    """A spawned worker; `spawn` is the constructor.
+
+    The worker runs in a session of its own, so that Ctrl-C in the terminal reaches the API process
+    alone, which then drains. Everything it prints goes to ``log``, line by line.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        log: logging.Logger,
+        *,
+        frames: _Frames,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        output: asyncio.StreamReader,
+        output_transport: asyncio.ReadTransport,
+    ) -> None:
+        self._process = process
+        self._frames = frames
+        self._reader = reader
+        self._writer = writer
+        self._output_transport = output_transport
+        self._killed_because: str | None = None
+        self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._output = asyncio.create_task(self._follow(output, log))
+
+    @classmethod
+    async def spawn(cls, command: Sequence[str], log: logging.Logger) -> WorkerProcess:
+        """Start ``command --fd N``, where N is its end of a socket pair.
+
+        Raises OSError when the process or its descriptors cannot be had.
+        """
+        ours, theirs = socket.socketpair()
+        with ExitStack() as undo:
+            undo.callback(ours.close)
+            with theirs:
+                process = undo.enter_context(_start(command, theirs.fileno()))
+            undo.callback(process.kill)
+            loop = asyncio.get_running_loop()
+            reader = asyncio.StreamReader()
+            transport, frames = await loop.create_unix_connection(
+                lambda: _Frames(reader, loop), sock=ours
+            )
+            output = asyncio.StreamReader()
+            output_transport, _ = await loop.connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(output), process.stdout
+            )
+            undo.pop_all()
+        return cls(
+            process,
+            log,
+            frames=frames,
+            reader=reader,
+            writer=asyncio.StreamWriter(transport, frames, reader, loop),
+            output=output,
+            output_transport=output_transport,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The operating system's process id."""
+        return self._process.pid
+
+    @property
+    def died_by(self) -> signal.Signals | None:
+        """The signal that ended the process, once it has ended; None for our own kill."""
+        code = self._process.returncode
+        if code is None or -code not in _SIGNALS or self._killed_because is not None:
+            return None
+        return signal.Signals(-code)
+
+    async def receive(self, handle: Callable[[FromWorker], None]) -> None:
+        """Let ``handle`` have what the worker sends until its end of the socket closes.
+
+        Nothing is sent before `Load`, so nothing comes before this is called. Raises what
+        ``handle`` raises.
+        """
+        self._frames.handle = handle
+        try:
+            await self._reader.read()
+        except ConnectionError:
+            pass
+        except _UnreadableMessage as error:
+            self.kill(f"it sent an unreadable message ({error})")
+        finally:
+            self._frames.handle = None
+
+    def post(self, message: ToWorker) -> None:
+        """Send a small message without waiting; one to a dead worker is dropped."""
+        if not self._writer.is_closing():
+            self._writer.write(frame(message))
+
+    async def send(self, message: ToWorker) -> None:
+        """Send a message and wait until the socket takes more. Raises ConnectionError."""
+        self._writer.write(frame(message))
+        await self._writer.drain()
+
+    def kill(self, why: str) -> None:
+        """End the process by SIGKILL, the one signal that a stopped or hanging process obeys."""
+        if self._process.poll() is None and self._killed_because is None:
+            self._killed_because = why
+            self._process.kill()
+
+    async def end(self, grace_seconds: float) -> str:
+        """Ask the process to exit, kill it if it has not in time, and say how it ended."""
+        self.post(Shutdown())
+        deadline = time.monotonic() + grace_seconds
+        while self._process.poll() is None:
+            if time.monotonic() >= deadline:
+                self.kill(f"it did not exit within {grace_seconds:g} s")
+            await asyncio.sleep(_POLL_SECONDS)
+        self._writer.close()
+        with suppress(OSError):
+            await self._writer.wait_closed()
+        await asyncio.wait([self._output], timeout=_OUTPUT_SECONDS)
+        self._output.cancel()
+        self._output_transport.close()
+        return self._exit_in_words()
+
+    def _exit_in_words(self) -> str:
+        code = self._process.returncode
+        if self._killed_because is not None:
+            return f"was killed because {self._killed_because}"
+        died_by = self.died_by
+        if died_by is None:
+            return _EXITS.get(code or 0, f"exited with code {code}")
+        if died_by is signal.SIGKILL:
+            return "was killed by SIGKILL (by someone, or by the system for want of memory)"
+        return f"was killed by {died_by.name} ({signal.strsignal(died_by)})"
+
+    async def _follow(self, output: asyncio.StreamReader, log: logging.Logger) -> None:
+        rest = b""
+        while chunk := await output.read(_MAX_LINE_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _MAX_LINE_BYTES:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._note(line, log)
+        if rest:
+            self._note(rest, log)
+
+    def _note(self, line: bytes, log: logging.Logger) -> None:
+        text = line.decode(errors="replace").rstrip()
+        self.last_lines.append(text)
+        log.info("%s", text)
+
+
+def _start(command: Sequence[str], descriptor: int) -> subprocess.Popen[bytes]:
+    """Spawn the process; takes a few milliseconds.
+
+    Not by the event loop: uvloop leaks descriptors when it has too few to spawn with.
+    """
+    return subprocess.Popen(  # noqa: S603 - the command is our own
+        [*command, "--fd", str(descriptor)],
+        env=_ENVIRONMENT | os.environ,
+        pass_fds=(descriptor,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )

@@ -1,0 +1,216 @@
+"""The API process's view of one model: requests in, events out."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from server.core.errors import DragomanError, ModelUnavailable, RequestTimeout, WorkerDied
+from server.core.events import Event, Failed, Finished
+from server.core.model_info import EngineStats, ModelInfo
+from server.core.native_prompt import RenderedPrompt
+from server.core.request import GenerationRequest, Prompt
+from server.worker.protocol import Cancel, Embed, Embedded, Generate, Render, Rendered, StepEvents
+from server.worker.supervise.supervisor import Supervisor
+
+# A client that reads is at most a few events behind. One that does not is dropped after this many:
+# about a minute of a fast stream, and a few MiB even with all logprobs.
+MAX_BUFFERED_EVENTS = 4096
+
+
+class ModelClient:
+    """Generates with one model; survives the death of its worker.
+
+    ``make_ready`` is awaited before each request and returns when the worker serves; the pool gives
+    one that also finds memory for it.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, *, make_ready: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        self._supervisor = supervisor
+        self._make_ready = make_ready or supervisor.ready
+        self._ids = itertools.count(1)
+        self._streams: dict[int, _Stream] = {}
+        self._answers: dict[int, asyncio.Future[Rendered | Embedded]] = {}
+        self._requests = 0
+        self.idle_since = time.monotonic()
+        supervisor.listener = self
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the worker found out about its model. Raises ModelUnavailable before it is ready."""
+        if self._supervisor.info is None:
+            raise ModelUnavailable("The model has not been loaded yet.")
+        return self._supervisor.info
+
+    @property
+    def stats(self) -> EngineStats:
+        """The engine's counters and gauges as of the last heartbeat."""
+        return self._supervisor.stats
+
+    @property
+    def requests(self) -> int:
+        """How many requests are waiting or being answered."""
+        return self._requests
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count one more request meanwhile, so that the model is not taken for idle."""
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            self.idle_since = time.monotonic()
+
+    def next_id(self) -> int:
+        """An id that no other request to this model has."""
+        return next(self._ids)
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        """The events that answer ``request``, up to the last answer's `Finished` or a `Failed`.
+
+        Closing the generator cancels the request. A reader more than `MAX_BUFFERED_EVENTS` behind
+        gets a `Failed`. Raises WorkerDied, and ModelUnavailable when there is no worker to be had.
+        """
+        with self.counted():
+            await self._make_ready()
+            stream = _Stream(answers=request.n)
+            self._streams[request.id] = stream
+            try:
+                await self._supervisor.send(Generate(request=request))
+                while not stream.exhausted:
+                    yield await stream.next()
+            finally:
+                del self._streams[request.id]
+                if not stream.complete:
+                    self._supervisor.post(Cancel(id=request.id))
+
+    async def render(self, prompt: Prompt) -> RenderedPrompt:
+        """``prompt`` as the model would get it.
+
+        Raises the worker's own refusal (such as ConversationError), WorkerDied or ModelUnavailable.
+        """
+        answer = await self._ask(Render(id=self.next_id(), prompt=prompt))
+        assert isinstance(answer, Rendered)
+        assert answer.prompt is not None
+        return answer.prompt
+
+    async def embed(
+        self, inputs: list[str | list[int]], *, dimensions: int | None = None
+    ) -> Embedded:
+        """The embeddings of ``inputs``; cancelling the call cancels the request.
+
+        Raises the worker's own refusal (such as ContextLengthExceeded), WorkerDied or
+        ModelUnavailable.
+        """
+        request = Embed(id=self.next_id(), inputs=inputs, dimensions=dimensions)
+        try:
+            answer = await self._ask(request)
+        except asyncio.CancelledError:
+            self._supervisor.post(Cancel(id=request.id))
+            raise
+        assert isinstance(answer, Embedded)
+        return answer
+
+    async def _ask(self, request: Render | Embed) -> Rendered | Embedded:
+        """The one message that answers ``request``; raises what it reports."""
+        with self.counted():
+            await self._make_ready()
+            answer: asyncio.Future[Rendered | Embedded] = asyncio.get_running_loop().create_future()
+            self._answers[request.id] = answer
+            try:
+                await self._supervisor.send(request)
+                return await answer
+            finally:
+                del self._answers[request.id]
+
+    def fail_all(self, error: DragomanError) -> None:
+        """End every request with ``error``; for the server's own end."""
+        for id_, stream in self._streams.items():
+            if not stream.complete:
+                self._supervisor.post(Cancel(id=id_))
+                stream.fail(Failed(id=id_, error=error.info))
+        self._fail_answers(error)
+
+    def received(self, message: StepEvents | Rendered | Embedded) -> None:
+        """Hand the worker's message to the requests it is about."""
+        if not isinstance(message, StepEvents):
+            self._answered(message)
+            return
+        for event in message.events:
+            stream = self._streams.get(event.id)
+            if stream is None or stream.complete:
+                continue
+            if stream.buffered >= MAX_BUFFERED_EVENTS:
+                self._supervisor.post(Cancel(id=event.id))
+                stream.fail(Failed(id=event.id, error=_too_slow().info))
+            else:
+                stream.put(event)
+
+    def worker_died(self, error: WorkerDied) -> None:
+        """Fail all that was sent to the worker."""
+        for stream in self._streams.values():
+            if not stream.complete:
+                stream.fail(error)
+        self._fail_answers(error)
+
+    def _answered(self, message: Rendered | Embedded) -> None:
+        answer = self._answers.get(message.id)
+        if answer is None or answer.done():
+            return
+        if message.error is None:
+            answer.set_result(message)
+        else:
+            answer.set_exception(DragomanError.of(message.error))
+
+    def _fail_answers(self, error: DragomanError) -> None:
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(error)
+                # Whoever failed to send the request never looks at its answer.
+                answer.exception()
+
+
+class _Stream:
+    """The events of one request between the worker's pace and its reader's."""
+
+    def __init__(self, answers: int) -> None:
+        self.complete = False
+        self._unfinished = answers
+        self._waiting: asyncio.Queue[Event | WorkerDied] = asyncio.Queue()
+
+    @property
+    def buffered(self) -> int:
+        return self._waiting.qsize()
+
+    @property
+    def exhausted(self) -> bool:
+        return self.complete and self._waiting.empty()
+
+    def put(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            self._unfinished -= 1
+        self.complete = isinstance(event, Failed) or self._unfinished == 0
+        self._waiting.put_nowait(event)
+
+    def fail(self, end: Failed | WorkerDied) -> None:
+        """Let ``end`` be the last that comes, after what is buffered already."""
+        self.complete = True
+        self._waiting.put_nowait(end)
+
+    async def next(self) -> Event:
+        event = await self._waiting.get()
+        if isinstance(event, WorkerDied):
+            raise event
+        return event
+
+
+def _too_slow() -> RequestTimeout:
+    return RequestTimeout(
+        f"The reply was not read: {MAX_BUFFERED_EVENTS} events were waiting for the client."
+    )

@@ -1,0 +1,277 @@
+"""All models: loaded on demand within a memory budget, unloaded when idle, ended at shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from server.core.errors import ModelNotFound, ModelUnavailable, Overloaded
+from server.core.model_file import ModelFile, ModelSource
+from server.core.model_info import EngineStats, ModelEntry
+from server.worker.protocol import Load
+from server.worker.supervise.child import WORKER_COMMAND
+from server.worker.supervise.client import ModelClient
+from server.worker.supervise.machine_memory import default_budget, in_words
+from server.worker.supervise.patience import Limits
+from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.slot import FileStamp, Slot, stamp_of
+from server.worker.supervise.supervisor import Supervisor
+
+__all__ = ["ModelEntry", "ModelPool"]
+
+logger = logging.getLogger(__name__)
+
+# Lookups of unknown models look at the disk; together they may do so this often.
+_MIN_SCAN_INTERVAL = 0.25
+# How often a model that waits for memory, or for the last requests, looks again.
+_POLL_SECONDS = 0.05
+# What streams get, once ended, to hand their last event to their client.
+_LAST_WORDS_SECONDS = 0.5
+
+
+class ModelPool:
+    """The models of ``source``, each in a worker process of its own while it is loaded.
+
+    Args:
+        source: Where the models come from; it is asked again every ``rescan_seconds``.
+        memory_budget: Bytes for all loaded models together; None: most of what is free now.
+        idle_unload_seconds: A model unused for so long is unloaded; None: never.
+        room_seconds: How long a model waits for busy ones to make room before it is given up.
+        cache_dir: Where safe mode is remembered; None: nowhere.
+        command: What is spawned as a worker.
+        limits: How workers are watched.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        *,
+        memory_budget: int | None = None,
+        idle_unload_seconds: float | None = None,
+        rescan_seconds: float = 2.0,
+        room_seconds: float = 30.0,
+        cache_dir: Path | None = None,
+        command: Sequence[str] = WORKER_COMMAND,
+        limits: Limits | None = None,
+    ) -> None:
+        self._source = source
+        self._budget = default_budget() if memory_budget is None else memory_budget
+        self._idle_unload_seconds = idle_unload_seconds
+        self._rescan_seconds = rescan_seconds
+        self._room_seconds = room_seconds
+        self._memory = SafeModeMemory(cache_dir)
+        self._command = command
+        self._limits = limits
+        self._slots: dict[str, Slot] = {}
+        self._scan_lock = asyncio.Lock()
+        self._scanned_at = float("-inf")
+        self._room_lock = asyncio.Lock()
+        self._upkeep: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
+
+    async def start(self) -> None:
+        """Learn which models there are, and begin to look after them. Loads none."""
+        await self._rescan()
+        self._upkeep = asyncio.create_task(self._look_after())
+
+    async def close(self, drain_seconds: float) -> None:
+        """Take no more requests, let running ones finish for so long, end the rest and the workers.
+
+        A second call ends everything at once.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(drain_seconds))
+        else:
+            self._hurry.set()
+        await asyncio.shield(self._closing)
+
+    def models(self) -> list[ModelEntry]:
+        """Every known model, sorted by id; broken ones included."""
+        return [slot.entry for _, slot in sorted(self._slots.items())]
+
+    def entry(self, model_id: str) -> ModelEntry:
+        """The model of this id or alias. Raises ModelNotFound."""
+        return self._slot(model_id).entry
+
+    async def open(self, model_id: str) -> ModelClient:
+        """The model of this id or alias, loaded if need be.
+
+        Raises:
+            ModelNotFound: there is no such model, even after looking at the disk again.
+            ModelUnavailable: it cannot be loaded, or does not fit into the memory budget.
+            Overloaded: the pool is closing.
+        """
+        try:
+            slot = self._slot(model_id)
+        except ModelNotFound:
+            await self._rescan()
+            slot = self._slot(model_id)
+        with slot.client.counted():
+            await self._make_ready(slot)
+        return slot.client
+
+    def stats(self) -> dict[str, EngineStats]:
+        """The engine's counters and gauges of each loaded model."""
+        return {
+            id_: slot.supervisor.stats
+            for id_, slot in self._slots.items()
+            if slot.supervisor.state == "ready"
+        }
+
+    def restarts(self) -> dict[str, int]:
+        """How often each model's worker was respawned."""
+        return {id_: slot.supervisor.restarts for id_, slot in self._slots.items()}
+
+    def _slot(self, model_id: str) -> Slot:
+        if model_id in self._slots:
+            return self._slots[model_id]
+        for slot in self._slots.values():
+            if model_id in slot.file.aliases:
+                return slot
+        raise ModelNotFound(f"The model {model_id[:100]!r} does not exist.", param="model")
+
+    async def _make_ready(self, slot: Slot) -> None:
+        """Return when the model serves. Many may ask at once; it is loaded once."""
+        self._check_open()
+        # One request per model queues for memory. The others must not: a model they keep busy while
+        # they wait could never make room for the one before them in the queue.
+        async with slot.starting:
+            if slot.supervisor.state not in ("ready", "loading"):
+                async with self._room_lock:
+                    await self._start_loading(slot)
+        await slot.supervisor.ready()
+
+    async def _start_loading(self, slot: Slot) -> None:
+        if slot.file.error is not None:
+            raise ModelUnavailable(f"Model {slot.file.id!r} cannot be loaded: {slot.file.error}.")
+        if slot.supervisor.cooling_down:
+            return
+        need = slot.file.memory_bytes
+        await self._make_room(slot.file.id, need)
+        self._check_open()
+        slot.grant(min(need + self._spare_per_model(), self._budget - self._used()))
+        await slot.supervisor.start()
+
+    async def _make_room(self, model_id: str, need: int) -> None:
+        """Unload idle models, least recently used first, until ``need`` bytes are free."""
+        budget = in_words(self._budget)
+        if need > self._budget:
+            raise ModelUnavailable(
+                f"Model {model_id!r} needs {in_words(need)} of memory; the budget is {budget}."
+            )
+        deadline = time.monotonic() + self._room_seconds
+        while (free := self._budget - self._used()) < need:
+            idle = sorted(self._idle_slots(), key=lambda slot: slot.client.idle_since)
+            if idle and free + sum(slot.memory_bytes for slot in idle) >= need:
+                logger.info("unloading %s to make room for %s", idle[0].file.id, model_id)
+                await idle[0].supervisor.stop()
+            elif time.monotonic() < deadline:
+                self._check_open()
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                raise ModelUnavailable(
+                    f"Model {model_id!r} needs {in_words(need)} of memory; {in_words(free)} of "
+                    f"{budget} are free, and the loaded models are busy.",
+                    retry_after=self._room_seconds,
+                )
+
+    def _spare_per_model(self) -> int:
+        """An equal part of what would be left over if all models were loaded at once.
+
+        A model may fill this with KV cells: whatever is loaded in whatever order, none is then
+        unloaded because another took more than it needs.
+        """
+        files = [slot.file for slot in self._slots.values()]
+        needs = [file.memory_bytes for file in files if not file.error]
+        fitting = [need for need in needs if need <= self._budget]
+        return max(0, self._budget - sum(fitting)) // len(fitting)
+
+    def _used(self) -> int:
+        return sum(slot.memory_bytes for slot in self._slots.values())
+
+    def _idle_slots(self) -> Iterator[Slot]:
+        return (slot for slot in self._slots.values() if slot.idle)
+
+    def _check_open(self) -> None:
+        if self._closing is not None:
+            raise Overloaded("The server is shutting down.")
+
+    async def _look_after(self) -> None:
+        """Notice changes on disk, and unload what is replaced or unused."""
+        while True:
+            await asyncio.sleep(self._rescan_seconds)
+            try:
+                await self._rescan()
+                await self._unload_superfluous()
+            except Exception:
+                logger.exception("looking after the models failed")
+
+    async def _unload_superfluous(self) -> None:
+        longest = self._idle_unload_seconds
+        for slot in list(self._idle_slots()):
+            unused = time.monotonic() - slot.client.idle_since
+            if slot.replaced:
+                logger.info("unloading %s: its file or settings changed", slot.file.id)
+                await slot.supervisor.stop()
+            elif longest is not None and unused >= longest:
+                logger.info("unloading %s: unused for %.0f s", slot.file.id, unused)
+                await slot.supervisor.stop()
+
+    async def _rescan(self) -> None:
+        """Return after a scan that began after this call; callers share it."""
+        asked_at = time.monotonic()
+        async with self._scan_lock:
+            if self._scanned_at >= asked_at:
+                return
+            await asyncio.sleep(self._scanned_at + _MIN_SCAN_INTERVAL - time.monotonic())
+            self._scanned_at = time.monotonic()
+            try:
+                found = await asyncio.to_thread(self._scan)
+            except OSError as error:
+                logger.warning("the models cannot be listed: %s", error)
+                return
+            await self._adopt(found)
+
+    def _scan(self) -> list[tuple[ModelFile, FileStamp]]:
+        return [(file, stamp_of(file.path)) for file in self._source.scan()]
+
+    async def _adopt(self, found: list[tuple[ModelFile, FileStamp]]) -> None:
+        for file, stamp in found:
+            if file.id in self._slots:
+                await self._slots[file.id].update(file, stamp)
+            else:
+                self._slots[file.id] = Slot(
+                    file, stamp, supervise=self._supervisor, make_ready=self._make_ready
+                )
+        for id_ in self._slots.keys() - {file.id for file, _ in found}:
+            slot = self._slots[id_]
+            slot.gone = True
+            if not slot.supervisor.running:
+                del self._slots[id_]
+
+    def _supervisor(self, load: Load) -> Supervisor:
+        return Supervisor(load, memory=self._memory, command=self._command, limits=self._limits)
+
+    async def _close(self, drain_seconds: float) -> None:
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.wait([self._upkeep])
+        await self._requests_end(drain_seconds)
+        for slot in self._slots.values():
+            slot.client.fail_all(Overloaded("The server is shutting down."))
+        await self._requests_end(_LAST_WORDS_SECONDS)
+        await asyncio.gather(*(slot.supervisor.stop() for slot in self._slots.values()))
+
+    async def _requests_end(self, seconds: float) -> None:
+        """Return when no request is left, when the time is over, or in a hurry."""
+        deadline = time.monotonic() + seconds
+        while any(slot.client.requests for slot in self._slots.values()):
+            if self._hurry.is_set() or time.monotonic() >= deadline:
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), _POLL_SECONDS)

@@ -1,0 +1,102 @@
+"""One model of the pool: its file, its worker when it is loaded, and its client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from server.core.model_file import ModelFile
+from server.core.model_info import ModelEntry
+from server.core.worker_settings import WorkerSettings
+from server.worker.protocol import Load
+from server.worker.supervise.client import ModelClient
+from server.worker.supervise.supervisor import Supervisor
+
+FileStamp = tuple[int, ...] | None
+
+
+class Slot:
+    """A model the pool knows of, loaded or not."""
+
+    def __init__(
+        self,
+        file: ModelFile,
+        stamp: FileStamp,
+        *,
+        supervise: Callable[[Load], Supervisor],
+        make_ready: Callable[[Slot], Awaitable[None]],
+    ) -> None:
+        self.file = file
+        self.gone = False
+        self.starting = asyncio.Lock()
+        self._stamp = stamp
+        self._loaded_version = self._version
+        self._granted_bytes = 0
+        self.supervisor = supervise(self._load())
+        self.client = ModelClient(self.supervisor, make_ready=lambda: make_ready(self))
+
+    @property
+    def entry(self) -> ModelEntry:
+        """The model as it is now."""
+        broken = self.file.error is not None and not self.supervisor.running
+        return ModelEntry(
+            id=self.file.id,
+            path=self.file.path,
+            created=self.file.created,
+            state="failed" if broken else self.supervisor.state,
+            reason=self.file.error if broken else self.supervisor.reason,
+            info=self.supervisor.info,
+            aliases=self.file.aliases,
+        )
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory taken: what the worker says, before that what it was granted."""
+        if not self.supervisor.running:
+            return 0
+        info = self.supervisor.info
+        known = info.memory_bytes if info and self.supervisor.state == "ready" else None
+        return self._granted_bytes if known is None else known
+
+    @property
+    def idle(self) -> bool:
+        """Whether the model is loaded and nobody waits for it."""
+        return self.supervisor.state == "ready" and self.client.requests == 0
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the file or its settings are no longer those that were loaded."""
+        return not self.gone and self._version != self._loaded_version
+
+    async def update(self, file: ModelFile, stamp: FileStamp) -> None:
+        """Take note of what is on disk now; another file gets another chance at once."""
+        before = self._version
+        self.file, self._stamp, self.gone = file, stamp, False
+        if self._version != before and self.supervisor.state == "failed":
+            await self.supervisor.stop()
+
+    def grant(self, memory_bytes: int) -> None:
+        """Let the worker that is started next use ``memory_bytes``."""
+        self._granted_bytes = memory_bytes
+        self._loaded_version = self._version
+        self.supervisor.load = self._load()
+
+    @property
+    def _version(self) -> tuple[FileStamp, str, WorkerSettings]:
+        return self._stamp, self.file.path, self.file.settings
+
+    def _load(self) -> Load:
+        settings = msgspec.structs.replace(self.file.settings, memory_bytes=self._granted_bytes)
+        return Load(model_id=self.file.id, path=self.file.path, settings=settings)
+
+
+def stamp_of(path: str) -> FileStamp:
+    """What changes when the file is replaced; None when there is none."""
+    try:
+        facts = Path(path).stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns

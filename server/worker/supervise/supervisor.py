@@ -1,0 +1,289 @@
+"""Keeps one model's worker alive: loading, watchdog, safe mode, respawn and crash loops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from server.core.errors import ModelUnavailable, WorkerDied
+from server.core.model_info import EngineStats, ModelInfo
+from server.worker.protocol import (
+    Embedded,
+    FromWorker,
+    Heartbeat,
+    Load,
+    LoadFailed,
+    Progress,
+    Ready,
+    Rendered,
+    StepEvents,
+    ToWorker,
+)
+from server.worker.supervise.child import WORKER_COMMAND, WorkerProcess
+from server.worker.supervise.patience import Limits
+from server.worker.supervise.safe_mode import SafeModeMemory
+
+WorkerState = Literal["unloaded", "loading", "ready", "failed"]
+
+# Signals by which broken machine code dies, as opposed to being killed from outside.
+_CRASH_SIGNALS = frozenset({signal.SIGILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS})
+
+
+class Listener(Protocol):
+    """Gets what a worker says about requests."""
+
+    def received(self, message: StepEvents | Rendered | Embedded) -> None:
+        """The worker sent this."""
+
+    def worker_died(self, error: WorkerDied) -> None:
+        """Nothing more will come for anything sent so far."""
+
+
+class _Death(msgspec.Struct, frozen=True, kw_only=True):
+    """How one worker's life ended; ``served_seconds`` is None when it was never ready."""
+
+    reason: str
+    served_seconds: float | None = None
+    refused: bool = False
+    crashed: bool = False
+
+
+class Supervisor:
+    """Runs the worker of one model, spawned when first asked for and respawned when it dies.
+
+    A worker that dies before it ever served, or refuses the model, is not respawned by itself: the
+    state is then ``failed``, with the ``reason``, until `ready` is called after the cool-down.
+    ``load`` is what the next worker is told; ``info`` and ``stats`` are what the last one said;
+    ``restarts`` counts the respawns.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        *,
+        memory: SafeModeMemory,
+        command: Sequence[str] = WORKER_COMMAND,
+        limits: Limits | None = None,
+    ) -> None:
+        self.listener: Listener | None = None
+        self.state: WorkerState = "unloaded"
+        self.reason: str | None = None
+        self.info: ModelInfo | None = None
+        self.stats = EngineStats()
+        self.restarts = 0
+        self.load = load
+        self._memory = memory
+        self._command = command
+        self._limits = limits or Limits()
+        self._log = logging.getLogger(f"dragoman.worker.{load.model_id}")
+        self._process: WorkerProcess | None = None
+        self._ready_at: float | None = None
+        self._refusal: str | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        self._safe_mode = False
+        self._cured: str | None = None
+        self._signs_of_life = 0
+        self._long_beats = 0
+        self._retry_at = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id while it runs."""
+        return self._process.pid if self._process else None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a worker, a coming one, or one that has not ended yet."""
+        return self._task is not None and not self._task.done()
+
+    @property
+    def cooling_down(self) -> bool:
+        """Whether the model failed so recently that it is not tried again."""
+        return self.state == "failed" and time.monotonic() < self._retry_at
+
+    async def start(self) -> None:
+        """Begin to load the model, unless that is under way or it is cooling down."""
+        if self._task is not None and self.state in ("unloaded", "failed"):
+            await asyncio.wait([self._task])
+        if self.state == "unloaded" or (self.state == "failed" and not self.cooling_down):
+            self._enter("loading")
+            self._task = asyncio.create_task(self._run())
+
+    async def ready(self) -> None:
+        """Return when the worker serves, starting it if need be.
+
+        Raises ModelUnavailable with the reason when it cannot.
+        """
+        await self.start()
+        while self.state == "loading":
+            await self._settled.wait()
+        if self.state != "ready":
+            raise ModelUnavailable(
+                f"Model {self.load.model_id!r} {self.reason or 'was unloaded'}.",
+                retry_after=max(0.0, self._retry_at - time.monotonic()) or None,
+            )
+
+    async def send(self, message: ToWorker) -> None:
+        """Send to the serving worker, waiting while it takes no more. Raises WorkerDied."""
+        if self._process is None or self.state != "ready":
+            raise WorkerDied(f"The worker of model {self.load.model_id!r} is gone.")
+        try:
+            await self._process.send(message)
+        except ConnectionError as error:
+            raise WorkerDied(f"The worker of model {self.load.model_id!r} died.") from error
+
+    def post(self, message: ToWorker) -> None:
+        """Send a small message without waiting; dropped when there is no worker."""
+        if self._process is not None:
+            self._process.post(message)
+
+    async def stop(self) -> None:
+        """End the worker, which gives all its memory back. `ready` starts a new one."""
+        self._retry_at = 0.0
+        self._enter("unloaded")
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def _enter(self, state: WorkerState, reason: str | None = None) -> None:
+        self.state = state
+        self.reason = reason
+        if state == "loading":
+            self._settled.clear()
+        else:
+            self._settled.set()
+
+    async def _run(self) -> None:
+        try:
+            await self._supervise()
+        except Exception:
+            self._log.exception("supervision failed")
+            self._fail("cannot be served because of an internal error")
+
+    async def _supervise(self) -> None:
+        """One life after another, until one ends in a way that another would, too."""
+        remembered = self._memory.recall()
+        if remembered is not None:
+            self._log.info("starts in safe mode: %s", remembered)
+        self._safe_mode = self.load.settings.safe_mode or remembered is not None
+        short_lives = 0
+        served_before = False
+        while True:
+            death = await self._live()
+            served = death.served_seconds
+            if death.crashed and served is None and not self._safe_mode:
+                self._log.warning("the worker %s while loading; trying safe mode", death.reason)
+                self._safe_mode = True
+                self._cured = death.reason
+                continue
+            served_before = served_before or served is not None
+            long_life = served is not None and served >= self._limits.short_life_seconds
+            short_lives = 1 if long_life else short_lives + 1
+            if death.refused or not served_before:
+                self._fail(f"cannot be loaded: {death.reason}")
+                return
+            if short_lives >= self._limits.crash_loop_deaths:
+                self._fail(f"crashed {short_lives} times in a row: the worker {death.reason}")
+                return
+            await asyncio.sleep(self._limits.backoff(short_lives))
+            self.restarts += 1
+
+    def _fail(self, reason: str) -> None:
+        self._log.error("%s", reason)
+        self._retry_at = time.monotonic() + self._limits.cool_down_seconds
+        self._enter("failed", reason)
+
+    async def _live(self) -> _Death:
+        """Spawn a worker and serve with it until it ends."""
+        self._enter("loading")
+        try:
+            process = await self._spawn()
+        except OSError as error:
+            return _Death(reason=f"its worker could not be started ({error})")
+        self._process = process
+        self._signs_of_life = self._long_beats = 0
+        self._ready_at = self._refusal = None
+        watchdog = asyncio.create_task(self._watch(process))
+        try:
+            settings = msgspec.structs.replace(self.load.settings, safe_mode=self._safe_mode)
+            process.post(msgspec.structs.replace(self.load, settings=settings))
+            await process.receive(self._handle)
+        finally:
+            lived_until = time.monotonic()
+            watchdog.cancel()
+            self._process = None
+            if self.state == "ready":
+                self._enter("loading")
+            ending = await process.end(self._limits.exit_seconds)
+            if self.listener is not None:
+                self.listener.worker_died(
+                    WorkerDied(f"The worker of model {self.load.model_id!r} {ending}.")
+                )
+        if self._refusal is not None:
+            return _Death(reason=self._refusal, refused=True)
+        self._log.error("%s", "\n".join([f"the worker {ending}", *process.last_lines]))
+        return _Death(
+            reason=ending,
+            served_seconds=None if self._ready_at is None else lived_until - self._ready_at,
+            crashed=process.died_by in _CRASH_SIGNALS,
+        )
+
+    async def _spawn(self) -> WorkerProcess:
+        """Spawn a worker; when cancelled meanwhile, end what has been spawned."""
+        spawning = asyncio.ensure_future(WorkerProcess.spawn(self._command, self._log))
+        try:
+            return await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            await (await spawning).end(self._limits.exit_seconds)
+            raise
+
+    def _handle(self, message: FromWorker) -> None:
+        self._signs_of_life += 1
+        match message:
+            case StepEvents() | Rendered() | Embedded():
+                if self.listener is not None:
+                    self.listener.received(message)
+            case Heartbeat():
+                self.stats = message.stats
+                too_long = message.step_seconds > self._limits.step_seconds
+                self._long_beats = self._long_beats + 1 if too_long else 0
+            case Ready():
+                self._became_ready(message.info)
+            case LoadFailed():
+                self._refusal = message.message
+            case Progress():
+                pass
+
+    def _became_ready(self, info: ModelInfo) -> None:
+        self.info = info
+        self._ready_at = time.monotonic()
+        if self._cured is not None:
+            self._log.warning("runs in safe mode, without which it %s", self._cured)
+            self._memory.remember(self._cured)
+            self._cured = None
+        self._enter("ready")
+
+    async def _watch(self, process: WorkerProcess) -> None:
+        """Kill a worker that is silent or stuck.
+
+        Silence is counted in ticks of our own, not by the clock: when the whole server was paused
+        (Ctrl-Z), nobody was silent. For the same reason a long step must be reported repeatedly.
+        """
+        limits = self._limits
+        silent = 0.0
+        while True:
+            seen = self._signs_of_life
+            await asyncio.sleep(limits.tick_seconds)
+            silent = 0.0 if self._signs_of_life != seen else silent + limits.tick_seconds
+            allowed = limits.heartbeat_seconds if self.state == "ready" else limits.load_seconds
+            if silent >= allowed:
+                process.kill(f"it gave no sign of life for {silent:g} s")
+            elif self._long_beats >= 3:
+                process.kill(f"one step took longer than {limits.step_seconds:g} s")
