@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from server.core.embeddings import Embeddings
 from server.core.events import Event
 from server.core.model_info import EngineStats, ModelEntry, ModelInfo
 from server.core.native_prompt import RenderedPrompt
 from server.core.request import GenerationRequest, Prompt
-from server.worker.protocol import Embedded
 
 
 class Client(Protocol):
@@ -37,7 +37,7 @@ class Client(Protocol):
 
     async def embed(
         self, inputs: list[str | list[int]], *, dimensions: int | None = None
-    ) -> Embedded:
+    ) -> Embeddings:
         """The embeddings of the inputs; raises what the worker refuses them for."""
         ...
 

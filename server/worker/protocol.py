@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from server.core.embeddings import Embeddings
 from server.core.errors import ErrorInfo
 from server.core.events import Event
 from server.core.model_info import EngineStats, ModelInfo
@@ -110,14 +111,10 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True, tag="rendered"):
 
 
 class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag="embedded"):
-    """Answer to `Embed`: the embeddings one after another, or why there are none.
-
-    ``vectors`` are little-endian float32; ``prompt_tokens`` counts the tokens of all inputs.
-    """
+    """Answer to `Embed`: the embeddings, or why there are none."""
 
     id: int
-    vectors: bytes = b""
-    prompt_tokens: int = 0
+    embeddings: Embeddings | None = None
     error: ErrorInfo | None = None
 
 

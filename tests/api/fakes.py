@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from server.core.embeddings import Embeddings
 from server.core.errors import ModelNotFound, ModelUnavailable
 from server.core.events import Accepted, Delta, Event, Finished, FinishReason, TokenLogprob, Usage
 from server.core.model_info import EmbeddingInfo, EngineStats, ModelEntry, ModelInfo
@@ -17,7 +18,6 @@ from server.core.native_prompt import RenderedPrompt, Segment
 from server.core.reply_format import ReplyFormat
 from server.core.request import GenerationRequest, Prompt
 from server.core.sampling import Sampling
-from server.worker.protocol import Embedded
 
 VOCABULARY = 1000
 CONTEXT = 2048
@@ -148,7 +148,7 @@ class FakeClient:
 
     async def embed(
         self, inputs: list[str | list[int]], *, dimensions: int | None = None
-    ) -> Embedded:
+    ) -> Embeddings:
         """An input of length n has n tokens; its embedding is all ones but for a first n."""
         self.embedded = inputs
         if self.embedding_error is not None:
@@ -157,8 +157,7 @@ class FakeClient:
         for given in inputs:
             numbers = [float(len(given)), *[1.0] * ((dimensions or DIMENSIONS) - 1)]
             vectors += [number / math.hypot(*numbers) for number in numbers]
-        return Embedded(
-            id=self.next_id(),
+        return Embeddings(
             vectors=struct.pack(f"<{len(vectors)}f", *vectors),
             prompt_tokens=sum(map(len, inputs)),
         )

@@ -16,8 +16,8 @@ from server.api.context import context
 from server.api.native import openapi
 from server.api.openai.schemas.embeddings import EmbeddingList, EmbeddingRequest
 from server.api.streams import unless_gone
+from server.core.embeddings import Embeddings
 from server.http.body import read
-from server.worker.protocol import Embedded
 
 router = APIRouter()
 
@@ -36,10 +36,10 @@ async def create_embeddings(request: Request) -> Response:
     model = client.info.model_id
     if shared.settings.log_contents:
         _contents_log.info("%s inputs: %s", model, inputs)
-    embedded = await unless_gone(request, client.embed(inputs, dimensions=body.dimensions))
-    shared.metrics.embedded(model, embedded.prompt_tokens)
+    embeddings = await unless_gone(request, client.embed(inputs, dimensions=body.dimensions))
+    shared.metrics.embedded(model, embeddings.prompt_tokens)
     # With thousands of inputs this is a million numbers.
-    content = await asyncio.to_thread(_answer, embedded, len(inputs), model, body)
+    content = await asyncio.to_thread(_answer, embeddings, len(inputs), model, body)
     ignored = {"x-dragoman-ignored": "user"} if body.user is not None else {}
     return Response(content, media_type="application/json", headers=ignored)
 
@@ -52,10 +52,10 @@ def _inputs(body: EmbeddingRequest) -> list[str | list[int]]:
     return [ids] if ids else [given for given in body.input if not isinstance(given, int)]
 
 
-def _answer(embedded: Embedded, count: int, model: str, body: EmbeddingRequest) -> bytes:
+def _answer(embeddings: Embeddings, count: int, model: str, body: EmbeddingRequest) -> bytes:
     """The JSON of an `EmbeddingList`, which pydantic would check number by number."""
-    size = len(embedded.vectors) // count
-    vectors = (embedded.vectors[at : at + size] for at in range(0, len(embedded.vectors), size))
+    size = len(embeddings.vectors) // count
+    vectors = (embeddings.vectors[at : at + size] for at in range(0, len(embeddings.vectors), size))
     encode = _base64 if body.encoding_format == "base64" else _floats
     return msgspec.json.encode(
         {
@@ -66,8 +66,8 @@ def _answer(embedded: Embedded, count: int, model: str, body: EmbeddingRequest) 
             ],
             "model": model,
             "usage": {
-                "prompt_tokens": embedded.prompt_tokens,
-                "total_tokens": embedded.prompt_tokens,
+                "prompt_tokens": embeddings.prompt_tokens,
+                "total_tokens": embeddings.prompt_tokens,
             },
         }
     )

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
+from server.core.embeddings import Embeddings
 from server.core.errors import (
     ContextLengthExceeded,
     DragomanError,
@@ -90,7 +91,7 @@ class EmbeddingService:
         while True:
             request = self._queue.get()
             try:
-                answer = self._answer(request)
+                answer = Embedded(id=request.id, embeddings=self._embeddings(request))
             except _Cancelled:
                 continue
             except DragomanError as error:
@@ -105,7 +106,7 @@ class EmbeddingService:
                 self._pending.discard(request.id)
             self._send(answer)
 
-    def _answer(self, request: Embed) -> Embedded:
+    def _embeddings(self, request: Embed) -> Embeddings:
         dimensions = request.dimensions
         if dimensions is not None and dimensions > self._limits.dimensions:
             raise InvalidRequest(
@@ -121,8 +122,7 @@ class EmbeddingService:
                 raise _Cancelled
             self._step_started = time.monotonic()
             parts.append(embedder.embed(group))
-        return Embedded(
-            id=request.id,
+        return Embeddings(
             vectors=_cut(np.concatenate(parts), dimensions).astype("<f4").tobytes(),
             prompt_tokens=sum(map(len, texts)),
         )

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from server.core.embeddings import Embeddings
 from server.core.errors import DragomanError, ModelUnavailable, RequestTimeout, WorkerDied
 from server.core.events import Event, Failed, Finished
 from server.core.model_info import EngineStats, ModelInfo
@@ -102,7 +103,7 @@ class ModelClient:
 
     async def embed(
         self, inputs: list[str | list[int]], *, dimensions: int | None = None
-    ) -> Embedded:
+    ) -> Embeddings:
         """The embeddings of ``inputs``; cancelling the call cancels the request.
 
         Raises the worker's own refusal (such as ContextLengthExceeded), WorkerDied or
@@ -115,7 +116,8 @@ class ModelClient:
             self._supervisor.post(Cancel(id=request.id))
             raise
         assert isinstance(answer, Embedded)
-        return answer
+        assert answer.embeddings is not None
+        return answer.embeddings
 
     async def _ask(self, request: Render | Embed) -> Rendered | Embedded:
         """The one message that answers ``request``; raises what it reports."""

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from server.core.embeddings import Embeddings
 from server.core.errors import ContextLengthExceeded, ConversationError, InvalidRequest
 from server.core.events import Accepted, Delta, Event, Failed, Finished, Usage
 from server.core.model_info import EngineStats, ModelInfo
@@ -189,7 +190,8 @@ class FakeWorker:
                 self.embedding.add(request.id)
             case _:
                 vectors = b"\0" * 4 * len(request.inputs) * (request.dimensions or 1)
-                self.send(Embedded(id=request.id, vectors=vectors, prompt_tokens=2))
+                embeddings = Embeddings(vectors=vectors, prompt_tokens=2)
+                self.send(Embedded(id=request.id, embeddings=embeddings))
 
 
 def first_word(prompt: object) -> str:

@@ -11,11 +11,12 @@ import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 
+from server.core.embeddings import Embeddings
 from server.core.errors import ContextLengthExceeded, InvalidRequest, ModelUnavailable
 from server.core.events import Failed, Finished
 from server.core.request import TextPrompt
 from server.core.worker_settings import WorkerSettings
-from server.worker.protocol import Embedded, Load
+from server.worker.protocol import Load
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.safe_mode import SafeModeMemory
 from server.worker.supervise.supervisor import Supervisor
@@ -62,7 +63,7 @@ def decoder(tmp_path: Path) -> Path:
     return write_tiny_model(tmp_path / "decoder.gguf", "full attention")
 
 
-def vectors(embedded: Embedded) -> NDArray[np.float32]:
+def vectors(embedded: Embeddings) -> NDArray[np.float32]:
     return np.frombuffer(embedded.vectors, "<f4").reshape(-1, EMBEDDING)
 
 

@@ -89,8 +89,9 @@ def test_answers_come_in_order_with_their_texts_in_order(setup: Setup) -> None:
     setup.submit(2, [5])
     first, second = setup.answer(), setup.answer()
     assert (first.id, second.id) == (1, 2)
-    assert np.frombuffer(first.vectors, "<f4")[::2].tolist() == list(range(1, 11))
-    assert first.prompt_tokens == 55
+    assert first.embeddings is not None
+    assert np.frombuffer(first.embeddings.vectors, "<f4")[::2].tolist() == list(range(1, 11))
+    assert first.embeddings.prompt_tokens == 55
     assert setup.opened[0].calls == [4, 4, 2, 1]
 
 
