@@ -94,13 +94,24 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
     body: str = ""
 
 
+class CacheScope(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests share cached prefixes only within one scope.
+
+    ``api_key`` is a digest of the key the request came with, ``adapter`` the name of the adapter it
+    runs through; both are empty where there is none.
+    """
+
+    api_key: str = ""
+    adapter: str = ""
+
+
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One prompt to generate ``n`` answers for.
 
     ``max_tokens`` None means up to the context's end. ``logprobs`` is the number of alternatives to
     report per token (0: only the chosen one), None for no logprobs at all. ``echo`` asks for the
     prompt's own tokens (with logprobs, if asked). ``prediction`` is text the answer probably
-    repeats. ``cache_scope`` separates prefix cache entries between API keys.
+    repeats.
     """
 
     id: int
@@ -114,4 +125,4 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     constraint: Constraint | None = None
     prediction: str | None = None
     ignore_eos: bool = False
-    cache_scope: str = ""
+    cache_scope: CacheScope = CacheScope()

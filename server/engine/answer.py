@@ -18,6 +18,7 @@ from server.core.events import (
     TokenLogprob,
     Usage,
 )
+from server.core.request import CacheScope
 from server.core.sampling import Sampling
 from server.engine.backend import Backend
 from server.engine.sampling.logprobs import token_logprobs
@@ -47,7 +48,7 @@ class Task:
     echo: bool = False
     prompt_text: str = ""
     ignore_eos: bool = False
-    scope: str = ""
+    scope: CacheScope = field(default_factory=CacheScope)
     strip_leading_space: bool = False
     visible_control_tokens: frozenset[int] = frozenset()
     prediction: Sequence[int] = ()

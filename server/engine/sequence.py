@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from server.core.request import CacheScope
+
 
 class TokenBuffer:
     """Token ids with room to grow: appending costs the same at any length."""
@@ -45,7 +47,7 @@ class SequenceState:
     """
 
     order: int
-    scope: str
+    scope: CacheScope
     tokens: TokenBuffer
     prompt_length: int
     scores_prompt: bool = False

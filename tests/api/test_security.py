@@ -11,7 +11,7 @@ import pytest
 
 from server.app import create_app
 from server.core.events import Event
-from server.core.request import GenerationRequest
+from server.core.request import CacheScope, GenerationRequest
 from server.core.settings import Settings
 from server.telemetry import configure_logging
 from tests.api.fakes import FakePool, answer
@@ -72,12 +72,12 @@ async def test_each_key_has_a_prefix_cache_of_its_own(connect: Connect) -> None:
         await http.post(CHAT, json=chat_body(), headers=bearer(key))
     first, second, again = (request.cache_scope for request in pool.client.requests)
     assert first == again != second
-    assert "first" not in first
+    assert "first" not in first.api_key
 
 
 async def test_without_keys_the_cache_is_one(http: httpx.AsyncClient, pool: FakePool) -> None:
     await chat(http)
-    assert pool.client.requests[0].cache_scope == ""
+    assert pool.client.requests[0].cache_scope == CacheScope()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from server.api.openai.schemas.chat_request import (
 )
 from server.core.errors import InvalidRequest
 from server.core.model_info import ModelInfo
-from server.core.request import Constraint, GenerationRequest, TokensPrompt
+from server.core.request import CacheScope, Constraint, GenerationRequest, TokensPrompt
 from server.core.sampling import Sampling
 
 _PLAIN_SAMPLING = [name for name in Sampling.__struct_fields__ if name != "logit_bias"]
@@ -46,7 +46,7 @@ def for_model(
         id=id_,
         sampling=_sampling(body, info),
         max_tokens=None if limit is None else min(limit, info.context),
-        cache_scope=cache_scope,
+        cache_scope=CacheScope(api_key=cache_scope),
     )
 
 

@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from server.core.request import CacheScope
 from server.engine.cache.prefix_store import PrefixStore, Segment
 from server.engine.cache.radix_tree import Node, Tokens, common_prefix, prune, split
 
@@ -78,11 +79,11 @@ class PrefixCache:
         self.cells = cells
         self._memory = memory
         self._store = PrefixStore(stored_tokens if memory.partial_removal else 0)
-        self._roots: dict[str, Node] = {}
+        self._roots: dict[CacheScope, Node] = {}
         self._free_ids = list(range(sequence_ids - 1, -1, -1))
         self._ends: dict[int, Node] = {}
         self._lengths: dict[int, int] = {}
-        self._scopes: dict[int, str] = {}
+        self._scopes: dict[int, CacheScope] = {}
         self._running: set[int] = set()
         self._edge_cells = 0
         self._tail_cells = 0
@@ -109,7 +110,7 @@ class PrefixCache:
         used = self._tail_cells + sum(len(node.tokens) for node in self._pinned().values())
         return used + self._extra(used, self._running)
 
-    def newly_pinned(self, scope: str, tokens: Tokens, limit: int) -> int:
+    def newly_pinned(self, scope: CacheScope, tokens: Tokens, limit: int) -> int:
         """Cached cells that no running sequence uses, but that sharing ``tokens`` would pin."""
         node, length = self._match(scope, tokens, limit)
         pinned = self._pinned()
@@ -121,18 +122,18 @@ class PrefixCache:
         """The nodes on the paths of running sequences, by identity."""
         return {id(node): node for i in self._running for node in self._ends[i].path()}
 
-    def match(self, scope: str, tokens: Tokens, limit: int) -> int:
+    def match(self, scope: CacheScope, tokens: Tokens, limit: int) -> int:
         """How many of the first ``limit`` tokens could be shared right now, without new cells."""
         return self._match(scope, tokens, limit)[1]
 
-    def known(self, scope: str, tokens: Tokens, limit: int) -> int:
+    def known(self, scope: CacheScope, tokens: Tokens, limit: int) -> int:
         """How many of the first ``limit`` tokens need not be computed again."""
         length = self.match(scope, tokens, limit)
         return self._store.reach(scope, tokens[:limit], length)
 
     # --- the life of a sequence id ---
 
-    def begin(self, scope: str, tokens: Tokens, limit: int) -> tuple[int, int] | None:
+    def begin(self, scope: CacheScope, tokens: Tokens, limit: int) -> tuple[int, int] | None:
         """A running id that has the longest cached prefix of ``tokens[:limit]``.
 
         Returns (sequence id, number of its tokens), or None while every id is running.
@@ -257,13 +258,13 @@ class PrefixCache:
         copied = sum(self._copied_cells.get(i, 0) for i in ids)
         return min(copied, sum(self._lengths[i] for i in ids) - used)
 
-    def _root(self, scope: str) -> Node:
+    def _root(self, scope: CacheScope) -> Node:
         root = self._roots.get(scope)
         if root is None:
             root = self._roots[scope] = Node(np.empty(0, dtype=np.int32), 0, None)
         return root
 
-    def _match(self, scope: str, tokens: Tokens, limit: int) -> tuple[Node, int]:
+    def _match(self, scope: CacheScope, tokens: Tokens, limit: int) -> tuple[Node, int]:
         """The deepest node that can be shared, and up to which token."""
         node = self._root(scope)
         best, length = node, 0
@@ -385,7 +386,7 @@ class PrefixCache:
         self._memory.copy_sequence(donor, sequence_id, node.end)
         self._register(sequence_id, node, node.end, self._scopes[donor])
 
-    def _register(self, sequence_id: int, node: Node, length: int, scope: str) -> None:
+    def _register(self, sequence_id: int, node: Node, length: int, scope: CacheScope) -> None:
         node.ids.add(sequence_id)
         self._ends[sequence_id] = node
         self._lengths[sequence_id] = length

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from server.core.request import CacheScope
 from server.engine.cache.radix_tree import Tokens, common_prefix
 
 # Sizes are rounded up to a multiple of this, so that a buffer serves for the next segment too.
@@ -22,7 +23,7 @@ _BUFFER_BYTES = 1 << 20
 class Segment:
     """The cells of ``tokens[start:]``, as the backend copied them; those before are not in it."""
 
-    scope: str
+    scope: CacheScope
     tokens: Tokens
     start: int
     state: NDArray[np.uint8]
@@ -77,7 +78,7 @@ class PrefixStore:
         """Use the memory of ``state``, which nobody reads any more, for the next one."""
         self._spare = state.base
 
-    def find(self, scope: str, tokens: Tokens, length: int) -> tuple[Segment, int] | None:
+    def find(self, scope: CacheScope, tokens: Tokens, length: int) -> tuple[Segment, int] | None:
         """What continues ``tokens[:length]``: the segment that does so longest, and up to where."""
         best, end = None, length
         for segment in self._segments:
@@ -91,7 +92,7 @@ class PrefixStore:
                 best, end = segment, common
         return None if best is None else (best, end)
 
-    def reach(self, scope: str, tokens: Tokens, length: int) -> int:
+    def reach(self, scope: CacheScope, tokens: Tokens, length: int) -> int:
         """How many of ``tokens`` there are with what can be put back behind ``tokens[:length]``."""
         while (found := self.find(scope, tokens, length)) is not None:
             length = found[1]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.core.events import Finished, PromptScored
+from server.core.request import CacheScope
 from server.core.sampling import Sampling
 from server.engine.backend import Batch
 from tests.unit.engine.engine_rig import Rig
@@ -139,14 +140,25 @@ def test_a_request_cancelled_within_its_prompt_computes_no_further_chunk() -> No
 def test_what_one_key_asked_speeds_up_no_other() -> None:
     rig = Rig(FakeBackend())
     prompt = list(range(1, 31))
-    rig.submit(1, prompt, scope="one")
-    rig.submit(2, prompt, scope="two")
+    rig.submit(1, prompt, scope=CacheScope(api_key="one"))
+    rig.submit(2, prompt, scope=CacheScope(api_key="two"))
     rig.run()
-    rig.submit(3, prompt, scope="one")
-    rig.submit(4, prompt, scope="three")
+    rig.submit(3, prompt, scope=CacheScope(api_key="one"))
+    rig.submit(4, prompt, scope=CacheScope(api_key="three"))
     rig.run()
     cached = [rig.finished(i).usage.cached_tokens for i in (1, 2, 3, 4)]
     assert cached == [0, 0, len(prompt) - 1, 0]
+
+
+def test_what_one_adapter_computed_serves_no_other() -> None:
+    rig = Rig(FakeBackend())
+    prompt = list(range(1, 31))
+    rig.submit(1, prompt, scope=CacheScope(api_key="one", adapter="poet"))
+    rig.run()
+    rig.submit(2, prompt, scope=CacheScope(api_key="one"))
+    rig.submit(3, prompt, scope=CacheScope(api_key="one", adapter="poet"))
+    rig.run()
+    assert [rig.finished(i).usage.cached_tokens for i in (2, 3)] == [0, len(prompt) - 1]
 
 
 def test_a_whole_state_computed_again_still_fits_when_the_first_is_evicted() -> None:

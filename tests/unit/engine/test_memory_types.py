@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from server.core.events import Delta, Event, Finished
+from server.core.request import CacheScope
 from server.core.sampling import Sampling
 from server.engine.answer import Task
 from server.engine.engine import Engine
@@ -153,7 +154,7 @@ def test_a_prefix_that_waited_outside_of_the_cells_changes_no_answer(
     history = [*first, *answer, *prompt(61, 10)]
     model.answers([prompt(62 + i, 70) for i in range(3)])
     known = np.array(history, dtype=np.int32)
-    assert model.engine._cache.match("", known, len(known)) == 0, "it left the cells"
+    assert model.engine._cache.match(CacheScope(), known, len(known)) == 0, "it left the cells"
     assert model.answers([history]) == [lone(history)]
     assert model.cached() == len(first) + len(answer) - 1
 

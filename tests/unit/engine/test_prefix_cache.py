@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.core.request import CacheScope
 from server.engine.backend import Batch
 from server.engine.cache import prefix_cache
 from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.cache.radix_tree import Tokens
 from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.fake_backend import FakeBackend
+
+SHARED = CacheScope()
 
 
 class Rig:
@@ -27,7 +30,7 @@ class Rig:
             stored_tokens=stored_tokens,
         )
 
-    def start(self, tokens: list[int], scope: str = "") -> tuple[int, int]:
+    def start(self, tokens: list[int], scope: CacheScope = SHARED) -> tuple[int, int]:
         """Begin and compute the whole prompt; returns (id, shared tokens)."""
         array = np.array(tokens, dtype=np.int32)
         begun = self.cache.begin(scope, array, len(tokens) - 1)
@@ -75,13 +78,13 @@ def test_the_last_token_is_never_taken_from_the_cache() -> None:
     rig = Rig()
     a, _ = rig.start([1, 2, 3])
     rig.finish(a, [1, 2, 3])
-    assert rig.cache.match("", np.array([1, 2, 3], dtype=np.int32), 2) == 2
+    assert rig.cache.match(SHARED, np.array([1, 2, 3], dtype=np.int32), 2) == 2
 
 
 def test_scopes_share_nothing() -> None:
     rig = Rig()
-    rig.start([1, 2, 3, 4], scope="one key")
-    _, shared = rig.start([1, 2, 3, 4], scope="another key")
+    rig.start([1, 2, 3, 4], scope=CacheScope(api_key="one key"))
+    _, shared = rig.start([1, 2, 3, 4], scope=CacheScope(api_key="another key"))
     assert shared == 0
     rig.check()
 
@@ -89,7 +92,7 @@ def test_scopes_share_nothing() -> None:
 def test_the_same_tokens_computed_twice_are_kept_once() -> None:
     rig = Rig()
     tokens = np.array([1, 2, 3, 4], dtype=np.int32)
-    first, second = (rig.cache.begin("", tokens, 3) for _ in range(2))
+    first, second = (rig.cache.begin(SHARED, tokens, 3) for _ in range(2))
     assert first is not None
     assert second is not None
     for sequence_id in (first[0], second[0]):
@@ -108,8 +111,8 @@ def test_pressure_frees_the_least_recently_used_first() -> None:
     new, _ = rig.start([2, 2, 2, 2])
     rig.finish(new, [2, 2, 2, 2])
     assert rig.cache.make_room(6)
-    assert rig.cache.match("", np.array([2, 2, 2, 2, 2], dtype=np.int32), 4) == 4
-    assert rig.cache.match("", np.array([1, 1, 1, 1, 1], dtype=np.int32), 4) == 0
+    assert rig.cache.match(SHARED, np.array([2, 2, 2, 2, 2], dtype=np.int32), 4) == 4
+    assert rig.cache.match(SHARED, np.array([1, 1, 1, 1, 1], dtype=np.int32), 4) == 0
     rig.check()
 
 
@@ -125,9 +128,9 @@ def test_ids_run_out_only_when_all_are_running() -> None:
     rig = Rig(sequence_ids=2)
     a, _ = rig.start([1, 1])
     rig.start([2, 2])
-    assert rig.cache.begin("", np.array([3, 3], dtype=np.int32), 1) is None
+    assert rig.cache.begin(SHARED, np.array([3, 3], dtype=np.int32), 1) is None
     rig.finish(a, [1, 1])
-    assert rig.cache.begin("", np.array([3, 3], dtype=np.int32), 1) is not None
+    assert rig.cache.begin(SHARED, np.array([3, 3], dtype=np.int32), 1) is not None
 
 
 def test_whole_states_are_shared_only_where_they_end() -> None:
@@ -148,15 +151,17 @@ def test_what_pressure_takes_from_the_cells_comes_back_from_the_store() -> None:
     assert rig.cache.make_room(12)
     assert rig.backend.cells_used == 0
     again = np.array([1, 1, 1, 1, 2, 2], dtype=np.int32)
-    assert rig.cache.match("", again, 5) == 0
-    assert rig.cache.known("", again, 5) == 4
-    assert rig.cache.known("another key", again, 5) == 0
-    begun = rig.cache.begin("", again, 5)
+    assert rig.cache.match(SHARED, again, 5) == 0
+    assert rig.cache.known(SHARED, again, 5) == 4
+    assert rig.cache.known(CacheScope(api_key="another key"), again, 5) == 0
+    begun = rig.cache.begin(SHARED, again, 5)
     assert begun is not None
     assert begun[1] == 4
     assert rig.backend.tokens_of(begun[0]) == [1, 1, 1, 1]
     rig.check()
-    assert rig.cache.known("", np.array([1] * 6, dtype=np.int32), 6) == 6  # it is still there too
+    assert (
+        rig.cache.known(SHARED, np.array([1] * 6, dtype=np.int32), 6) == 6
+    )  # it is still there too
 
 
 def test_an_id_that_was_never_used_can_take_up_what_is_stored() -> None:
@@ -179,7 +184,7 @@ def test_the_store_continues_what_lies_in_cells_and_in_other_segments() -> None:
         rig.finish(rig.start(tokens)[0], tokens)
     assert rig.cache.make_room(40)
     assert rig.backend.decoded_tokens == 12 + 2 + 1
-    begun = rig.cache.begin("", np.array([*whole, 4], dtype=np.int32), 12)
+    begun = rig.cache.begin(SHARED, np.array([*whole, 4], dtype=np.int32), 12)
     assert begun is not None
     assert begun[1] == 12
     assert rig.backend.tokens_of(begun[0]) == whole
@@ -196,7 +201,7 @@ def test_a_prefix_goes_to_the_store_when_much_else_was_computed_since_its_last_u
     rig.extend(busy, np.full(140, 5, dtype=np.int32), 100)
     rig.cache.tidy()
     assert rig.backend.cells_used == 140
-    assert rig.cache.known("", np.array([1, 2, 3, 4], dtype=np.int32), 4) == 4
+    assert rig.cache.known(SHARED, np.array([1, 2, 3, 4], dtype=np.int32), 4) == 4
     rig.check()
 
 
@@ -209,7 +214,7 @@ def test_a_full_store_drops_its_oldest_for_what_pressure_takes_but_not_for_what_
     rig.cache.tidy()
     assert rig.backend.cells_used == 140 + 8, "only one of them finds room"
     assert rig.cache.make_room(300 - 140 - 4)
-    known = [rig.cache.known("", np.full(4, token, dtype=np.int32), 4) for token in (1, 2, 3)]
+    known = [rig.cache.known(SHARED, np.full(4, token, dtype=np.int32), 4) for token in (1, 2, 3)]
     assert known == [0, 4, 4]
     assert rig.backend.tokens_of(busy) == [5] * 140
     rig.check()
@@ -226,7 +231,7 @@ def test_what_was_idle_for_very_long_displaces_the_oldest_in_a_full_store() -> N
         rig.extend(busy, np.full(computed, 5, dtype=np.int32), rig.cache._lengths[busy])
         rig.cache.tidy()
         assert rig.backend.cells_used == computed + left
-    known = [rig.cache.known("", np.full(4, token, dtype=np.int32), 4) for token in (1, 2)]
+    known = [rig.cache.known(SHARED, np.full(4, token, dtype=np.int32), 4) for token in (1, 2)]
     assert known == [0, 4]
     rig.check()
 
@@ -240,9 +245,9 @@ def test_a_long_prefix_goes_to_the_store_in_parts(monkeypatch: pytest.MonkeyPatc
     for left in (6, 2, 0):
         rig.cache.tidy()
         assert rig.backend.cells_used == 140 + left
-        assert rig.cache.known("", np.array(long, dtype=np.int32), 10) == 10
+        assert rig.cache.known(SHARED, np.array(long, dtype=np.int32), 10) == 10
         rig.check()
-    begun = rig.cache.begin("", np.array([*long, 1], dtype=np.int32), 10)
+    begun = rig.cache.begin(SHARED, np.array([*long, 1], dtype=np.int32), 10)
     assert begun is not None
     assert rig.backend.tokens_of(begun[0]) == long
     rig.check()
@@ -277,7 +282,7 @@ def check_history(
         chosen = sorted(running)[pick % len(running)] if running else None
         if action == "start" and len(running) < 5:
             array = np.array(tokens, dtype=np.int32)
-            begun = rig.cache.begin("", array, len(tokens) - 1)
+            begun = rig.cache.begin(SHARED, array, len(tokens) - 1)
             assert begun is not None
             sequence_id, shared = begun
             if rig.cache.make_room(len(tokens) - shared):

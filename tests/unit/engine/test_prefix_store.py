@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from server.core.request import CacheScope
 from server.engine.cache.prefix_store import PrefixStore, Segment
 
 _STATE_BYTES = 8_500_000
@@ -9,7 +10,7 @@ _STATE_BYTES = 8_500_000
 
 def segment(store: PrefixStore, first: int, size: int = _STATE_BYTES) -> Segment:
     tokens = np.arange(first, first + 10, dtype=np.int32)
-    return Segment("", tokens, 0, store.allocate(size))
+    return Segment(CacheScope(), tokens, 0, store.allocate(size))
 
 
 def test_a_state_that_was_given_up_leaves_its_memory_to_the_next() -> None:

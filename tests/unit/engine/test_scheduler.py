@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from server.core.request import CacheScope
 from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.scheduling.pace import LEAST_CHUNK, Pace
 from server.engine.scheduling.scheduler import Scheduler, Step
 from server.engine.sequence import SequenceState, TokenBuffer
 from tests.unit.engine.cache_integrity import check_cache
+
+SHARED = CacheScope()
 
 
 class NoMemory:
@@ -82,7 +85,7 @@ class Simulation:
         answer: int,
         *,
         scores: bool = False,
-        scope: str = "",
+        scope: CacheScope = SHARED,
     ) -> None:
         self.wanted[order] = len(prompt) + answer
         self.states[order] = SequenceState(
@@ -155,7 +158,7 @@ class Arrival(NamedTuple):
     prompt: list[int]
     answer: int
     scores: bool
-    scope: str
+    scope: CacheScope
     leaves_after: int | None
 
 
@@ -166,7 +169,7 @@ arrivals = st.lists(
         prompt=st.lists(st.integers(1, 2), min_size=1, max_size=60),
         answer=st.integers(0, 60),
         scores=st.booleans(),
-        scope=st.sampled_from(["", "", "other"]),
+        scope=st.sampled_from([SHARED, SHARED, CacheScope(adapter="other")]),
         leaves_after=st.one_of(st.none(), st.none(), st.integers(0, 30)),
     ),
     min_size=1,
