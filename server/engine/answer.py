@@ -1,4 +1,4 @@
-"""One answer in the making: a sequence with its sampler, constraint, text and counters."""
+"""One answer in the making: a sequence with its sampler, matcher, text and counters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from server.core.request import CacheScope
 from server.core.sampling import Sampling
 from server.engine.backend import Backend
 from server.engine.sampling.logprobs import token_logprobs
-from server.engine.sampling.matcher import Constraint
+from server.engine.sampling.matcher import GrammarMatcher
 from server.engine.sampling.sampler import NoTokenLeft, Sampler
 from server.engine.sequence import SequenceState, TokenBuffer
 from server.engine.speculate import DraftPolicy, PromptLookup, verify
@@ -83,13 +83,13 @@ class Answer:
         order: int,
         *,
         sampler: Sampler,
-        constraint: Constraint | None,
+        matcher: GrammarMatcher | None,
         lookup: PromptLookup | None,
     ) -> None:
         self.task = task
         self.index = index
         self._sampler = sampler
-        self._constraint = constraint
+        self._matcher = matcher
         self._lookup = lookup
         self._draft_policy = DraftPolicy()
         self._draft_is_predicted = False
@@ -118,7 +118,7 @@ class Answer:
     def advance(self, rows: NDArray[np.float32], backend: Backend) -> int:
         """Sample from ``rows`` (the last token's logits, then one row per draft).
 
-        Returns how many drafts were accepted. Raises BrokenLogits, or ConstraintError where
+        Returns how many drafts were accepted. Raises BrokenLogits, or GrammarError where
         llguidance gives up.
         """
         if self.times.first_token is None:
@@ -126,7 +126,7 @@ class Answer:
         drafts = self.state.drafts
         try:
             tokens, accepted = verify(
-                rows, drafts, self._sampler, self._constraint, is_last=self._ends_answer(backend)
+                rows, drafts, self._sampler, self._matcher, is_last=self._ends_answer(backend)
             )
         except NoTokenLeft:
             if not np.isfinite(rows[0]).any():
@@ -136,7 +136,7 @@ class Answer:
         for token, row in zip(tokens, rows, strict=False):
             if self.finished is None:
                 self._take(token, row, backend)
-        # Only now, as the constraint has accepted all of the step's tokens.
+        # Only now, as the matcher has accepted all of the step's tokens.
         self._end_if_complete()
         if drafts:
             accepted = min(accepted, len(self.state.tokens) - self.state.computed)
@@ -154,8 +154,8 @@ class Answer:
         )
         most = min(self._draft_policy.draft_length(active, row_cost), left - 1)
         tokens, self._draft_is_predicted = self._lookup.draft(most)
-        if tokens and self._constraint is not None:
-            tokens = tokens[: self._constraint.valid_prefix(tokens)]
+        if tokens and self._matcher is not None:
+            tokens = tokens[: self._matcher.valid_prefix(tokens)]
         return tokens
 
     def _ends_answer(self, backend: Backend) -> Callable[[int], bool]:
@@ -190,7 +190,7 @@ class Answer:
             self.finished = "length"
 
     def _end_if_complete(self) -> None:
-        if self._constraint is not None and self._constraint.is_complete:
+        if self._matcher is not None and self._matcher.is_complete:
             self.finished = "stop"
 
     @property
@@ -201,11 +201,11 @@ class Answer:
         )
 
     def _take_forced(self, backend: Backend) -> None:
-        """Append what the constraint leaves no choice about, unless logprobs need its logits."""
-        if self._constraint is None or self.task.logprobs is not None or self.finished:
+        """Append what the matcher leaves no choice about, unless logprobs need its logits."""
+        if self._matcher is None or self.task.logprobs is not None or self.finished:
             return
-        for token in self._constraint.forced_tokens():
-            self._constraint.accept(token)
+        for token in self._matcher.forced_tokens():
+            self._matcher.accept(token)
             self._sampler.accept(token)
             self._take(token, None, backend)
             self._end_if_complete()

@@ -17,7 +17,7 @@ from server.core.events import Event, Failed
 from server.engine.answer import Answer, BrokenLogits, Task
 from server.engine.backend import Backend, Batch, DecodeFailed, NoCellsLeft
 from server.engine.cache.prefix_cache import PrefixCache
-from server.engine.sampling.matcher import Constraint, ConstraintError
+from server.engine.sampling.matcher import GrammarError, GrammarMatcher
 from server.engine.sampling.sampler import Sampler
 from server.engine.scheduling.pace import Pace
 from server.engine.scheduling.processors import idle_core_seconds
@@ -105,7 +105,7 @@ class Engine:
 
     # --- from any thread ---
 
-    def submit(self, task: Task, constraint: Constraint | None = None) -> None:
+    def submit(self, task: Task, matcher: GrammarMatcher | None = None) -> None:
         """Queue ``task``; its events come through ``emit``.
 
         What takes time with a long prompt is done here, on the caller's thread.
@@ -123,7 +123,7 @@ class Engine:
                 index,
                 next(self._orders),
                 sampler=sampler.fork(index) if index else sampler,
-                constraint=constraint.fork() if constraint and index else constraint,
+                matcher=matcher.fork() if matcher and index else matcher,
                 lookup=lookup.fork() if lookup and index else lookup,
             )
             for index in range(task.n)
@@ -333,7 +333,7 @@ class Engine:
                 continue
             try:
                 events.extend(self._advance(answer, logits[row : row + 1 + len(state.drafts)]))
-            except (ConstraintError, BrokenLogits) as error:
+            except (GrammarError, BrokenLogits) as error:
                 self._scheduler.accepted_drafts(state, 0)
                 failures[answer.task.id] = _explained(error)
             if answer.finished is None:
@@ -396,8 +396,8 @@ class Engine:
             self._scheduler.remove(answer.state, trustworthy=trustworthy)
 
 
-def _explained(error: ConstraintError | BrokenLogits) -> DragomanError:
+def _explained(error: GrammarError | BrokenLogits) -> DragomanError:
     """Whose fault it is: a grammar that llguidance gives up on came with the request."""
-    if isinstance(error, ConstraintError):
+    if isinstance(error, GrammarError):
         return InvalidConstraint(f"The answer could not be constrained any further: {error}")
     return DragomanError(f"The model could not compute this request: {error}.")

@@ -173,7 +173,7 @@ class DraftPolicy:
 
 
 class Rules(Protocol):
-    """What `verify` needs of a constraint."""
+    """What `verify` needs of a grammar matcher."""
 
     def allowed(self) -> NDArray[np.uint32]:
         """Which tokens may come next, one bit each."""

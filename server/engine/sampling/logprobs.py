@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.sampling.candidates import finite, largest, total, weights
+from server.engine.sampling.logits import finite, largest, total, weights
 
 UNLIKELY = -9999.0
 """What stands for minus infinity, which JSON cannot say (OpenAI's value)."""

@@ -26,11 +26,11 @@ _CPU_SECONDS = 2.0
 _WALL_SECONDS = 6.0
 
 
-class ConstraintError(ValueError):
+class GrammarError(ValueError):
     """A grammar that cannot be used, or a state in which it cannot go on; llguidance's words."""
 
 
-class Constraint:
+class GrammarMatcher:
     """One sequence's way through a grammar."""
 
     def __init__(self, matcher: LLMatcher, vocabulary_size: int) -> None:
@@ -40,17 +40,17 @@ class Constraint:
     def allowed(self) -> NDArray[np.uint32]:
         """Which tokens may come next, one bit each, least significant first.
 
-        The array is overwritten by the next call. Raises ConstraintError where llguidance gives up.
+        The array is overwritten by the next call. Raises GrammarError where llguidance gives up.
         """
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         self._check()
         return self._mask
 
     def accept(self, token: int) -> None:
-        """Go on by ``token``. Raises ConstraintError where the grammar does not allow it."""
+        """Go on by ``token``. Raises GrammarError where the grammar does not allow it."""
         if not self._matcher.consume_token(token):
             self._check()
-            raise ConstraintError(f"token {token} is not allowed here")
+            raise GrammarError(f"token {token} is not allowed here")
 
     def forced_tokens(self) -> list[int]:
         """The tokens that must come next whatever the model says; they are not yet accepted."""
@@ -66,16 +66,16 @@ class Constraint:
         """Whether the grammar is satisfied and nothing but the end of the answer can follow."""
         return bool(self._matcher.is_stopped()) and not self._matcher.is_error()
 
-    def fork(self) -> Constraint:
+    def fork(self) -> GrammarMatcher:
         """An independent copy that goes on from here."""
-        return Constraint(self._matcher.deep_copy(), self._mask.size * 32)
+        return GrammarMatcher(self._matcher.deep_copy(), self._mask.size * 32)
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise ConstraintError(_reason(self._matcher.get_error()))
+            raise GrammarError(_reason(self._matcher.get_error()))
 
 
-class ConstraintCompiler:
+class GrammarCompiler:
     """Compiles grammars for one model and keeps the latest; safe to call from several threads.
 
     ``tokenizer`` is the model's own, in llguidance's form.
@@ -93,10 +93,10 @@ class ConstraintCompiler:
         self._caching = threading.Lock()
         self._rehearsal = _Rehearsal()
 
-    def compile(self, grammar: str) -> Constraint:
-        """A constraint at the beginning of ``grammar``.
+    def compile(self, grammar: str) -> GrammarMatcher:
+        """A matcher at the beginning of ``grammar``.
 
-        Blocks, at most for a few seconds, and releases the GIL meanwhile. Raises ConstraintError
+        Blocks, at most for a few seconds, and releases the GIL meanwhile. Raises GrammarError
         with llguidance's message, or saying that the grammar takes too long.
         """
         with self._compiling:
@@ -108,20 +108,22 @@ class ConstraintCompiler:
                     self._compiled[grammar] = matcher
                     if len(self._compiled) > self._cached_grammars:
                         self._compiled.popitem(last=False)
-            return Constraint(matcher.deep_copy(), self._vocabulary_size)
+            return GrammarMatcher(matcher.deep_copy(), self._vocabulary_size)
 
     def try_out(self, grammar: str) -> None:
-        """Raise ConstraintError where ``grammar`` is not fit for use; nothing is kept of it.
+        """Raise GrammarError where ``grammar`` is not fit for use; nothing is kept of it.
 
         For parts of a larger grammar, of which that one's own trial may not get to see much.
         """
         with self._compiling:
             self._rehearsal.check(grammar)
 
-    def cached(self, grammar: str) -> Constraint | None:
+    def cached(self, grammar: str) -> GrammarMatcher | None:
         """What `compile` gives, if that needs no work; else None."""
         matcher = self._cached(grammar)
-        return None if matcher is None else Constraint(matcher.deep_copy(), self._vocabulary_size)
+        return (
+            None if matcher is None else GrammarMatcher(matcher.deep_copy(), self._vocabulary_size)
+        )
 
     def _cached(self, grammar: str) -> LLMatcher | None:
         with self._caching:
@@ -133,9 +135,9 @@ class ConstraintCompiler:
     def _compile(self, grammar: str) -> LLMatcher:
         matcher = LLMatcher(self._tokenizer, grammar, limits=self._limits, log_level=0)
         # Some grammars only fail once the vocabulary is walked, so that happens here.
-        Constraint(matcher.deep_copy(), self._vocabulary_size).allowed()
+        GrammarMatcher(matcher.deep_copy(), self._vocabulary_size).allowed()
         if matcher.is_error():
-            raise ConstraintError(_reason(matcher.get_error()))
+            raise GrammarError(_reason(matcher.get_error()))
         return matcher
 
     def close(self) -> None:
@@ -145,15 +147,15 @@ class ConstraintCompiler:
 
 def begin_compiler(
     make_tokenizer: Callable[[], LLTokenizer], vocabulary_size: int
-) -> Future[ConstraintCompiler]:
+) -> Future[GrammarCompiler]:
     """A compiler, from now on being built on a thread of its own.
 
     A tokenizer takes 0.2 s at 49k and 1.6 s at 262k tokens, for most of which llguidance lets no
     other Python code run.
     """
 
-    def build() -> ConstraintCompiler:
-        return ConstraintCompiler(make_tokenizer(), vocabulary_size=vocabulary_size)
+    def build() -> GrammarCompiler:
+        return GrammarCompiler(make_tokenizer(), vocabulary_size=vocabulary_size)
 
     return ThreadPoolExecutor(1, "compiler").submit(build)
 
@@ -165,7 +167,7 @@ class _Rehearsal:
         self._process: subprocess.Popen[bytes] | None = None
 
     def check(self, grammar: str) -> None:
-        """Raise ConstraintError where ``grammar`` is not fit for use."""
+        """Raise GrammarError where ``grammar`` is not fit for use."""
         process = self._running()
         deadline = threading.Timer(_WALL_SECONDS, process.kill)
         deadline.start()
@@ -175,9 +177,9 @@ class _Rehearsal:
             deadline.cancel()
         if complaint is None:
             self.close()
-            raise ConstraintError("the grammar takes too long or too much memory to compile")
+            raise GrammarError("the grammar takes too long or too much memory to compile")
         if complaint:
-            raise ConstraintError(_reason(complaint))
+            raise GrammarError(_reason(complaint))
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from server.core.sampling import Sampling
-from server.engine.sampling.candidates import (
+from server.engine.sampling.logits import (
     Candidates,
     Indices,
     Logits,

@@ -1,6 +1,6 @@
 """A process that tries grammars out, so that one that never ends or eats memory harms only it.
 
-Run as a file by `constraint.ConstraintCompiler`. Both ways a message is a 4-byte little-endian
+Run as a file by `matcher.GrammarCompiler`. Both ways a message is a 4-byte little-endian
 length and UTF-8 text: a grammar in, llguidance's complaint (empty: none) out. It compiles over a
 vocabulary of single bytes and takes some random steps; one control token stands for all those that
 a grammar names by id. A grammar that needs more than the CPU seconds of the first argument kills

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.core.sampling import Sampling
-from server.engine.sampling.candidates import (
+from server.engine.sampling.logits import (
     Candidates,
     Indices,
     Logits,
@@ -35,7 +35,7 @@ _FEW = 16
 
 
 class NoTokenLeft(Exception):
-    """Every token is banned: by its logit, the bias or the constraint."""
+    """Every token is banned: by its logit, the bias or the grammar."""
 
 
 class Sampler:

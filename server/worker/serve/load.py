@@ -25,7 +25,7 @@ from server.engine.llama import (
     build_description,
     gpu_available,
 )
-from server.engine.sampling.matcher import ConstraintCompiler, begin_compiler
+from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
 from server.library.footprint import (
     estimate_memory,
     least_stored_tokens,
@@ -60,7 +60,7 @@ class Loaded:
     model: LlamaModel
     chat: ChatModel
     context: LlamaContext | None
-    compiler: Future[ConstraintCompiler] | None
+    compiler: Future[GrammarCompiler] | None
     open_embedder: Callable[[int], LlamaEmbedder] | None
     stored_tokens: int
     info: ModelInfo

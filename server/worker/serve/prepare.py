@@ -26,7 +26,7 @@ from server.core.request import ChatPrompt, GenerationRequest, Prompt, Tool
 from server.core.sampling import Sampling
 from server.engine.answer import Task
 from server.engine.engine import Engine
-from server.engine.sampling.matcher import Constraint, ConstraintCompiler, ConstraintError
+from server.engine.sampling.matcher import GrammarCompiler, GrammarError, GrammarMatcher
 from server.grammar.constraint import schema_grammar, to_grammar
 from server.prompt.chat_model import BuiltPrompt
 from server.prompt.guard.length import check_length
@@ -139,7 +139,7 @@ class Preparer:
     def _prepare(self, request: GenerationRequest) -> None:
         built = self._loaded.chat.build(request.prompt, context=self._loaded.info.context)
         task = self._task(request, built)
-        constraint = self._constraint(request, built)
+        matcher = self._matcher(request, built)
         if request.id not in self._pending:
             return
         accepted = Accepted(
@@ -149,7 +149,7 @@ class Preparer:
             tools_active=built.tools_active,
         )
         self._send([accepted])
-        self._engine.submit(task, constraint)
+        self._engine.submit(task, matcher)
         with self._lock:
             if request.id in self._pending:
                 self._pending.discard(request.id)
@@ -209,7 +209,7 @@ class Preparer:
         banned = sampling.logit_bias | dict.fromkeys(ends, -math.inf)
         return msgspec.structs.replace(sampling, logit_bias=banned)
 
-    def _constraint(self, request: GenerationRequest, built: BuiltPrompt) -> Constraint | None:
+    def _matcher(self, request: GenerationRequest, built: BuiltPrompt) -> GrammarMatcher | None:
         """What the answer must match; None also for a request that was cancelled meanwhile."""
         asked = request.constraint
         param = _CONSTRAINT_FIELDS[asked.kind] if asked else None
@@ -218,9 +218,9 @@ class Preparer:
         if grammar is None:
             return None
         compiler = self._compiler.result()
-        constraint = compiler.cached(grammar)
-        if constraint is not None:
-            return constraint
+        matcher = compiler.cached(grammar)
+        if matcher is not None:
+            return matcher
         if isinstance(request.prompt, ChatPrompt) and request.prompt.tool_choice.mode != "none":
             patience = time.monotonic() + _TOOLS_SECONDS
             for tool in request.prompt.tools:
@@ -233,7 +233,7 @@ class Preparer:
             if content is not None and content != grammar:
                 compiler.try_out(content)
             return compiler.compile(grammar)
-        except ConstraintError as error:
+        except GrammarError as error:
             raise InvalidConstraint(str(error), param=param or "tools") from error
 
     @cached_property
@@ -257,11 +257,11 @@ class Preparer:
         )
 
 
-def _try_out(tool: Tool, compiler: ConstraintCompiler) -> None:
+def _try_out(tool: Tool, compiler: GrammarCompiler) -> None:
     """Refuse ``tool`` by name if its schema cannot be enforced."""
     try:
         compiler.try_out(schema_grammar(arguments_schema(tool)))
-    except ConstraintError as error:
+    except GrammarError as error:
         raise unenforceable(tool, str(error)) from error
 
 

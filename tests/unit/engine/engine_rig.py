@@ -37,12 +37,12 @@ class Rig:
         request_id: int,
         prompt: list[int],
         max_tokens: int = 8,
-        constraint: object = None,
+        matcher: object = None,
         **more: object,
     ) -> None:
         options: dict[str, object] = {"sampling": GREEDY, "length_limit": 10_000} | more
         task = Task(id=request_id, tokens=prompt, max_tokens=max_tokens, **options)  # type: ignore[arg-type]
-        self.engine.submit(task, constraint)  # type: ignore[arg-type]
+        self.engine.submit(task, matcher)  # type: ignore[arg-type]
 
     def steps(self, count: int) -> None:
         for _ in range(count):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from server.core.sampling import Sampling
-from server.engine.sampling.candidates import Candidates, total, weights
+from server.engine.sampling.logits import Candidates, total, weights
 from server.engine.sampling.mirostat import Mirostat
 from server.engine.sampling.sampler import Sampler
 

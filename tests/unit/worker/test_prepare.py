@@ -17,7 +17,7 @@ from server.core.native_prompt import RenderedPrompt
 from server.core.request import ChatPrompt, GenerationRequest, Message, TextPrompt, Tool
 from server.core.sampling import Sampling
 from server.engine.answer import Task
-from server.engine.sampling.matcher import ConstraintCompiler, begin_compiler
+from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
 from server.worker.protocol import Render, Rendered
 from server.worker.serve import prepare
 from server.worker.serve.prepare import Preparer
@@ -207,8 +207,8 @@ class Trials:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun: SimpleQueue[str] = SimpleQueue()
         self.let_through = threading.Semaphore(0)
-        monkeypatch.setattr(ConstraintCompiler, "try_out", lambda _, grammar: self._try(grammar))
-        monkeypatch.setattr(ConstraintCompiler, "compile", lambda *_: "compiled")
+        monkeypatch.setattr(GrammarCompiler, "try_out", lambda _, grammar: self._try(grammar))
+        monkeypatch.setattr(GrammarCompiler, "compile", lambda *_: "compiled")
 
     def _try(self, grammar: str) -> None:
         self.begun.put(grammar)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from server.engine.sampling.candidates import draw, largest, nucleus, total, weights
+from server.engine.sampling.logits import draw, largest, nucleus, total, weights
 
 # Few distinct values, so that ties are common; long enough for several blocks.
 rows = hnp.arrays(
