@@ -16,13 +16,13 @@ from server.api.openai.schemas.usage import (
 from server.core.errors import DragomanError
 from server.core.events import Accepted, Delta, Event, Failed, Finished, Usage
 from server.core.pool import Client
-from server.core.request import GenerationRequest
+from server.core.request import CacheScope, GenerationRequest
 
 _contents_log = logging.getLogger("dragoman.contents")
 
 
 async def events(
-    context: Context, client: Client, request: GenerationRequest
+    context: Context, client: Client, request: GenerationRequest, scope: CacheScope
 ) -> AsyncGenerator[Event]:
     """The events of ``request``, measured; a failure is raised. Closing it cancels the request.
 
@@ -33,7 +33,7 @@ async def events(
     contents = context.settings.log_contents
     if contents:
         _contents_log.info("%s prompt: %s", model, request.prompt)
-    generator = cast("AsyncGenerator[Event]", client.generate(request))
+    generator = cast("AsyncGenerator[Event]", client.generate(request, scope))
     async with aclosing(generator) as generated:
         async for event in generated:
             match event:

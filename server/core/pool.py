@@ -9,7 +9,7 @@ from server.core.embeddings import Embeddings
 from server.core.events import Event
 from server.core.model_info import EngineStats, ModelEntry, ModelInfo
 from server.core.native_prompt import RenderedPrompt
-from server.core.request import GenerationRequest, Prompt
+from server.core.request import CacheScope, GenerationRequest, Prompt
 
 
 class Client(Protocol):
@@ -20,11 +20,7 @@ class Client(Protocol):
         """What is known about it."""
         ...
 
-    def next_id(self) -> int:
-        """An id for a `GenerationRequest`."""
-        ...
-
-    def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    def generate(self, request: GenerationRequest, scope: CacheScope) -> AsyncIterator[Event]:
         """Events of the request, `Accepted` first; an async generator.
 
         Closing it cancels the request. Raises WorkerDied where the model's process ended.

@@ -108,13 +108,12 @@ class CacheScope(msgspec.Struct, frozen=True, kw_only=True):
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One prompt to generate ``n`` answers for.
 
-    ``max_tokens`` None means up to the context's end. ``logprobs`` is the number of alternatives to
-    report per token (0: only the chosen one), None for no logprobs at all. ``echo`` asks for the
-    prompt's own tokens (with logprobs, if asked). ``prediction`` is text the answer probably
-    repeats.
+    ``max_tokens`` None, or more than the context holds, means up to the context's end. ``logprobs``
+    is the number of alternatives to report per token (0: only the chosen one), None for no logprobs
+    at all. ``echo`` asks for the prompt's own tokens (with logprobs, if asked). ``prediction`` is
+    text the answer probably repeats.
     """
 
-    id: int
     prompt: Prompt
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
@@ -125,4 +124,3 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     constraint: Constraint | None = None
     prediction: str | None = None
     ignore_eos: bool = False
-    cache_scope: CacheScope = CacheScope()

@@ -17,7 +17,7 @@ from server.core.errors import ErrorInfo
 from server.core.events import Event
 from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
-from server.core.request import GenerationRequest, Prompt
+from server.core.request import CacheScope, GenerationRequest, Prompt
 from server.core.worker_settings import WorkerSettings
 
 # Exit codes of a worker that gave up by itself.
@@ -41,8 +41,13 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
-    """Queue a request; its events come back under its id."""
+    """Queue a request; its events come back under ``id``.
 
+    It shares cached prefixes with the requests of the same ``scope``.
+    """
+
+    id: int
+    scope: CacheScope
     request: GenerationRequest
 
 

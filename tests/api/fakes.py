@@ -16,7 +16,7 @@ from server.core.events import Accepted, Delta, Event, Finished, FinishReason, T
 from server.core.model_info import EmbeddingInfo, EngineStats, ModelEntry, ModelInfo
 from server.core.native_prompt import RenderedPrompt, Segment
 from server.core.reply_format import ReplyFormat
-from server.core.request import GenerationRequest, Prompt
+from server.core.request import CacheScope, GenerationRequest, Prompt
 from server.core.sampling import Sampling
 
 VOCABULARY = 1000
@@ -72,12 +72,11 @@ def answer(
     **details: int,
 ) -> Iterable[Event]:
     """Every answer consists of ``texts``, one token each."""
-    id_ = request.id
-    yield Accepted(id=id_, prompt_tokens=5, reply_prefix=prefix, tools_active=tools_active)
+    yield Accepted(id=1, prompt_tokens=5, reply_prefix=prefix, tools_active=tools_active)
     for index in range(request.n):
         for text in texts:
-            yield Delta(id=id_, index=index, text=text, tokens=1, logprobs=logprobs(request, text))
-        yield Finished(id=id_, index=index, reason=reason, usage=usage(len(texts), **details))
+            yield Delta(id=1, index=index, text=text, tokens=1, logprobs=logprobs(request, text))
+        yield Finished(id=1, index=index, reason=reason, usage=usage(len(texts), **details))
 
 
 def logprobs(request: GenerationRequest, text: str) -> list[TokenLogprob]:
@@ -101,21 +100,19 @@ class FakeClient:
         self.info = info
         self.script = script
         self.requests: list[GenerationRequest] = []
+        self.scopes: list[CacheScope] = []
         self.rendered: list[Prompt] = []
         self.embedded: list[str | list[int]] = []
         self.embedding_error: Exception | None = None
         self.running = 0
         self.cancelled = 0
-        self._last_id = 0
 
-    def next_id(self) -> int:
-        """A new id."""
-        self._last_id += 1
-        return self._last_id
-
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event]:
+    async def generate(
+        self, request: GenerationRequest, scope: CacheScope
+    ) -> AsyncGenerator[Event]:
         """Play the script."""
         self.requests.append(request)
+        self.scopes.append(scope)
         self.running += 1
         complete = False
         try:

@@ -8,11 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
+from server.api.openai.schemas.base import INT32_MAX
 from server.core.errors import ConversationError, ErrorInfo, QueueFull, WorkerDied
 from server.core.events import Accepted, Delta, Event, Failed, Finished
 from server.core.request import ChatPrompt, Constraint, GenerationRequest, Message, ToolChoice
 from server.reply.builtin_formats import builtin_format
-from tests.api.fakes import CONTEXT, FakePool, Script, answer, usage
+from tests.api.fakes import FakePool, Script, answer, usage
 from tests.api.wire import (
     CHAT,
     assert_error,
@@ -123,11 +124,9 @@ async def test_what_further_answers_share_with_the_first_is_not_called_cached(
     connect: Connect,
 ) -> None:
     def script(request: GenerationRequest) -> Iterable[Event]:
-        yield Accepted(id=request.id, prompt_tokens=5)
+        yield Accepted(id=1, prompt_tokens=5)
         for index, cached in ((1, 4), (0, 0)):
-            yield Finished(
-                id=request.id, index=index, reason="stop", usage=usage(1, cached_tokens=cached)
-            )
+            yield Finished(id=1, index=index, reason="stop", usage=usage(1, cached_tokens=cached))
 
     total = (await chat(connect(FakePool(script)), n=2)).usage
     assert total is not None
@@ -209,7 +208,7 @@ async def test_reasoning_that_the_prompt_opened_is_reasoning(connect: Connect) -
     assert (message["reasoning_content"], message["content"]) == ("Let me", "42")
 
 
-async def test_both_names_of_the_limit_are_honoured_and_bounded_by_the_context(
+async def test_both_names_of_the_limit_are_honoured(
     http: httpx.AsyncClient, pool: FakePool
 ) -> None:
     for fields in (
@@ -222,7 +221,7 @@ async def test_both_names_of_the_limit_are_honoured_and_bounded_by_the_context(
     ):
         await chat(http, **fields)
     limits = [request.max_tokens for request in pool.client.requests]
-    assert limits == [7, 7, 7, CONTEXT, CONTEXT, None]
+    assert limits == [7, 7, 7, INT32_MAX, INT32_MAX, None]
 
 
 async def test_what_is_silent_or_null_stays_open_for_the_model_s_defaults(
@@ -429,9 +428,9 @@ async def test_an_alias_is_answered_under_the_model_s_own_name(http: httpx.Async
 def failing(error: ErrorInfo, *, after: int) -> Script:
     def script(request: GenerationRequest) -> Iterable[Event]:
         if after:
-            yield Accepted(id=request.id, prompt_tokens=5)
-            yield Delta(id=request.id, index=0, text="Hel", tokens=1)
-        yield Failed(id=request.id, error=error)
+            yield Accepted(id=1, prompt_tokens=5)
+            yield Delta(id=1, index=0, text="Hel", tokens=1)
+        yield Failed(id=1, error=error)
 
     return script
 
@@ -459,7 +458,7 @@ async def test_a_later_error_is_an_event_and_no_done_follows(
     connect: Connect, raised: bool
 ) -> None:
     def dying(request: GenerationRequest) -> Iterable[Event | Exception]:
-        yield Accepted(id=request.id, prompt_tokens=5)
+        yield Accepted(id=1, prompt_tokens=5)
         yield WorkerDied("The model's process was killed.")
 
     failed = failing(WorkerDied("The model's process was killed.").info, after=1)
@@ -484,10 +483,10 @@ async def test_text_is_passed_on_as_the_engine_gives_it(connect: Connect) -> Non
     """The engine holds parts of characters back: an event may have tokens and no text."""
 
     def script(request: GenerationRequest) -> Iterable[Event]:
-        yield Accepted(id=request.id, prompt_tokens=5)
-        yield Delta(id=request.id, index=0, text="", tokens=2)
-        yield Delta(id=request.id, index=0, text="🦜", tokens=1)
-        yield Finished(id=request.id, index=0, reason="stop", usage=usage(3))
+        yield Accepted(id=1, prompt_tokens=5)
+        yield Delta(id=1, index=0, text="", tokens=2)
+        yield Delta(id=1, index=0, text="🦜", tokens=1)
+        yield Finished(id=1, index=0, reason="stop", usage=usage(3))
 
     chunks = await raw_chunks(connect(FakePool(script)), CHAT, chat_body())
     assert [chunk["choices"][0]["delta"].get("content") for chunk in chunks] == ["", "🦜", None]

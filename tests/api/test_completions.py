@@ -26,9 +26,9 @@ Connect = Callable[..., httpx.AsyncClient]
 
 def scoring(request: GenerationRequest) -> Iterable[Event]:
     """Scores the prompt, ``The cat`` whatever it is, and generates as many "!" as asked."""
-    yield Accepted(id=request.id, prompt_tokens=2)
+    yield Accepted(id=1, prompt_tokens=2)
     yield PromptScored(
-        id=request.id,
+        id=1,
         text="The cat",
         tokens=[
             TokenLogprob(id=1, piece=b"The", logprob=None),
@@ -37,8 +37,8 @@ def scoring(request: GenerationRequest) -> Iterable[Event]:
     )
     for _ in range(request.max_tokens or 0):
         token = TokenLogprob(id=9, piece=b"!", logprob=-2.0, top=[(9, b"!", -2.0)])
-        yield Delta(id=request.id, index=0, text="!", tokens=1, logprobs=[token])
-    yield Finished(id=request.id, index=0, reason="length", usage=usage(request.max_tokens or 0))
+        yield Delta(id=1, index=0, text="!", tokens=1, logprobs=[token])
+    yield Finished(id=1, index=0, reason="length", usage=usage(request.max_tokens or 0))
 
 
 async def test_max_tokens_defaults_to_16(http: httpx.AsyncClient, pool: FakePool) -> None:
@@ -158,12 +158,12 @@ async def test_an_answer_of_no_tokens_has_empty_logprobs(connect: Connect) -> No
 async def test_best_of_keeps_the_most_probable_candidates(connect: Connect) -> None:
     def script(request: GenerationRequest) -> Iterable[Event]:
         assert (request.n, request.logprobs) == (3, 0)
-        yield Accepted(id=request.id, prompt_tokens=5)
+        yield Accepted(id=1, prompt_tokens=5)
         for index, logprob in enumerate((-3.0, -1.0, -2.0)):
             token = TokenLogprob(id=0, piece=b"x", logprob=logprob)
             text = f"candidate {index}"
-            yield Delta(id=request.id, index=index, text=text, tokens=1, logprobs=[token])
-            yield Finished(id=request.id, index=index, reason="stop", usage=usage(1))
+            yield Delta(id=1, index=index, text=text, tokens=1, logprobs=[token])
+            yield Finished(id=1, index=index, reason="stop", usage=usage(1))
 
     response = await connect(FakePool(script)).post(
         COMPLETIONS, json=completion_body(best_of=3, n=2)
@@ -203,7 +203,7 @@ async def test_a_batch_fails_as_a_whole_and_cancels_the_rest(connect: Connect) -
     def script(request: GenerationRequest) -> Iterable[Event | float]:
         if request.prompt == TextPrompt(text="long"):
             error = ContextLengthExceeded("The prompt has 9 tokens, the context 8.").info
-            yield Failed(id=request.id, error=error)
+            yield Failed(id=1, error=error)
         else:
             yield 10.0
 
@@ -218,9 +218,9 @@ async def test_a_batch_fails_as_a_whole_and_cancels_the_rest(connect: Connect) -
 
 async def test_an_error_in_a_streamed_batch_ends_the_stream(connect: Connect) -> None:
     def script(request: GenerationRequest) -> Iterable[Event | float]:
-        yield Accepted(id=request.id, prompt_tokens=5)
+        yield Accepted(id=1, prompt_tokens=5)
         if request.prompt == TextPrompt(text="bad"):
-            yield Failed(id=request.id, error=ContextLengthExceeded("no").info)
+            yield Failed(id=1, error=ContextLengthExceeded("no").info)
         yield 10.0
 
     pool = FakePool(script)

@@ -9,13 +9,13 @@ import typing
 from typing import Any
 
 import httpx
-import msgspec
 import openai
 import pytest
 from openai.types import CreateEmbeddingResponse, embedding_create_params
 
 from server.api.openai.schemas.embeddings import MAX_INPUTS, EmbeddingRequest
-from server.core.errors import ContextLengthExceeded
+from server.core.errors import ContextLengthExceeded, InvalidRequest
+from server.core.events import Failed
 from tests.api.fakes import CONTEXT, DIMENSIONS, FakePool
 from tests.api.test_transport import serving
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat_body, completion_body
@@ -172,10 +172,10 @@ async def test_an_unknown_model_is_not_found(http: httpx.AsyncClient) -> None:
 async def test_a_model_that_only_embeds_does_not_generate(
     http: httpx.AsyncClient, pool: FakePool, path: str, request_body: dict[str, Any], stream: bool
 ) -> None:
-    pool.client.info = msgspec.structs.replace(pool.client.info, generates=False)
+    refusal = InvalidRequest("The model does not generate.", param="model")
+    pool.client.script = lambda _: [Failed(id=1, error=refusal.info)]
     response = await http.post(path, json={**request_body, "stream": stream})
     assert "does not generate" in assert_error(response, 400, param="model")
-    assert not pool.client.requests
     await embed(http)
 
 

@@ -23,13 +23,13 @@ PARROT = "🦜".encode()
 
 def parrot(request: GenerationRequest) -> Iterable[Event]:
     """Answers one character, made of two tokens."""
-    yield Accepted(id=request.id, prompt_tokens=5)
+    yield Accepted(id=1, prompt_tokens=5)
     tokens = [
         TokenLogprob(id=1, piece=PARROT[:3], logprob=-0.5, top=[(1, PARROT[:3], -0.5)]),
         TokenLogprob(id=2, piece=PARROT[3:], logprob=-math.inf, top=[(5, b"!", -0.1)]),
     ]
-    yield Delta(id=request.id, index=0, text="🦜", tokens=2, logprobs=tokens)
-    yield Finished(id=request.id, index=0, reason="stop", usage=usage(2))
+    yield Delta(id=1, index=0, text="🦜", tokens=2, logprobs=tokens)
+    yield Finished(id=1, index=0, reason="stop", usage=usage(2))
 
 
 async def test_chat_logprobs_have_bytes_for_parts_of_characters(connect: Connect) -> None:

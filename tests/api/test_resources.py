@@ -159,9 +159,9 @@ async def test_tokens_of_answers_that_fail_or_are_cancelled_are_counted_too(
     connect: Connect,
 ) -> None:
     def unfinished(request: GenerationRequest) -> Iterable[Event | float]:
-        yield Accepted(id=request.id, prompt_tokens=5)
-        yield Delta(id=request.id, index=0, text="a b", tokens=2)
-        yield Failed(id=request.id, error=WorkerDied("It died.").info)
+        yield Accepted(id=1, prompt_tokens=5)
+        yield Delta(id=1, index=0, text="a b", tokens=2)
+        yield Failed(id=1, error=WorkerDied("It died.").info)
 
     http = connect(FakePool(unfinished))
     assert (await http.post(CHAT, json=chat_body())).status_code == 500
@@ -172,9 +172,9 @@ async def test_tokens_of_answers_that_fail_or_are_cancelled_are_counted_too(
 
 async def test_the_last_tokens_count_although_they_bring_no_text(connect: Connect) -> None:
     def silent_end(request: GenerationRequest) -> Iterable[Event | float]:
-        yield Accepted(id=request.id, prompt_tokens=5)
-        yield Delta(id=request.id, index=0, text="a", tokens=1)
-        yield Finished(id=request.id, index=0, reason="stop", usage=usage(3))
+        yield Accepted(id=1, prompt_tokens=5)
+        yield Delta(id=1, index=0, text="a", tokens=1)
+        yield Finished(id=1, index=0, reason="stop", usage=usage(3))
 
     http = connect(FakePool(silent_end))
     await chat(http)

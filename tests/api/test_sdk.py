@@ -112,7 +112,7 @@ async def test_bad_input_is_sent_once_and_a_full_queue_is_tried_again(
     sdk: openai.AsyncOpenAI, pool: FakePool, error: DragomanError, sent: int
 ) -> None:
     assert sdk.max_retries == 2
-    pool.client.script = lambda request: [Failed(id=request.id, error=error.info)]
+    pool.client.script = lambda request: [Failed(id=1, error=error.info)]
     with pytest.raises(openai.APIStatusError):
         await sdk.chat.completions.create(model="test", messages=MESSAGES)
     assert len(pool.client.requests) == sent

@@ -70,14 +70,14 @@ async def test_each_key_has_a_prefix_cache_of_its_own(connect: Connect) -> None:
     http = connect(pool, **KEYS)
     for key in ("first", "schlüssel", "first"):
         await http.post(CHAT, json=chat_body(), headers=bearer(key))
-    first, second, again = (request.cache_scope for request in pool.client.requests)
+    first, second, again = pool.client.scopes
     assert first == again != second
     assert "first" not in first.api_key
 
 
 async def test_without_keys_the_cache_is_one(http: httpx.AsyncClient, pool: FakePool) -> None:
     await chat(http)
-    assert pool.client.requests[0].cache_scope == CacheScope()
+    assert pool.client.scopes[0] == CacheScope()
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ async def test_half_open_connections_do_not_keep_others_out() -> None:
 
 async def test_too_many_busy_connections_are_503() -> None:
     def endless(request: GenerationRequest) -> Iterable[Event | float]:
-        yield Accepted(id=request.id, prompt_tokens=5)
+        yield Accepted(id=1, prompt_tokens=5)
         yield 60.0
 
     async with serving(FakePool(endless), max_connections=2) as running:
@@ -255,11 +255,11 @@ def pausing(before: float, between: float, pieces: int) -> FakePool:
 
     def script(request: GenerationRequest) -> Iterable[Event | float]:
         yield before
-        yield Accepted(id=request.id, prompt_tokens=5)
+        yield Accepted(id=1, prompt_tokens=5)
         for _ in range(pieces):
             yield between
-            yield Delta(id=request.id, index=0, text="x", tokens=1)
-        yield Finished(id=request.id, index=0, reason="stop", usage=usage(pieces))
+            yield Delta(id=1, index=0, text="x", tokens=1)
+        yield Finished(id=1, index=0, reason="stop", usage=usage(pieces))
 
     return FakePool(script)
 
@@ -353,9 +353,9 @@ async def test_a_reader_that_does_not_read_is_dropped(monkeypatch: pytest.Monkey
     monkeypatch.setattr(transport, "STALLED_SECONDS", 0.2)
 
     def flood(request: GenerationRequest) -> Iterable[Event]:
-        yield Accepted(id=request.id, prompt_tokens=5)
+        yield Accepted(id=1, prompt_tokens=5)
         while True:
-            yield Delta(id=request.id, index=0, text="x" * 10_000, tokens=1)
+            yield Delta(id=1, index=0, text="x" * 10_000, tokens=1)
 
     pool = FakePool(flood)
     async with serving(pool) as running:
@@ -391,11 +391,11 @@ async def test_a_signal_closes_the_pool_and_streams_get_its_last_words() -> None
     closing = asyncio.Event()
 
     def until_closed(request: GenerationRequest) -> Iterable[Event | float]:
-        yield Accepted(id=request.id, prompt_tokens=5)
-        yield Delta(id=request.id, index=0, text="x", tokens=1)
+        yield Accepted(id=1, prompt_tokens=5)
+        yield Delta(id=1, index=0, text="x", tokens=1)
         while not closing.is_set():
             yield 0.01
-        yield Failed(id=request.id, error=Overloaded("The server is shutting down.").info)
+        yield Failed(id=1, error=Overloaded("The server is shutting down.").info)
 
     class ClosingPool(FakePool):
         async def close(self, drain_seconds: float) -> None:

@@ -21,7 +21,7 @@ from server.api.streams import admitted, merge, unless_gone
 from server.core.errors import InvalidRequest, UnsupportedParameter
 from server.core.events import Event
 from server.core.model_info import ModelInfo
-from server.core.request import GenerationRequest
+from server.core.request import CacheScope, GenerationRequest
 from server.http.body import read
 from server.http.sse import stream, to_json
 
@@ -42,11 +42,10 @@ async def create_chat_completion(request: Request) -> Response:
 
     async def begin() -> tuple[ChatReply, AsyncGenerator[tuple[int, Event]]]:
         client = await shared.pool.open(body.model)
-        generation = convert.for_model(
-            draft, body, client.info, id_=client.next_id(), cache_scope=request.state.cache_scope
-        )
+        generation = convert.for_model(draft, body)
+        scope = CacheScope(api_key=request.state.cache_scope)
         reply = ChatReply(client.info, generation, include_usage=include_usage or not body.stream)
-        return reply, merge([events(shared, client, generation)], at_once=1)
+        return reply, merge([events(shared, client, generation, scope)], at_once=1)
 
     async def begin_stream() -> tuple[ModelInfo, AsyncGenerator[ChatCompletionChunk]]:
         reply, generated = await begin()
@@ -68,7 +67,6 @@ def _draft(body: ChatCompletionRequest) -> GenerationRequest:
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     return GenerationRequest(
-        id=0,
         prompt=chat_prompt(body),
         max_tokens=_max_tokens(body),
         stop=convert.stops(body),

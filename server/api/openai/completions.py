@@ -19,7 +19,7 @@ from server.api.streams import admitted, merge, unless_gone
 from server.core.errors import InvalidRequest
 from server.core.events import Event
 from server.core.model_info import ModelInfo
-from server.core.request import GenerationRequest, TextPrompt, TokensPrompt
+from server.core.request import CacheScope, GenerationRequest, TextPrompt, TokensPrompt
 from server.http.body import read
 from server.http.sse import stream, to_json
 
@@ -44,18 +44,15 @@ async def create_completion(request: Request) -> Response:
 
     async def begin() -> tuple[CompletionReply, AsyncGenerator[tuple[int, Event]]]:
         client = await shared.pool.open(body.model)
-        scope = request.state.cache_scope
-        generations = [
-            convert.for_model(draft, body, client.info, id_=client.next_id(), cache_scope=scope)
-            for draft in drafts
-        ]
+        scope = CacheScope(api_key=request.state.cache_scope)
+        generations = [convert.for_model(draft, body) for draft in drafts]
         reply = CompletionReply(
             client.info,
             answers=candidates,
             logprobs=body.logprobs is not None or candidates > wanted,
             include_usage=include_usage or not body.stream,
         )
-        generated = [events(shared, client, generation) for generation in generations]
+        generated = [events(shared, client, generation, scope) for generation in generations]
         return reply, merge(generated, at_once=PROMPTS_AT_ONCE)
 
     async def begin_stream() -> tuple[ModelInfo, AsyncGenerator[Completion]]:
@@ -113,7 +110,6 @@ def _draft(
     # Candidates are ranked by their logprobs.
     logprobs = 0 if body.logprobs is None and candidates > (body.n or 1) else body.logprobs
     return GenerationRequest(
-        id=0,
         prompt=prompt,
         max_tokens=max_tokens,
         stop=convert.stops(body),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
-from server.api.openai.schemas.base import GenerationFields, SamplingFields
+from server.api.openai.schemas.base import INT32_MAX, GenerationFields, SamplingFields
 from server.api.openai.schemas.chat_request import (
     ChatCompletionRequest,
     JsonObjectFormat,
@@ -14,56 +12,27 @@ from server.api.openai.schemas.chat_request import (
 )
 from server.core.errors import InvalidRequest
 from server.core.model_info import ModelInfo
-from server.core.request import CacheScope, Constraint, GenerationRequest, TokensPrompt
+from server.core.request import Constraint, GenerationRequest
 from server.core.sampling import Sampling
 
 _PLAIN_SAMPLING = [name for name in Sampling.__struct_fields__ if name != "logit_bias"]
 
 
-def for_model(
-    draft: GenerationRequest,
-    body: GenerationFields,
-    info: ModelInfo,
-    *,
-    id_: int,
-    cache_scope: str,
-) -> GenerationRequest:
-    """``draft`` completed with what depends on the model, and checked against it.
-
-    More tokens than the context holds means up to its end. Raises InvalidRequest where a token is
-    not in the vocabulary, and where the model does not generate.
-    """
-    if not info.generates:
-        raise InvalidRequest(
-            f"The model {info.model_id!r} computes embeddings; it does not generate.",
-            param="model",
-        )
-    if isinstance(draft.prompt, TokensPrompt):
-        _check_vocabulary(draft.prompt.ids, info, "prompt")
+def for_model(draft: GenerationRequest, body: GenerationFields) -> GenerationRequest:
+    """``draft`` with the sampling parameters of ``body``."""
     limit = draft.max_tokens
     return msgspec.structs.replace(
         draft,
-        id=id_,
-        sampling=_sampling(body, info),
-        max_tokens=None if limit is None else min(limit, info.context),
-        cache_scope=CacheScope(api_key=cache_scope),
+        sampling=_sampling(body),
+        # Larger numbers need not fit into a message to the worker; no context is as long.
+        max_tokens=None if limit is None else min(limit, INT32_MAX),
     )
 
 
-def _sampling(body: SamplingFields, info: ModelInfo) -> Sampling:
+def _sampling(body: SamplingFields) -> Sampling:
     bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
-    _check_vocabulary(bias, info, "logit_bias")
     plain = {name: getattr(body, name) for name in _PLAIN_SAMPLING}
     return Sampling(**plain, logit_bias=bias)
-
-
-def _check_vocabulary(tokens: Iterable[int], info: ModelInfo, param: str) -> None:
-    for token in tokens:
-        if not 0 <= token < info.vocabulary:
-            raise InvalidRequest(
-                f"{param}: token {token} is not in the vocabulary of {info.vocabulary} tokens.",
-                param=param,
-            )
 
 
 def ignored_header(body: GenerationFields, info: ModelInfo | None) -> dict[str, str]:

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from queue import SimpleQueue
 
@@ -22,7 +22,7 @@ from server.core.errors import (
 )
 from server.core.events import Accepted, Event, Failed
 from server.core.native_prompt import RenderedPrompt
-from server.core.request import ChatPrompt, GenerationRequest, Prompt, Tool
+from server.core.request import CacheScope, ChatPrompt, GenerationRequest, Prompt, Tool
 from server.core.sampling import Sampling
 from server.engine.answer import Task
 from server.engine.engine import Engine
@@ -31,7 +31,7 @@ from server.grammar.constraint import schema_grammar, to_grammar
 from server.prompt.chat_model import BuiltPrompt
 from server.prompt.guard.length import check_length
 from server.reply.tool_arguments import arguments_schema, unenforceable
-from server.worker.protocol import Render, Rendered
+from server.worker.protocol import Generate, Render, Rendered
 from server.worker.serve.load import Loaded
 
 # Text with these ends a repetition for DRY (llama.cpp's default breakers).
@@ -70,16 +70,16 @@ class Preparer:
         self._send = send
         self._send_rendered = send_rendered
         self._queue_size = queue_size
-        self._queue: SimpleQueue[GenerationRequest | Render] = SimpleQueue()
+        self._queue: SimpleQueue[Generate | Render] = SimpleQueue()
         self._lock = threading.Lock()
         self._pending: set[int] = set()
-        self._current: GenerationRequest | Render | None = None
+        self._current: Generate | Render | None = None
         assert loaded.compiler is not None
         self._compiler = loaded.compiler
 
     # --- from the thread that reads the socket ---
 
-    def generate(self, request: GenerationRequest) -> None:
+    def generate(self, request: Generate) -> None:
         """Queue ``request``, or refuse it at once when the queue is full.
 
         As many as run together are not waiting, even before the engine has them.
@@ -136,10 +136,12 @@ class Preparer:
                 _logger.exception("preparing a request failed")
                 self._fail(request, DragomanError(f"The request could not be prepared: {error}"))
 
-    def _prepare(self, request: GenerationRequest) -> None:
-        built = self._loaded.chat.build(request.prompt, context=self._loaded.info.context)
-        task = self._task(request, built)
-        matcher = self._matcher(request, built)
+    def _prepare(self, request: Generate) -> None:
+        wanted = request.request
+        self._check_bias(wanted.sampling.logit_bias)
+        built = self._loaded.chat.build(wanted.prompt, context=self._loaded.info.context)
+        task = self._task(request.id, request.scope, wanted, built)
+        matcher = self._matcher(request.id, wanted, built)
         if request.id not in self._pending:
             return
         accepted = Accepted(
@@ -157,7 +159,7 @@ class Preparer:
         # It was cancelled meanwhile, when the engine did not have it yet.
         self._engine.cancel(request.id)
 
-    def _fail(self, request: GenerationRequest | Render, error: DragomanError) -> None:
+    def _fail(self, request: Generate | Render, error: DragomanError) -> None:
         if isinstance(request, Render):
             self._send_rendered(Rendered(id=request.id, error=error.info))
             return
@@ -165,7 +167,18 @@ class Preparer:
             self._pending.discard(request.id)
         self._send([Failed(id=request.id, error=error.info)])
 
-    def _task(self, request: GenerationRequest, built: BuiltPrompt) -> Task:
+    def _check_bias(self, bias: Iterable[int]) -> None:
+        size = self._loaded.model.vocabulary.size
+        unknown = next((token for token in bias if not 0 <= token < size), None)
+        if unknown is not None:
+            raise InvalidRequest(
+                f"logit_bias: token {unknown} is not in the vocabulary of {size} tokens.",
+                param="logit_bias",
+            )
+
+    def _task(
+        self, id_: int, scope: CacheScope, request: GenerationRequest, built: BuiltPrompt
+    ) -> Task:
         tokens = built.rendered.tokens
         limit = self._loaded.info.context
         if not tokens:
@@ -178,18 +191,18 @@ class Preparer:
             )
         sampling = request.sampling.over(self._loaded.chat.sampling)
         return Task(
-            id=request.id,
+            id=id_,
             tokens=tokens,
             sampling=self._without_ends(sampling) if request.ignore_eos else sampling,
             length_limit=limit,
-            max_tokens=limit if request.max_tokens is None else request.max_tokens,
+            max_tokens=limit if request.max_tokens is None else min(request.max_tokens, limit),
             stops=[*request.stop, *built.stops],
             n=request.n,
             logprobs=request.logprobs,
             echo=request.echo,
             prompt_text=built.rendered.prompt,
             ignore_eos=request.ignore_eos,
-            scope=request.cache_scope,
+            scope=scope,
             strip_leading_space=built.strip_leading_space,
             visible_control_tokens=self._visible,
             prediction=self._prediction(request),
@@ -209,7 +222,9 @@ class Preparer:
         banned = sampling.logit_bias | dict.fromkeys(ends, -math.inf)
         return msgspec.structs.replace(sampling, logit_bias=banned)
 
-    def _matcher(self, request: GenerationRequest, built: BuiltPrompt) -> GrammarMatcher | None:
+    def _matcher(
+        self, id_: int, request: GenerationRequest, built: BuiltPrompt
+    ) -> GrammarMatcher | None:
         """What the answer must match; None also for a request that was cancelled meanwhile."""
         asked = request.constraint
         param = _CONSTRAINT_FIELDS[asked.kind] if asked else None
@@ -224,7 +239,7 @@ class Preparer:
         if isinstance(request.prompt, ChatPrompt) and request.prompt.tool_choice.mode != "none":
             patience = time.monotonic() + _TOOLS_SECONDS
             for tool in request.prompt.tools:
-                if request.id not in self._pending:
+                if id_ not in self._pending:
                     return None  # cancelled
                 if time.monotonic() > patience:
                     raise unenforceable(tool, "The tools before it took too long to compile.")

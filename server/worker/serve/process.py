@@ -175,8 +175,8 @@ def _read(
     while True:
         message = connection.receive()
         match message:
-            case Generate(request=request):
-                preparer.generate(request)
+            case Generate():
+                preparer.generate(message)
             case Cancel(id=request_id):
                 preparer.cancel(request_id)
                 embeddings.cancel(request_id)
@@ -208,7 +208,10 @@ def _serve_embeddings(connection: _Connection, loaded: Loaded, request: Load) ->
     _spawn("embeddings", embeddings.run)
     _spawn("heartbeat", lambda: _beat(connection, heartbeat))
     connection.send(Ready(info=loaded.info))
-    refusal = InvalidRequest("The model computes embeddings; it does not generate.", param="model")
+    refusal = InvalidRequest(
+        f"The model {loaded.info.model_id!r} computes embeddings; it does not generate.",
+        param="model",
+    )
     while True:
         message = connection.receive()
         match message:
@@ -220,8 +223,8 @@ def _serve_embeddings(connection: _Connection, loaded: Loaded, request: Load) ->
                 rendering = message
                 connection.send(_rendered(loaded, message))
                 rendering = None
-            case Generate(request=generation):
-                events: list[Event] = [Failed(id=generation.id, error=refusal.info)]
+            case Generate(id=request_id):
+                events: list[Event] = [Failed(id=request_id, error=refusal.info)]
                 connection.send(StepEvents(events=events))
             case _:
                 return

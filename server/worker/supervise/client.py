@@ -13,7 +13,7 @@ from server.core.errors import DragomanError, ModelUnavailable, RequestTimeout, 
 from server.core.events import Event, Failed, Finished
 from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
-from server.core.request import GenerationRequest, Prompt
+from server.core.request import CacheScope, GenerationRequest, Prompt
 from server.worker.protocol import Cancel, Embed, Embedded, Generate, Render, Rendered, StepEvents
 from server.worker.supervise.supervisor import Supervisor
 
@@ -68,11 +68,9 @@ class ModelClient:
             self._requests -= 1
             self.idle_since = time.monotonic()
 
-    def next_id(self) -> int:
-        """An id that no other request to this model has."""
-        return next(self._ids)
-
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+    async def generate(
+        self, request: GenerationRequest, scope: CacheScope
+    ) -> AsyncGenerator[Event, None]:
         """The events that answer ``request``, up to the last answer's `Finished` or a `Failed`.
 
         Closing the generator cancels the request. A reader more than `MAX_BUFFERED_EVENTS` behind
@@ -80,23 +78,23 @@ class ModelClient:
         """
         with self.counted():
             await self._make_ready()
-            stream = _Stream(answers=request.n)
-            self._streams[request.id] = stream
+            id_ = next(self._ids)
+            stream = self._streams[id_] = _Stream(answers=request.n)
             try:
-                await self._supervisor.send(Generate(request=request))
+                await self._supervisor.send(Generate(id=id_, scope=scope, request=request))
                 while not stream.exhausted:
                     yield await stream.next()
             finally:
-                del self._streams[request.id]
+                del self._streams[id_]
                 if not stream.complete:
-                    self._supervisor.post(Cancel(id=request.id))
+                    self._supervisor.post(Cancel(id=id_))
 
     async def render(self, prompt: Prompt) -> RenderedPrompt:
         """``prompt`` as the model would get it.
 
         Raises the worker's own refusal (such as ConversationError), WorkerDied or ModelUnavailable.
         """
-        answer = await self._ask(Render(id=self.next_id(), prompt=prompt))
+        answer = await self._ask(Render(id=next(self._ids), prompt=prompt))
         assert isinstance(answer, Rendered)
         assert answer.prompt is not None
         return answer.prompt
@@ -109,7 +107,7 @@ class ModelClient:
         Raises the worker's own refusal (such as ContextLengthExceeded), WorkerDied or
         ModelUnavailable.
         """
-        request = Embed(id=self.next_id(), inputs=inputs, dimensions=dimensions)
+        request = Embed(id=next(self._ids), inputs=inputs, dimensions=dimensions)
         try:
             answer = await self._ask(request)
         except asyncio.CancelledError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import uvloop
 
 from server.core.events import Event
 from server.core.model_file import ModelFile
-from server.core.request import GenerationRequest, TextPrompt
+from server.core.request import CacheScope, GenerationRequest, TextPrompt
 from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import Load
 from server.worker.supervise.client import ModelClient
@@ -92,16 +92,18 @@ async def supervisor_for(tmp_path: Path) -> AsyncIterator[SupervisorFor]:
         await supervisor.stop()
 
 
-def request(client: ModelClient, text: str = "hello", **settings: object) -> GenerationRequest:
-    return GenerationRequest(
-        id=client.next_id(),
+def generate(
+    client: ModelClient, text: str = "hello", **settings: object
+) -> AsyncGenerator[Event, None]:
+    request = GenerationRequest(
         prompt=TextPrompt(text=text),
         **{"max_tokens": 3} | settings,  # type: ignore[arg-type]
     )
+    return client.generate(request, CacheScope())
 
 
 async def collect(client: ModelClient, text: str = "hello", **settings: object) -> list[Event]:
-    return [event async for event in client.generate(request(client, text, **settings))]
+    return [event async for event in generate(client, text, **settings)]
 
 
 async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:

@@ -94,7 +94,7 @@ class FakeWorker:
             case Load():
                 self.load(message)
             case Generate():
-                self.start(message.request)
+                self.start(message)
             case Cancel():
                 known = self.active.pop(message.id, None) or message.id in self.embedding
                 self.cancelled += bool(known)
@@ -138,20 +138,21 @@ class FakeWorker:
         self.send(LoadFailed(message=why))
         sys.exit(1)
 
-    def start(self, request: GenerationRequest) -> None:
+    def start(self, message: Generate) -> None:
+        id_, request = message.id, message.request
         match first_word(request.prompt):
             case "reject":
                 error = InvalidRequest("rejected", param="prompt").info
-                self.send(StepEvents(events=[Failed(id=request.id, error=error)]))
+                self.send(StepEvents(events=[Failed(id=id_, error=error)]))
                 return
             case "hang":
                 time.sleep(60)
             case "stick":
                 self.step_seconds = 1e9
-        self.send(StepEvents(events=[Accepted(id=request.id, prompt_tokens=3)]))
+        self.send(StepEvents(events=[Accepted(id=id_, prompt_tokens=3)]))
         if first_word(request.prompt) == "flood":
-            self.send(StepEvents(events=[delta(request.id, 0, "x")] * 20_000))
-        self.active[request.id] = (request, 0)
+            self.send(StepEvents(events=[delta(id_, 0, "x")] * 20_000))
+        self.active[id_] = (request, 0)
 
     def step(self) -> None:
         events: list[Event] = []

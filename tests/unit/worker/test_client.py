@@ -16,7 +16,7 @@ from server.core.request import TextPrompt
 from server.worker.supervise import client as client_module
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.supervisor import Supervisor
-from tests.unit.worker.conftest import FakeModel, SupervisorFor, collect, eventually, request
+from tests.unit.worker.conftest import FakeModel, SupervisorFor, collect, eventually, generate
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def test_a_refused_request_ends_with_failed(client: ModelClient) -> None:
 
 
 async def test_closing_the_stream_cancels_the_request(client: ModelClient) -> None:
-    stream = client.generate(request(client, max_tokens=None))
+    stream = generate(client, max_tokens=None)
     async for event in stream:
         if isinstance(event, Delta):
             break
@@ -74,7 +74,7 @@ async def test_cancelling_the_reading_task_cancels_the_request(client: ModelClie
 
 
 async def test_a_killed_worker_fails_the_stream_within_a_second(client: ModelClient) -> None:
-    stream = client.generate(request(client, max_tokens=None))
+    stream = generate(client, max_tokens=None)
     await anext(stream)
     pid = worker_of(client).pid
     assert pid is not None
@@ -111,7 +111,7 @@ async def test_a_reader_that_stops_reading_is_dropped_with_bounded_memory(
     client: ModelClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "MAX_BUFFERED_EVENTS", 100)
-    stream = client.generate(request(client, "flood", max_tokens=None))
+    stream = generate(client, "flood", max_tokens=None)
     await anext(stream)
     await eventually(lambda: client.stats.waiting == 1)
     rest = [event async for event in stream]

@@ -27,7 +27,7 @@ from tests.tiny_models import (
     write_tiny_encoder,
     write_tiny_model,
 )
-from tests.unit.worker.conftest import collect, request
+from tests.unit.worker.conftest import collect, generate
 
 CLS, SEP = 2, 3
 ClientFor = Callable[..., ModelClient]
@@ -80,6 +80,7 @@ async def test_an_encoder_embeds_and_does_not_generate(
     (event,) = await collect(client)
     assert isinstance(event, Failed)
     assert (event.error.status, event.error.param) == (400, "model")
+    assert "'tiny' computes embeddings; it does not generate" in event.error.message
     assert (await client.render(TextPrompt(text="a"))).tokens
 
 
@@ -98,7 +99,7 @@ async def test_a_text_is_put_between_the_tokens_that_the_vocabulary_wants(
 async def test_a_decoder_embeds_beside_its_answers(client_for: ClientFor, decoder: Path) -> None:
     client = client_for(decoder)
     alone = vectors(await client.embed(["one", "two" * 100]))
-    stream = client.generate(request(client, max_tokens=900, ignore_eos=True))
+    stream = generate(client, max_tokens=900, ignore_eos=True)
     events = [await anext(stream), await anext(stream)]
     beside = vectors(await client.embed(["one", "two" * 100]))
     with pytest.raises(InvalidRequest):

@@ -18,8 +18,8 @@ from tests.unit.worker.conftest import (
     endless,
     eventually,
     exists,
+    generate,
     pid_of,
-    request,
     states,
     stop,
 )
@@ -212,7 +212,7 @@ class TestShutdown:
         pool = pool_for()
         await pool.start()
         client = await pool.open("a")
-        stream = client.generate(request(client, max_tokens=None))
+        stream = generate(client, max_tokens=None)
         await anext(stream)
         async with asyncio.timeout(3.0):
             await pool.close(0.0)

@@ -14,15 +14,17 @@ import pytest
 from server.core.errors import ConversationError
 from server.core.events import Accepted, Event, Failed
 from server.core.native_prompt import RenderedPrompt
-from server.core.request import ChatPrompt, GenerationRequest, Message, TextPrompt, Tool
+from server.core.request import CacheScope, ChatPrompt, GenerationRequest, Message, TextPrompt, Tool
 from server.core.sampling import Sampling
 from server.engine.answer import Task
 from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
-from server.worker.protocol import Render, Rendered
+from server.worker.protocol import Generate, Render, Rendered
 from server.worker.serve import prepare
 from server.worker.serve.prepare import Preparer
 
 PARALLEL, QUEUE_SIZE = 2, 3
+CONTEXT, VOCABULARY = 100, 9
+SCOPE = CacheScope(api_key="a key")
 
 
 class Engine:
@@ -30,7 +32,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.active = 0
-        self.tasks: SimpleQueue[int] = SimpleQueue()
+        self.tasks: SimpleQueue[Task] = SimpleQueue()
         self.cancelled: list[int] = []
         self.constraints: list[object] = []
         self.waiting = 0
@@ -40,7 +42,7 @@ class Engine:
         self.constraints.append(constraint)
         self.submitting()
         self.waiting += 1
-        self.tasks.put(task.id)
+        self.tasks.put(task)
 
     def cancel(self, request_id: int) -> None:
         self.cancelled.append(request_id)
@@ -63,11 +65,11 @@ class Setup:
             reply_format=None,
             reply_grammar=lambda prompt, *_: "all" if isinstance(prompt, ChatPrompt) else None,
         )
-        vocabulary = SimpleNamespace(special_tokens=[], size=9)
+        vocabulary = SimpleNamespace(special_tokens=[], size=VOCABULARY)
         loaded: Any = SimpleNamespace(
             chat=chat,
             compiler=begin_compiler(lambda: None, vocabulary.size),
-            info=SimpleNamespace(context=100, parallel=PARALLEL),
+            info=SimpleNamespace(context=CONTEXT, parallel=PARALLEL),
             model=SimpleNamespace(vocabulary=vocabulary),
         )
         engine: Any = self.engine
@@ -100,16 +102,18 @@ class Setup:
             tools_active=False,
         )
 
-    def generate(self, request_id: int, text: str = "fine") -> None:
-        request = GenerationRequest(id=request_id, prompt=TextPrompt(text=text))
-        self.preparer.generate(request)
+    def generate(self, request_id: int, text: str = "fine", **settings: Any) -> None:
+        self._generate(request_id, GenerationRequest(prompt=TextPrompt(text=text), **settings))
 
     def generate_with_tools(self, request_id: int, count: int) -> None:
         prompt = ChatPrompt(
             messages=[Message(role="user", content="hi")],
             tools=[Tool(name=f"tool_{number}") for number in range(count)],
         )
-        self.preparer.generate(GenerationRequest(id=request_id, prompt=prompt))
+        self._generate(request_id, GenerationRequest(prompt=prompt))
+
+    def _generate(self, request_id: int, request: GenerationRequest) -> None:
+        self.preparer.generate(Generate(id=request_id, scope=SCOPE, request=request))
 
     def event(self) -> Event:
         return self.events.get(timeout=5)
@@ -127,7 +131,34 @@ def test_a_request_reaches_the_engine(setup: Setup) -> None:
     event = setup.event()
     assert isinstance(event, Accepted)
     assert event.prompt_tokens == 2
-    assert setup.engine.tasks.get(timeout=5) == 1
+    assert setup.engine.tasks.get(timeout=5).id == 1
+
+
+def test_a_request_brings_its_cache_scope(setup: Setup) -> None:
+    setup.generate(1)
+    assert setup.engine.tasks.get(timeout=5).scope == SCOPE
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit"),
+    [(None, CONTEXT), (7, 7), (CONTEXT, CONTEXT), (CONTEXT + 1, CONTEXT), (2**31 - 1, CONTEXT)],
+)
+def test_more_tokens_than_the_context_holds_means_up_to_its_end(
+    setup: Setup, asked: int | None, limit: int
+) -> None:
+    setup.generate(1, max_tokens=asked)
+    assert setup.engine.tasks.get(timeout=5).max_tokens == limit
+
+
+@pytest.mark.parametrize("token", [-1, VOCABULARY, 9_999_999_999])
+def test_a_bias_of_a_token_outside_the_vocabulary_is_refused(setup: Setup, token: int) -> None:
+    setup.generate(1, sampling=Sampling(logit_bias={0: 1.0, token: 1.0}))
+    failed = setup.event()
+    assert isinstance(failed, Failed)
+    assert (failed.error.status, failed.error.param) == (400, "logit_bias")
+    assert f"token {token} is not in the vocabulary of {VOCABULARY}" in failed.error.message
+    setup.generate(2, sampling=Sampling(logit_bias={VOCABULARY - 1: 1.0}))
+    assert isinstance(setup.event(), Accepted)
 
 
 def test_beyond_those_that_run_and_those_that_may_wait_requests_are_refused(setup: Setup) -> None:
@@ -175,7 +206,7 @@ def test_a_request_cancelled_while_it_waits_or_is_prepared_never_reaches_the_eng
     setup.preparer.cancel(2)
     setup.go_on.set()
     assert setup.event().id == 3
-    assert setup.engine.tasks.get(timeout=5) == 3
+    assert setup.engine.tasks.get(timeout=5).id == 3
     assert setup.engine.tasks.empty()
 
 
@@ -184,7 +215,7 @@ def test_a_request_cancelled_while_it_is_handed_over_is_cancelled_in_the_engine(
 ) -> None:
     setup.engine.submitting = lambda: setup.preparer.cancel(1)
     setup.generate(1)
-    assert setup.engine.tasks.get(timeout=5) == 1
+    assert setup.engine.tasks.get(timeout=5).id == 1
     setup.generate(2, "refused")
     while setup.event().id != 2:
         pass
@@ -193,7 +224,7 @@ def test_a_request_cancelled_while_it_is_handed_over_is_cancelled_in_the_engine(
 
 def test_a_request_the_engine_has_is_cancelled_there(setup: Setup) -> None:
     setup.generate(1)
-    assert setup.engine.tasks.get(timeout=5) == 1
+    assert setup.engine.tasks.get(timeout=5).id == 1
     setup.generate(2, "refused")
     while setup.event().id != 2:
         pass
@@ -224,7 +255,7 @@ def test_every_tool_is_tried_out(setup: Setup, trials: Trials) -> None:
     trials.let_through.release(3)
     setup.generate_with_tools(1, 3)
     assert isinstance(setup.event(), Accepted)
-    assert setup.engine.tasks.get(timeout=5) == 1
+    assert setup.engine.tasks.get(timeout=5).id == 1
     assert trials.begun.qsize() == 3
     assert setup.engine.constraints == ["compiled"]
 
@@ -254,4 +285,4 @@ def test_the_tools_of_a_cancelled_request_are_not_tried_out_to_the_end(
     setup.generate(2)
     assert setup.event().id == 2
     assert trials.begun.qsize() == 0
-    assert setup.engine.tasks.get(timeout=5) == 2
+    assert setup.engine.tasks.get(timeout=5).id == 2

@@ -81,7 +81,9 @@ def test_an_embedding_worker_whose_template_cannot_be_stopped_answers_and_ends(
     loaded: Any = SimpleNamespace(
         open_embedder=lambda _: None,
         info=SimpleNamespace(
-            threads=1, embedding=EmbeddingInfo(dimensions=2, pooling="mean", context=8)
+            model_id="m",
+            threads=1,
+            embedding=EmbeddingInfo(dimensions=2, pooling="mean", context=8),
         ),
         model=SimpleNamespace(vocabulary=None),
     )

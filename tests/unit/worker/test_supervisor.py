@@ -30,7 +30,7 @@ from tests.unit.worker.conftest import (
     collect,
     eventually,
     exists,
-    request,
+    generate,
 )
 
 ModelMaker = Callable[..., FakeModel]
@@ -244,7 +244,7 @@ class TestWatchdog:
     ) -> None:
         supervisor = supervisor_for(fake_model())
         client = ModelClient(supervisor)
-        stream = client.generate(request(client, max_tokens=None))
+        stream = generate(client, max_tokens=None)
         await anext(stream)
         os.kill(pid_of(supervisor), signal.SIGSTOP)
         stopped_at = time.monotonic()

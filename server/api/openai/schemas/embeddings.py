@@ -6,14 +6,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from server.api.openai.schemas.base import INT32_MAX, NotNegative, WireModel
-from server.api.openai.schemas.completions import prompt_form
+from server.api.openai.schemas.base import INT32_MAX, WireModel
+from server.api.openai.schemas.completions import TokenIds, prompt_form
 
 MAX_INPUTS = 2048
 
 Text = Annotated[str, Field(min_length=1)]
-# Which tokens the vocabulary has is the worker's to say, but they must fit into a message to it.
-TokenIds = Annotated[list[NotNegative], Field(min_length=1)]
 Input = Annotated[
     Annotated[Text, Tag("text")]
     | Annotated[TokenIds, Tag("tokens")]
