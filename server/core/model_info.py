@@ -11,6 +11,7 @@ from server.core.sampling import Sampling
 
 ModelKind = Literal["base", "instruct", "chat"]
 ModelState = Literal["ready", "loading", "unloaded", "failed"]
+Pooling = Literal["mean", "cls", "last"]
 
 
 class EmbeddingInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +21,7 @@ class EmbeddingInfo(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     dimensions: int
-    pooling: Literal["mean", "cls", "last"]
+    pooling: Pooling
     context: int
 
 

@@ -24,6 +24,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from server.core.worker_settings import FlashAttention, KvType
+
 ENV_PREFIX = "DRAGOMAN_"
 CONFIG_NAME = "dragoman.toml"
 
@@ -160,12 +162,10 @@ class Settings(BaseSettings):
     ubatch_size: int = Field(
         default=512, ge=1, description="Most tokens computed at once inside it."
     )
-    flash_attention: Literal["auto", "on", "off"] = Field(
+    flash_attention: FlashAttention = Field(
         default="auto", description="Flash attention; `auto` is on wherever device and model can."
     )
-    kv_type: Literal["f16", "q8_0", "q4_0", "f32"] = Field(
-        default="f16", description="Number format of the KV cells."
-    )
+    kv_type: KvType = Field(default="f16", description="Number format of the KV cells.")
     itl_budget_ms: int = Field(
         default=250,
         ge=1,

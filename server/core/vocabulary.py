@@ -29,7 +29,6 @@ class Vocabulary(Protocol):
     bos: int | None
     eos: int | None
     add_bos: bool
-    add_eos: bool
     add_space_prefix: bool
 
     @property
@@ -41,7 +40,7 @@ class Vocabulary(Protocol):
         """The prefix, suffix and middle tokens, where the vocabulary has all three."""
 
     def text(self, token: int) -> str:
-        """The token as the vocabulary writes it, such as ``<|im_end|>``."""
+        """The token as the vocabulary writes it: ``<|im_end|>``, for example."""
 
     def piece(self, token: int) -> bytes:
         """The bytes the token stands for in text, control tokens included."""

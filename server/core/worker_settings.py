@@ -9,6 +9,10 @@ import msgspec
 from server.core.model_info import ModelKind
 from server.core.sampling import Sampling
 
+FlashAttention = Literal["auto", "on", "off"]
+KvType = Literal["f16", "q8_0", "q4_0", "f32"]
+"""Number format of the KV cells, by its name in ggml."""
+
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a worker is told about how to serve its model; None means: decide yourself.
@@ -27,8 +31,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     gpu_layers: int | None = None
     batch_size: int = 512
     ubatch_size: int = 512
-    flash_attention: Literal["auto", "on", "off"] = "auto"
-    kv_type: Literal["f16", "q8_0", "q4_0", "f32"] = "f16"
+    flash_attention: FlashAttention = "auto"
+    kv_type: KvType = "f16"
     itl_budget_ms: int = 250
     prompt_lookup: bool = True
     guard: bool = True

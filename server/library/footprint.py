@@ -16,12 +16,9 @@ with flash attention.
 
 from __future__ import annotations
 
-from typing import Literal
-
+from server.core.worker_settings import KvType
 from server.library.header import GgufHeader
 from server.library.quantization import TENSOR_TYPES, TensorType
-
-KvType = Literal["f16", "q8_0", "q4_0", "f32"]
 
 _TYPES_BY_NAME: dict[str, TensorType] = {kind.name: kind for kind in TENSOR_TYPES.values()}
 _FLOAT_BYTES = 4

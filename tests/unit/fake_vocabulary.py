@@ -10,7 +10,6 @@ _FIRST_CHARACTER = 100_000
 class FakeVocabulary:
     """Ids below 100,000 are the special tokens in order, those above single characters."""
 
-    add_eos = False
     add_space_prefix = False
     size = _FIRST_CHARACTER + 0x110000
 

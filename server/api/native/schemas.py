@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from server.core.model_info import ModelKind
+from server.core.model_info import ModelKind, Pooling
 
 
 class EmbeddingFacts(BaseModel):
@@ -15,7 +15,7 @@ class EmbeddingFacts(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     dimensions: int
-    pooling: Literal["mean", "cls", "last"]
+    pooling: Pooling
     context: int
 
 

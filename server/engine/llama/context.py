@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import llama_cpp
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from server.core.worker_settings import FlashAttention, KvType
 from server.engine.backend import Batch, DecodeFailed, NoCellsLeft
 from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel
 
-KvType = Literal["f32", "f16", "q8_0", "q4_0"]
-FlashAttention = Literal["auto", "on", "off"]
-
-GGML_TYPES = {
+GGML_TYPES: dict[KvType, int] = {
     "f32": llama_cpp.GGML_TYPE_F32,
     "f16": llama_cpp.GGML_TYPE_F16,
     "q8_0": llama_cpp.GGML_TYPE_Q8_0,
     "q4_0": llama_cpp.GGML_TYPE_Q4_0,
 }
-# Left to choose, llama.cpp uses it wherever device and model can.
-FLASH_ATTENTION_TYPES = {
+# With AUTO, llama.cpp enables flash attention where the device and the model support it.
+FLASH_ATTENTION_TYPES: dict[FlashAttention, int] = {
     "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
     "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
@@ -33,7 +31,7 @@ FLASH_ATTENTION_TYPES = {
 
 
 class ContextSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How to lay out a context; ``sequence_ids`` at most 256 (LLAMA_MAX_SEQ)."""
+    """The sizes of a context; ``sequence_ids`` is at most 256 (LLAMA_MAX_SEQ)."""
 
     kv_cells: int
     sequence_ids: int
@@ -48,13 +46,17 @@ class ContextSettings(msgspec.Struct, frozen=True, kw_only=True):
 class LlamaContext:
     """KV cells and compute buffers of one model (see `server.engine.backend.Backend`).
 
-    The cells are unified: all sequences share one pool, so that prefixes can be shared between
-    them. Sliding-window layers get full-size caches (``swa_full``), so that a prefix can be reused
-    from any point.
+    The cells are unified: all sequences draw on one pool, so they can share prefixes.
+    Sliding-window layers get full-size caches (``swa_full``), so a prefix can be reused up to any
+    token.
     """
 
     def __init__(self, model: LlamaModel, settings: ContextSettings) -> None:
-        """Raises LoadError when llama.cpp cannot create the context (mostly: memory)."""
+        """Create the context.
+
+        Raises:
+            LoadError: llama.cpp cannot create it, usually for lack of memory.
+        """
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = settings.kv_cells
         parameters.n_batch = settings.batch_size
@@ -89,13 +91,19 @@ class LlamaContext:
         return token in self._ends
 
     def _bind(self, batch: Batch) -> Any:
-        """A llama_batch whose pointers look into ``batch``'s arrays, made once per batch."""
+        """A llama_batch that points into ``batch``'s arrays, made once per batch."""
         if self._bound is None or self._bound[0] is not batch:
             self._bound = (batch, bind(batch))
         return self._bound[1][0]
 
     def decode(self, batch: Batch) -> None:
-        """Compute the batch. Raises NoCellsLeft or DecodeFailed."""
+        """Compute the batch.
+
+        Raises:
+            NoCellsLeft: too few KV cells are free; nothing was computed.
+            DecodeFailed: llama.cpp reports another error; the batch's cells are undefined.
+            ValueError: the batch exceeds this context's limits.
+        """
         if not 0 < batch.size <= self.batch_size:
             raise ValueError(f"batch of {batch.size} tokens, limit {self.batch_size}")
         if batch.outputs > self.outputs_per_batch:
@@ -113,7 +121,7 @@ class LlamaContext:
         pointer = llama_cpp.llama_get_logits(self._pointer)
         address = ctypes.addressof(pointer.contents)
         if (address, rows) != self._viewed:
-            # Making the view takes longer than finding the largest logit in it.
+            # Creating the view takes longer than finding the largest logit in it.
             self._viewed = address, rows
             self._view = np.ctypeslib.as_array(pointer, shape=(rows, self.vocabulary_size))
         return self._view
@@ -174,7 +182,7 @@ def _bytes(state: NDArray[np.uint8]) -> Any:
 
 
 def bind(batch: Batch) -> tuple[Any, Any]:
-    """A llama_batch whose pointers look into ``batch``'s arrays, and what to keep alive for it."""
+    """A llama_batch that points into ``batch``'s arrays, and the objects it needs kept alive."""
     ids = batch.sequence_ids
     ids_type = ctypes.POINTER(llama_cpp.llama_seq_id)
     addresses = ids.ctypes.data + np.arange(batch.capacity, dtype=np.uintp) * ids.itemsize

@@ -9,30 +9,25 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from server.core.worker_settings import FlashAttention, KvType
 from server.engine.backend import Batch, DecodeFailed
-from server.engine.llama.context import (
-    FLASH_ATTENTION_TYPES,
-    GGML_TYPES,
-    FlashAttention,
-    KvType,
-    bind,
-)
+from server.engine.llama.context import FLASH_ATTENTION_TYPES, GGML_TYPES, bind
 from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel
 
-# Texts that share a computation of embeddings. A recurrent model holds a state for each.
+# Texts computed together; a choice. A recurrent model holds one state for each.
 _TEXTS_TOGETHER = 16
-# llama.cpp computes and keeps the logits of every token whose embedding is asked for, a whole
-# vocabulary each; what can be read in parts is read in parts of this many tokens.
+# llama.cpp computes and keeps a whole row of logits for every token whose embedding is asked for.
+# A causal model therefore reads its texts in parts of this many tokens: at a vocabulary of 262k,
+# 128 rows take 128 MiB.
 _EMBEDDED_TOKENS_PER_PART = 128
 
 
 class LlamaEmbedder:
     """Computes embeddings in a context of its own.
 
-    Token embeddings are pooled here: llama.cpp would average only what one physical batch holds.
-    ``most_tokens`` is how many tokens the texts of one call may have together, ``most_texts`` how
-    many texts there may be.
+    It pools token embeddings itself, since llama.cpp averages only within one physical batch. One
+    call takes at most ``most_texts`` texts with at most ``most_tokens`` tokens together.
     """
 
     most_texts = _TEXTS_TOGETHER
@@ -46,7 +41,11 @@ class LlamaEmbedder:
         flash_attention: FlashAttention,
         kv_type: KvType,
     ) -> None:
-        """Raises LoadError when llama.cpp cannot create the context (mostly: memory)."""
+        """Create the context.
+
+        Raises:
+            LoadError: llama.cpp cannot create it, usually for lack of memory.
+        """
         at_once = _EMBEDDED_TOKENS_PER_PART if model.reads_in_parts else most_tokens
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = most_tokens
@@ -69,7 +68,12 @@ class LlamaEmbedder:
         self.most_tokens = most_tokens
 
     def embed(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Embeddings of length 1, shape (texts, embedding size). Raises DecodeFailed."""
+        """Embeddings of norm 1, shape (texts, embedding size); ``texts`` are token ids.
+
+        Raises:
+            DecodeFailed: llama.cpp reports an error, or an embedding is zero or not finite.
+            ValueError: a text is empty, or there are too many texts or tokens.
+        """
         lengths = [len(text) for text in texts]
         if not all(lengths) or len(texts) > self.most_texts or sum(lengths) > self.most_tokens:
             raise ValueError(f"texts of {lengths} tokens, limit {self.most_tokens} in all")
@@ -90,7 +94,7 @@ class LlamaEmbedder:
         return (pooled / norms).astype(np.float32)
 
     def _weights(self, length: int) -> NDArray[np.float64]:
-        """How much each token of a text counts."""
+        """The weight of each token in its text's embedding, shape (length,)."""
         weights = np.zeros(length)
         match self._model.pooling:
             case "cls":

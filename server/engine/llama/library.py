@@ -1,4 +1,4 @@
-"""The library as a whole: its log, its build, its errors."""
+"""llama.cpp as a whole: its log, its build, its errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _CONTINUATION = 5
 
 
 class LoadError(Exception):
-    """A model or context that llama.cpp would not load; the message holds its last log lines."""
+    """llama.cpp cannot load a model or create a context; the message is its last log lines."""
 
 
 class Log:
-    """Collects llama.cpp's warnings for error messages and passes them to stderr."""
+    """Keeps llama.cpp's warnings for error messages and copies them to stderr."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -34,7 +34,7 @@ class Log:
             print(line, file=sys.stderr, flush=True)  # noqa: T201
 
     def take(self) -> str:
-        """The lines since the last call, as one sentence."""
+        """The last lines (at most 5) since the previous call, joined by semicolons."""
         lines, self.lines = self.lines, []
         return "; ".join(line for line in lines if line)
 
@@ -49,7 +49,7 @@ def gpu_available() -> bool:
 
 
 def build_description() -> str:
-    """The llama.cpp build and what it uses of this CPU, as llama.cpp prints it."""
+    """The llama.cpp build and the CPU features it uses, as llama.cpp prints them."""
     system: bytes = llama_cpp.llama_print_system_info()
     return f"llama-cpp-python {llama_cpp.__version__}; {system.decode('utf-8', 'replace').strip()}"
 
@@ -57,7 +57,8 @@ def build_description() -> str:
 def new_context(model: Any, parameters: Any) -> Any:
     """A llama_context pointer for a llama_model pointer.
 
-    Raises LoadError when there can be none (mostly: memory).
+    Raises:
+        LoadError: llama.cpp cannot create it, usually for lack of memory.
     """
     log.take()
     pointer = llama_cpp.llama_init_from_model(model, parameters)

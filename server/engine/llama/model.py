@@ -1,18 +1,16 @@
-"""A GGUF file, loaded."""
+"""A loaded GGUF file."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
 from functools import cached_property
-from typing import Literal
 
 import llama_cpp
 
+from server.core.model_info import Pooling
 from server.engine.llama.library import LoadError, log, new_context
 from server.engine.llama.vocabulary import LlamaVocabulary
-
-Pooling = Literal["mean", "cls", "last"]
 
 _POOLINGS: dict[str, Pooling] = {
     str(llama_cpp.LLAMA_POOLING_TYPE_MEAN): "mean",
@@ -33,10 +31,10 @@ class LlamaModel:
         gpu_layers: int | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Load ``path``; ``gpu_layers`` None means all, where the build has a GPU.
+        """Load ``path``; with ``gpu_layers`` None a build with GPU support offloads every layer.
 
         Raises:
-            LoadError: with llama.cpp's reason.
+            LoadError: llama.cpp cannot load the file; the message is its reason.
         """
         parameters = llama_cpp.llama_model_default_params()
         parameters.vocab_only = vocabulary_only
@@ -55,7 +53,7 @@ class LlamaModel:
         if not self.pointer:
             raise LoadError(log.take() or "llama.cpp gave no reason")
         self.metadata = self._read_metadata()
-        self.vocabulary = LlamaVocabulary(self)
+        self.vocabulary = LlamaVocabulary(self.pointer, self.metadata)
 
     def _read_metadata(self) -> dict[str, str]:
         metadata = {}
@@ -65,7 +63,7 @@ class LlamaModel:
         return metadata
 
     def _string(self, getter: Callable[..., int], *arguments: int) -> str:
-        """A string that llama.cpp writes into a buffer, snprintf-like."""
+        """A string that llama.cpp writes into a buffer, as snprintf does."""
         size = 1024
         while True:
             buffer = ctypes.create_string_buffer(size)
@@ -81,17 +79,17 @@ class LlamaModel:
 
     @property
     def parameters(self) -> int:
-        """How many parameters the model has."""
+        """The number of parameters."""
         return int(llama_cpp.llama_model_n_params(self.pointer))
 
     @property
     def layers(self) -> int:
-        """How many layers the model has."""
+        """The number of layers."""
         return int(llama_cpp.llama_model_n_layer(self.pointer))
 
     @property
     def partial_removal(self) -> bool:
-        """Whether its memory can be cut back to an earlier token (not: recurrent, hybrid)."""
+        """Whether its state can be cut back to an earlier token (not: recurrent, hybrid)."""
         return not (
             llama_cpp.llama_model_is_recurrent(self.pointer)
             or llama_cpp.llama_model_is_hybrid(self.pointer)
@@ -99,7 +97,7 @@ class LlamaModel:
 
     @property
     def is_supported(self) -> bool:
-        """Whether it generates or embeds (no encoder-decoder, no diffusion, no reranker)."""
+        """Whether it generates or embeds: no encoder-decoder, diffusion model or reranker."""
         return (
             bool(llama_cpp.llama_model_has_decoder(self.pointer))
             and not llama_cpp.llama_model_has_encoder(self.pointer)
@@ -109,12 +107,12 @@ class LlamaModel:
 
     @property
     def embedding_size(self) -> int:
-        """Numbers in an embedding."""
+        """The number of dimensions of an embedding."""
         return int(llama_cpp.llama_model_n_embd_out(self.pointer))
 
     @property
     def pooling(self) -> Pooling | None:
-        """How token embeddings become a text's; files of models made for that state it."""
+        """How token embeddings become a text's; files of embedding models state it."""
         return _POOLINGS.get(self._stated_pooling)
 
     @property
@@ -126,7 +124,10 @@ class LlamaModel:
     def reads_in_parts(self) -> bool:
         """Whether no token attends to later ones, so that a text can be computed in parts.
 
-        Otherwise it is an encoder such as BERT. Only a context knows. Raises LoadError.
+        False for encoders like BERT. Only a context knows, so this creates a minimal one.
+
+        Raises:
+            LoadError: llama.cpp cannot create the context.
         """
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = 1
@@ -137,5 +138,5 @@ class LlamaModel:
         return has_memory and is_causal
 
     def close(self) -> None:
-        """Free the weights; no context may use them any more."""
+        """Free the weights. No context may use them after this."""
         llama_cpp.llama_model_free(self.pointer)

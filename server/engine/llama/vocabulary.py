@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import llama_cpp
 from llguidance import LLTokenizer
 
 from server.core.vocabulary import SpecialToken, TokenType
-
-if TYPE_CHECKING:
-    from server.engine.llama.model import LlamaModel
 
 T = TypeVar("T")
 
@@ -24,13 +21,15 @@ _SPECIAL_TYPES: dict[int, TokenType] = {
     llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED: "user_defined",
 }
 _SPECIAL_BITS = sum(_SPECIAL_TYPES)
-# Tokenizers that leave text as it is; others fold whole words or runs of white space into a token.
+# Tokenizers that keep every byte; others fold whole words or runs of white space into one token.
 _VERBATIM_TYPES = {llama_cpp.LLAMA_VOCAB_TYPE_SPM, llama_cpp.LLAMA_VOCAB_TYPE_BPE}
-# Tokens that take the white space beside them along.
+# Tokens that absorb the white space beside them.
 _STRIPPING_BITS = llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP | llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP
 _WHITE_SPACE = b" \t\n\v\f\r"
 # Pre-tokenizers that fall back to std::regex recurse once per character: one megabyte of the same
-# letter needs a stack far beyond a thread's default. The pages are only touched when needed.
+# letter overflows a thread's default stack. The system allocates stack pages when they are touched.
+# Both numbers are choices; the first must suffice for the longest prompt, the second not overflow
+# a default stack of a few megabytes.
 _BIG_STACK_BYTES = 1 << 30
 _BIG_STACK_FROM_CHARACTERS = 8_000
 _stack_size_lock = threading.Lock()
@@ -39,18 +38,17 @@ _stack_size_lock = threading.Lock()
 class LlamaVocabulary:
     """A model's tokenizer (see `server.core.vocabulary.Vocabulary`)."""
 
-    def __init__(self, model: LlamaModel) -> None:
-        self._model = model  # keeps the pointer below alive
-        self._pointer = llama_cpp.llama_model_get_vocab(model.pointer)
+    def __init__(self, model: Any, metadata: Mapping[str, str]) -> None:
+        """``model`` is a llama_model pointer, valid as long as this is used."""
+        self._pointer = llama_cpp.llama_model_get_vocab(model)
         self.size = int(llama_cpp.llama_vocab_n_tokens(self._pointer))
         self.bos = self._token_or_none(llama_cpp.llama_vocab_bos)
         self.eos = self._token_or_none(llama_cpp.llama_vocab_eos)
         self.add_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._pointer))
-        self.add_eos = bool(llama_cpp.llama_vocab_get_add_eos(self._pointer))
         self._type = llama_cpp.llama_vocab_type(self._pointer)
         is_spm = self._type == llama_cpp.LLAMA_VOCAB_TYPE_SPM
         self.add_space_prefix = (
-            model.metadata.get("tokenizer.ggml.add_space_prefix", str(is_spm).lower()) == "true"
+            metadata.get("tokenizer.ggml.add_space_prefix", str(is_spm).lower()) == "true"
         )
         self._pieces: dict[int, bytes] = {}
 
@@ -98,11 +96,11 @@ class LlamaVocabulary:
         return prefix, suffix, middle
 
     def guidance_tokenizer(self) -> Any:
-        """The tokenizer in llguidance's form; takes 0.2 s at 49k and 1.6 s at 262k tokens.
+        """The tokenizer in llguidance's form; building it takes 0.2 s at 49k, 1.6 s at 262k tokens.
 
-        Where a grammar may end, any end-of-generation token may come, not EOS alone. CONTROL and
-        UNKNOWN tokens are no text (llguidance marks them by a byte that UTF-8 never has), but
-        USER_DEFINED ones are: llguidance's own adapter would ban such as ``<b>`` from all strings.
+        A grammar may end with any end-of-generation token, not only EOS. CONTROL and UNKNOWN tokens
+        are not text; a leading byte that UTF-8 never contains tells llguidance so. USER_DEFINED
+        tokens are text; llguidance's own adapter would ban them (``<b>``, say) from every string.
         """
         ends = sorted(self.end_of_generation_tokens)
         no_text = {each.id for each in self.special_tokens if each.type != "user_defined"}
@@ -120,7 +118,7 @@ class LlamaVocabulary:
         )
 
     def text(self, token: int) -> str:
-        """The token as the vocabulary writes it, such as ``<|im_end|>``."""
+        """The token as the vocabulary writes it: ``<|im_end|>``, for example."""
         raw: bytes | None = llama_cpp.llama_vocab_get_text(self._pointer, token)
         return (raw or b"").decode("utf-8", "replace")
 
@@ -141,18 +139,20 @@ class LlamaVocabulary:
             size = -length
 
     def tokenize(self, text: str, *, parse_special: bool, add_special: bool = False) -> list[int]:
-        """Token ids of ``text``; with ``add_special`` between those that the vocabulary wants.
+        """Token ids of ``text``.
 
-        Those are such as BOS and EOS, or [CLS] and [SEP].
+        ``add_special`` adds the tokens that the vocabulary wants around a text: BOS and EOS, or
+        [CLS] and [SEP]. With ``parse_special``, control tokens in the text are recognised.
         """
         if len(text) >= _BIG_STACK_FROM_CHARACTERS:
             return _with_big_stack(lambda: self._tokenize(text, parse_special, add_special))
         return self._tokenize(text, parse_special, add_special)
 
     def fewest_tokens(self, text: str) -> int:
-        """A lower bound of how many tokens ``text`` has, found without tokenising it.
+        """A lower bound of the number of tokens in ``text``, found without tokenising it.
 
-        No token stands for more bytes than the longest piece has.
+        It is the text's bytes divided by those of the longest piece; 0 where tokens may stand for
+        text of any length.
         """
         if self._type not in _VERBATIM_TYPES:
             return 0
@@ -161,20 +161,20 @@ class LlamaVocabulary:
 
     @cached_property
     def _longest_piece(self) -> tuple[int, bytes]:
-        """The most bytes one token stands for, and the bytes that may be in none.
+        """The length of the longest piece in bytes, and the bytes that may belong to no token.
 
-        Those are bytes without a token of their own, which BPE leaves out, and white space where
-        some token takes it along.
+        BPE drops bytes that have no token of their own; white space may be absorbed by a token
+        beside it.
         """
-        longest, ignored, taken_along = 1, set(range(256)), set[int]()
+        longest, ignored, absorbed = 1, set(range(256)), set[int]()
         for token in range(self.size):
             piece = self._read_piece(token) or self.text(token).encode()
             longest = max(longest, len(piece))
             if len(piece) == 1:
                 ignored.discard(piece[0])
             if llama_cpp.llama_vocab_get_attr(self._pointer, token) & _STRIPPING_BITS:
-                taken_along.update(_WHITE_SPACE)
-        return longest, bytes(ignored | taken_along)
+                absorbed.update(_WHITE_SPACE)
+        return longest, bytes(ignored | absorbed)
 
     def _tokenize(self, text: str, parse_special: bool, add_special: bool) -> list[int]:
         raw = text.encode("utf-8")
