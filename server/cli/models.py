@@ -11,21 +11,21 @@ from server.core.settings import Settings
 from server.library.registry import LibraryModel, ModelsFolder
 from server.worker.protocol import Load
 from server.worker.supervise.client import ModelClient
+from server.worker.supervise.defaults import worker_defaults
 from server.worker.supervise.safe_mode import SafeModeMemory
-from server.worker.supervise.settings import worker_settings
 from server.worker.supervise.supervisor import Supervisor
 
 
 def library(settings: Settings) -> ModelsFolder:
     """The models that a server with these settings serves."""
-    return ModelsFolder(settings.models_dir, settings.models, worker_settings(settings))
+    return ModelsFolder(settings.models_dir, settings.models, worker_defaults(settings))
 
 
 def find_model(settings: Settings, name: str) -> LibraryModel:
     """The model with id, alias or file path ``name``; ends the command when there is none."""
     path = Path(name).expanduser()
     if path.is_file():
-        files = ModelsFolder(settings.models_dir, [path], worker_settings(settings)).scan()
+        files = ModelsFolder(settings.models_dir, [path], worker_defaults(settings)).scan()
         return next(model for model in files if any(map(path.samefile, model.files)))
     known = library(settings).scan()
     for model in known:

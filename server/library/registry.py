@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from server.core.model_file import ModelFile
+from server.core.model_source import ModelFile
 from server.core.worker_settings import WorkerSettings
 from server.library.discovery import Candidate, displayable, find_models
 from server.library.footprint import estimate_memory

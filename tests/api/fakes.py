@@ -6,14 +6,13 @@ import asyncio
 import math
 import struct
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from typing import Literal
 
 import msgspec
 
 from server.core.embeddings import Embeddings
 from server.core.errors import ModelNotFound, ModelUnavailable
 from server.core.events import Accepted, Delta, Event, Finished, FinishReason, TokenLogprob, Usage
-from server.core.model_info import EmbeddingInfo, EngineStats, ModelEntry, ModelInfo
+from server.core.model_info import EmbeddingInfo, EngineStats, ModelEntry, ModelInfo, ModelState
 from server.core.native_prompt import RenderedPrompt, Segment
 from server.core.reply_format import ReplyFormat
 from server.core.request import CacheScope, GenerationRequest, Prompt
@@ -165,7 +164,7 @@ class FakePool:
 
     def __init__(self, script: Script = hello, reply_format: ReplyFormat | None = None) -> None:
         self.client = FakeClient(model_info("test", reply_format), script)
-        self.state: Literal["ready", "loading", "unloaded", "failed"] = "ready"
+        self.state: ModelState = "ready"
         self.opening_seconds = 0.0
         self.opening_error: Exception | None = None
         self.closed_with: list[float] = []

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from server.core.model_info import ModelKind, Pooling
+from server.core.model_info import ModelKind, ModelState, Pooling
 
 
 class EmbeddingFacts(BaseModel):
@@ -26,7 +26,7 @@ class ModelObject(BaseModel):
     object: Literal["model"]
     created: int
     owned_by: str
-    state: Literal["ready", "loading", "unloaded", "failed"]
+    state: ModelState
     reason: str | None
     aliases: list[str]
     file: str

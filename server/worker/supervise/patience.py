@@ -1,27 +1,30 @@
-"""How patient the API process is with its workers."""
+"""How long the API process waits for its workers, and how many of their deaths it accepts."""
 
 from __future__ import annotations
 
 import msgspec
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """How long a worker may be silent, and how often it may die; all times in seconds.
 
     Attributes:
-        heartbeat_seconds: Silence of a serving worker. Ten missed heartbeats: swapping or a laptop
-            under load delays a few of them.
-        load_seconds: Silence while loading. Progress is reported between tensors, and the largest
-            takes this long only from a disk that is not worth waiting for.
-        step_seconds: One engine step. The largest batch (2,048 tokens) on a model and machine that
-            prefill 4 tokens/s, the slowest anyone uses, takes 512 s.
-        tick_seconds: How often the watchdog looks.
-        exit_seconds: From `Shutdown` to SIGKILL. A worker has nothing to save.
-        backoff_seconds: Wait before the second respawn, doubled for each further one up to
-            ``backoff_cap_seconds``; the first comes at once.
-        short_life_seconds: A worker that served less long than this died of an old cause.
-        crash_loop_deaths: So many short lives in a row are a crash loop.
-        cool_down_seconds: For so long a failed model is not tried again.
+        heartbeat_seconds: The longest silence of a serving worker. It is 10 heartbeats long, since
+            swapping, or a laptop under load, delays a few of them.
+        load_seconds: The longest silence while a model loads. llama.cpp reports progress between
+            tensors: only a very slow disk takes this long for the largest.
+        step_seconds: The longest engine step. The largest batch (2,048 tokens) takes 512 s at
+            4 tokens/s, which we take as the slowest prefill anyone waits for.
+        tick_seconds: The pause between two looks of the watchdog.
+        exit_seconds: The time from `Shutdown` to SIGKILL. A worker has nothing to save.
+        backoff_seconds: The wait before the second respawn. It doubles with each further one, up to
+            ``backoff_cap_seconds``; the first respawn does not wait.
+        short_life_seconds: A worker that dies sooner than this after it was ready counts towards
+            the crash loop.
+        crash_loop_deaths: The number of consecutive short lives that makes a crash loop.
+        cool_down_seconds: How long a failed model is not tried again.
+
+    Where no number is derived here, it is a choice: nothing else depends on it.
     """
 
     heartbeat_seconds: float = 10.0
@@ -36,7 +39,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     cool_down_seconds: float = 30.0
 
     def backoff(self, short_lives: int) -> float:
-        """The wait before the respawn that follows so many short lives in a row."""
+        """Seconds to wait before the respawn after ``short_lives`` consecutive short lives."""
         if short_lives <= 1:
             return 0.0
         doubled = self.backoff_seconds * 2.0 ** (short_lives - 2)

@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from server.core.errors import ModelNotFound, ModelUnavailable, Overloaded
-from server.core.model_file import ModelFile, ModelSource
 from server.core.model_info import EngineStats, ModelEntry
+from server.core.model_source import ModelFile, ModelSource
 from server.worker.protocol import Load
 from server.worker.supervise.child import WORKER_COMMAND
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.machine_memory import default_budget, in_words
-from server.worker.supervise.patience import Limits
+from server.worker.supervise.patience import Patience
 from server.worker.supervise.safe_mode import SafeModeMemory
 from server.worker.supervise.slot import FileStamp, Slot, stamp_of
 from server.worker.supervise.supervisor import Supervisor
@@ -43,7 +43,7 @@ class ModelPool:
         room_seconds: How long a model waits for busy ones to make room before it is given up.
         cache_dir: Where safe mode is remembered; None: nowhere.
         command: What is spawned as a worker.
-        limits: How workers are watched.
+        patience: How workers are watched.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ModelPool:
         room_seconds: float = 30.0,
         cache_dir: Path | None = None,
         command: Sequence[str] = WORKER_COMMAND,
-        limits: Limits | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._source = source
         self._budget = default_budget() if memory_budget is None else memory_budget
@@ -65,7 +65,7 @@ class ModelPool:
         self._room_seconds = room_seconds
         self._memory = SafeModeMemory(cache_dir)
         self._command = command
-        self._limits = limits
+        self._patience = patience
         self._slots: dict[str, Slot] = {}
         self._scan_lock = asyncio.Lock()
         self._scanned_at = float("-inf")
@@ -255,7 +255,7 @@ class ModelPool:
                 del self._slots[id_]
 
     def _supervisor(self, load: Load) -> Supervisor:
-        return Supervisor(load, memory=self._memory, command=self._command, limits=self._limits)
+        return Supervisor(load, memory=self._memory, command=self._command, patience=self._patience)
 
     async def _close(self, drain_seconds: float) -> None:
         if self._upkeep is not None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from server.core.model_file import ModelFile
 from server.core.model_info import ModelEntry
+from server.core.model_source import ModelFile
 from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import Load
 from server.worker.supervise.client import ModelClient

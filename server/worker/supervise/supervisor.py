@@ -7,12 +7,12 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
 from server.core.errors import ModelUnavailable, WorkerDied
-from server.core.model_info import EngineStats, ModelInfo
+from server.core.model_info import EngineStats, ModelInfo, ModelState
 from server.worker.protocol import (
     Embedded,
     FromWorker,
@@ -26,10 +26,8 @@ from server.worker.protocol import (
     ToWorker,
 )
 from server.worker.supervise.child import WORKER_COMMAND, WorkerProcess
-from server.worker.supervise.patience import Limits
+from server.worker.supervise.patience import Patience
 from server.worker.supervise.safe_mode import SafeModeMemory
-
-WorkerState = Literal["unloaded", "loading", "ready", "failed"]
 
 # Signals by which broken machine code dies, as opposed to being killed from outside.
 _CRASH_SIGNALS = frozenset({signal.SIGILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS})
@@ -69,10 +67,10 @@ class Supervisor:
         *,
         memory: SafeModeMemory,
         command: Sequence[str] = WORKER_COMMAND,
-        limits: Limits | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self.listener: Listener | None = None
-        self.state: WorkerState = "unloaded"
+        self.state: ModelState = "unloaded"
         self.reason: str | None = None
         self.info: ModelInfo | None = None
         self.stats = EngineStats()
@@ -80,7 +78,7 @@ class Supervisor:
         self.load = load
         self._memory = memory
         self._command = command
-        self._limits = limits or Limits()
+        self._patience = patience or Patience()
         self._log = logging.getLogger(f"dragoman.worker.{load.model_id}")
         self._process: WorkerProcess | None = None
         self._ready_at: float | None = None
@@ -152,7 +150,7 @@ class Supervisor:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    def _enter(self, state: WorkerState, reason: str | None = None) -> None:
+    def _enter(self, state: ModelState, reason: str | None = None) -> None:
         self.state = state
         self.reason = reason
         if state == "loading":
@@ -184,20 +182,20 @@ class Supervisor:
                 self._cured = death.reason
                 continue
             served_before = served_before or served is not None
-            long_life = served is not None and served >= self._limits.short_life_seconds
+            long_life = served is not None and served >= self._patience.short_life_seconds
             short_lives = 1 if long_life else short_lives + 1
             if death.refused or not served_before:
                 self._fail(f"cannot be loaded: {death.reason}")
                 return
-            if short_lives >= self._limits.crash_loop_deaths:
+            if short_lives >= self._patience.crash_loop_deaths:
                 self._fail(f"crashed {short_lives} times in a row: the worker {death.reason}")
                 return
-            await asyncio.sleep(self._limits.backoff(short_lives))
+            await asyncio.sleep(self._patience.backoff(short_lives))
             self.restarts += 1
 
     def _fail(self, reason: str) -> None:
         self._log.error("%s", reason)
-        self._retry_at = time.monotonic() + self._limits.cool_down_seconds
+        self._retry_at = time.monotonic() + self._patience.cool_down_seconds
         self._enter("failed", reason)
 
     async def _live(self) -> _Death:
@@ -221,7 +219,7 @@ class Supervisor:
             self._process = None
             if self.state == "ready":
                 self._enter("loading")
-            ending = await process.end(self._limits.exit_seconds)
+            ending = await process.end(self._patience.exit_seconds)
             if self.listener is not None:
                 self.listener.worker_died(
                     WorkerDied(f"The worker of model {self.load.model_id!r} {ending}.")
@@ -241,7 +239,7 @@ class Supervisor:
         try:
             return await asyncio.shield(spawning)
         except asyncio.CancelledError:
-            await (await spawning).end(self._limits.exit_seconds)
+            await (await spawning).end(self._patience.exit_seconds)
             raise
 
     def _handle(self, message: FromWorker) -> None:
@@ -252,7 +250,7 @@ class Supervisor:
                     self.listener.received(message)
             case Heartbeat():
                 self.stats = message.stats
-                too_long = message.step_seconds > self._limits.step_seconds
+                too_long = message.step_seconds > self._patience.step_seconds
                 self._long_beats = self._long_beats + 1 if too_long else 0
             case Ready():
                 self._became_ready(message.info)
@@ -276,14 +274,14 @@ class Supervisor:
         Silence is counted in ticks of our own, not by the clock: when the whole server was paused
         (Ctrl-Z), nobody was silent. For the same reason a long step must be reported repeatedly.
         """
-        limits = self._limits
+        patience = self._patience
         silent = 0.0
         while True:
             seen = self._signs_of_life
-            await asyncio.sleep(limits.tick_seconds)
-            silent = 0.0 if self._signs_of_life != seen else silent + limits.tick_seconds
-            allowed = limits.heartbeat_seconds if self.state == "ready" else limits.load_seconds
+            await asyncio.sleep(patience.tick_seconds)
+            silent = 0.0 if self._signs_of_life != seen else silent + patience.tick_seconds
+            allowed = patience.heartbeat_seconds if self.state == "ready" else patience.load_seconds
             if silent >= allowed:
                 process.kill(f"it gave no sign of life for {silent:g} s")
             elif self._long_beats >= 3:
-                process.kill(f"one step took longer than {limits.step_seconds:g} s")
+                process.kill(f"one step took longer than {patience.step_seconds:g} s")

@@ -8,7 +8,7 @@ import pytest
 
 from server.core.settings import ConfigError, Settings, flag, load
 from server.core.worker_settings import WorkerSettings
-from server.worker.supervise.settings import worker_settings
+from server.worker.supervise.defaults import worker_defaults
 
 
 @pytest.fixture(autouse=True)
@@ -167,11 +167,11 @@ def test_a_worker_is_told_every_setting_that_it_knows() -> None:
     settings = Settings(
         ctx_size=100, threads=3, template_dirs=[Path("mine")], guard=False, kv_type="q8_0"
     )
-    told = worker_settings(settings)
+    told = worker_defaults(settings)
     assert told == WorkerSettings(
         ctx_size=100, threads=3, template_dirs=["mine"], guard=False, kv_type="q8_0"
     )
 
 
 def test_the_defaults_of_a_worker_are_those_of_the_settings() -> None:
-    assert worker_settings(Settings()) == WorkerSettings()
+    assert worker_defaults(Settings()) == WorkerSettings()

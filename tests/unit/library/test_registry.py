@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.core.model_file import ModelSource
+from server.core.model_source import ModelSource
 from server.core.sampling import Sampling
 from server.core.worker_settings import WorkerSettings
 from server.library.gguf import read_header

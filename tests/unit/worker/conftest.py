@@ -1,4 +1,4 @@
-"""Fake models, and supervisors and pools with limits short enough for tests."""
+"""Fake models, and supervisors and pools with patience short enough for tests."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pytest_asyncio
 import uvloop
 
 from server.core.events import Event
-from server.core.model_file import ModelFile
+from server.core.model_source import ModelFile
 from server.core.request import CacheScope, GenerationRequest, TextPrompt
 from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import Load
 from server.worker.supervise.client import ModelClient
-from server.worker.supervise.patience import Limits
+from server.worker.supervise.patience import Patience
 from server.worker.supervise.pool import ModelPool
 from server.worker.supervise.safe_mode import SafeModeMemory
 from server.worker.supervise.supervisor import Supervisor
 
 FAKE_WORKER = (sys.executable, "-m", "tests.unit.worker.fake_worker")
-SHORT = Limits(
+SHORT = Patience(
     heartbeat_seconds=1.0,
     load_seconds=3.0,
     step_seconds=5.0,
@@ -81,10 +81,10 @@ async def supervisor_for(tmp_path: Path) -> AsyncIterator[SupervisorFor]:
     """Makes supervisors and stops them after the test."""
     made: list[Supervisor] = []
 
-    def make(model: FakeModel, limits: Limits = SHORT) -> Supervisor:
+    def make(model: FakeModel, patience: Patience = SHORT) -> Supervisor:
         load = Load(model_id="fake", path=str(model.path), settings=WorkerSettings())
         memory = SafeModeMemory(tmp_path / "cache", machine="this machine")
-        made.append(Supervisor(load, memory=memory, command=FAKE_WORKER, limits=limits))
+        made.append(Supervisor(load, memory=memory, command=FAKE_WORKER, patience=patience))
         return made[-1]
 
     yield make
@@ -175,7 +175,7 @@ async def pool_for(folder: Folder) -> AsyncIterator[PoolFor]:
             "memory_budget": 1000 * MIB,
             "rescan_seconds": 0.05,
             "room_seconds": 0.3,
-            "limits": SHORT,
+            "patience": SHORT,
         }
         made.append(ModelPool(folder, command=FAKE_WORKER, **defaults | settings))  # type: ignore[arg-type]
         return made[-1]

@@ -10,7 +10,7 @@ import pytest
 
 from server.core.errors import ModelUnavailable
 from server.core.events import Finished
-from server.core.model_file import ModelFile
+from server.core.model_source import ModelFile
 from tests.unit.worker.conftest import (
     SHORT,
     Folder,
@@ -99,7 +99,7 @@ class TestChangesOnDisk:
         self, folder: Folder, pool_for: PoolFor
     ) -> None:
         model = folder.add("a", "refuse broken")
-        pool = pool_for(limits=msgspec.structs.replace(SHORT, cool_down_seconds=600.0))
+        pool = pool_for(patience=msgspec.structs.replace(SHORT, cool_down_seconds=600.0))
         await pool.start()
         with pytest.raises(ModelUnavailable):
             await pool.open("a")

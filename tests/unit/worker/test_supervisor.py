@@ -20,7 +20,7 @@ from server.core.errors import ModelUnavailable, WorkerDied
 from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import EXIT_TEMPLATE_STUCK, Load
 from server.worker.supervise.client import ModelClient
-from server.worker.supervise.patience import Limits
+from server.worker.supervise.patience import Patience
 from server.worker.supervise.safe_mode import SafeModeMemory
 from server.worker.supervise.supervisor import Supervisor
 from tests.unit.worker.conftest import (
@@ -169,7 +169,7 @@ class TestLoading:
     ) -> None:
         load = Load(model_id="fake", path="x", settings=WorkerSettings())
         supervisor = Supervisor(
-            load, memory=SafeModeMemory(None), command=[str(tmp_path / "missing")], limits=SHORT
+            load, memory=SafeModeMemory(None), command=[str(tmp_path / "missing")], patience=SHORT
         )
         with pytest.raises(ModelUnavailable, match="could not be started"):
             await supervisor.ready()
@@ -177,9 +177,9 @@ class TestLoading:
     async def test_a_worker_silent_while_loading_is_killed(
         self, supervisor_for: SupervisorFor, fake_model: ModelMaker
     ) -> None:
-        limits = msgspec.structs.replace(SHORT, load_seconds=0.5)
+        patience = msgspec.structs.replace(SHORT, load_seconds=0.5)
         with pytest.raises(ModelUnavailable, match=r"no sign of life for 0\.5 s"):
-            await supervisor_for(fake_model("silent"), limits).ready()
+            await supervisor_for(fake_model("silent"), patience).ready()
 
     async def test_unreadable_messages_end_the_worker(
         self, supervisor_for: SupervisorFor, fake_model: ModelMaker
@@ -313,16 +313,16 @@ class TestCrashLoop:
     async def test_deaths_after_long_lives_are_no_crash_loop(
         self, supervisor_for: SupervisorFor, fake_model: ModelMaker
     ) -> None:
-        limits = msgspec.structs.replace(SHORT, short_life_seconds=0.0)
-        client = ModelClient(supervisor_for(fake_model(), limits))
+        patience = msgspec.structs.replace(SHORT, short_life_seconds=0.0)
+        client = ModelClient(supervisor_for(fake_model(), patience))
         for _ in range(SHORT.crash_loop_deaths + 1):
             with pytest.raises(WorkerDied):
                 await collect(client, "crash", max_tokens=None)
         assert await collect(client)
 
     def test_respawns_come_at_once_then_ever_later_up_to_a_cap(self) -> None:
-        limits = Limits(backoff_seconds=0.5, backoff_cap_seconds=4.0)
-        waits = [limits.backoff(short_lives) for short_lives in range(1, 8)]
+        patience = Patience(backoff_seconds=0.5, backoff_cap_seconds=4.0)
+        waits = [patience.backoff(short_lives) for short_lives in range(1, 8)]
         assert waits == [0.0, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
 
 

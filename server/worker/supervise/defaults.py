@@ -1,4 +1,4 @@
-"""What a worker is told, out of all settings."""
+"""The settings that every worker gets, before a model's own settings override them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from server.core.settings import Settings
 from server.core.worker_settings import WorkerSettings
 
 
-def worker_settings(settings: Settings) -> WorkerSettings:
-    """The settings that every worker gets, before a model's own are put over them."""
+def worker_defaults(settings: Settings) -> WorkerSettings:
+    """The part of ``settings`` that is for workers."""
     shared = settings.model_dump(mode="json", include=set(WorkerSettings.__struct_fields__))
     return msgspec.convert(shared, WorkerSettings)
