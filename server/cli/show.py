@@ -76,7 +76,7 @@ def _header(model: LibraryModel, header: GgufHeader) -> Iterator[tuple[str, str]
     settings = model.settings
     context = settings.kv_tokens or settings.ctx_size or header.context_length
     if context:
-        needed = estimate_memory(header, context, settings.kv_type, settings.parallel)
+        needed = estimate_memory(header, context, settings)
         yield "memory", f"about {size(needed)} with {context} KV cells ({settings.kv_type})"
 
 

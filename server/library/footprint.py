@@ -1,29 +1,33 @@
-"""What a model will need in memory, from its header alone.
+"""How much memory a model will need, from its header and settings alone.
 
-    weights    tensor data, as it is on disk (llama.cpp maps or copies it unchanged)
-    KV cells   cells x sum over layers of KV heads x (key length + value length) x bytes per value
-    store      the same for the cached prefixes that wait outside of the cells, at least a quarter
-    state      sequences x recurrent layers x (convolution window + state) x 4 bytes
-    logits     2 x rows per batch x vocabulary x 4 bytes: where they are computed, and handed out
-    compute    tokens per batch x 8 x embedding x 4 bytes: the widest activations
-    process    the worker itself: interpreter, libraries, vocabulary
+    weights      tensor data, as it is on disk: llama.cpp maps or copies it unchanged
+    KV cells     cells x sum over layers of KV heads x (key + value length) x bytes per value
+    store        the same, for the cached prefixes in host memory
+    state        sequences x recurrent layers x (convolution window + state) x 4 bytes
+    logits       rows per batch x vocabulary x 4 bytes, where a step hands them out
+    compute      the same again or, if that is more, tokens per physical batch x
+                 (4 x embedding + 3 x feed-forward) x 4 bytes plus the attention mask
+    process      the worker itself: interpreter, libraries, vocabulary
 
-Layers with a sliding window count in full, since the engine keeps their whole cache: otherwise a
-prefix could not be taken up again. For plain transformers on a CPU the first four terms are exact
-(the store fills with use), and the next two are a little above what llama.cpp says it reserves,
-with flash attention.
+Layers with a sliding window count in full, since the engine keeps their whole cache: otherwise no
+prefix could be reused from any point.
+
+For plain transformers on a CPU the first four terms are exact (the store fills with use). The next
+two follow the buffers that llama.cpp reports. With 8,192 cells and 16 parallel sequences,
+SmolLM2-135M reserves 34, 51 and 95 MiB for 512, 1,024 and 2,048 tokens per physical batch, where
+the estimate is 48, 67 and 110 MiB; logits rows that few steps need make the difference. The size of
+a logical batch changes nothing.
 """
 
 from __future__ import annotations
 
-from server.core.worker_settings import KvType
+from server.core.worker_settings import KvType, WorkerSettings
 from server.library.header import GgufHeader
 from server.library.quantization import TENSOR_TYPES, TensorType
 
 _TYPES_BY_NAME: dict[str, TensorType] = {kind.name: kind for kind in TENSOR_TYPES.values()}
 _FLOAT_BYTES = 4
-# Tokens of a physical batch, as the worker has them by default.
-_BATCH_TOKENS = 512
+_MASK_BYTES = 2
 # Rows of logits for drafts and scored prompts, also where few sequences run.
 _LEAST_OUTPUTS = 128
 # llama.cpp's own limit, LLAMA_MAX_SEQ.
@@ -36,23 +40,18 @@ _MOST_BYTES = (1 << 63) - 1
 
 
 def estimate_memory(
-    header: GgufHeader,
-    cells: int,
-    kv_type: KvType = "f16",
-    parallel: int = 1,
-    *,
-    stored_tokens: int | None = None,
+    header: GgufHeader, cells: int, settings: WorkerSettings, *, stored_tokens: int | None = None
 ) -> int:
-    """Bytes needed with so many KV ``cells``, to run ``parallel`` sequences together.
+    """Bytes needed to serve the model as ``settings`` say, with ``cells`` KV cells.
 
-    ``stored_tokens`` is the room of the store, by default the least.
+    ``stored_tokens`` is the room for cached prefixes in host memory, by default the least.
     """
     stored = least_stored_tokens(cells) if stored_tokens is None else stored_tokens
     total = (
         header.tensors.data_bytes
-        + kv_bytes(header, cells + stored, kv_type)
-        + sequence_ids(parallel) * _state_values(header) * _FLOAT_BYTES
-        + _compute_bytes(header, parallel)
+        + kv_bytes(header, cells + stored, settings.kv_type)
+        + sequence_ids(settings.parallel) * _state_values(header) * _FLOAT_BYTES
+        + buffer_bytes(header, cells, settings)
         + _PROCESS_BYTES
     )
     return min(total, _MOST_BYTES)
@@ -76,20 +75,21 @@ def outputs_per_batch(ids: int) -> int:
 
 
 def least_stored_tokens(cells: int) -> int:
-    """For how many tokens of cached prefixes there is memory besides ``cells`` KV cells."""
+    """Room, in tokens, for cached prefixes in host memory: a quarter of the ``cells``, a choice."""
     return cells // 4
 
 
 def most_stored_tokens(
-    header: GgufHeader, cells: int, memory_bytes: int, kv_type: KvType, parallel: int
+    header: GgufHeader, cells: int, settings: WorkerSettings, memory_bytes: int
 ) -> int:
-    """The same where all of ``memory_bytes`` may be used; at most as many as there are cells.
+    """The same where all of ``memory_bytes`` may be used; at most as many tokens as ``cells``.
 
-    Cells nobody works with slow all answers, thus what is cached had better be in the store.
+    Cells that no running sequence uses slow all answers, so cached prefixes had better be in host
+    memory.
     """
     least = least_stored_tokens(cells)
-    spare = memory_bytes - estimate_memory(header, cells, kv_type, parallel)
-    return min(cells, least + max(0, spare) // max(1, kv_bytes(header, 1, kv_type)))
+    spare = memory_bytes - estimate_memory(header, cells, settings)
+    return min(cells, least + max(0, spare) // max(1, kv_bytes(header, 1, settings.kv_type)))
 
 
 def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType) -> int:
@@ -148,8 +148,33 @@ def _state_values(header: GgufHeader) -> int:
     return values * (header.block_count or 0)
 
 
-def _compute_bytes(header: GgufHeader, parallel: int) -> int:
-    rows = outputs_per_batch(sequence_ids(parallel, partial_removal=True))
-    logits = 2 * rows * (header.vocabulary or 0)
-    activations = _BATCH_TOKENS * 8 * (header.embedding_length or 0)
-    return (logits + activations) * _FLOAT_BYTES
+def buffer_bytes(header: GgufHeader, cells: int, settings: WorkerSettings) -> int:
+    """Bytes of llama.cpp's compute buffer and of the logits that a step hands out."""
+    rows = outputs_per_batch(sequence_ids(settings.parallel, partial_removal=True))
+    logits = rows * (header.vocabulary or 0) * _FLOAT_BYTES
+    tokens = min(settings.ubatch_size, max(settings.batch_size, settings.parallel))
+    layers = tokens * (_layer_bytes(header) + cells * _cell_bytes(header, settings))
+    # llama.cpp computes the logits where the layers' activations were.
+    return logits + max(logits, layers)
+
+
+def _layer_bytes(header: GgufHeader) -> int:
+    """Bytes that a layer's activations take per token."""
+    dense = max([0, *(header.layer_sizes("feed_forward_length") or [])])
+    experts = header.size("expert_used_count") or 0
+    expert = header.size("expert_feed_forward_length") or dense
+    feed_forward = max(dense, experts * expert)
+    return (4 * (header.embedding_length or 0) + 3 * feed_forward) * _FLOAT_BYTES
+
+
+def _cell_bytes(header: GgufHeader, settings: WorkerSettings) -> int:
+    """Bytes that attention takes per token and cell: its masks, and scores where they are kept.
+
+    Layers with a sliding window have a mask of their own. Flash attention takes masks in half
+    precision, and keeps no scores.
+    """
+    masks = 2 if header.sliding_window else 1
+    if settings.flash_attention != "off":
+        return masks * _MASK_BYTES
+    heads = max([0, *(header.layer_sizes("attention.head_count") or [])])
+    return (masks + heads) * _FLOAT_BYTES

@@ -155,7 +155,7 @@ def _memory(header: GgufHeader, settings: WorkerSettings) -> int:
     """Bytes the model needs as it is configured, with a moderate context where it is not."""
     trained = header.context_length or _USUAL_CONTEXT
     cells = settings.kv_tokens or settings.ctx_size or min(trained, _USUAL_CONTEXT)
-    return estimate_memory(header, cells, settings.kv_type, settings.parallel)
+    return estimate_memory(header, cells, settings)
 
 
 def _modified(file: Path) -> int:

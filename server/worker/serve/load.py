@@ -14,7 +14,6 @@ import numpy as np
 from server import __version__
 from server.core.model_info import EmbeddingInfo, ModelInfo
 from server.core.resources import templates_directory
-from server.core.worker_settings import WorkerSettings
 from server.engine.backend import Batch
 from server.engine.llama import (
     ContextSettings,
@@ -23,25 +22,20 @@ from server.engine.llama import (
     LlamaModel,
     LoadError,
     build_description,
-    gpu_available,
 )
 from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
 from server.library.footprint import (
-    estimate_memory,
-    least_stored_tokens,
-    most_stored_tokens,
     outputs_per_batch,
     sequence_ids,
 )
-from server.library.header import GgufHeader
 from server.library.model_header import read_model_at
 from server.prompt.chat_model import ChatModel
 from server.prompt.families.family import load_families
 from server.prompt.messages.capabilities import Capabilities
 from server.worker.protocol import Load, Progress
 from server.worker.serve.hardware import physical_cores
+from server.worker.serve.layout import gpu_layers, lay_out
 
-_LEAST_CONTEXT = 256
 _WARMUP_TOKENS = 64
 # Embeddings beside generation have KV cells of their own, which no memory estimate counts: as many
 # as the longest text needs, at most these. OpenAI's embedding models take as long texts.
@@ -64,19 +58,6 @@ class Loaded:
     open_embedder: Callable[[int], LlamaEmbedder] | None
     stored_tokens: int
     info: ModelInfo
-
-
-class _Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes in tokens: of the largest request, of the KV cells all share, and of the store.
-
-    ``memory_bytes`` is what the model takes with them in all.
-    """
-
-    context: int
-    source: str
-    kv_cells: int
-    stored_tokens: int
-    memory_bytes: int
 
 
 def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
@@ -104,7 +85,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         guard=settings.guard,
         sampling=settings.sampling,
     )
-    layout = _layout(header, model, settings)
+    layout = lay_out(header, model, settings)
     threads = settings.threads or physical_cores()
     if not (request.vocabulary_only or model.is_supported):
         raise LoadError(f"this {header.architecture} model neither generates text nor embeds it")
@@ -162,7 +143,7 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
         kv_cells=context.kv_cells if context else 0,
         parallel=settings.parallel,
         threads=threads,
-        gpu_layers=_gpu_layers(model, settings),
+        gpu_layers=gpu_layers(model, settings),
         family=chat.family,
         template_source=chat.template_source,
         template_sha256=chat.template_sha256,
@@ -191,79 +172,10 @@ def load(request: Load, report: Callable[[Progress], None]) -> Loaded:
     )
 
 
-def _layout(header: GgufHeader, model: LlamaModel, settings: WorkerSettings) -> _Layout:
-    """How long a request may get, and how many KV cells there are, within the memory allowed."""
-    trained = model.context_train
-    context, source = (
-        (settings.ctx_size, "setting ctx_size")
-        if settings.ctx_size
-        else (trained, "what the model was trained with")
-    )
-    kv_cells = settings.kv_tokens or context
-    if kv_cells < context:
-        source = f"setting kv_tokens, which bounds {source} ({context})"
-    if settings.memory_bytes is not None and settings.kv_tokens is None:
-        fitting = _fitting_cells(header, settings, kv_cells)
-        if fitting < min(kv_cells, _LEAST_CONTEXT):
-            needed = _memory(header, _LEAST_CONTEXT, settings)
-            raise LoadError(
-                f"the model needs at least {needed} bytes, {settings.memory_bytes} are allowed"
-            )
-        if fitting < kv_cells:
-            kv_cells, source = fitting, f"memory, which bounds {source} ({context})"
-    stored = _stored_tokens(header, model, settings, kv_cells)
-    return _Layout(
-        context=min(context, kv_cells),
-        source=source,
-        kv_cells=kv_cells,
-        stored_tokens=stored,
-        memory_bytes=_memory(header, kv_cells, settings, stored),
-    )
-
-
-def _stored_tokens(
-    header: GgufHeader, model: LlamaModel, settings: WorkerSettings, kv_cells: int
-) -> int:
-    if not model.partial_removal or _gpu_layers(model, settings):
-        return 0  # states that cannot be cut, and cells cheap to look over and dear to move
-    if settings.memory_bytes is None:
-        return least_stored_tokens(kv_cells)
-    return most_stored_tokens(
-        header, kv_cells, settings.memory_bytes, settings.kv_type, settings.parallel
-    )
-
-
-def _memory(
-    header: GgufHeader, kv_cells: int, settings: WorkerSettings, stored_tokens: int | None = None
-) -> int:
-    return estimate_memory(
-        header, kv_cells, settings.kv_type, settings.parallel, stored_tokens=stored_tokens
-    )
-
-
-def _fitting_cells(header: GgufHeader, settings: WorkerSettings, wanted: int) -> int:
-    """The most KV cells, up to ``wanted``, with which the model stays within its memory."""
-    assert settings.memory_bytes is not None
-    low, high = 0, wanted
-    while low < high:
-        middle = (low + high + 1) // 2
-        if _memory(header, middle, settings) <= settings.memory_bytes:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
 def _verdicts(capabilities: Capabilities) -> dict[str, bool]:
     """What the template can and cannot express, by name."""
     found = msgspec.structs.asdict(capabilities)
     return {name: verdict for name, verdict in found.items() if isinstance(verdict, bool)}
-
-
-def _gpu_layers(model: LlamaModel, settings: WorkerSettings) -> int:
-    if not gpu_available():
-        return 0
-    return model.layers if settings.gpu_layers is None else min(model.layers, settings.gpu_layers)
 
 
 def _warm_up(context: LlamaContext) -> None:

@@ -5,16 +5,20 @@ from typing import Any
 
 import pytest
 
+from server.core.worker_settings import WorkerSettings
 from server.library.footprint import (
+    buffer_bytes,
     estimate_memory,
     kv_bytes,
     least_stored_tokens,
     most_stored_tokens,
+    outputs_per_batch,
     sequence_ids,
 )
 from server.library.gguf import read_header
 from tests.unit.library.random_models import EMBEDDING, LAYERS, write_model
 
+SETTINGS = WorkerSettings(parallel=1)
 HEAD = EMBEDDING // 4
 KV_HEADS = 2
 PER_CELL = LAYERS * KV_HEADS * 2 * HEAD
@@ -78,24 +82,51 @@ def test_recurrent_state_counts_per_sequence_and_not_per_cell(tmp_path: Path) ->
             llama__ssm__group_count=1,
         )
     )
-    one, five = (estimate_memory(header, 0, parallel=count) for count in (1, 5))
+    one, five = (estimate_memory(header, 0, WorkerSettings(parallel=count)) for count in (1, 5))
     assert sequence_ids(5) - sequence_ids(1) == 8
     assert five - one == 8 * LAYERS * 4 * (3 * (64 + 2 * 16) + 64 * 16)
 
 
 def test_the_estimate_grows_by_exactly_the_cells(tmp_path: Path) -> None:
     header = read_header(write_model(tmp_path / "m.gguf"))
-    grown = estimate_memory(header, 1000) - estimate_memory(header, 0)
-    assert grown == kv_bytes(header, 1000 + least_stored_tokens(1000), "f16")
-    assert estimate_memory(header, 0) > header.tensors.data_bytes
+    grown = estimate_memory(header, 2000, SETTINGS) - estimate_memory(header, 1000, SETTINGS)
+    mask = SETTINGS.ubatch_size * 1000 * 2
+    assert grown == kv_bytes(header, 1000 + least_stored_tokens(1000), "f16") + mask
+    assert estimate_memory(header, 0, SETTINGS) > header.tensors.data_bytes
+
+
+def test_the_physical_batch_sets_the_compute_buffer(tmp_path: Path) -> None:
+    header = read_header(write_model(tmp_path / "m.gguf", llama__feed_forward_length=64))
+    activations, mask = (4 * EMBEDDING + 3 * 64) * 4, 1000 * 2
+
+    def buffers(**settings: int) -> int:
+        return buffer_bytes(header, 1000, WorkerSettings(parallel=1, **settings))  # type: ignore[arg-type]
+
+    assert buffers(ubatch_size=512) - buffers(ubatch_size=256) == 256 * (activations + mask)
+    assert buffers(batch_size=2048) == buffers(), "a logical batch is computed in physical ones"
+    assert buffers(batch_size=256) == buffers(ubatch_size=256), "a physical batch is no larger"
+
+
+def test_where_the_logits_are_larger_they_set_the_compute_buffer(tmp_path: Path) -> None:
+    header = read_header(write_model(tmp_path / "m.gguf", vocabulary=5000))
+    logits = outputs_per_batch(sequence_ids(1, partial_removal=True)) * 5000 * 4
+    for size in (64, 128):
+        assert buffer_bytes(header, 256, WorkerSettings(ubatch_size=size)) == 2 * logits
+
+
+def test_without_flash_attention_scores_take_memory_too(tmp_path: Path) -> None:
+    header = read_header(write_model(tmp_path / "m.gguf"))
+    with_scores = WorkerSettings(parallel=1, flash_attention="off")
+    difference = buffer_bytes(header, 1000, with_scores) - buffer_bytes(header, 1000, SETTINGS)
+    assert difference == 512 * 1000 * ((4 + 1) * 4 - 2)
 
 
 def test_the_store_takes_what_memory_is_left_up_to_as_many_tokens_as_there_are_cells(
     tmp_path: Path,
 ) -> None:
     header = read_header(write_model(tmp_path / "m.gguf"))
-    least = estimate_memory(header, 1000)
+    least = estimate_memory(header, 1000, SETTINGS)
     ten = kv_bytes(header, 10, "f16")
     for spare, stored in ((-1, 250), (0, 250), (ten, 260), (10**9, 1000)):
-        assert most_stored_tokens(header, 1000, least + spare, "f16", 1) == stored
-    assert estimate_memory(header, 1000, stored_tokens=260) == least + ten
+        assert most_stored_tokens(header, 1000, SETTINGS, least + spare) == stored
+    assert estimate_memory(header, 1000, SETTINGS, stored_tokens=260) == least + ten

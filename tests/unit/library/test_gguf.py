@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from server.core.worker_settings import WorkerSettings
 from server.library.footprint import estimate_memory
 from server.library.gguf import InvalidGguf, read_header
 from server.library.header import GgufHeader, SkippedArray
@@ -279,7 +280,7 @@ def survives(path: Path, data: bytes) -> None:
     else:
         facts = [name for name in dir(header) if isinstance(getattr(GgufHeader, name), property)]
         assert [getattr(header, name) for name in facts]
-        assert estimate_memory(header, 2**40, parallel=256) < 2**63
+        assert estimate_memory(header, 2**40, WorkerSettings(parallel=256)) < 2**63
         assert msgspec.json.encode(header)
     assert time.process_time() - start < 1
 

@@ -9,7 +9,7 @@ import pytest
 from server.core.worker_settings import WorkerSettings
 from server.engine.llama import LoadError
 from server.worker.protocol import Load
-from server.worker.serve import load as loading
+from server.worker.serve import layout
 from server.worker.serve.load import Loaded, load
 from tests.tiny_models import CONTEXT, LAYERS, write_tiny_model
 
@@ -87,5 +87,5 @@ def test_all_layers_go_to_a_gpu_where_there_is_one(
     settings: dict[str, int],
     layers: int,
 ) -> None:
-    monkeypatch.setattr(loading, "gpu_available", lambda: there)
+    monkeypatch.setattr(layout, "gpu_available", lambda: there)
     assert loaded(path, **settings).info.gpu_layers == layers

@@ -1,0 +1,50 @@
+"""The memory estimate beside the buffers that llama.cpp says it reserves."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import llama_cpp
+import pytest
+
+from server.core.worker_settings import WorkerSettings
+from server.engine.llama import library
+from server.library.footprint import buffer_bytes
+from server.library.model_header import read_model_at
+from server.worker.protocol import Load
+from server.worker.serve.load import load
+from tests.tiny_models import write_tiny_model
+
+MIB = 1 << 20
+CELLS = 2048
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """Everything that llama.cpp logs, notes included."""
+    lines: list[str] = []
+    take = llama_cpp.llama_log_callback(lambda _, text, __: lines.append(text.decode()))
+    llama_cpp.llama_log_set(take, ctypes.c_void_p(0))
+    yield lines
+    llama_cpp.llama_log_set(library.log._callback, ctypes.c_void_p(0))
+
+
+@pytest.mark.parametrize(
+    ("ubatch_size", "batch_size"), [(256, 256), (512, 512), (512, 2048), (1024, 1024)]
+)
+def test_buffers_are_estimated_as_llama_cpp_reserves_them(
+    tmp_path: Path, log: list[str], ubatch_size: int, batch_size: int
+) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf", "full attention")
+    settings = WorkerSettings(
+        safe_mode=True, kv_tokens=CELLS, batch_size=batch_size, ubatch_size=ubatch_size
+    )
+    load(Load(model_id="tiny", path=str(path), settings=settings), lambda _: None)
+    found = re.findall(r"(?:compute|output) buffer size += +([\d.]+) MiB", "".join(log))
+    # `reads_in_parts` makes a context for a moment; the last one serves.
+    reserved = sum(map(float, found[-2:]))
+    estimated = buffer_bytes(read_model_at(path), CELLS, settings)
+    assert estimated == pytest.approx(reserved * MIB, rel=0.1)
