@@ -9,7 +9,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-EMBEDDING = 32
+# Heads of 16 numbers, which every attention kernel takes.
+EMBEDDING = 64
 HEADS = 4
 HEAD_LENGTH = EMBEDDING // HEADS
 FEED_FORWARD = 64

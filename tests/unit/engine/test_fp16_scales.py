@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import server.engine.llama
+from tests.unit.engine.processor import has_feature
 
 HEADER = Path(server.engine.llama.__file__).with_name("kernels") / "fp16_scales.h"
 
@@ -41,12 +42,7 @@ def compiler() -> str:
     return found if found is not None else pytest.skip("needs a C compiler")
 
 
-def _has_f16c() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "f16c" in cpuinfo.read_text().split()
-
-
-@pytest.mark.skipif(not _has_f16c(), reason="needs an x86 processor with F16C, on Linux")
+@pytest.mark.skipif(not has_feature("f16c"), reason="needs an x86 processor with F16C, on Linux")
 def test_weights_are_converted_and_activations_looked_up(compiler: str, tmp_path: Path) -> None:
     source, program = tmp_path / "scales.c", tmp_path / "scales"
     source.write_text(PROGRAM)

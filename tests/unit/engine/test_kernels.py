@@ -6,7 +6,6 @@ import ctypes
 import mmap
 from collections.abc import Callable
 from ctypes import c_bool, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,8 @@ import numpy.typing as npt
 import pytest
 from gguf import GGMLQuantizationType, quants
 from llama_cpp import _ggml
+
+from tests.unit.engine.processor import has_feature
 
 FORMATS = [
     GGMLQuantizationType.Q4_0,
@@ -27,13 +28,8 @@ BLOCK = 32
 MANY = 64 + 7
 
 
-def _has_avx2() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "avx2" in cpuinfo.read_text().split()
-
-
 pytestmark = pytest.mark.skipif(
-    not _has_avx2(), reason="needs an x86 processor with AVX2, on Linux"
+    not has_feature("avx2"), reason="needs an x86 processor with AVX2, on Linux"
 )
 
 

@@ -1,0 +1,11 @@
+"""The processor that runs the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def has_feature(flag: str) -> bool:
+    """Whether Linux lists ``flag`` among the processor's features; false on other systems."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and flag in cpuinfo.read_text().split()
