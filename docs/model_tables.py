@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from server.core.errors import ConversationError
-from server.core.request import ChatPrompt, Message, Tool, ToolCall
+from server.core.request import ChatPrompt, Message, TextPart, Tool, ToolCall
 from server.core.resources import templates_directory
 from server.prompt.families.family import load_families
 from server.prompt.known_template import KnownTemplate
@@ -106,7 +106,9 @@ def _reasoning(known: KnownTemplate) -> str:
 
 
 def _parts(known: KnownTemplate) -> str:
-    prompt = ChatPrompt(messages=[Message(role="user", content=["firstpart", "secondpart"])])
+    prompt = ChatPrompt(
+        messages=[Message(role="user", content=[TextPart("firstpart"), TextPart("secondpart")])]
+    )
     return _cell(known, "content_parts", prompt, "firstpart", "secondpart")
 
 

@@ -15,9 +15,10 @@ from server.api.context import Context
 from server.api.native import health, metrics, models, openapi, playground
 from server.api.openai import chat, completions, embeddings, template
 from server.api.openai.schemas.error import ErrorBody
-from server.core.errors import DragomanError, InvalidRequest, MethodNotAllowed, NotFound
+from server.core.errors import DragomanError, InvalidRequest, NotFound
 from server.core.pool import Pool
 from server.core.settings import Settings
+from server.http.errors import MethodNotAllowed
 from server.http.middleware import (
     CorsMiddleware,
     HostMiddleware,

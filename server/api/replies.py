@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import cast
 
 from server.api.context import Context
+from server.api.openai.errors import locate
 from server.api.openai.schemas.usage import (
     CompletionTokensDetails,
     CompletionUsage,
@@ -38,7 +39,8 @@ async def events(
         async for event in generated:
             match event:
                 case Failed(error=error):
-                    raise DragomanError.of(error)
+                    failure = DragomanError.of(error)
+                    raise failure.moved(locate(failure.at, request))
                 case Accepted(prompt_tokens=prompt_tokens):
                     meter.accepted(prompt_tokens)
                 case Delta(index=index, tokens=tokens, text=text):

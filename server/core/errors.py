@@ -1,97 +1,105 @@
-"""Every error that may reach a client, as one tree.
+"""Every error that may reach a client, as one tree; `code` names each for programs.
 
-    DragomanError                     500 server_error
-    ├── InvalidRequest                400 invalid_request_error
-    │   ├── ContextLengthExceeded     400 context_length_exceeded
-    │   ├── UnsupportedParameter      400 unsupported_parameter
-    │   ├── UnknownParameter          400 unknown_parameter
-    │   ├── ConversationError         400 invalid_conversation
-    │   └── InvalidConstraint         400 invalid_constraint
-    ├── Unauthorized                  401 invalid_api_key
-    ├── Forbidden                     403 forbidden
-    ├── NotFound                      404 not_found
-    │   └── ModelNotFound             404 model_not_found
-    ├── MethodNotAllowed              405 method_not_allowed
-    ├── RequestTimeout                408 request_timeout
-    ├── PayloadTooLarge               413 payload_too_large
-    ├── UnsupportedMediaType          415 unsupported_media_type
-    ├── HeadersTooLarge               431 headers_too_large
-    ├── QueueFull                     429 queue_full
-    ├── WorkerDied                    500 worker_died
-    ├── ModelUnavailable              503 model_unavailable
-    └── Overloaded                    503 overloaded
+    DragomanError                     internal_error
+    ├── InvalidRequest                invalid_request
+    │   ├── ContextLengthExceeded     context_length_exceeded
+    │   ├── UnsupportedParameter      unsupported_parameter
+    │   ├── UnknownParameter          unknown_parameter
+    │   ├── ConversationError         invalid_conversation
+    │   └── InvalidConstraint         invalid_constraint
+    ├── NotFound                      not_found
+    │   └── ModelNotFound             model_not_found
+    ├── RequestTimeout                request_timeout
+    ├── QueueFull                     queue_full
+    ├── WorkerDied                    worker_died
+    ├── ModelUnavailable              model_unavailable
+    └── Overloaded                    overloaded
 
-The wire shape is OpenAI's: ``{"error": {"message", "type", "param", "code"}}`` with all four keys,
-``param`` and ``code`` a string or null (https://platform.openai.com/docs/guides/error-codes).
+An error knows no wire format. It names the place at fault by a *locator* in canonical terms:
+``("messages", 1)`` is the second message. Each API family turns that into the name of its own
+field, and a message that begins with `PLACE` is about that field. `server.http.errors` adds the
+errors of HTTP itself and has the status of each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 import msgspec
 
+Locator = tuple[str | int, ...]
+"""A path into a request: names of fields, and places in lists from 0.
+
+Canonical paths begin with a field of `GenerationRequest` (``prompt``, ``constraint``,
+``sampling``, ``prediction``), with a part of a chat prompt (``messages``, ``tools``,
+``template_kwargs``), or with ``model``, ``suffix``, ``input`` or ``dimensions``.
+"""
+
+PLACE = "{place}"
+"""Stands at the beginning of a message for the name that a family gives the place at fault."""
+
 
 class ErrorInfo(msgspec.Struct, frozen=True):
-    """An error as plain data, for crossing the process border.
+    """An error as plain data, to cross the process border; ``retry_after`` is in seconds."""
 
-    ``retry_after`` is in seconds.
-    """
-
-    status: int
-    type: str
+    code: str
     message: str
-    param: str | None = None
-    code: str | None = None
+    at: Locator = ()
     retry_after: float | None = None
-
-    def body(self) -> dict[str, Any]:
-        """The JSON body a client gets."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.type,
-                "param": self.param,
-                "code": self.code,
-            }
-        }
 
 
 class DragomanError(Exception):
-    """Root of the tree; each subclass fixes status, type and code."""
+    """Root of the tree; each class has a ``code`` of its own.
 
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
-    code: ClassVar[str | None] = None
+    Args:
+        message: What is wrong, for people. It may begin with `PLACE`.
+        at: The place at fault; empty where there is none.
+        retry_after: Seconds after which trying again makes sense.
+    """
 
-    def __init__(
-        self, message: str, *, param: str | None = None, retry_after: float | None = None
-    ) -> None:
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, at: Locator = (), retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.param = param
+        self.template = message
+        self.at = at
         self.retry_after = retry_after
+
+    @property
+    def message(self) -> str:
+        """The message, with the place named by its path."""
+        return self.worded(path_text(self.at))
+
+    def __str__(self) -> str:
+        return self.message
+
+    def worded(self, place: str) -> str:
+        """The message, with ``place`` as the name of the place at fault."""
+        if self.template.startswith(PLACE):
+            return place + self.template.removeprefix(PLACE)
+        return self.template
+
+    def moved(self, at: Locator) -> Self:
+        """The same error about another place."""
+        return type(self)(self.template, at=at, retry_after=self.retry_after)
 
     @property
     def info(self) -> ErrorInfo:
         """This error as plain data."""
-        return ErrorInfo(
-            self.status, self.type, self.message, self.param, self.code, self.retry_after
-        )
+        return ErrorInfo(self.code, self.template, self.at, self.retry_after)
 
     @staticmethod
     def of(info: ErrorInfo) -> DragomanError:
         """The error that was reported as ``info``: of the same class of the tree."""
-        found = next(
-            (
-                error
-                for error in _classes(DragomanError)
-                if (error.status, error.type, error.code) == (info.status, info.type, info.code)
-            ),
-            DragomanError,
-        )
-        return found(info.message, param=info.param, retry_after=info.retry_after)
+        found = next((kind for kind in _classes(DragomanError) if kind.code == info.code), None)
+        return (found or DragomanError)(info.message, at=info.at, retry_after=info.retry_after)
+
+
+def path_text(path: Locator) -> str:
+    """A path as text: ``messages[0].content``."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step[:100]}" for step in path)
+    return text.removeprefix(".")
 
 
 def _classes(root: type[DragomanError]) -> Iterator[type[DragomanError]]:
@@ -103,8 +111,7 @@ def _classes(root: type[DragomanError]) -> Iterator[type[DragomanError]]:
 class InvalidRequest(DragomanError):
     """The request cannot be honoured as written."""
 
-    status = 400
-    type = "invalid_request_error"
+    code = "invalid_request"
 
 
 class ContextLengthExceeded(InvalidRequest):
@@ -137,27 +144,9 @@ class InvalidConstraint(InvalidRequest):
     code = "invalid_constraint"
 
 
-class Unauthorized(DragomanError):
-    """No API key, or a wrong one."""
-
-    status = 401
-    type = "invalid_request_error"
-    code = "invalid_api_key"
-
-
-class Forbidden(DragomanError):
-    """A request this server refuses to serve, such as one with a foreign Host header."""
-
-    status = 403
-    type = "invalid_request_error"
-    code = "forbidden"
-
-
 class NotFound(DragomanError):
-    """No such path."""
+    """Nothing has the name that was asked for."""
 
-    status = 404
-    type = "invalid_request_error"
     code = "not_found"
 
 
@@ -167,51 +156,15 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
-class MethodNotAllowed(DragomanError):
-    """The path exists, the method does not."""
-
-    status = 405
-    type = "invalid_request_error"
-    code = "method_not_allowed"
-
-
 class RequestTimeout(DragomanError):
-    """The client did not send its request in time."""
+    """The client did not send its request, or read its answer, in time."""
 
-    status = 408
-    type = "invalid_request_error"
     code = "request_timeout"
-
-
-class PayloadTooLarge(DragomanError):
-    """The body is larger than the limit."""
-
-    status = 413
-    type = "invalid_request_error"
-    code = "payload_too_large"
-
-
-class UnsupportedMediaType(DragomanError):
-    """The body is not JSON."""
-
-    status = 415
-    type = "invalid_request_error"
-    code = "unsupported_media_type"
-
-
-class HeadersTooLarge(DragomanError):
-    """The request's headers are larger than the limit."""
-
-    status = 431
-    type = "invalid_request_error"
-    code = "headers_too_large"
 
 
 class QueueFull(DragomanError):
     """The model's queue is full; try again after ``retry_after`` seconds."""
 
-    status = 429
-    type = "rate_limit_error"
     code = "queue_full"
 
 
@@ -224,12 +177,10 @@ class WorkerDied(DragomanError):
 class ModelUnavailable(DragomanError):
     """The model cannot be served now; the message says why."""
 
-    status = 503
     code = "model_unavailable"
 
 
 class Overloaded(DragomanError):
     """The server cannot take more connections, or is shutting down."""
 
-    status = 503
     code = "overloaded"

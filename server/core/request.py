@@ -23,11 +23,24 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     arguments: str
 
 
+class TextPart(msgspec.Struct, frozen=True, tag="text"):
+    """A piece of text in a message's content."""
+
+    text: str
+
+
+ContentPart = TextPart
+"""A part of a message's content, tagged by its kind; other kinds join this union."""
+
+Content = str | list[ContentPart]
+"""What a message says: parts in order; a string is short for one part of text."""
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn. ``content`` is a string, text parts in order, or None."""
+    """One turn of a conversation."""
 
     role: Role
-    content: str | list[str] | None = None
+    content: Content | None = None
     name: str | None = None
     tool_calls: list[ToolCall] = []
     tool_call_id: str | None = None

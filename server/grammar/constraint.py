@@ -27,23 +27,19 @@ _MOST_CHOICES = 5_000
 _UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})")
 
 
-def to_grammar(constraint: Constraint, *, param: str | None = None) -> str:
+def to_grammar(constraint: Constraint) -> str:
     """``constraint`` as a grammar; whether it compiles is the engine's to say.
 
     Raises:
-        InvalidConstraint: naming what cannot be enforced, with ``param`` as the field at fault.
+        InvalidConstraint: The message names what cannot be enforced.
     """
     most = _MOST_CHARACTERS[constraint.kind]
     if len(constraint.body) > most:
         raise InvalidConstraint(
             f"The {constraint.kind} has {len(constraint.body)} characters; "
             f"at most {most} are allowed.",
-            param=param,
         )
-    try:
-        return _CONVERSIONS[constraint.kind](constraint.body)
-    except InvalidConstraint as error:
-        raise InvalidConstraint(error.message, param=param) from error
+    return _CONVERSIONS[constraint.kind](constraint.body)
 
 
 def schema_grammar(schema: object) -> str:

@@ -93,7 +93,7 @@ _WITH_SUBSCHEMAS = _NAMED_SUBSCHEMAS | {
 }
 
 
-def enforceable(schema: object, *, param: str | None = None) -> Schema:
+def enforceable(schema: object) -> Schema:
     """A copy of ``schema`` in the form in which llguidance enforces all of it.
 
     Raises:
@@ -102,10 +102,10 @@ def enforceable(schema: object, *, param: str | None = None) -> Schema:
     try:
         root = msgspec.json.decode(msgspec.json.encode(schema))
     except RecursionError as error:
-        raise InvalidConstraint("The JSON Schema is nested too deeply.", param=param) from error
+        raise InvalidConstraint("The JSON Schema is nested too deeply.") from error
     if not isinstance(root, dict):
-        raise InvalidConstraint("The JSON Schema must be an object.", param=param)
-    _Walk(root, param).run()
+        raise InvalidConstraint("The JSON Schema must be an object.")
+    _Walk(root).run()
     root["x-guidance"] = {"whitespace_pattern": WHITESPACE, "json_allowed_escapes": _ESCAPES}
     return root
 
@@ -113,9 +113,8 @@ def enforceable(schema: object, *, param: str | None = None) -> Schema:
 class _Walk:
     """One pass over every schema that can be reached from the root."""
 
-    def __init__(self, root: Schema, param: str | None) -> None:
+    def __init__(self, root: Schema) -> None:
         self._root = root
-        self._param = param
         self._seen: set[int] = set()
         self._referenced: dict[int, tuple[str, Schema | bool]] = {}
         self._one_of: list[Schema] = []
@@ -132,7 +131,7 @@ class _Walk:
             if isinstance(schema, bool) or id(schema) in self._seen:
                 continue
             if not isinstance(schema, dict):
-                raise self._refusal(f"The schema at {place} must be an object or a boolean.")
+                raise InvalidConstraint(f"The schema at {place} must be an object or a boolean.")
             self._seen.add(id(schema))
             self._check(schema, place)
             self._check_size(depth)
@@ -143,19 +142,16 @@ class _Walk:
             self._rewrite_one_of(schema)
         self._check_recursion()
 
-    def _refusal(self, message: str) -> InvalidConstraint:
-        return InvalidConstraint(message, param=self._param)
-
     def _check_size(self, depth: int) -> None:
         counts = (depth, len(self._seen), self._properties, self._enum_values)
         for count, (what, most) in zip(counts, LIMITS.items(), strict=True):
             if count > most:
-                raise self._refusal(f"The JSON Schema has more than {most} {what}.")
+                raise InvalidConstraint(f"The JSON Schema has more than {most} {what}.")
 
     def _check(self, schema: Schema, place: str) -> None:
         for keyword, shape in _SHAPES.items():
             if keyword in schema and not _IS[shape](schema[keyword]):
-                raise self._refusal(f"The keyword '{keyword}' must be {shape} (at {place}).")
+                raise InvalidConstraint(f"The keyword '{keyword}' must be {shape} (at {place}).")
         for keyword in sorted(schema.keys() & _NOT_ENFORCED):
             raise self._not_enforced(keyword, place)
         if schema.get("uniqueItems"):
@@ -164,14 +160,14 @@ class _Walk:
             del schema[keyword]
         for name in _types(schema):
             if name not in _TYPES:
-                raise self._refusal(
+                raise InvalidConstraint(
                     f"The keyword 'type' names no type: {name[:50]!r} (at {place})."
                 )
         self._check_values(schema, place)
         self._check_format(schema, place)
         # llguidance counts a name that is written twice as two properties; readers see one.
         if schema.get("minProperties", 0) > len(set(schema.get("required", ()))) + 1:
-            raise self._refusal(
+            raise InvalidConstraint(
                 f"The keyword 'minProperties' cannot be enforced for more than the 'required' "
                 f"properties and one other (at {place})."
             )
@@ -181,14 +177,14 @@ class _Walk:
         self._enum_values += len(schema.get("enum", ()))
 
     def _not_enforced(self, keyword: str, place: str) -> InvalidConstraint:
-        return self._refusal(
+        return InvalidConstraint(
             f"The JSON Schema keyword '{keyword}' cannot be enforced (at {place})."
         )
 
     def _check_values(self, schema: Schema, place: str) -> None:
         for keyword in sorted(schema.keys() & _WITH_VALUES):
             if problem := inexact(schema[keyword]):
-                raise self._refusal(
+                raise InvalidConstraint(
                     f"The keyword '{keyword}' has {problem}, which cannot be enforced (at {place})."
                 )
 
@@ -212,7 +208,7 @@ class _Walk:
     def _target(self, reference: str, place: str) -> Schema | bool:
         """What a local ``$ref`` points at; nothing is ever fetched."""
         if reference != "#" and not reference.startswith("#/"):
-            raise self._refusal(
+            raise InvalidConstraint(
                 f"The keyword '$ref' must point into the schema itself ('#/...'), "
                 f"not to {reference[:100]!r} (at {place})."
             )
@@ -224,9 +220,13 @@ class _Walk:
             elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
                 found = found[int(key)]
             else:
-                raise self._refusal(f"The '$ref' {reference[:100]!r} points nowhere (at {place}).")
+                raise InvalidConstraint(
+                    f"The '$ref' {reference[:100]!r} points nowhere (at {place})."
+                )
         if not isinstance(found, dict | bool):
-            raise self._refusal(f"The '$ref' {reference[:100]!r} points to no schema (at {place}).")
+            raise InvalidConstraint(
+                f"The '$ref' {reference[:100]!r} points to no schema (at {place})."
+            )
         self._referenced[id(found)] = (reference, found)
         return found
 
@@ -247,8 +247,8 @@ class _Walk:
                 return
             if len(finite) == before:
                 reference, _ = next(iter(pending.values()))
-                raise self._refusal(f"The '$ref' {reference[:100]!r} recurses without an end.")
-        raise self._refusal("The references ('$ref') of the JSON Schema form too long a chain.")
+                raise InvalidConstraint(f"The '$ref' {reference[:100]!r} recurses without an end.")
+        raise InvalidConstraint("The references ('$ref') of the JSON Schema form too long a chain.")
 
     def _is_finite(self, schema: object, finite: set[int]) -> bool:
         if not isinstance(schema, dict) or "const" in schema or "enum" in schema:
@@ -341,3 +341,7 @@ def _values(schema: Schema) -> set[tuple[type, object]] | None:
     if values is None or not all(isinstance(value, str | int) for value in values):
         return None
     return {(type(value), value) for value in values}
+
+
+def _unresolved(reference: str, problem: str, place: str) -> InvalidConstraint:
+    return InvalidConstraint(f"The '$ref' {reference[:100]!r} {problem} (at {place}).")

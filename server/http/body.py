@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from server.api.openai.schemas.base import GenerationFields, WireModel
 from server.core.errors import (
     InvalidRequest,
-    PayloadTooLarge,
     RequestTimeout,
     UnknownParameter,
-    UnsupportedMediaType,
     UnsupportedParameter,
+    path_text,
 )
 from server.core.settings import Settings
+from server.http.errors import PayloadTooLarge, UnsupportedMediaType
 
 Body = TypeVar("Body", bound=WireModel)
 
@@ -94,7 +94,7 @@ def validate(value: dict[str, Any], model: type[Body]) -> Body:
     if isinstance(body, GenerationFields):
         for name in sorted(body.UNSUPPORTED):
             if getattr(body, name) is not None:
-                raise UnsupportedParameter(f"{name} is not supported.", param=name)
+                raise UnsupportedParameter(f"{name} is not supported.", at=(name,))
     return body
 
 
@@ -109,10 +109,10 @@ def _explain(error: ValidationError, value: dict[str, Any]) -> InvalidRequest:
     path = _path(problem["loc"], value)
     if problem["type"] == "missing":
         path.append(problem["loc"][-1])
-    param = _dotted(path)
+    at = tuple(path)
     if problem["type"] == "extra_forbidden":
-        return UnknownParameter(f"Unrecognized request argument: {param}.", param=param)
-    return InvalidRequest(f"{param}: {problem['msg']}.", param=param)
+        return UnknownParameter(f"Unrecognized request argument: {path_text(at)}.", at=at)
+    return InvalidRequest(f"{path_text(at)}: {problem['msg']}.", at=at)
 
 
 def _path(location: tuple[int | str, ...], value: Any) -> list[int | str]:
@@ -125,9 +125,3 @@ def _path(location: tuple[int | str, ...], value: Any) -> list[int | str]:
             value = value[step]
             path.append(step)
     return path
-
-
-def _dotted(path: list[int | str]) -> str:
-    """A path as OpenAI writes it: ``messages[0].content``."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step[:100]}" for step in path)
-    return text.removeprefix(".")

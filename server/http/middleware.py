@@ -14,7 +14,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.core.errors import DragomanError, Forbidden, Unauthorized
+from server.api.openai.errors import error_body
+from server.core.errors import DragomanError
+from server.http.errors import Forbidden, Unauthorized, status_of
 from server.telemetry import Metrics, new_request_id, request_id
 
 _access_log = logging.getLogger("dragoman.access")
@@ -40,8 +42,8 @@ def error_response(error: DragomanError, headers: dict[str, str] | None = None) 
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
     return Response(
-        msgspec.json.encode(error.info.body()),
-        status_code=error.info.status,
+        msgspec.json.encode(error_body(error)),
+        status_code=status_of(type(error)),
         media_type="application/json",
         headers=headers,
     )

@@ -15,6 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import AppStatus
 from starlette.types import Receive, Scope, Send
 
+from server.api.openai.errors import error_body
 from server.api.streams import unless_gone
 from server.core.errors import DragomanError
 from server.core.model_info import ModelInfo
@@ -105,7 +106,7 @@ async def _encode(chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[bytes]:
 
 
 def _error(error: DragomanError) -> bytes:
-    return b"data: " + msgspec.json.encode(error.info.body()) + b"\n\n"
+    return b"data: " + msgspec.json.encode(error_body(error)) + b"\n\n"
 
 
 def to_json(body: BaseModel) -> bytes:

@@ -16,15 +16,10 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.core.errors import (
-    DragomanError,
-    HeadersTooLarge,
-    InvalidRequest,
-    Overloaded,
-    RequestTimeout,
-)
+from server.core.errors import DragomanError, InvalidRequest, Overloaded, RequestTimeout
 from server.core.pool import Pool
 from server.core.settings import Settings
+from server.http.errors import HeadersTooLarge
 from server.http.middleware import REFUSED, UNMATCHED, error_response, record_request
 from server.telemetry import Metrics, new_request_id, request_id
 

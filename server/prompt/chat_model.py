@@ -21,6 +21,7 @@ from server.prompt.guard.guard import Piece
 from server.prompt.guard.length import check_length
 from server.prompt.guard.segments import segments
 from server.prompt.messages.normalize import SOFT_VARIABLES, known_variables
+from server.prompt.messages.tool_turns import message_text
 from server.prompt.model_template import ModelTemplate
 from server.prompt.template.chat_template import (
     DEFAULT_TEMPLATE,
@@ -178,7 +179,9 @@ class ChatModel:
         if isinstance(prompt, ChatPrompt):
             return self._build_chat(prompt, context, with_segments)
         if isinstance(prompt, TextPrompt):
-            check_length(prompt.text + (prompt.suffix or ""), self._vocabulary, context, "prompt")
+            check_length(
+                prompt.text + (prompt.suffix or ""), self._vocabulary, context, ("prompt",)
+            )
             text, ids = prompt.text, self._with_one_bos(self._native_tokens(prompt))
         else:
             text, ids = self._checked_text(prompt), prompt.ids
@@ -214,7 +217,7 @@ class ChatModel:
         if self._vocabulary.fill_in_the_middle is None:
             raise InvalidRequest(
                 "The model has no fill-in-the-middle tokens, so it cannot take a suffix.",
-                param="suffix",
+                at=("suffix",),
             )
         prefix, gap, middle = self._vocabulary.fill_in_the_middle
         after = self._vocabulary.tokenize(prompt.suffix, parse_special=True)
@@ -226,7 +229,7 @@ class ChatModel:
                 raise InvalidRequest(
                     f"Token {token} at position {position} is outside the vocabulary of "
                     f"{self._vocabulary.size} tokens.",
-                    param="prompt",
+                    at=("prompt",),
                 )
         return b"".join(map(self._vocabulary.piece, prompt.ids)).decode("utf-8", "replace")
 
@@ -264,12 +267,12 @@ class ChatModel:
                 f"The model is a {self.kind} model, prompted by the family {self.family}: it does "
                 "not know by itself when to call a tool. Use tool_choice 'required' or name a "
                 "function, so that its output is constrained to a call.",
-                param="tools",
+                at=("tools",),
             )
         if reply_format is None or reply_format.trigger is None:
             raise InvalidRequest(
                 "How this model writes tool calls is not known, so it can be given no tools.",
-                param="tools",
+                at=("tools",),
             )
 
     def _rendered(
@@ -323,8 +326,7 @@ def _reply_prefix(prompt: ChatPrompt, text: str, reply_format: ReplyFormat | Non
         return ""
     start, end = reply_format.reasoning_edges
     if prompt.continue_final_message and start:
-        content = prompt.messages[-1].content or ""
-        written = content if isinstance(content, str) else "\n".join(content)
+        written = message_text(prompt.messages[-1])
         if written.rfind(start) > written.rfind(end):
             return start
     return reply_format.prefix_of(text)

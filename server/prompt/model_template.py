@@ -83,7 +83,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         masked = self.guard.mask.apply(*strings, honour_reasoning=not in_words)
         disguised = self._render(prompt, masked)
         text = masked.lift(disguised)
-        check_length(text, self.vocabulary, context, "messages")
+        check_length(text, self.vocabulary, context, ("prompt",))
         pieces = self.guard.tokenize(disguised, text)
         if sources:
             # A template that decides by what a text says renders something else in full disguise.
@@ -104,7 +104,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
                 continue_final_message=prompt.continue_final_message,
             )
         except ConversationError as error:
-            raise type(error)(masked.lift(error.message), param=error.param) from error
+            raise type(error)(masked.lift(error.template), at=error.at) from error
         return masked.settle(rendered)
 
 

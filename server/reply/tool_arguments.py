@@ -57,7 +57,7 @@ def arguments_schema(tool: Tool) -> Schema:
 def unenforceable(tool: Tool, reason: str) -> InvalidConstraint:
     """The refusal of a tool whose arguments cannot be held to its schema."""
     message = f"The arguments of the tool {tool.name} cannot be enforced. {reason}"
-    return InvalidConstraint(message, param="tools")
+    return InvalidConstraint(message, at=("tools",))
 
 
 class ArgumentsWriter:

@@ -200,7 +200,7 @@ class FakePool:
         for entry in self.models():
             if model_id in {entry.id, *entry.aliases}:
                 return entry
-        raise ModelNotFound(f"The model {model_id[:100]!r} does not exist.", param="model")
+        raise ModelNotFound(f"The model {model_id[:100]!r} does not exist.", at=("model",))
 
     async def open(self, model_id: str) -> FakeClient:
         """The client of the good model."""

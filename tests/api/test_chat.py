@@ -11,7 +11,14 @@ import pytest
 from server.api.openai.schemas.base import INT32_MAX
 from server.core.errors import ConversationError, ErrorInfo, QueueFull, WorkerDied
 from server.core.events import Accepted, Delta, Event, Failed, Finished
-from server.core.request import ChatPrompt, Constraint, GenerationRequest, Message, ToolChoice
+from server.core.request import (
+    ChatPrompt,
+    Constraint,
+    GenerationRequest,
+    Message,
+    TextPart,
+    ToolChoice,
+)
 from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, Script, answer, usage
 from tests.api.wire import (
@@ -288,7 +295,7 @@ async def test_messages_reach_the_model_as_they_are(
     assert isinstance(prompt, ChatPrompt)
     roles = [message.role for message in prompt.messages]
     assert roles == ["developer", "user", "assistant", "tool", "assistant", "user"]
-    assert prompt.messages[1] == Message(role="user", content=["a"], name="ann")
+    assert prompt.messages[1] == Message(role="user", content=[TextPart("a")], name="ann")
     assert prompt.messages[2].content is None
     assert prompt.messages[2].reasoning_content == "hm"
     assert prompt.messages[2].tool_calls[0].arguments == "{}"
@@ -302,8 +309,8 @@ async def test_messages_reach_the_model_as_they_are(
     [
         (None, "I will not."),
         ("", "I will not."),
-        ("Hm.", ["Hm.", "I will not."]),
-        ([{"type": "text", "text": "Hm."}], ["Hm.", "I will not."]),
+        ("Hm.", [TextPart("Hm."), TextPart("I will not.")]),
+        ([{"type": "text", "text": "Hm."}], [TextPart("Hm."), TextPart("I will not.")]),
     ],
 )
 async def test_a_refusal_beside_content_is_not_dropped(
@@ -448,7 +455,7 @@ async def test_the_first_error_of_a_stream_is_a_real_http_error(
 
 
 async def test_a_template_that_raises_is_400(connect: Connect) -> None:
-    error = ConversationError("Roles must alternate.", param="messages[1]").info
+    error = ConversationError("Roles must alternate.", at=("messages", 1)).info
     response = await connect(FakePool(failing(error, after=0))).post(CHAT, json=chat_body())
     assert_error(response, 400, code="invalid_conversation", param="messages[1]")
 

@@ -155,7 +155,7 @@ async def test_what_has_no_effect_is_named_in_a_header(http: httpx.AsyncClient) 
 async def test_the_worker_s_refusal_reaches_the_client(
     http: httpx.AsyncClient, pool: FakePool
 ) -> None:
-    pool.client.embedding_error = ContextLengthExceeded("limit 512, 600 tokens", param="input")
+    pool.client.embedding_error = ContextLengthExceeded("limit 512, 600 tokens", at=("input", 0))
     response = await http.post(EMBEDDINGS, json=body())
     assert_error(response, 400, code="context_length_exceeded", param="input")
 
@@ -172,7 +172,7 @@ async def test_an_unknown_model_is_not_found(http: httpx.AsyncClient) -> None:
 async def test_a_model_that_only_embeds_does_not_generate(
     http: httpx.AsyncClient, pool: FakePool, path: str, request_body: dict[str, Any], stream: bool
 ) -> None:
-    refusal = InvalidRequest("The model does not generate.", param="model")
+    refusal = InvalidRequest("The model does not generate.", at=("model",))
     pool.client.script = lambda _: [Failed(id=1, error=refusal.info)]
     response = await http.post(path, json={**request_body, "stream": stream})
     assert "does not generate" in assert_error(response, 400, param="model")

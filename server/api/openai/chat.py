@@ -63,9 +63,9 @@ async def create_chat_completion(request: Request) -> Response:
 def _draft(body: ChatCompletionRequest) -> GenerationRequest:
     """Everything of the request that needs no knowledge of the model; checked before it loads."""
     if "audio" in (body.modalities or []):
-        raise UnsupportedParameter("modalities: audio is not supported.", param="modalities")
+        raise UnsupportedParameter("modalities: audio is not supported.", at=("modalities",))
     if body.top_logprobs is not None and not body.logprobs:
-        raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+        raise InvalidRequest("top_logprobs needs logprobs to be true.", at=("top_logprobs",))
     return GenerationRequest(
         prompt=chat_prompt(body),
         max_tokens=_max_tokens(body),
@@ -83,6 +83,6 @@ def _max_tokens(body: ChatCompletionRequest) -> int | None:
         return body.max_completion_tokens or body.max_tokens
     if body.max_tokens != body.max_completion_tokens:
         raise InvalidRequest(
-            "max_tokens and max_completion_tokens differ.", param="max_completion_tokens"
+            "max_tokens and max_completion_tokens differ.", at=("max_completion_tokens",)
         )
     return body.max_tokens

@@ -75,9 +75,9 @@ def _candidates(body: CompletionRequest, wanted: int) -> int:
     """How many answers to generate per prompt; raises InvalidRequest for a wrong ``best_of``."""
     candidates = body.best_of or wanted
     if candidates < wanted:
-        raise InvalidRequest("best_of must not be less than n.", param="best_of")
+        raise InvalidRequest("best_of must not be less than n.", at=("best_of",))
     if candidates > wanted and body.stream:
-        raise InvalidRequest("best_of cannot be streamed.", param="best_of")
+        raise InvalidRequest("best_of cannot be streamed.", at=("best_of",))
     return candidates
 
 
@@ -85,7 +85,7 @@ def _prompts(body: CompletionRequest) -> list[TextPrompt | TokensPrompt]:
     if body.prompt is None or isinstance(body.prompt, str):
         return [TextPrompt(text=body.prompt or "", suffix=body.suffix)]
     if body.suffix is not None and not isinstance(body.prompt[0], str):
-        raise InvalidRequest("suffix needs a prompt that is text.", param="suffix")
+        raise InvalidRequest("suffix needs a prompt that is text.", at=("suffix",))
     prompts: list[TextPrompt | TokensPrompt] = []
     for prompt in body.prompt:
         match prompt:
@@ -104,9 +104,9 @@ def _draft(
     """Everything of the request that needs no knowledge of the model; checked before it loads."""
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     if max_tokens == 0 and not body.echo:
-        raise InvalidRequest("max_tokens may be 0 only with echo.", param="max_tokens")
+        raise InvalidRequest("max_tokens may be 0 only with echo.", at=("max_tokens",))
     if body.echo and body.suffix is not None:
-        raise InvalidRequest("echo and suffix exclude each other.", param="suffix")
+        raise InvalidRequest("echo and suffix exclude each other.", at=("suffix",))
     # Candidates are ranked by their logprobs.
     logprobs = 0 if body.logprobs is None and candidates > (body.n or 1) else body.logprobs
     return GenerationRequest(

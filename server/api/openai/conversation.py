@@ -5,30 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from server.api.openai.schemas.chat_request import (
-    AllowedToolsChoice,
-    AssistantMessage,
-    ChatCompletionRequest,
-    ChatMessage,
+from server.api.openai.schemas import chat_request as wire
+from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
+from server.core.request import (
+    ChatPrompt,
     Content,
-    ConversationFields,
-    CustomTool,
-    CustomToolCall,
-    FunctionTool,
-    FunctionToolCall,
-    InstructionMessage,
-    MediaPart,
-    NamedToolChoice,
-    RefusalPart,
+    ContentPart,
+    Message,
     TextPart,
-    ToolMessage,
-    UserMessage,
+    Tool,
+    ToolCall,
+    ToolChoice,
 )
-from server.core.errors import InvalidRequest, UnsupportedParameter
-from server.core.request import ChatPrompt, Message, Tool, ToolCall, ToolChoice
 
 
-def chat_prompt(body: ConversationFields) -> ChatPrompt:
+def chat_prompt(body: wire.ConversationFields) -> ChatPrompt:
     """The conversation of ``body``.
 
     Raises UnsupportedParameter for media and free-form tools, InvalidRequest where tools, their
@@ -39,7 +30,7 @@ def chat_prompt(body: ConversationFields) -> ChatPrompt:
     if continued and body.add_generation_prompt:
         raise InvalidRequest(
             "continue_final_message and add_generation_prompt exclude each other.",
-            param="add_generation_prompt",
+            at=("add_generation_prompt",),
         )
     return ChatPrompt(
         messages=messages(body.messages),
@@ -51,12 +42,12 @@ def chat_prompt(body: ConversationFields) -> ChatPrompt:
     )
 
 
-def messages(wire: Sequence[ChatMessage]) -> list[Message]:
+def messages(turns: Sequence[wire.ChatMessage]) -> list[Message]:
     """The turns of a conversation."""
-    return [_message(message, f"messages[{index}]") for index, message in enumerate(wire)]
+    return [_message(turn, ("messages", index)) for index, turn in enumerate(turns)]
 
 
-def prediction(body: ChatCompletionRequest) -> str | None:
+def prediction(body: wire.ChatCompletionRequest) -> str | None:
     """The text that the answer probably repeats."""
     if body.prediction is None:
         return None
@@ -64,77 +55,79 @@ def prediction(body: ChatCompletionRequest) -> str | None:
     return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
-def _message(message: ChatMessage, where: str) -> Message:
+def _message(message: wire.ChatMessage, at: Locator) -> Message:
     match message:
-        case InstructionMessage() | UserMessage():
+        case wire.InstructionMessage() | wire.UserMessage():
             return Message(
-                role=message.role, content=_text(message.content, where), name=message.name
+                role=message.role, content=_content(message.content, at), name=message.name
             )
-        case ToolMessage():
+        case wire.ToolMessage():
             return Message(
                 role="tool",
-                content=_text(message.content, where),
+                content=_content(message.content, at),
                 name=message.name,
                 tool_call_id=message.tool_call_id,
             )
-        case AssistantMessage():
-            return _assistant(message, where)
+        case wire.AssistantMessage():
+            return _assistant(message, at)
 
 
-def _assistant(message: AssistantMessage, where: str) -> Message:
+def _assistant(message: wire.AssistantMessage, at: Locator) -> Message:
     for name in ("audio", "function_call"):
         if getattr(message, name) is not None:
-            raise UnsupportedParameter(f"{where}.{name} is not supported.", param=f"{where}.{name}")
+            place = (*at, name)
+            raise UnsupportedParameter(f"{path_text(place)} is not supported.", at=place)
     return Message(
         role="assistant",
-        content=_spoken(message, where),
+        content=_spoken(message, at),
         name=message.name,
-        tool_calls=[_tool_call(call, where) for call in message.tool_calls or []],
+        tool_calls=[_tool_call(call, at) for call in message.tool_calls or []],
         reasoning_content=message.reasoning_content,
     )
 
 
-def _spoken(message: AssistantMessage, where: str) -> str | list[str] | None:
+def _spoken(message: wire.AssistantMessage, at: Locator) -> Content | None:
     """What the assistant said; a refusal beside its content is one more piece of text."""
-    content = None if message.content is None else _text(message.content, where)
+    content = None if message.content is None else _content(message.content, at)
     if not content:
         return content if message.refusal is None else message.refusal
     if not message.refusal:
         return content
-    return [*([content] if isinstance(content, str) else content), message.refusal]
+    parts = [TextPart(content)] if isinstance(content, str) else content
+    return [*parts, TextPart(message.refusal)]
 
 
-def _tool_call(call: FunctionToolCall | CustomToolCall, where: str) -> ToolCall:
-    if isinstance(call, CustomToolCall):
+def _tool_call(call: wire.FunctionToolCall | wire.CustomToolCall, at: Locator) -> ToolCall:
+    if isinstance(call, wire.CustomToolCall):
         raise UnsupportedParameter(
-            f"{where}: only function calls are supported.", param=f"{where}.tool_calls"
+            f"{path_text(at)}: only function calls are supported.", at=(*at, "tool_calls")
         )
     return ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
 
 
-def _text(content: Content, where: str) -> str | list[str]:
+def _content(content: wire.Content, at: Locator) -> Content:
     if isinstance(content, str):
         return content
-    return [_part(part, f"{where}.content[{index}]") for index, part in enumerate(content)]
+    return [_part(part, (*at, "content", index)) for index, part in enumerate(content)]
 
 
-def _part(part: TextPart | RefusalPart | MediaPart, where: str) -> str:
+def _part(part: wire.TextPart | wire.RefusalPart | wire.MediaPart, at: Locator) -> ContentPart:
     match part:
-        case TextPart():
-            return part.text
-        case RefusalPart():
-            return part.refusal
-        case MediaPart():
-            raise UnsupportedParameter(f"{where}: {part.type} is not supported.", param=where)
+        case wire.TextPart():
+            return TextPart(part.text)
+        case wire.RefusalPart():
+            return TextPart(part.refusal)
+        case wire.MediaPart():
+            raise UnsupportedParameter(f"{path_text(at)}: {part.type} is not supported.", at=at)
 
 
-def _tools(body: ConversationFields) -> tuple[list[Tool], ToolChoice]:
+def _tools(body: wire.ConversationFields) -> tuple[list[Tool], ToolChoice]:
     tools = {}
     for index, tool in enumerate(body.tools or []):
-        canonical = _tool(tool, f"tools[{index}]")
+        canonical = _tool(tool, ("tools", index))
         if canonical.name in tools:
             raise InvalidRequest(
-                f"tools[{index}]: two tools are called {canonical.name}.", param="tools"
+                f"tools[{index}]: two tools are called {canonical.name}.", at=("tools",)
             )
         tools[canonical.name] = canonical
     parallel = body.parallel_tool_calls is not False
@@ -144,20 +137,20 @@ def _tools(body: ConversationFields) -> tuple[list[Tool], ToolChoice]:
             return list(tools.values()), ToolChoice(parallel=parallel)
         case "none" | "auto" | "required":
             if choice == "required" and not tools:
-                raise InvalidRequest("tool_choice: there are no tools.", param="tool_choice")
+                raise InvalidRequest("tool_choice: there are no tools.", at=("tool_choice",))
             return list(tools.values()), ToolChoice(mode=choice, parallel=parallel)
-        case NamedToolChoice():
+        case wire.NamedToolChoice():
             name = _defined(choice.function.name, tools)
             return list(tools.values()), ToolChoice(mode="named", name=name, parallel=parallel)
-        case AllowedToolsChoice():
+        case wire.AllowedToolsChoice():
             names = {_defined(tool.function.name, tools) for tool in choice.allowed_tools.tools}
             allowed = [tool for tool in tools.values() if tool.name in names]
             return allowed, ToolChoice(mode=choice.allowed_tools.mode, parallel=parallel)
 
 
-def _tool(tool: FunctionTool | CustomTool, where: str) -> Tool:
-    if isinstance(tool, CustomTool):
-        raise UnsupportedParameter(f"{where}: only functions are supported.", param=where)
+def _tool(tool: wire.FunctionTool | wire.CustomTool, at: Locator) -> Tool:
+    if isinstance(tool, wire.CustomTool):
+        raise UnsupportedParameter(f"{path_text(at)}: only functions are supported.", at=at)
     function = tool.function
     return Tool(
         name=function.name,
@@ -169,16 +162,16 @@ def _tool(tool: FunctionTool | CustomTool, where: str) -> Tool:
 
 def _defined(name: str, tools: dict[str, Tool]) -> str:
     if name not in tools:
-        raise InvalidRequest(f"tool_choice: there is no tool {name}.", param="tool_choice")
+        raise InvalidRequest(f"tool_choice: there is no tool {name}.", at=("tool_choice",))
     return name
 
 
-def _template_kwargs(body: ConversationFields) -> dict[str, Any]:
+def _template_kwargs(body: wire.ConversationFields) -> dict[str, Any]:
     variables = dict(body.chat_template_kwargs or {})
     for name in ("enable_thinking", "reasoning_effort"):
         value = getattr(body, name)
         if value is None:
             continue
         if variables.setdefault(name, value) != value:
-            raise InvalidRequest(f"{name} and chat_template_kwargs.{name} differ.", param=name)
+            raise InvalidRequest(f"{name} and chat_template_kwargs.{name} differ.", at=(name,))
     return variables

@@ -61,7 +61,7 @@ def include_usage(body: GenerationFields) -> bool:
         return False
     if not body.stream:
         raise InvalidRequest(
-            "stream_options is only allowed when stream is true.", param="stream_options"
+            "stream_options is only allowed when stream is true.", at=("stream_options",)
         )
     return bool(body.stream_options.include_usage)
 
@@ -87,7 +87,7 @@ def constraint(body: GenerationFields) -> Constraint | None:
                 found["response_format"] = Constraint(kind="json_schema", body=text)
     if len(found) > 1:
         names = " and ".join(found)
-        raise InvalidRequest(f"{names} exclude each other.", param=list(found)[1])
+        raise InvalidRequest(f"{names} exclude each other.", at=(list(found)[1],))
     return next(iter(found.values()), None)
 
 

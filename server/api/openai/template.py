@@ -48,8 +48,8 @@ async def apply_template(request: Request) -> Response:
 def _prompt(body: TemplateRequest) -> ChatPrompt | TextPrompt:
     if body.prompt is None:
         if not body.messages:
-            raise InvalidRequest("messages: There is no message.", param="messages")
+            raise InvalidRequest("messages: There is no message.", at=("messages",))
         return chat_prompt(body)
     if body.messages:
-        raise InvalidRequest("messages and prompt exclude each other.", param="prompt")
+        raise InvalidRequest("messages and prompt exclude each other.", at=("prompt",))
     return TextPrompt(text=body.prompt)

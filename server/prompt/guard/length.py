@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from server.core.errors import ContextLengthExceeded
+from server.core.errors import ContextLengthExceeded, Locator
 from server.core.vocabulary import Vocabulary
 
 
-def check_length(text: str, vocabulary: Vocabulary, context: int | None, param: str) -> None:
+def check_length(text: str, vocabulary: Vocabulary, context: int | None, at: Locator) -> None:
     """Refuse ``text`` if it cannot fit, however its tokens turn out.
 
     Args:
         text: What would be tokenised.
         vocabulary: The model's tokenizer.
         context: How many tokens fit; None for any number.
-        param: The field of the request that the text comes from.
+        at: The field of the request that the text comes from.
 
     Raises:
         ContextLengthExceeded: It has certainly more tokens than ``context``.
@@ -23,9 +23,8 @@ def check_length(text: str, vocabulary: Vocabulary, context: int | None, param: 
         return
     fewest = vocabulary.fewest_tokens(text)
     if fewest > context:
-        name = "prompt" if param == "messages" else param
         raise ContextLengthExceeded(
             f"This model's maximum context length is {context} tokens, "
-            f"but the {name} has at least {fewest} tokens.",
-            param=param,
+            f"but the {at[0]} has at least {fewest} tokens.",
+            at=at,
         )

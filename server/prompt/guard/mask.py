@@ -278,7 +278,7 @@ def _checked_name(name: str) -> str:
     if not _IDENTIFIER.fullmatch(name):
         raise InvalidRequest(
             f"The tool name {name[:80]!r} is not made of 1 to 64 letters, digits, _ and -.",
-            param="tools",
+            at=("tools",),
         )
     return name
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from server.core.errors import ConversationError
+from server.core.errors import PLACE, ConversationError
 from server.prompt.messages.normalize import NormalizedChat
 from server.prompt.template.chat_template import ChatTemplate
 
@@ -47,9 +47,9 @@ def check_complete(
         if needle not in found:
             index = chat.sources[place]
             raise ConversationError(
-                f"messages[{index}] cannot be expressed here: the model's chat template leaves "
+                f"{PLACE} cannot be expressed here: the model's chat template leaves "
                 f"out its {what}.",
-                param=f"messages[{index}]",
+                at=("messages", index),
             )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from server.core.errors import ConversationError
+from server.core.errors import PLACE, ConversationError
 from server.core.reply_format import Calls
 from server.core.request import ChatPrompt, Message
 from server.prompt.messages.capabilities import Capabilities
@@ -110,7 +110,7 @@ def template_variables(
         raise ConversationError(
             f"The model's chat template has no variable {unknown[0]!r} that a request may set; "
             f"it has: {choices}.",
-            param="chat_template_kwargs",
+            at=("template_kwargs",),
         )
     alias = {"enable_thinking": "thinking"} if _thinking_alias(template) else {}
     return {alias.get(name, name): template_kwargs[name] for name in sorted(known, reverse=True)}
@@ -124,7 +124,7 @@ def _thinking_alias(template: ChatTemplate) -> bool:
 def _check(prompt: ChatPrompt) -> None:
     messages = prompt.messages
     if not messages:
-        raise ConversationError("messages is empty.", param="messages")
+        raise ConversationError(f"{PLACE} is empty.", at=("messages",))
     for index, message in enumerate(messages):
         if message.tool_calls and message.role != "assistant":
             raise _error(index, f"has tool_calls, but the role {message.role!r}")
@@ -144,7 +144,7 @@ def _check(prompt: ChatPrompt) -> None:
 
 
 def _error(index: int, problem: str) -> ConversationError:
-    return ConversationError(f"messages[{index}] {problem}.", param=f"messages[{index}]")
+    return ConversationError(f"{PLACE} {problem}.", at=("messages", index))
 
 
 def _turns(messages: list[Message], capabilities: Capabilities, calls_syntax: Calls) -> list[Turn]:
@@ -193,8 +193,8 @@ def _content(message: Message, capabilities: Capabilities) -> Content:
     if not isinstance(message.content, list):
         return message.content or ""
     if len(message.content) > 1 and capabilities.content_parts:
-        return [{"type": "text", "text": text} for text in message.content]
-    return "\n".join(message.content)
+        return [{"type": "text", "text": part.text} for part in message.content]
+    return "\n".join(part.text for part in message.content)
 
 
 def _place_systems(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from server.core.errors import ConversationError
+from server.core.errors import PLACE, ConversationError
 from server.core.reply_format import Calls
 from server.core.request import Message, Tool, ToolCall
 from server.prompt.messages.capabilities import Capabilities
@@ -43,6 +43,13 @@ def text_of(content: Content) -> str:
     if isinstance(content, str):
         return content
     return "\n".join(part["text"] for part in content)
+
+
+def message_text(message: Message) -> str:
+    """All text of a message's content, its parts on lines of their own."""
+    if isinstance(message.content, str):
+        return message.content
+    return "\n".join(part.text for part in message.content or [])
 
 
 def join_texts(first: Content, second: Content) -> Content:
@@ -100,7 +107,7 @@ def orphan(index: int, message: Message, waiting: list[str]) -> ConversationErro
         )
     else:
         problem = "is a tool result, but no tool call before it waits for one"
-    return ConversationError(f"messages[{index}] {problem}.", param=f"messages[{index}]")
+    return ConversationError(f"{PLACE} {problem}.", at=("messages", index))
 
 
 def exchange_turns(
@@ -213,13 +220,13 @@ def _native_call(exchange: Exchange, place: int, capabilities: Capabilities) -> 
 
 
 def _arguments_object(index: int, place: int, text: str) -> dict[str, Any]:
-    where = f"messages[{index}].tool_calls[{place}].function.arguments"
+    at = ("messages", index, "tool_calls", place, "arguments")
     try:
         arguments = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise ConversationError(f"{where} is not JSON: {error}.", param=where) from error
+        raise ConversationError(f"{PLACE} is not JSON: {error}.", at=at) from error
     if not isinstance(arguments, dict):
-        raise ConversationError(f"{where} is not a JSON object.", param=where)
+        raise ConversationError(f"{PLACE} is not a JSON object.", at=at)
     return arguments
 
 
@@ -252,7 +259,7 @@ def _result(exchange: Exchange, place: int, capabilities: Capabilities) -> Turn 
         return None
     index, message = found
     call = exchange.message.tool_calls[place]
-    text = message.content if isinstance(message.content, str) else "\n".join(message.content or [])
+    text = message_text(message)
     if not capabilities.tool_results:
         words = _GENERIC_RESULT.format(name=_json(call.name), content=_json(text))
         return Turn(index, {"role": "user", "content": words})

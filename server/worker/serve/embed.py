@@ -112,7 +112,7 @@ class EmbeddingService:
             raise InvalidRequest(
                 f"This model's embeddings have {self._limits.dimensions} dimensions; "
                 f"{dimensions} are asked for.",
-                param="dimensions",
+                at=("dimensions",),
             )
         texts = [self._tokens(number, given) for number, given in enumerate(request.inputs)]
         embedder = self._embedder_for(max(map(len, texts)))
@@ -133,19 +133,19 @@ class EmbeddingService:
         What looks like a control token in a text is text.
         """
         if isinstance(given, str):
-            check_length(given, self._vocabulary, self._limits.context, "input")
+            check_length(given, self._vocabulary, self._limits.context, ("input", number))
             tokens = self._vocabulary.tokenize(given, parse_special=False, add_special=True)
         else:
             tokens = given
             self._check_vocabulary(number, tokens)
         if not tokens:
-            raise InvalidRequest(f"Input {number} has no tokens.", param="input")
+            raise InvalidRequest(f"Input {number} has no tokens.", at=("input", number))
         limit = self._limits.context
         if len(tokens) > limit:
             raise ContextLengthExceeded(
                 f"This model's maximum context length for embeddings is {limit} tokens, "
                 f"but input {number} has {len(tokens)} tokens.",
-                param="input",
+                at=("input", number),
             )
         return tokens
 
@@ -155,7 +155,7 @@ class EmbeddingService:
         if wrong is not None:
             raise InvalidRequest(
                 f"Token {wrong} of input {number} is outside the vocabulary of {size} tokens.",
-                param="input",
+                at=("input", number),
             )
 
     def _embedder_for(self, tokens: int) -> LlamaEmbedder:

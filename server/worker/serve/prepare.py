@@ -13,6 +13,7 @@ from queue import SimpleQueue
 import msgspec
 
 from server.core.errors import (
+    PLACE,
     ContextLengthExceeded,
     ConversationError,
     DragomanError,
@@ -36,13 +37,6 @@ from server.worker.serve.load import Loaded
 
 # Text with these ends a repetition for DRY (llama.cpp's default breakers).
 _DRY_BREAKERS = (b"\n", b":", b'"', b"*")
-
-# The field of a request in which each kind of constraint is asked for.
-_CONSTRAINT_FIELDS = {
-    **dict.fromkeys(("json_object", "json_schema"), "response_format"),
-    **{kind: kind for kind in ("regex", "choice", "lark")},
-    "gbnf": "grammar",
-}
 
 # For trying out all tools of a request, which other requests wait for. Usual schemas take a few
 # milliseconds each, so that 128 of them do not come near it.
@@ -172,8 +166,8 @@ class Preparer:
         unknown = next((token for token in bias if not 0 <= token < size), None)
         if unknown is not None:
             raise InvalidRequest(
-                f"logit_bias: token {unknown} is not in the vocabulary of {size} tokens.",
-                param="logit_bias",
+                f"{PLACE}: token {unknown} is not in the vocabulary of {size} tokens.",
+                at=("sampling", "logit_bias"),
             )
 
     def _task(
@@ -187,7 +181,7 @@ class Preparer:
             raise ContextLengthExceeded(
                 f"This model's maximum context length is {limit} tokens, "
                 f"but the prompt has {len(tokens)} tokens and the answer needs at least 1.",
-                param="messages" if isinstance(request.prompt, ChatPrompt) else "prompt",
+                at=("prompt",),
             )
         sampling = request.sampling.over(self._loaded.chat.sampling)
         return Task(
@@ -213,7 +207,7 @@ class Preparer:
         if not request.prediction:
             return []
         vocabulary = self._loaded.model.vocabulary
-        check_length(request.prediction, vocabulary, self._loaded.info.context, "prediction")
+        check_length(request.prediction, vocabulary, self._loaded.info.context, ("prediction",))
         return vocabulary.tokenize(request.prediction, parse_special=False)
 
     def _without_ends(self, sampling: Sampling) -> Sampling:
@@ -226,9 +220,7 @@ class Preparer:
         self, id_: int, request: GenerationRequest, built: BuiltPrompt
     ) -> GrammarMatcher | None:
         """What the answer must match; None also for a request that was cancelled meanwhile."""
-        asked = request.constraint
-        param = _CONSTRAINT_FIELDS[asked.kind] if asked else None
-        content = to_grammar(asked, param=param) if asked else None
+        content = _content_grammar(request)
         grammar = self._loaded.chat.reply_grammar(request.prompt, built.reply_prefix, content)
         if grammar is None:
             return None
@@ -249,7 +241,8 @@ class Preparer:
                 compiler.try_out(content)
             return compiler.compile(grammar)
         except GrammarError as error:
-            raise InvalidConstraint(str(error), param=param or "tools") from error
+            at = ("constraint",) if request.constraint else ("tools",)
+            raise InvalidConstraint(str(error), at=at) from error
 
     @cached_property
     def _visible(self) -> frozenset[int]:
@@ -270,6 +263,16 @@ class Preparer:
             for token in range(self._loaded.model.vocabulary.size)
             if any(breaker in piece(token) for breaker in _DRY_BREAKERS)
         )
+
+
+def _content_grammar(request: GenerationRequest) -> str | None:
+    """The grammar of the request's own constraint, which holds for the content alone."""
+    if request.constraint is None:
+        return None
+    try:
+        return to_grammar(request.constraint)
+    except InvalidConstraint as error:
+        raise error.moved(("constraint",)) from error
 
 
 def _try_out(tool: Tool, compiler: GrammarCompiler) -> None:

@@ -210,7 +210,7 @@ def _serve_embeddings(connection: _Connection, loaded: Loaded, request: Load) ->
     connection.send(Ready(info=loaded.info))
     refusal = InvalidRequest(
         f"The model {loaded.info.model_id!r} computes embeddings; it does not generate.",
-        param="model",
+        at=("model",),
     )
     while True:
         message = connection.receive()

@@ -133,7 +133,7 @@ class ModelPool:
         for slot in self._slots.values():
             if model_id in slot.file.aliases:
                 return slot
-        raise ModelNotFound(f"The model {model_id[:100]!r} does not exist.", param="model")
+        raise ModelNotFound(f"The model {model_id[:100]!r} does not exist.", at=("model",))
 
     async def _make_ready(self, slot: Slot) -> None:
         """Return when the model serves. Many may ask at once; it is loaded once."""

@@ -1,17 +1,15 @@
-"""The tree of errors, and what clients make of it."""
+"""The tree of errors, as data between processes and in words."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from server.core import errors
-from server.core.errors import DragomanError, InvalidRequest, QueueFull, RequestTimeout
-
-# The statuses after which OpenAI's SDKs send a request again.
-_RETRIED = {408, 409, 429}
+from server.core.errors import PLACE, DragomanError, ErrorInfo, QueueFull
 
 
 def tree(
@@ -27,32 +25,37 @@ ERRORS = [error for _, error in tree()]
 
 
 def test_the_tree_is_as_its_docstring_draws_it() -> None:
-    drawn = re.findall(r"^    ([│├└─ ]*)(\w+) +(\d{3}) (\w+)$", errors.__doc__ or "", re.MULTILINE)
-    expected = [
-        (depth, error.__name__, str(error.status), error.code or error.type)
-        for depth, error in tree()
-    ]
+    drawn = re.findall(r"^    ([│├└─ ]*)(\w+) +(\w+)$", errors.__doc__ or "", re.MULTILINE)
+    expected = [(depth, error.__name__, error.code) for depth, error in tree()]
     assert [(len(lines) // 4, *facts) for lines, *facts in drawn] == expected
 
 
-@pytest.mark.parametrize("error", ERRORS)
-def test_every_error_has_all_four_keys_and_no_number_among_them(error: type[DragomanError]) -> None:
-    for param in (None, "messages"):
-        body = error("What went wrong.", param=param).info.body()
-        assert body.keys() == {"error"}
-        assert body["error"].keys() == {"message", "type", "param", "code"}
-        assert body["error"]["message"] == "What went wrong."
-        assert isinstance(body["error"]["type"], str)
-        assert body["error"]["param"] == param
-        assert body["error"]["code"] is None or isinstance(body["error"]["code"], str)
+def test_every_code_names_one_error() -> None:
+    assert len({error.code for error in ERRORS}) == len(ERRORS)
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_sdks_send_a_request_again_only_where_that_may_help(error: type[DragomanError]) -> None:
-    is_retried = error.status in _RETRIED or error.status >= 500
-    at_fault = error.type != "server_error" and error not in (QueueFull, RequestTimeout)
-    assert is_retried != at_fault
+def test_an_error_crosses_the_process_border_as_it_is(error: type[DragomanError]) -> None:
+    sent = error("What went wrong.", at=("messages", 1), retry_after=2.0).info
+    info = msgspec.msgpack.decode(msgspec.msgpack.encode(sent), type=ErrorInfo)
+    received = DragomanError.of(info)
+    assert type(received) is error
+    assert (received.message, received.at) == ("What went wrong.", ("messages", 1))
+    assert received.retry_after == 2.0
 
 
-def test_bad_input_is_400_and_never_tried_again() -> None:
-    assert {error.status for _, error in tree(InvalidRequest)} == {400}
+def test_a_message_names_the_place_as_its_reader_knows_it() -> None:
+    error = errors.ConversationError(f"{PLACE} has no content.", at=("messages", 3))
+    assert str(error) == "messages[3] has no content."
+    assert error.worded("turn 4") == "turn 4 has no content."
+    assert error.moved(("input", 2)).message == "input[2] has no content."
+
+
+def test_text_of_a_user_is_not_taken_for_the_place() -> None:
+    error = errors.ModelNotFound(f"The model {PLACE!r} does not exist.", at=("model",))
+    assert error.message == "The model '{place}' does not exist."
+
+
+def test_a_moved_error_says_the_same() -> None:
+    moved = QueueFull("Full.", retry_after=3.0).moved(("model",))
+    assert (type(moved), moved.message, moved.retry_after) == (QueueFull, "Full.", 3.0)

@@ -67,7 +67,7 @@ def test_a_model_that_computes_no_probabilities_is_an_error_for_that_request_alo
     rig.run()
     (failed,) = [e for e in rig.events if isinstance(e, Failed)]
     assert failed.id == 1
-    assert failed.error.status == 500
+    assert failed.error.code == "internal_error"
     rig.backend.row_after = healthy  # type: ignore[method-assign]
     assert rig.text(2) == rig.expected([4, 5, 6])
     rig.submit(3, [9, 2, 3])

@@ -353,9 +353,8 @@ def test_bad_bodies_are_refused(kind: str, body: str) -> None:
 
 
 def test_a_refusal_names_the_field() -> None:
-    with pytest.raises(InvalidConstraint) as caught:
-        to_grammar(Constraint(kind="choice", body="[]"), param="choice")
-    assert caught.value.param == "choice"
+    with pytest.raises(InvalidConstraint, match="1 to"):
+        to_grammar(Constraint(kind="choice", body="[]"))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from itertools import count
 
 from hypothesis import strategies as st
 
-from server.core.request import Message, Tool, ToolCall
+from server.core.request import Message, TextPart, Tool, ToolCall
 
 OPENAI_ID = "call_abcdefghijklmnopqrstuvwx"
 
@@ -53,7 +53,7 @@ def result(text: str, id_: str = OPENAI_ID) -> Message:
 def parts(role: str, *texts: str) -> Message:
     return Message(
         role=role,  # type: ignore[arg-type]
-        content=list(texts),
+        content=[TextPart(text) for text in texts],
         tool_call_id=OPENAI_ID if role == "tool" else None,
     )
 
@@ -161,7 +161,8 @@ def needles(messages: list[Message], tools: list[Tool]) -> set[str]:
     """Every text, name, key and value in a conversation, but its reasoning and ids."""
     found: set[str] = set()
     for message in messages:
-        texts = message.content if isinstance(message.content, list) else [message.content or ""]
+        content = message.content
+        texts = [part.text for part in content] if isinstance(content, list) else [content or ""]
         found |= {*texts, message.name or ""}
         for made in message.tool_calls:
             words = {"argkey", "argvalue", "keya", "valuea", "keyb", "keyc", "valueb"}

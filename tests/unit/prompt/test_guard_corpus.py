@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server.core.errors import ConversationError
-from server.core.request import ChatPrompt, Message, Tool, ToolCall
+from server.core.request import ChatPrompt, Message, TextPart, Tool, ToolCall
 from server.core.resources import templates_directory
 from server.core.vocabulary import Vocabulary
 from server.engine.llama import LlamaModel
@@ -61,7 +61,7 @@ class Texts(msgspec.Struct, frozen=True):
     def prompt(self, *, tools: bool) -> ChatPrompt:
         turns = [
             Message(role="system", content=self.system),
-            Message(role="user", content=[*self.users]),
+            Message(role="user", content=[TextPart(text) for text in self.users]),
             Message(role="assistant", content=self.assistant),
             Message(role="user", content=self.users[0]),
         ]

@@ -39,19 +39,19 @@ TOO_LONG = "x" * (CONTEXT * len(LONGEST) + 1)
 
 
 @pytest.mark.parametrize(
-    ("prompt", "param"),
+    "prompt",
     [
-        (chat(TOO_LONG), "messages"),
-        (TextPrompt(text=TOO_LONG), "prompt"),
-        (TextPrompt(text="x", suffix=TOO_LONG), "prompt"),
+        chat(TOO_LONG),
+        TextPrompt(text=TOO_LONG),
+        TextPrompt(text="x", suffix=TOO_LONG),
     ],
 )
 def test_text_that_cannot_fit_is_refused_before_it_is_tokenised(
-    model: ChatModel, vocabulary: FakeVocabulary, prompt: Prompt, param: str
+    model: ChatModel, vocabulary: FakeVocabulary, prompt: Prompt
 ) -> None:
     with pytest.raises(ContextLengthExceeded) as refusal:
         model.build(prompt, context=CONTEXT)
-    assert refusal.value.param == param
+    assert refusal.value.at == ("prompt",)
     assert f"{CONTEXT} tokens" in refusal.value.message
     assert "at least 10" in refusal.value.message
     assert vocabulary.calls == []

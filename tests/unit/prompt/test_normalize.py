@@ -122,11 +122,11 @@ def test_an_empty_conversation_is_refused() -> None:
         ),
         (
             [user("a"), calling(call("f", arguments="{broken"))],
-            r"messages\[1\]\.tool_calls\[0\]\.function\.arguments is not JSON",
+            r"messages\[1\]\.tool_calls\[0\]\.arguments is not JSON",
         ),
         (
             [user("a"), calling(call("f", arguments="[1]"))],
-            r"messages\[1\]\.tool_calls\[0\]\.function\.arguments is not a JSON object",
+            r"messages\[1\]\.tool_calls\[0\]\.arguments is not a JSON object",
         ),
         (
             [user("a"), calling(call("f", arguments='{"a": NaN}'))],
@@ -139,7 +139,7 @@ def test_what_is_no_conversation_is_refused_with_the_message_it_is_about(
 ) -> None:
     with pytest.raises(ConversationError, match=problem) as caught:
         normalize(ChatPrompt(messages=messages), NATIVE)
-    assert caught.value.param is not None
+    assert caught.value.at[0] == "messages"
 
 
 @pytest.mark.parametrize("last", [user("b"), calling(call("f"))])
@@ -451,7 +451,7 @@ def test_a_drop_that_no_probe_foresaw_is_an_error_about_that_message() -> None:
         ConversationError, match=r"messages\[0\] cannot be expressed here"
     ) as caught:
         check_complete(chat, forgetful)
-    assert caught.value.param == "messages[0]"
+    assert caught.value.at == ("messages", 0)
 
 
 def test_variables_reach_the_template_only_if_it_asks_for_them() -> None:

@@ -199,7 +199,7 @@ def test_a_suffix_without_fill_in_the_middle_tokens_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="fill-in-the-middle") as error:
         model().build(TextPrompt(text="a", suffix="b"))
 
-    assert error.value.param == "suffix"
+    assert error.value.at == ("suffix",)
 
 
 def test_token_ids_are_taken_as_they_are() -> None:
@@ -246,7 +246,7 @@ def test_a_transcript_takes_no_tools() -> None:
     with pytest.raises(InvalidRequest, match="transcript") as error:
         opened.build(chat(("user", "Hi"), tools=(TOOL,)))
 
-    assert error.value.param == "tools"
+    assert error.value.at == ("tools",)
 
 
 def test_tools_are_active_unless_the_choice_is_none() -> None:

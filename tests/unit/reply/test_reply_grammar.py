@@ -247,7 +247,7 @@ def refusal(name: str, schema: dict[str, Any]) -> str:
     tools = [WEATHER, Tool(name="culprit", parameters=schema)]
     with pytest.raises(InvalidConstraint) as caught:
         made(name, tools=tools)
-    assert caught.value.param == "tools"
+    assert caught.value.at == ("tools",)
     return caught.value.message
 
 

@@ -142,7 +142,7 @@ class FakeWorker:
         id_, request = message.id, message.request
         match first_word(request.prompt):
             case "reject":
-                error = InvalidRequest("rejected", param="prompt").info
+                error = InvalidRequest("rejected", at=("prompt",)).info
                 self.send(StepEvents(events=[Failed(id=id_, error=error)]))
                 return
             case "hang":
@@ -185,7 +185,7 @@ class FakeWorker:
     def embed(self, request: Embed) -> None:
         match request.inputs[0]:
             case "refused":
-                error = ContextLengthExceeded("too long", param="input").info
+                error = ContextLengthExceeded("too long", at=("input", 0)).info
                 self.send(Embedded(id=request.id, error=error))
             case "unanswered":
                 self.embedding.add(request.id)

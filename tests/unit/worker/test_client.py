@@ -50,7 +50,7 @@ async def test_many_streams_share_the_worker_without_mixing(client: ModelClient)
 async def test_a_refused_request_ends_with_failed(client: ModelClient) -> None:
     (event,) = await collect(client, "reject")
     assert isinstance(event, Failed)
-    assert (event.error.status, event.error.param) == (400, "prompt")
+    assert (event.error.code, event.error.at) == ("invalid_request", ("prompt",))
 
 
 async def test_closing_the_stream_cancels_the_request(client: ModelClient) -> None:

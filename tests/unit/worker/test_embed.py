@@ -79,7 +79,7 @@ async def test_an_encoder_embeds_and_does_not_generate(
     assert client.info.kv_cells == 0
     (event,) = await collect(client)
     assert isinstance(event, Failed)
-    assert (event.error.status, event.error.param) == (400, "model")
+    assert (event.error.code, event.error.at) == ("invalid_request", ("model",))
     assert "'tiny' computes embeddings; it does not generate" in event.error.message
     assert (await client.render(TextPrompt(text="a"))).tokens
 
@@ -131,7 +131,7 @@ async def test_fewer_dimensions_are_the_first_ones_at_length_one(
     np.testing.assert_allclose(cut, whole[:5] / np.linalg.norm(whole[:5]), atol=1e-6)
     with pytest.raises(InvalidRequest, match=f"{EMBEDDING} dimensions") as refusal:
         await client.embed(["abc"], dimensions=EMBEDDING + 1)
-    assert refusal.value.param == "dimensions"
+    assert refusal.value.at == ("dimensions",)
 
 
 @pytest.fixture(params=["encoder", "decoder"])

@@ -109,7 +109,7 @@ def test_without_memory_the_request_fails_and_smaller_ones_go_on(setup: Setup) -
     setup.submit(1, [5] * 600)
     error = setup.answer().error
     assert error is not None
-    assert error.status == 503
+    assert error.code == "model_unavailable"
     setup.submit(2, [5])
     assert setup.answer().error is None
 
@@ -120,7 +120,7 @@ def test_a_failure_is_reported_and_the_next_request_is_answered(
     setup.submit(1, [BROKEN])
     error = setup.answer().error
     assert error is not None
-    assert (error.status, error.type) == (500, "server_error")
+    assert error.code == "internal_error"
     assert "out of order" in caplog.text
     setup.submit(2, [5])
     assert setup.answer().error is None
@@ -132,7 +132,7 @@ def test_a_full_queue_refuses(setup: Setup) -> None:
     refused = setup.answer()
     assert refused.id == 4
     assert refused.error is not None
-    assert refused.error.status == 429
+    assert refused.error.code == "queue_full"
     assert refused.error.retry_after
     setup.go_on.set()
     assert [setup.answer().id for _ in range(3)] == [1, 2, 3]

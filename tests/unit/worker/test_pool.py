@@ -175,7 +175,7 @@ class TestShutdown:
         assert 0.3 <= time.monotonic() - began < 2.0
         last = (await running)[-1]
         assert isinstance(last, Failed)
-        assert last.error.status == 503
+        assert last.error.code == "overloaded"
         assert "shutting down" in last.error.message
 
     async def test_a_second_call_ends_everything_at_once(

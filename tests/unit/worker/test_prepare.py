@@ -155,7 +155,7 @@ def test_a_bias_of_a_token_outside_the_vocabulary_is_refused(setup: Setup, token
     setup.generate(1, sampling=Sampling(logit_bias={0: 1.0, token: 1.0}))
     failed = setup.event()
     assert isinstance(failed, Failed)
-    assert (failed.error.status, failed.error.param) == (400, "logit_bias")
+    assert failed.error.at == ("sampling", "logit_bias")
     assert f"token {token} is not in the vocabulary of {VOCABULARY}" in failed.error.message
     setup.generate(2, sampling=Sampling(logit_bias={VOCABULARY - 1: 1.0}))
     assert isinstance(setup.event(), Accepted)
@@ -166,7 +166,7 @@ def test_beyond_those_that_run_and_those_that_may_wait_requests_are_refused(setu
         setup.generate(request_id, "slow")
     refused = setup.event()
     assert isinstance(refused, Failed)
-    assert (refused.id, refused.error.status) == (PARALLEL + QUEUE_SIZE, 429)
+    assert (refused.id, refused.error.code) == (PARALLEL + QUEUE_SIZE, "queue_full")
     assert refused.error.retry_after == 7.0
     assert f"{QUEUE_SIZE} requests" in refused.error.message
 
@@ -180,18 +180,20 @@ def test_what_the_engine_has_counts_too(setup: Setup) -> None:
     assert isinstance(setup.event(), Accepted)
 
 
-@pytest.mark.parametrize(("text", "status"), [("refused", 400), ("broken", 500)])
+@pytest.mark.parametrize(
+    ("text", "code"), [("refused", "invalid_conversation"), ("broken", "internal_error")]
+)
 def test_a_failure_is_reported_and_the_next_request_is_prepared(
-    setup: Setup, text: str, status: int
+    setup: Setup, text: str, code: str
 ) -> None:
     setup.generate(1, text)
     failed = setup.event()
     assert isinstance(failed, Failed)
-    assert (failed.id, failed.error.status) == (1, status)
+    assert (failed.id, failed.error.code) == (1, code)
     setup.preparer.render(Render(id=2, prompt=TextPrompt(text=text)))
     rendered = setup.rendered.get(timeout=5)
     assert rendered.error is not None
-    assert rendered.error.status == status
+    assert rendered.error.code == code
     setup.generate(3)
     assert isinstance(setup.event(), Accepted)
 
@@ -270,7 +272,7 @@ def test_trying_out_the_tools_of_a_request_ends_in_time(
     trials.let_through.release(128)
     failed = setup.event()
     assert isinstance(failed, Failed)
-    assert (failed.error.status, failed.error.param) == (400, "tools")
+    assert (failed.error.code, failed.error.at) == ("invalid_constraint", ("tools",))
     assert "tool_1 " in failed.error.message
     assert trials.begun.qsize() == 0
 

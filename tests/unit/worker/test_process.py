@@ -94,4 +94,4 @@ def test_an_embedding_worker_whose_template_cannot_be_stopped_answers_and_ends(
         process._serve_embeddings(connection, loaded, request)
     answer = connection.sent[-1]
     assert isinstance(answer, Rendered)
-    assert (answer.id, answer.error and answer.error.status) == (7, 400)
+    assert (answer.id, answer.error and answer.error.code) == (7, "invalid_conversation")

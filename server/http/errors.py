@@ -1,0 +1,87 @@
+"""The errors of HTTP itself, and the status of every error.
+
+DragomanError                     500
+├── InvalidRequest                400, and so are its subclasses
+├── Unauthorized                  401
+├── Forbidden                     403
+├── NotFound                      404
+├── MethodNotAllowed              405
+├── RequestTimeout                408
+├── PayloadTooLarge               413
+├── UnsupportedMediaType          415
+├── QueueFull                     429
+├── HeadersTooLarge               431
+├── WorkerDied                    500
+├── ModelUnavailable              503
+└── Overloaded                    503
+"""
+
+from __future__ import annotations
+
+from server.core.errors import (
+    DragomanError,
+    InvalidRequest,
+    ModelUnavailable,
+    NotFound,
+    Overloaded,
+    QueueFull,
+    RequestTimeout,
+)
+
+
+class Unauthorized(DragomanError):
+    """No API key, or a wrong one."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(DragomanError):
+    """A request that this server refuses to serve: its Host header names another machine."""
+
+    code = "forbidden"
+
+
+class MethodNotAllowed(DragomanError):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+
+
+class PayloadTooLarge(DragomanError):
+    """The body is larger than the limit."""
+
+    code = "payload_too_large"
+
+
+class UnsupportedMediaType(DragomanError):
+    """The body is not JSON."""
+
+    code = "unsupported_media_type"
+
+
+class HeadersTooLarge(DragomanError):
+    """The request's headers are larger than the limit."""
+
+    code = "headers_too_large"
+
+
+_STATUS: dict[type[BaseException], int] = {
+    InvalidRequest: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    MethodNotAllowed: 405,
+    RequestTimeout: 408,
+    PayloadTooLarge: 413,
+    UnsupportedMediaType: 415,
+    QueueFull: 429,
+    HeadersTooLarge: 431,
+    ModelUnavailable: 503,
+    Overloaded: 503,
+    DragomanError: 500,
+}
+
+
+def status_of(error: type[DragomanError]) -> int:
+    """The HTTP status of an error: its own class's, else that of the nearest class above."""
+    return next(_STATUS[kind] for kind in error.__mro__ if kind in _STATUS)
