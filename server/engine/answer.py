@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,8 +24,9 @@ from server.engine.backend import Backend
 from server.engine.sampling.logprobs import token_logprobs
 from server.engine.sampling.matcher import GrammarMatcher
 from server.engine.sampling.sampler import NoTokenLeft, Sampler
-from server.engine.sequence import SequenceState, TokenBuffer
-from server.engine.speculate import DraftPolicy, PromptLookup, verify
+from server.engine.sequence import SequenceState
+from server.engine.spans import Keys, Span, Spans
+from server.engine.speculate import DraftPolicy, PromptLookup, verified
 from server.engine.text import TextStream
 
 
@@ -38,7 +39,7 @@ class Task:
     """
 
     id: int
-    tokens: Sequence[int]
+    spans: Sequence[Span]
     sampling: Sampling
     length_limit: int
     max_tokens: int
@@ -55,8 +56,13 @@ class Task:
     dry_breakers: frozenset[int] = frozenset()
 
     @property
+    def prompt_length(self) -> int:
+        """The number of cells that the prompt takes."""
+        return sum(len(span) for span in self.spans)
+
+    @property
     def scores_prompt(self) -> bool:
-        """Whether every prompt token's logprob is asked for."""
+        """Whether the logprob of every prompt token is asked for."""
         return self.echo and self.logprobs is not None
 
 
@@ -82,6 +88,7 @@ class Answer:
         index: int,
         order: int,
         *,
+        spans: Spans,
         sampler: Sampler,
         matcher: GrammarMatcher | None,
         lookup: PromptLookup | None,
@@ -98,8 +105,8 @@ class Answer:
         self.state = SequenceState(
             order=order,
             scope=task.scope,
-            tokens=TokenBuffer(task.tokens),
-            prompt_length=len(task.tokens),
+            spans=spans,
+            prompt_length=spans.length,
             scores_prompt=task.scores_prompt and index == 0,
         )
         self._text = TextStream(task.stops, strip_leading_space=task.strip_leading_space)
@@ -113,6 +120,19 @@ class Answer:
         self._accepted_prediction = 0
         self._rejected_prediction = 0
 
+    def fork(self, index: int, order: int) -> Answer:
+        """Answer ``index`` to the same task; neither has any tokens yet."""
+        spans = self.state.spans.fork()
+        return Answer(
+            self.task,
+            index,
+            order,
+            spans=spans,
+            sampler=self._sampler.fork(index, spans),
+            matcher=self._matcher.fork() if self._matcher else None,
+            lookup=self._lookup.fork(spans) if self._lookup else None,
+        )
+
     # --- choosing tokens ---
 
     def advance(self, rows: NDArray[np.float32], backend: Backend) -> int:
@@ -124,25 +144,24 @@ class Answer:
         if self.times.first_token is None:
             self.times.first_token = time.monotonic()
         drafts = self.state.drafts
+        sampled = verified(rows, drafts, self._sampler, self._matcher)
+        accepted = 0
         try:
-            tokens, accepted = verify(
-                rows, drafts, self._sampler, self._matcher, is_last=self._ends_answer(backend)
-            )
+            for row, (token, guessed) in zip(rows, sampled, strict=False):
+                self._append(token, row, backend)
+                accepted += guessed
+                if self.finished:
+                    break
         except NoTokenLeft:
             if not np.isfinite(rows[0]).any():
                 raise BrokenLogits("the model computed no probabilities") from None
             self.finished = "stop"
             return 0
-        for token, row in zip(tokens, rows, strict=False):
-            if self.finished is None:
-                self._take(token, row, backend)
-        # Only now, as the matcher has accepted all of the step's tokens.
-        self._end_if_complete()
         if drafts:
-            accepted = min(accepted, len(self.state.tokens) - self.state.computed)
+            accepted = min(accepted, self.state.spans.length - self.state.computed)
             self._draft_policy.record(len(drafts), accepted)
             self._count_drafts(len(drafts), accepted)
-        self._take_forced(backend)
+        self._append_forced(backend)
         return accepted
 
     def draft(self, active: int, row_cost: float) -> list[int]:
@@ -150,18 +169,13 @@ class Answer:
         if self._lookup is None:
             return []
         left = min(
-            self.task.max_tokens - self._generated, self.task.length_limit - len(self.state.tokens)
+            self.task.max_tokens - self._generated, self.task.length_limit - self.state.spans.length
         )
         most = min(self._draft_policy.draft_length(active, row_cost), left - 1)
         tokens, self._draft_is_predicted = self._lookup.draft(most)
         if tokens and self._matcher is not None:
             tokens = tokens[: self._matcher.valid_prefix(tokens)]
         return tokens
-
-    def _ends_answer(self, backend: Backend) -> Callable[[int], bool]:
-        if self.task.ignore_eos:
-            return lambda _: False
-        return backend.is_end_of_generation
 
     def _count_drafts(self, drafted: int, accepted: int) -> None:
         self._drafted += drafted
@@ -170,45 +184,42 @@ class Answer:
             self._accepted_prediction += accepted
             self._rejected_prediction += drafted - accepted
 
-    def _take(self, token: int, row: NDArray[np.float32] | None, backend: Backend) -> None:
-        """``token`` is the next of the answer; ``row`` are the logits it came from."""
+    def _append(self, token: int, row: NDArray[np.float32] | None, backend: Backend) -> None:
+        """Continue the answer by ``token``, sampled from the logits ``row`` unless forced."""
         self._generated += 1
         self._new_tokens += 1
-        if self._ends_answer(backend)(token):
+        if backend.is_end_of_generation(token) and not self.task.ignore_eos:
             self.finished = "stop"
             return
-        self.state.tokens.append(token)
-        if self._lookup is not None:
-            self._lookup.accept(token)
+        self.state.spans.append(token)
         hidden = backend.is_control(token) and token not in self.task.visible_control_tokens
         self._new_text.append(self._text.push(b"" if hidden else backend.piece(token)))
         if self.task.logprobs is not None and row is not None:
             self._new_logprobs.append(_scored(row, token, self.task.logprobs, backend))
-        if self._text.stopped:
+        if self._text.stopped or (self._matcher is not None and self._matcher.is_complete):
             self.finished = "stop"
         elif self._is_full:
             self.finished = "length"
 
-    def _end_if_complete(self) -> None:
-        if self._matcher is not None and self._matcher.is_complete:
-            self.finished = "stop"
+    @property
+    def _prompt(self) -> Keys:
+        return self.state.spans.keys(0, self.state.prompt_length)
 
     @property
     def _is_full(self) -> bool:
         return (
             self._generated >= self.task.max_tokens
-            or len(self.state.tokens) >= self.task.length_limit
+            or self.state.spans.length >= self.task.length_limit
         )
 
-    def _take_forced(self, backend: Backend) -> None:
+    def _append_forced(self, backend: Backend) -> None:
         """Append what the matcher leaves no choice about, unless logprobs need its logits."""
         if self._matcher is None or self.task.logprobs is not None or self.finished:
             return
         for token in self._matcher.forced_tokens():
             self._matcher.accept(token)
             self._sampler.accept(token)
-            self._take(token, None, backend)
-            self._end_if_complete()
+            self._append(token, None, backend)
             if self.finished:
                 return
 
@@ -217,7 +228,7 @@ class Answer:
     def score_prompt(self, start: int, rows: NDArray[np.float32], backend: Backend) -> None:
         """``rows`` are the logits at prompt positions ``start`` and on: each scores the next."""
         assert self.task.logprobs is not None
-        prompt = self.state.tokens.view(0, self.state.prompt_length)
+        prompt = self._prompt
         if not self._prompt_scores:
             first = int(prompt[0])
             self._prompt_scores.append(TokenLogprob(first, backend.piece(first), None))
@@ -258,7 +269,7 @@ class Answer:
     def echo_event(self, backend: Backend) -> PromptScored:
         """The prompt's text and tokens, scored if that was asked for."""
         tokens = self._prompt_scores or [
-            TokenLogprob(int(t), backend.piece(int(t)), None) for t in self.task.tokens
+            TokenLogprob(token, backend.piece(token), None) for token in self._prompt.tolist()
         ]
         return PromptScored(id=self.task.id, text=self.task.prompt_text, tokens=tokens)
 

@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from server.engine.batch import Batch
+
 
 class NoCellsLeft(Exception):
     """A decode found no free KV cells for its batch; nothing of it was computed."""
@@ -15,47 +17,6 @@ class NoCellsLeft(Exception):
 
 class DecodeFailed(Exception):
     """A decode failed for another reason; the KV cells of its batch are undefined."""
-
-
-class Batch:
-    """One step's tokens, as arrays with room for ``capacity`` tokens.
-
-    Rows of the logits come back in the order in which tokens asked for them.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.size = 0
-        self.outputs = 0
-        self.tokens = np.zeros(capacity, dtype=np.int32)
-        self.positions = np.zeros(capacity, dtype=np.int32)
-        self.sequence_ids = np.zeros(capacity, dtype=np.int32)
-        self.wants_logits = np.zeros(capacity, dtype=np.int8)
-        self._ascending = np.arange(capacity, dtype=np.int32)
-
-    def clear(self) -> None:
-        """Forget all tokens."""
-        self.size = 0
-        self.outputs = 0
-
-    def add(
-        self, sequence_id: int, tokens: NDArray[np.int32], position: int, logits_from: int
-    ) -> int:
-        """Append ``tokens`` of one sequence, the first at ``position``.
-
-        Logits are wanted from index ``logits_from`` of ``tokens`` on. Returns the row of the logits
-        that the first of them gets.
-        """
-        start, end = self.size, self.size + len(tokens)
-        self.tokens[start:end] = tokens
-        np.add(self._ascending[: len(tokens)], position, out=self.positions[start:end])
-        self.sequence_ids[start:end] = sequence_id
-        self.wants_logits[start:end] = 0
-        self.wants_logits[start + logits_from : end] = 1
-        row = self.outputs
-        self.size = end
-        self.outputs += len(tokens) - logits_from
-        return row
 
 
 class Backend(Protocol):

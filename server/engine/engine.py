@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from server.core.errors import DragomanError, InvalidConstraint
 from server.core.events import Event, Failed
 from server.engine.answer import Answer, BrokenLogits, Task
-from server.engine.backend import Backend, Batch, DecodeFailed, NoCellsLeft
+from server.engine.backend import Backend, DecodeFailed, NoCellsLeft
+from server.engine.batch import Batch
 from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.sampling.matcher import GrammarError, GrammarMatcher
 from server.engine.sampling.sampler import Sampler
@@ -23,6 +24,7 @@ from server.engine.scheduling.pace import Pace
 from server.engine.scheduling.processors import idle_core_seconds
 from server.engine.scheduling.scheduler import Scheduler, Step
 from server.engine.scheduling.threads import ThreadGovernor
+from server.engine.spans import Spans
 from server.engine.speculate import PromptLookup
 
 Emit = Callable[[list[Event]], None]
@@ -110,24 +112,24 @@ class Engine:
 
         What takes time with a long prompt is done here, on the caller's thread.
         """
+        spans = Spans(task.spans)
         sampler = Sampler(
             task.sampling,
             vocabulary_size=self._backend.vocabulary_size,
-            prompt_tokens=task.tokens,
+            history=spans,
             dry_breakers=task.dry_breakers,
         )
-        lookup = self._lookup(task)
-        answers = [
-            Answer(
-                task,
-                index,
-                next(self._orders),
-                sampler=sampler.fork(index) if index else sampler,
-                matcher=matcher.fork() if matcher and index else matcher,
-                lookup=lookup.fork() if lookup and index else lookup,
-            )
-            for index in range(task.n)
-        ]
+        first = Answer(
+            task,
+            0,
+            next(self._orders),
+            spans=spans,
+            sampler=sampler,
+            matcher=matcher,
+            lookup=self._lookup(task, spans),
+        )
+        others = [first.fork(index, next(self._orders)) for index in range(1, task.n)]
+        answers = [first, *others]
         with self._submitting:
             self._submitted += len(answers)
             self._inbox.put(answers)
@@ -241,12 +243,13 @@ class Engine:
             self._scheduler.add(answer.state)
         self._received += len(answers)
 
-    def _lookup(self, task: Task) -> PromptLookup | None:
-        # Drafts change the shape of batches, thus the rounding of logits: not for a seeded request.
-        look_up = self._prompt_lookup and task.sampling.seed is None
-        if not (self._backend.partial_removal and (look_up or task.prediction)):
+    def _lookup(self, task: Task, spans: Spans) -> PromptLookup | None:
+        # Drafts change the shape of batches and so the rounding of logits. A seeded request gets
+        # none from its prompt, since its answer must not depend on them.
+        prompt_too = self._prompt_lookup and task.sampling.seed is None
+        if not (self._backend.partial_removal and (prompt_too or task.prediction)):
             return None
-        return PromptLookup(task.tokens if look_up else (), task.prediction)
+        return PromptLookup(spans, task.prediction, prompt_too=prompt_too)
 
     def _propose_drafts(self) -> None:
         """Let running answers guess ahead, as far as that pays at this load.
@@ -278,17 +281,18 @@ class Engine:
             state = work.sequence
             assert state.sequence_id is not None
             start, end = state.computed, state.computed + work.count
-            tokens = state.tokens.view(start, end)
-            if end < len(state.tokens) and not state.scores_prompt:
+            if end < state.spans.length and not state.scores_prompt:
                 logits_from = work.count
             elif state.scores_prompt and state.in_prompt:
                 logits_from = 0
             else:
                 logits_from = work.count - 1
-            rows[state.order] = self._batch.add(state.sequence_id, tokens, start, logits_from)
+            rows[state.order] = state.spans.add_to(
+                self._batch, state.sequence_id, start, end, logits_from
+            )
             if state.drafts:
                 drafts = np.array(state.drafts, dtype=np.int32)
-                self._batch.add(state.sequence_id, drafts, end, 0)
+                self._batch.add(state.sequence_id, drafts, state.spans.position(end), 0)
         return rows
 
     def _learn(self, plan: Step, seconds: float, cpu_seconds: float) -> None:
@@ -347,13 +351,13 @@ class Engine:
         state = answer.state
         if answer.task.echo and answer.times.first_token is None and answer.index == 0:
             events.append(answer.echo_event(self._backend))
-        before = len(state.tokens)
+        before = state.spans.length
         accepted = 0
         if answer.task.max_tokens > 0:
             accepted = answer.advance(rows, self._backend)
         else:
             answer.finished = "length"
-        self.counters.generated_tokens += len(state.tokens) - before
+        self.counters.generated_tokens += state.spans.length - before
         self._scheduler.accepted_drafts(state, accepted)
         events.extend(answer.events())
         if answer.finished:

@@ -1,22 +1,26 @@
 """Speculation without a second model: guess the next tokens from text that is already there.
 
-Guesses (a *draft*) are decoded together with the last token in one step. Each row is then sampled
-by the sequence's own sampler, and the draft counts as far as it agrees: the answer has exactly the
-distribution it would have without drafts, and a greedy or seeded answer the very same tokens.
+The guesses, a *draft*, are decoded together with the last token in one step. The sequence's own
+sampler then samples each row, and the draft counts as far as it agrees. An answer therefore has
+exactly the distribution it would have without drafts, and a greedy or seeded one the same tokens.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.engine.sampling.sampler import NoTokenLeft, Sampler
+from server.engine.spans import Keys, Spans, TokenSpan
 
+# Longer n-grams are looked up first. Both sizes are a choice: a single match of 6 tokens is rarely
+# chance, and with fewer than 3 almost everything matches somewhere.
 _NGRAM_SIZES = (6, 3)
+_LONGEST_NGRAM = max(_NGRAM_SIZES)
 
 
 class Draft(NamedTuple):
@@ -27,95 +31,113 @@ class Draft(NamedTuple):
 
 
 class NgramIndex:
-    """Finds where a token sequence last repeated its own end; adding a token is O(1).
+    """Finds where a sequence last repeated its own end; indexing one more token is O(1).
 
-    Keys are hashes of n-grams, so a find is checked against the tokens themselves. What is known of
-    the tokens it begins with is shared by its forks.
+    It covers cells from ``start`` on. Entries are hashes of n-grams, so `find` compares the match
+    with the sequence itself. Forks share what was indexed when the index was made.
     """
 
-    def __init__(self, tokens: Iterable[int] = ()) -> None:
-        self.tokens: list[int] = []
+    def __init__(self, text: Spans, start: int = 0) -> None:
+        self._text = text
+        self._start = self._indexed = start
         self._next: dict[int, int] = {}
-        for token in tokens:
-            self.add(token)
+        self.catch_up()
         self._shared, self._next = self._next, {}
 
-    def fork(self) -> NgramIndex:
-        """An independent copy of one that nothing was added to yet."""
+    def fork(self, text: Spans) -> NgramIndex:
+        """An independent index of ``text``, which has nothing yet that this one has not indexed."""
         assert not self._next
-        twin = NgramIndex()
-        twin.tokens = self.tokens.copy()
-        twin._shared = self._shared
+        twin = NgramIndex(text, text.length)
+        twin._start, twin._shared = self._start, self._shared
         return twin
 
-    def add(self, token: int) -> None:
-        """Append ``token``; the n-grams before it now have a continuation and can be found."""
-        end = len(self.tokens)
-        for size in _NGRAM_SIZES:
-            if end >= size:
-                self._next[hash(tuple(self.tokens[-size:]))] = end
-        self.tokens.append(token)
+    def catch_up(self) -> None:
+        """Index the tokens that were appended since the last call.
 
-    def find(self, recent: Sequence[int]) -> int | None:
-        """The position after the latest n-gram that equals the end of ``recent``, longest first."""
+        An n-gram can be found once a token follows it.
+        """
+        end = self._text.length
+        first = max(self._start, self._indexed - _LONGEST_NGRAM)
+        raw = self._text.keys(first, end).tobytes()
+        for place in range(self._indexed, end):
+            stop = 4 * (place - first)
+            for size in _NGRAM_SIZES:
+                if place - self._start >= size:
+                    self._next[hash(raw[stop - 4 * size : stop])] = place
+        self._indexed = end
+
+    def find(self, recent: Keys) -> int | None:
+        """The cell after the latest n-gram that equals the end of ``recent``, longest first."""
         for size in _NGRAM_SIZES:
             if len(recent) >= size:
-                ngram = list(recent[-size:])
-                key = hash(tuple(ngram))
-                position = self._next.get(key, self._shared.get(key))
-                if position is not None and self.tokens[position - size : position] == ngram:
-                    return position
+                ngram = recent[-size:].tobytes()
+                key = hash(ngram)
+                place = self._next.get(key, self._shared.get(key))
+                if place is not None and self._text.keys(place - size, place).tobytes() == ngram:
+                    return place
         return None
 
 
 class PromptLookup:
     """Drafts for one sequence from its prompt, its own answer, and the request's prediction.
 
-    The prediction is followed from its beginning as long as the answer agrees with it. After a
-    mismatch it is taken up again where the answer's latest tokens occur in it.
+    The prediction is followed from its beginning while the answer agrees with it. After a mismatch
+    it is resumed where the answer's latest tokens occur in it.
     """
 
-    def __init__(self, prompt_tokens: Iterable[int], prediction: Iterable[int] = ()) -> None:
-        self._text = NgramIndex(prompt_tokens)
-        self._prediction = NgramIndex(prediction)
-        self._written = 0
+    def __init__(
+        self, text: Spans, prediction: Sequence[int] = (), *, prompt_too: bool = True
+    ) -> None:
+        """``text`` is the prompt, and the answer as it grows.
+
+        With ``prompt_too`` false, only the answer and the prediction are looked up.
+        """
+        self._text = text
+        self._answer_start = self._followed = text.length
+        self._index = NgramIndex(text, 0 if prompt_too else text.length)
+        self._prediction = Spans([TokenSpan(prediction)])
+        self._prediction_index = NgramIndex(self._prediction)
+        # The cell of the prediction that should come next; None after a mismatch.
         self._place: int | None = 0
 
-    def fork(self) -> PromptLookup:
-        """The same for another answer; nothing was accepted yet."""
-        twin = PromptLookup(())
-        twin._text, twin._prediction = self._text.fork(), self._prediction
+    def fork(self, text: Spans) -> PromptLookup:
+        """The same for another answer's sequence; neither has an answer yet."""
+        twin = PromptLookup(text, prompt_too=False)
+        twin._index = self._index.fork(text)
+        twin._prediction, twin._prediction_index = self._prediction, self._prediction_index
         return twin
-
-    def accept(self, token: int) -> None:
-        """Append ``token`` to the answer."""
-        self._text.add(token)
-        self._written += 1
-        predicted = self._prediction.tokens
-        if self._place is not None and self._place < len(predicted):
-            if predicted[self._place] == token:
-                self._place += 1
-                return
-            self._place = None
-        if predicted:
-            longest = min(self._written, _NGRAM_SIZES[0])
-            self._place = self._prediction.find(self._text.tokens[-longest:])
 
     def draft(self, max_tokens: int) -> Draft:
         """At most ``max_tokens`` guesses for what comes next; empty where nothing matches."""
         if max_tokens <= 0:
             return Draft([], predicted=False)
-        if self._place is not None and self._place < len(self._prediction.tokens):
-            following = self._prediction.tokens[self._place : self._place + max_tokens]
-            return Draft(following, predicted=True)
-        text = self._text.tokens
-        position = self._text.find(text[-_NGRAM_SIZES[0] :])
-        if position is None:
+        if self._prediction.length:
+            self._follow_prediction()
+            if self._place is not None and self._place < self._prediction.length:
+                end = min(self._prediction.length, self._place + max_tokens)
+                return Draft(self._prediction.keys(self._place, end).tolist(), predicted=True)
+        self._index.catch_up()
+        end = self._text.length
+        place = self._index.find(self._text.keys(max(0, end - _LONGEST_NGRAM)))
+        if place is None:
             return Draft([], predicted=False)
-        # The text since the match repeats the text before it, so go on with that period.
-        period = len(text) - position
-        guesses = [text[position + i % period] for i in range(max_tokens)]
-        return Draft(guesses, predicted=False)
+        # The text since the match repeats the text before it, so it is continued with that period.
+        period = self._text.keys(place, min(end, place + max_tokens)).tolist()
+        return Draft([period[i % len(period)] for i in range(max_tokens)], predicted=False)
+
+    def _follow_prediction(self) -> None:
+        """Move the place in the prediction by the tokens appended since the last call."""
+        end = self._text.length
+        for cell in range(self._followed, end):
+            token = self._text.keys(cell, cell + 1)
+            if self._place is not None and self._place < self._prediction.length:
+                if self._prediction.keys(self._place, self._place + 1) == token:
+                    self._place += 1
+                    continue
+                self._place = None
+            recent = self._text.keys(max(self._answer_start, cell + 1 - _LONGEST_NGRAM), cell + 1)
+            self._place = self._prediction_index.find(recent)
+        self._followed = end
 
 
 class DraftPolicy:
@@ -172,53 +194,44 @@ class DraftPolicy:
             self._pause = self._FIRST_PAUSE
 
 
-class Rules(Protocol):
-    """What `verify` needs of a grammar matcher."""
+class TokenRules(Protocol):
+    """What `verified` needs of a grammar matcher."""
 
     def allowed(self) -> NDArray[np.uint32]:
         """Which tokens may come next, one bit each."""
 
     def accept(self, token: int) -> None:
-        """Go on by ``token``."""
+        """Advance by ``token``."""
 
 
-class Verified(NamedTuple):
-    """The tokens of a step, at least one, and how many of them the draft had guessed."""
-
-    tokens: list[int]
-    accepted: int
-
-
-def verify(
+def verified(
     rows: NDArray[np.float32],
     draft: Sequence[int],
     sampler: Sampler,
-    rules: Rules | None = None,
-    *,
-    is_last: Callable[[int], bool] = lambda _: False,
-) -> Verified:
-    """Sample each row until the draft disagrees; sampler and rules accept every token returned.
+    rules: TokenRules | None = None,
+) -> Iterator[tuple[int, bool]]:
+    """Sample row after row until the draft disagrees; yields at least one (token, was guessed).
 
     ``rows`` has shape (len(draft) + 1, n_vocab): row ``i`` holds the logits after ``draft[:i]``.
-    Sampling ends early after a token that ``is_last``, so that no random number is drawn for a
-    token that never comes. Raises NoTokenLeft where no token can follow the very first row; where
-    that happens further on, the tokens before it are returned.
+    Sampler and rules have accepted a token when it is yielded. The caller appends it to the history
+    that the sampler reads, or stops iterating: no random number is drawn for a token that never
+    comes.
+
+    Raises:
+        NoTokenLeft: no token can follow the first row. Where none can follow a later one, the
+            iteration ends.
     """
-    tokens: list[int] = []
-    accepted = 0
     for index, row in enumerate(rows):
         try:
             token = sampler.sample(row, None if rules is None else rules.allowed())
         except NoTokenLeft:
-            if tokens:
-                break
+            if index:
+                return
             raise
         sampler.accept(token)
         if rules is not None:
             rules.accept(token)
-        tokens.append(token)
         guessed = index < len(draft) and draft[index] == token
-        accepted += guessed
-        if not guessed or is_last(token):
-            break
-    return Verified(tokens, accepted)
+        yield token, guessed
+        if not guessed:
+            return

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from server.engine.backend import Batch
+from server.engine.batch import Batch
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
 from server.worker.serve.hardware import physical_cores
 from tests.benchmark.document import machine

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.core.worker_settings import FlashAttention, KvType
-from server.engine.backend import Batch, DecodeFailed, NoCellsLeft
+from server.engine.backend import DecodeFailed, NoCellsLeft
+from server.engine.batch import Batch
 from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel
 

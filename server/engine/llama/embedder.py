@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.core.worker_settings import FlashAttention, KvType
-from server.engine.backend import Batch, DecodeFailed
+from server.engine.backend import DecodeFailed
+from server.engine.batch import Batch
 from server.engine.llama.context import FLASH_ATTENTION_TYPES, GGML_TYPES, bind
 from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel

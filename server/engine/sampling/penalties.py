@@ -1,46 +1,27 @@
-"""What a sequence remembers of its tokens, and the penalties computed from it."""
+"""Penalties on tokens that a sequence already contains."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.core.sampling import Sampling
+from server.engine.spans import Keys, Spans
 
 _REPEAT_LAST_N = 64
 _DRY_LONGEST_MATCH = 64
 
 Logits = NDArray[np.float32]
-TokenIds = NDArray[np.int32]
 
 _NO_IDS = np.empty(0, dtype=np.intp)
 
 
-def _tail(size: int, window: int) -> slice:
-    """The last ``window`` of ``size`` items; all of them where it is negative."""
-    return slice(max(0, size - window) if window >= 0 else 0, size)
-
-
-class TokenLog:
-    """A growing array of token ids; appending is O(1), reading is a view."""
-
-    def __init__(self, tokens: Sequence[int] = ()) -> None:
-        self._buffer = np.array(tokens, dtype=np.int32)
-        self._size = len(tokens)
-
-    def append(self, token: int) -> None:
-        """Add one token at the end."""
-        if self._size == self._buffer.size:
-            self._buffer = np.resize(self._buffer, max(256, 2 * self._size))
-        self._buffer[self._size] = token
-        self._size += 1
-
-    def last(self, n: int) -> TokenIds:
-        """The last ``n`` tokens, all of them where ``n`` is negative, as a view."""
-        return self._buffer[: self._size][_tail(self._size, n)]
+def _last(history: Spans, window: int) -> Keys:
+    """The keys of the last ``window`` cells, of all where it is negative."""
+    return history.keys(max(0, history.length - window) if window >= 0 else 0)
 
 
 class TokenCounts:
@@ -111,7 +92,8 @@ class Penalties:
     ``repeat_last_n`` where the request names a window.
     """
 
-    def __init__(self, sampling: Sampling, prompt_tokens: Sequence[int]) -> None:
+    def __init__(self, sampling: Sampling, history: Spans) -> None:
+        """``history`` is the sequence so far: its prompt."""
         window = sampling.repeat_last_n
         self._repeat = sampling.repeat_penalty or 1.0
         self._frequency = sampling.frequency_penalty or 0.0
@@ -120,7 +102,7 @@ class Penalties:
         self._written: TokenCounts | None = None
         if self._repeat != 1.0:
             reach = _REPEAT_LAST_N if window is None else window
-            self._seen = TokenCounts(reach, prompt_tokens[_tail(len(prompt_tokens), reach)])
+            self._seen = TokenCounts(reach, _last(history, reach).tolist())
         if self._frequency or self._presence:
             self._written = TokenCounts(-1 if window is None else window)
 
@@ -163,26 +145,20 @@ class Dry:
     Each step is one vectorised comparison over the window and a look at the matches.
     """
 
-    def __init__(
-        self, sampling: Sampling, prompt_tokens: Sequence[int], breakers: Collection[int]
-    ) -> None:
+    def __init__(self, sampling: Sampling, history: Spans, breakers: Collection[int]) -> None:
+        """``history`` is the sequence, read anew for every token."""
         self._multiplier = sampling.dry_multiplier or 0.0
         self._base = 1.75 if sampling.dry_base is None else sampling.dry_base
         allowed = sampling.dry_allowed_length
         self._allowed_length = 2 if allowed is None else allowed
         self._window = -1 if sampling.dry_penalty_last_n is None else sampling.dry_penalty_last_n
         self._breakers = frozenset(breakers)
-        self._history = TokenLog(prompt_tokens if self.active else ())
+        self._history = history
 
     @property
     def active(self) -> bool:
         """Whether DRY can change a logit."""
         return self._multiplier != 0.0 and self._base >= 1.0 and self._window != 0
-
-    def accept(self, token: int) -> None:
-        """Remember a token of the answer."""
-        if self.active:
-            self._history.append(token)
 
     def penalties(self) -> tuple[NDArray[np.intp], Logits]:
         """The tokens that would lengthen a repetition, and what their logits lose."""
@@ -195,7 +171,7 @@ class Dry:
 
     def _repetitions(self) -> dict[int, int]:
         """Tokens that would continue a repetition, with the longest repeated length of each."""
-        history = self._history.last(self._window)
+        history = _last(self._history, self._window)
         end = history.size - 1
         longest: dict[int, int] = {}
         matches = np.flatnonzero(history[:-1] == history[-1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from server.engine.sampling.logits import (
 )
 from server.engine.sampling.mirostat import Mirostat
 from server.engine.sampling.penalties import Dry, Penalties
+from server.engine.spans import Spans
 
 Allowed = NDArray[np.bool_] | NDArray[np.uint32]
 """Which tokens may come: one bool per token, or one bit (least significant first)."""
@@ -55,7 +56,7 @@ class Sampler:
         sampling: Sampling,
         *,
         vocabulary_size: int,
-        prompt_tokens: Sequence[int],
+        history: Spans,
         dry_breakers: Collection[int] = (),
     ) -> None:
         self._temperature = 1.0 if sampling.temperature is None else sampling.temperature
@@ -68,8 +69,9 @@ class Sampler:
         bias = {t: b for t, b in sampling.logit_bias.items() if 0 <= t < vocabulary_size}
         self._bias_ids = np.fromiter(bias.keys(), dtype=np.intp)
         self._bias = np.fromiter(bias.values(), dtype=np.float32)
-        self._penalties = Penalties(sampling, prompt_tokens)
-        self._dry = Dry(sampling, prompt_tokens, dry_breakers)
+        self._history = history
+        self._penalties = Penalties(sampling, history)
+        self._dry = Dry(sampling, history, dry_breakers)
         self._penalises = self._penalties.active or self._dry.active
         self._adjusts = bool(bias) or self._penalises
         self._mirostat = Mirostat.of(sampling, vocabulary_size)
@@ -81,13 +83,14 @@ class Sampler:
         """Whether the most probable token is always taken, so that no random number is drawn."""
         return self._temperature < _GREEDY_BELOW or (self._top_k == 1 and self._mirostat is None)
 
-    def fork(self, index: int) -> Sampler:
-        """A sampler that goes on from here independently, for answer ``index`` of several.
+    def fork(self, index: int, history: Spans) -> Sampler:
+        """A sampler that continues independently, for answer ``index`` of several.
 
-        Its random stream follows from the seed and ``index`` alone; index 0 is the stream of a
-        fresh sampler.
+        ``history`` is that answer's sequence. The random stream depends on the seed and ``index``
+        alone; index 0 is the stream of a fresh sampler.
         """
-        twin = copy.deepcopy(self)
+        # The memo makes the copy read ``history`` wherever this one reads its own.
+        twin = copy.deepcopy(self, {id(self._history): history})
         twin.use_stream(index)
         return twin
 
@@ -97,9 +100,11 @@ class Sampler:
         self._random = np.random.Generator(np.random.PCG64(entropy))
 
     def accept(self, token: int) -> None:
-        """Remember ``token`` as part of the answer, sampled here or forced."""
+        """Count ``token`` as part of the answer, sampled here or forced.
+
+        The caller appends it to the history too.
+        """
         self._penalties.accept(token)
-        self._dry.accept(token)
 
     def sample(self, logits: Logits, allowed: Allowed | None = None) -> int:
         """The next token for ``logits`` of shape (n_vocab,), which are left as they are.

@@ -124,7 +124,7 @@ class Scheduler:
         self._cache.grow(sequence.sequence_id, work.count)
         sequence.computed += work.count
         if was_in_prompt:
-            self._cache.share(sequence.sequence_id, sequence.tokens.view(0, sequence.computed))
+            self._cache.share(sequence.sequence_id, sequence.spans.keys(0, sequence.computed))
 
     def accepted_drafts(self, sequence: SequenceState, accepted: int) -> None:
         """``accepted`` of the drafts in the cells hold; the cells of the others are freed."""
@@ -166,7 +166,7 @@ class Scheduler:
                 continue
             if not self._fits(sequence):
                 return
-            begun = self._cache.begin(sequence.scope, sequence.tokens.view(), sequence.reusable)
+            begun = self._cache.begin(sequence.scope, sequence.spans.keys(), sequence.reusable)
             if begun is None:
                 return
             sequence.sequence_id, sequence.computed = begun
@@ -179,7 +179,7 @@ class Scheduler:
         """Whether all its tokens, and all that running prompts still need, find cells."""
         if not self.running:
             return True
-        wanted = sequence.scope, sequence.tokens.view(), sequence.reusable
+        wanted = sequence.scope, sequence.spans.keys(), sequence.reusable
         needed = sequence.uncomputed - self._cache.match(*wanted)
         needed += self._cache.newly_pinned(*wanted)
         promised = sum(s.uncomputed for s in self.running)
@@ -194,7 +194,7 @@ class Scheduler:
         promised = max(self._promised(sequence, leader) for leader in leaders)
         if promised < _LEAST_SHARED:
             return False
-        have = self._cache.known(sequence.scope, sequence.tokens.view(), sequence.reusable)
+        have = self._cache.known(sequence.scope, sequence.spans.keys(), sequence.reusable)
         return promised >= have + _LEAST_SHARED
 
     def _promised(self, sequence: SequenceState, leader: SequenceState) -> int:
@@ -206,8 +206,8 @@ class Scheduler:
         key = (sequence.order, leader.order)
         shared = self._shared.get(key)
         if shared is None:
-            prompt = leader.tokens.view(0, leader.prompt_length)
-            shared = common_prefix(sequence.tokens.view(0, sequence.reusable), prompt)
+            prompt = leader.spans.keys(0, leader.prompt_length)
+            shared = common_prefix(sequence.spans.keys(0, sequence.reusable), prompt)
             self._shared[key] = shared
         return shared
 
@@ -299,7 +299,7 @@ class Scheduler:
         assert sequence.sequence_id is not None
         self.running.remove(sequence)
         if trustworthy:
-            self._cache.finish(sequence.sequence_id, sequence.tokens.view(0, sequence.computed))
+            self._cache.finish(sequence.sequence_id, sequence.spans.keys(0, sequence.computed))
         else:
             self._cache.drop(sequence.sequence_id)
         sequence.sequence_id = None

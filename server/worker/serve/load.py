@@ -14,7 +14,7 @@ import numpy as np
 from server import __version__
 from server.core.model_info import EmbeddingInfo, ModelInfo
 from server.core.resources import templates_directory
-from server.engine.backend import Batch
+from server.engine.batch import Batch
 from server.engine.llama import (
     ContextSettings,
     LlamaContext,

@@ -28,6 +28,7 @@ from server.core.sampling import Sampling
 from server.engine.answer import Task
 from server.engine.engine import Engine
 from server.engine.sampling.matcher import GrammarCompiler, GrammarError, GrammarMatcher
+from server.engine.spans import TokenSpan
 from server.grammar.constraint import schema_grammar, to_grammar
 from server.prompt.chat_model import BuiltPrompt
 from server.prompt.guard.length import check_length
@@ -140,7 +141,7 @@ class Preparer:
             return
         accepted = Accepted(
             id=request.id,
-            prompt_tokens=len(task.tokens),
+            prompt_tokens=task.prompt_length,
             reply_prefix=built.reply_prefix,
             tools_active=built.tools_active,
         )
@@ -186,7 +187,7 @@ class Preparer:
         sampling = request.sampling.over(self._loaded.chat.sampling)
         return Task(
             id=id_,
-            tokens=tokens,
+            spans=[TokenSpan(tokens)],
             sampling=self._without_ends(sampling) if request.ignore_eos else sampling,
             length_limit=limit,
             max_tokens=limit if request.max_tokens is None else min(request.max_tokens, limit),

@@ -8,6 +8,7 @@ from server.core.events import Delta, Event, Finished
 from server.core.sampling import Sampling
 from server.engine.answer import Task
 from server.engine.engine import Engine
+from server.engine.spans import TokenSpan
 from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.fake_backend import FakeBackend
 
@@ -41,7 +42,7 @@ class Rig:
         **more: object,
     ) -> None:
         options: dict[str, object] = {"sampling": GREEDY, "length_limit": 10_000} | more
-        task = Task(id=request_id, tokens=prompt, max_tokens=max_tokens, **options)  # type: ignore[arg-type]
+        task = Task(id=request_id, spans=[TokenSpan(prompt)], max_tokens=max_tokens, **options)  # type: ignore[arg-type]
         self.engine.submit(task, matcher)  # type: ignore[arg-type]
 
     def steps(self, count: int) -> None:
@@ -68,7 +69,7 @@ class Rig:
         assert cache.cells_used <= self.backend.kv_cells
         for state in self.engine._scheduler.running:
             assert state.sequence_id is not None
-            computed = state.tokens.view(0, state.computed).tolist()
+            computed = state.spans.keys(0, state.computed).tolist()
             assert self.backend.tokens_of(state.sequence_id) == computed
 
     def text(self, request_id: int, index: int = 0) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.backend import Batch, DecodeFailed, NoCellsLeft
+from server.engine.backend import DecodeFailed, NoCellsLeft
+from server.engine.batch import Batch
 
 END = 0
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from server.core.events import Finished, PromptScored
 from server.core.request import CacheScope
 from server.core.sampling import Sampling
-from server.engine.backend import Batch
+from server.engine.batch import Batch
 from tests.unit.engine.engine_rig import Rig
 from tests.unit.engine.fake_backend import FakeBackend
 

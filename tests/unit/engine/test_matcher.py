@@ -17,6 +17,7 @@ import pytest
 from server.core.sampling import Sampling
 from server.engine.sampling.matcher import GrammarCompiler, GrammarError, GrammarMatcher
 from server.engine.sampling.sampler import Sampler
+from server.engine.spans import Spans
 from tests.unit.engine.byte_vocabulary import END, SIZE, byte_tokenizer
 
 VOCABULARIES = Path(__file__).parents[4] / "shared" / "corpus" / "vocabs"
@@ -165,7 +166,7 @@ def test_sampling_under_a_constraint_gives_valid_json(compiler: GrammarCompiler)
     )
     for seed in range(5):
         matcher = compiler.compile(grammar)
-        sampler = Sampler(Sampling(seed=seed), vocabulary_size=SIZE, prompt_tokens=[])
+        sampler = Sampler(Sampling(seed=seed), vocabulary_size=SIZE, history=Spans())
         written = bytearray()
         while not matcher.is_complete and len(written) < 2000:
             token = sampler.sample(row, matcher.allowed())
@@ -185,7 +186,7 @@ def test_real_vocabularies_spell_out_what_the_grammar_forces(name: str) -> None:
     compiler = GrammarCompiler(vocabulary.guidance_tokenizer(), vocabulary_size=vocabulary.size)
     grammar = lark('start: "{\\"temperature\\": " /[0-9]{2}/ "}"')
     rng = np.random.default_rng(1)
-    sampler = Sampler(Sampling(seed=1), vocabulary_size=vocabulary.size, prompt_tokens=[])
+    sampler = Sampler(Sampling(seed=1), vocabulary_size=vocabulary.size, history=Spans())
     matcher = compiler.compile(grammar)
     written: list[int] = []
     while not matcher.is_complete and len(written) < 50:

@@ -23,6 +23,7 @@ from server.core.sampling import Sampling
 from server.engine.answer import Task
 from server.engine.engine import Engine
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
+from server.engine.spans import TokenSpan
 from tests.tiny_models import CONTEXT, MEMORY_TYPES, VOCABULARY, write_tiny_model
 from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.processor import has_feature
@@ -97,7 +98,7 @@ class Model:
             } | more
             task = Task(
                 id=number,
-                tokens=prompt,
+                spans=[TokenSpan(prompt)],
                 sampling=Sampling(temperature=0, logit_bias=dict.fromkeys(range(3), -np.inf)),
                 length_limit=CONTEXT,
                 **options,  # type: ignore[arg-type]

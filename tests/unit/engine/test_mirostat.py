@@ -11,6 +11,7 @@ from server.core.sampling import Sampling
 from server.engine.sampling.logits import Candidates, total, weights
 from server.engine.sampling.mirostat import Mirostat
 from server.engine.sampling.sampler import Sampler
+from server.engine.spans import Spans
 
 SIZE = 3000
 # Zipf's law, which version 1 assumes of a language model.
@@ -21,7 +22,7 @@ ROW = (-1.1 * np.log(np.arange(1, SIZE + 1))).astype(np.float32)
 @pytest.mark.parametrize("tau", [3.0, 5.0])
 def test_the_average_surprise_comes_near_the_target(version: int, tau: float) -> None:
     sampling = Sampling(mirostat=version, mirostat_tau=tau, seed=2)
-    subject = Sampler(sampling, vocabulary_size=SIZE, prompt_tokens=[])
+    subject = Sampler(sampling, vocabulary_size=SIZE, history=Spans())
     log_p = np.log2(weights(ROW) / total(weights(ROW)))
     surprises = [-float(log_p[subject.sample(ROW)]) for _ in range(1500)][200:]
     # Surprise is steered within what is kept, so over all tokens it lies a little higher.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from server.core.sampling import Sampling
 from server.engine.sampling.penalties import Dry, Penalties, TokenCounts
+from server.engine.spans import Spans, TokenSpan
 
 SIZE = 6
 tokens = st.lists(st.integers(0, SIZE - 1), max_size=40)
@@ -61,7 +62,7 @@ def test_penalties_match_their_formulas(
         presence_penalty=presence,
         repeat_last_n=window,
     )
-    subject = Penalties(sampling, prompt)
+    subject = Penalties(sampling, Spans([TokenSpan(prompt)]))
     for token in answer:
         subject.accept(token)
     logits = LOGITS.copy()
@@ -121,9 +122,10 @@ def test_dry_matches_a_naive_search(
         dry_allowed_length=allowed_length,
         dry_penalty_last_n=window,
     )
-    subject = Dry(sampling, history[:7], breakers)
+    text = Spans([TokenSpan(history[:7])])
+    subject = Dry(sampling, text, breakers)
     for token in history[7:]:
-        subject.accept(token)
+        text.append(token)
     expected = np.zeros(SIZE)
     repetitions = naive_repetitions(last(history, window), allowed_length, breakers)
     for token, length in repetitions.items() if subject.active else ():
@@ -133,7 +135,9 @@ def test_dry_matches_a_naive_search(
 
 @pytest.mark.parametrize("base", [1.75, 1e6])
 def test_dry_stays_finite_on_an_endless_repetition(base: float) -> None:
-    subject = Dry(Sampling(dry_multiplier=5.0, dry_base=base), [0, 1] * 2000, ())
+    subject = Dry(
+        Sampling(dry_multiplier=5.0, dry_base=base), Spans([TokenSpan([0, 1] * 2000)]), ()
+    )
     penalties = dry_penalties(subject)
     assert np.isfinite(penalties).all()
     assert penalties[0] > 1e6

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.core.request import CacheScope
-from server.engine.backend import Batch
+from server.engine.batch import Batch
 from server.engine.cache import prefix_cache
 from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.cache.radix_tree import Tokens

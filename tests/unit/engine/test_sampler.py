@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from server.core.sampling import Sampling
 from server.engine.sampling.sampler import NoTokenLeft, Sampler
+from server.engine.spans import Spans, TokenSpan
 
 ROW = np.array([2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0], dtype=np.float32)
 DRAWS = 4000
@@ -20,7 +21,13 @@ CHI_SQUARE_LIMITS = [15.1, 18.4, 21.1, 23.5, 25.7, 27.9, 29.9]
 
 def sampler(*, prompt: list[int] | None = None, size: int = ROW.size, **parameters: Any) -> Sampler:
     sampling = Sampling(**{"seed": 1, **parameters})
-    return Sampler(sampling, vocabulary_size=size, prompt_tokens=prompt or [])
+    return Sampler(sampling, vocabulary_size=size, history=Spans([TokenSpan(prompt or [])]))
+
+
+def accept(subject: Sampler, token: int) -> None:
+    """What an answer does with a token: it counts, and joins the history."""
+    subject.accept(token)
+    subject._history.append(token)
 
 
 def softmax(row: NDArray[Any], temperature: float = 1.0) -> NDArray[np.float64]:
@@ -39,7 +46,7 @@ def assert_draws_follow(
 ) -> None:
     subject = sampler(**parameters)
     for token in answer:
-        subject.accept(token)
+        accept(subject, token)
     counts = np.bincount([subject.sample(ROW) for _ in range(DRAWS)], minlength=ROW.size)
     assert not counts[expected == 0].any(), "a token was drawn that cannot be"
     possible = expected > 0
@@ -185,7 +192,7 @@ def test_without_a_seed_two_samplers_differ() -> None:
 
 def test_forks_have_streams_of_their_own_that_repeat() -> None:
     def run(index: int) -> list[int]:
-        fork = sampler(seed=5).fork(index)
+        fork = sampler(seed=5).fork(index, Spans())
         return [fork.sample(ROW) for _ in range(50)]
 
     assert run(0) == [s.sample(ROW) for s in [sampler(seed=5)] for _ in range(50)]
@@ -195,9 +202,9 @@ def test_forks_have_streams_of_their_own_that_repeat() -> None:
 
 def test_a_fork_keeps_the_history_but_shares_none() -> None:
     parent = sampler(temperature=0, presence_penalty=1.0)
-    parent.accept(0)
-    fork = parent.fork(1)
-    fork.accept(1)
+    accept(parent, 0)
+    fork = parent.fork(1, Spans())
+    accept(fork, 1)
     assert fork.sample(ROW) == 0 or fork.sample(ROW) == 2
     assert parent.sample(ROW) == 1
 
@@ -267,7 +274,7 @@ def test_broken_logits_never_crash_and_banned_tokens_never_come(parameters: dict
     subject = sampler(prompt=[1, 2, 3, 1, 2], **parameters)
     for _ in range(20):
         token = subject.sample(row)
-        subject.accept(token)
+        accept(subject, token)
         assert token in {4, 5}, "infinitely likely tokens come before all others"
     assert np.array_equal(row, untouched, equal_nan=True)
 
@@ -277,7 +284,7 @@ def test_the_models_logits_are_left_as_they_are(parameters: dict[str, Any]) -> N
     row = ROW.copy()
     subject = sampler(prompt=[0, 1, 0, 1, 0], logit_bias={1: 1.0}, **parameters)
     for allowed in (None, np.ones(8, dtype=bool)):
-        subject.accept(subject.sample(row, allowed))
+        accept(subject, subject.sample(row, allowed))
         assert np.array_equal(row, ROW)
     with pytest.raises(NoTokenLeft):
         subject.sample(row, np.zeros(8, dtype=bool))

@@ -15,7 +15,8 @@ from server.core.request import CacheScope
 from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.scheduling.pace import LEAST_CHUNK, Pace
 from server.engine.scheduling.scheduler import Scheduler, Step
-from server.engine.sequence import SequenceState, TokenBuffer
+from server.engine.sequence import SequenceState
+from server.engine.spans import Spans, TokenSpan
 from tests.unit.engine.cache_integrity import check_cache
 
 SHARED = CacheScope()
@@ -91,7 +92,7 @@ class Simulation:
         self.states[order] = SequenceState(
             order=order,
             scope=scope,
-            tokens=TokenBuffer(prompt),
+            spans=Spans([TokenSpan(prompt)]),
             prompt_length=len(prompt),
             scores_prompt=scores,
         )
@@ -109,7 +110,7 @@ class Simulation:
         if any(state.in_prompt for state in self.scheduler.running):
             return
         for state in self.scheduler.running:
-            left = self.wanted[state.order] - len(state.tokens)
+            left = self.wanted[state.order] - state.spans.length
             if state.uncomputed == 1 and not self.whole_states:
                 state.drafts = [7] * max(0, min(state.order % 4, left))
 
@@ -126,13 +127,13 @@ class Simulation:
             if state.uncomputed == 0:
                 drafts, accepted = state.drafts, len(state.drafts) // 2
                 for token in drafts[:accepted]:
-                    state.tokens.append(token)
+                    state.spans.append(token)
                 self.scheduler.accepted_drafts(state, accepted)
-                if len(state.tokens) >= self.wanted[state.order]:
+                if state.spans.length >= self.wanted[state.order]:
                     self.scheduler.remove(state)
                     self.ended.append(state.order)
                 else:
-                    state.tokens.append(7)
+                    state.spans.append(7)
         check_cache(self.cache)
         self.steps += 1
         return plan

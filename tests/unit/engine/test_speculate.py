@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,10 +13,15 @@ from numpy.typing import NDArray
 
 from server.core.sampling import Sampling
 from server.engine.sampling.sampler import NoTokenLeft, Sampler
-from server.engine.speculate import Draft, DraftPolicy, NgramIndex, PromptLookup, verify
+from server.engine.spans import Spans, TokenSpan
+from server.engine.speculate import Draft, DraftPolicy, NgramIndex, PromptLookup, verified
 
 SIZE = 4
-texts = st.lists(st.integers(0, SIZE - 1), max_size=60)
+text_lists = st.lists(st.integers(0, SIZE - 1), max_size=60)
+
+
+def text(tokens: list[int]) -> Spans:
+    return Spans([TokenSpan(tokens)])
 
 
 def naive_find(tokens: list[int], recent: list[int]) -> int | None:
@@ -26,63 +32,69 @@ def naive_find(tokens: list[int], recent: list[int]) -> int | None:
     return None
 
 
-@given(texts, texts)
+@given(text_lists, text_lists)
 def test_the_index_finds_what_a_search_finds(tokens: list[int], recent: list[int]) -> None:
-    assert NgramIndex(tokens).find(recent) == naive_find(tokens, recent)
+    end = np.array(recent, dtype=np.int32)
+    assert NgramIndex(text(tokens)).find(end) == naive_find(tokens, recent)
 
 
-@given(texts, texts, st.integers(0, 9))
+@given(text_lists, text_lists, st.integers(0, 9))
 def test_a_draft_continues_the_latest_repetition(
     prompt: list[int], answer: list[int], most: int
 ) -> None:
-    lookup = PromptLookup(prompt)
+    written = text(prompt)
+    lookup = PromptLookup(written)
     for token in answer:
-        lookup.accept(token)
-    text = prompt + answer
-    place = naive_find(text, text)
+        written.append(token)
+    whole = prompt + answer
+    place = naive_find(whole, whole)
     draft = lookup.draft(most)
     assert not draft.predicted
     if place is None:
         assert draft.tokens == []
     else:
         assert len(draft.tokens) == most
-        following = text[place:][:most]
+        following = whole[place:][:most]
         assert draft.tokens[: len(following)] == following
 
 
 def test_a_period_is_continued_beyond_the_text() -> None:
-    assert PromptLookup([7, 8, 9] * 3).draft(7).tokens == [7, 8, 9, 7, 8, 9, 7]
+    assert PromptLookup(text([7, 8, 9] * 3)).draft(7).tokens == [7, 8, 9, 7, 8, 9, 7]
 
 
 def test_a_prediction_is_drafted_from_its_beginning() -> None:
-    lookup = PromptLookup([1, 2, 3], prediction=[10, 11, 12, 13])
+    written = text([1, 2, 3])
+    lookup = PromptLookup(written, prediction=[10, 11, 12, 13])
     assert lookup.draft(3) == Draft([10, 11, 12], predicted=True)
-    lookup.accept(10)
+    written.append(10)
     assert lookup.draft(8) == Draft([11, 12, 13], predicted=True)
 
 
 def test_a_prediction_that_was_left_is_taken_up_where_the_answer_meets_it_again() -> None:
     prediction = list(range(100, 130))
-    lookup = PromptLookup([], prediction)
-    lookup.accept(100)
-    lookup.accept(55)
+    written = text([])
+    lookup = PromptLookup(written, prediction)
+    written.append(100)
+    written.append(55)
     assert lookup.draft(4).tokens == []
     for token in (110, 111, 112):
-        lookup.accept(token)
+        written.append(token)
     assert lookup.draft(3) == Draft([113, 114, 115], predicted=True)
 
 
 def test_tokens_of_the_prompt_do_not_bring_a_prediction_back() -> None:
-    lookup = PromptLookup([110, 111], prediction=list(range(100, 130)))
-    lookup.accept(112)
+    written = text([110, 111])
+    lookup = PromptLookup(written, prediction=list(range(100, 130)))
+    written.append(112)
     assert not lookup.draft(3).predicted
 
 
 def test_after_the_prediction_the_text_is_looked_up() -> None:
-    lookup = PromptLookup([1, 2, 3, 4, 1, 2, 3], prediction=[9])
-    lookup.accept(9)
+    written = text([1, 2, 3, 4, 1, 2, 3])
+    lookup = PromptLookup(written, prediction=[9])
+    written.append(9)
     for token in (1, 2, 3):
-        lookup.accept(token)
+        written.append(token)
     assert lookup.draft(1) == Draft([9], predicted=False)
 
 
@@ -101,9 +113,33 @@ def plain(sampler: Sampler, prompt: list[int], count: int) -> list[int]:
     return answer
 
 
+class Verified(NamedTuple):
+    tokens: list[int]
+    accepted: int
+
+
+def verify(
+    rows: NDArray[np.float32],
+    draft: list[int],
+    sampler: Sampler,
+    rules: OnlyTwice | None = None,
+    *,
+    is_last: Callable[[int], bool] = lambda _: False,
+) -> Verified:
+    """The tokens of a step, and how many of them the draft had guessed."""
+    tokens, accepted = [], 0
+    for token, guessed in verified(rows, draft, sampler, rules):
+        tokens.append(token)
+        accepted += guessed
+        if is_last(token):
+            break
+    return Verified(tokens, accepted)
+
+
 def drafted(sampler: Sampler, prompt: list[int], count: int, draft_length: int) -> list[int]:
     answer: list[int] = []
-    lookup = PromptLookup(prompt)
+    written = text(prompt)
+    lookup = PromptLookup(written)
     while len(answer) < count:
         guesses = lookup.draft(min(draft_length, count - len(answer) - 1)).tokens
         context = prompt + answer
@@ -113,7 +149,7 @@ def drafted(sampler: Sampler, prompt: list[int], count: int, draft_length: int) 
         assert result.tokens[: result.accepted] == guesses[: result.accepted]
         answer += result.tokens
         for token in result.tokens:
-            lookup.accept(token)
+            written.append(token)
     return answer
 
 
@@ -131,7 +167,7 @@ def test_drafts_leave_a_seeded_answer_as_it_is(
     parameters: dict[str, Any], prompt: list[int], draft_length: int
 ) -> None:
     def fresh() -> Sampler:
-        return Sampler(Sampling(seed=3, **parameters), vocabulary_size=SIZE, prompt_tokens=prompt)
+        return Sampler(Sampling(seed=3, **parameters), vocabulary_size=SIZE, history=text(prompt))
 
     assert drafted(fresh(), prompt, 25, draft_length) == plain(fresh(), prompt, 25)
 
@@ -141,7 +177,7 @@ def row(best: int) -> NDArray[np.float32]:
 
 
 def greedy() -> Sampler:
-    return Sampler(Sampling(temperature=0), vocabulary_size=SIZE, prompt_tokens=[])
+    return Sampler(Sampling(temperature=0), vocabulary_size=SIZE, history=text([]))
 
 
 def test_the_first_wrong_guess_is_replaced_and_the_rest_dropped() -> None:
@@ -237,10 +273,12 @@ def test_drafts_that_proved_right_go_on_where_new_ones_would_not_begin() -> None
 
 
 def test_a_fork_knows_the_prompt_and_goes_its_own_way() -> None:
-    lookup = PromptLookup([1, 2, 3, 4, 5, 6], prediction=[7, 8])
-    twin = lookup.fork()
+    written = text([1, 2, 3, 4, 5, 6])
+    lookup = PromptLookup(written, prediction=[7, 8])
+    forked = written.fork()
+    twin = lookup.fork(forked)
     assert twin.draft(2).tokens == [7, 8]
     for token in (1, 2, 3):
-        twin.accept(token)
+        forked.append(token)
     assert twin.draft(3).tokens == [4, 5, 6]
     assert lookup.draft(2).tokens == [7, 8]
