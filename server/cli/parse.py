@@ -14,10 +14,10 @@ from server.cli.console import CommandError
 from server.cli.files import conversation, read_json, read_template
 from server.cli.options import takes_settings
 from server.core.errors import ConversationError
+from server.core.reply import message_of
 from server.core.reply_format import ReplyFormat
 from server.core.request import Message
 from server.core.settings import Settings
-from server.reply.delta import fold
 from server.reply.parser import ReplyParser
 
 
@@ -47,7 +47,7 @@ def parse(
     except ConversationError:
         prefix = ""
     parser = ReplyParser(reply_format, prefix=prefix, tools_active=True, tools=prompt.tools)
-    message = fold([*parser.feed(reply), *parser.finish()])
+    message = message_of([*parser.feed(reply), *parser.finish()])
     sys.stdout.write(msgspec.json.encode(_wire(message)).decode() + "\n")
 
 

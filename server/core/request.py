@@ -12,15 +12,20 @@ import msgspec
 
 from server.core.sampling import Sampling
 
+ToolKind = Literal["function", "custom"]
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A function call by the assistant; ``arguments`` is JSON text, as OpenAI sends it."""
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True, tag="call"):
+    """A call by the assistant.
+
+    ``arguments`` is JSON text, or, where ``kind`` is ``custom``, the free-form input of the tool.
+    """
 
     id: str
     name: str
     arguments: str
+    kind: ToolKind = "function"
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text"):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from server.core.ids import random_id
+from server.core.reply import ToolCallArguments, ToolCallStart
 from server.core.reply_format import Calls
 from server.core.request import Tool
-from server.reply.delta import ReplyDelta, ToolCallArguments, ToolCallStart, random_id
 from server.reply.dialects import gemma, json_text, pythonic, tagged
+from server.reply.join import ParsedEvent
 from server.reply.source import NotACall, Source, Steps
 from server.reply.syntax import ObjectCall, compile_calls
 
@@ -28,9 +30,11 @@ class CallReader:
         self,
         calls: Calls,
         index: int,
-        emit: Callable[[ReplyDelta], None],
+        emit: Callable[[ParsedEvent], None],
         tools: Sequence[Tool],
+        answer: int,
     ) -> None:
+        self._answer = answer
         self._calls = calls
         self._syntax = compile_calls(calls)
         self._index = index
@@ -75,12 +79,13 @@ class CallReader:
         if not self._name or not self._held:
             raise NotACall
         self.started = True
-        self._emit(ToolCallStart(self._index, self._id or self._new_id(self._name), self._name))
-        self._emit(ToolCallArguments(self._index, "".join(self._held)))
+        id_ = self._id or self._new_id(self._name)
+        self._emit(ToolCallStart(self._index, id_, self._name, self._answer))
+        self._emit(ToolCallArguments(self._index, "".join(self._held), self._answer))
 
     def _write(self, text: str) -> None:
         if self.started:
-            self._emit(ToolCallArguments(self._index, text))
+            self._emit(ToolCallArguments(self._index, text, self._answer))
         elif text:
             self._held.append(text)
             self._start_when_certain()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from server.core.reply import ContentDelta, ReasoningDelta, message_of
 from server.core.reply_format import Channels, ReplyFormat
 from server.core.request import Message, Tool
 from server.reply.call import CallReader
-from server.reply.delta import ContentDelta, ReasoningDelta, ReplyDelta, fold, join
+from server.reply.join import ParsedEvent, join
 from server.reply.sink import TextSink
 from server.reply.source import EndOfReply, Markers, NotACall, Source, Steps
 from server.reply.syntax import compile_calls
@@ -17,7 +18,7 @@ from server.reply.syntax import compile_calls
 class ReplyParser:
     """Parses one reply.
 
-    The deltas do not depend on how the text is cut into pieces, apart from how they are cut
+    The events do not depend on how the text is cut into pieces, apart from how they are cut
     themselves; what was given back is never corrected. Only text that may still become a marker,
     or a call that is not certain yet, is held back. Text that begins like a call and goes on
     otherwise is content.
@@ -27,6 +28,7 @@ class ReplyParser:
         prefix: The part of the generation prompt that belongs to the reply, such as ``<think>``.
         tools_active: Whether calls are looked for; else they are content.
         tools: The request's tools, from which the dialects without types learn them.
+        answer: The answer's index, for the events.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class ReplyParser:
         prefix: str = "",
         tools_active: bool,
         tools: Sequence[Tool] = (),
+        answer: int = 0,
     ) -> None:
+        self._answer = answer
         self._format = reply_format or ReplyFormat(name="content")
         self._calls = self._format.calls if tools_active else None
         self._syntax = compile_calls(self._calls) if self._calls else None
@@ -45,32 +49,32 @@ class ReplyParser:
         self._tools = tools
         self._call_count = 0
         self._prefix = prefix
-        self._deltas: list[ReplyDelta] = []
+        self._events: list[ParsedEvent] = []
         self._source = Source()
         joint = "\n" if self._format.channels else ""
-        self._content = TextSink(lambda text: self._emit(ContentDelta(text)), joint=joint)
-        self._thoughts = TextSink(lambda text: self._emit(ReasoningDelta(text)), joint="\n")
+        self._content = TextSink(lambda text: self._emit(ContentDelta(text, answer)), joint=joint)
+        self._thoughts = TextSink(lambda text: self._emit(ReasoningDelta(text, answer)), joint="\n")
         self._steps = self._reply()
         self.feed(prefix)
 
-    def feed(self, text: str) -> list[ReplyDelta]:
+    def feed(self, text: str) -> list[ParsedEvent]:
         """What ``text``, the next of the reply, adds to the message."""
         self._source.feed(text)
         next(self._steps, None)
         return self._drain()
 
-    def finish(self) -> list[ReplyDelta]:
+    def finish(self) -> list[ParsedEvent]:
         """What was held back, now that the reply is complete."""
         self._source.close()
         next(self._steps, None)
         return self._drain()
 
-    def _emit(self, delta: ReplyDelta) -> None:
-        self._deltas.append(delta)
+    def _emit(self, event: ParsedEvent) -> None:
+        self._events.append(event)
 
-    def _drain(self) -> list[ReplyDelta]:
-        deltas, self._deltas = self._deltas, []
-        return join(deltas)
+    def _drain(self) -> list[ParsedEvent]:
+        events, self._events = self._events, []
+        return join(events)
 
     def _reply(self) -> Steps[None]:
         try:
@@ -159,7 +163,7 @@ class ReplyParser:
 
     def _new_call(self) -> CallReader:
         assert self._calls
-        return CallReader(self._calls, self._call_count, self._emit, self._tools)
+        return CallReader(self._calls, self._call_count, self._emit, self._tools, self._answer)
 
     def _call(self, call: CallReader, steps: Steps[None], around: TextSink) -> Steps[None]:
         """Read one call by its ``steps``; from then on only what follows it is recorded."""
@@ -249,7 +253,7 @@ def parse_reply(
 ) -> Message:
     """The message a complete reply stands for; arguments as for `ReplyParser`."""
     parser = ReplyParser(reply_format, prefix=prefix, tools_active=tools_active, tools=tools)
-    return fold([*parser.feed(text), *parser.finish()])
+    return message_of([*parser.feed(text), *parser.finish()])
 
 
 def _name_pattern(pattern: str) -> str:

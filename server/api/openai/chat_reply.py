@@ -25,16 +25,11 @@ from server.api.openai.schemas.chat_response import (
 from server.api.openai.schemas.usage import CompletionUsage
 from server.api.replies import UsageTotal
 from server.core.events import Accepted, Delta, Event, Finished, FinishReason, TokenLogprob
+from server.core.ids import random_id
 from server.core.model_info import ModelInfo
+from server.core.reply import ContentDelta, ReasoningDelta, ToolCallArguments, ToolCallStart
 from server.core.request import ChatPrompt, GenerationRequest
-from server.reply.delta import (
-    ContentDelta,
-    ReasoningDelta,
-    ReplyDelta,
-    ToolCallArguments,
-    ToolCallStart,
-    random_id,
-)
+from server.reply.join import ParsedEvent
 from server.reply.parser import ReplyParser
 
 
@@ -114,7 +109,7 @@ class _Answer:
         self._logprobs = logprobs
         self._pending_tokens = 0
         self._pending: list[TokenLogprob] = []
-        self._last: type[ReplyDelta] | None = None
+        self._last: type[ParsedEvent] | None = None
         self._called_tools = False
         self.reasoning = 0
 
@@ -134,7 +129,7 @@ class _Answer:
         in_content = self._last in {None, ContentDelta}
         yield ChatDelta(), self._take_logprobs() if in_content else None, final
 
-    def _emit(self, deltas: list[ReplyDelta]) -> Iterator[tuple[ChatDelta, ChatLogprobs | None]]:
+    def _emit(self, deltas: list[ParsedEvent]) -> Iterator[tuple[ChatDelta, ChatLogprobs | None]]:
         kinds = {type(delta) for delta in deltas}
         if ReasoningDelta in kinds or (not kinds and self._last is ReasoningDelta):
             self.reasoning += self._pending_tokens
@@ -156,13 +151,13 @@ class _Answer:
         return chat_logprobs(taken) if self._logprobs and taken else None
 
 
-def _wire(delta: ReplyDelta) -> ChatDelta:
+def _wire(delta: ParsedEvent) -> ChatDelta:
     match delta:
         case ContentDelta(text):
             return ChatDelta(content=text)
         case ReasoningDelta(text):
             return ChatDelta(reasoning_content=text)
-        case ToolCallStart(index, id_, name):
+        case ToolCallStart(index=index, id=id_, name=name):
             function = FunctionCallDelta(name=name, arguments="")
             call = ToolCallDelta(index=index, id=id_, type="function", function=function)
             return ChatDelta(tool_calls=(call,))

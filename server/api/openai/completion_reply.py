@@ -12,8 +12,8 @@ from server.api.openai.schemas.completions import Completion, CompletionChoice, 
 from server.api.openai.schemas.usage import CompletionUsage
 from server.api.replies import UsageTotal
 from server.core.events import Delta, Event, Finished, FinishReason, PromptScored, TokenLogprob
+from server.core.ids import random_id
 from server.core.model_info import ModelInfo
-from server.reply.delta import random_id
 
 
 class CompletionReply:

@@ -6,6 +6,8 @@ The body is ``{"error": {"message", "type", "param", "code"}}`` with all four ke
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from server.core.errors import DragomanError, InvalidRequest, Locator, path_text
@@ -51,6 +53,15 @@ def locate(at: Locator, request: GenerationRequest | None = None) -> Locator:
         case ("input", *_):
             at = ("input",)
     return at
+
+
+@contextmanager
+def located() -> Iterator[None]:
+    """Errors that are raised inside name their place as the body of the request has it."""
+    try:
+        yield
+    except DragomanError as error:
+        raise error.moved(locate(error.at)) from error
 
 
 _CONSTRAINT_FIELDS = {

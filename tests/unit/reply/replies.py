@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from server.core.reply import message_of
 from server.core.reply_format import ReplyFormat
 from server.core.request import Message, Tool
 from server.reply.builtin_formats import builtin_format, builtin_tables
-from server.reply.delta import fold
 from server.reply.parser import ReplyParser
 
 WEATHER = Tool(
@@ -37,7 +37,7 @@ def parse_in_pieces(
 ) -> Message:
     parser = ReplyParser(reply_format, **{"tools_active": True, **options})
     deltas = [delta for piece in pieces for delta in parser.feed(piece)]
-    return fold([*deltas, *parser.finish()])
+    return message_of([*deltas, *parser.finish()])
 
 
 def without_ids(message: Message) -> Message:

@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from server.core.request import Tool
-from server.reply.builtin_formats import builtin_format
-from server.reply.delta import (
+from server.core.reply import (
     ContentDelta,
     ReasoningDelta,
-    ReplyDelta,
     ToolCallArguments,
     ToolCallStart,
-    fold,
+    message_of,
 )
+from server.core.request import Tool
+from server.reply.builtin_formats import builtin_format
+from server.reply.join import ParsedEvent
 from server.reply.parser import ReplyParser, parse_reply
 from tests.unit.reply.replies import TOOLS
 
@@ -107,7 +107,7 @@ def test_only_what_may_become_a_marker_is_held_back() -> None:
 
 def test_the_prefix_of_the_prompt_opens_the_reasoning() -> None:
     parser = ReplyParser(builtin_format("hermes"), prefix="<think>\n", tools_active=False)
-    deltas: list[ReplyDelta] = []
+    deltas: list[ParsedEvent] = []
     for piece in ("Hm", ".\n</th", "ink>\n\nHi", " there\n"):
         deltas += parser.feed(piece)
     deltas += parser.finish()
@@ -254,7 +254,7 @@ def test_a_continued_channel_message_yields_only_what_is_new() -> None:
         prefix="<|start|>assistant<|channel|>final<|message|>Once upon",
         tools_active=False,
     )
-    assert fold([*parser.feed(" a time"), *parser.finish()]).content == " a time"
+    assert message_of([*parser.feed(" a time"), *parser.finish()]).content == " a time"
 
 
 def test_a_reply_without_the_expected_header_is_content() -> None:

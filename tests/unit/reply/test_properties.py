@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.core.reply import message_of
 from server.core.reply_format import ReplyFormat
 from server.core.request import Message, ToolCall
 from server.reply.builtin_formats import builtin_format, builtin_tables
-from server.reply.delta import fold
 from server.reply.parser import ReplyParser, parse_reply
 from server.reply.writer import write_calls
 from tests.unit.reply.replies import FORMATS, TOOLS, parse_in_pieces, without_ids
@@ -94,7 +94,7 @@ def test_every_prefix_gives_a_prefix_of_the_message(name: str, data: st.DataObje
     whole = parse_reply(text, builtin_format(name), tools_active=True, tools=TOOLS)
     place = data.draw(st.integers(0, len(text)))
     parser = ReplyParser(builtin_format(name), tools_active=True, tools=TOOLS)
-    assert is_prefix(fold(parser.feed(text[:place])), whole)
+    assert is_prefix(message_of(parser.feed(text[:place])), whole)
 
 
 @pytest.mark.parametrize("reply_format", FORMATS)
@@ -165,7 +165,7 @@ def test_without_tools_a_call_is_content(name: str, data: st.DataObject) -> None
 def test_without_a_format_all_is_content_at_once(text: str, places: list[int]) -> None:
     parser = ReplyParser(None, tools_active=True)
     for piece in cut(text, places):
-        assert fold(parser.feed(piece)).content == piece
+        assert message_of(parser.feed(piece)).content == piece
     assert parser.finish() == []
 
 
