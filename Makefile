@@ -22,7 +22,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop clients serve models test lint docs fuzz bench container-test clean
+.PHONY: help install develop clients serve models check test lint docs fuzz bench container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ serve: install ## serve the models of models/; with none there, get a small one 
 
 models: install
 	$(BIN)/dragoman pull $(TEST_MODELS)
+
+check: lint ## check what can be checked in two minutes: `lint` and the tests marked `fast`
+	$(BIN)/python -m pytest -m fast $(ARGS)
 
 test: develop clients models ## run every test, those on real models included
 	$(BIN)/python -m pytest $(ARGS)

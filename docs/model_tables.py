@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from server.core.errors import ConversationError
@@ -166,6 +167,7 @@ def families_table() -> str:
     return _table("Family", rows())
 
 
+@cache
 def published_table() -> str:
     """Every published template beside this checkout and what it can express."""
 

@@ -1,7 +1,17 @@
+"""The tiers of the tests, and the server that tests with real models share.
+
+Every test belongs to one tier: `fast` needs no other process, no socket and no model file,
+`process` does or takes long, `model` needs the real models. A mark on the test or its file decides,
+else the folder does.
+"""
+
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -11,6 +21,58 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
     from tests.e2e.server import Server
+
+_TIERS = {"fast", "process", "model"}
+_FOLDERS = {
+    "api": "fast",
+    "browser": "model",
+    "conformance": "model",
+    "e2e": "model",
+    "fuzz": "model",
+    "unit": "fast",
+}
+_SLOW_EVENTS = {"os.fork", "os.posix_spawn", "socket.bind", "subprocess.Popen"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort tests into tiers. Raises `pytest.UsageError` for a test in none or in several."""
+    wrong = []
+    for item in items:
+        tiers = {mark.name for mark in item.iter_markers()} & _TIERS
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if not tiers and folder in _FOLDERS:
+            item.add_marker(_FOLDERS[folder])
+        elif len(tiers) != 1:
+            wrong.append(f"{item.nodeid}: {', '.join(sorted(tiers)) or 'none'}")
+    if wrong:
+        raise pytest.UsageError("tests without exactly one tier:\n" + "\n".join(wrong))
+
+
+_fast_test: str | None = None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Tell `_keep_fast` which test runs."""
+    global _fast_test  # noqa: PLW0603 an audit hook is given no state
+    _fast_test = item.nodeid if item.get_closest_marker("fast") else None
+    try:
+        return (yield)
+    finally:
+        _fast_test = None
+
+
+def _keep_fast(event: str, arguments: tuple[object, ...]) -> None:
+    """An audit hook that lets no test of the tier `fast` start a process or listen on a port."""
+    if event not in _SLOW_EVENTS or _fast_test is None:
+        return
+    if isinstance(arguments[0], socket.socket) and arguments[0].family == socket.AF_UNIX:
+        return
+    raise AssertionError(f"{_fast_test} is marked fast, but does this: {event}")
+
+
+sys.addaudithook(_keep_fast)
 
 
 @pytest.fixture(scope="session")

@@ -203,6 +203,7 @@ async def test_tokens_are_counted_in_the_metrics(http: httpx.AsyncClient) -> Non
     assert 'dragoman_prompt_tokens_total{model="test"} 5.0' in metrics
 
 
+@pytest.mark.process
 async def test_the_sdk_s_default_and_its_floats_agree(pool: FakePool) -> None:
     """By default it asks for base64."""
     async with serving(pool) as running:

@@ -17,6 +17,8 @@ from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, answer
 from tests.api.test_transport import serving
 
+pytestmark = pytest.mark.process
+
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
 
 

@@ -23,6 +23,8 @@ from server.http import transport
 from tests.api.fakes import FakePool, answer, usage
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat_body, completion_body, events
 
+pytestmark = pytest.mark.process
+
 
 class Running:
     """A server on a free port."""

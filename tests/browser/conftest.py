@@ -11,7 +11,7 @@ import uvicorn
 from server.app import create_app
 from server.core.settings import Settings
 from tests.api.fakes import FakePool
-from tests.e2e.server import BASE, INSTRUCT, MODELS, Server, free_port, running_server
+from tests.e2e.server import Server, free_port
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 
@@ -21,19 +21,6 @@ from tests.browser.chromium import chromium, missing
 from tests.browser.page import Page
 
 OpenPage = Callable[[str], Page]
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """The real server with both real models, loaded."""
-    for model in (INSTRUCT, BASE):
-        if not (MODELS / f"{model}.gguf").exists():
-            pytest.fail(f"{model}.gguf is not in {MODELS}: run `make models`")
-    with running_server() as started:
-        client = started.client()
-        for model in (INSTRUCT, BASE):
-            client.completions.create(model=model, prompt="Hello", max_tokens=1)
-        yield started
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
 from selenium.webdriver import Keys
 from selenium.webdriver.support.select import Select
 
@@ -43,6 +44,7 @@ def assert_harmless(page: Page) -> None:
     assert page.find_all(".pane img, .pane script, .pane a, #alternatives img") == []
 
 
+@pytest.mark.process
 def test_hostile_answers_reasoning_and_tool_calls_stay_text(
     open_page: OpenPage, stand_in: StandIn
 ) -> None:
@@ -68,6 +70,7 @@ def test_hostile_answers_reasoning_and_tool_calls_stay_text(
         assert_harmless(page)
 
 
+@pytest.mark.process
 def test_tool_results_go_back_to_the_model(open_page: OpenPage, stand_in: StandIn) -> None:
     pool = hostile_pool()
     with stand_in(pool) as url:
@@ -94,6 +97,7 @@ def test_tool_results_go_back_to_the_model(open_page: OpenPage, stand_in: StandI
         assert {choice.mode for choice in choices if choice} == {"required"}
 
 
+@pytest.mark.process
 def test_a_hostile_session_file_stays_text(
     open_page: OpenPage, stand_in: StandIn, tmp_path: Path
 ) -> None:

@@ -20,6 +20,8 @@ from tests.e2e.offline import works
 from tests.e2e.server import CHECKOUT, Server, running_server
 from tests.tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.process
+
 OWN_MOUNTS = ("unshare", "--mount", "--map-root-user")
 LIMITED = "prlimit"
 

@@ -20,6 +20,8 @@ from tests.conformance.watch import until
 from tests.e2e.server import Server, running_server
 from tests.tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.process
+
 STEADY = "steady"
 
 

@@ -14,6 +14,8 @@ from tests.conformance.bad_constraints import CONSTRAINTS, PROMPTS
 from tests.conformance.bad_inputs import FIELDS, SCENARIOS, TRANSPORT
 from tests.e2e import test_bad_inputs
 
+pytestmark = pytest.mark.fast
+
 
 def test_every_row_is_there_once() -> None:
     tables = (TRANSPORT, FIELDS, CONSTRAINTS, PROMPTS, SCENARIOS)

@@ -1,12 +1,14 @@
-"""Serves and asks, watched: `python -m tests.e2e.offline FOLDER [--namespace]`, for `test_offline`.
+"""Watches a server that answers: `python -m tests.e2e.offline FOLDER [--namespace]`.
 
-Of the server and its workers, Python notes its calls in FOLDER/calls, and strace, where there is
-one, theirs of the system in FOLDER/trace.
+For `test_offline`. FOLDER/report.json tells the network interfaces, the answers and the exit code
+of the server. The Python of the server and its workers logs network calls to FOLDER/calls, and
+strace, where there is one, logs their system calls to FOLDER/trace.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -71,9 +73,10 @@ def bring_up_loopback() -> None:
         fcntl.ioctl(any_socket, _SET_INTERFACE_FLAGS, struct.pack("16sH22x", b"lo", _UP))
 
 
-def ask_everything(server: Server) -> None:
-    """Once each of what clients want."""
+def ask_everything(server: Server) -> list[tuple[str, int]]:
+    """Asks once for everything that clients ask for; the paths and the status of each answer."""
     assert_canary(server)
+    statuses = []
     chat = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
     schema = {"type": "json_schema", "json_schema": {"name": "any", "schema": {"type": "object"}}}
     for path, body in (
@@ -82,18 +85,23 @@ def ask_everything(server: Server) -> None:
         ("embeddings", {"input": "Hello"}),
     ):
         answer = httpx.post(f"{server.url}/v1/{path}", json={"model": INSTRUCT, **body}, timeout=60)
-        assert answer.status_code == 200, answer.text
-    for path in ("/", "/v1/models", "/metrics"):
-        assert httpx.get(server.url + path).status_code == 200
+        statuses.append((path, answer.status_code))
+    pages = ("/", "/v1/models", "/metrics")
+    return statuses + [(path, httpx.get(server.url + path).status_code) for path in pages]
 
 
 def main(folder: Path, *, namespace: bool) -> None:
-    """Start a server, ask it, end it; ``namespace`` says that we are in a new one."""
+    """Start a server, ask it, end it; ``namespace``: this runs in a new network namespace."""
     if namespace:
         bring_up_loopback()
     with running_server(prefix=tracing(folder), **noting(folder)) as server:
-        ask_everything(server)
-    assert server.process.returncode == 0
+        statuses = ask_everything(server)
+    report = {
+        "interfaces": [name for _, name in socket.if_nameindex()],
+        "statuses": statuses,
+        "exit": server.process.returncode,
+    }
+    (folder / "report.json").write_text(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.server import running_server
 from tests.tiny_models import write_tiny_model
+
+pytestmark = pytest.mark.process
 
 
 def test_what_one_key_asked_is_nobody_elses_cache(tmp_path: Path) -> None:

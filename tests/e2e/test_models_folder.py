@@ -34,6 +34,7 @@ def facts(server: Server, model: str) -> Any:
     return httpx.get(f"{server.url}/v1/models/{model}").json()
 
 
+@pytest.mark.process
 def test_files_are_served_as_they_come_and_as_their_settings_say(
     tiny: Server, folder: Path, tmp_path: Path
 ) -> None:
@@ -68,6 +69,7 @@ def test_files_are_served_as_they_come_and_as_their_settings_say(
     assert "contxt" in facts(tiny, "second")["reason"]
 
 
+@pytest.mark.process
 def test_the_least_recently_used_model_makes_room_and_its_process_ends(folder: Path) -> None:
     for name in ("second", "third"):
         write_tiny_model(folder / f"{name}.gguf", "full attention")
@@ -84,6 +86,7 @@ def test_the_least_recently_used_model_makes_room_and_its_process_ends(folder: P
         assert not Path(f"/proc/{before['second']}").exists()
 
 
+@pytest.mark.process
 def test_an_unused_model_is_unloaded_and_its_process_ends(folder: Path) -> None:
     with running_server("--models-dir", str(folder), "--idle-unload", "1") as server:
         assert_canary(server, "first")
@@ -93,6 +96,7 @@ def test_an_unused_model_is_unloaded_and_its_process_ends(folder: Path) -> None:
         assert_canary(server, "first")
 
 
+@pytest.mark.process
 def test_a_model_that_cannot_fit_says_what_it_needs_and_what_there_is(folder: Path) -> None:
     with running_server("--models-dir", str(folder), "--memory-budget", "1MiB") as server:
         body = {"model": "first", "prompt": "Hello"}

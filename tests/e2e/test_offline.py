@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -28,7 +29,7 @@ def isolated() -> bool:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, isolated: bool) -> Path:
-    """What was noted of a server that started, answered and ended."""
+    """The folder with the report and the logs of a server that started, answered and ended."""
     folder = tmp_path_factory.mktemp("watched")
     command = [sys.executable, "-m", "tests.e2e.offline", str(folder)]
     done = subprocess.run(
@@ -60,7 +61,18 @@ def lines_of(trace: Path) -> list[str]:
 def test_without_a_network_it_starts_answers_and_ends(isolated: bool, watched: Path) -> None:
     if not isolated:
         pytest.skip("no network namespace can be had here")
-    assert watched.exists()
+    assert json.loads((watched / "report.json").read_text()) == {
+        "interfaces": ["lo"],
+        "statuses": [
+            ["chat/completions", 200],
+            ["chat/completions", 200],
+            ["embeddings", 200],
+            ["/", 200],
+            ["/v1/models", 200],
+            ["/metrics", 200],
+        ],
+        "exit": 0,
+    }
 
 
 @pytest.mark.timeout(300)

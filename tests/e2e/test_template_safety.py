@@ -15,6 +15,8 @@ import pytest
 from tests.e2e.server import Server, running_server
 from tests.tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.process
+
 HOSTILE, HARMLESS = "hostile", "harmless"
 _CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -175,14 +175,18 @@ def test_running_into_max_tokens_inside_a_call_is_length(client: OpenAI) -> None
 
 def test_with_a_response_format_the_answer_is_a_call_or_that(client: OpenAI) -> None:
     form = {"type": "json_object"}
-    for seed in range(3):
+    reasons = set()
+    for seed in range(6):
         answer = ask(client, response_format=form, temperature=1, seed=seed, max_tokens=300)
         choice = answer.choices[0]
-        if choice.message.tool_calls:
+        reasons.add(choice.finish_reason)
+        if choice.finish_reason == "tool_calls":
             for call in calls(answer):
                 arguments(call)
         elif choice.finish_reason == "stop":
             assert isinstance(json.loads(choice.message.content or ""), dict)
+    # Of 6 answers at temperature 1, at least 1 is a finished call and 1 a finished object.
+    assert reasons >= {"tool_calls", "stop"}
 
 
 class Person(BaseModel, extra="forbid"):

@@ -18,6 +18,8 @@ from server import __version__
 from tests.e2e.server import CHECKOUT
 from tests.tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.process
+
 Start = Callable[..., subprocess.Popen[str]]
 
 

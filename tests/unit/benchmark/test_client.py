@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from server.benchmark.client import Answer, Endpoint, parse_answer, sse_events
 from tests.unit.benchmark.fake_endpoint import DONE, FakeEndpoint, chunk, event, usage
 
+pytestmark = pytest.mark.process
+
 BODY = {"model": "any", "messages": [{"role": "user", "content": "Hello"}]}
 
 

@@ -13,6 +13,8 @@ from server.benchmark.client import Endpoint
 from server.benchmark.workloads import CUSTOMER, WORKLOADS, Run, Target, run_workload, some_text
 from tests.unit.benchmark.fake_endpoint import DONE, FakeEndpoint, chunk, usage
 
+pytestmark = pytest.mark.process
+
 SHAPES = {
     # requests, at once, tokens of each
     "single": (1, 1, 128),

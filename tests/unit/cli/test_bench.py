@@ -10,6 +10,8 @@ import pytest
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_server import FakeServer
 
+pytestmark = pytest.mark.process
+
 PIECE = {"choices": [{"delta": {"content": "word"}}]}
 USAGE = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}
 

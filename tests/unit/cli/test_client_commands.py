@@ -13,6 +13,8 @@ from server.cli.client import Client, ServerError, url_of
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_server import FakeServer
 
+pytestmark = pytest.mark.process
+
 MODELS = {"data": [{"id": "small", "context": 2048}, {"id": "large"}]}
 
 

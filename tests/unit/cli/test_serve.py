@@ -28,6 +28,8 @@ from server.worker.supervise.pool import ModelPool
 from tests.unit.cli.conftest import Run
 from tests.unit.library.random_models import write_model
 
+pytestmark = pytest.mark.process
+
 COMMAND = [sys.executable, "-c", "from server.cli import main; main()"]
 ROOT = Path(__file__).parents[3]
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from server.engine.llama import LlamaEmbedder, LlamaModel
 from tests.tiny_models import EMBEDDING, MEMORY_TYPES, write_tiny_encoder, write_tiny_model
 
+pytestmark = pytest.mark.process
+
 KINDS = [*MEMORY_TYPES, "encoder"]
 # One is longer than what is computed at once where a text is read in parts.
 LENGTHS = (5, 300, 1, 77, 127, 128, 129)

@@ -11,6 +11,8 @@ import pytest
 import server.engine.llama
 from tests.unit.engine.processor import has_feature
 
+pytestmark = pytest.mark.process
+
 HEADER = Path(server.engine.llama.__file__).with_name("kernels") / "fp16_scales.h"
 
 # The table is full of what no conversion gives, so that it shows which way was taken.

@@ -20,6 +20,8 @@ from server.engine.sampling.sampler import Sampler
 from server.engine.spans import Spans
 from tests.unit.engine.byte_vocabulary import END, SIZE, byte_tokenizer
 
+pytestmark = pytest.mark.process
+
 VOCABULARIES = Path(__file__).parents[4] / "shared" / "corpus" / "vocabs"
 
 

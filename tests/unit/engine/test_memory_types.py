@@ -28,6 +28,8 @@ from tests.tiny_models import CONTEXT, MEMORY_TYPES, VOCABULARY, write_tiny_mode
 from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.processor import has_feature
 
+pytestmark = pytest.mark.process
+
 ANSWER_TOKENS = 24
 SEQUENCE_IDS = 24
 # The largest difference in this file is 0.0009 (AVX2 and AVX-512); a missing cell makes 0.3.

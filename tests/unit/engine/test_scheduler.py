@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -178,6 +179,7 @@ arrivals = st.lists(
 )
 
 
+@pytest.mark.process  # for the time it takes
 @settings(max_examples=2000, deadline=None)
 @given(arrivals, st.booleans(), st.booleans())
 def test_no_sequence_is_lost_doubled_or_starved(

@@ -15,6 +15,7 @@ from server.engine.llama.vocabulary import LlamaVocabulary
 VOCABULARIES = Path(__file__).parents[4] / "shared" / "corpus" / "vocabs"
 
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.skipif(not VOCABULARIES.is_dir(), reason="the corpus of vocabularies is not here"),
     pytest.mark.filterwarnings("ignore:llama_token_get_attr:DeprecationWarning"),
 ]

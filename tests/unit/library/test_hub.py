@@ -17,6 +17,8 @@ from server.library.pull.hub import look_up
 from tests.unit.library.hub_server import HubServer
 from tests.unit.library.random_models import ignore_progress
 
+pytestmark = pytest.mark.process
+
 NAME = "owner/repo/tiny.gguf"
 CONTENT = bytes(range(256)) * 400
 

@@ -383,6 +383,7 @@ def real_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], No
     return fill
 
 
+@pytest.mark.process
 def test_pip_is_asked_as_the_user_configured_it(
     folders: Folders, real_pip: Callable[[], None]
 ) -> None:
@@ -391,6 +392,7 @@ def test_pip_is_asked_as_the_user_configured_it(
 
 
 @pytest.mark.usefixtures("real_pip")
+@pytest.mark.process
 def test_what_pip_says_reaches_the_user(folders: Folders) -> None:
     with pytest.raises(PullError, match=r"tiny-part0==1\.0 \(No matching distribution found"):
         fetch(folders)

@@ -25,6 +25,8 @@ from server.prompt.template.chat_template import ChatTemplate, templates_in
 from tests.unit.fake_vocabulary import FakeVocabulary
 from tests.unit.prompt.corpus import CORPUS, TEMPLATES
 
+pytestmark = pytest.mark.process
+
 VOCABULARIES = {
     path.stem.removeprefix("ggml-vocab-"): path
     for path in sorted((CORPUS / "vocabs").glob("*.gguf"))

@@ -9,6 +9,8 @@ import pytest
 
 from server.worker.supervise.child import WorkerProcess
 
+pytestmark = pytest.mark.process
+
 _NAMES = ("GOMP_SPINCOUNT", "MALLOC_ARENA_MAX", "NUMPY_MADVISE_HUGEPAGE")
 _PRINT = (sys.executable, "-c", f"import os; [print(os.environ[name]) for name in {_NAMES}]")
 

@@ -18,6 +18,8 @@ from server.worker.supervise.client import ModelClient
 from server.worker.supervise.supervisor import Supervisor
 from tests.unit.worker.conftest import FakeModel, SupervisorFor, collect, eventually, generate
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def client(supervisor_for: SupervisorFor, fake_model: Callable[..., FakeModel]) -> ModelClient:

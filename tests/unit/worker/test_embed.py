@@ -29,6 +29,8 @@ from tests.tiny_models import (
 )
 from tests.unit.worker.conftest import collect, generate
 
+pytestmark = pytest.mark.process
+
 CLS, SEP = 2, 3
 ClientFor = Callable[..., ModelClient]
 

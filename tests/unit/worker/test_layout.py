@@ -18,6 +18,8 @@ from server.worker.protocol import Load
 from server.worker.serve.load import load
 from tests.tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.process
+
 MIB = 1 << 20
 CELLS = 2048
 

@@ -13,6 +13,8 @@ from server.worker.serve import layout
 from server.worker.serve.load import Loaded, load
 from tests.tiny_models import CONTEXT, LAYERS, write_tiny_model
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -24,6 +24,8 @@ from tests.unit.worker.conftest import (
     stop,
 )
 
+pytestmark = pytest.mark.process
+
 
 class TestKnownModels:
     async def test_models_are_listed_without_being_loaded(

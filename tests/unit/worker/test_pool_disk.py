@@ -23,6 +23,8 @@ from tests.unit.worker.conftest import (
     stop,
 )
 
+pytestmark = pytest.mark.process
+
 
 class TestChangesOnDisk:
     async def test_a_new_file_can_be_used_at_once(self, folder: Folder, pool_for: PoolFor) -> None:

@@ -21,6 +21,8 @@ from tests.unit.worker.conftest import (
     stop,
 )
 
+pytestmark = pytest.mark.process
+
 
 class TestMemoryBudget:
     async def test_the_least_recently_used_idle_model_makes_room(

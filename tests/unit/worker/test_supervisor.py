@@ -33,6 +33,8 @@ from tests.unit.worker.conftest import (
     generate,
 )
 
+pytestmark = pytest.mark.process
+
 ModelMaker = Callable[..., FakeModel]
 
 

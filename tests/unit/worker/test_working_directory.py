@@ -12,6 +12,8 @@ from server.worker.protocol import Load
 from server.worker.supervise.safe_mode import SafeModeMemory
 from server.worker.supervise.supervisor import Supervisor
 
+pytestmark = pytest.mark.process
+
 
 async def test_what_lies_in_the_working_directory_is_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
