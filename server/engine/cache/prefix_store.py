@@ -1,8 +1,8 @@
-"""Cached prefixes in ordinary memory, out of the KV cells.
+"""Cached prefixes in host memory, outside the KV cells.
 
-On a CPU a step looks at every cell in use, whoever it belongs to, so that cells nobody works with
-make all answers slower. What was not used for a while is therefore kept here, and put back into
-cells when a prompt begins with it, which is only copying.
+On a CPU every step reads all cells in use, whichever sequence they belong to, so cached cells that
+no running sequence needs slow every answer down. Prefixes without recent use are therefore kept
+here. Putting one back into cells takes a copy, not a computation.
 """
 
 from __future__ import annotations
@@ -13,61 +13,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.core.request import CacheScope
-from server.engine.cache.radix_tree import Tokens, common_prefix
+from server.engine.cache.radix_tree import common_prefix
+from server.engine.spans import Keys
 
-# Sizes are rounded up to a multiple of this, so that a buffer serves for the next segment too.
+# Buffers are multiples of this size, so that one can serve the next segment too; a choice.
 _BUFFER_BYTES = 1 << 20
 
 
 @dataclass(eq=False, slots=True)
 class Segment:
-    """The cells of ``tokens[start:]``, as the backend copied them; those before are not in it."""
+    """The backend's copy of the cells of ``keys[start:]``; those before are not in it."""
 
     scope: CacheScope
-    tokens: Tokens
+    keys: Keys
     start: int
     state: NDArray[np.uint8]
 
     @property
     def cells(self) -> int:
-        """How many cells it takes to put it back."""
-        return len(self.tokens) - self.start
+        """The number of cells it takes to put it back."""
+        return len(self.keys) - self.start
 
 
 class PrefixStore:
-    """Segments of up to ``most_tokens`` tokens together, the least recently used first."""
+    """Segments of up to ``most_cells`` cells together; the oldest gives way to new ones."""
 
-    def __init__(self, most_tokens: int) -> None:
-        self.tokens_free = most_tokens
-        self._most_tokens = most_tokens
-        self._segments: list[Segment] = []
+    def __init__(self, most_cells: int) -> None:
+        self.cells_free = most_cells
+        self._most_cells = most_cells
+        self._segments: list[Segment] = []  # oldest first
         self._spare: NDArray[np.uint8] | None = None
 
-    def make_room(self, tokens: int) -> bool:
-        """Drop the oldest until ``tokens`` fit; false, and nothing dropped, if they never can."""
-        if tokens > self._most_tokens:
+    def make_room(self, cells: int) -> bool:
+        """Drop the oldest segments until ``cells`` fit; false, dropping none, if they never can."""
+        if cells > self._most_cells:
             return False
-        while tokens > self.tokens_free:
+        while cells > self.cells_free:
             oldest = self._segments[0]
             self.take(oldest)
             self.recycle(oldest.state)
         return True
 
     def put(self, segment: Segment) -> None:
-        """Keep ``segment`` as the latest; there is room for it."""
-        assert segment.cells <= self.tokens_free
+        """Add ``segment`` as the newest; `make_room` has made room for it."""
+        assert segment.cells <= self.cells_free
         self._segments.append(segment)
-        self.tokens_free -= segment.cells
+        self.cells_free -= segment.cells
 
     def take(self, segment: Segment) -> None:
-        """Keep ``segment`` no longer."""
+        """Remove ``segment``."""
         self._segments.remove(segment)
-        self.tokens_free += segment.cells
+        self.cells_free += segment.cells
 
     def allocate(self, size: int) -> NDArray[np.uint8]:
-        """An array of ``size`` bytes for a state, in memory that was used before if there is some.
+        """An array of ``size`` bytes for a state, in a recycled buffer if one fits.
 
-        The system's fresh memory costs several times what copying a state into it does.
+        Fresh pages from the system cost several times what copying a state into them does.
         """
         spare, self._spare = self._spare, None
         if spare is None or not size <= spare.size <= 2 * size + _BUFFER_BYTES:
@@ -75,25 +76,34 @@ class PrefixStore:
         return spare[:size]
 
     def recycle(self, state: NDArray[np.uint8]) -> None:
-        """Use the memory of ``state``, which nobody reads any more, for the next one."""
+        """Keep the buffer of ``state``, which nobody reads any more, for the next segment."""
         self._spare = state.base
 
-    def find(self, scope: CacheScope, tokens: Tokens, length: int) -> tuple[Segment, int] | None:
-        """What continues ``tokens[:length]``: the segment that does so longest, and up to where."""
+    def find(self, scope: CacheScope, keys: Keys, length: int) -> tuple[Segment, int] | None:
+        """The segment that continues ``keys[:length]`` furthest, and up to which key."""
         best, end = None, length
         for segment in self._segments:
             if segment.scope != scope or segment.start > length:
                 continue
-            # Most are ruled out by the one token that would be next.
-            if end >= min(len(segment.tokens), len(tokens)) or segment.tokens[end] != tokens[end]:
+            # The one key that would be next rules most segments out.
+            if end >= min(len(segment.keys), len(keys)) or segment.keys[end] != keys[end]:
                 continue
-            common = common_prefix(segment.tokens, tokens)
+            common = common_prefix(segment.keys, keys)
             if common > end:
                 best, end = segment, common
         return None if best is None else (best, end)
 
-    def reach(self, scope: CacheScope, tokens: Tokens, length: int) -> int:
-        """How many of ``tokens`` there are with what can be put back behind ``tokens[:length]``."""
-        while (found := self.find(scope, tokens, length)) is not None:
+    def reach(self, scope: CacheScope, keys: Keys, length: int) -> int:
+        """Up to which key segments can extend ``keys[:length]``, one after another."""
+        while (found := self.find(scope, keys, length)) is not None:
             length = found[1]
         return length
+
+    def check_integrity(self) -> None:
+        """Check that the segments fit the counts. Meant for tests.
+
+        Raises:
+            AssertionError: they do not.
+        """
+        assert self.cells_free + sum(s.cells for s in self._segments) == self._most_cells
+        assert all(0 <= s.start < len(s.keys) for s in self._segments)

@@ -1,43 +1,59 @@
-"""A radix tree over token sequences, with the sequence ids that end at its nodes."""
+"""A radix tree over cache keys, and the sequence ids whose cells end at its nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Tokens = NDArray[np.int32]
+from server.core.request import CacheScope
+from server.engine.spans import Keys
 
 
-def common_prefix(a: Tokens, b: Tokens) -> int:
-    """How many tokens ``a`` and ``b`` share at their beginning."""
+def common_prefix(a: Keys, b: Keys) -> int:
+    """The number of keys that ``a`` and ``b`` share at their beginning."""
     length = min(len(a), len(b))
     differing = np.flatnonzero(a[:length] != b[:length])
     return int(differing[0]) if len(differing) else length
 
 
-class Node:
-    """An edge of the tree with the node at its end; ``ids`` are the sequence ids ending there.
+@dataclass(eq=False, slots=True)
+class Holder:
+    """A sequence id in use: it holds ``length`` cells, those up to ``node`` shared with others.
 
-    ``start`` is how many tokens lie before the edge, ``last_used`` a time of the owner's clock. The
-    root has no parent and no tokens.
+    ``copied`` counts cells that it computed although the tree had them, and keeps as its own: whole
+    states cannot swap cells.
     """
 
-    __slots__ = ("children", "ids", "last_used", "parent", "start", "tokens")
+    id: int
+    scope: CacheScope
+    node: Node
+    length: int
+    copied: int = 0
 
-    def __init__(self, tokens: Tokens, start: int, parent: Node | None) -> None:
-        self.tokens = tokens
+
+class Node:
+    """An edge of the tree with the node at its end; the cells of ``holders`` end there.
+
+    ``start`` is the number of keys before the edge, ``last_used`` a time on the owner's clock. The
+    root has no parent and no keys.
+    """
+
+    __slots__ = ("children", "holders", "keys", "last_used", "parent", "start")
+
+    def __init__(self, keys: Keys, start: int, parent: Node | None) -> None:
+        self.keys = keys
         self.start = start
         self.parent = parent
         self.children: dict[int, Node] = {}
-        self.ids: set[int] = set()
+        self.holders: list[Holder] = []
         self.last_used = 0
 
     @property
     def end(self) -> int:
-        """How many tokens lie from the root to here."""
-        return self.start + len(self.tokens)
+        """The number of keys from the root to here."""
+        return self.start + len(self.keys)
 
     def path(self) -> Iterator[Node]:
         """This node and its ancestors, the root last."""
@@ -46,41 +62,49 @@ class Node:
             yield node
             node = node.parent
 
-    def some_id(self) -> int:
-        """An id whose cells include this whole edge."""
+    def subtree(self) -> Iterator[Node]:
+        """This node and its descendants, parents first."""
+        nodes = [self]
+        while nodes:
+            node = nodes.pop()
+            yield node
+            nodes.extend(node.children.values())
+
+    def some_holder(self) -> Holder:
+        """A holder whose cells include this whole edge."""
         node = self
-        while not node.ids:
+        while not node.holders:
             node = next(iter(node.children.values()))
-        return next(iter(node.ids))
+        return node.holders[0]
 
 
 def split(node: Node, at: int) -> Node:
-    """Cut ``node``'s edge after ``at`` tokens; returns the new upper node."""
+    """Cut ``node``'s edge after ``at`` keys; returns the new upper node."""
     assert node.parent is not None
-    upper = Node(node.tokens[:at], node.start, node.parent)
+    upper = Node(node.keys[:at], node.start, node.parent)
     upper.last_used = node.last_used
-    node.parent.children[int(node.tokens[0])] = upper
-    node.tokens = node.tokens[at:]
+    node.parent.children[int(node.keys[0])] = upper
+    node.keys = node.keys[at:]
     node.start += at
     node.parent = upper
-    upper.children[int(node.tokens[0])] = node
+    upper.children[int(node.keys[0])] = node
     return upper
 
 
 def prune(node: Node) -> int:
-    """Remove ``node`` and its ancestors as far as no id needs them; join what is left.
+    """Remove ``node`` and its ancestors up to the first that is needed, and join what remains.
 
-    Returns how many tokens the removed edges had.
+    Returns the number of keys on the removed edges.
     """
     removed = 0
-    while node.parent is not None and not node.ids and not node.children:
-        del node.parent.children[int(node.tokens[0])]
-        removed += len(node.tokens)
+    while node.parent is not None and not node.holders and not node.children:
+        del node.parent.children[int(node.keys[0])]
+        removed += len(node.keys)
         node = node.parent
-    if node.parent is not None and not node.ids and len(node.children) == 1:
+    if node.parent is not None and not node.holders and len(node.children) == 1:
         (child,) = node.children.values()
-        child.tokens = np.concatenate([node.tokens, child.tokens])
+        child.keys = np.concatenate([node.keys, child.keys])
         child.start = node.start
         child.parent = node.parent
-        node.parent.children[int(child.tokens[0])] = child
+        node.parent.children[int(child.keys[0])] = child
     return removed

@@ -128,17 +128,17 @@ class LlamaContext:
         return self._view
 
     def copy_sequence(self, source: int, target: int, length: int) -> None:
-        """Let ``target`` share the cells of the first ``length`` tokens of ``source``."""
+        """Let the unused id ``target`` share the first ``length`` cells of ``source``."""
         end = length if self.partial_removal else -1
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, end)
 
     def share_range(self, source: int, target: int, start: int, end: int) -> None:
-        """Free ``target``'s own cells of tokens [start, end) and share ``source``'s instead."""
+        """Free ``target``'s own cells [start, end) and share ``source``'s instead."""
         llama_cpp.llama_memory_seq_rm(self._memory, target, start, end)
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
 
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
-        """Free the cells of ``sequence_id`` from token ``length`` on (0: all of them)."""
+        """Free the cells of ``sequence_id`` from cell ``length`` on; with 0, all of them."""
         start = length if length > 0 else -1
         if not llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start, -1):
             raise ValueError(f"sequence {sequence_id} cannot be cut back to {length} tokens")
@@ -146,9 +146,9 @@ class LlamaContext:
     def save(
         self, sequence_id: int, start: int, allocate: Callable[[int], NDArray[np.uint8]]
     ) -> NDArray[np.uint8]:
-        """A copy of the cells from token ``start`` on; the id loses those before.
+        """Copy the cells from ``start`` on; the id loses those before.
 
-        It fills what ``allocate`` gives for the number of bytes it takes.
+        Fills and returns the array that ``allocate`` gives for the number of bytes needed.
         """
         if start > 0:
             llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, 0, start)
@@ -158,7 +158,7 @@ class LlamaContext:
         return state
 
     def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
-        """Put what `save` gave into free cells of the unused ``sequence_id``; false if it fails."""
+        """Put what `save` returned into free cells of the unused id; false if that fails."""
         return bool(
             llama_cpp.llama_state_seq_set_data(
                 self._pointer, _bytes(state), state.size, sequence_id

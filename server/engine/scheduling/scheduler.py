@@ -152,7 +152,7 @@ class Scheduler:
         """
         if any(s.in_prompt and s.uncomputed <= _NEAR_TOKENS for s in self.running):
             return False
-        return self._cache.tidy(at_rest=not (self.running or self.waiting))
+        return self._cache.tidy(idle=not (self.running or self.waiting))
 
     # --- admission ---
 

@@ -9,7 +9,6 @@ from server.core.sampling import Sampling
 from server.engine.answer import Task
 from server.engine.engine import Engine
 from server.engine.spans import TokenSpan
-from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.fake_backend import FakeBackend
 
 GREEDY = Sampling(temperature=0)
@@ -63,7 +62,7 @@ class Rig:
 
     def check(self) -> None:
         cache = self.engine._cache
-        check_cache(cache)
+        cache.check_integrity()
         if self.backend.partial_removal:
             assert cache.cells_used == self.backend.cells_used
         assert cache.cells_used <= self.backend.kv_cells

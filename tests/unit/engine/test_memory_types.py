@@ -25,7 +25,6 @@ from server.engine.engine import Engine
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
 from server.engine.spans import TokenSpan
 from tests.tiny_models import CONTEXT, MEMORY_TYPES, VOCABULARY, write_tiny_model
-from tests.unit.engine.cache_integrity import check_cache
 from tests.unit.engine.processor import has_feature
 
 pytestmark = pytest.mark.process
@@ -109,7 +108,7 @@ class Model:
         self.engine._receive(block=False)
         while self.engine._answers:
             self.engine.step()
-            check_cache(self.engine._cache)
+            self.engine._cache.check_integrity()
         return [self.answer(number) for number in range(len(prompts))]
 
     def answer(self, number: int, index: int = 0) -> Answer:

@@ -11,8 +11,7 @@ from server.core.request import CacheScope
 from server.engine.batch import Batch
 from server.engine.cache import prefix_cache
 from server.engine.cache.prefix_cache import PrefixCache
-from server.engine.cache.radix_tree import Tokens
-from tests.unit.engine.cache_integrity import check_cache
+from server.engine.spans import Keys
 from tests.unit.engine.fake_backend import FakeBackend
 
 SHARED = CacheScope()
@@ -40,7 +39,7 @@ class Rig:
         self.cache.share(sequence_id, array)
         return sequence_id, shared
 
-    def extend(self, sequence_id: int, tokens: Tokens, start: int) -> None:
+    def extend(self, sequence_id: int, tokens: Keys, start: int) -> None:
         assert self.cache.make_room(len(tokens) - start)
         batch = Batch(self.backend.batch_size)
         batch.add(sequence_id, tokens[start:], start, len(tokens) - start)
@@ -51,7 +50,7 @@ class Rig:
         self.cache.finish(sequence_id, np.array(tokens, dtype=np.int32))
 
     def check(self) -> None:
-        check_cache(self.cache)
+        self.cache.check_integrity()
         assert self.cache.cells_used == self.backend.cells_used
 
 
@@ -141,7 +140,7 @@ def test_whole_states_are_shared_only_where_they_end() -> None:
     assert shared == 0
     _, shared = rig.start([1, 2, 3, 4, 5])
     assert shared == 4
-    check_cache(rig.cache)
+    rig.cache.check_integrity()
 
 
 def test_what_pressure_takes_from_the_cells_comes_back_from_the_store() -> None:
@@ -170,7 +169,7 @@ def test_an_id_that_was_never_used_can_take_up_what_is_stored() -> None:
     for tokens in (stored, [6, 7, 8]):
         sequence_id, _ = rig.start(tokens)
         rig.finish(sequence_id, tokens)
-    assert rig.cache.tidy(at_rest=True)
+    assert rig.cache.tidy(idle=True)
     rig.start([9, 9])  # takes the id that is free again
     _, shared = rig.start(stored)
     assert shared == len(stored) - 1
@@ -228,7 +227,7 @@ def test_what_was_idle_for_very_long_displaces_the_oldest_in_a_full_store() -> N
     rig.cache.tidy()
     assert rig.backend.cells_used == 140 + 4
     for computed, left in ((2000, 4), (2060, 0)):
-        rig.extend(busy, np.full(computed, 5, dtype=np.int32), rig.cache._lengths[busy])
+        rig.extend(busy, np.full(computed, 5, dtype=np.int32), rig.cache._running[busy].length)
         rig.cache.tidy()
         assert rig.backend.cells_used == computed + left
     known = [rig.cache.known(SHARED, np.full(4, token, dtype=np.int32), 4) for token in (1, 2)]
@@ -292,7 +291,7 @@ def check_history(
             else:
                 rig.cache.drop(sequence_id)
         elif chosen is None and action == "tidy":
-            rig.cache.tidy(at_rest=True)
+            rig.cache.tidy(idle=True)
         elif chosen is None:
             continue
         elif action == "generate" and rig.cache.make_room(len(tokens)):
@@ -315,7 +314,7 @@ def check_history(
             rig.cache.drop(chosen)
         for sequence_id, content in running.items():
             assert rig.backend.tokens_of(sequence_id) == content
-        check_cache(rig.cache)
+        rig.cache.check_integrity()
         if partial:
             assert rig.cache.cells_used == rig.backend.cells_used
         else:

@@ -14,7 +14,7 @@ def segment(store: PrefixStore, first: int, size: int = _STATE_BYTES) -> Segment
 
 
 def test_a_state_that_was_given_up_leaves_its_memory_to_the_next() -> None:
-    store = PrefixStore(most_tokens=20)
+    store = PrefixStore(most_cells=20)
     oldest = segment(store, 0)
     store.put(oldest)
     store.put(segment(store, 100))
@@ -24,7 +24,7 @@ def test_a_state_that_was_given_up_leaves_its_memory_to_the_next() -> None:
 
 
 def test_memory_of_much_larger_states_is_not_kept_for_a_small_one() -> None:
-    store = PrefixStore(most_tokens=20)
+    store = PrefixStore(most_cells=20)
     large = segment(store, 0)
     store.recycle(large.state)
     assert not np.shares_memory(store.allocate(1000), large.state)

@@ -18,7 +18,6 @@ from server.engine.scheduling.pace import LEAST_CHUNK, Pace
 from server.engine.scheduling.scheduler import Scheduler, Step
 from server.engine.sequence import SequenceState
 from server.engine.spans import Spans, TokenSpan
-from tests.unit.engine.cache_integrity import check_cache
 
 SHARED = CacheScope()
 
@@ -104,7 +103,7 @@ class Simulation:
         if order not in self.ended:
             self.scheduler.remove(self.states[order])
             self.ended.append(order)
-            check_cache(self.cache)
+            self.cache.check_integrity()
 
     def guess(self) -> None:
         """Let every running answer draft a few tokens, as many as its order says."""
@@ -135,7 +134,7 @@ class Simulation:
                     self.ended.append(state.order)
                 else:
                     state.spans.append(7)
-        check_cache(self.cache)
+        self.cache.check_integrity()
         self.steps += 1
         return plan
 

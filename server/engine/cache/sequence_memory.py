@@ -1,0 +1,39 @@
+"""The memory calls that the prefix cache makes; a backend provides them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class SequenceMemory(Protocol):
+    """KV cells that sequence ids can share.
+
+    ``partial_removal`` is false where a state cannot be cut back to an earlier token (recurrent and
+    hybrid models): such a state is copied and kept only as a whole.
+    """
+
+    partial_removal: bool
+
+    def copy_sequence(self, source: int, target: int, length: int) -> None:
+        """Let the unused id ``target`` share the first ``length`` cells of ``source``."""
+
+    def share_range(self, source: int, target: int, start: int, end: int) -> None:
+        """Free ``target``'s own cells [start, end) and share ``source``'s instead."""
+
+    def truncate_sequence(self, sequence_id: int, length: int) -> None:
+        """Free the cells of ``sequence_id`` from cell ``length`` on; with 0, all of them."""
+
+    def save(
+        self, sequence_id: int, start: int, allocate: Callable[[int], NDArray[np.uint8]]
+    ) -> NDArray[np.uint8]:
+        """Copy the cells from ``start`` on; the id loses those before.
+
+        Fills and returns the array that ``allocate`` gives for the number of bytes needed.
+        """
+
+    def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
+        """Put what `save` returned into free cells of the unused id; false if that fails."""
