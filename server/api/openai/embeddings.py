@@ -14,6 +14,7 @@ from fastapi.responses import Response
 
 from server.api.context import context
 from server.api.native import openapi
+from server.api.openai.errors import located
 from server.api.openai.schemas.embeddings import EmbeddingList, EmbeddingRequest
 from server.api.streams import unless_gone
 from server.core.embeddings import Embeddings
@@ -36,7 +37,8 @@ async def create_embeddings(request: Request) -> Response:
     model = client.info.model_id
     if shared.settings.log_contents:
         _contents_log.info("%s inputs: %s", model, inputs)
-    embeddings = await unless_gone(request, client.embed(inputs, dimensions=body.dimensions))
+    with located():
+        embeddings = await unless_gone(request, client.embed(inputs, dimensions=body.dimensions))
     shared.metrics.embedded(model, embeddings.prompt_tokens)
     # With thousands of inputs this is a million numbers.
     content = await asyncio.to_thread(_answer, embeddings, len(inputs), model, body)

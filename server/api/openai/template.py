@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from server.api.context import context
 from server.api.native import openapi
 from server.api.openai.conversation import chat_prompt
+from server.api.openai.errors import located
 from server.api.openai.schemas.template import NativePrompt, PromptSegment, TemplateRequest
 from server.api.streams import unless_gone
 from server.core.errors import InvalidRequest
@@ -27,7 +28,8 @@ async def apply_template(request: Request) -> Response:
     body = await read(request, TemplateRequest, shared.settings)
     prompt = _prompt(body)
     client = await unless_gone(request, shared.pool.open(body.model))
-    rendered = await unless_gone(request, client.render(prompt))
+    with located():
+        rendered = await unless_gone(request, client.render(prompt))
     answer = NativePrompt(
         prompt=rendered.prompt,
         tokens=rendered.tokens,

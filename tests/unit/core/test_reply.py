@@ -9,6 +9,7 @@ from server.core.reply import (
     ContentDelta,
     ReasoningDelta,
     ReasoningPart,
+    ReplyEvent,
     ToolCallArguments,
     ToolCallInput,
     ToolCallStart,
@@ -111,7 +112,7 @@ def test_a_prompt_counts_once_with_what_its_first_answer_found_in_the_cache() ->
 
 
 def test_the_message_of_a_call_alone_has_no_content() -> None:
-    events = [ToolCallStart(0, "a", "f"), ToolCallArguments(0, "{}")]
+    events: list[ReplyEvent] = [ToolCallStart(0, "a", "f"), ToolCallArguments(0, "{}")]
     assert message_of(events) == Message(
         role="assistant",
         content=None,
