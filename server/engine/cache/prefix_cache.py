@@ -16,9 +16,9 @@ _LEAST_TRIM = 64
 # A cached prefix moves to the store after this many computed tokens without use. By then, the steps
 # have spent about as much time on its cells as moving them there and back takes.
 _IDLE_TOKENS = 128
-# After this many it moves to a full store too, which drops its oldest segment. Reading a cell in the
-# steps of 2048 tokens costs a ninth of computing its token again (measured with a small model, where
-# cells are dear), and the store's oldest segment is unlikely to be asked for again.
+# After this many it moves to a full store too, which drops its oldest segment. Reading a cell in
+# the steps of 2048 tokens costs a ninth of computing its token again (measured with a small model,
+# where cells are dear), and the store's oldest segment is unlikely to be asked for again.
 _DISPLACING_TOKENS = 2048
 # The most cells that move to the store at once, since running answers wait meanwhile: with a model
 # of 135M parameters for about 2 ms.
