@@ -13,8 +13,8 @@ from typing import Literal
 import msgspec
 
 from server.core.embeddings import Embeddings
-from server.core.errors import ErrorInfo
-from server.core.events import Event
+from server.core.errors import DragomanError, ErrorInfo
+from server.core.events import Event, Failed
 from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
 from server.core.request import CacheScope, GenerationRequest, Prompt
@@ -31,7 +31,7 @@ _LENGTH = struct.Struct("<I")
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     """Load the model at ``path``; ``settings.safe_mode`` avoids CPU-specific weight repacking.
 
-    With ``vocabulary_only`` no weights are read: the worker then answers only `Render`.
+    With ``vocabulary_only`` no weights are read: the worker then answers `Render` alone.
     """
 
     model_id: str
@@ -52,7 +52,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
-    """Forget request ``id``, wherever it is; no more events follow for it."""
+    """Forget request ``id``, wherever it is. Nothing more is sent for it."""
 
     id: int
 
@@ -65,9 +65,9 @@ class Render(msgspec.Struct, frozen=True, kw_only=True, tag="render"):
 
 
 class Embed(msgspec.Struct, frozen=True, kw_only=True, tag="embed"):
-    """Compute embeddings of ``inputs``, each a text or token ids as they are.
+    """Compute embeddings of ``inputs``, each a text or token ids that are taken as they are.
 
-    With ``dimensions`` they are cut to so many numbers and have length 1 again.
+    With ``dimensions`` each is cut to that many numbers and scaled to length 1 again.
     """
 
     id: int
@@ -79,11 +79,12 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
     """Exit now."""
 
 
-ToWorker = Load | Generate | Cancel | Render | Embed | Shutdown
+Request = Generate | Cancel | Render | Embed
+ToWorker = Load | Request | Shutdown
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
-    """Loading has come this far; ``fraction`` in 0..1."""
+    """How far loading has come; ``fraction`` of the stage in 0..1."""
 
     stage: Literal["weights", "warmup", "template"]
     fraction: float
@@ -132,6 +133,20 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
 
 FromWorker = Progress | Ready | LoadFailed | StepEvents | Rendered | Embedded | Heartbeat
 
+
+def refusal(
+    request: Generate | Render | Embed, error: DragomanError
+) -> StepEvents | Rendered | Embedded:
+    """The answer to ``request`` that reports ``error``; the last one for it."""
+    match request:
+        case Generate(id=id_):
+            return StepEvents(events=[Failed(id=id_, error=error.info)])
+        case Render(id=id_):
+            return Rendered(id=id_, error=error.info)
+        case Embed(id=id_):
+            return Embedded(id=id_, error=error.info)
+
+
 to_worker_decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 from_worker_decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
 _encoder = msgspec.msgpack.Encoder()
@@ -144,7 +159,7 @@ def frame(message: ToWorker | FromWorker) -> bytes:
 
 
 class FrameBuffer:
-    """Collects received bytes and gives back whole payloads, in order."""
+    """Collects received bytes and returns whole payloads, in order."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()

@@ -1,11 +1,9 @@
-"""Embeddings, computed on a thread of their own beside the engine."""
+"""Embeddings, computed on a thread of their own beside the engine's."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from queue import SimpleQueue
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,48 +11,42 @@ from numpy.typing import NDArray
 from server.core.embeddings import Embeddings
 from server.core.errors import (
     ContextLengthExceeded,
-    DragomanError,
     InvalidRequest,
     ModelUnavailable,
     QueueFull,
 )
-from server.core.model_info import EmbeddingInfo
 from server.engine.llama import LlamaEmbedder, LoadError
 from server.prompt.guard.length import check_length
-from server.worker.protocol import Embed, Embedded
-from server.worker.serve.load import Loaded
+from server.worker.protocol import Embed, Embedded, refusal
+from server.worker.serve.connection import Send
+from server.worker.serve.load import EmbeddingModel, GenerationModel
+from server.worker.serve.request_queue import RequestQueue
 
-# The first embedder has room for so many tokens; longer texts get a larger one.
+# Tokens of the first embedder; a longer text gets a larger one. The number is a choice.
 _LEAST_TOKENS = 512
+# When a full queue may be tried again; a choice, since nobody knows how long the texts in it are.
 _RETRY_SECONDS = 1.0
-
-_logger = logging.getLogger(__name__)
 
 
 class _Cancelled(Exception):
-    """Nobody waits for the request any more."""
+    """The request was cancelled while it was computed."""
 
 
 class EmbeddingService:
     """Answers requests for embeddings in order of arrival.
 
-    Its embedder is made when first asked for, since most models are only asked to generate.
+    It opens its embedder with the first request, since most models are only asked to generate.
     """
 
     def __init__(
-        self,
-        loaded: Loaded,
-        send: Callable[[Embedded], None],
-        queue_size: int,
+        self, model: GenerationModel | EmbeddingModel, send: Send, *, queue_size: int
     ) -> None:
-        assert loaded.open_embedder is not None
-        assert loaded.info.embedding is not None
-        self._open: Callable[[int], LlamaEmbedder] = loaded.open_embedder
-        self._limits: EmbeddingInfo = loaded.info.embedding
-        self._vocabulary = loaded.model.vocabulary
+        self._model = model
         self._send = send
         self._queue_size = queue_size
-        self._queue: SimpleQueue[Embed] = SimpleQueue()
+        self._queue: RequestQueue[Embed] = RequestQueue(
+            self._answer, send, failure="The embeddings could not be computed"
+        )
         self._pending: set[int] = set()
         self._embedder: LlamaEmbedder | None = None
         self._step_started: float | None = None
@@ -78,39 +70,33 @@ class EmbeddingService:
             f"The model's queue is full: {waiting} requests for embeddings are waiting.",
             retry_after=_RETRY_SECONDS,
         )
-        self._send(Embedded(id=request.id, error=error.info))
+        self._send(refusal(request, error))
 
     def cancel(self, request_id: int) -> None:
-        """Forget a request."""
+        """Forget a request; what is being computed for it ends with its current group of texts."""
         self._pending.discard(request_id)
 
     # --- on its own thread ---
 
     def run(self) -> None:
         """Answer requests for ever."""
-        while True:
-            request = self._queue.get()
-            try:
-                answer = Embedded(id=request.id, embeddings=self._embeddings(request))
-            except _Cancelled:
-                continue
-            except DragomanError as error:
-                answer = Embedded(id=request.id, error=error.info)
-            except Exception as error:
-                # Whatever it is, it must not end the thread that the next request needs.
-                _logger.exception("embeddings failed")
-                failure = DragomanError(f"The embeddings could not be computed: {error}")
-                answer = Embedded(id=request.id, error=failure.info)
-            finally:
-                self._step_started = None
-                self._pending.discard(request.id)
-            self._send(answer)
+        self._queue.run()
+
+    def _answer(self, request: Embed) -> None:
+        try:
+            embeddings = self._embeddings(request)
+        except _Cancelled:
+            return
+        finally:
+            self._step_started = None
+            self._pending.discard(request.id)
+        self._send(Embedded(id=request.id, embeddings=embeddings))
 
     def _embeddings(self, request: Embed) -> Embeddings:
         dimensions = request.dimensions
-        if dimensions is not None and dimensions > self._limits.dimensions:
+        if dimensions is not None and dimensions > self._model.embedding.dimensions:
             raise InvalidRequest(
-                f"This model's embeddings have {self._limits.dimensions} dimensions; "
+                f"This model's embeddings have {self._model.embedding.dimensions} dimensions; "
                 f"{dimensions} are asked for.",
                 at=("dimensions",),
             )
@@ -128,19 +114,19 @@ class EmbeddingService:
         )
 
     def _tokens(self, number: int, given: str | list[int]) -> list[int]:
-        """The tokens of one input, between those that the vocabulary wants around a text.
+        """The tokens of one input; a text gets those that the vocabulary puts around texts.
 
-        What looks like a control token in a text is text.
+        A control token spelt out in a text stays text.
         """
+        limit = self._model.embedding.context
         if isinstance(given, str):
-            check_length(given, self._vocabulary, self._limits.context, ("input", number))
-            tokens = self._vocabulary.tokenize(given, parse_special=False, add_special=True)
+            check_length(given, self._model.vocabulary, limit, ("input", number))
+            tokens = self._model.vocabulary.tokenize(given, parse_special=False, add_special=True)
         else:
             tokens = given
             self._check_vocabulary(number, tokens)
         if not tokens:
             raise InvalidRequest(f"Input {number} has no tokens.", at=("input", number))
-        limit = self._limits.context
         if len(tokens) > limit:
             raise ContextLengthExceeded(
                 f"This model's maximum context length for embeddings is {limit} tokens, "
@@ -150,7 +136,7 @@ class EmbeddingService:
         return tokens
 
     def _check_vocabulary(self, number: int, tokens: Sequence[int]) -> None:
-        size = self._vocabulary.size
+        size = self._model.vocabulary.size
         wrong = next((token for token in tokens if not 0 <= token < size), None)
         if wrong is not None:
             raise InvalidRequest(
@@ -159,9 +145,9 @@ class EmbeddingService:
             )
 
     def _embedder_for(self, tokens: int) -> LlamaEmbedder:
-        """An embedder that takes a text of so many tokens; the last one where it is large enough.
+        """An embedder for a text of ``tokens`` tokens: the present one where it is large enough.
 
-        Raises ModelUnavailable where there is not enough memory for it.
+        Raises ModelUnavailable where there is not enough memory for a new one.
         """
         if self._embedder is not None and self._embedder.most_tokens >= tokens:
             return self._embedder
@@ -170,14 +156,14 @@ class EmbeddingService:
             self._embedder = None
         room = max(_LEAST_TOKENS, 1 << (tokens - 1).bit_length())
         try:
-            self._embedder = self._open(min(room, self._limits.context))
+            self._embedder = self._model.open_embedder(min(room, self._model.embedding.context))
         except LoadError as error:
             raise ModelUnavailable(f"There is no room to compute embeddings: {error}.") from error
         return self._embedder
 
 
 def _groups(texts: list[list[int]], embedder: LlamaEmbedder) -> Iterator[list[list[int]]]:
-    """The texts in order, as many at a time as the embedder takes."""
+    """The texts in order, in groups that the embedder takes at once."""
     group: list[list[int]] = []
     tokens = 0
     for text in texts:
@@ -190,7 +176,7 @@ def _groups(texts: list[list[int]], embedder: LlamaEmbedder) -> Iterator[list[li
 
 
 def _cut(vectors: NDArray[np.float32], dimensions: int | None) -> NDArray[np.floating]:
-    """The first numbers of each, made length 1 again."""
+    """The first ``dimensions`` numbers of each vector, scaled to length 1 again."""
     if dimensions is None:
         return vectors
     cut = vectors[:, :dimensions]

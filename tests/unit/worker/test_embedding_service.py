@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from server.core.model_info import EmbeddingInfo
 from server.engine.llama import LoadError
-from server.worker.protocol import Embed, Embedded
+from server.worker.protocol import Embed, Embedded, FromWorker
 from server.worker.serve.embed import EmbeddingService
 
 LIMIT = 2000
@@ -54,15 +54,17 @@ class Setup:
         self.answers: SimpleQueue[Embedded] = SimpleQueue()
         self.go_on = threading.Event()
         self.memory = LIMIT
-        loaded: Any = SimpleNamespace(
+        model: Any = SimpleNamespace(
             open_embedder=self._open,
-            info=SimpleNamespace(
-                embedding=EmbeddingInfo(dimensions=2, pooling="mean", context=LIMIT)
-            ),
-            model=SimpleNamespace(vocabulary=SimpleNamespace(size=100)),
+            embedding=EmbeddingInfo(dimensions=2, pooling="mean", context=LIMIT),
+            vocabulary=SimpleNamespace(size=100),
         )
-        self.service = EmbeddingService(loaded, self.answers.put, queue_size=2)
+        self.service = EmbeddingService(model, self._take, queue_size=2)
         threading.Thread(target=self.service.run, daemon=True).start()
+
+    def _take(self, message: FromWorker) -> None:
+        assert isinstance(message, Embedded)
+        self.answers.put(message)
 
     def _open(self, most_tokens: int) -> Embedder:
         if most_tokens > self.memory:

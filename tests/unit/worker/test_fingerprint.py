@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.worker.serve import load as loading
+from server.worker.serve import opening
 
 
 def test_the_fingerprint_changes_with_file_template_and_build(
@@ -16,7 +16,7 @@ def test_the_fingerprint_changes_with_file_template_and_build(
     os.utime(model, ns=(1, 1))
 
     def fingerprint(template: str = "a") -> str:
-        return loading._fingerprint(model, template)
+        return opening._fingerprint(model, template)
 
     first = fingerprint()
     assert fingerprint() == first
@@ -26,6 +26,6 @@ def test_the_fingerprint_changes_with_file_template_and_build(
     model.write_bytes(b"other weights")
     os.utime(model, ns=(2, 2))
     seen.add(fingerprint())
-    monkeypatch.setattr(loading, "build_description", lambda: "another build")
+    monkeypatch.setattr(opening, "build_description", lambda: "another build")
     seen.add(fingerprint())
     assert len(seen) == 5

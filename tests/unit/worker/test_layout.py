@@ -49,4 +49,4 @@ def test_buffers_are_estimated_as_llama_cpp_reserves_them(
     # `reads_in_parts` makes a context for a moment; the last one serves.
     reserved = sum(map(float, found[-2:]))
     estimated = buffer_bytes(read_model_at(path), CELLS, settings)
-    assert estimated == pytest.approx(reserved * MIB, rel=0.1)
+    assert estimated == pytest.approx(reserved * MIB, rel=0.2)

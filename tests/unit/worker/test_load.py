@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gguf
 import pytest
 
 from server.core.worker_settings import WorkerSettings
 from server.engine.llama import LoadError
 from server.worker.protocol import Load
 from server.worker.serve import layout
-from server.worker.serve.load import Loaded, load
-from tests.tiny_models import CONTEXT, LAYERS, write_tiny_model
+from server.worker.serve.load import EmbeddingModel, GenerationModel, VocabularyOnly, load
+from tests.tiny_models import CONTEXT, LAYERS, write_tiny_encoder, write_tiny_model
 
 pytestmark = pytest.mark.process
 
@@ -21,15 +22,31 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", "full attention")
 
 
-def loaded(path: Path, **settings: int) -> Loaded:
+def loaded(path: Path, **settings: int) -> GenerationModel:
     wanted = WorkerSettings(safe_mode=True, parallel=2, **settings)  # type: ignore[arg-type]
-    return load(Load(model_id="tiny", path=str(path), settings=wanted), lambda _: None)
+    model = load(Load(model_id="tiny", path=str(path), settings=wanted), lambda _: None)
+    assert isinstance(model, GenerationModel)
+    return model
+
+
+def test_what_a_model_is_for_decides_what_is_loaded(path: Path, tmp_path: Path) -> None:
+    encoder = write_tiny_encoder(tmp_path / "encoder.gguf", gguf.PoolingType.MEAN)
+    settings = WorkerSettings(safe_mode=True, threads=1)
+
+    def kind(file: Path, *, vocabulary_only: bool = False) -> type[object]:
+        request = Load(
+            model_id="tiny", path=str(file), settings=settings, vocabulary_only=vocabulary_only
+        )
+        return type(load(request, lambda _: None))
+
+    assert kind(path) is GenerationModel
+    assert kind(encoder) is EmbeddingModel
+    assert kind(path, vocabulary_only=True) is VocabularyOnly
+    assert kind(encoder, vocabulary_only=True) is VocabularyOnly
 
 
 def test_the_compiler_of_constraints_is_being_built_when_loading_ends(path: Path) -> None:
-    compiler = loaded(path).compiler
-    assert compiler is not None
-    compiled = compiler.result(5)
+    compiled = loaded(path).compiler.result(5)
     constraint = compiled.compile('{"grammars": [{"lark_grammar": "start: \\"a\\""}]}')
     assert not constraint.is_complete
     compiled.close()

@@ -18,7 +18,7 @@ from server.core.request import CacheScope, ChatPrompt, GenerationRequest, Messa
 from server.core.sampling import Sampling
 from server.engine.answer import Task
 from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
-from server.worker.protocol import Generate, Render, Rendered
+from server.worker.protocol import FromWorker, Generate, Render, Rendered, StepEvents
 from server.worker.serve import prepare
 from server.worker.serve.prepare import Preparer
 
@@ -66,25 +66,23 @@ class Setup:
             reply_grammar=lambda prompt, *_: "all" if isinstance(prompt, ChatPrompt) else None,
         )
         vocabulary = SimpleNamespace(special_tokens=[], size=VOCABULARY)
-        loaded: Any = SimpleNamespace(
+        model: Any = SimpleNamespace(
             chat=chat,
             compiler=begin_compiler(lambda: None, vocabulary.size),
             info=SimpleNamespace(context=CONTEXT, parallel=PARALLEL),
-            model=SimpleNamespace(vocabulary=vocabulary),
+            vocabulary=vocabulary,
         )
         engine: Any = self.engine
-        self.preparer = Preparer(
-            loaded,
-            engine,
-            self._take,
-            self.rendered.put,
-            QUEUE_SIZE,
-        )
+        self.preparer = Preparer(model, engine, self._take, queue_size=QUEUE_SIZE)
         threading.Thread(target=self.preparer.run, daemon=True).start()
 
-    def _take(self, events: list[Event]) -> None:
-        for event in events:
-            self.events.put(event)
+    def _take(self, message: FromWorker) -> None:
+        if isinstance(message, Rendered):
+            self.rendered.put(message)
+        else:
+            assert isinstance(message, StepEvents)
+            for event in message.events:
+                self.events.put(event)
 
     def _build(self, prompt: TextPrompt | ChatPrompt, **_: object) -> SimpleNamespace:
         match getattr(prompt, "text", None):

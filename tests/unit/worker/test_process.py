@@ -1,4 +1,4 @@
-"""What a worker tells of itself, and how it ends when a chat template cannot be stopped."""
+"""How the worker process reads its messages, and how it ends."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from typing import Any
 import pytest
 
 from server.core.model_info import EmbeddingInfo
-from server.core.native_prompt import RenderedPrompt
 from server.core.request import TextPrompt
+from server.core.worker_settings import WorkerSettings
 from server.prompt.template import limits
 from server.worker.protocol import (
     EXIT_TEMPLATE_STUCK,
+    Cancel,
     FromWorker,
+    Load,
     Render,
     Rendered,
     Shutdown,
     ToWorker,
 )
 from server.worker.serve import process
+from server.worker.serve.load import EmbeddingModel
+from server.worker.serve.services import services_of
 
 
-class Exited(Exception):
+class Exited(BaseException):
     """The process would have ended."""
 
 
@@ -41,8 +45,13 @@ class Connection:
     def send(self, message: FromWorker) -> None:
         self.sent.append(message)
 
-    def flush(self) -> None:
-        pass
+
+@pytest.fixture(autouse=True)
+def leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(code: int) -> None:
+        raise Exited(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
 
 
 @pytest.fixture
@@ -53,45 +62,46 @@ def stuck() -> Iterator[None]:
     limits.on_stuck(before)
 
 
-def test_a_hung_embedding_shows_in_the_heartbeat_of_a_worker_that_generates() -> None:
-    counters = SimpleNamespace(
-        steps=0, prompt_tokens=0, generated_tokens=0, cached_tokens=0, preemptions=0
-    )
-    engine: Any = SimpleNamespace(
-        step_started=None, active=0, waiting=0, cells_used=0, threads=1, counters=counters
-    )
-    loaded: Any = SimpleNamespace(context=SimpleNamespace(kv_cells=8))
-    embeddings: Any = SimpleNamespace(step_seconds=700.0)
-    assert process._engine_beat(engine, embeddings, loaded).step_seconds == 700.0
-
-
 def test_an_embedding_worker_whose_template_cannot_be_stopped_answers_and_ends(
     monkeypatch: pytest.MonkeyPatch, stuck: None
 ) -> None:
-    def render(*_: object) -> RenderedPrompt:
+    def build(*_: object, **__: object) -> None:
         limits._stuck_handler()
         raise AssertionError("the process went on")
 
-    def leave(code: int) -> None:
-        raise Exited(code)
-
-    monkeypatch.setattr(process, "render", render)
-    monkeypatch.setattr(process, "_spawn", lambda *_: None)
-    monkeypatch.setattr(os, "_exit", leave)
-    loaded: Any = SimpleNamespace(
-        open_embedder=lambda _: None,
-        info=SimpleNamespace(
-            model_id="m",
-            threads=1,
-            embedding=EmbeddingInfo(dimensions=2, pooling="mean", context=8),
-        ),
-        model=SimpleNamespace(vocabulary=None),
+    info: Any = SimpleNamespace(model_id="m", threads=1, context=8)
+    chat: Any = SimpleNamespace(build=build)
+    nothing: Any = None
+    model = EmbeddingModel(
+        info=info,
+        chat=chat,
+        vocabulary=nothing,
+        embedding=EmbeddingInfo(dimensions=2, pooling="mean", context=8),
+        open_embedder=nothing,
     )
-    request: Any = SimpleNamespace(settings=SimpleNamespace(queue_size=1))
-    connection: Any = Connection(Render(id=7, prompt=TextPrompt(text="a")))
+    connection: Any = Connection()
+    services = services_of(model, WorkerSettings(), connection.send)
+    services.handle(Render(id=7, prompt=TextPrompt(text="a")))
+    monkeypatch.setattr(process, "_spawn", lambda *_: None)
     monkeypatch.setattr(process, "Ready", lambda info: info)
     with pytest.raises(Exited, match=str(EXIT_TEMPLATE_STUCK)):
-        process._serve_embeddings(connection, loaded, request)
+        process.serve(connection, services)
     answer = connection.sent[-1]
     assert isinstance(answer, Rendered)
     assert (answer.id, answer.error and answer.error.code) == (7, "invalid_conversation")
+
+
+@pytest.mark.parametrize(
+    "last", [Shutdown(), Load(model_id="m", path="m.gguf", settings=WorkerSettings())]
+)
+def test_requests_are_handed_on_until_there_are_no_more(
+    monkeypatch: pytest.MonkeyPatch, last: ToWorker
+) -> None:
+    done: list[object] = []
+    services: Any = SimpleNamespace(handle=done.append, stop=lambda: done.append("stop"))
+    monkeypatch.setattr(process, "_STEP_SECONDS", 0.0)
+    messages: list[ToWorker] = [Render(id=1, prompt=TextPrompt(text="a")), Cancel(id=1)]
+    connection: Any = Connection(*messages, last, Cancel(id=2))
+    with pytest.raises(Exited, match="0"):
+        process._read(connection, services)
+    assert done == [*messages, "stop"]

@@ -1,0 +1,123 @@
+"""Opening a model file: all that every kind of model needs, and the facts about it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from server import __version__
+from server.core.model_info import EmbeddingInfo, ModelInfo
+from server.core.resources import templates_directory
+from server.engine.llama import LlamaModel, build_description
+from server.library.header import GgufHeader
+from server.library.model_header import read_model_at
+from server.prompt.chat_model import ChatModel
+from server.prompt.families.family import load_families
+from server.prompt.messages.capabilities import Capabilities
+from server.worker.protocol import Load, Progress
+from server.worker.serve.hardware import physical_cores
+from server.worker.serve.layout import Layout, gpu_layers, lay_out
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel:
+    """A model of any kind, before anything is computed with it."""
+
+    request: Load
+    header: GgufHeader
+    model: LlamaModel
+    chat: ChatModel
+    layout: Layout
+    threads: int
+
+    def info(
+        self, *, generates: bool, kv_cells: int = 0, embedding: EmbeddingInfo | None = None
+    ) -> ModelInfo:
+        """What the API process is told about the model."""
+        header, model, chat, settings = self.header, self.model, self.chat, self.request.settings
+        return ModelInfo(
+            model_id=self.request.model_id,
+            path=self.request.path,
+            architecture=header.architecture,
+            parameters=model.parameters,
+            quantization=header.quantization,
+            file_bytes=header.file_bytes,
+            vocabulary=model.vocabulary.size,
+            kind=chat.kind,
+            kind_reasons=chat.kind_reasons,
+            context=self.layout.context,
+            context_source=self.layout.source,
+            context_train=model.context_train,
+            kv_cells=kv_cells,
+            parallel=settings.parallel,
+            threads=self.threads,
+            gpu_layers=gpu_layers(model, settings),
+            family=chat.family,
+            template_source=chat.template_source,
+            template_sha256=chat.template_sha256,
+            capabilities=_verdicts(chat.capabilities),
+            template_variables=chat.template_variables,
+            generates=generates,
+            embedding=embedding,
+            reply_format=chat.reply_format,
+            sampling=chat.sampling,
+            guard=settings.guard,
+            safe_mode=settings.safe_mode,
+            fingerprint=_fingerprint(Path(self.request.path), chat.template_sha256),
+            memory_bytes=self.layout.memory_bytes,
+            warnings=chat.warnings,
+        )
+
+
+def open_model(request: Load, report: Report) -> OpenedModel:
+    """Open what ``request`` names. Raises LoadError, InvalidGguf, FamilyError or OSError."""
+    settings = request.settings
+    path = Path(request.path)
+    header = read_model_at(path)
+    model = LlamaModel(
+        request.path,
+        vocabulary_only=request.vocabulary_only,
+        safe_mode=settings.safe_mode,
+        gpu_layers=settings.gpu_layers,
+        progress=lambda fraction: report(Progress(stage="weights", fraction=fraction)),
+    )
+    report(Progress(stage="template", fraction=1.0))
+    # llama.cpp leaves arrays out of its metadata.
+    tags = {"general.tags": " ".join(header.tags)}
+    chat = ChatModel.open(
+        model.metadata | tags,
+        model.vocabulary,
+        path.name,
+        families=load_families([templates_directory(), *map(Path, settings.template_dirs)]),
+        family=settings.family,
+        kind=settings.kind,
+        guard=settings.guard,
+        sampling=settings.sampling,
+    )
+    return OpenedModel(
+        request=request,
+        header=header,
+        model=model,
+        chat=chat,
+        layout=lay_out(header, model, settings),
+        threads=settings.threads or physical_cores(),
+    )
+
+
+def _verdicts(capabilities: Capabilities) -> dict[str, bool]:
+    """What the template can and cannot express, by name."""
+    found = msgspec.structs.asdict(capabilities)
+    return {name: verdict for name, verdict in found.items() if isinstance(verdict, bool)}
+
+
+def _fingerprint(path: Path, template_sha256: str) -> str:
+    """Changes when the model file, its template or the build changes."""
+    status = path.stat()
+    facts = (status.st_size, status.st_mtime_ns, template_sha256, build_description(), __version__)
+    return "fp_" + hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

@@ -1,0 +1,186 @@
+"""Which messages each kind of loaded model answers, and how."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from server.core.errors import DragomanError, InvalidRequest
+from server.core.events import Event
+from server.core.model_info import EngineStats, ModelInfo
+from server.core.worker_settings import WorkerSettings
+from server.engine.backend import Backend
+from server.engine.engine import Engine
+from server.worker.protocol import (
+    Cancel,
+    Embed,
+    Generate,
+    Heartbeat,
+    Render,
+    Request,
+    StepEvents,
+    refusal,
+)
+from server.worker.serve.connection import Send
+from server.worker.serve.embed import EmbeddingService
+from server.worker.serve.load import EmbeddingModel, GenerationModel, Loaded, VocabularyOnly
+from server.worker.serve.prepare import Preparer, render
+from server.worker.serve.request_queue import RequestQueue
+
+M = TypeVar("M", Generate, Cancel, Render, Embed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Services:
+    """The services of one model, registered by the type of message that each takes.
+
+    Attributes:
+        info: What is known about the model.
+        send: Takes messages to the API process.
+        otherwise: What to say to a request that no service takes.
+        run: Serves on the main thread, until ``stop`` is called from another one.
+        stop: Ends ``run`` soon.
+        heartbeat: How the model is now.
+        fail_current: Refuses the request whose prompt is being made.
+        threads: What else must run, each for ever on a thread of its own, by name.
+    """
+
+    info: ModelInfo
+    send: Send
+    otherwise: str
+    run: Callable[[], None]
+    stop: Callable[[], None]
+    heartbeat: Callable[[], Heartbeat]
+    fail_current: Callable[[DragomanError], None]
+    threads: dict[str, Callable[[], None]] = field(default_factory=dict)
+    _takers: dict[type[Request], list[Callable[[Any], None]]] = field(
+        default_factory=dict, init=False
+    )
+
+    def register(self, message_type: type[M], take: Callable[[M], None]) -> None:
+        """Have ``take`` called with each message of this type, after those already registered."""
+        self._takers.setdefault(message_type, []).append(take)
+
+    def handle(self, message: Request) -> None:
+        """Give ``message`` to its services; a request that has none is refused."""
+        takers = self._takers.get(type(message), [])
+        for take in takers:
+            take(message)
+        if not takers and not isinstance(message, Cancel):
+            error = InvalidRequest(self.otherwise, at=("model",))
+            self.send(refusal(message, error))
+
+
+def services_of(model: Loaded, settings: WorkerSettings, send: Send) -> Services:
+    """Everything that ``model`` can do."""
+    match model:
+        case GenerationModel():
+            return _generation(model, settings, send)
+        case EmbeddingModel():
+            return _embeddings(model, settings, send)
+        case VocabularyOnly():
+            return _prompts(
+                model,
+                send,
+                otherwise=f"Only the vocabulary of the model {model.info.model_id!r} is loaded.",
+                heartbeat=lambda: Heartbeat(step_seconds=0.0, stats=EngineStats()),
+            )
+
+
+def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) -> Services:
+    def send_events(events: list[Event]) -> None:
+        if events:
+            send(StepEvents(events=events))
+
+    engine = Engine(
+        model.context,
+        send_events,
+        parallel=settings.parallel,
+        inter_token_budget=settings.itl_budget_ms / 1000,
+        prompt_lookup=settings.prompt_lookup,
+        threads=model.info.threads,
+        on_gpu=model.info.gpu_layers > 0,
+        stored_tokens=model.stored_tokens,
+    )
+    preparer = Preparer(model, engine, send, queue_size=settings.queue_size)
+    embeddings = EmbeddingService(model, send, queue_size=settings.queue_size)
+    services = Services(
+        info=model.info,
+        send=send,
+        otherwise=f"The model {model.info.model_id!r} generates and embeds; it does nothing else.",
+        run=engine.run,
+        stop=engine.stop,
+        heartbeat=lambda: engine_heartbeat(engine, model.context, embeddings),
+        fail_current=preparer.fail_current,
+        threads={"preparer": preparer.run, "embeddings": embeddings.run},
+    )
+    services.register(Generate, preparer.generate)
+    services.register(Render, preparer.render)
+    services.register(Embed, embeddings.submit)
+    services.register(Cancel, lambda message: preparer.cancel(message.id))
+    services.register(Cancel, lambda message: embeddings.cancel(message.id))
+    return services
+
+
+def _embeddings(model: EmbeddingModel, settings: WorkerSettings, send: Send) -> Services:
+    embeddings = EmbeddingService(model, send, queue_size=settings.queue_size)
+    stats = EngineStats(threads=model.info.threads)
+    services = _prompts(
+        model,
+        send,
+        otherwise=(f"The model {model.info.model_id!r} computes embeddings; it does not generate."),
+        heartbeat=lambda: Heartbeat(step_seconds=embeddings.step_seconds, stats=stats),
+    )
+    services.threads["embeddings"] = embeddings.run
+    services.register(Embed, embeddings.submit)
+    services.register(Cancel, lambda message: embeddings.cancel(message.id))
+    return services
+
+
+def _prompts(
+    model: EmbeddingModel | VocabularyOnly,
+    send: Send,
+    *,
+    otherwise: str,
+    heartbeat: Callable[[], Heartbeat],
+) -> Services:
+    """A service that shows prompts, on the main thread; others may be registered beside it."""
+    renders: RequestQueue[Render] = RequestQueue(
+        lambda request: send(render(model, request)),
+        send,
+        failure="The prompt could not be rendered",
+    )
+    services = Services(
+        info=model.info,
+        send=send,
+        otherwise=otherwise,
+        run=renders.run,
+        stop=renders.stop,
+        heartbeat=heartbeat,
+        fail_current=renders.fail_current,
+    )
+    services.register(Render, renders.put)
+    return services
+
+
+def engine_heartbeat(engine: Engine, backend: Backend, embeddings: EmbeddingService) -> Heartbeat:
+    """How long the current step, or embeddings beside it, have taken, and the counters."""
+    started = engine.step_started
+    step_seconds = 0.0 if started is None else time.monotonic() - started
+    return Heartbeat(
+        step_seconds=max(step_seconds, embeddings.step_seconds),
+        stats=EngineStats(
+            active=engine.active,
+            waiting=engine.waiting,
+            kv_cells=backend.kv_cells,
+            kv_cells_used=engine.cells_used,
+            threads=engine.threads,
+            steps_total=engine.counters.steps,
+            prompt_tokens_total=engine.counters.prompt_tokens,
+            generated_tokens_total=engine.counters.generated_tokens,
+            cached_tokens_total=engine.counters.cached_tokens,
+            preemptions_total=engine.counters.preemptions,
+        ),
+    )

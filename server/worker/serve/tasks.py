@@ -1,0 +1,108 @@
+"""From a request and its rendered prompt to the engine's task, checked against the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import cached_property
+
+import msgspec
+
+from server.core.errors import PLACE, ContextLengthExceeded, InvalidRequest
+from server.core.sampling import Sampling
+from server.engine.answer import Task
+from server.engine.spans import TokenSpan
+from server.prompt.chat_model import BuiltPrompt
+from server.prompt.guard.length import check_length
+from server.worker.protocol import Generate
+from server.worker.serve.load import GenerationModel
+
+# Text with these ends a repetition for DRY (llama.cpp's default breakers).
+_DRY_BREAKERS = (b"\n", b":", b'"', b"*")
+
+
+class TaskBuilder:
+    """Makes the engine's tasks for one model."""
+
+    def __init__(self, model: GenerationModel) -> None:
+        self._chat = model.chat
+        self._vocabulary = model.vocabulary
+        self._context = model.info.context
+
+    def build(self, message: Generate, prompt: BuiltPrompt) -> Task:
+        """The task of ``message``, whose prompt was built as ``prompt``.
+
+        Raises:
+            InvalidRequest: The prompt is empty, or a bias is for a token that does not exist.
+            ContextLengthExceeded: Prompt and answer do not fit into the context.
+        """
+        request, tokens, limit = message.request, prompt.rendered.tokens, self._context
+        if not tokens:
+            raise InvalidRequest("The prompt is empty: there is no token to begin with.")
+        if len(tokens) + (request.max_tokens != 0) > limit:
+            raise ContextLengthExceeded(
+                f"This model's maximum context length is {limit} tokens, "
+                f"but the prompt has {len(tokens)} tokens and the answer needs at least 1.",
+                at=("prompt",),
+            )
+        self._check_bias(request.sampling.logit_bias)
+        sampling = request.sampling.over(self._chat.sampling)
+        return Task(
+            id=message.id,
+            spans=[TokenSpan(tokens)],
+            sampling=self._without_ends(sampling) if request.ignore_eos else sampling,
+            length_limit=limit,
+            max_tokens=limit if request.max_tokens is None else min(request.max_tokens, limit),
+            stops=[*request.stop, *prompt.stops],
+            n=request.n,
+            logprobs=request.logprobs,
+            echo=request.echo,
+            prompt_text=prompt.rendered.prompt,
+            ignore_eos=request.ignore_eos,
+            scope=message.scope,
+            strip_leading_space=prompt.strip_leading_space,
+            visible_control_tokens=self._visible_control_tokens,
+            prediction=self._prediction(request.prediction),
+            dry_breakers=self._dry_breakers if sampling.dry_multiplier else frozenset(),
+        )
+
+    def _check_bias(self, bias: Iterable[int]) -> None:
+        size = self._vocabulary.size
+        unknown = next((token for token in bias if not 0 <= token < size), None)
+        if unknown is not None:
+            raise InvalidRequest(
+                f"{PLACE}: token {unknown} is not in the vocabulary of {size} tokens.",
+                at=("sampling", "logit_bias"),
+            )
+
+    def _prediction(self, text: str | None) -> list[int]:
+        if not text:
+            return []
+        check_length(text, self._vocabulary, self._context, ("prediction",))
+        return self._vocabulary.tokenize(text, parse_special=False)
+
+    def _without_ends(self, sampling: Sampling) -> Sampling:
+        """The sampling parameters with every end-of-generation token banned."""
+        ends = self._vocabulary.end_of_generation_tokens
+        banned = sampling.logit_bias | dict.fromkeys(ends, -math.inf)
+        return msgspec.structs.replace(sampling, logit_bias=banned)
+
+    @cached_property
+    def _visible_control_tokens(self) -> frozenset[int]:
+        """Control tokens that the reply's parser must see as text."""
+        reply_format = self._chat.reply_format
+        markers = reply_format.markers() if reply_format else frozenset()
+        return frozenset(
+            token.id
+            for token in self._vocabulary.special_tokens
+            if any(token.text in marker for marker in markers)
+        )
+
+    @cached_property
+    def _dry_breakers(self) -> frozenset[int]:
+        piece = self._vocabulary.piece
+        return frozenset(
+            token
+            for token in range(self._vocabulary.size)
+            if any(breaker in piece(token) for breaker in _DRY_BREAKERS)
+        )
