@@ -70,6 +70,7 @@ async def test_every_form_of_input_is_understood(
 async def test_base64_holds_the_same_numbers(http: httpx.AsyncClient) -> None:
     floats = await embed(http, input=["abc", "d"])
     response = await http.post(EMBEDDINGS, json=body(input=["abc", "d"], encoding_format="base64"))
+    assert len(floats.data) == 2
     for item, plain in zip(response.json()["data"], floats.data, strict=True):
         raw = base64.b64decode(item["embedding"], validate=True)
         assert list(struct.unpack(f"<{DIMENSIONS}f", raw)) == plain.embedding

@@ -103,6 +103,7 @@ async def test_the_chosen_token_is_always_among_the_legacy_alternatives(connect:
     for wanted in (0, 1):
         (choice,) = await complete(connect(FakePool(parrot)), logprobs=wanted)
         logprobs = choice["logprobs"]
+        assert logprobs["tokens"]
         for token, logprob, top in zip(
             logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True
         ):

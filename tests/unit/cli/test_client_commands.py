@@ -178,7 +178,9 @@ def test_chat_with_an_unknown_model_names_the_known_ones(run: Run, server: FakeS
 
 
 def clients(run: Run) -> list[str]:
-    return run("connect").out.split()
+    names = run("connect").out.split()
+    assert names
+    return names
 
 
 def test_connect_lists_the_clients(run: Run) -> None:

@@ -106,10 +106,14 @@ def controls(model: ModelTemplate, texts: Texts, *, tools: bool) -> list[str] | 
     return [model.vocabulary.text(token) for token in ids if token in model.guard.controls]
 
 
-def check(model: ModelTemplate, texts: Texts) -> None:
+def check(model: ModelTemplate, texts: Texts) -> int:
+    """Compare the control tokens; the number of prompts that the template did not refuse."""
+    rendered = 0
     for tools in (False, True):
         expected = controls(model, disarmed(texts), tools=tools)
         assert controls(model, texts, tools=tools) == expected, (model.template.name, tools)
+        rendered += expected is not None
+    return rendered
 
 
 def hostile_texts(model: ModelTemplate) -> Iterator[Texts]:
@@ -197,9 +201,9 @@ def with_its_own_tokens(name: str) -> ModelTemplate:
 
 @needs_vocabularies
 def test_hostile_texts_add_no_control_token_on_any_vocabulary_and_template(name: str) -> None:
+    assert fitting(name)
     for model in fitting(name):
-        for texts in hostile_texts(model):
-            check(model, texts)
+        assert sum(check(model, texts) for texts in hostile_texts(model)), model.template.name
 
 
 def test_without_the_guard_the_same_texts_do_add_control_tokens() -> None:
@@ -215,8 +219,7 @@ def test_without_the_guard_the_same_texts_do_add_control_tokens() -> None:
 @each_template
 def test_hostile_texts_add_no_control_token_where_every_marker_is_one(name: str) -> None:
     model = with_its_own_tokens(name)
-    for texts in hostile_texts(model):
-        check(model, texts)
+    assert sum(check(model, texts) for texts in hostile_texts(model))
 
 
 @needs_vocabularies
@@ -259,6 +262,7 @@ BENIGN = [
 
 @needs_vocabularies
 def test_harmless_texts_become_the_same_tokens_as_without_a_guard(name: str) -> None:
+    compared = 0
     for model in fitting(name):
         if model.template.name == ESCAPING:
             continue
@@ -273,3 +277,5 @@ def test_harmless_texts_become_the_same_tokens_as_without_a_guard(name: str) -> 
                 guarded = model.render(prompt)
                 assert guarded.text == plain.text, model.template.name
                 assert guarded.pieces == plain.pieces, model.template.name
+                compared += 1
+    assert compared > 0

@@ -125,11 +125,21 @@ def closings(reply_format: ReplyFormat) -> list[str]:
     """Texts by which a walk leaves text that could go on for ever, or opens a call."""
     calls = reply_format.calls
     assert calls
-    found = [reply_format.reasoning_edges[1], reply_format.trigger, GEMMA_QUOTE]
+    found = [reply_format.reasoning_edges[1], calls.begin, reply_format.trigger, GEMMA_QUOTE]
     found.append(calls.argument.partition("{value}")[2])
     if reply_format.channels:
         found += [end + PREFIXES[reply_format.name] for end in (*reply_format.channels.end[:1], "")]
     return [text for text in found if text]
+
+
+def tokens_of(text: str, controls: Mapping[int, str]) -> list[int]:
+    """The control tokens in ``text``, and the bytes between them."""
+    tokens: list[int] = []
+    while text:
+        found = [token for token, control in controls.items() if text.startswith(control)]
+        tokens += found[:1] or text[0].encode()
+        text = text[len(controls[found[0]]) if found else 1 :]
+    return tokens
 
 
 def walk(
@@ -143,8 +153,10 @@ def walk(
     written = bytearray()
     while not subject.is_stopped():
         for shortcut in shortcuts:
-            path = list(shortcut.encode())
-            if choose.random() < 0.1 and subject.validate_tokens(path) == len(path):
+            path = tokens_of(shortcut, controls)
+            # A text may end at any time, so the walk soon takes a way out of it.
+            likely = 0.1 if written else 0.5
+            if choose.random() < likely and subject.validate_tokens(path) == len(path):
                 assert subject.consume_tokens(path)
                 written += shortcut.encode()
         mask = int.from_bytes(subject.compute_bitmask(), "little")
@@ -224,16 +236,22 @@ def test_the_same_holds_where_the_syntax_is_made_of_control_tokens(
 @pytest.mark.parametrize("reply_format", FORMATS)
 def test_whatever_a_free_reply_calls_is_valid(reply_format: ReplyFormat) -> None:
     grammar = grammar_for(reply_format, choice=ToolChoice())
+    made = 0
     for _, message in some_walks(grammar, reply_format):
         check(message)
+        made += len(message.tool_calls)
+    assert made > 0
 
 
 @pytest.mark.parametrize("reply_format", FORMATS)
 def test_whatever_a_free_reply_of_control_tokens_calls_is_valid(reply_format: ReplyFormat) -> None:
     controls = Controls(sorted(reply_format.markers()))
     grammar = grammar_for(reply_format, choice=ToolChoice(), spelling=Spelling(controls))
+    made = 0
     for _, message in some_walks(grammar, reply_format, controls=controls):
         check(message)
+        made += len(message.tool_calls)
+    assert made > 0
 
 
 @pytest.mark.parametrize("reply_format", FORMATS)
