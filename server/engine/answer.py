@@ -1,9 +1,8 @@
-"""One answer in the making: a sequence with its sampler, matcher, text and counters."""
+"""An answer while it is generated: its sequence, sampler, grammar matcher, text and counters."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,57 +17,20 @@ from server.core.events import (
     TokenLogprob,
     Usage,
 )
-from server.core.request import CacheScope
-from server.core.sampling import Sampling
 from server.engine.backend import Backend
 from server.engine.sampling.logprobs import token_logprobs
 from server.engine.sampling.matcher import GrammarMatcher
 from server.engine.sampling.sampler import NoTokenLeft, Sampler
 from server.engine.sequence import SequenceState
-from server.engine.spans import Keys, Span, Spans
+from server.engine.spans import Keys, Spans
 from server.engine.speculate import DraftPolicy, PromptLookup, verified
+from server.engine.task import Task
 from server.engine.text import TextStream
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
-    """A request as the engine needs it; the strings are the same for all its answers.
-
-    ``length_limit`` is the most tokens of prompt and answer together. ``visible_control_tokens``
-    show up as text although they are control tokens (reply markers).
-    """
-
-    id: int
-    spans: Sequence[Span]
-    sampling: Sampling
-    length_limit: int
-    max_tokens: int
-    stops: Sequence[str] = ()
-    n: int = 1
-    logprobs: int | None = None
-    echo: bool = False
-    prompt_text: str = ""
-    ignore_eos: bool = False
-    scope: CacheScope = field(default_factory=CacheScope)
-    strip_leading_space: bool = False
-    visible_control_tokens: frozenset[int] = frozenset()
-    prediction: Sequence[int] = ()
-    dry_breakers: frozenset[int] = frozenset()
-
-    @property
-    def prompt_length(self) -> int:
-        """The number of cells that the prompt takes."""
-        return sum(len(span) for span in self.spans)
-
-    @property
-    def scores_prompt(self) -> bool:
-        """Whether the logprob of every prompt token is asked for."""
-        return self.echo and self.logprobs is not None
 
 
 @dataclass(slots=True)
 class _Times:
-    """When things happened, in seconds of a monotonic clock."""
+    """When the answer was queued and so on, in seconds of a monotonic clock."""
 
     queued: float = field(default_factory=time.monotonic)
     admitted: float | None = None
@@ -76,7 +38,7 @@ class _Times:
 
 
 class BrokenLogits(Exception):
-    """The model gave no token a finite logit."""
+    """No token has a finite logit."""
 
 
 class Answer:
@@ -136,10 +98,14 @@ class Answer:
     # --- choosing tokens ---
 
     def advance(self, rows: NDArray[np.float32], backend: Backend) -> int:
-        """Sample from ``rows`` (the last token's logits, then one row per draft).
+        """Sample the next tokens and append them.
 
-        Returns how many drafts were accepted. Raises BrokenLogits, or GrammarError where
-        llguidance gives up.
+        ``rows`` has shape (1 + drafts, n_vocab): the logits after the last token, then after each
+        draft. Returns the number of accepted drafts.
+
+        Raises:
+            BrokenLogits: the first row has no finite logit.
+            GrammarError: llguidance cannot continue.
         """
         if self.times.first_token is None:
             self.times.first_token = time.monotonic()
@@ -165,7 +131,10 @@ class Answer:
         return accepted
 
     def draft(self, active: int, row_cost: float) -> list[int]:
-        """Tokens that probably come next, as many as pay (see `DraftPolicy`)."""
+        """Tokens that probably come next, as many as `DraftPolicy` finds worth their cost.
+
+        ``active`` is the number of running sequences, ``row_cost`` that of `Pace`.
+        """
         if self._lookup is None:
             return []
         left = min(
@@ -213,7 +182,10 @@ class Answer:
         )
 
     def _append_forced(self, backend: Backend) -> None:
-        """Append what the matcher leaves no choice about, unless logprobs need its logits."""
+        """Append the tokens that the grammar leaves no choice about.
+
+        Not with logprobs, which need the logits of every token.
+        """
         if self._matcher is None or self.task.logprobs is not None or self.finished:
             return
         for token in self._matcher.forced_tokens():
@@ -226,7 +198,7 @@ class Answer:
     # --- the prompt's own tokens ---
 
     def score_prompt(self, start: int, rows: NDArray[np.float32], backend: Backend) -> None:
-        """``rows`` are the logits at prompt positions ``start`` and on: each scores the next."""
+        """Score prompt tokens by ``rows``, the logits after cells ``start`` and following."""
         assert self.task.logprobs is not None
         prompt = self._prompt
         if not self._prompt_scores:
@@ -240,7 +212,7 @@ class Answer:
     # --- events ---
 
     def events(self) -> list[Event]:
-        """What happened since the last call."""
+        """The events since the last call."""
         events: list[Event] = []
         if self.finished:
             self._new_text.append(self._text.finish())
@@ -267,7 +239,7 @@ class Answer:
         return events
 
     def echo_event(self, backend: Backend) -> PromptScored:
-        """The prompt's text and tokens, scored if that was asked for."""
+        """The prompt's text and tokens, with logprobs if the task asks for them."""
         tokens = self._prompt_scores or [
             TokenLogprob(token, backend.piece(token), None) for token in self._prompt.tolist()
         ]

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from queue import Empty, SimpleQueue
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.core.errors import DragomanError, InvalidConstraint
 from server.core.events import Event, Failed
-from server.engine.answer import Answer, BrokenLogits, Task
+from server.engine.answer import Answer, BrokenLogits
 from server.engine.backend import Backend, DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
 from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.inbox import Cancel, Inbox, Stop, Submit
 from server.engine.sampling.matcher import GrammarError, GrammarMatcher
 from server.engine.sampling.sampler import Sampler
 from server.engine.scheduling.pace import Pace
 from server.engine.scheduling.processors import idle_core_seconds
-from server.engine.scheduling.scheduler import Scheduler, Step
+from server.engine.scheduling.scheduler import Scheduler
+from server.engine.scheduling.step import Step
 from server.engine.scheduling.threads import ThreadGovernor
 from server.engine.spans import Spans
 from server.engine.speculate import PromptLookup
+from server.engine.task import Task
 
 Emit = Callable[[list[Event]], None]
 
-# The next request of a conversation often comes at once: what tidies up should not delay it.
-_MOMENT = 0.03
+# The engine is idle after this many seconds without work. The next request of a conversation often
+# comes at once, and moving cells to the store must not delay it; a choice.
+_IDLE_SECONDS = 0.03
 
 
 @dataclass(slots=True)
@@ -48,8 +50,9 @@ class Engine:
     """Runs all requests of one model together.
 
     `submit`, `cancel` and `stop` may be called from any thread; everything else happens on the
-    thread that calls `run`. ``cells_used`` are the KV cells that running sequences use (cached ones
-    are free for the taking), as of the last step.
+    thread that calls `run`. ``cells_used`` is the number of KV cells that running sequences use as
+    of the last step; cached cells do not count, since they can be freed at any time.
+    ``step_started`` is the monotonic time at which the decode in progress began, else None.
     """
 
     def __init__(
@@ -64,10 +67,17 @@ class Engine:
         on_gpu: bool = False,
         stored_tokens: int = 0,
     ) -> None:
-        """Nothing runs before `run`.
+        """Prepare to `run`.
 
-        ``on_gpu``: whether part of the model is there. ``stored_tokens``: how many tokens of cached
-        prefixes to keep in memory besides KV cells.
+        Args:
+            backend: the loaded model.
+            emit: called on the engine's thread with the events of each step.
+            parallel: the most sequences that run together.
+            inter_token_budget: seconds that a step beside running streams should take at most.
+            prompt_lookup: whether to draft tokens from prompt and answer.
+            threads: the configured number of threads; the engine may use fewer.
+            on_gpu: whether a GPU computes part of the model.
+            stored_tokens: how many cells of cached prefixes to keep in host memory.
         """
         self._backend = backend
         self._emit = emit
@@ -92,10 +102,7 @@ class Engine:
         )
         self._threads = threads
         self._batch = Batch(backend.batch_size)
-        self._inbox: SimpleQueue[list[Answer] | int | None] = SimpleQueue()
-        self._submitting = Lock()
-        self._submitted = 0
-        self._received = 0
+        self._inbox = Inbox()
         self._answers: dict[int, Answer] = {}
         self._requests: dict[int, set[int]] = {}
         self._orders = count()
@@ -108,9 +115,9 @@ class Engine:
     # --- from any thread ---
 
     def submit(self, task: Task, matcher: GrammarMatcher | None = None) -> None:
-        """Queue ``task``; its events come through ``emit``.
+        """Queue ``task``; its events go to ``emit``.
 
-        What takes time with a long prompt is done here, on the caller's thread.
+        Work that grows with the prompt happens here, on the caller's thread.
         """
         spans = Spans(task.spans)
         sampler = Sampler(
@@ -129,38 +136,35 @@ class Engine:
             lookup=self._lookup(task, spans),
         )
         others = [first.fork(index, next(self._orders)) for index in range(1, task.n)]
-        answers = [first, *others]
-        with self._submitting:
-            self._submitted += len(answers)
-            self._inbox.put(answers)
+        self._inbox.put(Submit([first, *others]))
 
     def cancel(self, request_id: int) -> None:
-        """Forget a request, wherever it is; emits nothing more for it."""
-        self._inbox.put(request_id)
+        """Forget a request in whatever state it is, and emit no more events for it."""
+        self._inbox.put(Cancel(request_id))
 
     def stop(self) -> None:
         """Make `run` return after the current step."""
-        self._inbox.put(None)
+        self._inbox.put(Stop())
 
     @property
     def waiting(self) -> int:
-        """Sequences waiting for their turn, or for the current step to end."""
-        return len(self._scheduler.waiting) + self._submitted - self._received
+        """The number of sequences that wait for admission, or for the current step to end."""
+        return len(self._scheduler.waiting) + self._inbox.unread
 
     @property
     def active(self) -> int:
-        """Sequences that are running."""
+        """The number of running sequences."""
         return len(self._scheduler.running)
 
     @property
     def threads(self) -> int:
-        """Threads in use now: fewer than configured while other processes need the cores."""
+        """The number of threads in use: fewer than configured while others need the cores."""
         return self._threads
 
     def seconds_until_free(self) -> float:
-        """When a full queue probably has room again: the measured time between finished answers.
+        """An estimate of when a full queue has room: the mean time between finished answers.
 
-        At least one second; that too before anything was measured.
+        It is at least one second, also before any answer has finished.
         """
         return max(1.0, self._pace.seconds_between_ends)
 
@@ -170,7 +174,7 @@ class Engine:
         """Work until `stop` is called."""
         while not self._stopping:
             if self._answers:
-                self._receive(block=False)
+                self._receive()
             else:
                 self._rest()
             if self._answers and not self._stopping:
@@ -178,12 +182,13 @@ class Engine:
             self.cells_used = self._cache.cells_pinned
 
     def step(self) -> None:
-        """Plan a step, compute it and report what came of it."""
+        """Plan a step, compute it and emit its events."""
         self._propose_drafts()
         plan = self._scheduler.plan()
         self.counters.preemptions += len(plan.preempted)
         self._note_admissions()
-        rows = self._fill(plan)
+        self._batch.clear()
+        rows = {work.sequence.order: work.add_to(self._batch) for work in plan}
         if not self._batch.size:
             return
         self._use_threads(
@@ -201,60 +206,57 @@ class Engine:
             self.step_started = None
         cpu_seconds = time.process_time() - cpu_started
         self.counters.steps += 1
-        # First, so that what others do with the events takes no core from the next decode.
-        self._emit(self._take_results(plan, rows))
-        self._learn(plan, seconds, cpu_seconds)
+        # Events go first: their receivers then need a core now and not during the next decode.
+        self._emit(self._results(plan, rows))
+        self._observe(plan, seconds, cpu_seconds)
         self._scheduler.tidy()
 
     def _rest(self) -> None:
-        """Wait for something to do; after a moment without, tidy up meanwhile."""
-        if self._receive(block=True, seconds=_MOMENT):
+        """Wait for a message. When idle, move cached prefixes to the store meanwhile."""
+        if self._receive(seconds=_IDLE_SECONDS):
             return
         while self._scheduler.tidy():
-            if self._receive(block=False):
+            if self._receive():
                 return
-        self._receive(block=True)
+        self._receive(seconds=None)
 
-    def _receive(self, *, block: bool, seconds: float | None = None) -> bool:
-        """Handle what other threads asked for; with ``block``, wait for the first of it.
+    def _receive(self, *, seconds: float | None = 0.0) -> bool:
+        """Handle all messages there are; wait up to ``seconds`` for the first (None: for ever).
 
-        At most ``seconds``. Returns whether there was anything.
+        Returns whether there was any.
         """
         received = False
-        while True:
-            try:
-                message = self._inbox.get(block, seconds)
-            except Empty:
-                return received
-            block, received = False, True
-            if message is None:
-                self._stopping = True
-            elif isinstance(message, int):
-                self._forget(message)
-            else:
-                self._accept(message)
+        while message := self._inbox.take(seconds=0.0 if received else seconds):
+            received = True
+            match message:
+                case Submit(answers):
+                    self._begin(answers)
+                case Cancel(request_id):
+                    self._forget(request_id)
+                case Stop():
+                    self._stopping = True
+        return received
 
-    def _accept(self, answers: list[Answer]) -> None:
+    def _begin(self, answers: Sequence[Answer]) -> None:
         if not self._answers:
-            self._last_end = time.monotonic()  # idle time says nothing about our speed
+            self._last_end = time.monotonic()  # time spent idle says nothing about speed
         for answer in answers:
             self._answers[answer.state.order] = answer
             self._requests.setdefault(answer.task.id, set()).add(answer.state.order)
             self._scheduler.add(answer.state)
-        self._received += len(answers)
 
     def _lookup(self, task: Task, spans: Spans) -> PromptLookup | None:
-        # Drafts change the shape of batches and so the rounding of logits. A seeded request gets
-        # none from its prompt, since its answer must not depend on them.
+        # Drafts change the shape of batches and with it the rounding of logits. A seeded answer
+        # must repeat exactly, so only its own prediction is drafted.
         prompt_too = self._prompt_lookup and task.sampling.seed is None
         if not (self._backend.partial_removal and (prompt_too or task.prediction)):
             return None
         return PromptLookup(spans, task.prediction, prompt_too=prompt_too)
 
     def _propose_drafts(self) -> None:
-        """Let running answers guess ahead, as far as that pays at this load.
+        """Let running answers draft tokens as far as that pays at this load.
 
-        Not beside a prompt: what they gained, its first token would lose.
+        Beside a prompt none do: they would delay its first token by what they gain.
         """
         running = self._scheduler.running
         if any(state.in_prompt for state in running):
@@ -273,39 +275,17 @@ class Engine:
 
     # --- one step ---
 
-    def _fill(self, plan: Step) -> dict[int, int]:
-        """Put the plan into the batch; returns each sequence's first row of logits."""
-        self._batch.clear()
-        rows = {}
-        for work in (*plan.decodes, *plan.prefills):
-            state = work.sequence
-            assert state.sequence_id is not None
-            start, end = state.computed, state.computed + work.count
-            if end < state.spans.length and not state.scores_prompt:
-                logits_from = work.count
-            elif state.scores_prompt and state.in_prompt:
-                logits_from = 0
-            else:
-                logits_from = work.count - 1
-            rows[state.order] = state.spans.add_to(
-                self._batch, state.sequence_id, start, end, logits_from
-            )
-            if state.drafts:
-                drafts = np.array(state.drafts, dtype=np.int32)
-                self._batch.add(state.sequence_id, drafts, state.spans.position(end), 0)
-        return rows
-
-    def _learn(self, plan: Step, seconds: float, cpu_seconds: float) -> None:
-        """Let pace and thread count follow what the step took."""
-        prefill_tokens = sum(w.count for w in plan.prefills)
+    def _observe(self, plan: Step, seconds: float, cpu_seconds: float) -> None:
+        """Tell pace and thread governor how long the step took."""
+        prefill_tokens = sum(work.count for work in plan.prefills)
         self._pace.observe(
             sequences=len(plan.decodes),
             decode_tokens=plan.tokens - prefill_tokens,
             prefill_tokens=prefill_tokens,
             seconds=seconds,
         )
-        # Drafts make a step longer than the next one; only plain steps can be compared.
         now = time.monotonic()
+        # Drafts make steps differ in length; only plain steps can be compared.
         if plan.is_decode_only:
             self._governor.observe(
                 shape=plan.tokens, seconds=seconds, cpu_seconds=cpu_seconds, now=now
@@ -318,12 +298,12 @@ class Engine:
             self._threads = threads
             self._backend.set_threads(threads)
 
-    def _take_results(self, plan: Step, rows: dict[int, int]) -> list[Event]:
-        """Sample where a sequence is fully computed; returns the step's events."""
+    def _results(self, plan: Step, rows: dict[int, int]) -> list[Event]:
+        """Sample for every sequence that is fully computed; returns the step's events."""
         logits = self._backend.logits(self._batch.outputs)
         events: list[Event] = []
         failures: dict[int, DragomanError] = {}
-        for work in (*plan.decodes, *plan.prefills):
+        for work in plan:
             state = work.sequence
             answer = self._answers[state.order]
             row = rows[state.order]
@@ -346,7 +326,7 @@ class Engine:
         return events
 
     def _advance(self, answer: Answer, rows: NDArray[np.float32]) -> list[Event]:
-        """Sample the answer's next tokens and report them."""
+        """Sample the answer's next tokens; returns the events of that."""
         events: list[Event] = []
         state = answer.state
         if answer.task.echo and answer.times.first_token is None and answer.index == 0:
@@ -375,14 +355,14 @@ class Engine:
         if not orders:
             del self._requests[answer.task.id]
 
-    # --- when things go wrong ---
+    # --- failures ---
 
     def _recover(self, plan: Step, failure: NoCellsLeft | DecodeFailed) -> None:
-        """Nobody fails for another: compute the step's sequences again, one at a time.
+        """Compute the failed step's sequences again, one at a time.
 
-        Only a sequence that fails alone gets the error.
+        Only a sequence that fails on its own gets the error.
         """
-        batched = [work.sequence.order for work in (*plan.decodes, *plan.prefills)]
+        batched = [work.sequence.order for work in plan]
         self._scheduler.suspect_running()
         self._cache.clear()
         if len(batched) == 1:
@@ -401,7 +381,7 @@ class Engine:
 
 
 def _explained(error: GrammarError | BrokenLogits) -> DragomanError:
-    """Whose fault it is: a grammar that llguidance gives up on came with the request."""
+    """The error to report: a grammar that llguidance gives up on is the request's fault."""
     if isinstance(error, GrammarError):
         return InvalidConstraint(f"The answer could not be constrained any further: {error}")
     return DragomanError(f"The model could not compute this request: {error}.")

@@ -1,68 +1,42 @@
-"""What the next step computes: pure policy, no llama.cpp and no clock.
+"""Decides what the next step computes: pure policy, no llama.cpp and no clock.
 
-Each step computes the next token of every running answer and, with what room is left, chunks of
-prompts in order of arrival. Rules:
+A step computes the next token of every running answer and fills the remaining room with chunks of
+prompts in order of arrival. The rules:
 
-- Answers first; beside them prompt chunks are only as large as the pace allows.
-- A waiting sequence is admitted when its cells fit, in order of arrival. One exception: it lets
-  others pass while it waits for a running sequence that is computing a prefix both share.
-- When cells run out, cached prefixes go first (least recently used), then the newest running
-  sequence gives way: it keeps its tokens, waits at its old place and resumes later.
+- Decodes come first; beside them, prompt chunks are only as large as the pace allows.
+- Waiting sequences are admitted in order of arrival, each when its cells fit. One exception: a
+  sequence lets others pass while a running one computes a prefix that both share.
+- When cells run short, cached prefixes go first, least recently used. Then the newest running
+  sequence is preempted: it keeps its tokens, waits at its old place and resumes later.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass, field
 
 from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.cache.radix_tree import common_prefix
-from server.engine.scheduling.pace import Pace
+from server.engine.scheduling.pace import LEAST_CHUNK, Pace
+from server.engine.scheduling.step import Step, Work
 from server.engine.sequence import SequenceState
 
-# A sequence with more uncomputed tokens than this is prefilled in chunks; with fewer it decodes
-# (one token, or a few forced ones).
-_DECODE_TOKENS = 16
-# Waiting for another's prefill pays from this many tokens more than the cache already has.
-_LEAST_SHARED = 16
-# Room a preempted sequence must find before it resumes, so that it does not give way again at once.
+# A sequence with at most this many uncomputed cells decodes: one token, or a few forced ones. With
+# more it is prefilled in chunks, none of which is smaller.
+_DECODE_CELLS = LEAST_CHUNK
+# Waiting for another's prefill pays if it saves at least the smallest chunk.
+_LEAST_SHARED = LEAST_CHUNK
+# Free cells that a preempted sequence needs beyond its own before it resumes, so that it can
+# generate this many tokens before it is preempted again; a choice.
 _RESUME_MARGIN = 64
-# A prompt is deep when it fills this share of the cells in use (see `Pace`).
+# A prompt is deep when it fills this share of the cells in use (see `Pace`); a choice.
 _DEEP_SHARE = 0.3
-# Moving cells to the store would show in the time to a first token that is so near.
-_NEAR_TOKENS = 256
-
-
-@dataclass(slots=True)
-class Work:
-    """Compute ``count`` tokens of ``sequence``, and behind them so many of its ``drafts``."""
-
-    sequence: SequenceState
-    count: int
-    drafts: int = 0
-
-
-@dataclass(slots=True)
-class Step:
-    """What to compute now. ``preempted`` sequences gave way and will resume later."""
-
-    decodes: list[Work] = field(default_factory=list)
-    prefills: list[Work] = field(default_factory=list)
-    preempted: list[SequenceState] = field(default_factory=list)
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens the step computes."""
-        return sum(w.count + w.drafts for w in (*self.decodes, *self.prefills))
-
-    @property
-    def is_decode_only(self) -> bool:
-        """Whether it computes one token of each sequence in it, as answers do without drafts."""
-        return self.tokens == len(self.decodes)
+# No cells move to the store while a prompt is this close to its first token, which would wait for
+# them; a choice, half of the default batch.
+_NEAR_CELLS = 256
 
 
 class Scheduler:
-    """Owns the waiting and the running sequences and decides about them."""
+    """Owns the waiting and the running sequences and plans their steps."""
 
     def __init__(
         self,
@@ -86,11 +60,11 @@ class Scheduler:
         self._shared: dict[tuple[int, int], int] = {}
 
     def add(self, sequence: SequenceState) -> None:
-        """Let ``sequence`` wait for its turn."""
+        """Queue ``sequence`` in order of arrival."""
         insort(self.waiting, sequence, key=lambda s: s.order)
 
     def remove(self, sequence: SequenceState, *, trustworthy: bool = True) -> None:
-        """``sequence`` is over, wherever it is; its cells become cache if they are trustworthy."""
+        """End ``sequence``, running or waiting; trustworthy cells stay cached."""
         self._suspects.discard(sequence.order)
         if sequence in self.waiting:
             self.waiting.remove(sequence)
@@ -98,10 +72,10 @@ class Scheduler:
             self._stop(sequence, trustworthy=trustworthy)
 
     def suspect_running(self) -> None:
-        """A step failed, and one of the running sequences may be why.
+        """Suspect every running sequence of having made a step fail.
 
-        All wait again and trust none of their own cells. Until each was computed on its own as far
-        as it had come, `clear_suspect` says, nothing else runs.
+        All of them lose their cells and wait again. They then run one at a time, and nothing else
+        does, until `clear_suspect` has cleared each.
         """
         for sequence in list(self.running):
             self._suspects.add(sequence.order)
@@ -109,7 +83,7 @@ class Scheduler:
             self.add(sequence)
 
     def clear_suspect(self, sequence: SequenceState) -> None:
-        """``sequence`` was computed on its own: let the next one prove itself, if there is any."""
+        """Clear ``sequence``, which was computed alone; the next suspect runs, if there is one."""
         if sequence.order in self._suspects:
             self._suspects.discard(sequence.order)
             if self._suspects:
@@ -117,7 +91,7 @@ class Scheduler:
                 self.add(sequence)
 
     def computed(self, work: Work) -> None:
-        """The step computed ``work``: its tokens are in cells now, drafts not counted."""
+        """Note that ``work`` was computed; its cells are filled now, drafts not counted."""
         sequence = work.sequence
         assert sequence.sequence_id is not None
         was_in_prompt = sequence.in_prompt
@@ -127,7 +101,7 @@ class Scheduler:
             self._cache.share(sequence.sequence_id, sequence.spans.keys(0, sequence.computed))
 
     def accepted_drafts(self, sequence: SequenceState, accepted: int) -> None:
-        """``accepted`` of the drafts in the cells hold; the cells of the others are freed."""
+        """Keep the cells of the first ``accepted`` drafts and free those of the others."""
         assert sequence.sequence_id is not None
         if not sequence.drafts:
             return
@@ -146,11 +120,11 @@ class Scheduler:
         return step
 
     def tidy(self) -> bool:
-        """Move what is long unused out of the cells, unless a first token is near.
+        """Move long unused prefixes to the store, unless a prompt's first token is close.
 
-        Returns whether there was anything to move.
+        Returns whether any moved.
         """
-        if any(s.in_prompt and s.uncomputed <= _NEAR_TOKENS for s in self.running):
+        if any(s.in_prompt and s.uncomputed <= _NEAR_CELLS for s in self.running):
             return False
         return self._cache.tidy(idle=not (self.running or self.waiting))
 
@@ -176,7 +150,7 @@ class Scheduler:
             insort(self.running, sequence, key=lambda s: s.order)
 
     def _fits(self, sequence: SequenceState) -> bool:
-        """Whether all its tokens, and all that running prompts still need, find cells."""
+        """Whether there are cells for all of it and for all that running prompts still need."""
         if not self.running:
             return True
         wanted = sequence.scope, sequence.spans.keys(), sequence.reusable
@@ -187,7 +161,7 @@ class Scheduler:
         return needed + promised + margin <= self._cache.cells - self._cache.cells_pinned
 
     def _waits_for_leader(self, sequence: SequenceState) -> bool:
-        """Whether a running prompt will soon share more with ``sequence`` than the cache can."""
+        """Whether a running prompt will soon share more with ``sequence`` than the cache does."""
         leaders = [s for s in self.running if s.in_prompt and s.scope == sequence.scope]
         if not leaders:
             return False
@@ -198,7 +172,7 @@ class Scheduler:
         return promised >= have + _LEAST_SHARED
 
     def _promised(self, sequence: SequenceState, leader: SequenceState) -> int:
-        """Tokens ``sequence`` can share with ``leader`` once they are computed, else 0."""
+        """How many cells the two will share; 0 if ``leader`` has computed them already."""
         shared = self._common(sequence, leader)
         return shared if shared > leader.computed else 0
 
@@ -214,7 +188,7 @@ class Scheduler:
     # --- choosing ---
 
     def _plan_decodes(self, step: Step) -> None:
-        """Every running answer computes its next tokens; the newest give way if cells are short."""
+        """Plan the next tokens of every running answer; preempt the newest if cells are short."""
         while True:
             decoding = [s for s in self.running if _decodes(s)]
             if not self._within_outputs(decoding):
@@ -240,7 +214,7 @@ class Scheduler:
         return sum(1 + len(s.drafts) for s in decoding) <= self._outputs
 
     def _plan_prefills(self, step: Step) -> None:
-        """Prompt chunks in order of arrival, as many as batch, pace and cells allow."""
+        """Plan prompt chunks in order of arrival, as far as batch, pace and cells allow."""
         room = self._batch_size - step.tokens
         if step.decodes:
             room = min(room, self._room_beside_streams(step))
@@ -253,7 +227,7 @@ class Scheduler:
                 if self._newest() is not sequence:
                     self._preempt_newest(step)
                 elif step.decodes or step.prefills:
-                    return  # later: the others will free cells
+                    return  # the others will free cells
                 else:
                     count = self._cache.cells_free
                     assert count > 0, "a sequence alone always fits: admission checked it"
@@ -272,7 +246,7 @@ class Scheduler:
         if sequence.scores_prompt:
             count = min(count, rows)
         if self._whole_states:
-            # A follower can share this state only at the very token where their prompts part.
+            # A follower can share this state only if it ends exactly where their prompts diverge.
             for follower in self.waiting:
                 if follower.scope == sequence.scope:
                     ahead = self._common(follower, sequence) - sequence.computed
@@ -280,7 +254,7 @@ class Scheduler:
                         count = ahead
         return count
 
-    # --- giving way ---
+    # --- preemption ---
 
     def _newest(self) -> SequenceState:
         return self.running[-1]
@@ -309,6 +283,6 @@ class Scheduler:
 
 
 def _decodes(sequence: SequenceState) -> bool:
-    """Whether all its uncomputed tokens go into one step, with logits for the last only."""
+    """Whether all its uncomputed cells fit one step, with logits for the last only."""
     scoring = sequence.scores_prompt and sequence.in_prompt
-    return sequence.uncomputed <= _DECODE_TOKENS and not scoring
+    return sequence.uncomputed <= _DECODE_CELLS and not scoring

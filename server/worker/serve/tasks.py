@@ -10,8 +10,8 @@ import msgspec
 
 from server.core.errors import PLACE, ContextLengthExceeded, InvalidRequest
 from server.core.sampling import Sampling
-from server.engine.answer import Task
 from server.engine.spans import TokenSpan
+from server.engine.task import Task
 from server.prompt.chat_model import BuiltPrompt
 from server.prompt.guard.length import check_length
 from server.worker.protocol import Generate

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from server.core.events import Delta, Event, Finished
 from server.core.sampling import Sampling
-from server.engine.answer import Task
 from server.engine.engine import Engine
 from server.engine.spans import TokenSpan
+from server.engine.task import Task
 from tests.unit.engine.fake_backend import FakeBackend
 
 GREEDY = Sampling(temperature=0)
@@ -46,14 +46,14 @@ class Rig:
 
     def steps(self, count: int) -> None:
         for _ in range(count):
-            self.engine._receive(block=False)
+            self.engine._receive()
             if self.engine._answers:
                 self.engine.step()
             self.check()
 
     def run(self, limit: int = 3000) -> None:
         for _ in range(limit):
-            self.engine._receive(block=False)
+            self.engine._receive()
             if not self.engine._answers:
                 return
             self.engine.step()

@@ -129,7 +129,7 @@ def test_a_request_cancelled_within_its_prompt_computes_no_further_chunk() -> No
     cancelled = {reading.sequence_id}
     before = len(rig.backend.batches)
     rig.engine.cancel(1)
-    rig.engine._receive(block=False)
+    rig.engine._receive()
     assert rig.engine._cache.cells_pinned == other.computed
     rig.run()
     computed = {sequence for batch in rig.backend.batches[before:] for sequence, _ in batch}

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from server.core.events import Delta, Event, Finished
 from server.core.request import CacheScope
 from server.core.sampling import Sampling
-from server.engine.answer import Task
 from server.engine.engine import Engine
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
 from server.engine.spans import TokenSpan
+from server.engine.task import Task
 from tests.tiny_models import CONTEXT, MEMORY_TYPES, VOCABULARY, write_tiny_model
 from tests.unit.engine.processor import has_feature
 
@@ -105,7 +105,7 @@ class Model:
                 **options,  # type: ignore[arg-type]
             )
             self.engine.submit(task)
-        self.engine._receive(block=False)
+        self.engine._receive()
         while self.engine._answers:
             self.engine.step()
             self.engine._cache.check_integrity()

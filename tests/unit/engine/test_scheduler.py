@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from server.core.request import CacheScope
 from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.scheduling.pace import LEAST_CHUNK, Pace
-from server.engine.scheduling.scheduler import Scheduler, Step
+from server.engine.scheduling.scheduler import Scheduler
+from server.engine.scheduling.step import Step
 from server.engine.sequence import SequenceState
 from server.engine.spans import Spans, TokenSpan
 

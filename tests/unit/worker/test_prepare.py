@@ -16,8 +16,8 @@ from server.core.events import Accepted, Event, Failed
 from server.core.native_prompt import RenderedPrompt
 from server.core.request import CacheScope, ChatPrompt, GenerationRequest, Message, TextPrompt, Tool
 from server.core.sampling import Sampling
-from server.engine.answer import Task
 from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
+from server.engine.task import Task
 from server.worker.protocol import FromWorker, Generate, Render, Rendered, StepEvents
 from server.worker.serve import prepare
 from server.worker.serve.prepare import Preparer

@@ -1,0 +1,48 @@
+"""A request as the engine needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from server.core.request import CacheScope
+from server.core.sampling import Sampling
+from server.engine.spans import Span
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A prompt and how to answer it, ``n`` times.
+
+    ``length_limit`` is the most cells of prompt and answer together. ``logprobs`` is the number of
+    alternatives to report per token, None for no logprobs. ``visible_control_tokens`` appear in the
+    text although they are control tokens: the reply parser reads them. ``dry_breakers`` end a
+    repetition for DRY. ``prediction`` are tokens that the answer probably repeats.
+    """
+
+    id: int
+    spans: Sequence[Span]
+    sampling: Sampling
+    length_limit: int
+    max_tokens: int
+    stops: Sequence[str] = ()
+    n: int = 1
+    logprobs: int | None = None
+    echo: bool = False
+    prompt_text: str = ""
+    ignore_eos: bool = False
+    scope: CacheScope = field(default_factory=CacheScope)
+    strip_leading_space: bool = False
+    visible_control_tokens: frozenset[int] = frozenset()
+    prediction: Sequence[int] = ()
+    dry_breakers: frozenset[int] = frozenset()
+
+    @property
+    def prompt_length(self) -> int:
+        """The number of cells that the prompt takes."""
+        return sum(len(span) for span in self.spans)
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the logprob of every prompt token is asked for."""
+        return self.echo and self.logprobs is not None
