@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
+from server.core.event_stream import EventStreamParser
+
 _TIMEOUT_SECONDS = 900.0
 
 _Piece = tuple[float, bytes]
@@ -177,7 +179,7 @@ def parse_answer(status: int, pieces: Iterable[_Piece], started: float, ended: f
     texts: list[str] = []
     usage: _Usage | None = None
     error: str | None = "the stream ended early"
-    for stamp, data in sse_events(pieces):
+    for stamp, data in _events(pieces):
         if data == b"[DONE]":
             error = None
             break
@@ -213,23 +215,12 @@ def parse_answer(status: int, pieces: Iterable[_Piece], started: float, ended: f
     )
 
 
-def sse_events(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
-    """The data of each server-sent event, with the time at which it was complete.
-
-    Comments and fields other than ``data`` are skipped (HTML standard, section 9.2.6). Lines may
-    end in CR LF or LF; a lone CR, which no server sends, is not taken for an end.
-    """
-    rest = b""
-    data: list[bytes] = []
+def _events(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
+    """The data of each server-sent event, with the time of the piece that completed it."""
+    parser = EventStreamParser()
     for stamp, piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in (line.removesuffix(b"\r") for line in lines):
-            field, _, value = line.partition(b":")
-            if field == b"data":
-                data.append(value.removeprefix(b" "))
-            elif not line and data:
-                yield stamp, b"\n".join(data)
-                data = []
+        for event in parser.feed(piece):
+            yield stamp, event.data
 
 
 def _reason(status: int, body: bytes) -> str:

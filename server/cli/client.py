@@ -10,8 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from server.cli.console import CommandError
+from server.core.event_stream import EventStreamParser
 from server.core.settings import Settings
 
+_PIECE_BYTES = 65536
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared, not listened on
 
 
@@ -37,19 +39,21 @@ class Client:
             return _decode(response.read())
 
     def stream(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any]]:
-        """The events of a streamed answer to ``POST path``; closing the iterator cancels it.
+        """The chunks of a streamed answer to ``POST path``; closing the iterator cancels it.
 
         Raises:
             ServerError: The server refused, ended the stream with an error, or went away.
         """
         with self._request("POST", path, {**body, "stream": True}) as response:
-            for line in response:
-                if not line.startswith(b"data: ") or line.strip() == b"data: [DONE]":
-                    continue
-                event = _decode(line.removeprefix(b"data: "))
-                if "error" in event:
-                    raise ServerError(event["error"]["message"])
-                yield event
+            parser = EventStreamParser()
+            while piece := response.read1(_PIECE_BYTES):
+                for event in parser.feed(piece):
+                    if event.data == b"[DONE]":
+                        continue
+                    chunk = _decode(event.data)
+                    if "error" in chunk:
+                        raise ServerError(chunk["error"]["message"])
+                    yield chunk
 
     @contextmanager
     def _request(

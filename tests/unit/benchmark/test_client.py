@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from server.benchmark.client import Answer, Endpoint, parse_answer, sse_events
+from server.benchmark.client import Answer, Endpoint, parse_answer
 from tests.unit.benchmark.fake_endpoint import DONE, FakeEndpoint, chunk, event, usage
 
 pytestmark = pytest.mark.process
@@ -21,22 +19,13 @@ async def answer_to(*pieces: bytes, status: int = 200) -> Answer:
         return await Endpoint(fake.url).stream(BODY)
 
 
-@given(st.lists(st.integers(min_value=1, max_value=40)))
-def test_events_are_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None:
-    stream = (
-        b": ping\n\ndata: one\n\nevent: x\r\ndata:two\r\n\r\ndata: 3a\ndata: 3b\n\n:\n\ndata: end"
-    )
-    pieces, at = [], 0
-    for cut in cuts:
-        pieces.append((0.0, stream[at : at + cut]))
-        at += cut
-    pieces.append((0.0, stream[at:]))
-    assert [data for _, data in sse_events(pieces)] == [b"one", b"two", b"3a\n3b"]
-
-
-def test_an_event_is_dated_when_it_is_complete() -> None:
-    pieces = [(1.0, b"data: a"), (2.0, b"\n\ndata: b\n"), (3.0, b"\ndata: c\n\n")]
-    assert list(sse_events(pieces)) == [(2.0, b"a"), (3.0, b"b"), (3.0, b"c")]
+def test_a_piece_of_text_is_dated_when_it_is_complete() -> None:
+    first, second = chunk("A"), chunk("B")
+    pieces = [(1.0, first[:9]), (2.0, first[9:] + second[:9]), (4.0, second[9:] + DONE)]
+    answer = parse_answer(200, pieces, started=0.5, ended=5.0)
+    assert answer.error is None
+    assert answer.first == 1.5
+    assert answer.gaps == [2.0]
 
 
 def test_times_are_those_of_pieces_with_text() -> None:
