@@ -24,7 +24,7 @@ def data_of(stream: bytes) -> list[bytes]:
         # The examples of section 9.2.6, then of what servers send.
         (b"data: YHOO\ndata: +2\ndata: 10\n\n", [b"YHOO\n+2\n10"]),
         (
-            b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n",
+            b": test\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n",
             [b"first event", b"second event"],
         ),
         (b"data\n\ndata\ndata\n\ndata:\n", [b"", b"\n"]),
