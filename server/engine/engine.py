@@ -16,14 +16,13 @@ from server.engine.answer import Answer, BrokenLogits
 from server.engine.backend import Backend, DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
 from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.decoder import Decoder
 from server.engine.inbox import Cancel, Inbox, Stop, Submit
 from server.engine.sampling.matcher import GrammarError, GrammarMatcher
 from server.engine.sampling.sampler import Sampler
 from server.engine.scheduling.pace import Pace
-from server.engine.scheduling.processors import idle_core_seconds
 from server.engine.scheduling.scheduler import Scheduler
 from server.engine.scheduling.step import Step
-from server.engine.scheduling.threads import ThreadGovernor
 from server.engine.spans import Spans
 from server.engine.speculate import PromptLookup
 from server.engine.task import Task
@@ -52,7 +51,6 @@ class Engine:
     `submit`, `cancel` and `stop` may be called from any thread; everything else happens on the
     thread that calls `run`. ``cells_used`` is the number of KV cells that running sequences use as
     of the last step; cached cells do not count, since they can be freed at any time.
-    ``step_started`` is the monotonic time at which the decode in progress began, else None.
     """
 
     def __init__(
@@ -97,10 +95,7 @@ class Engine:
             whole_states=not backend.partial_removal,
         )
         self._prompt_lookup = prompt_lookup
-        self._governor = ThreadGovernor(
-            threads, waits_elsewhere=on_gpu, idle_core_seconds=idle_core_seconds
-        )
-        self._threads = threads
+        self._decoder = Decoder(backend, self._pace, threads=threads, on_gpu=on_gpu)
         self._batch = Batch(backend.batch_size)
         self._inbox = Inbox()
         self._answers: dict[int, Answer] = {}
@@ -110,7 +105,6 @@ class Engine:
         self._last_end = 0.0
         self.counters = Counters()
         self.cells_used = 0
-        self.step_started: float | None = None
 
     # --- from any thread ---
 
@@ -159,7 +153,12 @@ class Engine:
     @property
     def threads(self) -> int:
         """The number of threads in use: fewer than configured while others need the cores."""
-        return self._threads
+        return self._decoder.threads
+
+    @property
+    def step_started(self) -> float | None:
+        """The monotonic time at which the decode in progress began, else None."""
+        return self._decoder.started
 
     def seconds_until_free(self) -> float:
         """An estimate of when a full queue has room: the mean time between finished answers.
@@ -191,24 +190,15 @@ class Engine:
         rows = {work.sequence.order: work.add_to(self._batch) for work in plan}
         if not self._batch.size:
             return
-        self._use_threads(
-            self._governor.threads if plan.is_decode_only else self._governor.usual_threads
-        )
-        cpu_started = time.process_time()
-        self.step_started = time.monotonic()
         try:
-            self._backend.decode(self._batch)
+            self._decoder.decode(plan, self._batch)
         except (NoCellsLeft, DecodeFailed) as failure:
             self._recover(plan, failure)
             return
-        finally:
-            seconds = time.monotonic() - self.step_started
-            self.step_started = None
-        cpu_seconds = time.process_time() - cpu_started
         self.counters.steps += 1
         # Events go first: their receivers then need a core now and not during the next decode.
         self._emit(self._results(plan, rows))
-        self._observe(plan, seconds, cpu_seconds)
+        self._decoder.observe(plan)
         self._scheduler.tidy()
 
     def _rest(self) -> None:
@@ -274,29 +264,6 @@ class Engine:
                 self.counters.cached_tokens += state.cached or 0
 
     # --- one step ---
-
-    def _observe(self, plan: Step, seconds: float, cpu_seconds: float) -> None:
-        """Tell pace and thread governor how long the step took."""
-        prefill_tokens = sum(work.count for work in plan.prefills)
-        self._pace.observe(
-            sequences=len(plan.decodes),
-            decode_tokens=plan.tokens - prefill_tokens,
-            prefill_tokens=prefill_tokens,
-            seconds=seconds,
-        )
-        now = time.monotonic()
-        # Drafts make steps differ in length; only plain steps can be compared.
-        if plan.is_decode_only:
-            self._governor.observe(
-                shape=plan.tokens, seconds=seconds, cpu_seconds=cpu_seconds, now=now
-            )
-        else:
-            self._governor.skip(seconds=seconds, cpu_seconds=cpu_seconds, now=now)
-
-    def _use_threads(self, threads: int) -> None:
-        if threads != self._threads:
-            self._threads = threads
-            self._backend.set_threads(threads)
 
     def _results(self, plan: Step, rows: dict[int, int]) -> list[Event]:
         """Sample for every sequence that is fully computed; returns the step's events."""

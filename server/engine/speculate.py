@@ -141,19 +141,25 @@ class PromptLookup:
 
 
 class DraftPolicy:
-    """How many tokens to draft for one sequence, from what drafting gains and costs.
+    """Decides how many tokens to draft for one sequence from what drafting gains and costs.
 
-    With ``n`` active sequences and one more row costing ``row_cost`` of a one-row step, an accepted
-    token is worth an ``n``-th of a step of ``1 + row_cost * (n - 1)``. The ``i``-th draft token is
-    accepted with probability ``acceptance ** i`` and is drafted while that is worth its row. When
-    not even the first is, drafting pauses, each time twice as long, and is then tried afresh.
+    With ``n`` active sequences, and one more row costing ``row_cost`` of a one-row step, an
+    accepted token is worth an ``n``-th of a step of ``1 + row_cost * (n - 1)``. The ``i``-th
+    drafted token is accepted with probability ``acceptance ** i`` and is drafted while that is
+    worth its row. When not even the first one is, drafting pauses, each time twice as long, and
+    then starts afresh.
     """
 
-    # One step then computes 16 tokens, as many as llama.cpp multiplies at once on a processor.
+    # A step of one sequence then computes 16 tokens, as many as llama.cpp multiplies at once on a
+    # CPU.
     LONGEST = 15
+    # Choices. Tokens without drafts after drafting did not pay, doubled each time up to a bound:
+    # shorter pauses cost more useless rows, longer ones miss a text that begins to repeat itself.
     _FIRST_PAUSE = 32
     _LONGEST_PAUSE = 512
+    # The weight that earlier drafts keep with each new one, which so spans about ten drafts.
     _MEMORY = 0.9
+    # A new sequence counts as having had 3 of 4 drafted tokens accepted, so that it drafts at once.
     _PRIOR_HITS = 3.0
     _PRIOR_TRIALS = 4.0
 
@@ -165,18 +171,18 @@ class DraftPolicy:
 
     @property
     def acceptance(self) -> float:
-        """Share of checked draft tokens that were right, recent ones counting more."""
+        """The share of verified draft tokens that were right, weighted towards recent ones."""
         return self._hits / self._trials
 
     def draft_length(self, active: int, row_cost: float) -> int:
-        """How many tokens to draft for this step, beside ``active`` sequences, itself included."""
+        """How many tokens to draft for this step, with ``active`` sequences, itself included."""
         if self._paused_for > 0:
             self._paused_for -= 1
             return 0
         break_even = active * row_cost / (1 + row_cost * (active - 1))
         if self.acceptance < break_even:
             if break_even >= self._PRIOR_HITS / self._PRIOR_TRIALS:
-                return 0  # by load alone: no reason to think less of this sequence's drafts
+                return 0  # because of load alone, which says nothing about these drafts
             self._paused_for = self._pause
             self._pause = min(2 * self._pause, self._LONGEST_PAUSE)
             self._hits, self._trials = self._PRIOR_HITS, self._PRIOR_TRIALS
@@ -186,7 +192,7 @@ class DraftPolicy:
         return min(self.LONGEST, int(math.log(break_even) / math.log(self.acceptance)))
 
     def record(self, drafted: int, accepted: int) -> None:
-        """Learn from a draft. Only the tokens up to the first wrong one were put to the test."""
+        """Learn from a draft. Only the tokens up to the first wrong one were verified."""
         tested = accepted + (accepted < drafted)
         self._hits = self._MEMORY * self._hits + accepted
         self._trials = self._MEMORY * self._trials + tested

@@ -1,4 +1,4 @@
-"""Token pieces to text as it grows: whole characters only, and never a part of a stop string."""
+"""Turns token pieces into text: whole characters only, and never a part of a stop string."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 class TextStream:
     """Decodes UTF-8 piece by piece and watches for stop strings.
 
-    Text that could still become a stop string is held back. A stop string itself is not part of
-    the text. Bytes that cannot be UTF-8 become U+FFFD; an unfinished character is held back and,
-    at the end, left out.
+    Holds back text that could still become a stop string; a stop string is not part of the text.
+    Bytes that are not UTF-8 become U+FFFD. An unfinished character is held back and, at the end,
+    dropped. ``stopped`` is true once a stop string was found.
     """
 
     def __init__(self, stops: Sequence[str], *, strip_leading_space: bool = False) -> None:
@@ -22,7 +22,7 @@ class TextStream:
         self.stopped = False
 
     def push(self, piece: bytes) -> str:
-        """Add ``piece``; returns the text that is certain now. After a stop nothing is added."""
+        """Add ``piece`` and return the text that is certain now; nothing after a stop."""
         if self.stopped:
             return ""
         text = self._decoder.decode(piece)
@@ -42,12 +42,12 @@ class TextStream:
         return text[:keep]
 
     def finish(self) -> str:
-        """The text still held back, when no more pieces come."""
+        """The text still held back, once no more pieces come."""
         held, self._held = self._held, ""
         return held
 
     def _possible_stop(self, text: str) -> int:
-        """Length of the longest end of ``text`` with which a stop string could begin."""
+        """The length of the longest suffix of ``text`` that begins a stop string."""
         longest = 0
         for stop in self._stops:
             for length in range(min(len(stop) - 1, len(text)), longest, -1):

@@ -1,50 +1,59 @@
-"""How fast steps and answers are, measured: what a prefill chunk may cost the streams beside it."""
+"""Measures how long steps and answers take, and sizes the prompt chunks beside running streams."""
 
 from __future__ import annotations
 
-# Below this many tokens a chunk mostly pays for reading the weights again.
+# The smallest chunk. From here on a token of a prompt costs the same in a chunk of any size; in a
+# smaller one it also pays for reading the weights ("Single steps" in docs/benchmarks.md: 16 tokens
+# take 49 ms and 256 take 756 ms, 3 ms each; a single one takes 10 ms).
 LEAST_CHUNK = 16
-# From so many tokens in a step on, llama.cpp's flash attention on CPUs works in tiles: over all
-# cells, but at half the price for each. Below, a token pays for its own sequence's cells.
+# From this many tokens in a step on, llama.cpp's flash attention on CPUs works in tiles: on all
+# cells in use, at half the cost of each. Below, a token reads its own sequence's cells only.
 _TILE = 64
+# Weight of the newest value in a moving average, which so spans about five steps; a choice.
 _SMOOTHING = 0.2
-# What one more token in a step costs, in steps of one token, before it was measured; with each step
-# of one token the measured cost comes this much closer to it, so that a moment in which drafts did
-# not pay is forgotten.
+# The cost of one more token in a step, in steps of one token, before it is measured: with our
+# kernels a stream more costs 4.9 ms where one alone takes 12.1 ms ("How llama.cpp is compiled" in
+# docs/benchmarks.md, 2 to 16 streams). Every step of one token moves the measured cost back towards
+# it by this share, so that drafting resumes some hundred tokens after a moment in which it was
+# dear.
 _USUAL_ROW_COST = 0.4
 _FORGETTING = 0.01
-# What a second token costs on top, since llama.cpp multiplies a single row in a way of its own.
+# Fixed cost of a second token, in steps of one token, where llama.cpp multiplies a single row by a
+# path of its own. An estimate from before our kernels; with them, docs/benchmarks.md shows none.
 _SECOND_ROW_COST = 0.3
-# No step is so uneven that a row would be free.
+# A bound against uneven steps, after which a row would seem free; a choice.
 _LEAST_ROW_COST = 0.05
 
 
 class Pace:
-    """Moving averages of the time of a decode-only step, of one more prefill token, and of a draft.
+    """Moving averages of the cost of a decode-only step, a prompt token, and a drafted token.
 
-    ``seconds_between_ends`` is that between the ends of two answers, 0 before the first. All times
-    are in seconds and come from the caller: this class owns no clock.
+    ``seconds_between_ends`` is the mean time between the ends of two answers, 0 before the first
+    end. All times are in seconds and come from the caller: this class owns no clock.
     """
 
     def __init__(self, inter_token_budget: float) -> None:
-        """``inter_token_budget``: the longest step running streams should see, in seconds."""
+        """``inter_token_budget`` is the longest step running streams should see, in seconds."""
         self._budget = inter_token_budget
         self._decode_step = 0.0
         self._lone_step = 0.0
-        # Of one more prompt token, in steps below and from a tile on.
+        # Seconds per prompt token in steps below a tile, and in steps from a tile on.
         self._token = 0.0
         self._tiled_token = 0.0
         self._row_cost = _USUAL_ROW_COST
         self.seconds_between_ends = 0.0
 
     def observe_end(self, seconds: float) -> None:
-        """An answer ended so many seconds after the one before, or after the engine was idle."""
+        """Note that an answer ended ``seconds`` after the one before or the end of an idle time."""
         self.seconds_between_ends = _average(self.seconds_between_ends, seconds)
 
     def observe(
         self, *, sequences: int, decode_tokens: int, prefill_tokens: int, seconds: float
     ) -> None:
-        """Learn from one step; ``sequences`` decoded, drafts count among ``decode_tokens``."""
+        """Learn from a step of ``seconds``.
+
+        ``decode_tokens`` includes the drafts of the ``sequences`` that decoded.
+        """
         if prefill_tokens == 0:
             self._decode_step = _average(self._decode_step, seconds)
             if decode_tokens == 1:
@@ -56,8 +65,8 @@ class Pace:
                 self._row_cost = _average(self._row_cost, min(1.0, max(_LEAST_ROW_COST, cost)))
         elif prefill_tokens >= LEAST_CHUNK:
             beside = self._decode_step if decode_tokens else 0.0
-            # The weights are read once for both, so the chunk may seem to cost almost nothing
-            # beside a slow decode step: never believe less than half of the whole.
+            # Decodes and chunk read the weights once for both, so beside a slow decode the chunk
+            # can seem free. It is taken to cost at least half of the step.
             cost = max(seconds - beside, seconds / 2)
             if decode_tokens + prefill_tokens < _TILE:
                 self._token = _average(self._token, cost / prefill_tokens)
@@ -66,23 +75,21 @@ class Pace:
 
     @property
     def row_cost(self) -> float:
-        """What one more token in a step costs, in steps of one token: from steps with drafts.
+        """The cost of one more token in a step, in steps of one token, measured on drafts.
 
-        It is the slope: were what only the second token costs spread over few drafts, they would
-        seem dear, and the next ones be even fewer.
-
-        Tokens of prompts tell nothing about it: behind thousands of others they cost many times
-        more, and give no logits.
+        Excludes the fixed cost of the second row; otherwise short drafts look expensive and
+        drafting shrinks further. Prompt tokens do not count: behind thousands of others they cost
+        many times more, and they give no logits.
         """
         return self._row_cost
 
     def prefill_tokens_beside_streams(
         self, batch_size: int, decode_tokens: int, *, deep: bool = False
     ) -> int:
-        """How many prefill tokens fit a step without breaking the streams' budget.
+        """How many prompt tokens fit a step within the streams' budget.
 
-        A prompt is ``deep`` when much of what lies in the cells is its own beginning. Tiles pay
-        then, and the budget may be broken by as much again for one; otherwise a step stays below.
+        ``deep``: a prompt's own beginning fills much of the cells in use. Tiles then pay, and one
+        may take up to twice the budget; otherwise a step stays below a tile.
         """
         token = self._token or self._tiled_token
         tiled_token = self._tiled_token or self._token
@@ -90,7 +97,7 @@ class Pace:
             return min(batch_size, 4 * LEAST_CHUNK - decode_tokens)
         room = self._budget - self._decode_step
         if deep and _TILE * tiled_token <= 2 * self._budget:
-            # A few rows beyond whole tiles would pay for one more.
+            # A few rows beyond whole tiles would cost another tile.
             tiles = (int(room / tiled_token) + decode_tokens) // _TILE
             count = max(1, tiles) * _TILE - decode_tokens
         else:

@@ -1,4 +1,4 @@
-"""What the machine's processors do besides: how long they had nothing to run."""
+"""How long the machine's cores were idle."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _STAT = Path("/proc/stat")
 
 
 def idle_core_seconds() -> float | None:
-    """Seconds without work of the cores this process may use, all together, since the machine runs.
+    """Seconds since boot that the cores this process may use were idle, summed over these cores.
 
-    Counted by Linux in hundredths (proc_stat(5): ``idle`` and ``iowait``). None where the system
-    does not say, as others than Linux, and sandboxes that show no numbers.
+    Linux counts them in hundredths (proc_stat(5): ``idle`` and ``iowait``). None where the system
+    does not tell: on other systems, and in sandboxes that show zeros.
     """
     try:
         lines = _STAT.read_text().splitlines()

@@ -1,10 +1,15 @@
-"""How many threads to decode with while other processes use the machine too.
+"""Chooses the number of decoding threads while other processes use the machine too.
 
-llama.cpp's threads wait for each other by spinning. When another process takes one of the cores,
-every barrier waits for a thread that is not running: two threads then decode several times slower
-than one. So the step time is watched, and when steps become slow, or the threads do not get all the
-processor time they want, a few steps are tried with fewer (or again with more) threads; the faster
-count is kept. A long step that got far too little needs no trial: it tells how many cores it had.
+llama.cpp's threads wait for each other by spinning. When another process, a *neighbour*, takes one
+of the cores, every barrier waits for a thread that is not running: two threads then decode several
+times slower than one. This module watches step times. When steps become slow, or the threads get
+less processor time than they want, it tries a few steps with fewer threads, or later again with
+more, and keeps the faster count. A long step that got far too little processor time needs no trial:
+it shows how many cores it had.
+
+With one busy neighbour on two cores, two threads decoded 4 to 27 tokens/s instead of 92 and one
+thread 57 (SmolLM2-135M, llama.cpp as it comes). The constants below are choices that fit this
+measurement; what each trades off is said beside it.
 """
 
 from __future__ import annotations
@@ -13,37 +18,43 @@ import math
 from collections.abc import Callable
 from statistics import median
 
-# So many steps are compared, or fewer once they took so many seconds: where a thread waits for its
-# core, steps take many times longer.
+# A comparison takes this many steps, or fewer once they took this many seconds: where a thread
+# waits for its core, steps take many times longer. Fewer steps decide on noise; more keep a slow
+# count.
 _TRIAL_STEPS = 6
 _TRIAL_SECONDS = 0.25
-# Steps this many times as long as usual call for a trial, once they took so many seconds in a row:
-# a neighbour stays, while any machine stumbles now and then.
+# Steps this many times as long as usual call for a trial, once they took this many seconds in a
+# row: a neighbour stays, while every machine has slow moments. One thread of two takes 92/57 = 1.6
+# times as long as both do undisturbed, so at less there is nothing to gain.
 _SLOW = 1.6
 _SLOW_SECONDS = 0.15
-# A trial must win by this much, so that noise does not make the count flutter.
+# A trial must win by this much; otherwise noise would make the count alternate.
 _CLEARLY_FASTER = 0.9
-# One that wins by this much needs no second look.
+# A trial that wins by this much needs no second look.
 _FAR_FASTER = 0.35
-# One that wins by less than this shows no neighbour that keeps a core: steps of one or a few
-# tokens, which wait for memory, may gain, while prompts, which compute, would lose.
+# A trial that wins by less than this shows no neighbour: steps of one or a few tokens, which wait
+# for memory, gain from fewer threads, while prompts, which compute, would lose.
 _NEIGHBOUR = 0.6
+# A trial that only crowded cores call for costs a few slow steps at most once in this time.
 _SECONDS_BETWEEN_TRIALS = 20.0
-# Threads that have their cores to themselves get nearly all of the time.
+# Cores are crowded if threads get less than this share of the time; undisturbed they get nearly
+# all.
 _CROWDED_SHARE = 0.9
-# In a step of so many seconds, threads that got less than this share of them lack cores.
+# In a step of at least this many seconds, threads that got less than this share of it lack cores:
+# on two cores with one neighbour they get half.
 _LONG_SECONDS = 0.15
 _LACKING_SHARE = 0.6
-# With fewer threads than configured, more are tried again sooner, since the neighbour may be gone;
-# each time in vain, the wait doubles.
+# With fewer threads than configured, more are tried again after this time, since the neighbour may
+# have gone. Every time in vain, the wait doubles.
 _SECONDS_BEFORE_RETURN = 2.0
-# Where the system tells how long cores were idle, more threads are only tried when cores for them
-# were so for this share of so many seconds of steps: a look at a step costs as much as ten others.
+# Where the system tells how long cores were idle, more threads are tried only if cores for them
+# were idle for this share of this many seconds: with a neighbour, one step on all threads takes as
+# long as ten on fewer.
 _IDLE_SHARE = 0.6
 _WATCH_SECONDS = 0.25
-# A rest between steps leaves all cores idle: a watch must be steps for this share of its time.
+# Without steps all cores are idle, so steps must fill at least this share of a watch.
 _BUSY_SHARE = 0.7
-# A lost trial that slow steps called for is not repeated at once.
+# Slow steps call for another trial only after this time.
 _LEAST_SECONDS_BETWEEN_TRIALS = 1.0
 
 
@@ -61,10 +72,10 @@ class ThreadGovernor:
         waits_elsewhere: bool = False,
         idle_core_seconds: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """``most``: the configured thread count, never exceeded.
+        """``most`` is the configured number of threads, never exceeded.
 
-        ``waits_elsewhere``: the threads wait for a GPU too, so that processor time they do not use
-        says nothing about other processes. ``idle_core_seconds``: see `processors`.
+        ``waits_elsewhere``: the threads also wait for a GPU, so unused processor time does not show
+        a neighbour. ``idle_core_seconds``: see `processors`.
         """
         self._most = most
         self._waits_elsewhere = waits_elsewhere
@@ -82,24 +93,24 @@ class ThreadGovernor:
         self._patience = _SECONDS_BEFORE_RETURN
         self._skipped = 0
         self._returned = False
-        # When the watch for idle cores began, their counter then, and seconds of steps since.
+        # When a watch for idle cores began and the idle seconds then; seconds of steps since.
         self._watch: tuple[float, float] | None = None
         self._watched = 0.0
 
     @property
     def threads(self) -> int:
-        """The thread count for the next step, if it is decode-only; a trial may be under way."""
+        """The number of threads for the next step if it is decode-only; a trial may be running."""
         return self._current if self._trial is None else self._trial
 
     @property
     def usual_threads(self) -> int:
-        """The thread count for any other step, from which a trial would learn nothing."""
+        """The number of threads for any other step, from which a trial would learn nothing."""
         return self._usual
 
     def observe(self, *, shape: int, seconds: float, cpu_seconds: float, now: float) -> None:
         """Learn from a decode-only step of ``shape`` sequences that took ``seconds``.
 
-        ``cpu_seconds``: processor time that the process got meanwhile, all threads together.
+        ``cpu_seconds`` is the processor time that all threads of the process got meanwhile.
         """
         if self._most == 1:
             return
@@ -124,10 +135,10 @@ class ThreadGovernor:
             self._compare(now, slow=False)
 
     def skip(self, *, seconds: float, cpu_seconds: float, now: float) -> None:
-        """A step of the `usual_threads` that no other compares with: with drafts or of a prompt.
+        """Note a step of the `usual_threads` that is not comparable: with drafts or a prompt.
 
-        Several in a row end a trial, since the steps before it are too long ago. When it is time to
-        look whether a neighbour has gone, all threads return: the next long step tells.
+        Several in a row end a trial, since the steps it compares with are too long ago. When it is
+        time to see whether a neighbour has gone, all threads return: the next long step shows it.
         """
         self._watched += seconds
         if self._lacked_cores(self._usual, seconds, cpu_seconds, now):
@@ -143,7 +154,7 @@ class ThreadGovernor:
             self._last_trial = now
 
     def _lacked_cores(self, threads: int, seconds: float, cpu_seconds: float, now: float) -> bool:
-        """Whether a long step of ``threads`` had far fewer cores: go on with as many as it had."""
+        """Whether a long step of ``threads`` had far fewer cores; if so, use as many as it had."""
         if self._waits_elsewhere or seconds < _LONG_SECONDS:
             return False
         cores = cpu_seconds / seconds
@@ -168,7 +179,7 @@ class ThreadGovernor:
         self._patience = min(2 * self._patience, _SECONDS_BETWEEN_TRIALS)
 
     def _begin_anew(self) -> None:
-        """What was measured so far belongs to another situation."""
+        """Discard the measurements, which belong to another situation."""
         self._trial = self._rival = None
         self._times, self._shares, self._slow = [], [], []
 
@@ -177,7 +188,7 @@ class ThreadGovernor:
         return len(self._times) >= _TRIAL_STEPS or sum(self._times) >= _TRIAL_SECONDS
 
     def _is_slow(self, seconds: float) -> bool:
-        """Whether steps have been slow for long enough, the last one of ``seconds`` included."""
+        """Whether steps have been slow for long enough, up to the last one of ``seconds``."""
         usual = min(self._times) if self._reference is None else self._reference
         if seconds <= _SLOW * usual:
             self._slow = []
@@ -187,9 +198,9 @@ class ThreadGovernor:
 
     @property
     def _is_decided(self) -> bool:
-        """Whether the trial has lasted long enough, or is far slower.
+        """Whether the trial has lasted long enough or is far slower.
 
-        For one of more threads one such step tells: the neighbour has not gone.
+        With more threads a single far slower step decides: the neighbour has not gone.
         """
         assert self._trial is not None
         assert self._reference is not None
@@ -200,10 +211,10 @@ class ThreadGovernor:
         return lost or self._enough
 
     def _judge(self, trial: int, now: float) -> None:
-        """The trial is over: keep the faster count.
+        """End the trial and keep the faster count.
 
-        Unless they are far faster, fewer threads must also be faster than the usual count is
-        afterwards: on a shared machine the speed itself changes from one moment to the next.
+        Fewer threads, unless far faster, must also beat the steps after the trial: on a shared
+        machine the speed itself changes from one moment to the next.
         """
         assert self._reference is not None
         typical = median(self._times)
@@ -223,7 +234,7 @@ class ThreadGovernor:
         self._patience = _SECONDS_BEFORE_RETURN
 
     def _compare(self, now: float, *, slow: bool) -> None:
-        """Compare with a trial that won, or begin one where steps are slow or it is due."""
+        """Compare with a trial that won, or begin one if steps are slow or one is due."""
         typical, share = median(self._times), median(self._shares)
         rival, fewer = self._rival, self._fewer()
         self._begin_anew()
@@ -241,14 +252,14 @@ class ThreadGovernor:
             self._trial = fewer
 
     def _may_return(self, now: float) -> bool:
-        """Whether it is time to look if more threads find cores again."""
+        """Whether it is time to try more threads again."""
         if self._current == self._most or now - self._last_trial <= self._patience:
             return False
         idle = self._idle_core_seconds()
         return idle is None or self._found_idle_cores(idle, now)
 
     def _found_idle_cores(self, idle: float, now: float) -> bool:
-        """Whether there were cores for more threads while steps followed steps; ``idle`` so far."""
+        """Whether cores for more threads were idle during a watch; ``idle`` is the counter now."""
         if self._watch is None:
             self._watch, self._watched = (now, idle), 0.0
             return False

@@ -30,7 +30,7 @@ class TrialOfOneThread:
 
 def test_only_steps_without_prompts_and_drafts_run_on_the_threads_of_a_trial() -> None:
     rig = Rig(FakeBackend())
-    rig.engine._governor = TrialOfOneThread()  # type: ignore[assignment]
+    rig.engine._decoder._governor = TrialOfOneThread()  # type: ignore[assignment]
     rig.submit(1, [1, 2, 3], max_tokens=5)
     rig.steps(1)
     assert rig.backend.threads != 1, "the prompt has the usual threads"
