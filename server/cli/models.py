@@ -12,7 +12,7 @@ from server.library.registry import LibraryModel, ModelsFolder
 from server.worker.protocol import Load
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.defaults import worker_defaults
-from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.supervisor import Supervisor
 
 
@@ -43,7 +43,7 @@ async def vocabulary_worker(settings: Settings, model: LibraryModel) -> AsyncIte
     """
     supervisor = Supervisor(
         Load(model_id=model.id, path=model.path, settings=model.settings, vocabulary_only=True),
-        memory=SafeModeMemory(settings.cache_dir),
+        record=SafeModeRecord(settings.cache_dir),
     )
     try:
         await supervisor.ready()

@@ -17,7 +17,7 @@ _SPLIT = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})", re.DO
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """The files of one model; ``parts`` by number from 1, of ``count`` (1 when it is not split)."""
+    """The files of one model: ``parts`` by number, from 1 to ``count`` (1 when it is not split)."""
 
     name: str
     directory: Path
@@ -36,7 +36,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sidecar(self) -> Path:
-        """Where the model's own settings may lie."""
+        """The file that may hold the model's own settings."""
         return self.directory / f"{self.name}.toml"
 
     @property
@@ -52,7 +52,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 def find_models(directory: Path, files: Iterable[Path]) -> list[Candidate]:
     """The models that ``files`` name, then those below ``directory``.
 
-    Models in fewer folders come first, then the order is alphabetical; so it is the same each time.
+    Models in fewer folders come first, then the order is alphabetical; it never varies.
     """
     return [*_group(_with_siblings(files)), *_group(_walk(directory))]
 
@@ -137,5 +137,5 @@ def _walk(directory: Path) -> Iterator[Path]:
 
 
 def displayable(text: str | Path) -> str:
-    """``text`` with what is not UTF-8 replaced, as file names need not be."""
+    """``text`` with bytes replaced that are not UTF-8: file names may hold any."""
     return os.fsencode(text).decode("utf-8", errors="replace")

@@ -28,14 +28,16 @@ from server.library.quantization import TENSOR_TYPES, TensorType
 _TYPES_BY_NAME: dict[str, TensorType] = {kind.name: kind for kind in TENSOR_TYPES.values()}
 _FLOAT_BYTES = 4
 _MASK_BYTES = 2
-# Rows of logits for drafts and scored prompts, also where few sequences run.
+# Rows of logits for drafts and scored prompts, also where few sequences run. A choice.
 _LEAST_OUTPUTS = 128
 # llama.cpp's own limit, LLAMA_MAX_SEQ.
 _MOST_SEQUENCE_IDS = 256
-# Ids for cached prefixes beside those of running sequences; each costs a row of logits as well.
+# Ids for cached prefixes beside those of running sequences. A choice: each costs a row of logits.
 _CACHED_SEQUENCES = 24
+# Resident with only a vocabulary loaded: 69 MiB for 49,152 tokens (SmolLM2), 100 MiB for 262,144
+# (gemma-3).
 _PROCESS_BYTES = 96 << 20
-# Sizes in a hostile header multiply to numbers that no message can carry.
+# Sizes in a hostile header may multiply to numbers that no message can carry.
 _MOST_BYTES = (1 << 63) - 1
 
 
@@ -58,18 +60,18 @@ def estimate_memory(
 
 
 def sequence_ids(parallel: int, *, partial_removal: bool = False) -> int:
-    """How many sequences the worker lays its context out for, to run and to keep as cache.
+    """How many sequence ids a context has, for running sequences and for cached prefixes.
 
-    Without ``partial_removal`` (recurrent models) each takes a whole state, so there are fewer.
+    Without ``partial_removal`` (recurrent models) each id takes a whole state, so there are fewer.
     """
     cached = _CACHED_SEQUENCES if partial_removal else min(parallel, _CACHED_SEQUENCES)
     return min(_MOST_SEQUENCE_IDS, parallel + cached)
 
 
 def outputs_per_batch(ids: int) -> int:
-    """How many rows of logits a step may give where there are ``ids`` sequence ids.
+    """The most rows of logits that one step may give, with ``ids`` sequence ids.
 
-    llama.cpp lays out its graph for one from each, and aborts where that is less.
+    llama.cpp lays out its graph for at least one row per id, and aborts where the limit is lower.
     """
     return max(_LEAST_OUTPUTS, ids)
 

@@ -22,6 +22,8 @@ from server.library.header import GgufHeader, SkippedArray, TensorSummary, Value
 from server.library.quantization import TENSOR_TYPES
 
 _CHUNK_BYTES = 1 << 20
+# What a header may cost. Names and dimensions of tensors have ggml's limits (GGML_MAX_NAME,
+# GGML_MAX_DIMS); the others are choices, far above what models need.
 _MAX_KEYS = 1 << 16
 _MAX_TENSORS = 1 << 16
 _MAX_KEY_BYTES = 1 << 16
@@ -75,7 +77,7 @@ def read_header(path: Path) -> GgufHeader:
 
 
 class _Cursor:
-    """Goes through a file front to back; nothing past its end can be asked for."""
+    """Reads a file front to back, and refuses to go past its end."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.size = size
@@ -130,7 +132,7 @@ class _Cursor:
             self._buffer, self._at = b"", 0
 
     def skip_strings(self, count: int) -> None:
-        """Leave out ``count`` strings, of which only the lengths are looked at."""
+        """Leave out ``count`` strings; only their lengths are read."""
         length_at = _U64.unpack_from
         while count:
             self._fill(8)
@@ -181,7 +183,7 @@ def _preamble(cursor: _Cursor) -> tuple[int, int, int]:
         (key_count, _MAX_KEYS, "key-values"),
     ):
         if count > limit:
-            raise InvalidGguf(f"claims {count} {what}; more than {limit} are not believed")
+            raise InvalidGguf(f"claims {count} {what}; at most {limit} are accepted")
     return version, tensor_count, key_count
 
 
@@ -217,7 +219,9 @@ def _array(cursor: _Cursor, key: str) -> list[str] | list[float] | SkippedArray:
         if length <= _KEPT_STRINGS:
             return [cursor.text() for _ in range(length)]
         if length > _MAX_STRING_ARRAY:
-            raise InvalidGguf(f"key {key!r} claims {length} strings; that is not believed")
+            raise InvalidGguf(
+                f"key {key!r} claims {length} strings; at most {_MAX_STRING_ARRAY} are accepted"
+            )
         cursor.skip_strings(length)
         return SkippedArray("string", length)
     name, code, _ = _NUMBERS[kind]
@@ -243,7 +247,7 @@ class _TensorInfo(msgspec.Struct, frozen=True):
 
 
 def _tensors(cursor: _Cursor, count: int, alignment: int) -> TensorSummary:
-    """Adds up the tensors, having checked that the data of each lies inside the file."""
+    """Adds up the tensors, and checks that the data of each lies inside the file."""
     infos: dict[str, _TensorInfo] = {}
     for _ in range(count):
         info = _tensor_info(cursor)

@@ -8,7 +8,7 @@ import msgspec
 
 from server.library.quantization import FILE_TYPES
 
-# Far beyond any model (llama.cpp stops at 512); a hostile count must not become a list.
+# Far above any model (llama.cpp stops at 512 layers): a hostile count must not become a list.
 _MAX_LAYERS = 4096
 
 
@@ -45,8 +45,8 @@ class TensorSummary(msgspec.Struct, frozen=True, kw_only=True):
 class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What a GGUF file says about itself.
 
-    ``metadata`` holds every key-value as it stands in the file. Nobody checked these against each
-    other: a property is None (or empty) where the key is absent or of the wrong type.
+    ``metadata`` holds every key-value as it stands in the file, not checked against the others. A
+    property is None (or empty) where the key is absent or of the wrong type.
     """
 
     version: int
@@ -89,12 +89,12 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def architecture(self) -> str:
-        """Such as ``llama``; empty in the later parts of a split model."""
+        """The name of the architecture; empty in the later parts of a split model."""
         return self.text("general.architecture") or ""
 
     @property
     def type(self) -> str:
-        """What the file is: ``model``, or else such as ``adapter`` or ``mmproj``."""
+        """What the file is: a ``model``, an ``adapter``, an ``mmproj`` or something else."""
         return self.text("general.type") or "model"
 
     @property
@@ -104,7 +104,7 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def finetune(self) -> str | None:
-        """What it was tuned for, such as ``Instruct``."""
+        """What the model was tuned for, as its author wrote it."""
         return self.text("general.finetune")
 
     @property
@@ -114,7 +114,7 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def tags(self) -> list[str]:
-        """Free tags, such as ``text-generation``."""
+        """Free tags, as the author chose them."""
         return self.texts("general.tags")
 
     @property

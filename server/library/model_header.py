@@ -1,4 +1,4 @@
-"""What a model says about itself: the headers of all its files, checked and added up."""
+"""A model's header: those of all its files, checked and added up."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def read_model(
     """The header of the model that ``candidate`` names, all its parts added up.
 
     Raises:
-        InvalidGguf: a part is missing or broken, or it is no language model.
+        InvalidGguf: a part is missing or broken, or the file is no language model.
         OSError: a part cannot be read.
     """
-    # Such a path cannot be written in JSON, so no worker could be told of it.
+    # No message to a worker can carry such a path.
     if not all(displayable(file) == str(file) for file in candidate.files):
         raise InvalidGguf("its path is not valid UTF-8")
     if missing := candidate.missing:

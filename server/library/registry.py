@@ -24,15 +24,15 @@ from server.library.sidecar import InvalidSidecar, Sidecar, read_sidecar
 
 logger = logging.getLogger(__name__)
 
-# KV cells assumed for the memory estimate where nobody asked for a number.
+# KV cells that the memory estimate assumes where no setting gives a number. A choice.
 _USUAL_CONTEXT = 8192
 
 
 class LibraryModel(ModelFile, frozen=True, kw_only=True):
     """A model of the library, with what its header says.
 
-    ``files`` are all its files, more than one when it is split; ``header`` adds these up and is
-    None when it cannot be read. ``warnings`` are about names that are taken twice.
+    ``files`` are all its files, more than one when it is split. ``header`` adds up their headers,
+    and is None when one cannot be read. ``warnings`` are about names that are taken twice.
     """
 
     files: list[str]
@@ -43,9 +43,9 @@ class LibraryModel(ModelFile, frozen=True, kw_only=True):
 class ModelsFolder:
     """The models in ``directory`` and the single ``files``; the pool's `ModelSource`.
 
-    Of several files with one stem the single ones come first, then those in fewer folders, then in
-    alphabetical order; the others are not served, and the one that is carries a warning. An alias
-    never hides another model's id.
+    Of several files with one stem only one is served, with a warning about the others: a single
+    file before one in ``directory``, then the one in fewer folders, then the first in alphabetical
+    order. An alias never hides another model's id.
     """
 
     def __init__(

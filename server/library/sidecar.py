@@ -46,8 +46,8 @@ class InvalidSidecar(ValueError):
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of a sidecar; each is optional.
 
-    ``context`` is the most tokens of one request, ``sampling`` what applies where a request is
-    silent, ``guard`` whether control tokens typed by a user stay text.
+    ``context`` is the most tokens of one request. ``sampling`` holds the defaults for parameters
+    that a request leaves out. ``guard`` says whether control tokens typed by a user stay text.
     """
 
     aliases: list[_Name] = []
@@ -60,7 +60,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     sampling: Sampling = Sampling()
 
     def applied_to(self, settings: WorkerSettings) -> WorkerSettings:
-        """``settings`` with this model's own wishes over them."""
+        """``settings`` with this model's own in their place."""
         wishes = {
             "family": self.family,
             "ctx_size": self.context,
@@ -75,7 +75,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_sidecar(path: Path) -> Sidecar:
-    """The sidecar at ``path``; one that asks for nothing where there is no such file.
+    """The sidecar at ``path``; an empty one where there is no such file.
 
     Raises:
         InvalidSidecar: it cannot be read, is not TOML, or has a wrong key or value.

@@ -24,6 +24,7 @@ from server.core.worker_settings import WorkerSettings
 EXIT_LOAD_FAILED = 3
 EXIT_TEMPLATE_STUCK = 4
 
+# A choice, above the largest messages there are: 2,048 embeddings of 16,384 numbers take 128 MiB.
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 

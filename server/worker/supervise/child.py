@@ -30,12 +30,13 @@ from server.worker.protocol import (
 # -P: what lies in the working directory is never imported.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "server.worker.serve.process")
 
-# Threads that wait for each other spin for so many loops, then sleep. libgomp, OpenMP's runtime in
-# GCC, would let them spin thirty times as long: where another process takes a core, a step then
-# takes seconds. glibc would let each of its threads begin a heap of its own, most of it unused. And
-# numpy would ask for huge pages, which virtual machines are slow to find: storing a prefix of some
-# hundred tokens took three times as long. Others do not know the names; what the user says comes
-# first.
+# Set unless the user's environment does; runtimes that do not know a name ignore it.
+#
+# GOMP_SPINCOUNT: how many loops a waiting thread of libgomp (GCC's OpenMP) spins before it sleeps.
+# By default it spins thirty times as long: where another process has a core, a step takes seconds.
+# MALLOC_ARENA_MAX: otherwise glibc gives each thread a heap of its own, most of it unused.
+# NUMPY_MADVISE_HUGEPAGE: otherwise numpy asks for huge pages, which virtual machines are slow to
+# find. Storing a prefix of some hundred tokens then took three times as long.
 _ENVIRONMENT = {
     "GOMP_SPINCOUNT": "10000",
     "MALLOC_ARENA_MAX": "2",
@@ -43,7 +44,8 @@ _ENVIRONMENT = {
 }
 _MAX_LINE_BYTES = 8 * 1024
 _KEPT_LINES = 20
-# The pipe normally closes with the process; a grandchild holding it must not delay the verdict.
+# The pipe normally closes with the process. A grandchild that holds it open must not delay the
+# report of how the worker ended.
 _OUTPUT_SECONDS = 0.2
 _POLL_SECONDS = 0.01
 _EXITS = {
@@ -54,13 +56,13 @@ _SIGNALS = frozenset(signal.Signals)
 
 
 class _UnreadableMessage(Exception):
-    """A worker sent what is no message."""
+    """A worker sent bytes that are no message."""
 
 
 class _Frames(asyncio.StreamReaderProtocol):
-    """Hands on each message as soon as its bytes are here; its reader only tells when all ended.
+    """Handles each message as soon as its bytes arrive; the reader only tells when the stream ends.
 
-    A task that reads them would be one more switch between tasks for every token.
+    A task that read the messages would add a task switch for every token.
     """
 
     def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop) -> None:
@@ -70,7 +72,7 @@ class _Frames(asyncio.StreamReaderProtocol):
         self.handle: Callable[[FromWorker], None] | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came; what handling them raises is raised where the reader is read."""
+        """Handle the messages in ``data``; an error in that is raised where the reader is read."""
         try:
             for message in self._messages(data):
                 if self.handle is not None:
@@ -118,7 +120,7 @@ class WorkerProcess:
     async def spawn(cls, command: Sequence[str], log: logging.Logger) -> WorkerProcess:
         """Start ``command --fd N``, where N is its end of a socket pair.
 
-        Raises OSError when the process or its descriptors cannot be had.
+        Raises OSError when the process or its descriptors cannot be created.
         """
         ours, theirs = socket.socketpair()
         with ExitStack() as undo:
@@ -160,9 +162,9 @@ class WorkerProcess:
         return signal.Signals(-code)
 
     async def receive(self, handle: Callable[[FromWorker], None]) -> None:
-        """Let ``handle`` have what the worker sends until its end of the socket closes.
+        """Pass every message to ``handle`` until the worker's end of the socket closes.
 
-        Nothing is sent before `Load`, so nothing comes before this is called. Raises what
+        A worker sends nothing before `Load`, so no message arrives before this call. Raises what
         ``handle`` raises.
         """
         self._frames.handle = handle
@@ -176,7 +178,7 @@ class WorkerProcess:
             self._frames.handle = None
 
     def post(self, message: ToWorker) -> None:
-        """Send a small message without waiting; one to a dead worker is dropped."""
+        """Send a small message without waiting. To a dead worker it is dropped."""
         if not self._writer.is_closing():
             self._writer.write(frame(message))
 
@@ -192,7 +194,7 @@ class WorkerProcess:
             self._process.kill()
 
     async def end(self, grace_seconds: float) -> str:
-        """Ask the process to exit, kill it if it has not in time, and say how it ended."""
+        """Ask the process to exit, kill it after ``grace_seconds``, and say how it ended."""
         self.post(Shutdown())
         deadline = time.monotonic() + grace_seconds
         while self._process.poll() is None:
@@ -215,7 +217,7 @@ class WorkerProcess:
         if died_by is None:
             return _EXITS.get(code or 0, f"exited with code {code}")
         if died_by is signal.SIGKILL:
-            return "was killed by SIGKILL (by someone, or by the system for want of memory)"
+            return "was killed by SIGKILL (by someone, or by the system when memory ran out)"
         return f"was killed by {died_by.name} ({signal.strsignal(died_by)})"
 
     async def _follow(self, output: asyncio.StreamReader, log: logging.Logger) -> None:

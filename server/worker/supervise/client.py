@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from server.core.embeddings import Embeddings
 from server.core.errors import DragomanError, ModelUnavailable, RequestTimeout, WorkerDied
@@ -18,15 +19,17 @@ from server.worker.protocol import Cancel, Embed, Embedded, Generate, Render, Re
 from server.worker.supervise.supervisor import Supervisor
 
 # A client that reads is at most a few events behind. One that does not is dropped after this many:
-# about a minute of a fast stream, and a few MiB even with all logprobs.
+# about a minute of a fast stream, and a few MiB even with all logprobs. The number is a choice.
 MAX_BUFFERED_EVENTS = 4096
+
+T = TypeVar("T", RenderedPrompt, Embeddings)
 
 
 class ModelClient:
     """Generates with one model; survives the death of its worker.
 
-    ``make_ready`` is awaited before each request and returns when the worker serves; the pool gives
-    one that also finds memory for it.
+    ``make_ready`` is awaited before each request and returns when the worker serves. The pool's own
+    also makes room in memory.
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class ModelClient:
         self._make_ready = make_ready or supervisor.ready
         self._ids = itertools.count(1)
         self._streams: dict[int, _Stream] = {}
-        self._answers: dict[int, asyncio.Future[Rendered | Embedded]] = {}
+        self._answers: dict[int, asyncio.Future[RenderedPrompt | Embeddings | None]] = {}
         self._requests = 0
         self.idle_since = time.monotonic()
         supervisor.listener = self
@@ -92,45 +95,41 @@ class ModelClient:
     async def render(self, prompt: Prompt) -> RenderedPrompt:
         """``prompt`` as the model would get it.
 
-        Raises the worker's own refusal (such as ConversationError), WorkerDied or ModelUnavailable.
+        Raises the error that the worker reports (ConversationError, …), WorkerDied or
+        ModelUnavailable.
         """
-        answer = await self._ask(Render(id=next(self._ids), prompt=prompt))
-        assert isinstance(answer, Rendered)
-        assert answer.prompt is not None
-        return answer.prompt
+        return await self._ask(Render(id=next(self._ids), prompt=prompt), RenderedPrompt)
 
     async def embed(
         self, inputs: list[str | list[int]], *, dimensions: int | None = None
     ) -> Embeddings:
         """The embeddings of ``inputs``; cancelling the call cancels the request.
 
-        Raises the worker's own refusal (such as ContextLengthExceeded), WorkerDied or
+        Raises the error that the worker reports (ContextLengthExceeded, …), WorkerDied or
         ModelUnavailable.
         """
         request = Embed(id=next(self._ids), inputs=inputs, dimensions=dimensions)
         try:
-            answer = await self._ask(request)
+            return await self._ask(request, Embeddings)
         except asyncio.CancelledError:
             self._supervisor.post(Cancel(id=request.id))
             raise
-        assert isinstance(answer, Embedded)
-        assert answer.embeddings is not None
-        return answer.embeddings
 
-    async def _ask(self, request: Render | Embed) -> Rendered | Embedded:
-        """The one message that answers ``request``; raises what it reports."""
+    async def _ask(self, request: Render | Embed, expected: type[T]) -> T:
+        """What the one message that answers ``request`` carries; raises the error it reports."""
         with self.counted():
             await self._make_ready()
-            answer: asyncio.Future[Rendered | Embedded] = asyncio.get_running_loop().create_future()
-            self._answers[request.id] = answer
+            answer = self._answers[request.id] = asyncio.get_running_loop().create_future()
             try:
                 await self._supervisor.send(request)
-                return await answer
+                found = await answer
+                assert isinstance(found, expected)
+                return found
             finally:
                 del self._answers[request.id]
 
     def fail_all(self, error: DragomanError) -> None:
-        """End every request with ``error``; for the server's own end."""
+        """End every request with ``error``, when the server shuts down."""
         for id_, stream in self._streams.items():
             if not stream.complete:
                 self._supervisor.post(Cancel(id=id_))
@@ -163,16 +162,18 @@ class ModelClient:
         answer = self._answers.get(message.id)
         if answer is None or answer.done():
             return
-        if message.error is None:
-            answer.set_result(message)
-        else:
+        if message.error is not None:
             answer.set_exception(DragomanError.of(message.error))
+        elif isinstance(message, Rendered):
+            answer.set_result(message.prompt)
+        else:
+            answer.set_result(message.embeddings)
 
     def _fail_answers(self, error: DragomanError) -> None:
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(error)
-                # Whoever failed to send the request never looks at its answer.
+                # A caller that failed to send its request never reads this; asyncio would log it.
                 answer.exception()
 
 
@@ -199,7 +200,7 @@ class _Stream:
         self._waiting.put_nowait(event)
 
     def fail(self, end: Failed | WorkerDied) -> None:
-        """Let ``end`` be the last that comes, after what is buffered already."""
+        """Make ``end`` the last event, after those already buffered."""
         self.complete = True
         self._waiting.put_nowait(end)
 

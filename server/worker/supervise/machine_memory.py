@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# Left to the rest of the machine, and to what the estimates miss.
+# The rest is for the machine's other processes, and for what the estimates miss. A choice.
 _SHARE_FOR_MODELS = 0.9
 
 _MEMINFO = Path("/proc/meminfo")
@@ -16,15 +16,15 @@ _CONTAINER_LIMITS = (
 
 
 def total_memory() -> int:
-    """Bytes of memory there are, within the container's limit."""
+    """Bytes of memory that the machine has, or that the container may use."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *_container_limits()])
 
 
 def default_budget() -> int:
-    """Bytes that models may use where nobody said: most of what is free now.
+    """Bytes that models may use where no setting says: most of what is free now.
 
-    Where the system does not tell what is free (macOS), everything counts as free.
+    Where the system does not report free memory (macOS), all memory counts as free.
     """
     total = total_memory()
     return int(_SHARE_FOR_MODELS * min(total, _available_memory() or total))

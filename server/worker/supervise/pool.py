@@ -17,7 +17,7 @@ from server.worker.supervise.child import WORKER_COMMAND
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.machine_memory import default_budget, in_words
 from server.worker.supervise.patience import Patience
-from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.slot import FileStamp, Slot, stamp_of
 from server.worker.supervise.supervisor import Supervisor
 
@@ -25,11 +25,11 @@ __all__ = ["ModelEntry", "ModelPool"]
 
 logger = logging.getLogger(__name__)
 
-# Lookups of unknown models look at the disk; together they may do so this often.
+# Lookups of unknown models scan the disk, all together at most once in this many seconds.
 _MIN_SCAN_INTERVAL = 0.25
-# How often a model that waits for memory, or for the last requests, looks again.
+# The pause between two looks while the pool waits for memory or for the last requests.
 _POLL_SECONDS = 0.05
-# What streams get, once ended, to hand their last event to their client.
+# How long a stream that was ended has to pass its last event to its client.
 _LAST_WORDS_SECONDS = 0.5
 
 
@@ -39,8 +39,8 @@ class ModelPool:
     Args:
         source: Where the models come from; it is asked again every ``rescan_seconds``.
         memory_budget: Bytes for all loaded models together; None: most of what is free now.
-        idle_unload_seconds: A model unused for so long is unloaded; None: never.
-        room_seconds: How long a model waits for busy ones to make room before it is given up.
+        idle_unload_seconds: How long a model stays loaded without requests; None: for ever.
+        room_seconds: How long a model waits for memory that busy models hold.
         cache_dir: Where safe mode is remembered; None: nowhere.
         command: What is spawned as a worker.
         patience: How workers are watched.
@@ -63,7 +63,7 @@ class ModelPool:
         self._idle_unload_seconds = idle_unload_seconds
         self._rescan_seconds = rescan_seconds
         self._room_seconds = room_seconds
-        self._memory = SafeModeMemory(cache_dir)
+        self._safe_mode_record = SafeModeRecord(cache_dir)
         self._command = command
         self._patience = patience
         self._slots: dict[str, Slot] = {}
@@ -75,12 +75,12 @@ class ModelPool:
         self._hurry = asyncio.Event()
 
     async def start(self) -> None:
-        """Learn which models there are, and begin to look after them. Loads none."""
+        """List the models and begin to watch them on disk. Loads none."""
         await self._rescan()
         self._upkeep = asyncio.create_task(self._look_after())
 
     async def close(self, drain_seconds: float) -> None:
-        """Take no more requests, let running ones finish for so long, end the rest and the workers.
+        """Take no more requests, give running ones ``drain_seconds`` to finish, then end the rest.
 
         A second call ends everything at once.
         """
@@ -181,9 +181,9 @@ class ModelPool:
                 )
 
     def _spare_per_model(self) -> int:
-        """An equal part of what would be left over if all models were loaded at once.
+        """A model's equal share of the memory left over if all models were loaded at once.
 
-        A model may fill this with KV cells: whatever is loaded in whatever order, none is then
+        A model may fill its share with KV cells. In whatever order models are loaded, none is then
         unloaded because another took more than it needs.
         """
         files = [slot.file for slot in self._slots.values()]
@@ -202,16 +202,16 @@ class ModelPool:
             raise Overloaded("The server is shutting down.")
 
     async def _look_after(self) -> None:
-        """Notice changes on disk, and unload what is replaced or unused."""
+        """Notice changes on disk, and unload models that were replaced or are unused."""
         while True:
             await asyncio.sleep(self._rescan_seconds)
             try:
                 await self._rescan()
-                await self._unload_superfluous()
+                await self._unload_unneeded()
             except Exception:
-                logger.exception("looking after the models failed")
+                logger.exception("the upkeep of the models failed")
 
-    async def _unload_superfluous(self) -> None:
+    async def _unload_unneeded(self) -> None:
         longest = self._idle_unload_seconds
         for slot in list(self._idle_slots()):
             unused = time.monotonic() - slot.client.idle_since
@@ -223,7 +223,7 @@ class ModelPool:
                 await slot.supervisor.stop()
 
     async def _rescan(self) -> None:
-        """Return after a scan that began after this call; callers share it."""
+        """Return after a scan that began after this call; concurrent callers share one."""
         asked_at = time.monotonic()
         async with self._scan_lock:
             if self._scanned_at >= asked_at:
@@ -255,7 +255,9 @@ class ModelPool:
                 del self._slots[id_]
 
     def _supervisor(self, load: Load) -> Supervisor:
-        return Supervisor(load, memory=self._memory, command=self._command, patience=self._patience)
+        return Supervisor(
+            load, record=self._safe_mode_record, command=self._command, patience=self._patience
+        )
 
     async def _close(self, drain_seconds: float) -> None:
         if self._upkeep is not None:
@@ -268,7 +270,7 @@ class ModelPool:
         await asyncio.gather(*(slot.supervisor.stop() for slot in self._slots.values()))
 
     async def _requests_end(self, seconds: float) -> None:
-        """Return when no request is left, when the time is over, or in a hurry."""
+        """Return when no request is left, after ``seconds``, or once `close` is called again."""
         deadline = time.monotonic() + seconds
         while any(slot.client.requests for slot in self._slots.values()):
             if self._hurry.is_set() or time.monotonic() >= deadline:

@@ -1,8 +1,8 @@
-"""What is remembered about builds that crash on this CPU unless they run in safe mode.
+"""A record of the builds of llama.cpp that crash on this CPU unless they run in safe mode.
 
 A llama.cpp compiled for a CPU feature that the machine advertises but does not permit (AMX on some
-virtual machines) dies by a signal in its first decode. Which build on which CPU does so never
-changes, so one crash is enough to know.
+virtual machines) dies by a signal in its first decode. On one CPU, a build always does so or never,
+so one crash is enough to know.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _DISTRIBUTION = "llama-cpp-python"
 _FILE_NAME = "safe-mode.json"
 
 
-class SafeModeMemory:
+class SafeModeRecord:
     """Remembers in ``directory`` that this build needs safe mode on this CPU.
 
-    An unreadable, corrupt or unwritable memory is a miss: it costs one crash at the next start.
+    Where the record cannot be read or written, the next start costs one crash.
     """
 
     def __init__(self, directory: Path | None, *, machine: str | None = None) -> None:
@@ -37,7 +37,7 @@ class SafeModeMemory:
         return self._read().get(self._machine)
 
     def remember(self, why: str) -> None:
-        """Write down that safe mode helped here against ``why``."""
+        """Record that safe mode helped a worker which otherwise ``why`` ("was killed by …")."""
         if self._path is None:
             return
         entries = self._read() | {self._machine: why}
@@ -47,7 +47,7 @@ class SafeModeMemory:
             unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(entries)))
             unfinished.replace(self._path)
         except OSError as error:
-            logger.warning("safe mode cannot be remembered: %s", error)
+            logger.warning("the need for safe mode cannot be recorded: %s", error)
 
     def _read(self) -> dict[str, str]:
         if self._path is None:
@@ -57,7 +57,7 @@ class SafeModeMemory:
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:
-            logger.warning("the memory of safe mode is unreadable: %s", error)
+            logger.warning("the record of safe mode is unreadable: %s", error)
             return {}
 
 

@@ -54,7 +54,7 @@ class Slot:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory taken: what the worker says, before that what it was granted."""
+        """Memory in use: what the worker reports or, until it does, what it was granted."""
         if not self.supervisor.running:
             return 0
         info = self.supervisor.info
@@ -63,7 +63,7 @@ class Slot:
 
     @property
     def idle(self) -> bool:
-        """Whether the model is loaded and nobody waits for it."""
+        """Whether the model is loaded and has no requests."""
         return self.supervisor.state == "ready" and self.client.requests == 0
 
     @property
@@ -72,14 +72,14 @@ class Slot:
         return not self.gone and self._version != self._loaded_version
 
     async def update(self, file: ModelFile, stamp: FileStamp) -> None:
-        """Take note of what is on disk now; another file gets another chance at once."""
+        """Note what is on disk now. A failed model that was replaced is tried again at once."""
         before = self._version
         self.file, self._stamp, self.gone = file, stamp, False
         if self._version != before and self.supervisor.state == "failed":
             await self.supervisor.stop()
 
     def grant(self, memory_bytes: int) -> None:
-        """Let the worker that is started next use ``memory_bytes``."""
+        """Let the next worker use ``memory_bytes``."""
         self._granted_bytes = memory_bytes
         self._loaded_version = self._version
         self.supervisor.load = self._load()
@@ -94,7 +94,7 @@ class Slot:
 
 
 def stamp_of(path: str) -> FileStamp:
-    """What changes when the file is replaced; None when there is none."""
+    """A value that changes when the file is replaced; None when there is no file."""
     try:
         facts = Path(path).stat()
     except OSError:

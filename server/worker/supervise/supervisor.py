@@ -27,10 +27,13 @@ from server.worker.protocol import (
 )
 from server.worker.supervise.child import WORKER_COMMAND, WorkerProcess
 from server.worker.supervise.patience import Patience
-from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.safe_mode import SafeModeRecord
 
-# Signals by which broken machine code dies, as opposed to being killed from outside.
+# Signals that a process brings upon itself by faulty machine code.
 _CRASH_SIGNALS = frozenset({signal.SIGILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS})
+# How many heartbeats in a row must report a step as too long. After a pause of the whole server one
+# does, wrongly. The number is a choice.
+_LONG_BEATS = 3
 
 
 class Listener(Protocol):
@@ -40,7 +43,7 @@ class Listener(Protocol):
         """The worker sent this."""
 
     def worker_died(self, error: WorkerDied) -> None:
-        """Nothing more will come for anything sent so far."""
+        """Nothing more will come for the requests sent so far."""
 
 
 class _Death(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +68,7 @@ class Supervisor:
         self,
         load: Load,
         *,
-        memory: SafeModeMemory,
+        record: SafeModeRecord,
         command: Sequence[str] = WORKER_COMMAND,
         patience: Patience | None = None,
     ) -> None:
@@ -76,7 +79,7 @@ class Supervisor:
         self.stats = EngineStats()
         self.restarts = 0
         self.load = load
-        self._memory = memory
+        self._record = record
         self._command = command
         self._patience = patience or Patience()
         self._log = logging.getLogger(f"dragoman.worker.{load.model_id}")
@@ -98,7 +101,7 @@ class Supervisor:
 
     @property
     def running(self) -> bool:
-        """Whether there is a worker, a coming one, or one that has not ended yet."""
+        """Whether a worker is starting, serving or ending."""
         return self._task is not None and not self._task.done()
 
     @property
@@ -166,10 +169,10 @@ class Supervisor:
             self._fail("cannot be served because of an internal error")
 
     async def _supervise(self) -> None:
-        """One life after another, until one ends in a way that another would, too."""
-        remembered = self._memory.recall()
+        """Respawn the worker until it refuses the model, never serves, or crashes in a loop."""
+        remembered = self._record.recall()
         if remembered is not None:
-            self._log.info("starts in safe mode: %s", remembered)
+            self._log.info("starts in safe mode: without it, a worker %s here before", remembered)
         self._safe_mode = self.load.settings.safe_mode or remembered is not None
         short_lives = 0
         served_before = False
@@ -234,7 +237,7 @@ class Supervisor:
         )
 
     async def _spawn(self) -> WorkerProcess:
-        """Spawn a worker; when cancelled meanwhile, end what has been spawned."""
+        """Spawn a worker; if cancelled meanwhile, end the process again."""
         spawning = asyncio.ensure_future(WorkerProcess.spawn(self._command, self._log))
         try:
             return await asyncio.shield(spawning)
@@ -264,15 +267,16 @@ class Supervisor:
         self._ready_at = time.monotonic()
         if self._cured is not None:
             self._log.warning("runs in safe mode, without which it %s", self._cured)
-            self._memory.remember(self._cured)
+            self._record.remember(self._cured)
             self._cured = None
         self._enter("ready")
 
     async def _watch(self, process: WorkerProcess) -> None:
         """Kill a worker that is silent or stuck.
 
-        Silence is counted in ticks of our own, not by the clock: when the whole server was paused
-        (Ctrl-Z), nobody was silent. For the same reason a long step must be reported repeatedly.
+        It counts silence in its own ticks, not by the clock: while the whole server is paused
+        (Ctrl-Z), no worker is silent. For the same reason a step must be reported as too long
+        several times.
         """
         patience = self._patience
         silent = 0.0
@@ -283,5 +287,5 @@ class Supervisor:
             allowed = patience.heartbeat_seconds if self.state == "ready" else patience.load_seconds
             if silent >= allowed:
                 process.kill(f"it gave no sign of life for {silent:g} s")
-            elif self._long_beats >= 3:
+            elif self._long_beats >= _LONG_BEATS:
                 process.kill(f"one step took longer than {patience.step_seconds:g} s")

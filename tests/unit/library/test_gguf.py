@@ -163,8 +163,8 @@ def test_a_big_endian_file_is_recognised(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("counts", [(0, 2**63), (2**63, 0), (2**64 - 1, 2**64 - 1), (0, 70_000)])
-def test_huge_counts_are_not_believed(tmp_path: Path, counts: tuple[int, int]) -> None:
-    assert "not believed" in reason(tmp_path / "m.gguf", header_bytes(counts=counts))
+def test_huge_counts_are_refused(tmp_path: Path, counts: tuple[int, int]) -> None:
+    assert "are accepted" in reason(tmp_path / "m.gguf", header_bytes(counts=counts))
 
 
 @pytest.mark.parametrize("length", [2**63, 2**64 - 1, 1000])

@@ -86,7 +86,7 @@ def test_broken_files_are_listed_with_their_reason(tmp_path: Path) -> None:
         "cut": "truncated",
         "dangling": "No such file",
         "empty": "empty",
-        "huge": "not believed",
+        "huge": "at most 65536",
         "page": "not a GGUF file",
         "pipe": "not a regular file",
     }

@@ -20,7 +20,7 @@ from server.worker.protocol import Load
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.patience import Patience
 from server.worker.supervise.pool import ModelPool
-from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.supervisor import Supervisor
 
 FAKE_WORKER = (sys.executable, "-m", "tests.unit.worker.fake_worker")
@@ -83,8 +83,8 @@ async def supervisor_for(tmp_path: Path) -> AsyncIterator[SupervisorFor]:
 
     def make(model: FakeModel, patience: Patience = SHORT) -> Supervisor:
         load = Load(model_id="fake", path=str(model.path), settings=WorkerSettings())
-        memory = SafeModeMemory(tmp_path / "cache", machine="this machine")
-        made.append(Supervisor(load, memory=memory, command=FAKE_WORKER, patience=patience))
+        record = SafeModeRecord(tmp_path / "cache", machine="this machine")
+        made.append(Supervisor(load, record=record, command=FAKE_WORKER, patience=patience))
         return made[-1]
 
     yield make

@@ -18,7 +18,7 @@ from server.core.request import TextPrompt
 from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import Load
 from server.worker.supervise.client import ModelClient
-from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.supervisor import Supervisor
 from tests.tiny_models import (
     CONTEXT,
@@ -47,7 +47,7 @@ async def client_for(tmp_path: Path) -> AsyncIterator[ClientFor]:
             path=str(path),
             settings=WorkerSettings(**options),  # type: ignore[arg-type]
         )
-        made.append(Supervisor(load, memory=SafeModeMemory(tmp_path / "cache")))
+        made.append(Supervisor(load, record=SafeModeRecord(tmp_path / "cache")))
         return ModelClient(made[-1])
 
     yield make

@@ -21,7 +21,7 @@ from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import EXIT_TEMPLATE_STUCK, Load
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.patience import Patience
-from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.supervisor import Supervisor
 from tests.unit.worker.conftest import (
     SHORT,
@@ -171,7 +171,7 @@ class TestLoading:
     ) -> None:
         load = Load(model_id="fake", path="x", settings=WorkerSettings())
         supervisor = Supervisor(
-            load, memory=SafeModeMemory(None), command=[str(tmp_path / "missing")], patience=SHORT
+            load, record=SafeModeRecord(None), command=[str(tmp_path / "missing")], patience=SHORT
         )
         with pytest.raises(ModelUnavailable, match="could not be started"):
             await supervisor.ready()

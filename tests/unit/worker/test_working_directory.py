@@ -9,7 +9,7 @@ import pytest
 from server.core.errors import ModelUnavailable
 from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import Load
-from server.worker.supervise.safe_mode import SafeModeMemory
+from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.supervisor import Supervisor
 
 pytestmark = pytest.mark.process
@@ -25,7 +25,7 @@ async def test_what_lies_in_the_working_directory_is_not_imported(
     model.write_text("nothing a model would be")
     monkeypatch.chdir(tmp_path)
     load = Load(model_id="model", path=str(model), settings=WorkerSettings())
-    supervisor = Supervisor(load, memory=SafeModeMemory(None))
+    supervisor = Supervisor(load, record=SafeModeRecord(None))
     with pytest.raises(ModelUnavailable, match="GGUF"):
         await supervisor.ready()
     await supervisor.stop()
