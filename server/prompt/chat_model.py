@@ -15,10 +15,10 @@ from server.core.request import ChatPrompt, Prompt, TextPrompt, TokensPrompt, To
 from server.core.sampling import Sampling
 from server.core.vocabulary import Vocabulary
 from server.grammar.lark import Spelling
+from server.prompt.context_length import check_context_length
 from server.prompt.families.family import Choice, Family, FamilyError, ModelFacts, select_family
 from server.prompt.families.kind import KindVerdict, detect_kind
 from server.prompt.guard.guard import Piece
-from server.prompt.guard.length import check_length
 from server.prompt.guard.segments import segments
 from server.prompt.messages.normalize import SOFT_VARIABLES, known_variables
 from server.prompt.messages.tool_turns import message_text
@@ -179,7 +179,7 @@ class ChatModel:
         if isinstance(prompt, ChatPrompt):
             return self._build_chat(prompt, context, with_segments)
         if isinstance(prompt, TextPrompt):
-            check_length(
+            check_context_length(
                 prompt.text + (prompt.suffix or ""), self._vocabulary, context, ("prompt",)
             )
             text, ids = prompt.text, self._with_one_bos(self._native_tokens(prompt))

@@ -12,11 +12,12 @@ from server.core.errors import ConversationError
 from server.core.reply_format import ReplyFormat
 from server.core.request import ChatPrompt
 from server.prompt.families.family import Family
-from server.prompt.messages.capabilities import Capabilities, probe
+from server.prompt.format_discovery.resolve import resolve_reply_format
+from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.completeness import check_complete
 from server.prompt.messages.normalize import normalize, template_variables
+from server.prompt.messages.probe import probe
 from server.prompt.messages.tool_turns import GENERIC_CALLS
-from server.prompt.reply_format.derive import resolve_reply_format
 from server.prompt.template.chat_template import ChatTemplate
 from server.prompt.template.limits import TemplateLimitExceeded
 

@@ -11,9 +11,9 @@ import msgspec
 from server.core.errors import ConversationError, InvalidRequest
 from server.core.request import ChatPrompt
 from server.core.vocabulary import Vocabulary
+from server.prompt.context_length import check_context_length
 from server.prompt.families.family import Family
 from server.prompt.guard.guard import Guard, Piece
-from server.prompt.guard.length import check_length
 from server.prompt.guard.mask import Masked
 from server.prompt.guard.segments import user_characters
 from server.prompt.known_template import KnownTemplate
@@ -83,7 +83,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         masked = self.guard.mask.apply(*strings, honour_reasoning=not in_words)
         disguised = self._render(prompt, masked)
         text = masked.lift(disguised)
-        check_length(text, self.vocabulary, context, ("prompt",))
+        check_context_length(text, self.vocabulary, context, ("prompt",))
         pieces = self.guard.tokenize(disguised, text)
         if sources:
             # A template that decides by what a text says renders something else in full disguise.

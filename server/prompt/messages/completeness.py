@@ -1,6 +1,6 @@
 """Proof that a template shows all of a conversation: in needles, rendered and searched for.
 
-The probes in ``capabilities.py`` are a few tiny conversations; a template may still drop something
+The probes in ``probe.py`` are a few tiny conversations; a template may still drop something
 in a longer one, such as the second of two rounds of calls. The texts themselves are no good to
 search for, as templates may trim or escape them; needles come through unchanged.
 """

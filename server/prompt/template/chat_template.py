@@ -12,7 +12,7 @@ import copy
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -33,17 +33,13 @@ _METADATA_KEY = "tokenizer.chat_template"
 _REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
 _DEFINED_TESTS = {"defined", "undefined"}
 _DEFAULT_FILTERS = {"default", "d"}
-_OWN_VARIABLES = {
-    "messages",
-    "tools",
-    "custom_tools",
-    "available_tools",
-    "documents",
-    "add_generation_prompt",
-    "continue_final_message",
+_RESERVED_VARIABLES = {
+    *("messages", "add_generation_prompt", "continue_final_message"),
+    # Other names for the tools, and documents: content that no check would find in the prompt.
+    *("tools", "custom_tools", "available_tools", "functions", "documents"),
     "datetime",
-    "functions",
 }
+"""Variables no request may set; the server sets some of them."""
 
 
 class ChatTemplate:
@@ -84,7 +80,7 @@ class ChatTemplate:
             raise ConversationError(f"The chat template {name!r} is not valid: {error}") from error
         self.variables = frozenset(
             variable
-            for variable in names - _OWN_VARIABLES - self._compiled.environment.globals.keys()
+            for variable in names - _RESERVED_VARIABLES - self._compiled.environment.globals.keys()
             if not variable.endswith("_token")
         )
 
@@ -93,7 +89,6 @@ class ChatTemplate:
         messages: list[dict[str, Any]],
         *,
         tools: list[dict[str, Any]] | None = None,
-        documents: list[dict[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         variables: Mapping[str, Any] = {},
@@ -103,7 +98,6 @@ class ChatTemplate:
         Args:
             messages: The conversation, in the shape this template takes.
             tools: Functions as OpenAI describes them; None or empty leaves the variable out.
-            documents: Documents for retrieval templates.
             add_generation_prompt: Whether to open the assistant's turn at the end.
             continue_final_message: Whether to end the prompt where the last message's text ends.
             variables: Further variables for the template.
@@ -117,8 +111,6 @@ class ChatTemplate:
         values["add_generation_prompt"] = add_generation_prompt and not continue_final_message
         if tools:
             values["tools"] = copy.deepcopy(tools)
-        if documents:
-            values["documents"] = copy.deepcopy(documents)
         if not continue_final_message:
             return self._run(values)
         tag = f"CONTINUE{secrets.token_hex(8)} "
@@ -163,11 +155,11 @@ def templates_in(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name: source for name, source in found.items() if source.strip()}
 
 
-def select_template(names: Mapping[str, Any], *, tools: bool, documents: bool = False) -> str:
+def select_template(names: Collection[str], *, tools: bool) -> str:
     """Which of a model's templates renders a conversation.
 
-    ``tool_use`` is for conversations with tools and ``rag`` for those with documents. Files that
-    hold no unnamed template use their first other one, or else the first there is.
+    ``tool_use`` renders conversations with tools. A model without a ``default`` template uses the
+    first by name, and one for tools or documents (``rag``) only if it has no other.
 
     Raises:
         ConversationError: There is no template.
@@ -176,8 +168,6 @@ def select_template(names: Mapping[str, Any], *, tools: bool, documents: bool = 
         raise ConversationError("The model has no chat template.")
     if tools and "tool_use" in names:
         return "tool_use"
-    if documents and "rag" in names:
-        return "rag"
     if DEFAULT_TEMPLATE in names:
         return DEFAULT_TEMPLATE
     return min(names, key=lambda name: (name in {"tool_use", "rag"}, name))

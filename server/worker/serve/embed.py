@@ -16,7 +16,7 @@ from server.core.errors import (
     QueueFull,
 )
 from server.engine.llama import LlamaEmbedder, LoadError
-from server.prompt.guard.length import check_length
+from server.prompt.context_length import check_context_length
 from server.worker.protocol import Embed, Embedded, refusal
 from server.worker.serve.connection import Send
 from server.worker.serve.load import EmbeddingModel, GenerationModel
@@ -120,7 +120,7 @@ class EmbeddingService:
         """
         limit = self._model.embedding.context
         if isinstance(given, str):
-            check_length(given, self._model.vocabulary, limit, ("input", number))
+            check_context_length(given, self._model.vocabulary, limit, ("input", number))
             tokens = self._model.vocabulary.tokenize(given, parse_special=False, add_special=True)
         else:
             tokens = given

@@ -13,7 +13,7 @@ from server.core.sampling import Sampling
 from server.engine.spans import TokenSpan
 from server.engine.task import Task
 from server.prompt.chat_model import BuiltPrompt
-from server.prompt.guard.length import check_length
+from server.prompt.context_length import check_context_length
 from server.worker.protocol import Generate
 from server.worker.serve.load import GenerationModel
 
@@ -78,7 +78,7 @@ class TaskBuilder:
     def _prediction(self, text: str | None) -> list[int]:
         if not text:
             return []
-        check_length(text, self._vocabulary, self._context, ("prediction",))
+        check_context_length(text, self._vocabulary, self._context, ("prediction",))
         return self._vocabulary.tokenize(text, parse_special=False)
 
     def _without_ends(self, sampling: Sampling) -> Sampling:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from server.prompt.messages.capabilities import Capabilities, probe
+from server.prompt.messages.capabilities import Capabilities
+from server.prompt.messages.probe import probe
 from server.prompt.template.chat_template import ChatTemplate
 
 CORPUS = Path(__file__).parents[4] / "shared" / "corpus"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from server.core.errors import ConversationError
-from server.prompt.messages.capabilities import Capabilities, probe
+from server.prompt.messages.capabilities import Capabilities
+from server.prompt.messages.probe import probe
 from server.prompt.template import limits
 from server.prompt.template.chat_template import ChatTemplate
 from server.prompt.template.limits import TemplateLimitExceeded, run_limited

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from server.core.errors import ConversationError
 from server.core.reply_format import Calls
 from server.core.request import ChatPrompt, Message, ToolCall, ToolChoice
-from server.prompt.messages.capabilities import Capabilities, probe
+from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.completeness import check_complete
 from server.prompt.messages.normalize import known_variables, normalize, template_variables
+from server.prompt.messages.probe import probe
 from server.prompt.template.chat_template import ChatTemplate
 from tests.unit.prompt.conversations import (
     BARE,

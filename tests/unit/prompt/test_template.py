@@ -275,21 +275,20 @@ def test_a_file_s_templates_are_found_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "tools", "documents", "selected"),
+    ("names", "tools", "selected"),
     [
-        ("default tool_use rag", False, False, "default"),
-        ("default tool_use rag", True, False, "tool_use"),
-        ("default tool_use rag", False, True, "rag"),
-        ("default", True, True, "default"),
-        ("tool_use chatml alpaca", False, False, "alpaca"),
-        ("tool_use", False, False, "tool_use"),
+        ("default tool_use rag", False, "default"),
+        ("default tool_use rag", True, "tool_use"),
+        ("default", True, "default"),
+        ("tool_use chatml alpaca", False, "alpaca"),
+        ("tool_use", False, "tool_use"),
     ],
 )
 def test_the_template_is_selected_by_what_the_conversation_has(
-    names: str, tools: bool, documents: bool, selected: str
+    names: str, tools: bool, selected: str
 ) -> None:
     choices = dict.fromkeys(names.split())
-    assert select_template(choices, tools=tools, documents=documents) == selected
+    assert select_template(choices, tools=tools) == selected
 
 
 def test_no_template_is_an_error() -> None:

@@ -7,11 +7,11 @@ from functools import cache
 import pytest
 
 from server.core.reply_format import Reasoning, ReplyFormat
-from server.prompt.messages.capabilities import probe
-from server.prompt.reply_format.candidates import candidates
-from server.prompt.reply_format.derive import resolve_reply_format
-from server.prompt.reply_format.difference import derive_calls, derive_reasoning
-from server.prompt.reply_format.roundtrip import RoundTrip
+from server.prompt.format_discovery.candidates import candidates
+from server.prompt.format_discovery.difference import derive_calls, derive_reasoning
+from server.prompt.format_discovery.resolve import resolve_reply_format
+from server.prompt.format_discovery.round_trip import RoundTrip
+from server.prompt.messages.probe import probe
 from server.prompt.template.chat_template import ChatTemplate
 from server.reply.builtin_formats import builtin_format
 from tests.unit.prompt.corpus import TEMPLATES, capabilities, each_template, template
@@ -152,12 +152,12 @@ def test_reasoning_is_derived_where_the_template_shows_it() -> None:
 
 
 def test_a_hash_comes_before_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from server.prompt.reply_format import candidates as select
+    from server.prompt.format_discovery import candidates as select
 
     both = ChatTemplate("{{ '<tool_call>' }}")
     rules = {
-        "hermes": select.Selection(has=("<tool_call>",)),
-        "glm": select.Selection(sha256=(both.sha256,)),
+        "hermes": select.FormatRule(has=("<tool_call>",)),
+        "glm": select.FormatRule(sha256=(both.sha256,)),
     }
-    monkeypatch.setattr(select, "_selections", lambda: rules)
+    monkeypatch.setattr(select, "_rules", lambda: rules)
     assert candidates(both) == [builtin_format("glm"), builtin_format("hermes")]

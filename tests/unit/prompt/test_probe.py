@@ -2,7 +2,8 @@ import time
 
 import pytest
 
-from server.prompt.messages.capabilities import Capabilities, probe
+from server.prompt.messages.capabilities import Capabilities
+from server.prompt.messages.probe import probe
 from server.prompt.template.chat_template import ChatTemplate
 from tests.unit.prompt.corpus import TEMPLATES, capabilities, each_template, template
 

@@ -13,7 +13,7 @@ import msgspec
 
 from server.core.reply_format import Calls, Reasoning, ReplyFormat
 from server.core.request import Message, ToolCall
-from server.prompt.reply_format.roundtrip import RoundTrip, common_prefix
+from server.prompt.format_discovery.round_trip import RoundTrip, common_prefix
 
 _CONTENT, _REASONING = "needlecontent", "needlereasoning"
 _KEYS, _VALUES = ("needlekeya", "needlekeyb"), ("needlevaluea", "needlevalueb")

@@ -6,7 +6,9 @@ from server.core.errors import ContextLengthExceeded, Locator
 from server.core.vocabulary import Vocabulary
 
 
-def check_length(text: str, vocabulary: Vocabulary, context: int | None, at: Locator) -> None:
+def check_context_length(
+    text: str, vocabulary: Vocabulary, context: int | None, at: Locator
+) -> None:
     """Refuse ``text`` if it cannot fit, however its tokens turn out.
 
     Args:

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from server.core.reply_format import Reasoning, ReplyFormat
+from server.prompt.format_discovery.candidates import candidates
+from server.prompt.format_discovery.difference import derive_calls, derive_reasoning
+from server.prompt.format_discovery.round_trip import RoundTrip
 from server.prompt.messages.capabilities import Capabilities
-from server.prompt.reply_format.candidates import candidates
-from server.prompt.reply_format.difference import derive_calls, derive_reasoning
-from server.prompt.reply_format.roundtrip import RoundTrip
 from server.prompt.template.chat_template import ChatTemplate
 from server.reply.builtin_formats import builtin_format, builtin_tables, format_from_table
 

@@ -11,7 +11,7 @@ from server.prompt.template.chat_template import ChatTemplate
 from server.reply.builtin_formats import builtin_format, builtin_tables
 
 
-class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FormatRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What chooses a built-in format: texts the template has and lacks, or its SHA-256."""
 
     has: tuple[str, ...] = ()
@@ -30,15 +30,15 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 def candidates(template: ChatTemplate) -> list[ReplyFormat]:
     """The formats to try, best first: by hash, then by texts, in the order of ``formats.toml``."""
-    rules = _selections()
+    rules = _rules()
     by_hash = [name for name, rule in rules.items() if template.sha256 in rule.sha256]
     by_texts = [name for name, rule in rules.items() if rule.fits(template)]
     return [builtin_format(name) for name in dict.fromkeys((*by_hash, *by_texts))]
 
 
 @cache
-def _selections() -> dict[str, Selection]:
+def _rules() -> dict[str, FormatRule]:
     return {
-        name: msgspec.convert(table["select"], Selection)
+        name: msgspec.convert(table["select"], FormatRule)
         for name, table in builtin_tables().items()
     }
