@@ -1,8 +1,8 @@
-"""The application: settings and a pool of models in, an ASGI application out."""
+"""The application: settings, a pool of models and API families in, an ASGI application out."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -12,9 +12,11 @@ from starlette.requests import ClientDisconnect
 
 from server import __version__
 from server.api.context import Context
-from server.api.native import health, metrics, models, openapi, playground
-from server.api.openai import chat, completions, embeddings, template
-from server.api.openai.schemas.error import ErrorBody
+from server.api.endpoint import described_body, endpoint
+from server.api.error_responses import ErrorResponses
+from server.api.family import ErrorShape, Family
+from server.api.native import family as native
+from server.api.openai import family as openai
 from server.core.errors import DragomanError, InvalidRequest, NotFound
 from server.core.pool import Pool
 from server.core.settings import Settings
@@ -24,12 +26,17 @@ from server.http.middleware import (
     HostMiddleware,
     KeyMiddleware,
     RequestMiddleware,
-    error_response,
 )
 from server.telemetry import Metrics
 
+# The first has the shape of errors that belong to no family.
+FAMILIES = (
+    openai.FAMILY,
+    native.FAMILY,
+)
 
-def create_app(settings: Settings, pool: Pool) -> FastAPI:
+
+def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMILIES) -> FastAPI:
     """The application that serves the models of ``pool``, which is closed with it."""
 
     @asynccontextmanager
@@ -38,45 +45,55 @@ def create_app(settings: Settings, pool: Pool) -> FastAPI:
         await pool.close(settings.drain_seconds)
 
     figures = Metrics(stats=pool.stats, restarts=pool.restarts)
+    respond = ErrorResponses(families)
     app = FastAPI(
         title="dragoman",
         version=__version__,
-        # Its pages load scripts from the network; `openapi` describes the bodies that we read.
+        # FastAPI's pages load scripts from the network; our description has the bodies we read.
         openapi_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
     )
     app.state.context = Context(settings=settings, pool=pool, metrics=figures)
-    for module in (
-        chat,
-        completions,
-        embeddings,
-        models,
-        template,
-        health,
-        metrics,
-        openapi,
-        playground,
-    ):
-        app.include_router(module.router, responses={"default": {"model": ErrorBody}})
-    _handle_errors(app)
+    app.state.families = families
+    app.state.error_responses = respond
+    for family in families:
+        _add_routes(app, family, family.errors or respond.shape(""))
+    _handle_errors(app, respond)
     # The last one added is the outermost.
-    app.add_middleware(KeyMiddleware, keys=settings.api_keys)
+    app.add_middleware(KeyMiddleware, keys=settings.api_keys, respond=respond)
     app.add_middleware(CorsMiddleware, origins=settings.cors_origins)
     if settings.loopback:
-        app.add_middleware(HostMiddleware)
-    app.add_middleware(RequestMiddleware, metrics=figures)
+        app.add_middleware(HostMiddleware, respond=respond)
+    app.add_middleware(RequestMiddleware, metrics=figures, respond=respond)
     return app
 
 
-def _handle_errors(app: FastAPI) -> None:
+def _add_routes(app: FastAPI, family: Family, errors: ErrorShape) -> None:
+    described = {"model": errors.schema}
+    for operation in family.operations:
+        app.add_api_route(
+            operation.path,
+            endpoint(operation, errors),
+            methods=["POST"],
+            response_model=operation.answer,
+            summary=operation.summary,
+            responses={"default": described},
+            openapi_extra=described_body(operation.body),
+        )
+    for router in family.routers:
+        app.include_router(router, responses={"default": described})
+
+
+def _handle_errors(app: FastAPI, respond: ErrorResponses) -> None:
     @app.exception_handler(DragomanError)
-    async def ours(_: Request, error: DragomanError) -> Response:
-        return error_response(error)
+    async def ours(request: Request, error: DragomanError) -> Response:
+        return respond(error, path=request.url.path)
 
     @app.exception_handler(RecursionError)
-    async def nested(_: Request, __: RecursionError) -> Response:
-        return error_response(InvalidRequest("The body is nested too deeply."))
+    async def nested(request: Request, _: RecursionError) -> Response:
+        error = InvalidRequest("The body is nested too deeply.")
+        return respond(error, path=request.url.path)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> Response:
@@ -84,7 +101,11 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:
-        return error_response(_routing_error(request, error), dict(error.headers or {}))
+        return respond(
+            _routing_error(request, error),
+            path=request.url.path,
+            headers=dict(error.headers or {}),
+        )
 
 
 def _routing_error(request: Request, error: HTTPException) -> DragomanError:

@@ -1,34 +1,110 @@
-"""From one request to the events of its answers, with everything that each API family needs."""
+"""From the events of workers to the events of a reply: parsed, measured, and merged in order.
+
+This is the one place where raw text becomes content, reasoning and tool calls.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from typing import cast
+from typing import Protocol, TypeVar, cast
+
+import msgspec
 
 from server.api.context import Context
-from server.api.openai.errors import locate
-from server.api.openai.schemas.usage import (
-    CompletionTokensDetails,
-    CompletionUsage,
-    PromptTokensDetails,
-)
 from server.core.errors import DragomanError
-from server.core.events import Accepted, Delta, Event, Failed, Finished, Usage
+from server.core.events import (
+    Accepted,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    PromptScored,
+    TokenLogprob,
+)
+from server.core.model_info import ModelInfo
 from server.core.pool import Client
-from server.core.request import CacheScope, GenerationRequest
+from server.core.reply import (
+    AnswerFinished,
+    AnswerStarted,
+    ContentDelta,
+    ReasoningDelta,
+    ReplyEvent,
+    ToolCallStart,
+)
+from server.core.request import CacheScope, ChatPrompt, GenerationRequest
+from server.reply.join import ParsedEvent
+from server.reply.parser import ReplyParser
+
+T = TypeVar("T")
+
+PROMPTS_AT_ONCE = 32
+"""Prompts of one request that are with the model at a time.
+
+A choice: a large batch should not fill the queue, which has 256 places by default, for everybody.
+"""
+
+_BUFFERED_EVENTS = 64
 
 _contents_log = logging.getLogger("dragoman.contents")
 
 
-async def events(
-    context: Context, client: Client, request: GenerationRequest, scope: CacheScope
-) -> AsyncGenerator[Event]:
-    """The events of ``request``, measured; a failure is raised. Closing it cancels the request.
+def reply_events(
+    context: Context, client: Client, requests: Sequence[GenerationRequest], scope: CacheScope
+) -> AsyncGenerator[ReplyEvent]:
+    """The events of the reply to ``requests``; answers are numbered through all of them.
 
-    Raises what the worker reports, WorkerDied when it ended.
+    Closing the generator cancels the requests. It raises what the worker reports, with the place in
+    canonical terms, and WorkerDied when the worker ended.
     """
+    streams = []
+    first_answer = 0
+    for prompt, request in enumerate(requests):
+        answers = _Answers(client.info, request, prompt=prompt, first=first_answer)
+        streams.append(_events(context, client, request, scope, answers))
+        first_answer += request.n
+    return _merge(streams, at_once=PROMPTS_AT_ONCE)
+
+
+async def accepted(
+    events: AsyncGenerator[ReplyEvent], requests: Sequence[GenerationRequest]
+) -> AsyncGenerator[ReplyEvent]:
+    """Waits until the worker has accepted ``requests``, then gives back all ``events``.
+
+    After this it is safe to send 200. Of many requests the first are waited for, as many as run
+    together. Raises what ``events`` raises until then.
+    """
+    missing = sum(request.n for request in requests[:PROMPTS_AT_ONCE])
+    early = []
+    try:
+        while missing:
+            event = await anext(events)
+            early.append(event)
+            missing -= isinstance(event, AnswerStarted)
+    except BaseException:
+        await events.aclose()
+        raise
+    return _chain(early, events)
+
+
+async def _chain(early: list[T], late: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    async with aclosing(late):
+        for item in early:
+            yield item
+        async for item in late:
+            yield item
+
+
+async def _events(
+    context: Context,
+    client: Client,
+    request: GenerationRequest,
+    scope: CacheScope,
+    answers: _Answers,
+) -> AsyncGenerator[ReplyEvent]:
+    """The reply to one prompt, measured, and logged if contents are."""
     model = client.info.model_id
     meter = context.metrics.generation(model)
     contents = context.settings.log_contents
@@ -39,8 +115,7 @@ async def events(
         async for event in generated:
             match event:
                 case Failed(error=error):
-                    failure = DragomanError.of(error)
-                    raise failure.moved(locate(failure.at, request))
+                    raise DragomanError.of(error)
                 case Accepted(prompt_tokens=prompt_tokens):
                     meter.accepted(prompt_tokens)
                 case Delta(index=index, tokens=tokens, text=text):
@@ -49,43 +124,171 @@ async def events(
                         _contents_log.info("%s answer %d: %r", model, index, text)
                 case Finished(index=index, usage=usage):
                     meter.finished(index, usage)
-            yield event
+            for reply_event in answers.events(event):
+                yield reply_event
 
 
-class UsageTotal:
-    """Sums the usage of a request's answers; the prompt of several answers counts once."""
+class _Answers:
+    """The answers to prompt number ``prompt``; the first of them is answer number ``first``."""
 
-    def __init__(self) -> None:
-        self._prompts: dict[int, Usage] = {}
-        self._answers: list[Usage] = []
-        self.reasoning_tokens = 0
+    def __init__(
+        self, info: ModelInfo, request: GenerationRequest, *, prompt: int, first: int
+    ) -> None:
+        self._info = info
+        self._request = request
+        self._prompt = prompt
+        self._first = first
+        self._answers: list[_Answer] = []
 
-    def add(self, prompt: int, usage: Usage) -> None:
-        """Count one answer to prompt number ``prompt``."""
-        first = self._prompts.setdefault(prompt, usage)
-        # Further answers find the prompt in the cache because the first one computed it.
-        if usage.cached_tokens < first.cached_tokens:
-            self._prompts[prompt] = usage
-        self._answers.append(usage)
+    def events(self, event: Event) -> Iterator[ReplyEvent]:
+        """What ``event`` of the worker tells of the reply."""
+        match event:
+            case Accepted():
+                numbers = range(self._first, self._first + self._request.n)
+                self._answers = [self._answer(number, event) for number in numbers]
+                for number in numbers:
+                    yield AnswerStarted(number)
+            case PromptScored(text=text, tokens=tokens):
+                for number in range(self._first, self._first + self._request.n):
+                    yield ContentDelta(text, number, tokens)
+            case Delta(index=index):
+                yield from self._answers[index].feed(event)
+            case Finished(index=index):
+                yield from self._answers[index].finish(event)
 
-    def wire(self) -> CompletionUsage:
-        """The sum as clients get it."""
-        prompt_tokens = sum(usage.prompt_tokens for usage in self._prompts.values())
-        completion_tokens = sum(usage.completion_tokens for usage in self._answers)
-        return CompletionUsage(
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            total_tokens=prompt_tokens + completion_tokens,
-            prompt_tokens_details=PromptTokensDetails(
-                cached_tokens=sum(usage.cached_tokens for usage in self._prompts.values())
-            ),
-            completion_tokens_details=CompletionTokensDetails(
-                reasoning_tokens=self.reasoning_tokens,
-                accepted_prediction_tokens=sum(
-                    usage.accepted_prediction_tokens for usage in self._answers
-                ),
-                rejected_prediction_tokens=sum(
-                    usage.rejected_prediction_tokens for usage in self._answers
-                ),
-            ),
+    def _answer(self, number: int, accepted: Accepted) -> _Answer:
+        prompt = self._request.prompt
+        if not isinstance(prompt, ChatPrompt):
+            return _PlainAnswer(number, self._prompt)
+        parser = ReplyParser(
+            self._info.reply_format,
+            prefix=accepted.reply_prefix,
+            tools_active=accepted.tools_active,
+            tools=prompt.tools,
+            answer=number,
         )
+        return _ParsedAnswer(number, self._prompt, parser)
+
+
+class _Answer(Protocol):
+    """One answer on its way from raw text to events."""
+
+    def feed(self, delta: Delta) -> Iterator[ReplyEvent]:
+        """More raw text."""
+
+    def finish(self, finished: Finished) -> Iterator[ReplyEvent]:
+        """The end of it."""
+
+
+class _PlainAnswer:
+    """The continuation of a native prompt: all of it is content."""
+
+    def __init__(self, number: int, prompt: int) -> None:
+        self._number = number
+        self._prompt = prompt
+
+    def feed(self, delta: Delta) -> Iterator[ReplyEvent]:
+        yield ContentDelta(delta.text, self._number, delta.logprobs)
+
+    def finish(self, finished: Finished) -> Iterator[ReplyEvent]:
+        yield AnswerFinished(
+            reason=finished.reason, usage=finished.usage, answer=self._number, prompt=self._prompt
+        )
+
+
+class _ParsedAnswer:
+    """An answer to a chat: its text is parsed, and each token belongs to one part of it.
+
+    Tokens that gave no text yet belong to the text that comes next, except within reasoning, whose
+    end marker counts as reasoning. Only tokens of the content are reported with their logprobs.
+    """
+
+    def __init__(self, number: int, prompt: int, parser: ReplyParser) -> None:
+        self._number = number
+        self._prompt = prompt
+        self._parser = parser
+        self._pending_tokens = 0
+        self._pending: list[TokenLogprob] = []
+        self._last: type[ParsedEvent] | None = None
+        self._called_tools = False
+        self._reasoning_tokens = 0
+
+    def feed(self, delta: Delta) -> Iterator[ReplyEvent]:
+        self._pending_tokens += delta.tokens
+        self._pending += delta.logprobs
+        yield from self._attributed(self._parser.feed(delta.text))
+
+    def finish(self, finished: Finished) -> Iterator[ReplyEvent]:
+        yield from self._attributed(self._parser.finish())
+        in_content = self._last in {None, ContentDelta}
+        calls = finished.reason == "stop" and self._called_tools
+        yield AnswerFinished(
+            reason="tool_calls" if calls else finished.reason,
+            usage=msgspec.structs.replace(finished.usage, reasoning_tokens=self._reasoning_tokens),
+            answer=self._number,
+            prompt=self._prompt,
+            logprobs=self._take_logprobs() if in_content else [],
+        )
+
+    def _attributed(self, events: list[ParsedEvent]) -> Iterator[ReplyEvent]:
+        """``events`` again, the pending tokens counted and given to the part they belong to."""
+        kinds = {type(event) for event in events}
+        if ReasoningDelta in kinds or (not kinds and self._last is ReasoningDelta):
+            self._reasoning_tokens += self._pending_tokens
+            self._pending_tokens = 0
+        if kinds and ContentDelta not in kinds:
+            self._pending = []
+        if kinds:
+            self._pending_tokens = 0
+            self._last = type(events[-1])
+        elif self._last is ReasoningDelta:
+            self._pending = []
+        for event in events:
+            self._called_tools |= isinstance(event, ToolCallStart)
+            if isinstance(event, ContentDelta) and self._pending:
+                yield msgspec.structs.replace(event, logprobs=self._take_logprobs())
+            else:
+                yield event
+
+    def _take_logprobs(self) -> list[TokenLogprob]:
+        taken, self._pending = self._pending, []
+        return taken
+
+
+async def _merge(streams: Sequence[AsyncGenerator[T]], *, at_once: int) -> AsyncGenerator[T]:
+    """The items of ``streams`` in the order of their arrival; ``at_once`` streams run together.
+
+    The first exception of one ends all. Closing it closes all of them.
+    """
+    if len(streams) == 1:  # needs no task and no queue, which cost time for every token
+        async with aclosing(streams[0]) as stream:
+            async for only in stream:
+                yield only
+        return
+    arrived: asyncio.Queue[tuple[T] | Exception | None] = asyncio.Queue(_BUFFERED_EVENTS)
+    gate = asyncio.Semaphore(at_once)
+
+    async def pump(stream: AsyncGenerator[T]) -> None:
+        async with gate, aclosing(stream):
+            try:
+                async for item in stream:
+                    await arrived.put((item,))
+                await arrived.put(None)
+            except Exception as error:
+                await arrived.put(error)
+
+    pumps = [asyncio.create_task(pump(stream)) for stream in streams]
+    try:
+        running = len(pumps)
+        while running:
+            arrival = await arrived.get()
+            if isinstance(arrival, Exception):
+                raise arrival
+            if arrival is None:
+                running -= 1
+            else:
+                yield arrival[0]
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)

@@ -9,9 +9,9 @@ import msgspec
 
 from server.api.openai.conversation import chat_prompt
 from server.api.openai.schemas.chat_request import ConversationFields
+from server.api.validation import validate
 from server.cli.console import CommandError
 from server.core.request import ChatPrompt
-from server.http.body import validate
 
 T = TypeVar("T")
 

@@ -8,15 +8,15 @@ import ipaddress
 import logging
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
-import msgspec
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.openai.errors import error_body
 from server.core.errors import DragomanError
-from server.http.errors import Forbidden, Unauthorized, status_of
+from server.core.request import CacheScope
+from server.http.errors import Forbidden, Unauthorized
 from server.telemetry import Metrics, new_request_id, request_id
 
 _access_log = logging.getLogger("dragoman.access")
@@ -34,27 +34,22 @@ _CLIENT_LEFT = 499
 _EXPOSED_HEADERS = "x-request-id, openai-processing-ms, x-dragoman-ignored, retry-after"
 
 
-def error_response(error: DragomanError, headers: dict[str, str] | None = None) -> Response:
-    """``error`` in OpenAI's shape."""
-    headers = dict(headers or {})
-    if error.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after)))
-    if isinstance(error, Unauthorized):
-        headers["www-authenticate"] = "Bearer"
-    return Response(
-        msgspec.json.encode(error_body(error)),
-        status_code=status_of(type(error)),
-        media_type="application/json",
-        headers=headers,
-    )
+class ErrorResponder(Protocol):
+    """Makes the response that tells of an error at a path."""
+
+    def __call__(
+        self, error: DragomanError, *, path: str = "", headers: dict[str, str] | None = None
+    ) -> Response:
+        """The response."""
 
 
 class RequestMiddleware:
     """The outermost layer: request id, timing, metrics, access log, and the last net for errors."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, respond: ErrorResponder) -> None:
         self._app = app
         self._metrics = metrics
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; other scopes pass."""
@@ -84,7 +79,7 @@ class RequestMiddleware:
             if status != _CLIENT_LEFT:
                 raise  # a header is out already: the server can only cut the connection
             error = DragomanError(f"The server failed. Its log says more about {name}.")
-            await error_response(error)(scope, receive, stamped)
+            await self._respond(error, path=scope["path"])(scope, receive, stamped)
         finally:
             self._metrics.in_flight.dec()
             if status == _CLIENT_LEFT:
@@ -135,8 +130,9 @@ class HostMiddleware:
     A web page may point its own name at 127.0.0.1 (DNS rebinding); its Host header gives it away.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, respond: ErrorResponder) -> None:
         self._app = app
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -144,7 +140,7 @@ class HostMiddleware:
             hosts = Headers(scope=scope).getlist("host")
             if not all(_is_local(host) for host in hosts):
                 error = Forbidden("This server answers only to names of this machine.")
-                await error_response(error)(scope, receive, send)
+                await self._respond(error, path=scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -212,8 +208,9 @@ def _preflight_headers(headers: Headers) -> dict[str, str]:
 class KeyMiddleware:
     """Asks for an API key, if there are any, and separates what is cached for each key."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: Sequence[str], respond: ErrorResponder) -> None:
         self._app = app
+        self._respond = respond
         self._digests = [_digest(key.encode()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -221,7 +218,7 @@ class KeyMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope.setdefault("state", {})["cache_scope"] = ""
+        scope.setdefault("state", {})["cache_scope"] = CacheScope()
         if self._digests and not _is_public(scope["path"]):
             scheme, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
             digest = _digest(key.strip())
@@ -233,9 +230,9 @@ class KeyMiddleware:
                     if key
                     else "No API key. Send one as: Authorization: Bearer KEY."
                 )
-                await error_response(error)(scope, receive, send)
+                await self._respond(error, path=scope["path"])(scope, receive, send)
                 return
-            scope["state"]["cache_scope"] = digest.hex()
+            scope["state"]["cache_scope"] = CacheScope(api_key=digest.hex())
         await self._app(scope, receive, send)
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events as OpenAI's clients read them."""
+"""Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 from __future__ import annotations
 
@@ -8,37 +8,45 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-import msgspec
 from fastapi import Request
-from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import AppStatus
 from starlette.types import Receive, Scope, Send
 
-from server.api.openai.errors import error_body
-from server.api.streams import unless_gone
 from server.core.errors import DragomanError
-from server.core.model_info import ModelInfo
+from server.http.disconnect import unless_gone
 
 # The pool ends streams at shutdown, with an error event; sse-starlette would cut them off at once.
 AppStatus.enable_automatic_graceful_drain = False
 
 _logger = logging.getLogger(__name__)
 
-Chunk = TypeVar("Chunk", bound=BaseModel)
+Start = TypeVar("Start")
+Failed = Callable[[DragomanError], bytes]
+
+
+def encode(data: bytes, event: str | None = None) -> bytes:
+    """One event; ``data`` must hold no line break.
+
+    It has no ``id`` field: together with comments that broke openai-python.
+    """
+    named = b"" if event is None else b"event: " + event.encode() + b"\n"
+    return named + b"data: " + data + b"\n\n"
 
 
 class EventStream(EventSourceResponse):
-    """A stream of chunks, then ``[DONE]``; comments keep it alive when nothing else is sent.
-
-    There is no ``id`` field: together with comments it broke openai-python.
-    """
+    """A stream of encoded events; comments keep it alive when nothing else is sent."""
 
     def __init__(
-        self, chunks: AsyncGenerator[Chunk], ping_seconds: float, headers: dict[str, str]
+        self,
+        events: AsyncGenerator[bytes],
+        *,
+        ping_seconds: float,
+        headers: dict[str, str],
+        failed: Failed,
     ) -> None:
-        self._events = _encode(chunks)
-        self._chunks = chunks
+        self._events = _guarded(events, failed)
+        self._source = events
         super().__init__(
             self._events,
             headers={"cache-control": "no-cache", **headers},
@@ -48,25 +56,28 @@ class EventStream(EventSourceResponse):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream; whatever happens, the chunks are closed, which cancels what makes them."""
+        """Stream; whatever happens, the source is closed, which cancels what makes the events."""
         try:
             await super().__call__(scope, receive, send)
         finally:
             await self._events.aclose()
-            await self._chunks.aclose()
+            await self._source.aclose()
 
 
 async def stream(
     request: Request,
-    beginning: Coroutine[Any, Any, tuple[ModelInfo, AsyncGenerator[Chunk]]],
+    beginning: Coroutine[Any, Any, tuple[Start, AsyncGenerator[bytes]]],
+    *,
     ping_seconds: float,
-    headers: Callable[[ModelInfo | None], dict[str, str]],
+    headers: Callable[[Start | None], dict[str, str]],
+    failed: Failed,
 ) -> EventStream:
-    """The chunks that ``beginning`` gives, as a stream; ``headers`` may depend on the model.
+    """The events that ``beginning`` gives, as a stream.
 
-    What it raises is raised, so that the answer has a status that says so. If its model takes
-    longer than ``ping_seconds`` to load, the stream begins without it: comments tell that the
-    server is there, and an error becomes an event.
+    An error of ``beginning`` is raised, so that the answer has a status that says so. If it takes
+    longer than ``ping_seconds``, the stream begins without it: comments tell that the server is
+    there, and an error becomes the event that ``failed`` makes of it. ``headers`` gets what
+    ``beginning`` gives beside the events, or None when the stream begins without it.
     """
     begun = asyncio.create_task(beginning)
     try:
@@ -76,39 +87,30 @@ async def stream(
         await asyncio.gather(begun, return_exceptions=True)
         raise
     if begun.done():
-        info, chunks = begun.result()
-        return EventStream(chunks, ping_seconds, headers(info))
-    return EventStream(_late(begun), ping_seconds, headers(None))
+        start, events = begun.result()
+        return EventStream(events, ping_seconds=ping_seconds, headers=headers(start), failed=failed)
+    return EventStream(
+        _late(begun), ping_seconds=ping_seconds, headers=headers(None), failed=failed
+    )
 
 
 async def _late(
-    begun: asyncio.Task[tuple[ModelInfo, AsyncGenerator[Chunk]]],
-) -> AsyncGenerator[Chunk]:
-    # Whoever is cancelled here cancels the task as well.
-    _, chunks = await begun
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            yield chunk
+    begun: asyncio.Task[tuple[Start, AsyncGenerator[bytes]]],
+) -> AsyncGenerator[bytes]:
+    # Cancelling this await cancels the task as well.
+    _, events = await begun
+    async with aclosing(events):
+        async for event in events:
+            yield event
 
 
-async def _encode(chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[bytes]:
-    async with aclosing(chunks):
+async def _guarded(events: AsyncGenerator[bytes], failed: Failed) -> AsyncGenerator[bytes]:
+    async with aclosing(events):
         try:
-            async for chunk in chunks:
-                yield b"data: " + to_json(chunk) + b"\n\n"
+            async for event in events:
+                yield event
         except DragomanError as error:
-            yield _error(error)
+            yield failed(error)
         except Exception:
             _logger.exception("a stream failed")
-            yield _error(DragomanError("The server failed to answer."))
-        else:
-            yield b"data: [DONE]\n\n"
-
-
-def _error(error: DragomanError) -> bytes:
-    return b"data: " + msgspec.json.encode(error_body(error)) + b"\n\n"
-
-
-def to_json(body: BaseModel) -> bytes:
-    """``body`` with the fields that were set, null included."""
-    return body.model_dump_json(exclude_unset=True).encode()
+            yield failed(DragomanError("The server failed to answer."))

@@ -20,7 +20,7 @@ from server.core.errors import DragomanError, InvalidRequest, Overloaded, Reques
 from server.core.pool import Pool
 from server.core.settings import Settings
 from server.http.errors import HeadersTooLarge
-from server.http.middleware import REFUSED, UNMATCHED, error_response, record_request
+from server.http.middleware import REFUSED, UNMATCHED, ErrorResponder, record_request
 from server.telemetry import Metrics, new_request_id, request_id
 
 # A client that takes nothing for so long, while an answer waits for it, is dropped.
@@ -50,6 +50,7 @@ class _Config(uvicorn.Config):
         )
         self.settings = settings
         self.metrics: Metrics = app.state.context.metrics
+        self.respond: ErrorResponder = app.state.error_responses
 
 
 class Server(uvicorn.Server):
@@ -96,6 +97,7 @@ class _Connection(HttpToolsProtocol):
         super().__init__(config, *args, **kwargs)
         self._settings = config.settings
         self._metrics = config.metrics
+        self._respond = config.respond
         self._began = self.loop.time()
         self._in_head = True
         self._head_bytes = 0
@@ -221,7 +223,7 @@ class _Connection(HttpToolsProtocol):
             return
         name = new_request_id()
         headers = {"connection": "close", "x-request-id": name}
-        response = error_response(error, headers)
+        response = self._respond(error, headers=headers)
         status = HTTPStatus(response.status_code)
         lines = [f"HTTP/1.1 {status} {status.phrase}".encode()]
         lines += [name + b": " + value for name, value in response.raw_headers]

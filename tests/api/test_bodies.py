@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from server.api.openai.schemas.chat_request import ChatCompletionRequest
 from server.api.openai.schemas.completions import CompletionRequest
+from server.api.validation import validate
 from server.core.errors import InvalidRequest
-from server.http.body import parse, validate
+from server.http.body import decode
 from tests.api.fakes import FakePool
 from tests.api.wire import CHAT, assert_error, chat, chat_body
 
@@ -184,4 +185,4 @@ def test_any_object_is_a_request_or_a_bad_one(
 @given(st.binary(max_size=50))
 def test_any_bytes_are_an_object_or_a_bad_request(raw: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
-        assert isinstance(parse(raw), dict)
+        assert isinstance(decode(raw), dict)

@@ -17,7 +17,7 @@ from server.api.openai.schemas.embeddings import MAX_INPUTS, EmbeddingRequest
 from server.core.errors import ContextLengthExceeded, InvalidRequest
 from server.core.events import Failed
 from tests.api.fakes import CONTEXT, DIMENSIONS, FakePool
-from tests.api.test_transport import serving
+from tests.api.serving import serving
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat_body, completion_body
 
 EMBEDDINGS = "/v1/embeddings"

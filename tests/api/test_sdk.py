@@ -15,7 +15,7 @@ from server.core.events import Event, Failed
 from server.core.request import GenerationRequest
 from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, answer
-from tests.api.test_transport import serving
+from tests.api.serving import serving
 
 pytestmark = pytest.mark.process
 

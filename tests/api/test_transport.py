@@ -6,75 +6,21 @@ import asyncio
 import contextlib
 import json
 import logging
-import socket
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
 import pytest
 
-from server.app import create_app
 from server.core.errors import ModelUnavailable, Overloaded
-from server.core.events import Accepted, Delta, Event, Failed, Finished
+from server.core.events import Accepted, Delta, Event, Failed
 from server.core.request import GenerationRequest
-from server.core.settings import Settings
 from server.http import transport
-from tests.api.fakes import FakePool, answer, usage
+from tests.api.fakes import FakePool, answer
+from tests.api.serving import pausing, serving
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat_body, completion_body, events
 
 pytestmark = pytest.mark.process
-
-
-class Running:
-    """A server on a free port."""
-
-    def __init__(self, server: transport.Server, port: int, pool: FakePool) -> None:
-        self.server = server
-        self.port = port
-        self.pool = pool
-        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
-
-    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A bare connection."""
-        return await asyncio.open_connection("127.0.0.1", self.port)
-
-    async def raw(self, sent: bytes) -> tuple[int, dict[str, Any]]:
-        """Status and body of the answer to these bytes, read until the server hangs up."""
-        reader, writer = await self.open()
-        writer.write(sent)
-        received = await asyncio.wait_for(reader.read(), 10)
-        writer.close()
-        head, _, body = received.partition(b"\r\n\r\n")
-        return int(head.split()[1]), json.loads(body)
-
-    async def canary(self) -> None:
-        """A valid request is still answered."""
-        response = await self.http.post(CHAT, json=chat_body())
-        assert response.status_code == 200
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until it is true, for a while at most."""
-        async with asyncio.timeout(5):
-            while not condition():  # noqa: ASYNC110 - it is not ours to signal
-                await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def serving(pool: FakePool | None = None, **settings: Any) -> AsyncIterator[Running]:
-    pool = pool or FakePool()
-    chosen = Settings(**{"drain_seconds": 0, **settings})
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = transport.Server(create_app(chosen, pool), chosen, pool)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        running = Running(server, listener.getsockname()[1], pool)
-        await running.until(lambda: server.started)
-        try:
-            yield running
-        finally:
-            await running.http.aclose()
-            server.should_exit = True
-            await asyncio.wait_for(task, 10)
 
 
 REQUEST_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
@@ -250,20 +196,6 @@ async def test_a_connection_is_kept_for_the_next_request() -> None:
             assert b" 200 " in head
             await reader.readexactly(len(b'{"status":"ok"}'))
         writer.close()
-
-
-def pausing(before: float, between: float, pieces: int) -> FakePool:
-    """A pool whose model takes its time, in seconds."""
-
-    def script(request: GenerationRequest) -> Iterable[Event | float]:
-        yield before
-        yield Accepted(id=1, prompt_tokens=5)
-        for _ in range(pieces):
-            yield between
-            yield Delta(id=1, index=0, text="x", tokens=1)
-        yield Finished(id=1, index=0, reason="stop", usage=usage(pieces))
-
-    return FakePool(script)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -10,8 +10,8 @@ from fastapi.responses import Response
 
 from server.api.context import context
 from server.api.native.schemas import ModelList, ModelObject
+from server.api.validation import to_json
 from server.core.model_info import ModelEntry
-from server.http.sse import to_json
 
 router = APIRouter()
 

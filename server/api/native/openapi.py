@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
@@ -10,26 +10,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from server.api.openai.schemas.chat_request import ChatCompletionRequest
-from server.api.openai.schemas.completions import CompletionRequest
-from server.api.openai.schemas.embeddings import EmbeddingRequest
-from server.api.openai.schemas.template import TemplateRequest
+from server.api.family import Family
 
 router = APIRouter()
 
 _REF = "#/components/schemas/{model}"
-_BODIES: tuple[type[BaseModel], ...] = (
-    ChatCompletionRequest,
-    CompletionRequest,
-    EmbeddingRequest,
-    TemplateRequest,
-)
-
-
-def body(model: type[BaseModel]) -> dict[str, Any]:
-    """What a route says about its request body."""
-    content = {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 @router.get("/openapi.json", include_in_schema=False)
@@ -39,7 +24,7 @@ def describe(request: Request) -> JSONResponse:
     if app.openapi_schema is None:
         description = get_openapi(title=app.title, version=app.version, routes=app.routes)
         _, definitions = models_json_schema(
-            [(model, "validation") for model in _BODIES], ref_template=_REF
+            [(model, "validation") for model in _bodies(app.state.families)], ref_template=_REF
         )
         schemas = description["components"]["schemas"]
         schemas.update(definitions["$defs"])
@@ -51,3 +36,9 @@ def describe(request: Request) -> JSONResponse:
                 operation["responses"].pop("422", None)
         app.openapi_schema = description
     return JSONResponse(app.openapi_schema)
+
+
+def _bodies(families: Sequence[Family]) -> Iterator[type[BaseModel]]:
+    for family in families:
+        yield from (operation.body for operation in family.operations)
+        yield from family.bodies

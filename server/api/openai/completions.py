@@ -2,83 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from functools import partial
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
-
-from server.api.context import context
-from server.api.native import openapi
-from server.api.openai import parameters as convert
-from server.api.openai.completion_reply import CompletionReply, fold
-from server.api.openai.schemas.completions import DEFAULT_MAX_TOKENS, Completion, CompletionRequest
-from server.api.replies import events
-from server.api.streams import admitted, merge, unless_gone
-from server.core.errors import InvalidRequest
-from server.core.events import Event
-from server.core.model_info import ModelInfo
-from server.core.request import CacheScope, GenerationRequest, TextPrompt, TokensPrompt
-from server.http.body import read
-from server.http.sse import stream, to_json
-
-router = APIRouter()
-
-# How many prompts of one request are with the model at a time, so that a large batch does not fill
-# the queue for everybody else.
-PROMPTS_AT_ONCE = 32
-
-
-@router.post(
-    "/v1/completions", response_model=Completion, openapi_extra=openapi.body(CompletionRequest)
+from server.api.family import Operation, ParsedRequest
+from server.api.openai import parameters
+from server.api.openai.completion_encoder import Candidates, CompletionEncoder
+from server.api.openai.errors import locate
+from server.api.openai.schemas.completions import (
+    DEFAULT_MAX_TOKENS,
+    Completion,
+    CompletionRequest,
 )
-async def create_completion(request: Request) -> Response:
-    """Continue one or more prompts, whole or as a stream of events."""
-    shared = context(request)
-    body = await read(request, CompletionRequest, shared.settings)
-    include_usage = convert.include_usage(body)
-    wanted = body.n or 1
-    candidates = _candidates(body, wanted)
-    drafts = [_draft(body, prompt, candidates) for prompt in _prompts(body)]
-
-    async def begin() -> tuple[CompletionReply, AsyncGenerator[tuple[int, Event]]]:
-        client = await shared.pool.open(body.model)
-        scope = CacheScope(api_key=request.state.cache_scope)
-        generations = [convert.for_model(draft, body) for draft in drafts]
-        reply = CompletionReply(
-            client.info,
-            answers=candidates,
-            logprobs=body.logprobs is not None or candidates > wanted,
-            include_usage=include_usage or not body.stream,
-        )
-        generated = [events(shared, client, generation, scope) for generation in generations]
-        return reply, merge(generated, at_once=PROMPTS_AT_ONCE)
-
-    async def begin_stream() -> tuple[ModelInfo, AsyncGenerator[Completion]]:
-        reply, generated = await begin()
-        first = min(len(drafts), PROMPTS_AT_ONCE)
-        return reply.info, reply.chunks(await admitted(generated, prompts=first))
-
-    headers = partial(convert.ignored_header, body)
-    if body.stream:
-        return await stream(request, begin_stream(), shared.settings.ping_seconds, headers)
-    reply, generated = await unless_gone(request, begin())
-    async with aclosing(reply.chunks(generated)) as chunks:
-        answer = await unless_gone(request, fold(chunks, candidates=candidates, wanted=wanted))
-    if body.logprobs is None:
-        answer = _without_logprobs(answer)
-    return Response(to_json(answer), media_type="application/json", headers=headers(reply.info))
+from server.core.errors import InvalidRequest
+from server.core.request import GenerationRequest, TextPrompt, TokensPrompt
 
 
-def _candidates(body: CompletionRequest, wanted: int) -> int:
+def parse(body: CompletionRequest) -> ParsedRequest:
+    """The body as one canonical request for each of its prompts.
+
+    Raises InvalidRequest where fields contradict each other.
+    """
+    parameters.check_supported(body)
+    include_usage = parameters.include_usage(body)
+    candidates = _candidates(body)
+    requests = [_request(body, prompt, candidates) for prompt in _prompts(body)]
+    return ParsedRequest(
+        model=body.model,
+        requests=requests,
+        stream=bool(body.stream),
+        encoder=partial(
+            CompletionEncoder,
+            candidates=candidates,
+            logprobs=body.logprobs is not None,
+            include_usage=include_usage,
+        ),
+        locate=partial(locate, request=requests[0]),
+        headers=partial(parameters.ignored_header, body),
+    )
+
+
+def _candidates(body: CompletionRequest) -> Candidates:
     """How many answers to generate per prompt; raises InvalidRequest for a wrong ``best_of``."""
-    candidates = body.best_of or wanted
-    if candidates < wanted:
+    wanted = body.n or 1
+    generated = body.best_of or wanted
+    if generated < wanted:
         raise InvalidRequest("best_of must not be less than n.", at=("best_of",))
-    if candidates > wanted and body.stream:
+    if generated > wanted and body.stream:
         raise InvalidRequest("best_of cannot be streamed.", at=("best_of",))
-    return candidates
+    return Candidates(generated=generated, wanted=wanted)
 
 
 def _prompts(body: CompletionRequest) -> list[TextPrompt | TokensPrompt]:
@@ -98,29 +69,33 @@ def _prompts(body: CompletionRequest) -> list[TextPrompt | TokensPrompt]:
     return prompts or [TokensPrompt(ids=ids)]
 
 
-def _draft(
-    body: CompletionRequest, prompt: TextPrompt | TokensPrompt, candidates: int
+def _request(
+    body: CompletionRequest, prompt: TextPrompt | TokensPrompt, candidates: Candidates
 ) -> GenerationRequest:
-    """Everything of the request that needs no knowledge of the model; checked before it loads."""
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     if max_tokens == 0 and not body.echo:
         raise InvalidRequest("max_tokens may be 0 only with echo.", at=("max_tokens",))
     if body.echo and body.suffix is not None:
         raise InvalidRequest("echo and suffix exclude each other.", at=("suffix",))
     # Candidates are ranked by their logprobs.
-    logprobs = 0 if body.logprobs is None and candidates > (body.n or 1) else body.logprobs
+    ranked = candidates.generated > candidates.wanted
     return GenerationRequest(
         prompt=prompt,
-        max_tokens=max_tokens,
-        stop=convert.stops(body),
-        n=candidates,
-        logprobs=logprobs,
+        sampling=parameters.sampling(body),
+        max_tokens=parameters.bounded(max_tokens),
+        stop=parameters.stops(body),
+        n=candidates.generated,
+        logprobs=0 if body.logprobs is None and ranked else body.logprobs,
         echo=bool(body.echo),
-        constraint=convert.constraint(body),
+        constraint=parameters.constraint(body),
         ignore_eos=bool(body.ignore_eos),
     )
 
 
-def _without_logprobs(answer: Completion) -> Completion:
-    choices = [choice.model_copy(update={"logprobs": None}) for choice in answer.choices]
-    return answer.model_copy(update={"choices": choices})
+COMPLETIONS = Operation(
+    path="/v1/completions",
+    summary="Continue one or more prompts, whole or as a stream of events.",
+    body=CompletionRequest,
+    answer=Completion,
+    parse=parse,
+)

@@ -13,12 +13,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.context import context
-from server.api.native import openapi
-from server.api.openai.errors import located
+from server.api.endpoint import described_body, located, read
+from server.api.openai.errors import locate
 from server.api.openai.schemas.embeddings import EmbeddingList, EmbeddingRequest
-from server.api.streams import unless_gone
 from server.core.embeddings import Embeddings
-from server.http.body import read
+from server.http.disconnect import unless_gone
 
 router = APIRouter()
 
@@ -26,18 +25,18 @@ _contents_log = logging.getLogger("dragoman.contents")
 
 
 @router.post(
-    "/v1/embeddings", response_model=EmbeddingList, openapi_extra=openapi.body(EmbeddingRequest)
+    "/v1/embeddings", response_model=EmbeddingList, openapi_extra=described_body(EmbeddingRequest)
 )
 async def create_embeddings(request: Request) -> Response:
     """Embed one or more inputs."""
     shared = context(request)
-    body = await read(request, EmbeddingRequest, shared.settings)
+    body = await read(request, EmbeddingRequest)
     inputs = _inputs(body)
     client = await unless_gone(request, shared.pool.open(body.model))
     model = client.info.model_id
     if shared.settings.log_contents:
         _contents_log.info("%s inputs: %s", model, inputs)
-    with located():
+    with located(locate):
         embeddings = await unless_gone(request, client.embed(inputs, dimensions=body.dimensions))
     shared.metrics.embedded(model, embeddings.prompt_tokens)
     # With thousands of inputs this is a million numbers.

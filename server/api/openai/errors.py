@@ -6,10 +6,11 @@ The body is ``{"error": {"message", "type", "param", "code"}}`` with all four ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+import msgspec
+
+from server.api.family import Frame
 from server.core.errors import DragomanError, InvalidRequest, Locator, path_text
 from server.core.request import ChatPrompt, GenerationRequest
 from server.http.errors import status_of
@@ -28,6 +29,11 @@ def error_body(error: DragomanError) -> dict[str, Any]:
             "code": None if error.code in _WITHOUT_CODE else error.code,
         }
     }
+
+
+def error_frame(error: DragomanError) -> Frame:
+    """The event that ends a stream with ``error``."""
+    return Frame(msgspec.json.encode(error_body(error)))
 
 
 def error_type(status: int) -> str:
@@ -53,15 +59,6 @@ def locate(at: Locator, request: GenerationRequest | None = None) -> Locator:
         case ("input", *_):
             at = ("input",)
     return at
-
-
-@contextmanager
-def located() -> Iterator[None]:
-    """Errors that are raised inside name their place as the body of the request has it."""
-    try:
-        yield
-    except DragomanError as error:
-        raise error.moved(locate(error.at)) from error
 
 
 _CONSTRAINT_FIELDS = {

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import msgspec
 
-from server.api.openai.schemas.base import INT32_MAX, GenerationFields, SamplingFields
-from server.api.openai.schemas.chat_request import (
-    ChatCompletionRequest,
-    JsonObjectFormat,
-    JsonSchemaFormat,
+from server.api.openai.schemas.base import (
+    INT32_MAX,
+    ConstraintFields,
+    GenerationFields,
+    SamplingFields,
 )
-from server.core.errors import InvalidRequest
+from server.core.errors import InvalidRequest, UnsupportedParameter
 from server.core.model_info import ModelInfo
-from server.core.request import Constraint, GenerationRequest
+from server.core.request import Constraint
 from server.core.sampling import Sampling
 
 _PLAIN_SAMPLING = [name for name in Sampling.__struct_fields__ if name != "logit_bias"]
 
 
-def for_model(draft: GenerationRequest, body: GenerationFields) -> GenerationRequest:
-    """``draft`` with the sampling parameters of ``body``."""
-    limit = draft.max_tokens
-    return msgspec.structs.replace(
-        draft,
-        sampling=_sampling(body),
-        # Larger numbers need not fit into a message to the worker; no context is as long.
-        max_tokens=None if limit is None else min(limit, INT32_MAX),
-    )
+def check_supported(body: GenerationFields) -> None:
+    """Raises UnsupportedParameter for a field that would change the answer and is not honoured."""
+    for name in sorted(body.UNSUPPORTED):
+        if getattr(body, name) is not None:
+            raise UnsupportedParameter(f"{name} is not supported.", at=(name,))
 
 
-def _sampling(body: SamplingFields) -> Sampling:
+def sampling(body: SamplingFields) -> Sampling:
+    """The sampling parameters."""
     bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
     plain = {name: getattr(body, name) for name in _PLAIN_SAMPLING}
     return Sampling(**plain, logit_bias=bias)
+
+
+def bounded(max_tokens: int | None) -> int | None:
+    """A limit of tokens that fits into a message to the worker; no context is longer."""
+    return None if max_tokens is None else min(max_tokens, INT32_MAX)
 
 
 def ignored_header(body: GenerationFields, info: ModelInfo | None) -> dict[str, str]:
@@ -66,30 +68,27 @@ def include_usage(body: GenerationFields) -> bool:
     return bool(body.stream_options.include_usage)
 
 
-def constraint(body: GenerationFields) -> Constraint | None:
+def constraint(
+    body: ConstraintFields, response_format: Constraint | None = None
+) -> Constraint | None:
     """What the answer must match; raises InvalidRequest where more than one thing is asked for."""
     found: dict[str, Constraint] = {}
     if body.regex is not None:
         found["regex"] = Constraint(kind="regex", body=body.regex)
     if body.choice is not None:
-        found["choice"] = Constraint(kind="choice", body=_json(body.choice))
+        found["choice"] = Constraint(kind="choice", body=json_text(body.choice))
     if body.lark is not None:
         found["lark"] = Constraint(kind="lark", body=body.lark)
     if body.grammar is not None:
         found["grammar"] = Constraint(kind="gbnf", body=body.grammar)
-    if isinstance(body, ChatCompletionRequest):
-        match body.response_format:
-            case JsonObjectFormat():
-                found["response_format"] = Constraint(kind="json_object")
-            case JsonSchemaFormat(json_schema=schema):
-                # OpenAI: no schema at all means any JSON object.
-                text = _json(schema.json_schema or {"type": "object"})
-                found["response_format"] = Constraint(kind="json_schema", body=text)
+    if response_format is not None:
+        found["response_format"] = response_format
     if len(found) > 1:
         names = " and ".join(found)
         raise InvalidRequest(f"{names} exclude each other.", at=(list(found)[1],))
     return next(iter(found.values()), None)
 
 
-def _json(value: object) -> str:
+def json_text(value: object) -> str:
+    """``value`` as JSON."""
     return msgspec.json.encode(value).decode()

@@ -6,29 +6,28 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.context import context
-from server.api.native import openapi
+from server.api.endpoint import described_body, located, read
 from server.api.openai.conversation import chat_prompt
-from server.api.openai.errors import located
+from server.api.openai.errors import locate
 from server.api.openai.schemas.template import NativePrompt, PromptSegment, TemplateRequest
-from server.api.streams import unless_gone
+from server.api.validation import to_json
 from server.core.errors import InvalidRequest
 from server.core.request import ChatPrompt, TextPrompt
-from server.http.body import read
-from server.http.sse import to_json
+from server.http.disconnect import unless_gone
 
 router = APIRouter()
 
 
 @router.post(
-    "/apply-template", response_model=NativePrompt, openapi_extra=openapi.body(TemplateRequest)
+    "/apply-template", response_model=NativePrompt, openapi_extra=described_body(TemplateRequest)
 )
 async def apply_template(request: Request) -> Response:
     """Render a conversation, or tokenise a native prompt, without generating."""
     shared = context(request)
-    body = await read(request, TemplateRequest, shared.settings)
+    body = await read(request, TemplateRequest)
     prompt = _prompt(body)
     client = await unless_gone(request, shared.pool.open(body.model))
-    with located():
+    with located(locate):
         rendered = await unless_gone(request, client.render(prompt))
     answer = NativePrompt(
         prompt=rendered.prompt,

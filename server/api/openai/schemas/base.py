@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from server.api.validation import WireModel
 
 INT32_MAX = 2**31 - 1
 MAX_STOPS = 4
@@ -17,12 +19,6 @@ NotNegative = Annotated[int, Field(ge=0, le=INT32_MAX)]
 WindowSize = Annotated[int, Field(ge=-1, le=INT32_MAX)]
 StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 TokenText = Annotated[str, Field(pattern=r"^-?[0-9]{1,10}$")]
-
-
-class WireModel(BaseModel):
-    """A part of a request: nothing is converted (``true`` is no number), nothing is unknown."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class StreamOptions(WireModel):

@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.api.openai.schemas.base import GenerationFields, WireModel
+from server.api.openai.schemas.base import GenerationFields
+from server.api.validation import WireModel
 
 MAX_MESSAGES = 10_000
 MAX_PARTS = 1_000

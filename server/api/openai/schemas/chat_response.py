@@ -51,6 +51,21 @@ class ToolCallOut(BaseModel):
     function: FunctionCallOut
 
 
+class CustomCall(BaseModel):
+    """The free-form tool to call, and its input."""
+
+    name: str
+    input: str
+
+
+class CustomCallOut(BaseModel):
+    """A call of a free-form tool."""
+
+    id: str
+    type: Literal["custom"]
+    custom: CustomCall
+
+
 class AnswerMessage(BaseModel):
     """The assistant's message."""
 
@@ -58,7 +73,7 @@ class AnswerMessage(BaseModel):
     content: str | None
     refusal: None
     reasoning_content: str = ""
-    tool_calls: tuple[ToolCallOut, ...] = ()
+    tool_calls: tuple[ToolCallOut | CustomCallOut, ...] = ()
 
 
 class ChatChoice(BaseModel):
@@ -89,13 +104,21 @@ class FunctionCallDelta(BaseModel):
     arguments: str
 
 
+class CustomCallDelta(BaseModel):
+    """New text of a free-form tool's input; ``name`` only in the first piece."""
+
+    name: str = ""
+    input: str
+
+
 class ToolCallDelta(BaseModel):
     """A piece of a tool call; ``id`` and ``type`` only in the first."""
 
     index: int
     id: str = ""
-    type: Literal["function"] = "function"
-    function: FunctionCallDelta
+    type: Literal["function", "custom"] = "function"
+    function: FunctionCallDelta = FunctionCallDelta(arguments="")
+    custom: CustomCallDelta = CustomCallDelta(input="")
 
 
 class ChatDelta(BaseModel):

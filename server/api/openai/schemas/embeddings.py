@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from server.api.openai.schemas.base import INT32_MAX, WireModel
+from server.api.openai.schemas.base import INT32_MAX
 from server.api.openai.schemas.completions import TokenIds, prompt_form
+from server.api.validation import WireModel
 
 MAX_INPUTS = 2048
 

@@ -1,0 +1,124 @@
+"""The way of a request through the API process, the same for every family.
+
+body -> family: parse -> reply events -> family: encode -> response
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from server.api.context import context
+from server.api.family import Body, Encoder, ErrorShape, Frame, Operation, ParsedRequest
+from server.api.replies import accepted, reply_events
+from server.api.validation import validate
+from server.core.errors import DragomanError, Locator
+from server.core.model_info import ModelInfo
+from server.core.reply import Reply, ReplyEvent, ReplyFold
+from server.http import sse
+from server.http.body import BodyLimits, decode, receive
+from server.http.disconnect import unless_gone
+
+# Validating holds the interpreter; a large body does it beside the event loop, which gets its turn
+# between decoding and validating.
+_LARGE_BODY = 256 * 1024
+
+
+def endpoint(
+    operation: Operation[Any], errors: ErrorShape
+) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of ``operation``, whose errors have the shape ``errors``."""
+
+    async def handle(request: Request) -> Response:
+        parsed = operation.parse(await read(request, operation.body))
+        with located(parsed.locate):
+            if parsed.stream:
+                return await _stream(request, parsed, errors)
+            return await _whole(request, parsed)
+
+    return handle
+
+
+def described_body(model: type[BaseModel]) -> dict[str, Any]:
+    """The description of a route's body, for ``openapi_extra``."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+async def read(request: Request, model: type[Body]) -> Body:
+    """The request's body as ``model``; raises what `receive`, `decode` and `validate` raise."""
+    settings = context(request).settings
+    limits = BodyLimits(bytes=settings.max_body_bytes, seconds=settings.request_timeout)
+    raw = await receive(request, limits)
+    if len(raw) < _LARGE_BODY:
+        return validate(decode(raw), model)
+    value = await asyncio.to_thread(decode, raw)
+    return await asyncio.to_thread(validate, value, model)
+
+
+@contextmanager
+def located(locate: Callable[[Locator], Locator]) -> Iterator[None]:
+    """Errors that are raised inside get the place that ``locate`` makes of their canonical one."""
+    try:
+        yield
+    except DragomanError as error:
+        raise error.moved(locate(error.at)) from error
+
+
+async def _begin(
+    request: Request, parsed: ParsedRequest
+) -> tuple[ModelInfo, AsyncGenerator[ReplyEvent]]:
+    """The model, loaded if need be, and the events of its reply."""
+    shared = context(request)
+    client = await shared.pool.open(parsed.model)
+    events = reply_events(shared, client, parsed.requests, request.state.cache_scope)
+    return client.info, events
+
+
+async def _whole(request: Request, parsed: ParsedRequest) -> Response:
+    info, events = await unless_gone(request, _begin(request, parsed))
+    async with aclosing(events):
+        reply = await unless_gone(request, _folded(events))
+    body = parsed.encoder(info).whole(reply)
+    return Response(body, media_type="application/json", headers=parsed.headers(info))
+
+
+async def _folded(events: AsyncGenerator[ReplyEvent]) -> Reply:
+    folding = ReplyFold()
+    async for event in events:
+        folding.add(event)
+    return folding.reply()
+
+
+async def _stream(request: Request, parsed: ParsedRequest, errors: ErrorShape) -> Response:
+    async def begin() -> tuple[ModelInfo, AsyncGenerator[bytes]]:
+        info, events = await _begin(request, parsed)
+        started = await accepted(events, parsed.requests)
+        return info, _encoded(started, parsed.encoder(info))
+
+    def failed(error: DragomanError) -> bytes:
+        return _bytes(errors.frame(error.moved(parsed.locate(error.at))))
+
+    ping_seconds = context(request).settings.ping_seconds
+    return await sse.stream(
+        request, begin(), ping_seconds=ping_seconds, headers=parsed.headers, failed=failed
+    )
+
+
+async def _encoded(events: AsyncGenerator[ReplyEvent], encoder: Encoder) -> AsyncGenerator[bytes]:
+    async with aclosing(events):
+        async for event in events:
+            for frame in encoder.frames(event):
+                yield _bytes(frame)
+    for frame in encoder.end():
+        yield _bytes(frame)
+
+
+def _bytes(frame: Frame) -> bytes:
+    return sse.encode(frame.data, frame.event)

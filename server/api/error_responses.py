@@ -1,0 +1,60 @@
+"""Errors as responses, in the shape of the family that the path belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from fastapi.responses import Response
+from starlette.routing import Route
+
+from server.api.family import ErrorShape, Family
+from server.core.errors import DragomanError
+from server.http.errors import Unauthorized, status_of
+
+
+class ErrorResponses:
+    """Makes the responses for errors.
+
+    A path of no family, and one of a family without a shape of its own, has the shape of the first
+    family.
+    """
+
+    def __init__(self, families: Sequence[Family]) -> None:
+        first = families[0].errors
+        assert first is not None, "the first family has the shape that others may lack"
+        self._default: ErrorShape = first
+        self._by_path = {
+            path: family.errors
+            for family in families
+            if family.errors is not None
+            for path in _paths(family)
+        }
+
+    def shape(self, path: str) -> ErrorShape:
+        """The shape of errors at ``path``."""
+        return self._by_path.get(path, self._default)
+
+    def __call__(
+        self, error: DragomanError, *, path: str = "", headers: dict[str, str] | None = None
+    ) -> Response:
+        """The response that tells of ``error``, with ``headers`` beside those it brings."""
+        headers = dict(headers or {})
+        if error.retry_after is not None:
+            headers["retry-after"] = str(max(1, round(error.retry_after)))
+        if isinstance(error, Unauthorized):
+            headers["www-authenticate"] = "Bearer"
+        return Response(
+            msgspec.json.encode(self.shape(path).body(error)),
+            status_code=status_of(type(error)),
+            media_type="application/json",
+            headers=headers,
+        )
+
+
+def _paths(family: Family) -> list[str]:
+    routes = [route for router in family.routers for route in router.routes]
+    return [
+        *(operation.path for operation in family.operations),
+        *(route.path for route in routes if isinstance(route, Route)),
+    ]

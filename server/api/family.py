@@ -1,0 +1,109 @@
+"""What an API family provides: it parses bodies, encodes reply events, and words errors.
+
+A family is one folder that ends in a `Family`, and one line in `server.app`. Streaming, whole
+answers, errors, disconnects, keep-alive comments, metrics, keys and the description at
+``/openapi.json`` are the same for all families: `server.api.endpoint` does them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from server.core.errors import DragomanError, Locator
+from server.core.model_info import ModelInfo
+from server.core.reply import Reply, ReplyEvent
+from server.core.request import GenerationRequest
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class Frame(NamedTuple):
+    """A server-sent event: one line of data, and the event's type where the family names types."""
+
+    data: bytes
+    event: str | None = None
+
+
+class Encoder(Protocol):
+    """Writes one reply in the family's form; each request gets a new one."""
+
+    def frames(self, event: ReplyEvent) -> Iterable[Frame]:
+        """The frames in which a stream tells of ``event``."""
+
+    def end(self) -> Iterable[Frame]:
+        """The frames that end a stream after the last event."""
+
+    def whole(self, reply: Reply) -> bytes:
+        """The JSON of the whole reply."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParsedRequest:
+    """A body, turned into canonical requests.
+
+    Attributes:
+        model: Id or alias of the model.
+        requests: One request for each prompt.
+        stream: Whether the reply is a stream of server-sent events.
+        encoder: Makes the encoder of the reply, once the model is known.
+        locate: Turns a canonical place of an error into a path into the body.
+        headers: Headers of the answer; None stands for a model that is not loaded yet.
+    """
+
+    model: str
+    requests: Sequence[GenerationRequest]
+    stream: bool
+    encoder: Callable[[ModelInfo], Encoder]
+    locate: Callable[[Locator], Locator]
+    headers: Callable[[ModelInfo | None], dict[str, str]] = lambda _: {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation(Generic[Body]):
+    """A path that generates: the schema of its body and of its whole answer, and how to parse it.
+
+    ``parse`` raises an InvalidRequest whose place is a path into the body.
+    """
+
+    path: str
+    summary: str
+    body: type[Body]
+    answer: type[BaseModel]
+    parse: Callable[[Body], ParsedRequest]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorShape:
+    """How a family tells of an error, whose place is a path into the body by then.
+
+    Attributes:
+        body: The JSON of an answer that is not 2xx.
+        frame: The frame that ends a stream.
+        schema: The body, for the description of the API.
+    """
+
+    body: Callable[[DragomanError], Mapping[str, Any]]
+    frame: Callable[[DragomanError], Frame]
+    schema: type[BaseModel]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One API family.
+
+    Attributes:
+        errors: How it tells of errors; None: as the first family of the application does.
+        operations: The paths that generate.
+        routers: All other paths.
+        bodies: Schemas of the bodies that ``routers`` read, for the description of the API.
+    """
+
+    errors: ErrorShape | None = None
+    operations: Sequence[Operation[Any]] = ()
+    routers: Sequence[APIRouter] = ()
+    bodies: Sequence[type[BaseModel]] = ()

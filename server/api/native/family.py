@@ -1,0 +1,16 @@
+"""dragoman's own API: models, health, metrics, the description of the API and the playground."""
+
+from __future__ import annotations
+
+from server.api.family import Family
+from server.api.native import health, metrics, models, openapi, playground
+
+FAMILY = Family(
+    routers=(
+        models.router,
+        health.router,
+        metrics.router,
+        openapi.router,
+        playground.router,
+    )
+)

@@ -1,0 +1,7 @@
+"""The mark that ends OpenAI's streams."""
+
+from __future__ import annotations
+
+from server.api.family import Frame
+
+DONE = Frame(b"[DONE]")

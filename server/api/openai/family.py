@@ -1,0 +1,19 @@
+"""OpenAI's API: chat completions, completions and embeddings, and templates for its messages."""
+
+from __future__ import annotations
+
+from server.api.family import ErrorShape, Family
+from server.api.openai import embeddings, template
+from server.api.openai.chat import CHAT_COMPLETIONS
+from server.api.openai.completions import COMPLETIONS
+from server.api.openai.errors import error_body, error_frame
+from server.api.openai.schemas.embeddings import EmbeddingRequest
+from server.api.openai.schemas.error import ErrorBody
+from server.api.openai.schemas.template import TemplateRequest
+
+FAMILY = Family(
+    errors=ErrorShape(body=error_body, frame=error_frame, schema=ErrorBody),
+    operations=(CHAT_COMPLETIONS, COMPLETIONS),
+    routers=(embeddings.router, template.router),
+    bodies=(EmbeddingRequest, TemplateRequest),
+)

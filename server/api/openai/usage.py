@@ -1,0 +1,25 @@
+"""Token usage as OpenAI's clients read it."""
+
+from __future__ import annotations
+
+from server.api.openai.schemas.usage import (
+    CompletionTokensDetails,
+    CompletionUsage,
+    PromptTokensDetails,
+)
+from server.core.events import Usage
+
+
+def completion_usage(total: Usage) -> CompletionUsage:
+    """What a whole request cost."""
+    return CompletionUsage(
+        prompt_tokens=total.prompt_tokens,
+        completion_tokens=total.completion_tokens,
+        total_tokens=total.prompt_tokens + total.completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=total.cached_tokens),
+        completion_tokens_details=CompletionTokensDetails(
+            reasoning_tokens=total.reasoning_tokens,
+            accepted_prediction_tokens=total.accepted_prediction_tokens,
+            rejected_prediction_tokens=total.rejected_prediction_tokens,
+        ),
+    )
