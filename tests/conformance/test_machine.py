@@ -111,8 +111,8 @@ def test_91_no_duration_depends_on_the_clock_of_the_wall() -> None:
                     | ast.Attribute(attr="now" | "utcnow" | "today")
                 ):
                     asking.add(path.relative_to(CHECKOUT / "server").as_posix())
-    created = {"api/chat_reply.py", "api/completion_reply.py"}
-    dates_of_templates = {"chat/template.py", "chat/sandbox.py"}
+    created = {"api/openai/chat_encoder.py", "api/openai/completion_encoder.py"}
+    dates_of_templates = {"prompt/template/chat_template.py", "prompt/template/sandbox.py"}
     seed = {"cli/bench.py"}
     assert asking == created | dates_of_templates | seed
 
