@@ -1,1 +1,1 @@
-"""Scheduling, prefix sharing, sampling and decoding over llama.h. Knows no HTTP and no chat."""
+"""Scheduling, prefix sharing, sampling and decoding over llama.h; no HTTP and no chat."""

@@ -1,1 +1,1 @@
-"""Choosing the next token: penalties, samplers, grammars and log probabilities."""
+"""Choosing the next token: penalties, samplers, grammars and log-probabilities."""

@@ -1,8 +1,8 @@
-"""Selections over a row of logits: pure functions, exact, and fast at 262k tokens.
+"""Selecting tokens from a row of logits: pure functions, exact, and fast at 262k tokens.
 
-A full sort or `numpy.argpartition` of such a row costs milliseconds. The maxima of small blocks
-bound the k-th largest value from below, so one cheap pass leaves a small pool that holds all of the
-k largest; only the pool is partitioned or sorted.
+A full sort or `numpy.argpartition` of such a row takes milliseconds. The maxima of small blocks
+bound the k-th largest value from below, so one cheap pass leaves a small pool that contains the k
+largest; only this pool is partitioned or sorted.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 Logits = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
+# Sizes of the searches below; they decide how long a search takes, never what it finds. Choices.
 _BLOCK = 128
 _SLICES = 4096
 _SLICES_PER_UNIT = np.float32(64)
 
 
 class Candidates(NamedTuple):
-    """Tokens still in play and their logits; ``ids`` None means the whole vocabulary in order."""
+    """Candidate tokens and their logits; ``ids`` None means the whole vocabulary in order."""
 
     ids: Indices | None
     logits: Logits
@@ -36,7 +37,7 @@ class Candidates(NamedTuple):
 
 
 def finite(logits: Logits) -> Logits:
-    """``logits`` with NaN as -inf and +inf as the largest float, so that sums stay defined."""
+    """``logits`` with NaN as -inf and +inf as the largest float, so that sums are defined."""
     if np.isfinite(logits.max()):
         return logits
     top = float(np.finfo(np.float32).max)
@@ -44,11 +45,11 @@ def finite(logits: Logits) -> Logits:
 
 
 def weights(logits: Logits, temperature: float = 1.0) -> Logits:
-    """Unnormalised probabilities exp((logit - largest) / temperature), of which the largest is 1.
+    """Unnormalised probabilities exp((logit - largest) / temperature); the largest is 1.
 
-    ``logits`` are `finite`; ``temperature`` is above 0.
+    ``logits`` must be `finite` and ``temperature`` above 0.
     """
-    # In place, for at 262k tokens fresh memory costs more than the arithmetic.
+    # In place: at 262k tokens, fresh memory costs more than the arithmetic.
     with np.errstate(over="ignore"):
         mass: Logits = logits - logits.max()
         if temperature != 1.0:
@@ -58,12 +59,12 @@ def weights(logits: Logits, temperature: float = 1.0) -> Logits:
 
 
 def total(mass: Logits) -> float:
-    """The sum of ``mass``, rounded as float64."""
+    """The sum of ``mass``, accumulated in float64 over blocks."""
     return float(np.add.reduceat(mass, np.arange(0, mass.size, _BLOCK)).sum(dtype=np.float64))
 
 
 def largest(values: NDArray[np.floating], k: int) -> Indices:
-    """Indices of the ``k`` largest values, ascending; of equal values the first ones are taken."""
+    """Indices of the ``k`` largest values, ascending; of equal values, the first ones."""
     if k >= values.size:
         return np.arange(values.size)
     pool = _pool(values, k)
@@ -77,7 +78,7 @@ def largest(values: NDArray[np.floating], k: int) -> Indices:
 
 
 def _pool(values: NDArray[np.floating], k: int) -> Indices:
-    """Ascending indices that include every one of the ``k`` largest values."""
+    """Ascending indices that include those of the ``k`` largest values."""
     starts = np.arange(0, values.size, _BLOCK)
     if k * 2 > starts.size:
         return np.arange(values.size)
@@ -87,7 +88,7 @@ def _pool(values: NDArray[np.floating], k: int) -> Indices:
 
 
 def nucleus(score: NDArray[np.floating], mass: Logits, target: float) -> Indices:
-    """The fewest indices, best score first, whose masses add up to ``target``; at least one."""
+    """The fewest indices, best score first, whose masses reach ``target``; at least one."""
     for size in (64, 1024):
         best = _sorted(score, largest(score, size))
         reached = np.cumsum(mass[best], dtype=np.float64)
@@ -97,7 +98,7 @@ def nucleus(score: NDArray[np.floating], mass: Logits, target: float) -> Indices
 
 
 def _wide_nucleus(score: NDArray[np.floating], mass: Logits, target: float) -> Indices:
-    """`nucleus` for flat rows: sums up slices of the score and sorts only the slice it ends in."""
+    """`nucleus` for flat rows: sums slices of the score and sorts only the slice it ends in."""
     depth = (score.max() - score) * _SLICES_PER_UNIT
     slices = np.minimum(depth, _SLICES - 1).astype(np.intp)
     reached = np.cumsum(np.bincount(slices, weights=mass, minlength=_SLICES))
@@ -115,9 +116,9 @@ def _sorted(score: NDArray[np.floating], index: Indices) -> Indices:
 
 
 def typicality(mass: Logits) -> Logits:
-    """How near each candidate's surprise is to the entropy: 0 is best, lower is less typical.
+    """How close each candidate's surprise is to the entropy: 0 is best, lower is less typical.
 
-    Locally typical sampling, https://arxiv.org/abs/2202.00666.
+    From locally typical sampling, https://arxiv.org/abs/2202.00666.
     """
     present = mass > 0
     log_p = np.log(mass / total(mass), where=present, out=np.full_like(mass, -np.inf))
@@ -128,9 +129,9 @@ def typicality(mass: Logits) -> Logits:
 
 
 def draw(mass: Logits, uniform: float) -> int:
-    """The index that ``uniform`` in [0, 1) falls on when each index has its mass as its length.
+    """Draws an index with probability proportional to its mass, by ``uniform`` in [0, 1).
 
-    Searches block sums first, so the running sum is taken over one block only.
+    Searches block sums first, so that the running sum covers one block only.
     """
     starts = np.arange(0, mass.size, _BLOCK)
     sums = np.cumsum(np.add.reduceat(mass, starts), dtype=np.float64)
@@ -142,6 +143,6 @@ def draw(mass: Logits, uniform: float) -> int:
 
 
 def _first_beyond(running: NDArray[np.float64], point: float) -> int:
-    """First index whose running sum exceeds ``point``; the last with mass if rounding hides it."""
+    """The first index whose sum exceeds ``point``; the last with mass if rounding leaves none."""
     found = int(np.searchsorted(running, point, side="right"))
     return found if found < running.size else int(np.searchsorted(running, running[-1]))

@@ -1,8 +1,8 @@
-"""Constraints on what a sequence may generate, enforced by llguidance.
+"""Grammars that a sequence must follow, enforced by llguidance.
 
-A grammar is a string in llguidance's own format. It is tried out in a process of its own first
-(see `rehearsal`), because llguidance's limits do not bound every compile; what passes is compiled
-here over the model's vocabulary.
+A grammar is a string in llguidance's own format. A process of its own (see `rehearsal`) tries it
+out first, because llguidance's limits do not bound every compile. If it passes there, it is
+compiled here over the model's vocabulary.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 _REHEARSAL = Path(__file__).with_name("rehearsal.py")
+# What a trial may take; a choice. A usual JSON schema compiles in about a millisecond. Wall time
+# also passes while other processes have the core.
 _CPU_SECONDS = 2.0
-# Wall time runs on while other processes have the core.
 _WALL_SECONDS = 6.0
 
 
 class GrammarError(ValueError):
-    """A grammar that cannot be used, or a state in which it cannot go on; llguidance's words."""
+    """A grammar cannot be used, or cannot continue from its state; the message is llguidance's."""
 
 
 class GrammarMatcher:
-    """One sequence's way through a grammar."""
+    """One sequence's state in a grammar."""
 
     def __init__(self, matcher: LLMatcher, vocabulary_size: int) -> None:
         self._matcher = matcher
@@ -40,34 +41,41 @@ class GrammarMatcher:
     def allowed(self) -> NDArray[np.uint32]:
         """Which tokens may come next, one bit each, least significant first.
 
-        The array is overwritten by the next call. Raises GrammarError where llguidance gives up.
+        The next call overwrites the array.
+
+        Raises:
+            GrammarError: llguidance cannot continue.
         """
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         self._check()
         return self._mask
 
     def accept(self, token: int) -> None:
-        """Go on by ``token``. Raises GrammarError where the grammar does not allow it."""
+        """Advance by ``token``.
+
+        Raises:
+            GrammarError: the grammar does not allow it.
+        """
         if not self._matcher.consume_token(token):
             self._check()
             raise GrammarError(f"token {token} is not allowed here")
 
     def forced_tokens(self) -> list[int]:
-        """The tokens that must come next whatever the model says; they are not yet accepted."""
+        """The tokens that must come next whatever the model prefers; this does not accept them."""
         tokens: list[int] = self._matcher.compute_ff_tokens()
         return tokens
 
     def valid_prefix(self, tokens: Sequence[int]) -> int:
-        """How many of ``tokens`` the grammar would accept from here, without accepting them."""
+        """How many of ``tokens`` the grammar allows next; this does not accept them."""
         return int(self._matcher.validate_tokens(list(tokens)))
 
     @property
     def is_complete(self) -> bool:
-        """Whether the grammar is satisfied and nothing but the end of the answer can follow."""
+        """Whether the grammar is satisfied and only the end of the answer can follow."""
         return bool(self._matcher.is_stopped()) and not self._matcher.is_error()
 
     def fork(self) -> GrammarMatcher:
-        """An independent copy that goes on from here."""
+        """A copy that continues independently."""
         return GrammarMatcher(self._matcher.deep_copy(), self._mask.size * 32)
 
     def _check(self) -> None:
@@ -76,7 +84,7 @@ class GrammarMatcher:
 
 
 class GrammarCompiler:
-    """Compiles grammars for one model and keeps the latest; safe to call from several threads.
+    """Compiles grammars for one model and caches the most recently used; thread-safe.
 
     ``tokenizer`` is the model's own, in llguidance's form.
     """
@@ -96,8 +104,10 @@ class GrammarCompiler:
     def compile(self, grammar: str) -> GrammarMatcher:
         """A matcher at the beginning of ``grammar``.
 
-        Blocks, at most for a few seconds, and releases the GIL meanwhile. Raises GrammarError
-        with llguidance's message, or saying that the grammar takes too long.
+        Blocks for a few seconds at most and releases the GIL meanwhile.
+
+        Raises:
+            GrammarError: llguidance refuses the grammar, or it takes too long.
         """
         with self._compiling:
             matcher = self._cached(grammar)
@@ -111,15 +121,18 @@ class GrammarCompiler:
             return GrammarMatcher(matcher.deep_copy(), self._vocabulary_size)
 
     def try_out(self, grammar: str) -> None:
-        """Raise GrammarError where ``grammar`` is not fit for use; nothing is kept of it.
+        """Check ``grammar`` without compiling it.
 
-        For parts of a larger grammar, of which that one's own trial may not get to see much.
+        For parts of a larger grammar, whose own trial may reach only some of them.
+
+        Raises:
+            GrammarError: it cannot be used.
         """
         with self._compiling:
             self._rehearsal.check(grammar)
 
     def cached(self, grammar: str) -> GrammarMatcher | None:
-        """What `compile` gives, if that needs no work; else None."""
+        """What `compile` returns if the grammar is cached, else None."""
         matcher = self._cached(grammar)
         return (
             None if matcher is None else GrammarMatcher(matcher.deep_copy(), self._vocabulary_size)
@@ -134,7 +147,7 @@ class GrammarCompiler:
 
     def _compile(self, grammar: str) -> LLMatcher:
         matcher = LLMatcher(self._tokenizer, grammar, limits=self._limits, log_level=0)
-        # Some grammars only fail once the vocabulary is walked, so that happens here.
+        # Some grammars fail only when a mask is computed over the vocabulary.
         GrammarMatcher(matcher.deep_copy(), self._vocabulary_size).allowed()
         if matcher.is_error():
             raise GrammarError(_reason(matcher.get_error()))
@@ -148,10 +161,10 @@ class GrammarCompiler:
 def begin_compiler(
     make_tokenizer: Callable[[], LLTokenizer], vocabulary_size: int
 ) -> Future[GrammarCompiler]:
-    """A compiler, from now on being built on a thread of its own.
+    """Start building a compiler on a thread of its own.
 
-    A tokenizer takes 0.2 s at 49k and 1.6 s at 262k tokens, for most of which llguidance lets no
-    other Python code run.
+    The tokenizer takes 0.2 s at 49k and 1.6 s at 262k tokens; for most of that, llguidance holds
+    the GIL.
     """
 
     def build() -> GrammarCompiler:
@@ -161,13 +174,17 @@ def begin_compiler(
 
 
 class _Rehearsal:
-    """The rehearsal process, started when first needed and again after it had to be killed."""
+    """The rehearsal process, started on first use and again after it was killed."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     def check(self, grammar: str) -> None:
-        """Raise GrammarError where ``grammar`` is not fit for use."""
+        """Try ``grammar`` out.
+
+        Raises:
+            GrammarError: it cannot be used.
+        """
         process = self._running()
         deadline = threading.Timer(_WALL_SECONDS, process.kill)
         deadline.start()
@@ -202,7 +219,7 @@ class _Rehearsal:
 
 
 def _ask(process: subprocess.Popen[bytes], grammar: str) -> str | None:
-    """The complaint about ``grammar``, empty for none; None where the process died over it."""
+    """The complaint about ``grammar``, empty for none; None if it killed the process."""
     assert process.stdin is not None
     assert process.stdout is not None
     message = grammar.encode()
@@ -219,7 +236,7 @@ def _ask(process: subprocess.Popen[bytes], grammar: str) -> str | None:
 
 
 def _reason(message: str) -> str:
-    """The message on one line; llguidance puts the reason at its end, after a long regex."""
+    """The message on one line, shortened in the middle: llguidance puts the reason at the end."""
     line = " ".join(message.replace("<non-verbose/>", "").split())
     if line == "NoExtensionBias":
         return "nothing can match the grammar"

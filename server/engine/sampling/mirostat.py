@@ -1,6 +1,6 @@
-"""Mirostat: sampling that steers the text's surprise to a target (https://arxiv.org/abs/2007.14966).
+"""Mirostat: steers the text's surprise to a target (https://arxiv.org/abs/2007.14966).
 
-Versions 1 and 2 as in llama.cpp, whose defaults for tau (5.0) and eta (0.1) these are.
+Versions 1 and 2 and the defaults for tau (5.0) and eta (0.1) are llama.cpp's.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from server.engine.sampling.logits import (
     weights,
 )
 
+# The most probable tokens that the Zipf exponent is fitted to, as in llama.cpp.
 _ESTIMATED_FROM = 100
 
 
 class Mirostat:
-    """The running state of one sequence: ``mu``, the largest surprise (in bits) still allowed."""
+    """One sequence's state: ``mu``, the largest surprise still allowed, in bits."""
 
     def __init__(self, *, version: int, tau: float, eta: float, vocabulary_size: int) -> None:
         self._version = version
@@ -35,7 +36,7 @@ class Mirostat:
 
     @classmethod
     def of(cls, sampling: Sampling, vocabulary_size: int) -> Mirostat | None:
-        """The state that ``sampling`` asks for, or None."""
+        """The state that ``sampling`` asks for, None without Mirostat."""
         if not sampling.mirostat:
             return None
         return cls(
@@ -46,7 +47,7 @@ class Mirostat:
         )
 
     def sample(self, candidates: Candidates, temperature: float, uniform: float) -> int:
-        """One token, and ``mu`` moved by how surprising it was among those kept."""
+        """Sample one token and adjust ``mu`` by its surprise among the tokens kept."""
         mass = weights(candidates.logits, temperature)
         if self._version == 1:
             kept = largest(mass, self._estimated_k(mass))
@@ -58,7 +59,7 @@ class Mirostat:
         return candidates.token(int(kept[index]))
 
     def _unsurprising(self, mass: Logits) -> Indices:
-        # The most probable token has mass 1 and always stays, however small mu has become.
+        # The most probable token has mass 1 and always stays, however small mu is.
         least = min(1.0, total(mass) * 2.0 ** min(-self._mu, 64.0))
         return np.flatnonzero(mass >= np.float32(least))
 
@@ -74,7 +75,7 @@ class Mirostat:
         epsilon = exponent - 1
         if abs(epsilon) < 1e-9 or exponent < 1e-9:
             return mass.size
-        # In logarithms, for 2**mu and the powers of the vocabulary's size leave float64's range.
+        # In logarithms: 2**mu and powers of the vocabulary's size exceed float64's range.
         spread = -math.expm1(-epsilon * math.log(self._vocabulary_size))
         log_k = (math.log(epsilon / spread) + self._mu * math.log(2)) / exponent
         return max(1, min(mass.size, int(math.exp(min(log_k, 60.0)))))

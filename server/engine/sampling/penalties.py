@@ -12,6 +12,7 @@ from server.core.sampling import Sampling
 from server.engine.spans import Keys, Spans
 
 _REPEAT_LAST_N = 64
+# With the default base the penalty is then 1e15 times the multiplier: nothing larger has an effect.
 _DRY_LONGEST_MATCH = 64
 
 Logits = NDArray[np.float32]
@@ -25,9 +26,9 @@ def _last(history: Spans, window: int) -> Keys:
 
 
 class TokenCounts:
-    """How often each token occurs among the last ``window`` (negative: all) tokens.
+    """Counts each token among the last ``window`` tokens, among all where it is negative.
 
-    Keeps the distinct tokens and their counts as parallel arrays; adding a token is O(1).
+    Keeps the distinct tokens and their counts as parallel arrays, so that adding one is O(1).
     """
 
     def __init__(self, window: int, tokens: Iterable[int] = ()) -> None:
@@ -50,7 +51,7 @@ class TokenCounts:
         return self._counts[: len(self._slots)]
 
     def add(self, token: int) -> None:
-        """Count ``token`` and forget the one that leaves the window."""
+        """Count ``token`` and discount the one that leaves the window."""
         if self._window == 0:
             return
         slot = self._slots.get(token)
@@ -84,16 +85,16 @@ class TokenCounts:
 class Penalties:
     """Repeat, frequency and presence penalties of one sequence.
 
-    ``repeat_penalty`` looks at the last ``repeat_last_n`` tokens of prompt and answer, 64 where the
-    request is silent, as in llama.cpp: a positive logit is divided by it, a negative multiplied.
-    ``frequency_penalty`` times a token's count and ``presence_penalty`` once are subtracted; they
-    count the answer's tokens only and all of them, as OpenAI defines them
-    (https://platform.openai.com/docs/guides/text-generation), or those among the last
-    ``repeat_last_n`` where the request names a window.
+    As in llama.cpp, ``repeat_penalty`` applies to tokens among the last ``repeat_last_n`` (default
+    64) of prompt and answer: a positive logit is divided by it, a negative one multiplied. As
+    OpenAI defines them (https://platform.openai.com/docs/guides/text-generation),
+    ``frequency_penalty`` times a token's count and ``presence_penalty`` once are subtracted. They
+    count the answer's tokens only: all of them, or the last ``repeat_last_n`` where the request
+    sets it.
     """
 
     def __init__(self, sampling: Sampling, history: Spans) -> None:
-        """``history`` is the sequence so far: its prompt."""
+        """``history`` is the sequence so far, its prompt."""
         window = sampling.repeat_last_n
         self._repeat = sampling.repeat_penalty or 1.0
         self._frequency = sampling.frequency_penalty or 0.0
@@ -113,7 +114,7 @@ class Penalties:
 
     @property
     def ids(self) -> NDArray[np.intp]:
-        """The tokens whose logits `apply` may change; some may be there twice."""
+        """The tokens whose logits `apply` may change, possibly with duplicates."""
         counts = (self._seen, self._written)
         return np.concatenate([_NO_IDS, *(count.ids for count in counts if count is not None)])
 
@@ -136,17 +137,17 @@ class Penalties:
 
 
 class Dry:
-    """DRY: a token that would lengthen a repetition is penalised by how long it already is.
+    """DRY: penalises tokens that would lengthen a repetition, by its length so far.
 
-    Where the sequence's end occurred before with ``length`` equal tokens, the token that followed
-    there loses ``multiplier * base ** (length - allowed_length)``. A match does not reach across a
-    breaker token (such as a newline), and breakers are never penalised. Formula and defaults are
-    llama.cpp's; matches longer than 64 tokens count as 64, where the penalty is a ban already.
-    Each step is one vectorised comparison over the window and a look at the matches.
+    Where the sequence's last ``length`` tokens occurred before, the token that followed them there
+    loses ``multiplier * base ** (length - allowed_length)``. A match does not extend across a
+    breaker token, and breakers are never penalised. Formula and defaults are llama.cpp's. Matches
+    longer than 64 tokens count as 64, where the penalty is a ban already. A step takes one
+    vectorised comparison over the window and a look at its matches.
     """
 
     def __init__(self, sampling: Sampling, history: Spans, breakers: Collection[int]) -> None:
-        """``history`` is the sequence, read anew for every token."""
+        """``history`` is the sequence, which grows elsewhere and is read for every token."""
         self._multiplier = sampling.dry_multiplier or 0.0
         self._base = 1.75 if sampling.dry_base is None else sampling.dry_base
         allowed = sampling.dry_allowed_length
@@ -170,7 +171,7 @@ class Dry:
         return ids, np.minimum(losses, np.finfo(np.float32).max).astype(np.float32)
 
     def _repetitions(self) -> dict[int, int]:
-        """Tokens that would continue a repetition, with the longest repeated length of each."""
+        """The tokens that would continue a repetition, each with the longest length so far."""
         history = _last(self._history, self._window)
         end = history.size - 1
         longest: dict[int, int] = {}

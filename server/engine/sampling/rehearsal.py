@@ -1,10 +1,10 @@
 """A process that tries grammars out, so that one that never ends or eats memory harms only it.
 
-Run as a file by `matcher.GrammarCompiler`. Both ways a message is a 4-byte little-endian
-length and UTF-8 text: a grammar in, llguidance's complaint (empty: none) out. It compiles over a
-vocabulary of single bytes and takes some random steps; one control token stands for all those that
-a grammar names by id. A grammar that needs more than the CPU seconds of the first argument kills
-the process; its end says so to the other side.
+`matcher.GrammarCompiler` runs this file. A message in either direction is a 4-byte little-endian
+length and UTF-8 text: a grammar in, llguidance's complaint out, empty if there is none. The process
+compiles over a vocabulary of single bytes and takes some random steps; one control token stands for
+all those that a grammar names by id. A grammar that takes more CPU seconds than the first argument
+kills the process, which the other side sees.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import time
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
+# Choices: enough steps to enter nested parts, a hundred times as long as a mask usually takes, and
+# far more memory than a usual schema needs.
 _STEPS = 24
 _SLOW_STEP_SECONDS = 0.1
 _MEMORY_BYTES = 2 * 1024**3
@@ -27,7 +29,7 @@ _CONTROL_IDS = re.compile(r"<\[[\d^,*-]+\]>")
 
 
 class _Bytes:
-    """The 256 bytes, an end and a control token, in the shape TokenizerWrapper asks for."""
+    """The 256 bytes, an end and a control token, in the form that TokenizerWrapper expects."""
 
     eos_token_id = _END
     bos_token_id = None
@@ -39,7 +41,7 @@ class _Bytes:
 
 
 def complaint(tokenizer: LLTokenizer, limits: LLParserLimits, grammar: str) -> str:
-    """Why ``grammar`` cannot be used; empty where it can."""
+    """Why ``grammar`` cannot be used; empty if it can."""
     grammar = _CONTROL_IDS.sub(f"<[{_CONTROL}]>", grammar)
     matcher = LLMatcher(tokenizer, grammar, limits=limits, log_level=0)
     choose = random.Random(0)  # noqa: S311

@@ -28,27 +28,28 @@ from server.engine.sampling.penalties import Dry, Penalties
 from server.engine.spans import Spans
 
 Allowed = NDArray[np.bool_] | NDArray[np.uint32]
-"""Which tokens may come: one bool per token, or one bit (least significant first)."""
+"""Which tokens may come next: one bool per token, or one bit, least significant first."""
 
+# A choice: at this temperature, logits that differ by 0.001 differ by e**100 in probability.
 _GREEDY_BELOW = 1e-5
-# Below one token in this many it is faster to gather the allowed ones than to mask the others.
+# With fewer than one token in this many allowed, gathering those is faster than masking the others.
 _FEW = 16
 
 
 class NoTokenLeft(Exception):
-    """Every token is banned: by its logit, the bias or the grammar."""
+    """Every token is banned by its logit, the bias or the grammar."""
 
 
 class Sampler:
-    """Samples one sequence, with its own history and its own stream of random numbers.
+    """Samples one sequence, with its own stream of random numbers.
 
     The stages run in llama.cpp's order: logit_bias, penalties, DRY, top_k, typical_p, top_p, min_p,
-    XTC, temperature, draw. A temperature below 1e-5 means the most probable token, as with OpenAI.
-    Mirostat takes the place of the stages from top_k to XTC and comes after the temperature.
-    Parameters that are None are neutral; every stage is exact, none works on a guess of which
-    tokens matter.
+    XTC, temperature, draw. A temperature below 1e-5 selects the most probable token, as OpenAI's
+    temperature 0 does. Mirostat replaces the stages from top_k to XTC and follows the temperature.
+    Parameters that are None are neutral. Every stage is exact over the whole vocabulary.
 
-    ``dry_breakers`` are the tokens that end a repetition for DRY, such as those with a newline.
+    ``history`` is the sequence, which its owner extends; penalties and DRY read it.
+    ``dry_breakers`` are the tokens that end a repetition for DRY, for example those with a newline.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Sampler:
 
     @property
     def greedy(self) -> bool:
-        """Whether the most probable token is always taken, so that no random number is drawn."""
+        """Whether it always takes the most probable token and draws no random number."""
         return self._temperature < _GREEDY_BELOW or (self._top_k == 1 and self._mirostat is None)
 
     def fork(self, index: int, history: Spans) -> Sampler:
@@ -95,7 +96,7 @@ class Sampler:
         return twin
 
     def use_stream(self, index: int) -> None:
-        """Start over with random stream ``index`` of this sampler's seed."""
+        """Restart with random stream ``index`` of this sampler's seed."""
         entropy = np.random.SeedSequence(self._seed, spawn_key=(index,))
         self._random = np.random.Generator(np.random.PCG64(entropy))
 
@@ -107,11 +108,13 @@ class Sampler:
         self._penalties.accept(token)
 
     def sample(self, logits: Logits, allowed: Allowed | None = None) -> int:
-        """The next token for ``logits`` of shape (n_vocab,), which are left as they are.
+        """The next token for ``logits`` of shape (n_vocab,).
 
-        They are changed meanwhile, where the request wants some of them changed. NaN counts as
-        banned and +inf as the largest finite logit. Raises NoTokenLeft where nothing remains to
-        choose from.
+        Bias and penalties change ``logits`` in place; on return they are as before. NaN counts as
+        banned and +inf as the largest finite logit.
+
+        Raises:
+            NoTokenLeft: every token is banned.
         """
         if not self._adjusts:
             return self._choose(logits, allowed)
@@ -119,7 +122,7 @@ class Sampler:
         if self._penalises:
             penalised, losses = self._dry.penalties()
             changed = np.concatenate((changed, self._penalties.ids, penalised))
-        # A copy of the row instead, a megabyte at 262k tokens, would cost more than the choice.
+        # Copying the row, a megabyte at 262k tokens, would cost more than choosing from it.
         before = logits[changed]
         try:
             logits[self._bias_ids] += self._bias
@@ -160,9 +163,9 @@ class Sampler:
         return candidates
 
     def _without_top_choices(self, candidates: Candidates) -> Candidates:
-        """XTC: now and then, of all tokens above the threshold keep only the least probable.
+        """XTC: with its probability, drop all tokens above the threshold but the least probable.
 
-        A threshold above 0.5 does nothing, for no two tokens can reach it (llama.cpp).
+        As in llama.cpp, a threshold above 0.5 does nothing: no two tokens can reach it.
         """
         if self._random.random() > self._xtc_probability or self._xtc_threshold > 0.5:
             return candidates

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from server.engine.sampling.logprobs import UNLIKELY, token_logprobs
+from server.engine.sampling.logprobs import token_logprobs
 
 matrices = hnp.arrays(
     np.float32,
@@ -47,13 +47,13 @@ def test_precision_holds_over_a_large_vocabulary() -> None:
     assert second.logprob == pytest.approx(expected[1, 262_143], abs=2e-5)
 
 
-def test_impossible_tokens_get_a_number_json_can_say() -> None:
+def test_impossible_tokens_have_the_log_of_zero() -> None:
     rows = np.array([[0, -np.inf, np.nan], [-np.inf] * 3, [np.nan] * 3], dtype=np.float32)
     first, second, third = token_logprobs(rows, [1, 0, 0], top=3)
-    assert first.logprob == UNLIKELY
+    assert first.logprob == -np.inf
     assert first.top[0] == (0, 0.0)
-    assert {p for _, p in first.top[1:]} == {UNLIKELY}
-    assert second == third == (UNLIKELY, [])
+    assert {p for _, p in first.top[1:]} == {-np.inf}
+    assert second == third == (-np.inf, [])
 
 
 def test_one_row_per_token_is_required() -> None:
