@@ -237,7 +237,7 @@ class Engine:
 
     def _lookup(self, task: Task, spans: Spans) -> PromptLookup | None:
         # Drafts change the shape of batches and with it the rounding of logits. A seeded answer
-        # must repeat exactly, so only its own prediction is drafted.
+        # must repeat exactly, so its prompt is not looked up.
         prompt_too = self._prompt_lookup and task.sampling.seed is None
         if not (self._backend.partial_removal and (prompt_too or task.prediction)):
             return None

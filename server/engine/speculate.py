@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from server.engine.sampling.sampler import NoTokenLeft, Sampler
 from server.engine.spans import Keys, Spans, TokenSpan
 
-# Longer n-grams are looked up first. Both sizes are a choice: a single match of 6 tokens is rarely
-# chance, and with fewer than 3 almost everything matches somewhere.
+# Longer n-grams are looked up first. The sizes are a choice: a match of 6 tokens is rarely chance,
+# one of 3 finds more repetitions.
 _NGRAM_SIZES = (6, 3)
 _LONGEST_NGRAM = max(_NGRAM_SIZES)
 
@@ -45,7 +45,7 @@ class NgramIndex:
         self._shared, self._next = self._next, {}
 
     def fork(self, text: Spans) -> NgramIndex:
-        """An independent index of ``text``, which has nothing yet that this one has not indexed."""
+        """An independent index of ``text``, a copy of the text that this one has indexed."""
         assert not self._next
         twin = NgramIndex(text, text.length)
         twin._start, twin._shared = self._start, self._shared
@@ -88,13 +88,14 @@ class PromptLookup:
     def __init__(
         self, text: Spans, prediction: Sequence[int] = (), *, prompt_too: bool = True
     ) -> None:
-        """``text`` is the prompt, and the answer as it grows.
+        """``text`` is the sequence, so far its prompt.
 
-        With ``prompt_too`` false, only the answer and the prediction are looked up.
+        With ``prompt_too`` false, only the prediction and the answer itself are looked up.
         """
         self._text = text
         self._answer_start = self._followed = text.length
-        self._index = NgramIndex(text, 0 if prompt_too else text.length)
+        self._start = 0 if prompt_too else text.length
+        self._index = NgramIndex(text, self._start)
         self._prediction = Spans([TokenSpan(prediction)])
         self._prediction_index = NgramIndex(self._prediction)
         # The cell of the prediction that should come next; None after a mismatch.
@@ -103,7 +104,7 @@ class PromptLookup:
     def fork(self, text: Spans) -> PromptLookup:
         """The same for another answer's sequence; neither has an answer yet."""
         twin = PromptLookup(text, prompt_too=False)
-        twin._index = self._index.fork(text)
+        twin._start, twin._index = self._start, self._index.fork(text)
         twin._prediction, twin._prediction_index = self._prediction, self._prediction_index
         return twin
 
@@ -118,7 +119,7 @@ class PromptLookup:
                 return Draft(self._prediction.keys(self._place, end).tolist(), predicted=True)
         self._index.catch_up()
         end = self._text.length
-        place = self._index.find(self._text.keys(max(0, end - _LONGEST_NGRAM)))
+        place = self._index.find(self._text.keys(max(self._start, end - _LONGEST_NGRAM)))
         if place is None:
             return Draft([], predicted=False)
         # The text since the match repeats the text before it, so it is continued with that period.

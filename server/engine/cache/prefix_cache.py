@@ -1,4 +1,4 @@
-"""The prefix cache: cached prefixes give way when cells run short, and come back from the store."""
+"""The prefix cache: frees cells when they run short, and brings prefixes back from the store."""
 
 from __future__ import annotations
 

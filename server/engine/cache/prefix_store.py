@@ -36,7 +36,7 @@ class Segment:
 
 
 class PrefixStore:
-    """Segments of up to ``most_cells`` cells together; the oldest gives way to new ones."""
+    """Segments of up to ``most_cells`` cells together; new ones displace the oldest."""
 
     def __init__(self, most_cells: int) -> None:
         self.cells_free = most_cells

@@ -49,7 +49,7 @@ class NoMemory:
 
 @dataclass
 class Simulation:
-    """Runs plans without computing anything: every answer is the token 7, so many times."""
+    """Runs plans without computing anything: every answer is the token 7, repeated."""
 
     cells: int = 200
     parallel: int = 4
@@ -100,7 +100,7 @@ class Simulation:
         self.scheduler.add(self.states[order])
 
     def cancel(self, order: int) -> None:
-        """Whoever asked for it is gone, if it has not ended by now."""
+        """Remove a sequence whose client has left, unless it has ended."""
         if order not in self.ended:
             self.scheduler.remove(self.states[order])
             self.ended.append(order)
@@ -154,7 +154,7 @@ class Simulation:
 
 
 class Arrival(NamedTuple):
-    """A request; the one who asked for it leaves after so many steps, or stays (None)."""
+    """A request; its client leaves after ``leaves_after`` steps, or stays (None)."""
 
     step: int
     prompt: list[int]
@@ -187,7 +187,7 @@ def test_no_sequence_is_lost_doubled_or_starved(
 ) -> None:
     simulation = Simulation(whole_states=whole_states)
     pattern = sorted(pattern, key=lambda arrival: arrival.step)
-    # Alone and one after another, each would need at most so many steps.
+    # One after another they would need at most this many steps.
     bound = 41 + sum(2 + len(arrival.prompt) + arrival.answer for arrival in pattern)
     order = 0
     while order < len(pattern) or simulation.scheduler.running or simulation.scheduler.waiting:

@@ -98,6 +98,18 @@ def test_after_the_prediction_the_text_is_looked_up() -> None:
     assert lookup.draft(1) == Draft([9], predicted=False)
 
 
+def test_without_the_prompt_only_what_the_answer_repeats_is_looked_up() -> None:
+    written = text([7, 8, 9] * 3)
+    lookup = PromptLookup(written, prompt_too=False)
+    assert lookup.draft(3).tokens == []
+    for token in (7, 8, 9, 5):
+        written.append(token)
+    assert lookup.draft(3).tokens == []
+    for token in (7, 8, 9):
+        written.append(token)
+    assert lookup.draft(2).tokens == [5, 7]
+
+
 def model(history: list[int]) -> NDArray[np.float32]:
     """Logits that depend on the whole history."""
     seed = hash(tuple(history)) & 0xFFFF
@@ -269,7 +281,7 @@ def test_drafts_that_proved_right_go_on_where_new_ones_would_not_begin() -> None
         proven.record(15, 15)
     assert fresh.draft_length(1, 0.8) == 0
     assert proven.draft_length(1, 0.8) > 1
-    assert proven.draft_length(64, 0.8) == 0, "beside so many a draft hardly gains"
+    assert proven.draft_length(64, 0.8) == 0, "beside 64 others a draft hardly gains"
 
 
 def test_a_fork_knows_the_prompt_and_goes_its_own_way() -> None:
