@@ -1,4 +1,4 @@
-"""Where the model pool gets its models from: the border to whatever keeps them on disk."""
+"""Where the model pool gets its models from: the border to the library, which has them on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server.core.worker_settings import WorkerSettings
 
 
 class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that can be served, or says in ``error`` why it cannot.
+    """A model on disk, which can be served unless ``error`` says why not.
 
     ``created`` is in Unix seconds. ``memory_bytes`` estimates what the loaded model needs in all:
     weights, KV cells and compute buffers. ``settings`` is what its worker is told.

@@ -1,4 +1,4 @@
-"""What the API needs of the processes that run the models, as protocols."""
+"""The models as the API sees them, whichever processes run them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Pool(Protocol):
     """All models."""
 
     async def close(self, drain_seconds: float) -> None:
-        """Let requests finish for so long, then end them; a second call ends them at once."""
+        """End requests after at most ``drain_seconds``; a second call ends them at once."""
         ...
 
     def models(self) -> Sequence[ModelEntry]:

@@ -15,7 +15,7 @@ KvType = Literal["f16", "q8_0", "q4_0", "f32"]
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a worker is told about how to serve its model; None means: decide yourself.
+    """Everything a worker is told about how to serve its model; None leaves it to the worker.
 
     ``ctx_size`` is the most tokens of one request, ``kv_tokens`` the KV cells shared by all.
     ``template_dirs`` are searched in order for families. ``itl_budget_ms`` bounds the inter-token

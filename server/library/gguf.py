@@ -1,4 +1,4 @@
-"""Reads what a GGUF file says about itself, without trusting it.
+"""Reads the header of a GGUF file without trusting it.
 
 Layout (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian):
 magic, version, number of tensors, number of key-values, the key-values, one info per tensor, and
@@ -59,7 +59,7 @@ class InvalidGguf(ValueError):
 
 
 def read_header(path: Path) -> GgufHeader:
-    """What the file at ``path`` says about itself.
+    """The header of the GGUF file at ``path``.
 
     Raises:
         InvalidGguf: it is empty, truncated, not GGUF, of another version or byte order, or broken.

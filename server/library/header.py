@@ -43,7 +43,7 @@ class TensorSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """What a GGUF file says about itself.
+    """The key-values of a GGUF file, and a summary of its tensors.
 
     ``metadata`` holds every key-value as it stands in the file, not checked against the others. A
     property is None (or empty) where the key is absent or of the wrong type.

@@ -1,7 +1,7 @@
 """The models there are: dropped into a folder, or named one by one.
 
 A model's id is its file's stem; one split into ``NAME-00001-of-00003.gguf`` and so on is one model,
-``NAME``. What cannot be served is listed with its reason, never left out.
+``NAME``. A model that cannot be served is listed with the reason, never left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every source of model files needs: progress, space on disk, checksums, moving into place."""
+"""Shared by all sources of model files: progress, disk space, checksums, moving into place."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def copy_verified(
             file.flush()
             os.fsync(file.fileno())
         if size != bytes_expected:
-            raise PullError(f"{what} should have {bytes_expected} bytes and has another size")
+            raise PullError(f"{what} has another size than the {bytes_expected} bytes expected")
         if digest.hexdigest() != sha256:
             raise PullError(f"{what} is damaged: its SHA-256 checksum is not the expected one")
         unfinished.replace(target)

@@ -110,7 +110,7 @@ def _make_way(target: Path, cached: Path) -> None:
     if not target.exists() or (cached.exists() and target.samefile(cached)):
         target.unlink(missing_ok=True)
     else:
-        raise PullError(f"{target} is there already, with other contents; remove it first")
+        raise PullError(f"{target} already exists with other contents; remove it first")
 
 
 def remove(name: str, models_dir: Path, cache_dir: Path) -> list[Path]:

@@ -1,7 +1,7 @@
-"""GGUF files from the Hugging Face Hub, or whatever speaks its protocol at ``HF_ENDPOINT``.
+"""GGUF files from the Hugging Face Hub, or another server of its protocol at ``HF_ENDPOINT``.
 
-huggingface_hub drops a partial download when its process ends; ours stays in the cache, under a
-name made from what the hub says the file is, and is continued.
+huggingface_hub drops a partial download when its process ends. Ours stays in the cache, under a
+name made from the file's address and checksum, and the next attempt continues it.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise PullError(f"{name} is gated: accept its terms on the hub, set HF_TOKEN") from error
+        raise PullError(f"{name} is gated: accept its terms on the hub and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
         raise PullError(f"the hub has no repository for {name}, or it is private") from error
     except EntryNotFoundError as error:
@@ -147,5 +147,5 @@ def _explained(name: str) -> Iterator[None]:
         raise PullError(f"the hub refuses {name}: {error}") from error
     except (httpx2.HTTPError, ConnectionError) as error:
         raise PullError(
-            f"the hub cannot be reached for {name} ({error}); try again later to go on from here"
+            f"the hub cannot be reached for {name} ({error}); try again later to continue from here"
         ) from error

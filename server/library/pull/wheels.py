@@ -108,14 +108,14 @@ def download_wheel(requirement: str, directory: Path) -> None:
 def _explain(requirement: str, output: str) -> str:
     """A sentence for a failed ``pip download``."""
     if "No module named pip" in output:
-        return f"pip is needed to fetch {requirement}, and this Python has none"
+        return f"fetching {requirement} needs pip, and this Python has none"
     if "No space left on device" in output:
         return f"no space left on the disk while fetching {requirement}"
     said = [line for line in output.splitlines() if line.startswith("ERROR:")]
     reason = said[-1].removeprefix("ERROR:").strip() if said else "it gave no reason"
     return (
         f"pip could not fetch {requirement} ({reason}). Is the package index reachable? "
-        "Run the command again to go on from here."
+        "Run the command again to continue from here."
     )
 
 

@@ -47,7 +47,9 @@ def lay_out(header: GgufHeader, model: LlamaModel, settings: WorkerSettings) -> 
         fitting = _fitting_cells(header, settings, kv_cells, allowed)
         if fitting < min(kv_cells, _LEAST_CONTEXT):
             needed = estimate_memory(header, _LEAST_CONTEXT, settings)
-            raise LoadError(f"the model needs at least {needed} bytes, {allowed} are allowed")
+            raise LoadError(
+                f"the model needs at least {needed} bytes of memory; {allowed} are allowed"
+            )
         if fitting < kv_cells:
             kv_cells, source = fitting, f"memory, which bounds {source} ({context})"
     stored_tokens = _stored_tokens(header, model, settings, kv_cells)

@@ -1,4 +1,4 @@
-"""Loading a model in its worker. What it is for decides what is made ready for it."""
+"""Loading a model in its worker: to generate, to embed, or its vocabulary alone."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def open_model(request: Load, report: Report) -> OpenedModel:
 
 
 def _verdicts(capabilities: Capabilities) -> dict[str, bool]:
-    """What the template can and cannot express, by name."""
+    """The verdicts on what the template can express, by name."""
     found = msgspec.structs.asdict(capabilities)
     return {name: verdict for name, verdict in found.items() if isinstance(verdict, bool)}
 

@@ -116,7 +116,7 @@ class ModelClient:
             raise
 
     async def _ask(self, request: Render | Embed, expected: type[T]) -> T:
-        """What the one message that answers ``request`` carries; raises the error it reports."""
+        """The content of the one message that answers ``request``; raises the error it reports."""
         with self.counted():
             await self._make_ready()
             answer = self._answers[request.id] = asyncio.get_running_loop().create_future()

@@ -47,12 +47,21 @@ class Listener(Protocol):
 
 
 class _Death(msgspec.Struct, frozen=True, kw_only=True):
-    """How one worker's life ended; ``served_seconds`` is None when it was never ready."""
+    """How one worker's life ended.
+
+    ``reason`` is the worker's own refusal of the model where it ``refused``; otherwise it says what
+    happened to the worker. ``served_seconds`` is None when it was never ready.
+    """
 
     reason: str
     served_seconds: float | None = None
     refused: bool = False
     crashed: bool = False
+
+    @property
+    def explanation(self) -> str:
+        """The reason as a sentence: a refusal is one, any other end needs its subject."""
+        return self.reason if self.refused else f"the worker {self.reason}"
 
 
 class Supervisor:
@@ -180,7 +189,7 @@ class Supervisor:
             death = await self._live()
             served = death.served_seconds
             if death.crashed and served is None and not self._safe_mode:
-                self._log.warning("the worker %s while loading; trying safe mode", death.reason)
+                self._log.warning("%s while loading; trying safe mode", death.explanation)
                 self._safe_mode = True
                 self._cured = death.reason
                 continue
@@ -188,10 +197,10 @@ class Supervisor:
             long_life = served is not None and served >= self._patience.short_life_seconds
             short_lives = 1 if long_life else short_lives + 1
             if death.refused or not served_before:
-                self._fail(f"cannot be loaded: {death.reason}")
+                self._fail(f"cannot be loaded: {death.explanation}")
                 return
             if short_lives >= self._patience.crash_loop_deaths:
-                self._fail(f"crashed {short_lives} times in a row: the worker {death.reason}")
+                self._fail(f"crashed {short_lives} times in a row: {death.explanation}")
                 return
             await asyncio.sleep(self._patience.backoff(short_lives))
             self.restarts += 1
@@ -207,7 +216,7 @@ class Supervisor:
         try:
             process = await self._spawn()
         except OSError as error:
-            return _Death(reason=f"its worker could not be started ({error})")
+            return _Death(reason=f"could not be started ({error})")
         self._process = process
         self._signs_of_life = self._long_beats = 0
         self._ready_at = self._refusal = None

@@ -65,8 +65,11 @@ class FakeModel:
         return log.read_text().splitlines() if log.exists() else []
 
 
+ModelMaker = Callable[..., FakeModel]
+
+
 @pytest.fixture
-def fake_model(tmp_path: Path) -> Callable[..., FakeModel]:
+def fake_model(tmp_path: Path) -> ModelMaker:
     def make(behaviour: str = "normal", name: str = "fake") -> FakeModel:
         return FakeModel(tmp_path / f"{name}.gguf", behaviour)
 
@@ -104,6 +107,11 @@ def generate(
 
 async def collect(client: ModelClient, text: str = "hello", **settings: object) -> list[Event]:
     return [event async for event in generate(client, text, **settings)]
+
+
+def worker_pid(supervisor: Supervisor) -> int:
+    assert supervisor.pid is not None
+    return supervisor.pid
 
 
 async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -186,9 +194,7 @@ async def pool_for(folder: Folder) -> AsyncIterator[PoolFor]:
 
 
 def pid_of(pool: ModelPool, name: str) -> int:
-    pid = pool._slots[name].supervisor.pid
-    assert pid is not None
-    return pid
+    return worker_pid(pool._slots[name].supervisor)
 
 
 def states(pool: ModelPool) -> dict[str, str]:
