@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class ServerSentEvent(NamedTuple):
-    """One event; several lines of data are joined by LF."""
+class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event; LF joins its lines of data."""
 
     data: bytes
     type: bytes = b"message"
@@ -18,7 +18,7 @@ class EventStreamParser:
     """Parses one event stream, whose bytes may be cut anywhere.
 
     Lines end in LF, CR or CR LF. Comments are skipped, and so are ``id``, ``retry`` and unknown
-    fields, as nobody here reconnects. An event that the stream breaks off is never complete.
+    fields, since clients here never reconnect. An event without its empty line is dropped.
     """
 
     def __init__(self) -> None:
@@ -41,15 +41,14 @@ class EventStreamParser:
             lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
         events = []
         for line in lines:
-            if not line:
+            if line:
+                field, _, value = line.partition(b":")
+                if field == b"data":
+                    self._data.append(value.removeprefix(b" "))
+                elif field == b"event":
+                    self._type = value.removeprefix(b" ")
+            else:
                 if self._data:
-                    data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-                    events.append(ServerSentEvent(data, self._type or b"message"))
+                    events.append(ServerSentEvent(b"\n".join(self._data), self._type or b"message"))
                 self._data, self._type = [], b""
-                continue
-            field, _, value = line.partition(b":")
-            if field == b"data":
-                self._data.append(value.removeprefix(b" "))
-            elif field == b"event":
-                self._type = value.removeprefix(b" ")
         return events

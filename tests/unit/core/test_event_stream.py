@@ -14,6 +14,10 @@ def read(*pieces: bytes) -> list[ServerSentEvent]:
     return [event for piece in pieces for event in parser.feed(piece)]
 
 
+def typed(*events: tuple[bytes, bytes]) -> list[ServerSentEvent]:
+    return [ServerSentEvent(data, kind) for data, kind in events]
+
+
 def data_of(stream: bytes) -> list[bytes]:
     return [event.data for event in read(stream)]
 
@@ -49,7 +53,7 @@ def test_lines_end_in_lf_cr_lf_or_cr(end: bytes) -> None:
 
 def test_an_event_has_the_type_named_last_and_else_is_a_message() -> None:
     stream = b"event: ping\n\ndata: a\n\nevent: x\nevent: delta\ndata: b\n\nevent:\ndata: c\n\n"
-    assert read(stream) == [(b"a", b"message"), (b"b", b"delta"), (b"c", b"message")]
+    assert read(stream) == typed((b"a", b"message"), (b"b", b"delta"), (b"c", b"message"))
 
 
 def test_an_event_is_there_as_soon_as_its_empty_line_is() -> None:
@@ -73,13 +77,13 @@ def test_events_are_the_same_however_the_bytes_are_cut(lengths: list[int]) -> No
         pieces.append(STREAM[at : at + length])
         at += length
     pieces = [piece for piece in [*pieces, STREAM[at:]] if piece]
-    assert read(*pieces) == [
+    assert read(*pieces) == typed(
         (b"one", b"message"),
         (b"two", b"x"),
         (b"3a\n3b", b"message"),
         (b"four", b"message"),
         (b"", b"y"),
-    ]
+    )
     assert b"".join(pieces) == STREAM
 
 
