@@ -22,7 +22,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 def new_request_id() -> str:
-    """A name for one request, in the ``x-request-id`` header and in the log."""
+    """A random id for one request, in the ``x-request-id`` header and in the log."""
     return f"req_{secrets.token_hex(16)}"
 
 
@@ -31,10 +31,10 @@ _ITL_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.
 
 
 class Metrics:
-    """Counters and histograms of the API; engine figures are read when they are asked for.
+    """Counters and histograms of the API, and gauges of the engines, read at each scrape.
 
-    ``stats`` gives the engine's figures of each loaded model by its id, ``restarts`` how often each
-    model's worker was respawned.
+    ``stats`` returns the engine statistics of each loaded model by its id, ``restarts`` the number
+    of times each model's worker was respawned.
     """
 
     def __init__(
@@ -56,27 +56,27 @@ class Metrics:
         )
         self._ttft = Histogram(
             "dragoman_ttft_seconds",
-            "From a request's arrival at the model to its first token.",
+            "Time from a request's arrival at the model to its first token.",
             ["model"],
             buckets=_TTFT_SECONDS,
             registry=self._registry,
         )
         self._itl = Histogram(
             "dragoman_itl_seconds",
-            "Between two tokens of an answer.",
+            "Time between two tokens of an answer.",
             ["model"],
             buckets=_ITL_SECONDS,
             registry=self._registry,
         )
         self._prompt_tokens = Counter(
             "dragoman_prompt_tokens",
-            "Prompt tokens of requests that got a token or an end.",
+            "Prompt tokens of requests that produced a token or finished.",
             ["model"],
             registry=self._registry,
         )
         self._completion_tokens = Counter(
             "dragoman_completion_tokens",
-            "Generated tokens, of unfinished answers too.",
+            "Generated tokens, including those of unfinished answers.",
             ["model"],
             registry=self._registry,
         )
@@ -87,7 +87,7 @@ class Metrics:
         return generate_latest(self._registry)
 
     def generation(self, model: str) -> GenerationMeter:
-        """A meter for one request to ``model``, which begins now."""
+        """A meter for one request to ``model``; its clock starts now."""
         return GenerationMeter(
             ttft=self._ttft.labels(model),
             itl=self._itl.labels(model),
@@ -96,15 +96,15 @@ class Metrics:
         )
 
     def embedded(self, model: str, tokens: int) -> None:
-        """A request for embeddings was answered; its inputs had so many tokens."""
+        """Count the ``tokens`` of an answered request for embeddings."""
         self._prompt_tokens.labels(model).inc(tokens)
 
 
 class GenerationMeter:
-    """Observes one request: time to the first token, time between tokens, and how many there are.
+    """Observes one request: its time to first token, the time between tokens, and token counts.
 
-    Tokens count as they come, since an answer may be cancelled or fail; the prompt, which several
-    answers share, counts once, with the first of them.
+    Tokens are counted as they arrive, since an answer may be cancelled or fail. The prompt, which
+    several answers may share, is counted once, with the first token or end.
     """
 
     def __init__(
@@ -120,11 +120,11 @@ class GenerationMeter:
         self._generated: dict[int, int] = {}
 
     def accepted(self, prompt_tokens: int) -> None:
-        """The request's prompt has so many tokens."""
+        """Note the number of prompt tokens, to be counted later."""
         self._uncounted_prompt = prompt_tokens
 
     def tokens(self, index: int, count: int) -> None:
-        """Answer ``index`` has ``count`` more tokens."""
+        """Observe ``count`` more tokens of answer ``index``."""
         now = time.perf_counter()
         if not self._last:
             self._ttft.observe(now - self._started)
@@ -134,7 +134,7 @@ class GenerationMeter:
         self._count(index, count)
 
     def finished(self, index: int, usage: Usage) -> None:
-        """Answer ``index`` is complete; its last tokens may have brought no text."""
+        """Count the tokens of the complete answer ``index`` that produced no text."""
         self._count(index, usage.completion_tokens - self._generated.get(index, 0))
 
     def _count(self, index: int, generated: int) -> None:
@@ -180,9 +180,9 @@ class _EngineCollector(Collector):
 _HELP = {
     "active": "Sequences being decoded.",
     "waiting": "Requests in the queue.",
-    "kv_cells": "KV cells there are.",
+    "kv_cells": "KV cells in total.",
     "kv_cells_used": "KV cells in use.",
-    "threads": "Threads of the computation.",
+    "threads": "Threads that compute.",
     "steps_total": "Engine steps.",
     "prompt_tokens_total": "Prompt tokens admitted.",
     "generated_tokens_total": "Tokens generated.",
@@ -210,7 +210,7 @@ class _TextFormatter(logging.Formatter):
 
 
 class _JsonFormatter(logging.Formatter):
-    """One JSON object per record; what a record carries as ``fields`` becomes keys."""
+    """One JSON object per record; the record's ``fields`` become keys."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

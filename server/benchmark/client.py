@@ -1,7 +1,7 @@
-"""A client that times streamed chat completions and costs next to no processor time.
+"""A client that times streamed chat completions at little processor time.
 
-The load generator often shares the machine with the server it measures. So each piece of an answer
-is only kept with the time it arrived; it is parsed when the answer is complete.
+The load generator often shares the machine with the server it measures, so it stores each piece of
+an answer with the time of its arrival, and parses the answer when it is complete.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _Piece = tuple[float, bytes]
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one request; times are in seconds.
+    """The result of one request; times are in seconds.
 
     ``started`` is on the clock of `time.perf_counter`. ``first`` is the time from there to the
     first piece of the model's text, reasoning included; ``gaps`` are the times between pieces.
-    Tokens are those of the answer's usage; without one, each piece counts as a token.
+    Token counts come from the answer's usage; without a usage, each piece counts as a token.
     """
 
     started: float
@@ -80,13 +80,13 @@ class _Chunk(msgspec.Struct):
 class Endpoint:
     """An OpenAI endpoint at ``url``, with or without ``/v1`` at its end.
 
-    Raises ValueError where ``url`` is no http:// or https:// address.
+    Raises ValueError if ``url`` is not an http:// or https:// address.
     """
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{url!r} is no http:// or https:// address")
+            raise ValueError(f"{url!r} is not an http:// or https:// address")
         self._host = parts.hostname
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
@@ -102,7 +102,7 @@ class Endpoint:
         self._head = "\r\n".join(lines).encode("latin-1")
 
     async def stream(self, body: dict[str, Any]) -> Answer:
-        """The answer to ``body``, streamed. Whatever goes wrong is in the answer's ``error``."""
+        """The streamed answer to ``body``; a failure of any kind is told in its ``error``."""
         options = {"stream": True, "stream_options": {"include_usage": True}}
         content = msgspec.json.encode(body | options)
         head = b"%b\r\ncontent-length: %d\r\n\r\n" % (self._head, len(content))
@@ -153,7 +153,7 @@ class _Exchange(asyncio.Protocol):
         self.status = self._parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser, with what one read brought of the body."""
+        """Called by the parser, with the part of the body that one read returned."""
         self.pieces.append((self._now, body))
 
     def on_message_complete(self) -> None:
@@ -170,7 +170,7 @@ class _Exchange(asyncio.Protocol):
 
 
 def parse_answer(status: int, pieces: Iterable[_Piece], started: float, ended: float) -> Answer:
-    """What the ``pieces`` of a body, with the times of their arrival, say."""
+    """The answer in the ``pieces`` of a body, each with the time of its arrival."""
     seconds = ended - started
     if status != 200:
         body = b"".join(piece for _, piece in pieces)

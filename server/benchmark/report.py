@@ -1,4 +1,4 @@
-"""What a run amounts to, as numbers and as a table."""
+"""Summarises a run, as numbers and as a table."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from server.benchmark.workloads import Run
 class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run in numbers; times are in seconds, over the requests that did not fail.
 
-    ``seconds`` is the whole run, which ``tokens_per_second`` and ``characters_per_second`` divide
-    by. TTFT is the time to a stream's first piece of text, ITL that between two pieces.
+    ``tokens_per_second`` and ``characters_per_second`` are over ``seconds``, the whole run. TTFT is
+    the time to a stream's first piece of text, ITL the time between two pieces.
     """
 
     workload: str

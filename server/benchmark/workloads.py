@@ -1,7 +1,7 @@
-"""The workloads: what is asked of a server, and how much of it at once.
+"""The workloads of the load generator.
 
 All are greedy, and all but ``json`` ignore the end of text, so that every server generates the same
-number of tokens. No two requests share a prefix by accident: each begins with its own number.
+number of tokens. Each prompt begins with its own number, so that no two share a prefix by accident.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ _STALL_HEAD_START_SECONDS = 1.5
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom the workloads ask.
+    """The endpoint and model that a workload asks.
 
-    ``kv_tokens``, the KV cells that the server's requests share, matters to ``overflow`` alone.
+    Only ``overflow`` needs ``kv_tokens``, the KV cells that the server's requests share.
     """
 
     endpoint: Endpoint
@@ -108,7 +108,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a workload; ``newcomer`` is the request that came in between, in ``stall``."""
+    """The answers to a workload; ``newcomer`` answers the late prompt of ``stall``."""
 
     workload: str
     answers: list[Answer]
@@ -120,17 +120,17 @@ Workload = Callable[[Target, int], Awaitable[Run]]
 
 
 def some_text(words: int, seed: int) -> str:
-    """Words without meaning, the same ones for the same ``seed``."""
+    """Random words, the same for the same ``seed``."""
     return " ".join(random.Random(seed).choices(_WORDS.split(), k=words))  # noqa: S311 nothing is secret
 
 
 def _some_sentences(count: int, seed: int) -> str:
-    """Sentences that make some sense: what makes none, small models do not repeat well."""
+    """Plausible sentences, as small models repeat nonsense badly."""
     return " ".join(random.Random(seed).sample(_SENTENCES, count))  # noqa: S311 nothing is secret
 
 
 async def run_workload(name: str, target: Target, seed: int) -> Run:
-    """Run the workload ``name``; another ``seed`` makes other prompts of the same shape."""
+    """Run the workload ``name``; ``seed`` varies its prompts, not their shape."""
     return await WORKLOADS[name](target, seed)
 
 
@@ -206,9 +206,9 @@ async def _copy(target: Target, seed: int) -> Run:
 
 
 async def _overflow(target: Target, seed: int) -> Run:
-    """Four requests that need half of the KV cells each, and a few more: twice what there is.
+    """Four requests that each need a little over half of the KV cells.
 
-    Their prompts, a quarter of that, fit together; the cells run out while they are answered.
+    The prompts are a quarter of each, so they fit together; the cells run out during decode.
     """
     words = target.kv_tokens // 8
     tokens = 3 * words

@@ -1,4 +1,4 @@
-"""What `dragoman serve` says when it is ready."""
+"""The message of `dragoman serve` when it is ready."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server.core.settings import Settings
 
 
 def banner(url: str, settings: Settings, models: Sequence[ModelEntry]) -> str:
-    """Plain text: where the server is, what it serves and on what terms, and a first request."""
+    """Plain text: the address, the models, keys and guard, and a first request to try."""
     loaded = [model.info for model in models if model.state == "ready" and model.info]
     on_demand = [model.id for model in models if model.state in {"unloaded", "loading"}]
     failed = [model for model in models if model.state == "failed"]
@@ -20,7 +20,7 @@ def banner(url: str, settings: Settings, models: Sequence[ModelEntry]) -> str:
     for info in loaded:
         lines += [*_model(info), ""]
     if on_demand:
-        lines += ["Loaded when first asked for:", *(f"  {name}" for name in on_demand), ""]
+        lines += ["Loaded on first use:", *(f"  {name}" for name in on_demand), ""]
     if failed:
         lines += ["Not served:", *(f"  {model.id}: {model.reason}" for model in failed), ""]
     lines += [f"keys   {_authentication(settings)}", f"guard  {_guard(settings, loaded)}", ""]
@@ -47,7 +47,7 @@ def _model(info: ModelInfo) -> Iterator[str]:
     if info.safe_mode:
         yield (
             "  safe mode: this build of llama.cpp crashes on this processor with repacked weights, "
-            "so they are left as they are"
+            "so they are not repacked"
         )
     for warning in info.warnings:
         yield f"  warning   {warning}"
@@ -59,7 +59,7 @@ def _authentication(settings: Settings) -> str:
         return f"every request needs {'the API key' if count == 1 else f'one of {count} API keys'}"
     if settings.loopback:
         return "none; only this machine can reach the server"
-    return "NONE, and the server listens beyond this machine: whoever reaches it may use it"
+    return "NONE: everyone who can reach the server can use it"
 
 
 def _guard(settings: Settings, loaded: Sequence[ModelInfo]) -> str:
@@ -71,7 +71,7 @@ def _guard(settings: Settings, loaded: Sequence[ModelInfo]) -> str:
 
 
 def _first_request(model: ModelInfo | None) -> tuple[str, dict[str, object]]:
-    """Path and body of what the model is made for; one not loaded yet is taken to chat."""
+    """Path and body of a request that suits the model; a model not yet loaded is asked to chat."""
     if model is not None and not model.generates:
         return "embeddings", {"input": "The cat sat on the mat."}
     if model is not None and model.kind == "base":

@@ -1,4 +1,4 @@
-"""A chat template without a model, for the commands that only need that."""
+"""A chat template without a model, for the commands that need no more."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from server.prompt.template.chat_template import ChatTemplate
 def open_bare_template(
     source: str, name: str, settings: Settings, *, bos: str = "", eos: str = ""
 ) -> KnownTemplate:
-    """Compile and probe ``source``; ``name`` is what families may recognise it by.
+    """Compile and probe ``source``; families may match ``name``.
 
-    Raises ConversationError where it is no valid template.
+    Raises ConversationError if it is not a valid template.
     """
     facts = ModelFacts(
         architecture="",

@@ -1,4 +1,4 @@
-"""`dragoman bench`: how fast an OpenAI endpoint is, this server's or another's."""
+"""`dragoman bench`: measures any OpenAI endpoint, this server's or another's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from server.cli.console import CommandError, err, out
 from server.cli.text import columns
 from server.core.settings import load
 
-# Workloads that need to know nothing about the server.
+# Workloads that need no facts about the server.
 _USUAL = [name for name in WORKLOADS if name != "overflow"]
 
 
@@ -33,12 +33,13 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help=f"One of {', '.join(WORKLOADS)}; may be repeated (default: all but overflow).",
+            help=f"Workload to run: {', '.join(WORKLOADS)}. May be repeated "
+            "(default: all but overflow).",
         ),
     ] = None,
     kv_tokens: Annotated[
         int | None,
-        typer.Option(min=64, help="KV cells of the server, twice of which `overflow` needs."),
+        typer.Option(min=64, help="KV cells of the server; `overflow` asks for twice as many."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON array; times are in seconds.")
@@ -46,7 +47,7 @@ def bench(
 ) -> None:
     """Measure an OpenAI endpoint with fixed workloads.
 
-    The exit code is 1 where a request failed.
+    The exit code is 1 if a request failed.
     """
     names = workload or _USUAL
     for name in names:
@@ -54,7 +55,7 @@ def bench(
             known = ", ".join(WORKLOADS)
             raise CommandError(f"unknown workload {name!r}; known are: {known}", exit_code=2)
     if "overflow" in names and kv_tokens is None:
-        raise CommandError("overflow needs --kv-tokens, as the server has them", exit_code=2)
+        raise CommandError("overflow needs --kv-tokens: the KV cells of the server", exit_code=2)
     settings = load()
     key = settings.api_keys[0] if settings.api_keys else None
     client = Client(url, key)
@@ -83,7 +84,7 @@ async def _measure(target: Target, names: Sequence[str]) -> list[Summary]:
     warm_up = await target.ask([{"role": "user", "content": "Hello"}], 4)
     if warm_up.error is not None:
         raise CommandError(warm_up.error)
-    # Other prompts each time, so that the server does not still know the last ones.
+    # New prompts each time, so that the server has no prefix of the last run cached.
     seed = int(time.time())
     summaries = []
     for number, name in enumerate(names):

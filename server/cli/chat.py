@@ -15,18 +15,18 @@ from server.cli.health import Url
 from server.core.settings import load
 
 _HELP = """\
-/system TEXT  set the system prompt and start over (empty: none)
-/model [ID]   list the models, or go on with another
-/raw          switch between chat and raw: text goes to the model as it is, and is continued
-/new          forget the conversation
-/help         this list
-/exit         leave (so does Ctrl-D); Ctrl-C stops an answer"""
+/system TEXT  set the system prompt and start over; without TEXT, remove it
+/model [ID]   list the models, or switch to another
+/raw          switch between chat and raw mode, where the model continues your text
+/new          start a new conversation
+/help         show this list
+/exit         leave, like Ctrl-D; Ctrl-C stops an answer"""
 
 _RAW_TOKENS = 128
 
 
 class Conversation:
-    """What was said so far, with which model and in which mode."""
+    """The messages so far, the model and the mode."""
 
     def __init__(self, client: Client, model: str) -> None:
         self._client = client
@@ -35,7 +35,7 @@ class Conversation:
         self.messages: list[dict[str, Any]] = []
 
     def command(self, line: str) -> str:
-        """Obey a line that begins with a slash; gives what to tell the user."""
+        """Run the command in ``line``, which begins with a slash; returns the reply to the user."""
         name, _, text = line.partition(" ")
         text = text.strip()
         match name:
@@ -58,7 +58,7 @@ class Conversation:
     def say(self, text: str) -> Generator[tuple[str, str]]:
         """Send ``text``; yields the answer's pieces as ("reasoning" or "content", piece).
 
-        What came of an answer that was stopped half-way stays in the conversation.
+        The conversation keeps the received part of an answer that was stopped.
         """
         if self.raw:
             body = {"model": self.model, "prompt": text, "max_tokens": _RAW_TOKENS}
@@ -87,18 +87,20 @@ class Conversation:
         if not name:
             return "\n".join(f"{'*' if other == self.model else ' '} {other}" for other in known)
         if name not in known:
-            return f"no model {name!r} here; there are: {', '.join(known)}"
+            return f"unknown model {name!r}; the server has: {', '.join(known)}"
         self.model = name
         return f"model {name}"
 
 
 def model_ids(client: Client) -> list[str]:
-    """The ids of the models the server knows."""
+    """The ids of the server's models."""
     return [entry["id"] for entry in client.get("/v1/models")["data"]]
 
 
 def chat(
-    model: Annotated[str | None, typer.Argument(help="Model id (default: the first).")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Model id (default: the server's first).")
+    ] = None,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue text instead of chatting.")] = False,
     url: Url = None,
@@ -112,7 +114,7 @@ def chat(
     if not known:
         raise CommandError("the server has no models")
     if model is not None and model not in known:
-        raise CommandError(f"no model {model!r} here; there are: {', '.join(known)}")
+        raise CommandError(f"unknown model {model!r}; the server has: {', '.join(known)}")
     conversation = Conversation(client, model or known[0])
     if system:
         conversation.command(f"/system {system}")

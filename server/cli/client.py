@@ -18,7 +18,7 @@ _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared, n
 
 
 class ServerError(CommandError):
-    """The server cannot be reached, or answered with an error; the message is for people."""
+    """The server cannot be reached or answered with an error; the message is for users."""
 
 
 class Client:
@@ -27,7 +27,7 @@ class Client:
     def __init__(self, url: str, api_key: str | None = None, *, timeout: float = 600.0) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ServerError(f"{url!r} is no http:// or https:// address")
+            raise ServerError(f"{url!r} is not an http:// or https:// address")
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
         self._parts = urlsplit(self.url)
         self._api_key = api_key
@@ -79,13 +79,13 @@ class Client:
 
 
 def url_of(host: str, port: int) -> str:
-    """Where a server that listens on ``host`` and ``port`` is reached from this machine."""
+    """The address at which this machine reaches a server on ``host`` and ``port``."""
     host = _EVERY_ADDRESS.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def local_client(settings: Settings, url: str | None, *, timeout: float = 600.0) -> Client:
-    """A client of the server at ``url``, or of the one these settings describe."""
+    """A client of the server at ``url``, or of the server with these settings."""
     key = settings.api_keys[0] if settings.api_keys else None
     return Client(url or url_of(settings.host, settings.port), key, timeout=timeout)
 

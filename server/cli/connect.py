@@ -123,14 +123,15 @@ _UNKNOWN_CONTEXT = 4096
 
 def connect(
     name: Annotated[
-        str | None, typer.Argument(help="The client; without it, the known ones are listed.")
+        str | None,
+        typer.Argument(help="Client to configure; without it, the known clients are listed."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model id (default: the server's first).")
     ] = None,
     url: Url = None,
 ) -> None:
-    """Print configuration that makes a client of OpenAI endpoints use this server."""
+    """Print the configuration of a client for this server."""
     if name is None:
         out.print("\n".join(_CLIENTS))
         return

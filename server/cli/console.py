@@ -1,4 +1,4 @@
-"""How commands speak: results on standard output, everything else on standard error."""
+"""The consoles: results go to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class CommandError(Exception):
-    """The command cannot go on; the message says why, ``exit_code`` is the process's."""
+    """The command failed; the message says why, and the process ends with ``exit_code``."""
 
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)

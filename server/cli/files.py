@@ -1,4 +1,4 @@
-"""Reads the files that commands are given; what is wrong with one is said with its name."""
+"""Reads the files given to commands; every error names the file."""
 
 from __future__ import annotations
 

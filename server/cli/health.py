@@ -1,4 +1,4 @@
-"""`dragoman health`: is the server on this machine ready?"""
+"""`dragoman health`: asks a server whether it is ready."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from server.core.settings import load
 
 Url = Annotated[
     str | None,
-    typer.Option(help="Address of the server (default: the one these settings describe)."),
+    typer.Option(help="Address of the server (default: from the settings host and port)."),
 ]
 
 
 def health(url: Url = None) -> None:
-    """Say whether the server is ready; the exit code is 0 when it is."""
+    """Check whether the server is ready.
+
+    The exit code is 0 if it is ready, else 1.
+    """
     local_client(load(), url, timeout=5.0).get("/health/ready")
     out.print("ready")

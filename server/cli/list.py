@@ -1,4 +1,4 @@
-"""`dragoman list`: the models there are."""
+"""`dragoman list`: lists the models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from server.core.settings import Settings
 
 @takes_settings(*FOLDERS)
 def list_models(settings: Settings) -> None:
-    """List the models of the models folder; one that cannot be served says why."""
+    """List the models of the models folder.
+
+    The notes say why a model cannot be served.
+    """
     rows = [("MODEL", "ARCHITECTURE", "WEIGHTS", "CONTEXT", "FILE", "MEMORY", "NOTES")]
     for model in library(settings).scan():
         header = model.header

@@ -1,4 +1,4 @@
-"""The commands, and what a failed one says."""
+"""The commands, and how they report errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server.cli.console import CommandError, err, out
 from server.core.errors import DragomanError
 from server.core.settings import ConfigError
 
-# Each is imported when it is asked for: `health` runs every few seconds in a container.
+# Only the command that runs is imported: `health` runs every few seconds in a container.
 COMMANDS = {
     "serve": "server.cli.serve:serve",
     "pull": "server.cli.pull:pull_models",
@@ -31,7 +31,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command in ``arguments``; its exit code comes as SystemExit."""
+    """Run the command in ``arguments``; raises SystemExit with its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         _app(words[0] if words else "")(args=words, prog_name="dragoman")
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _app(asked: str) -> typer.Typer:
-    """The commands: only the one ``asked`` for, or all to choose from where it is none of them."""
+    """The application with the command ``asked`` alone, or with all if there is no such command."""
     app = typer.Typer(
         help="A local OpenAI-compatible inference server for GGUF models, base and instruct.",
         callback=_options,

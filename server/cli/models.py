@@ -22,7 +22,7 @@ def library(settings: Settings) -> ModelsFolder:
 
 
 def find_model(settings: Settings, name: str) -> LibraryModel:
-    """The model with id, alias or file path ``name``; ends the command when there is none."""
+    """The model with id, alias or file path ``name``; raises CommandError if there is none."""
     path = Path(name).expanduser()
     if path.is_file():
         files = ModelsFolder(settings.models_dir, [path], worker_defaults(settings)).scan()
@@ -39,7 +39,7 @@ def find_model(settings: Settings, name: str) -> LibraryModel:
 async def vocabulary_worker(settings: Settings, model: LibraryModel) -> AsyncIterator[ModelClient]:
     """A worker that has read the model's vocabulary and template, but not its weights.
 
-    Raises ModelUnavailable with the reason when the file cannot be used.
+    Raises ModelUnavailable with the reason if the file cannot be used.
     """
     supervisor = Supervisor(
         Load(model_id=model.id, path=model.path, settings=model.settings, vocabulary_only=True),

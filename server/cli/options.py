@@ -1,4 +1,4 @@
-"""Command line options made from `Settings`, so that a flag is described nowhere else."""
+"""Command line options derived from `Settings`, the only place that describes them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def takes_settings(
 ) -> Callable[[Callable[Concatenate[Settings, P], None]], Callable[..., None]]:
     """Give a command a flag for each setting in ``names``.
 
-    The command is called with the loaded `Settings`, then its own arguments. Values stay text until
-    `Settings` reads them: one place knows what is valid.
+    The command is called with the loaded `Settings`, then its own arguments. `Settings` parses the
+    values, so that only one place decides what is valid.
     """
 
     def decorate(command: Callable[Concatenate[Settings, P], None]) -> Callable[..., None]:
@@ -46,7 +46,7 @@ def takes_settings(
 
 
 def default_text(name: str) -> str:
-    """The default of setting ``name`` for people; empty where the description tells it."""
+    """The default of setting ``name`` as text; empty if the description states it."""
     field = Settings.model_fields[name]
     if field.default_factory is not None or field.default in (None, []):
         return ""
@@ -56,7 +56,7 @@ def default_text(name: str) -> str:
 
 
 def _parameter(name: str) -> inspect.Parameter:
-    """Setting ``name`` as a parameter that typer reads; ``models`` are the positional arguments."""
+    """Setting ``name`` as a parameter for typer; ``models`` are the positional arguments."""
     field = Settings.model_fields[name]
     default = field.get_default(call_default_factory=True)
     kind: Any = list[str] if isinstance(default, list) else str
@@ -76,7 +76,7 @@ def _parameter(name: str) -> inspect.Parameter:
 
 
 def _placeholder(field: FieldInfo) -> str:
-    """What stands for the value in a flag's help."""
+    """The placeholder of the value in a flag's help."""
     annotation = field.annotation
     if get_origin(annotation) is Literal:
         return "|".join(get_args(annotation))

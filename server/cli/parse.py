@@ -1,4 +1,4 @@
-"""`dragoman parse`: a raw reply as the message it means."""
+"""`dragoman parse`: reads the message in a raw reply."""
 
 from __future__ import annotations
 
@@ -26,14 +26,20 @@ def parse(
     settings: Settings,
     *,
     template: Annotated[
-        Path, typer.Option(metavar="FILE.jinja", help="The chat template the reply was made for.")
+        Path, typer.Option(metavar="FILE.jinja", help="Chat template that the reply was made for.")
     ],
     tools: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.json", help="The tools: some formats leave out the types."),
+        typer.Option(
+            metavar="FILE.json",
+            help="Tools in OpenAI's format; some reply formats leave out the types of arguments.",
+        ),
     ] = None,
 ) -> None:
-    """Print the message that a raw reply on standard input means, as JSON."""
+    """Print the message in a raw reply, as JSON.
+
+    The reply is read from standard input.
+    """
     described = read_json(tools, list[Any]) if tools else []
     prompt = conversation([{"role": "user", "content": "Hello!"}], described)
     opened = open_bare_template(read_template(template), template.stem, settings)
@@ -52,13 +58,13 @@ def parse(
 
 
 def _prefix(reply_format: ReplyFormat | None, prompt: str, reply: str) -> str:
-    """What the prompt already says of the reply, unless the reply was recorded with it."""
+    """The start of the reply that the prompt already holds, unless ``reply`` includes it."""
     prefix = reply_format.prefix_of(prompt) if reply_format else ""
     return "" if reply.lstrip().startswith(prefix.strip()) else prefix
 
 
 def _wire(message: Message) -> dict[str, Any]:
-    """The message as OpenAI's API has it; what is absent is left out, but for the content."""
+    """The message in OpenAI's form; absent fields are left out, except for the content."""
     wire: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.reasoning_content is not None:
         wire["reasoning_content"] = message.reasoning_content

@@ -1,4 +1,4 @@
-"""`dragoman pull`: fetch models, and say how it goes."""
+"""`dragoman pull`: fetches models and shows the progress."""
 
 from __future__ import annotations
 
@@ -36,11 +36,14 @@ def pull_models(
         list[str] | None,
         typer.Argument(
             metavar="NAME",
-            help="Names from the catalog, or hf:owner/repo/file.gguf; without any, the catalog.",
+            help="Names from the catalog, or hf:owner/repo/file.gguf.",
         ),
     ] = None,
 ) -> None:
-    """Fetch models into the models folder; what is already there is not fetched again."""
+    """Fetch models into the models folder.
+
+    Complete files are not fetched again. Without a NAME, the catalog is printed.
+    """
     if not names:
         rows = [("NAME", "KIND", "SIZE", "LICENCE", "DESCRIPTION")]
         for name, entry in read_catalog().items():
@@ -52,7 +55,7 @@ def pull_models(
 
 
 def fetch(name: str, settings: Settings) -> Path:
-    """Pull ``name``, showing how far it is; raises CommandError."""
+    """Pull ``name`` and show the progress; raises CommandError."""
     show = _bar if err.is_terminal else _lines
     try:
         with show(name) as progress:
@@ -85,7 +88,7 @@ def _bar(name: str) -> Iterator[PullProgress]:
 
 @contextmanager
 def _lines(name: str) -> Iterator[PullProgress]:
-    """A line now and then, for logs: at the start and end of each stage, and every few seconds."""
+    """Lines for a log: at the start and end of each stage, and every few seconds."""
     began: dict[Stage, tuple[float, int]] = {}
     last = 0.0
 

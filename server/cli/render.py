@@ -1,4 +1,4 @@
-"""`dragoman render`: the native prompt of a conversation, to the letter."""
+"""`dragoman render`: prints the exact native prompt of a conversation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GIVEN_FAMILY = "given"
 
 
 class _Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be rendered, as OpenAI's clients send it."""
+    """The conversation to render, as OpenAI's clients send it."""
 
     messages: list[Any]
     tools: list[Any] | None
@@ -38,7 +38,7 @@ class _Conversation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def prompt(self) -> ChatPrompt:
-        """The canonical prompt; raises InvalidRequest where this is no conversation."""
+        """The canonical prompt; raises InvalidRequest if this is not a conversation."""
         return conversation(
             self.messages,
             self.tools,
@@ -62,31 +62,34 @@ def render(
     *,
     messages: Annotated[Path, typer.Option(metavar="FILE.json", help="The conversation.")],
     model: Annotated[
-        str | None, typer.Option(help="Model id or GGUF file; one with a vocabulary is enough.")
+        str | None, typer.Option(help="Model id or GGUF file; a file without weights is enough.")
     ] = None,
     template: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.jinja", help="Template to use in place of the model's."),
+        typer.Option(metavar="FILE.jinja", help="Chat template to use instead of the model's."),
     ] = None,
     tools: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Tools, as OpenAI describes them.")
+        Path | None, typer.Option(metavar="FILE.json", help="Tools in OpenAI's format.")
     ] = None,
     no_generation_prompt: Annotated[
         bool, typer.Option("--no-generation-prompt", help="Do not open the assistant's turn.")
     ] = False,
     kwargs: Annotated[
-        str, typer.Option(metavar="JSON", help="Variables for the template, as one object.")
+        str, typer.Option(metavar="JSON", help="Template variables, as one JSON object.")
     ] = "{}",
     tokens: Annotated[
         bool, typer.Option("--tokens", help="Print prompt, tokens and segments as one JSON object.")
     ] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Give the template the messages as they are.")
+        bool, typer.Option("--raw", help="Pass the messages to the template unchanged.")
     ] = False,
-    bos: Annotated[str, typer.Option(help="Text of BOS, for a template without a model.")] = "",
-    eos: Annotated[str, typer.Option(help="Text of EOS, for a template without a model.")] = "",
+    bos: Annotated[str, typer.Option(help="BOS text, for a template without a model.")] = "",
+    eos: Annotated[str, typer.Option(help="EOS text, for a template without a model.")] = "",
 ) -> None:
-    """Print the native prompt of a conversation, exactly, without a newline after it."""
+    """Print the native prompt of a conversation.
+
+    The output is the exact prompt, without a newline after it.
+    """
     try:
         template_kwargs = msgspec.json.decode(kwargs, type=dict[str, Any])
     except msgspec.DecodeError as error:
@@ -136,7 +139,7 @@ async def _with_model(
 
 @contextmanager
 def _given_template(model: LibraryModel, source: str) -> Iterator[LibraryModel]:
-    """``model`` with a template of the command line: a family that exists for a moment."""
+    """``model`` with the template of the command line, as a temporary family."""
     with TemporaryDirectory(prefix="dragoman-") as folder:
         family = Path(folder) / _GIVEN_FAMILY
         family.with_suffix(".jinja").write_text(source, encoding="utf-8")

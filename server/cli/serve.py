@@ -1,4 +1,4 @@
-"""`dragoman serve`: take the port, get a model if there is none, serve, and say so."""
+"""`dragoman serve`: takes the port, fetches a model if there is none, and serves."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ logger = logging.getLogger(__name__)
 def serve(settings: Settings) -> None:
     """Serve models to OpenAI clients.
 
-    Models given here, and the only one of the models folder, are loaded at once; others when they
-    are first asked for. SIGTERM or Ctrl-C lets running answers finish, a second one does not.
+    The models named here are loaded at start, or else the only model of the models folder; other
+    models are loaded on first use. SIGTERM or Ctrl-C lets running answers finish; a second one ends
+    them.
     """
     check_exposure(settings)
     check_models(settings)
@@ -62,7 +63,7 @@ def serve(settings: Settings) -> None:
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raises ConfigError where strangers could use the server and nobody said that they may."""
+    """Raises ConfigError if other machines could use the server and no setting allows it."""
     if not (settings.loopback or settings.api_keys or settings.allow_unauthenticated):
         raise ConfigError(
             f"listening on {settings.host} lets other machines use the server: set an API key "
@@ -87,10 +88,10 @@ def _pull_starter(settings: Settings) -> None:
 
 
 def _let_workers_compute() -> None:
-    """Wait for a free core, or its turn, instead of taking one from a thread that computes.
+    """Give this process the batch scheduling policy, so that it preempts no computing thread.
 
-    Linux would let this process, woken by a token, run at once where the token comes from: on the
-    core of the thread that is about to compute the next one.
+    Under the default policy, Linux may run the process that a token wakes at once on the core of
+    the thread that sent it, which is about to compute the next token.
     """
     if sys.platform == "linux":
         with suppress(OSError):
@@ -99,15 +100,15 @@ def _let_workers_compute() -> None:
 
 
 def _exit_at_once(number: int, _: FrameType | None) -> None:
-    """The first process of a container ignores signals that it does not handle."""
+    """Ends the process: as the first one of a container it would ignore an unhandled signal."""
     sys.exit(128 + number)
 
 
 async def _serve(settings: Settings, folder: ModelsFolder, listener: socket.socket) -> None:
     """Serve until a signal ends it.
 
-    Models load while this process still imports what answers HTTP, which takes it about as long as
-    a worker its own imports. HTTP in turn is answered, health above all, while large models load.
+    Workers start to load models while this process imports the HTTP application, as both take about
+    the same time. The server then answers, above all health checks, while large models still load.
     """
     url = url_of(settings.host, listener.getsockname()[1])
     pool = ModelPool(
@@ -119,7 +120,7 @@ async def _serve(settings: Settings, folder: ModelsFolder, listener: socket.sock
     await pool.start()
     loading = asyncio.create_task(_load_models(pool, folder, settings))
     server = await asyncio.to_thread(_http_server, settings, pool)
-    gc.freeze()  # what is there now stays to the end: no collection need look at it again
+    gc.freeze()  # the imported modules stay to the end; collections need not scan them
 
     async def announce() -> None:
         await server.listening.wait()
@@ -140,7 +141,7 @@ def _http_server(settings: Settings, pool: ModelPool) -> Server:
 
 
 async def _load_models(pool: ModelPool, folder: ModelsFolder, settings: Settings) -> None:
-    """Load what the command line names, else the only model there is."""
+    """Load the models that the command line names, else the only usable model."""
     files = await asyncio.to_thread(folder.scan)
     named = [str(path) for path in settings.models]
     wanted = dict.fromkeys(file.id for path in named for file in files if path in file.files)
@@ -154,7 +155,7 @@ async def _load_models(pool: ModelPool, folder: ModelsFolder, settings: Settings
 
 
 def _announce(url: str, settings: Settings, models: Sequence[ModelEntry]) -> None:
-    """Say what is served, and where."""
+    """Print or log the address and the models."""
     if settings.log_format == "json":
         ready = [model.id for model in models if model.state == "ready"]
         facts = {"url": url, "models": [model.id for model in models], "loaded": ready}

@@ -1,4 +1,4 @@
-"""`dragoman show`: everything that matters about one model."""
+"""`dragoman show`: prints the facts of one model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ def show(
     settings: Settings,
     model: Annotated[str, typer.Argument(help="Model id, alias or file.")],
 ) -> None:
-    """Show a model's facts, its kind with reasons, its template and what that can express."""
+    """Show the facts of a model.
+
+    These are its file and header, its kind with the reasons, its chat template, and what the
+    template can express.
+    """
     found = find_model(settings, model)
     rows = list(_file(found))
     if found.header is not None:

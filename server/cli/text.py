@@ -1,4 +1,4 @@
-"""Numbers and tables as people read them."""
+"""Formats sizes and tables for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def size(count: float) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, aligned; the last column is as long as it is."""
+    """Rows of cells in aligned columns; the last column is not padded."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Every setting of dragoman, described once.
 
-A setting is a flag of `dragoman serve`, an environment variable and a key of an optional TOML file;
-the first of these that states it wins, then the default. The flags, the README's table and the
+A setting is a flag of `dragoman serve`, an environment variable and a key of an optional TOML file.
+The first of these that sets it wins; else the default holds. The flags, the README's table and the
 messages about wrong values are all derived from `Settings`.
 """
 
@@ -92,130 +92,145 @@ class Settings(BaseSettings):
     )
     models: Paths = Field(
         default=[],
-        description="GGUF files to load at start, wherever they lie. On the command line they are "
+        description="GGUF files to load at start, from any folder. On the command line they are "
         "the arguments of `serve`.",
     )
     models_dir: ExpandedPath = Field(
         default=Path("models"),
-        description="Folder whose GGUF files are served, each loaded on demand.",
+        description="Folder of GGUF files to serve; each is loaded on first use.",
     )
     cache_dir: ExpandedPath = Field(
         default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"),
-        description="Where downloads and what was learnt about this machine are kept "
+        description="Folder for downloads and for facts about this machine "
         "(default: `dragoman` in the XDG cache directory).",
     )
     template_dirs: Paths = Field(
         default=[],
-        description="Folders of your own chat template families, searched before ours.",
+        description="Folders of your own chat template families, searched before the built-in "
+        "ones.",
     )
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(
-        default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one."
+        default=8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one."
     )
     api_keys: Words = Field(
         default=[],
         repr=False,
-        description="API keys; with at least one, every request needs one of them.",
+        description="API keys; if there are any, every request to the API needs one of them.",
     )
     allow_unauthenticated: bool = Field(
-        default=False, description="Listen beyond this machine although there is no API key."
+        default=False, description="Allow other machines to use the server without an API key."
     )
     cors_origins: Words = Field(
         default=[],
-        description="Origins whose pages may call the server from a browser; none by default.",
+        description="Origins of web pages that may call the server from a browser (default: none).",
     )
 
     ctx_size: int | None = Field(
         default=None,
         ge=1,
-        description="Most tokens of one request, prompt and answer together "
-        "(default: what the model was trained on, bounded by memory).",
+        description="Maximum tokens of one request, prompt and answer together "
+        "(default: the context that the model was trained on, limited by memory).",
     )
     parallel: int = Field(
-        default=16, ge=1, le=256, description="Most sequences that one model decodes together."
+        default=16, ge=1, le=256, description="Maximum sequences that one model decodes together."
     )
     kv_tokens: int | None = Field(
         default=None,
         ge=1,
         description="KV cells shared by all requests of a model "
-        "(default: as many as one request may have tokens).",
+        "(default: the maximum tokens of one request).",
     )
     queue_size: int = Field(
         default=256,
         ge=0,
-        description="Requests that may wait for a model; beyond it the answer is 429.",
+        description="Maximum requests that wait for a model; further ones are answered with 429.",
     )
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="Threads of one model's computation (default: physical cores).",
+        description="Threads that compute one model (default: the number of physical cores).",
     )
     gpu_layers: int | None = Field(
         default=None,
         ge=0,
-        description="Layers to put on the GPU (default: all where there is one).",
+        description="Layers to put on the GPU (default: all, if there is a GPU).",
     )
     batch_size: int = Field(
-        default=512, ge=1, description="Most tokens of one step; a step cannot be interrupted."
+        default=512,
+        ge=1,
+        description="Maximum tokens of one engine step; a step cannot be interrupted.",
     )
     ubatch_size: int = Field(
-        default=512, ge=1, description="Most tokens computed at once inside it."
+        default=512, ge=1, description="Maximum tokens that are computed at once within a step."
     )
     flash_attention: FlashAttention = Field(
-        default="auto", description="Flash attention; `auto` is on wherever device and model can."
+        default="auto",
+        description="Flash attention; `auto` uses it where the device and the model support it.",
     )
     kv_type: KvType = Field(default="f16", description="Number format of the KV cells.")
     itl_budget_ms: int = Field(
         default=250,
         ge=1,
-        description="Milliseconds between two tokens of a running stream that reading a new prompt "
-        "may take.",
+        description="While new prompts are prefilled, a running stream should get its next token "
+        "within this many milliseconds.",
     )
     prompt_lookup: bool = Field(
-        default=True, description="Speculate by looking up continuations in the text so far."
+        default=True,
+        description="Speculative decoding: draft tokens by looking them up in the text so far.",
     )
     guard: bool = Field(
         default=True,
-        description="Never let user text become control tokens; switch it off only to build "
+        description="Never let user text become control tokens; turn this off only to build "
         "prompts by hand.",
     )
 
     memory_budget: Amount | None = Field(
         default=None,
         description="Memory for all loaded models: bytes (`8GiB`) or a share of the machine's "
-        "(`75%`; default: from the free memory). Least recently used idle models make room.",
+        "memory (`75%`); the least recently used idle models are unloaded to stay within it "
+        "(default: derived from the free memory).",
     )
     idle_unload: float | None = Field(
-        default=None, gt=0, description="Seconds without a request after which a model is unloaded."
+        default=None,
+        gt=0,
+        description="Seconds without a request after which a model is unloaded (default: never).",
     )
 
     max_body_bytes: int = Field(
-        default=32 << 20, ge=1, description="Largest request body; beyond it the answer is 413."
+        default=32 << 20,
+        ge=1,
+        description="Maximum bytes of a request body; a larger one is answered with 413.",
     )
     max_header_bytes: int = Field(
-        default=32 << 10, ge=1024, description="Largest request head; beyond it the answer is 431."
+        default=32 << 10,
+        ge=1024,
+        description="Maximum bytes of a request line and its headers; larger ones are answered "
+        "with 431.",
     )
     request_timeout: float = Field(
         default=60.0, gt=0, description="Seconds a client may take to send its request."
     )
     max_connections: int = Field(
-        default=2048, ge=1, description="Connections at a time; beyond it the answer is 503."
+        default=2048,
+        ge=1,
+        description="Maximum open connections; further ones are answered with 503.",
     )
     ping_seconds: float = Field(
         default=10.0,
         gt=0,
-        description="Seconds of silence in a stream before a comment keeps it alive.",
+        description="Seconds of silence after which a comment keeps a stream alive.",
     )
     drain_seconds: float = Field(
-        default=10.0, ge=0, description="Seconds that running requests get to finish at shutdown."
+        default=10.0, ge=0, description="Seconds that running requests have to finish at shutdown."
     )
 
     log_format: Literal["text", "json"] = Field(default="text", description="Format of the log.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least important message to log."
+        default="info", description="Lowest level of messages to log."
     )
-    log_contents: bool = Field(default=False, description="Log prompts and answers as well.")
+    log_contents: bool = Field(default=False, description="Also log prompts and answers.")
 
     @classmethod
     def settings_customise_sources(

@@ -131,5 +131,5 @@ async def test_nobody_listening_is_an_error() -> None:
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", ""])
 def test_an_address_must_be_http(url: str) -> None:
-    with pytest.raises(ValueError, match="no http"):
+    with pytest.raises(ValueError, match="not an http"):
         Endpoint(url)

@@ -90,7 +90,7 @@ def test_a_guard_that_is_off_is_said_loudly() -> None:
 def test_models_on_demand_and_broken_ones_are_listed() -> None:
     models = [entry("a"), entry("b", "unloaded"), entry("c", "failed", "it is too short")]
     text = banner(URL, Settings(), models)
-    assert "Loaded when first asked for:\n  b\n" in text
+    assert "Loaded on first use:\n  b\n" in text
     assert "Not served:\n  c: it is too short\n" in text
 
 

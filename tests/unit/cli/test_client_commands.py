@@ -76,7 +76,7 @@ def test_health_without_a_server_fails_and_says_why(run: Run) -> None:
 
 
 def test_an_address_that_is_none_is_refused(run: Run) -> None:
-    assert "is no http:// or https:// address" in run("health", "--url", "localhost:8000").err
+    assert "is not an http:// or https:// address" in run("health", "--url", "localhost:8000").err
 
 
 def test_the_configured_key_is_sent(
@@ -126,7 +126,7 @@ def test_chat_with_a_system_prompt_and_new(chat: Run, server: FakeServer) -> Non
 def test_chat_switches_models(chat: Run, server: FakeServer) -> None:
     result = chat("/model", "/model none", "/model large", "Hi")
     assert "* small\n  large" in result.out
-    assert "no model 'none'" in result.out
+    assert "unknown model 'none'" in result.out
     assert [body["model"] for body in bodies(server)] == ["large"]
 
 

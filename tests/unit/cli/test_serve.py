@@ -67,9 +67,9 @@ def test_a_port_in_use_ends_it_before_any_model_is_looked_at(
 
 
 def test_a_foreign_address_is_refused_in_words() -> None:
-    with pytest.raises(CommandError, match=r"'203\.0\.113\.1' is no address of this machine"):
+    with pytest.raises(CommandError, match=r"'203\.0\.113\.1' is not an address of this machine"):
         listen("203.0.113.1", 0)
-    with pytest.raises(CommandError, match="no address of this machine"):
+    with pytest.raises(CommandError, match="not an address of this machine"):
         listen("no such host", 0)
 
 
