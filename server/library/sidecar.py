@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,25 +17,6 @@ from server.core.worker_settings import WorkerSettings
 
 _Count = Annotated[int, Meta(ge=1)]
 _Name = Annotated[str, Meta(min_length=1)]
-
-# A default outside its range would fail every request that does not mention the parameter.
-_MOST: dict[str, float] = {
-    "temperature": 2,
-    "top_p": 1,
-    "min_p": 1,
-    "typical_p": 1,
-    "xtc_probability": 1,
-    "xtc_threshold": 1,
-    "mirostat": 2,
-    "frequency_penalty": 2,
-    "presence_penalty": 2,
-}
-_LEAST: dict[str, float] = {
-    "frequency_penalty": -2,
-    "presence_penalty": -2,
-    "repeat_last_n": -1,
-    "dry_penalty_last_n": -1,
-}
 
 
 class InvalidSidecar(ValueError):
@@ -96,7 +76,9 @@ def read_sidecar(path: Path) -> Sidecar:
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$.")
         raise InvalidSidecar(f"{path.name}: {place.rstrip('`')}: {reason}") from error
-    _check_ranges(path, sidecar.sampling)
+    if problem := sidecar.sampling.problem():
+        name, wrong = problem
+        raise InvalidSidecar(f"{path.name}: sampling.{name}: {wrong}")
     return sidecar
 
 
@@ -105,13 +87,3 @@ def _check_keys(path: Path, table: dict[str, Any], known: Iterable[str], prefix:
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
         raise InvalidSidecar(f"{path.name}: unknown key {prefix + key!r}; {hint}")
-
-
-def _check_ranges(path: Path, sampling: Sampling) -> None:
-    for name, value in msgspec.structs.asdict(sampling).items():
-        if value is None or isinstance(value, dict):
-            continue
-        least, most = _LEAST.get(name, 0), _MOST.get(name, math.inf)
-        if not least <= value <= most or math.isinf(value):
-            limits = f"from {least} to {most}" if name in _MOST else f"at least {least} and finite"
-            raise InvalidSidecar(f"{path.name}: sampling.{name}: {value} must be {limits}")

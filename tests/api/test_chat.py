@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from server.api.openai.schemas.base import INT32_MAX
 from server.core.errors import ConversationError, ErrorInfo, QueueFull, WorkerDied
 from server.core.events import Accepted, Delta, Event, Failed, Finished
 from server.core.request import (
@@ -19,6 +18,7 @@ from server.core.request import (
     TextPart,
     ToolChoice,
 )
+from server.core.sampling import INT32_MAX
 from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, Script, answer, usage
 from tests.api.wire import (

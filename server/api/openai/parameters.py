@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from server.api.openai.schemas.base import (
-    INT32_MAX,
-    ConstraintFields,
-    GenerationFields,
-    SamplingFields,
-)
+from server.api.openai.schemas.base import ConstraintFields, GenerationFields, SamplingFields
 from server.core.errors import InvalidRequest, UnsupportedParameter
 from server.core.model_info import ModelInfo
 from server.core.request import Constraint
-from server.core.sampling import Sampling
+from server.core.sampling import INT32_MAX, Sampling
 
 _PLAIN_SAMPLING = [name for name in Sampling.__struct_fields__ if name != "logit_bias"]
 

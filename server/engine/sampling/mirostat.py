@@ -41,8 +41,8 @@ class Mirostat:
             return None
         return cls(
             version=sampling.mirostat,
-            tau=5.0 if sampling.mirostat_tau is None else sampling.mirostat_tau,
-            eta=0.1 if sampling.mirostat_eta is None else sampling.mirostat_eta,
+            tau=sampling.real("mirostat_tau"),
+            eta=sampling.real("mirostat_eta"),
             vocabulary_size=vocabulary_size,
         )
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from server.core.sampling import Sampling
 from server.engine.spans import Keys, Spans
 
-_REPEAT_LAST_N = 64
 # With the default base the penalty is then 1e15 times the multiplier: nothing larger has an effect.
 _DRY_LONGEST_MATCH = 64
 
@@ -96,13 +95,13 @@ class Penalties:
     def __init__(self, sampling: Sampling, history: Spans) -> None:
         """``history`` is the sequence so far, its prompt."""
         window = sampling.repeat_last_n
-        self._repeat = sampling.repeat_penalty or 1.0
-        self._frequency = sampling.frequency_penalty or 0.0
-        self._presence = sampling.presence_penalty or 0.0
+        self._repeat = sampling.real("repeat_penalty")
+        self._frequency = sampling.real("frequency_penalty")
+        self._presence = sampling.real("presence_penalty")
         self._seen: TokenCounts | None = None
         self._written: TokenCounts | None = None
         if self._repeat != 1.0:
-            reach = _REPEAT_LAST_N if window is None else window
+            reach = sampling.whole("repeat_last_n")
             self._seen = TokenCounts(reach, _last(history, reach).tolist())
         if self._frequency or self._presence:
             self._written = TokenCounts(-1 if window is None else window)
@@ -148,18 +147,17 @@ class Dry:
 
     def __init__(self, sampling: Sampling, history: Spans, breakers: Collection[int]) -> None:
         """``history`` is the sequence, which grows elsewhere and is read for every token."""
-        self._multiplier = sampling.dry_multiplier or 0.0
-        self._base = 1.75 if sampling.dry_base is None else sampling.dry_base
-        allowed = sampling.dry_allowed_length
-        self._allowed_length = 2 if allowed is None else allowed
-        self._window = -1 if sampling.dry_penalty_last_n is None else sampling.dry_penalty_last_n
+        self._multiplier = sampling.real("dry_multiplier")
+        self._base = sampling.real("dry_base")
+        self._allowed_length = sampling.whole("dry_allowed_length")
+        self._window = sampling.whole("dry_penalty_last_n")
         self._breakers = frozenset(breakers)
         self._history = history
 
     @property
     def active(self) -> bool:
         """Whether DRY can change a logit."""
-        return self._multiplier != 0.0 and self._base >= 1.0 and self._window != 0
+        return self._multiplier != 0.0 and self._window != 0
 
     def penalties(self) -> tuple[NDArray[np.intp], Logits]:
         """The tokens that would lengthen a repetition, and what their logits lose."""

@@ -60,13 +60,13 @@ class Sampler:
         history: Spans,
         dry_breakers: Collection[int] = (),
     ) -> None:
-        self._temperature = 1.0 if sampling.temperature is None else sampling.temperature
-        self._top_k = sampling.top_k or 0
-        self._typical_p = 1.0 if sampling.typical_p is None else sampling.typical_p
-        self._top_p = 1.0 if sampling.top_p is None else sampling.top_p
-        self._min_p = sampling.min_p or 0.0
-        self._xtc_probability = sampling.xtc_probability or 0.0
-        self._xtc_threshold = 0.1 if sampling.xtc_threshold is None else sampling.xtc_threshold
+        self._temperature = sampling.real("temperature")
+        self._top_k = sampling.whole("top_k")
+        self._typical_p = sampling.real("typical_p")
+        self._top_p = sampling.real("top_p")
+        self._min_p = sampling.real("min_p")
+        self._xtc_probability = sampling.real("xtc_probability")
+        self._xtc_threshold = sampling.real("xtc_threshold")
         bias = {t: b for t, b in sampling.logit_bias.items() if 0 <= t < vocabulary_size}
         self._bias_ids = np.fromiter(bias.keys(), dtype=np.intp)
         self._bias = np.fromiter(bias.values(), dtype=np.float32)

@@ -167,6 +167,9 @@ def _check(sidecar: _Sidecar) -> None:
             raise ValueError(
                 f"unknown capability `{name}` - at `$.capabilities` (there are: {', '.join(known)})"
             )
+    if sidecar.sampling and (problem := sidecar.sampling.problem()):
+        name, wrong = problem
+        raise ValueError(f"{wrong} - at `$.sampling.{name}`")
     if sidecar.reply is not None:
         format_from_table(sidecar.reply, "sidecar")
 

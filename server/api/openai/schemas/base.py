@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from server.api.validation import WireModel
+from server.core.sampling import INT32_MAX, MOST_LOGIT_BIAS, PARAMETERS
 
-INT32_MAX = 2**31 - 1
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 1024
 MAX_CHOICES = 128
 
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-Probability = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[int, Field(ge=0, le=INT32_MAX)]
-WindowSize = Annotated[int, Field(ge=-1, le=INT32_MAX)]
+LogitBias = Annotated[float, Field(ge=-MOST_LOGIT_BIAS, le=MOST_LOGIT_BIAS)]
 StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 TokenText = Annotated[str, Field(pattern=r"^-?[0-9]{1,10}$")]
 
@@ -28,6 +26,15 @@ class StreamOptions(WireModel):
     include_obfuscation: bool | None = Field(None, description="Accepted and ignored.")
 
 
+def _field(name: str) -> Any:
+    """The field of a sampling parameter, with its range and its meaning."""
+    parameter = PARAMETERS[name]
+    least, most = parameter.kind(parameter.least), parameter.kind(parameter.most)
+    if parameter.above_least:
+        return Field(None, description=parameter.text, gt=least, le=most)
+    return Field(None, description=parameter.text, ge=least, le=most)
+
+
 class SamplingFields(WireModel):
     """Sampling parameters of both endpoints; null means the default.
 
@@ -35,27 +42,27 @@ class SamplingFields(WireModel):
     SDKs' ``extra_body`` puts them.
     """
 
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Probability | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    logit_bias: dict[TokenText, Annotated[float, Field(ge=-100, le=100)]] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    temperature: float | None = _field("temperature")
+    top_p: float | None = _field("top_p")
+    frequency_penalty: float | None = _field("frequency_penalty")
+    presence_penalty: float | None = _field("presence_penalty")
+    logit_bias: dict[TokenText, LogitBias] | None = None
+    seed: int | None = _field("seed")
 
-    top_k: NotNegative | None = Field(None, description="0 switches it off.")
-    min_p: Probability | None = None
-    typical_p: Probability | None = None
-    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    repeat_last_n: WindowSize | None = Field(None, description="-1 is the whole context.")
-    dry_multiplier: Annotated[float, Field(ge=0, le=100)] | None = None
-    dry_base: Annotated[float, Field(ge=1, le=100)] | None = None
-    dry_allowed_length: NotNegative | None = None
-    dry_penalty_last_n: WindowSize | None = Field(None, description="-1 is the whole context.")
-    xtc_probability: Probability | None = None
-    xtc_threshold: Probability | None = None
-    mirostat: Literal[0, 1, 2] | None = None
-    mirostat_tau: Annotated[float, Field(ge=0, le=100)] | None = None
-    mirostat_eta: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: int | None = _field("top_k")
+    min_p: float | None = _field("min_p")
+    typical_p: float | None = _field("typical_p")
+    repeat_penalty: float | None = _field("repeat_penalty")
+    repeat_last_n: int | None = _field("repeat_last_n")
+    dry_multiplier: float | None = _field("dry_multiplier")
+    dry_base: float | None = _field("dry_base")
+    dry_allowed_length: int | None = _field("dry_allowed_length")
+    dry_penalty_last_n: int | None = _field("dry_penalty_last_n")
+    xtc_probability: float | None = _field("xtc_probability")
+    xtc_threshold: float | None = _field("xtc_threshold")
+    mirostat: int | None = _field("mirostat")
+    mirostat_tau: float | None = _field("mirostat_tau")
+    mirostat_eta: float | None = _field("mirostat_eta")
 
 
 class ConstraintFields(WireModel):

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from server.api.openai.schemas.base import INT32_MAX
 from server.api.openai.schemas.completions import TokenIds, prompt_form
 from server.api.validation import WireModel
+from server.core.sampling import INT32_MAX
 
 MAX_INPUTS = 2048
 
