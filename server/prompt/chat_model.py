@@ -20,8 +20,8 @@ from server.prompt.families.family import Choice, Family, FamilyError, ModelFact
 from server.prompt.families.kind import KindVerdict, detect_kind
 from server.prompt.guard.guard import Piece
 from server.prompt.guard.segments import segments
+from server.prompt.messages.content import message_text
 from server.prompt.messages.normalize import SOFT_VARIABLES, known_variables
-from server.prompt.messages.tool_turns import message_text
 from server.prompt.model_template import ModelTemplate
 from server.prompt.template.chat_template import (
     DEFAULT_TEMPLATE,

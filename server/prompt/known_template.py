@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from server.core.errors import ConversationError
+from server.core.errors import ConversationError, InvalidRequest
 from server.core.reply_format import ReplyFormat
 from server.core.request import ChatPrompt
 from server.prompt.families.family import Family
 from server.prompt.format_discovery.resolve import resolve_reply_format
 from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.completeness import check_complete
-from server.prompt.messages.normalize import normalize, template_variables
+from server.prompt.messages.normalize import NormalizedChat, normalize, template_variables
 from server.prompt.messages.probe import probe
 from server.prompt.messages.tool_turns import GENERIC_CALLS
 from server.prompt.template.chat_template import ChatTemplate
+from server.prompt.template.content import with_texts
 from server.prompt.template.limits import TemplateLimitExceeded
 
 
-class FittedChat(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation as its template takes it, known to reach the prompt completely.
+class FittedChat(NormalizedChat, frozen=True, kw_only=True):
+    """A conversation that reaches the prompt completely, with the template's further variables."""
 
-    ``tools`` is None where the template gets none.
-    """
-
-    messages: list[dict[str, Any]]
-    tools: list[dict[str, Any]] | None
     variables: dict[str, Any]
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """Errors about one of ``messages`` are about the request's message it came from."""
+        try:
+            yield
+        except InvalidRequest as error:
+            match error.at:
+                case ("messages", int(place)):
+                    raise error.moved(self.origin(place)) from error
+            raise
 
 
 class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +92,7 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
         except ConversationError:
             if not (prompt.tools and self.capabilities.tools):
                 raise
-            with contextlib.suppress(ConversationError):
+            with suppress(ConversationError):
                 return self._fit(prompt, msgspec.structs.replace(self.capabilities, tools=False))
             raise
 
@@ -97,8 +106,12 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
             add_generation_prompt=prompt.add_generation_prompt,
             variables=variables,
         )
-        messages = [self._indented(message) for message in chat.messages]
-        return FittedChat(messages=messages, tools=chat.tools, variables=variables)
+        return FittedChat(
+            messages=[self._indented(message) for message in chat.messages],
+            tools=chat.tools,
+            sources=chat.sources,
+            variables=variables,
+        )
 
     def text(self, prompt: ChatPrompt) -> str:
         """The native prompt.
@@ -107,17 +120,17 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
             ConversationError: The template cannot express the conversation.
         """
         chat = self.fit(prompt)
-        return self.template.render(
-            chat.messages,
-            tools=chat.tools,
-            variables=chat.variables,
-            add_generation_prompt=prompt.add_generation_prompt,
-            continue_final_message=prompt.continue_final_message,
-        )
+        with chat.locating():
+            return self.template.render(
+                chat.messages,
+                tools=chat.tools,
+                variables=chat.variables,
+                add_generation_prompt=prompt.add_generation_prompt,
+                continue_final_message=prompt.continue_final_message,
+            )
 
     def _indented(self, message: dict[str, Any]) -> dict[str, Any]:
-        content = message.get("content")
-        if not self.indent_labels or not isinstance(content, str):
+        if not self.indent_labels or message.get("content") is None:
             return message
-        labels = "|".join(map(re.escape, self.indent_labels))
-        return {**message, "content": re.sub(rf"(?m)^(?={labels})", " ", content)}
+        labels = re.compile(f"^(?={'|'.join(map(re.escape, self.indent_labels))})", re.MULTILINE)
+        return {**message, "content": with_texts(message["content"], partial(labels.sub, " "))}

@@ -13,8 +13,8 @@ from server.core.request import ChatPrompt
 from server.core.vocabulary import Vocabulary
 from server.prompt.context_length import check_context_length
 from server.prompt.families.family import Family
+from server.prompt.guard.disguise import Masked
 from server.prompt.guard.guard import Guard, Piece
-from server.prompt.guard.mask import Masked
 from server.prompt.guard.segments import user_characters
 from server.prompt.known_template import KnownTemplate
 from server.prompt.template.chat_template import ChatTemplate
@@ -80,8 +80,9 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         # Calls that had to be put in words are in the assistant's content, arguments and all.
         in_words = not self.capabilities.tool_calls and any(m.tool_calls for m in prompt.messages)
         strings = (chat.messages, chat.tools, chat.variables)
-        masked = self.guard.mask.apply(*strings, honour_reasoning=not in_words)
-        disguised = self._render(prompt, masked)
+        with chat.locating():
+            masked = self.guard.mask.apply(*strings, honour_reasoning=not in_words)
+            disguised = self._render(prompt, masked)
         text = masked.lift(disguised)
         check_context_length(text, self.vocabulary, context, ("prompt",))
         pieces = self.guard.tokenize(disguised, text)

@@ -15,6 +15,7 @@ from typing import Any
 from server.core.errors import PLACE, ConversationError
 from server.prompt.messages.normalize import NormalizedChat
 from server.prompt.template.chat_template import ChatTemplate
+from server.prompt.template.content import with_texts
 
 _NEEDLE = re.compile(r"needle\d+x")
 
@@ -45,11 +46,10 @@ def check_complete(
     found = set(_NEEDLE.findall(text))
     for needle, (place, what) in needles.places.items():
         if needle not in found:
-            index = chat.sources[place]
             raise ConversationError(
                 f"{PLACE} cannot be expressed here: the model's chat template leaves "
                 f"out its {what}.",
-                at=("messages", index),
+                at=chat.origin(place),
             )
 
 
@@ -61,13 +61,10 @@ class _Needles:
 
     def in_message(self, place: int, message: dict[str, Any]) -> dict[str, Any]:
         replaced = dict(message)
-        content = message.get("content")
-        if isinstance(content, str):
-            replaced["content"] = self._in_text(content, place, "text")
-        elif isinstance(content, list):
-            replaced["content"] = [
-                {**part, "text": self._in_text(part["text"], place, "text")} for part in content
-            ]
+        if message.get("content") is not None:
+            replaced["content"] = with_texts(
+                message["content"], lambda text: self._in_text(text, place, "text")
+            )
         if "tool_calls" in message:
             replaced["tool_calls"] = [self._in_call(place, call) for call in message["tool_calls"]]
         return replaced

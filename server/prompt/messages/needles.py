@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from server.prompt.template.content import text_part
+
 Message = dict[str, Any]
 
 SYSTEM, SYSTEM2 = "needlesystema", "needlesystemb"
@@ -84,6 +86,4 @@ def user_turn(text: str) -> Message:
 def in_parts(message: Message) -> Message:
     """The message with its text as a list of one part."""
     content = message.get("content")
-    if not isinstance(content, str):
-        return message
-    return {**message, "content": [{"type": "text", "text": content}]}
+    return {**message, "content": [text_part(content)]} if isinstance(content, str) else message

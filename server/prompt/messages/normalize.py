@@ -15,23 +15,22 @@ from typing import Any
 
 import msgspec
 
-from server.core.errors import PLACE, ConversationError
+from server.core.errors import PLACE, ConversationError, Locator
 from server.core.reply_format import Calls
 from server.core.request import ChatPrompt, Message
 from server.prompt.messages.capabilities import Capabilities
+from server.prompt.messages.content import joined, parts_of, template_content, text_of
 from server.prompt.messages.tool_turns import (
     GENERIC_CALLS,
-    Content,
     Exchange,
     Turn,
     describe_tools,
     exchange_turns,
-    join_texts,
     native_tool,
     orphan,
-    text_of,
 )
 from server.prompt.template.chat_template import ChatTemplate
+from server.prompt.template.content import text_part
 
 SOFT_VARIABLES = frozenset({"enable_thinking", "reasoning_effort"})
 """Requests say these to any model; a template that does not know them is none the worse."""
@@ -41,15 +40,20 @@ class NormalizedChat(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation in the shape its template takes.
 
     Attributes:
-        messages: What the template gets; content is a string, a list of text parts or None.
+        messages: What the template gets; content is a string, a list of tagged parts or None.
         tools: Tool descriptions in OpenAI's shape; None where the template gets none.
         sources: For each of ``messages``, the index of the request's message it came from; -1 for
-            one that only keeps the roles in order.
+            one that describes the tools or only keeps the roles in order.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
     sources: list[int]
+
+    def origin(self, place: int) -> Locator:
+        """Where the request says what ``messages[place]`` says."""
+        source = self.sources[place]
+        return ("tools",) if source < 0 else ("messages", source)
 
 
 def normalize(
@@ -70,16 +74,15 @@ def normalize(
     turns = _turns(prompt.messages, capabilities, calls_syntax)
     if tools and not capabilities.tools:
         description = describe_tools(tools, calls_syntax)
-        turns.insert(0, Turn(-1, {"role": "system", "content": description}))
+        turns.insert(0, Turn(-1, {"role": "system", "content": [text_part(description)]}))
         if len(turns) > 1 and turns[1].role == "system":
             # The request's own words first, as in the templates that describe tools.
             turns[:2] = [_merged(turns[1], turns[0])]
         tools = []
     turns = _place_systems(turns, capabilities)
     turns = _alternate(turns, capabilities)
-    messages = [_with_content_shape(turn.message, capabilities) for turn in turns]
     return NormalizedChat(
-        messages=messages,
+        messages=[_for_template(turn.message, capabilities) for turn in turns],
         tools=[native_tool(tool, capabilities) for tool in tools] or None,
         sources=[turn.source for turn in turns],
     )
@@ -162,8 +165,7 @@ def _turns(messages: list[Message], capabilities: Capabilities, calls_syntax: Ca
             raise orphan(index, message, [])
         if message.tool_calls:
             exchange = Exchange.matched(index, message, results, calls)
-            content = _content(message, capabilities)
-            turns += exchange_turns(exchange, content, capabilities, calls_syntax)
+            turns += exchange_turns(exchange, capabilities, calls_syntax)
             calls += len(message.tool_calls)
         elif results:
             raise orphan(*results[0], [])
@@ -177,24 +179,16 @@ def _plain(message: Message, capabilities: Capabilities) -> dict[str, Any]:
     role: str = message.role
     if role == "developer" and not capabilities.developer_role:
         role = "system"
-    content = _content(message, capabilities)
+    content = parts_of(message)
     shaped: dict[str, Any] = {"role": role, "content": content}
     if message.name is not None:
         if capabilities.author_names:
             shaped["name"] = message.name
         else:
-            shaped["content"] = f"{message.name}: {text_of(content)}"
+            shaped["content"] = [text_part(f"{message.name}: {text_of(content)}")]
     if message.reasoning_content:
         shaped["reasoning_content"] = message.reasoning_content
     return shaped
-
-
-def _content(message: Message, capabilities: Capabilities) -> Content:
-    if not isinstance(message.content, list):
-        return message.content or ""
-    if len(message.content) > 1 and capabilities.content_parts:
-        return [{"type": "text", "text": part.text} for part in message.content]
-    return "\n".join(part.text for part in message.content)
 
 
 def _place_systems(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
@@ -222,7 +216,7 @@ def _in_first_user(system: Turn, turns: list[Turn]) -> list[Turn]:
     if first is None:
         return [Turn(system.source, {**system.message, "role": "user"}), *turns]
     user = turns[first]
-    content = join_texts(system.message["content"], user.message["content"])
+    content = joined(system.message["content"], user.message["content"])
     turns[first] = Turn(user.source, {**user.message, "content": content})
     return turns
 
@@ -262,12 +256,12 @@ def _clash(before: Turn, turn: Turn, capabilities: Capabilities) -> bool:
 
 
 def _empty(role: str) -> Turn:
-    return Turn(-1, {"role": role, "content": ""})
+    return Turn(-1, {"role": role, "content": []})
 
 
 def _merged(first: Turn, second: Turn) -> Turn:
     message = {**first.message, **second.message, "role": first.role}
-    message["content"] = join_texts(first.message["content"], second.message["content"])
+    message["content"] = joined(first.message["content"], second.message["content"])
     thoughts = [
         turn.message["reasoning_content"]
         for turn in (first, second)
@@ -278,8 +272,8 @@ def _merged(first: Turn, second: Turn) -> Turn:
     return Turn(max(first.source, second.source), message)
 
 
-def _with_content_shape(message: dict[str, Any], capabilities: Capabilities) -> dict[str, Any]:
-    content = message.get("content")
-    if capabilities.string_content or not isinstance(content, str):
+def _for_template(message: dict[str, Any], capabilities: Capabilities) -> dict[str, Any]:
+    parts = message.get("content")
+    if parts is None:
         return message
-    return {**message, "content": [{"type": "text", "text": content}]}
+    return {**message, "content": template_content(parts, capabilities)}

@@ -42,6 +42,7 @@ from server.prompt.messages.needles import (
     user_turn,
 )
 from server.prompt.template.chat_template import ChatTemplate
+from server.prompt.template.content import text_part
 from server.prompt.template.limits import TemplateLimitExceeded
 
 
@@ -115,7 +116,7 @@ class _Probe:
         """Whether two parts reach the prompt in each role, without quotes of a printed list."""
 
         def parts(role: str, *texts: str) -> Message:
-            return {"role": role, "content": [{"type": "text", "text": text} for text in texts]}
+            return {"role": role, "content": [text_part(text) for text in texts]}
 
         turns = [
             parts("user", USER, USER2),

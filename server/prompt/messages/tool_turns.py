@@ -12,10 +12,10 @@ from server.core.errors import PLACE, ConversationError
 from server.core.reply_format import Calls
 from server.core.request import Message, Tool, ToolCall
 from server.prompt.messages.capabilities import Capabilities
+from server.prompt.messages.content import message_text, parts_of, text_of
+from server.prompt.template.content import Part, text_part
 from server.reply.builtin_formats import builtin_tables
 from server.reply.writer import write_calls
-
-Content = str | list[dict[str, str]]
 
 GENERIC_CALLS = msgspec.convert(builtin_tables()["hermes"]["calls"], Calls)
 """How calls are written where the template has no way of its own."""
@@ -26,7 +26,10 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """One message for the template, and the index of the request's message it came from."""
+    """One message for the template, and the index of the request's message it came from.
+
+    Its content is a list of parts, or None where the template wants that beside calls.
+    """
 
     source: int
     message: dict[str, Any]
@@ -36,25 +39,6 @@ class Turn(msgspec.Struct, frozen=True):
         """The message's role."""
         role: str = self.message["role"]
         return role
-
-
-def text_of(content: Content) -> str:
-    """Content as one text."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content)
-
-
-def message_text(message: Message) -> str:
-    """All text of a message's content, its parts on lines of their own."""
-    if isinstance(message.content, str):
-        return message.content
-    return "\n".join(part.text for part in message.content or [])
-
-
-def join_texts(first: Content, second: Content) -> Content:
-    """Two contents as one, a blank line between them."""
-    return "\n\n".join(text for text in (text_of(first), text_of(second)) if text)
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -111,7 +95,7 @@ def orphan(index: int, message: Message, waiting: list[str]) -> ConversationErro
 
 
 def exchange_turns(
-    exchange: Exchange, content: Content, capabilities: Capabilities, calls_syntax: Calls
+    exchange: Exchange, capabilities: Capabilities, calls_syntax: Calls
 ) -> list[Turn]:
     """The calls and their results, as native as the template allows.
 
@@ -121,18 +105,19 @@ def exchange_turns(
     model has to tell them apart.
     """
     if not capabilities.tool_calls:
-        return _in_words(exchange, content, capabilities, calls_syntax)
+        return _in_words(exchange, capabilities, calls_syntax)
+    content = parts_of(exchange.message)
     calls = [_native_call(exchange, place, capabilities) for place in range(len(exchange.results))]
     results = [_result(exchange, place, capabilities) for place in range(len(exchange.results))]
     turns = []
     if text_of(content) and not capabilities.content_with_calls:
         turns.append(Turn(exchange.index, {"role": "assistant", "content": content}))
-        content = ""
+        content = []
     groups = (
         [range(len(calls))] if capabilities.parallel_calls else [(n,) for n in range(len(calls))]
     )
     for number, group in enumerate(groups):
-        message = {"role": "assistant"} | _beside_calls("" if number else content, capabilities)
+        message = {"role": "assistant"} | _beside_calls([] if number else content, capabilities)
         if exchange.message.reasoning_content and not number:
             message["reasoning_content"] = exchange.message.reasoning_content
         message["tool_calls"] = [calls[place] for place in group]
@@ -187,9 +172,7 @@ def describe_tools(tools: list[Tool], calls_syntax: Calls) -> str:
     )
 
 
-def _in_words(
-    exchange: Exchange, content: Content, capabilities: Capabilities, calls_syntax: Calls
-) -> list[Turn]:
+def _in_words(exchange: Exchange, capabilities: Capabilities, calls_syntax: Calls) -> list[Turn]:
     message = exchange.message
     calls = [
         msgspec.structs.replace(call, arguments=call.arguments or "{}")
@@ -198,7 +181,7 @@ def _in_words(
     written = write_calls(calls, calls_syntax)
     spoken: dict[str, Any] = {
         "role": "assistant",
-        "content": "\n".join(text for text in (text_of(content), written) if text),
+        "content": [text_part("\n".join(filter(None, (message_text(message), written))))],
     }
     if message.reasoning_content:
         spoken["reasoning_content"] = message.reasoning_content
@@ -247,7 +230,7 @@ def _call_id(exchange: Exchange, place: int, capabilities: Capabilities) -> str:
     return "".join(_BASE62[byte % len(_BASE62)] for byte in digest[:9])
 
 
-def _beside_calls(content: Content, capabilities: Capabilities) -> dict[str, Any]:
+def _beside_calls(content: list[Part], capabilities: Capabilities) -> dict[str, Any]:
     if text_of(content) or capabilities.empty_content_with_calls:
         return {"content": content}
     return {"content": None} if capabilities.null_content_with_calls else {}
@@ -262,14 +245,14 @@ def _result(exchange: Exchange, place: int, capabilities: Capabilities) -> Turn 
     text = message_text(message)
     if not capabilities.tool_results:
         words = _GENERIC_RESULT.format(name=_json(call.name), content=_json(text))
-        return Turn(index, {"role": "user", "content": words})
+        return Turn(index, {"role": "user", "content": [text_part(words)]})
     shaped: dict[str, Any] = {"role": "tool"}
     identity = _call_id(exchange, place, capabilities) or message.tool_call_id
     if identity:
         shaped["tool_call_id"] = identity
     if message.name is not None or not capabilities.unnamed_results:
         shaped["name"] = message.name or call.name
-    shaped["content"] = text
+    shaped["content"] = [text_part(text)]
     return Turn(index, shaped)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from jinja2 import Template, TemplateSyntaxError, meta, nodes
 
-from server.core.errors import ConversationError
+from server.core.errors import PLACE, ConversationError
 from server.prompt.template.limits import (
     TemplateLimitExceeded,
     check_length,
@@ -220,17 +220,18 @@ def _with_reasoning_names(messages: list[dict[str, Any]]) -> list[dict[str, Any]
 
 def _append_to_last(messages: list[dict[str, Any]], tag: str) -> str:
     """Append the tag to the last message's text; returns the text without it."""
-    content = messages[-1].get("content") if messages else None
+    content = messages[-1].get("content")
     if isinstance(content, str):
         messages[-1]["content"] = content + tag
         return content
     for part in reversed(content or []):
-        if "text" in part:
+        if part["type"] == "text":
             text: str = part["text"]
             part["text"] = text + tag
             return text
     raise ConversationError(
-        "There is no text to continue: continue_final_message needs a last message with content."
+        "There is no text to continue: continue_final_message needs a last message with content.",
+        at=("messages", len(messages) - 1),
     )
 
 
@@ -243,6 +244,7 @@ def _cut_at_tag(prompt: str, tag: str, text: str, index: int) -> str:
     end = prompt.rfind(tag.strip())
     if end < 0 or text.strip() not in prompt:
         raise ConversationError(
-            f"messages[{index}] cannot be continued: the model's chat template changes its text."
+            f"{PLACE} cannot be continued: the model's chat template changes its text.",
+            at=("messages", index),
         )
     return prompt[:end] if prompt.startswith(tag, end) else prompt[:end].rstrip()

@@ -213,9 +213,10 @@ def test_tool_descriptions_schemas_arguments_and_results_are_guarded() -> None:
     source = "{{ tools | tojson }}{% for m in messages %}{{ m | tojson }}{% endfor %}<|im_end|>"
     function = {"name": "f_1", "description": evil, "parameters": {evil: [evil]}}
     call = {"id": evil, "type": "function", "function": {"name": "f_1", "arguments": {evil: evil}}}
+    content = [{"type": "text", "text": evil}]
     messages: list[dict[str, Any]] = [
         {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": evil},
-        {"role": "tool", "tool_call_id": evil, "name": evil, "content": [{"text": evil}]},
+        {"role": "tool", "tool_call_id": evil, "name": evil, "content": content},
     ]
 
     found = tokens(source, messages, tools=[{"type": "function", "function": function}])

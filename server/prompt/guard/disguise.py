@@ -1,0 +1,185 @@
+"""A conversation in disguise: the walk through its strings, and the way back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from server.core.errors import InvalidRequest, Locator
+from server.prompt.template.content import Content, with_texts
+
+UNICODE_ESCAPE = re.compile(r"(\\*)\\u([0-9a-fA-F]{4})")
+"""``\\uXXXX`` in JSON and Python literals, with any backslashes before it."""
+
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""OpenAI's rule for the names of functions: templates compare names, so these are not disguised."""
+
+
+class Masked(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation in disguise, ready to render, and the way back.
+
+    ``originals`` gives for each stand-in's code point the character it stands for.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
+    variables: dict[str, Any]
+    originals: dict[int, str]
+
+    def settle(self, rendered: str) -> str:
+        r"""``rendered``, with stand-ins that became ``\uXXXX`` escapes as characters again."""
+
+        def character(match: re.Match[str]) -> str:
+            code = int(match[2], 16)
+            if code not in self.originals:
+                return match[0]
+            # An odd number of further backslashes: the escape was escaped once more.
+            return match[1][: len(match[1]) // 2 * 2] + chr(code)
+
+        return UNICODE_ESCAPE.sub(character, rendered) if "\\u" in rendered else rendered
+
+    def lift(self, rendered: str) -> str:
+        """``rendered`` as the user wrote it; of the same length."""
+        return rendered.translate(self.originals)
+
+
+class Disguise(msgspec.Struct, frozen=True, kw_only=True):
+    """The replacements for one request.
+
+    Attributes:
+        table: The replaced characters, for `str.translate`.
+        stand_ins: Each replaced character, also those that only ``words`` replaces, with its
+            stand-in.
+        words: Finds the first character of each control token that is a word; None: there is none.
+        reasoning_edges: Texts an assistant's content may open with and that stay; empty: none.
+    """
+
+    table: dict[int, str]
+    stand_ins: dict[str, str]
+    words: re.Pattern[str] | None
+    reasoning_edges: tuple[str, str]
+
+    def masked(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any],
+    ) -> Masked:
+        """Disguise a conversation in the shape its template takes.
+
+        Raises:
+            InvalidRequest: A tool's name is no identifier. Its place is that of the tool, or of
+                the one of ``messages`` that calls it.
+        """
+        return Masked(
+            messages=[self._message(place, message) for place, message in enumerate(messages)],
+            tools=None
+            if tools is None
+            else [self._tool(place, tool) for place, tool in enumerate(tools)],
+            variables={name: self._variable(value) for name, value in variables.items()},
+            originals={ord(stand_in): letter for letter, stand_in in self.stand_ins.items()},
+        )
+
+    def _text(self, text: str) -> str:
+        if self.words:
+            text = self.words.sub(lambda match: self.stand_ins[match[0]], text)
+        return text.translate(self.table)
+
+    def _value(self, value: Any) -> Any:
+        """A JSON value with its keys."""
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, Mapping):
+            return {self._value(key): self._value(item) for key, item in value.items()}
+        if isinstance(value, Sequence):
+            return [self._value(item) for item in value]
+        return value
+
+    def _variable(self, value: Any) -> Any:
+        """A template variable, in which identifiers are names the template may know."""
+        if isinstance(value, str):
+            return value if _IDENTIFIER.fullmatch(value) else self._text(value)
+        if isinstance(value, Mapping):
+            return {self._variable(key): self._variable(item) for key, item in value.items()}
+        if isinstance(value, Sequence):
+            return [self._variable(item) for item in value]
+        return value
+
+    def _message(self, place: int, message: Mapping[str, Any]) -> dict[str, Any]:
+        masked = {}
+        for key, value in message.items():
+            if key == "role":
+                masked[key] = value
+            elif key == "name":
+                masked[key] = self._variable(value)
+            elif key == "content":
+                masked[key] = self._content(value, from_assistant=message["role"] == "assistant")
+            elif key == "tool_calls":
+                masked[key] = [self._call(call, ("messages", place)) for call in value]
+            else:
+                masked[key] = self._value(value)
+        return masked
+
+    def _content(self, content: Content | None, *, from_assistant: bool) -> Content | None:
+        text = self._after_reasoning if from_assistant and all(self.reasoning_edges) else self._text
+        return None if content is None else with_texts(content, text)
+
+    def _after_reasoning(self, text: str) -> str:
+        """An assistant's text, apart from the edges of the reasoning it opens with.
+
+        Templates take the text apart there. The opening edge may be missing: then it was in the
+        prompt of the turn.
+        """
+        start, end = self.reasoning_edges
+        opening = len(text) - len(text.lstrip())
+        opens = text.startswith(start, opening)
+        body = opening + len(start) if opens else 0
+        closing = text.find(end, body)
+        if closing < 0 or (not opens and start in text[:closing]):
+            return text[:body] + self._text(text[body:])
+        rest = closing + len(end)
+        return text[:body] + self._text(text[body:closing]) + end + self._text(text[rest:])
+
+    def _call(self, call: Mapping[str, Any], at: Locator) -> dict[str, Any]:
+        masked: dict[str, Any] = {}
+        for key, value in call.items():
+            if key == "function":
+                arguments = value.get("arguments")
+                function = {**value, "name": _checked_name(value["name"], at)}
+                if isinstance(arguments, str):
+                    function["arguments"] = self._json_text(arguments)
+                elif arguments is not None:
+                    function["arguments"] = self._value(arguments)
+                masked[key] = function
+            else:
+                masked[key] = value if key == "type" else self._value(value)
+        return masked
+
+    def _json_text(self, text: str) -> str:
+        """JSON text that can still be parsed: only what is inside its strings is disguised."""
+        try:
+            json.loads(text)
+        except ValueError:
+            return self._text(text)
+        return _JSON_STRING.sub(lambda match: self._text(match[0]), text)
+
+    def _tool(self, place: int, tool: Mapping[str, Any]) -> dict[str, Any]:
+        function = {
+            key: _checked_name(value, ("tools", place)) if key == "name" else self._value(value)
+            for key, value in tool["function"].items()
+        }
+        return {**tool, "function": function}
+
+
+def _checked_name(name: str, at: Locator) -> str:
+    if not _IDENTIFIER.fullmatch(name):
+        raise InvalidRequest(
+            f"The tool name {name[:80]!r} is not made of 1 to 64 letters, digits, _ and -.",
+            at=at,
+        )
+    return name

@@ -1,0 +1,46 @@
+"""A message's content on its way to the template: parts, until all turns have their places.
+
+`template_content` alone decides whether a template gets them as a string or as a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from server.core.request import Message
+from server.prompt.messages.capabilities import Capabilities
+from server.prompt.template.content import Content, Part, text_part
+
+
+def parts_of(message: Message) -> list[Part]:
+    """The parts of a message's content, tagged by their kind."""
+    if message.content is None:
+        return []
+    if isinstance(message.content, str):
+        return [text_part(message.content)]
+    return [msgspec.to_builtins(part) for part in message.content]
+
+
+def text_of(parts: Sequence[Part]) -> str:
+    """The text of all parts, each on lines of its own."""
+    return "\n".join(part["text"] for part in parts if part["type"] == "text")
+
+
+def message_text(message: Message) -> str:
+    """All text of a message's content, its parts on lines of their own."""
+    return text_of(parts_of(message))
+
+
+def joined(first: Sequence[Part], second: Sequence[Part]) -> list[Part]:
+    """Two contents as one text, a blank line between them."""
+    return [text_part("\n\n".join(text for text in (text_of(first), text_of(second)) if text))]
+
+
+def template_content(parts: list[Part], capabilities: Capabilities) -> Content:
+    """The content in the shape its template takes: several parts as a list where it can be."""
+    if len(parts) > 1 and capabilities.content_parts:
+        return parts
+    text = text_of(parts)
+    return text if capabilities.string_content else [text_part(text)]
