@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from server.benchmark.client import Answer, Endpoint
+from server.benchmark.timed_client import Answer, Endpoint
 
 # Each is one token in most vocabularies, so that a number of words is nearly a number of tokens.
 _WORDS = """

@@ -11,13 +11,13 @@ import msgspec
 import typer
 from rich.table import Table
 
-from server.benchmark.client import Endpoint
 from server.benchmark.report import Summary, summarize, table
+from server.benchmark.timed_client import Endpoint
 from server.benchmark.workloads import WORKLOADS, Target, run_workload
 from server.cli.chat import model_ids
-from server.cli.client import Client
 from server.cli.console import CommandError, err, out
-from server.cli.text import columns
+from server.cli.formatting import columns
+from server.cli.server_client import Client
 from server.core.settings import load
 
 # Workloads that need no facts about the server.

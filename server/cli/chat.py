@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from server.cli.client import Client, ServerError, local_client
 from server.cli.console import CommandError, err, out
 from server.cli.health import Url
+from server.cli.server_client import Client, ServerError, local_client
 from server.core.settings import load
 
 _HELP = """\

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from server.cli.client import ServerError, local_client
 from server.cli.console import CommandError, err, out
 from server.cli.health import Url
+from server.cli.server_client import ServerError, local_client
 from server.core.settings import load
 
 _CLIENTS = {

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from server.cli.client import local_client
 from server.cli.console import out
+from server.cli.server_client import local_client
 from server.core.settings import load
 
 Url = Annotated[

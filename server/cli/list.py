@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from server.cli.console import err, out
-from server.cli.models import library
+from server.cli.formatting import columns, size
+from server.cli.local_models import library
 from server.cli.options import FOLDERS, takes_settings
-from server.cli.text import columns, size
 from server.core.settings import Settings
 
 

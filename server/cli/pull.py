@@ -19,8 +19,8 @@ from rich.progress import (
 )
 
 from server.cli.console import CommandError, err, out
+from server.cli.formatting import columns, size
 from server.cli.options import FOLDERS, takes_settings
-from server.cli.text import columns, size
 from server.core.settings import Settings
 from server.library.pull.catalog import read_catalog
 from server.library.pull.download import PullError, PullProgress, Stage

@@ -16,7 +16,7 @@ import typer
 from server.cli.bare_template import open_bare_template
 from server.cli.console import CommandError
 from server.cli.files import conversation, read_json, read_template
-from server.cli.models import find_model, vocabulary_worker
+from server.cli.local_models import find_model, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
 from server.core.native_prompt import RenderedPrompt
 from server.core.request import ChatPrompt, Prompt, TextPrompt, TokensPrompt

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from uvicorn.loops.auto import auto_loop_factory
 
 from server.cli.banner import banner
-from server.cli.client import url_of
 from server.cli.console import CommandError, err, out
 from server.cli.listen import listen
-from server.cli.models import library
+from server.cli.local_models import library
 from server.cli.options import EVERY_SETTING, takes_settings
 from server.cli.pull import fetch
+from server.cli.server_client import url_of
 from server.core.errors import DragomanError
 from server.core.model_info import ModelEntry
 from server.core.settings import ConfigError, Settings

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from server.cli.console import err, out
-from server.cli.models import find_model, vocabulary_worker
+from server.cli.formatting import columns, size
+from server.cli.local_models import find_model, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
-from server.cli.text import columns, size
 from server.core.errors import ModelUnavailable
 from server.core.model_info import ModelInfo
 from server.core.settings import Settings

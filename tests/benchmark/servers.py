@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from server.benchmark.client import Answer, Endpoint
+from server.benchmark.timed_client import Answer, Endpoint
 from server.benchmark.workloads import Target
 from tests.e2e.server import free_port
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.benchmark.client import Answer
 from server.benchmark.report import percentile, summarize, table
+from server.benchmark.timed_client import Answer
 from server.benchmark.workloads import Run
 
 

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from server.benchmark import workloads
-from server.benchmark.client import Endpoint
+from server.benchmark.timed_client import Endpoint
 from server.benchmark.workloads import CUSTOMER, WORKLOADS, Run, Target, run_workload, some_text
 from tests.unit.benchmark.fake_endpoint import DONE, FakeEndpoint, chunk, usage
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.cli.client import Client, ServerError, url_of
+from server.cli.server_client import Client, ServerError, url_of
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_server import FakeServer
 

@@ -11,7 +11,7 @@ import pytest
 
 from server.cli import pull as pull_module
 from server.cli import show as show_module
-from server.cli.text import columns, size
+from server.cli.formatting import columns, size
 from server.core.errors import ModelUnavailable
 from server.library.pull.download import PullError, PullProgress
 from tests.api.fakes import model_info

@@ -17,10 +17,10 @@ from typing import NoReturn
 import pytest
 
 from server.cli import serve as serve_module
-from server.cli.client import Client, ServerError
 from server.cli.console import CommandError
 from server.cli.listen import listen
-from server.cli.models import library
+from server.cli.local_models import library
+from server.cli.server_client import Client, ServerError
 from server.core.errors import ModelUnavailable
 from server.core.settings import Settings
 from server.library.registry import ModelsFolder

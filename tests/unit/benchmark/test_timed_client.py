@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.benchmark.client import Answer, Endpoint, parse_answer
+from server.benchmark.timed_client import Answer, Endpoint, parse_answer
 from tests.unit.benchmark.fake_endpoint import DONE, FakeEndpoint, chunk, event, usage
 
 pytestmark = pytest.mark.process
