@@ -20,6 +20,7 @@ from tests.conformance.bad_constraints import CONSTRAINTS, PROMPTS
 from tests.conformance.bad_inputs import FIELDS, SCENARIOS, TRANSPORT, BadInput
 
 ROOT = Path(__file__).parent.parent
+_ACCEPTED_AND_IGNORED = "Accepted and ignored."
 HONOURED, REFUSED, IGNORED, ABSENT = "honoured", "refused", "ignored", ""
 
 _REMARKS = {
@@ -87,7 +88,10 @@ def _status(model: type[BaseModel], name: str) -> str:
         return ABSENT
     if issubclass(model, GenerationFields) and name in model.UNSUPPORTED:
         return REFUSED
-    return IGNORED if name in getattr(model, "IGNORED", ()) else HONOURED
+    ignored = issubclass(model, GenerationFields) and name in model.IGNORED
+    if ignored or model.model_fields[name].description == _ACCEPTED_AND_IGNORED:
+        return IGNORED
+    return HONOURED
 
 
 def _parameters(names: set[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
@@ -29,9 +29,6 @@ Input = Annotated[
 class EmbeddingRequest(WireModel):
     """What to embed; a text with control tokens in it stays text."""
 
-    #: Accepted, without effect; named in the answer's ``x-dragoman-ignored`` header.
-    IGNORED: ClassVar[frozenset[str]] = frozenset({"user"})
-
     model: str
     input: Input
     encoding_format: Literal["float", "base64"] | None = Field(
@@ -40,7 +37,7 @@ class EmbeddingRequest(WireModel):
     dimensions: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = Field(
         None, description="Cut the embeddings to so many numbers, and to length 1 again."
     )
-    user: str | None = None
+    user: str | None = Field(None, description="Accepted and ignored.")
 
 
 class Embedding(BaseModel):
