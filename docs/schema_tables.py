@@ -13,7 +13,7 @@ from llguidance import LLMatcher
 from server.core.errors import InvalidConstraint
 from server.grammar import json_schema
 from server.grammar.constraint import schema_grammar
-from server.reply.reply_grammar import MOST_CALLS
+from server.reply.grammar import MOST_CALLS
 from tests.unit.engine.byte_vocabulary import byte_tokenizer
 
 DRAFT = jsonschema.Draft202012Validator

@@ -19,6 +19,7 @@ from server.core.reply_format import ReplyFormat
 from server.core.request import Message
 from server.core.settings import Settings
 from server.reply.parser import ReplyParser
+from server.reply.prefix import reply_prefix
 
 
 @takes_settings("config", "template_dirs")
@@ -59,7 +60,7 @@ def parse(
 
 def _prefix(reply_format: ReplyFormat | None, prompt: str, reply: str) -> str:
     """The start of the reply that the prompt already holds, unless ``reply`` includes it."""
-    prefix = reply_format.prefix_of(prompt) if reply_format else ""
+    prefix = reply_prefix(prompt, reply_format) if reply_format else ""
     return "" if reply.lstrip().startswith(prefix.strip()) else prefix
 
 

@@ -7,23 +7,7 @@ pattern is read (`parser`), written (`writer`) and derived from a template (`der
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from itertools import chain
-from typing import Literal
-
 import msgspec
-
-Dialect = Literal["json", "tagged", "pythonic", "gemma"]
-
-GEMMA_QUOTE = '<|"|>'
-_ARGUMENT = re.compile(r"\S.*\{key\}\s*\S.*\{value\}\s*\S", re.DOTALL)
-_PLACEHOLDER = re.compile(r"\{(?:name|arguments|id|index|key|value|string)\}")
-_CONTROL_TOKENS = (
-    re.compile(r"<[^<>\s]+>"),
-    re.compile(r"\[[^\[\]\s\"]+\]"),
-    re.compile(r"｜[^｜\s]+｜"),
-)
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,7 +38,7 @@ class Calls(_Table, frozen=True, kw_only=True):
     separator: str = ""
     end: str = ""
     several: bool = True
-    dialect: Dialect = "json"
+    dialect: str = "json"
     argument: str = ""
     id: str = "call_{random:24}"
 
@@ -62,8 +46,6 @@ class Calls(_Table, frozen=True, kw_only=True):
         """Check what a reader needs. Raises ValueError."""
         if "{name}" not in self.call or "{arguments}" not in self.call:
             raise ValueError("`call` needs {name} and {arguments}")
-        if self.dialect == "tagged" and not _ARGUMENT.search(self.argument):
-            raise ValueError("`argument` needs texts around {key} and {value}")
 
 
 class Channels(_Table, frozen=True, kw_only=True):
@@ -104,55 +86,8 @@ class ReplyFormat(_Table, frozen=True, kw_only=True):
     stops: tuple[str, ...] = ()
 
     @property
-    def trigger(self) -> str | None:
-        """The text with which a tool call opens, for switching a constraint on; None: no calls.
-
-        A brace means that a call is a bare JSON object at the start of the reply.
-        """
-        if self.channels and self.channels.call:
-            return next(iter(_literals(self.channels.call)), self.channels.start[0])
-        if self.calls is None:
-            return None
-        first = _literals(self.calls.begin or self.calls.call)[0].split()[0]
-        return "{" if first.startswith("{") else first.removesuffix("[") or "["
-
-    @property
     def reasoning_edges(self) -> tuple[str, str]:
         """The texts around reasoning, without white space; empty where there is none."""
         if self.reasoning is None:
             return "", ""
         return self.reasoning.start.strip(), self.reasoning.end.strip()
-
-    def markers(self) -> frozenset[str]:
-        """Texts of control tokens that a reply's detokenised text must show to be parsed."""
-        literals = [text for pattern in self._patterns() for text in _literals(pattern)]
-        tokens = [kind.findall(text) for text in literals for kind in _CONTROL_TOKENS]
-        return frozenset((*chain.from_iterable(tokens), *filter(None, self.reasoning_edges)))
-
-    def prefix_of(self, prompt: str) -> str:
-        """The end of ``prompt`` that belongs to the reply, such as an opened reasoning block."""
-        optional = []
-        if self.channels:
-            starts = "|".join(re.escape(start.strip()) for start in self.channels.start)
-            optional.append(rf"(?:{starts})(?:(?!{starts}).){{0,64}}\Z")
-        if self.reasoning:
-            start, end = map(re.escape, self.reasoning_edges)
-            optional.append(rf"{start}\s*(?:{end}\s*)?\Z|{end}\s*\Z")
-        found = re.search("|".join(optional), prompt, re.DOTALL) if optional else None
-        return found.group() if found else ""
-
-    def _patterns(self) -> Iterator[str]:
-        yield from self.framing
-        if self.reasoning:
-            yield from self.reasoning_edges
-        if self.calls:
-            yield from (self.calls.begin, self.calls.call, self.calls.separator, self.calls.end)
-            yield self.calls.argument
-            if self.calls.dialect == "gemma":
-                yield GEMMA_QUOTE
-        if self.channels:
-            yield from (*self.channels.start, self.channels.message, *self.channels.end)
-
-
-def _literals(pattern: str) -> list[str]:
-    return [literal for literal in _PLACEHOLDER.split(pattern) if literal.strip()]

@@ -8,17 +8,16 @@ keywords included (JSON Schema 2020-12 Core, 6.5), stays without effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 
 from server.core.errors import InvalidConstraint
+from server.grammar import keywords
 from server.grammar.json_values import inexact
-
-Schema = dict[str, Any]
+from server.grammar.keywords import Schema, subschemas, types
+from server.grammar.references import resolve
 
 WHITESPACE = r" |\n[ \t]{0,40}"
 """Between two JSON tokens at most this, so that whitespace cannot run away."""
@@ -34,63 +33,6 @@ LIMITS = {
 }
 _MOST_ONE_OF = 64
 _MOST_RECURSION_ROUNDS = 50
-
-_NOT_ENFORCED = {
-    "$id",  # in a subschema it would change what references mean
-    *("$dynamicRef", "$recursiveRef", "not", "if", "contains", "propertyNames", "dependencies"),
-    *("dependentRequired", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties"),
-    *("extends", "disallow", "divisibleBy"),
-}
-# False uniqueItems, then/else without if and min/maxContains without contains do nothing, and
-# x-guidance would let a schema switch llguidance's own checks off.
-_WITHOUT_EFFECT = {"uniqueItems", "then", "else", "minContains", "maxContains", "x-guidance"}
-_FORMATS = {
-    *("date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"),
-}
-# The standard's other formats; those outside the standard (such as int32) are mere annotations.
-_FORMATS_NOT_ENFORCED = {
-    *("regex", "iri", "iri-reference", "idn-email", "idn-hostname", "uri-reference"),
-    *("uri-template", "json-pointer", "relative-json-pointer"),
-}
-_TYPES = {"null", "boolean", "object", "array", "number", "integer", "string"}
-_SHAPES = {
-    **dict.fromkeys(("minimum", "maximum", "multipleOf"), "a number"),
-    **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), "a number"),
-    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), "a count"),
-    **dict.fromkeys(("minProperties", "maxProperties"), "a count"),
-    **dict.fromkeys(("pattern", "format", "$ref"), "a string"),
-    **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems", "enum"), "a list"),
-    **dict.fromkeys(("properties", "patternProperties"), "an object"),
-    "required": "a list of strings",
-    "type": "a string or a list of strings",
-}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_string_list(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
-_IS: dict[str, Callable[[object], bool]] = {
-    "a number": _is_number,
-    "a count": lambda value: isinstance(value, int) and _is_number(value) and value >= 0,
-    "a string": lambda value: isinstance(value, str),
-    "a list": lambda value: isinstance(value, list),
-    "an object": lambda value: isinstance(value, dict),
-    "a list of strings": _is_string_list,
-    "a string or a list of strings": lambda value: isinstance(value, str) or _is_string_list(value),
-}
-_WITH_VALUES = {
-    *("const", "enum", "multipleOf"),
-    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
-}
-_NAMED_SUBSCHEMAS = {"properties", "patternProperties"}
-_WITH_SUBSCHEMAS = _NAMED_SUBSCHEMAS | {
-    *("allOf", "anyOf", "oneOf", "prefixItems", "items", "additionalProperties", "additionalItems"),
-}
 
 
 def enforceable(schema: object) -> Schema:
@@ -135,7 +77,7 @@ class _Walk:
             self._seen.add(id(schema))
             self._check(schema, place)
             self._check_size(depth)
-            waiting += [(child, at, depth + 1) for child, at in _children(schema, place)]
+            waiting += [(child, place + at, depth + 1) for child, at in subschemas(schema)]
             if "$ref" in schema:
                 waiting.append((self._target(schema["$ref"], place), schema["$ref"], depth))
         for schema in self._one_of:
@@ -149,17 +91,17 @@ class _Walk:
                 raise InvalidConstraint(f"The JSON Schema has more than {most} {what}.")
 
     def _check(self, schema: Schema, place: str) -> None:
-        for keyword, shape in _SHAPES.items():
-            if keyword in schema and not _IS[shape](schema[keyword]):
+        for keyword, shape in keywords.SHAPES.items():
+            if keyword in schema and not keywords.HAS_SHAPE[shape](schema[keyword]):
                 raise InvalidConstraint(f"The keyword '{keyword}' must be {shape} (at {place}).")
-        for keyword in sorted(schema.keys() & _NOT_ENFORCED):
+        for keyword in sorted(schema.keys() & keywords.NOT_ENFORCED):
             raise self._not_enforced(keyword, place)
         if schema.get("uniqueItems"):
             raise self._not_enforced("uniqueItems", place)
-        for keyword in _WITHOUT_EFFECT & schema.keys():
+        for keyword in keywords.WITHOUT_EFFECT & schema.keys():
             del schema[keyword]
-        for name in _types(schema):
-            if name not in _TYPES:
+        for name in types(schema):
+            if name not in keywords.TYPES:
                 raise InvalidConstraint(
                     f"The keyword 'type' names no type: {name[:50]!r} (at {place})."
                 )
@@ -182,7 +124,7 @@ class _Walk:
         )
 
     def _check_values(self, schema: Schema, place: str) -> None:
-        for keyword in sorted(schema.keys() & _WITH_VALUES):
+        for keyword in sorted(schema.keys() & keywords.WITH_VALUES):
             if problem := inexact(schema[keyword]):
                 raise InvalidConstraint(
                     f"The keyword '{keyword}' has {problem}, which cannot be enforced (at {place})."
@@ -190,9 +132,9 @@ class _Walk:
 
     def _check_format(self, schema: Schema, place: str) -> None:
         form = schema.get("format")
-        if form in _FORMATS_NOT_ENFORCED:
+        if form in keywords.FORMATS_NOT_ENFORCED:
             raise self._not_enforced(f"format: {form}", place)
-        if "format" in schema and form not in _FORMATS:
+        if "format" in schema and form not in keywords.FORMATS:
             del schema["format"]
 
     def _rewrite_one_of(self, schema: Schema) -> None:
@@ -205,28 +147,8 @@ class _Walk:
         else:
             schema["anyOf"] = branches
 
-    def _target(self, reference: str, place: str) -> Schema | bool:
-        """What a local ``$ref`` points at; nothing is ever fetched."""
-        if reference != "#" and not reference.startswith("#/"):
-            raise InvalidConstraint(
-                f"The keyword '$ref' must point into the schema itself ('#/...'), "
-                f"not to {reference[:100]!r} (at {place})."
-            )
-        found: Any = self._root
-        for part in unquote(reference).split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, dict) and key in found:
-                found = found[key]
-            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-                found = found[int(key)]
-            else:
-                raise InvalidConstraint(
-                    f"The '$ref' {reference[:100]!r} points nowhere (at {place})."
-                )
-        if not isinstance(found, dict | bool):
-            raise InvalidConstraint(
-                f"The '$ref' {reference[:100]!r} points to no schema (at {place})."
-            )
+    def _target(self, reference: str, place: str = "#") -> Schema | bool:
+        found = resolve(reference, self._root, place)
         self._referenced[id(found)] = (reference, found)
         return found
 
@@ -253,7 +175,7 @@ class _Walk:
     def _is_finite(self, schema: object, finite: set[int]) -> bool:
         if not isinstance(schema, dict) or "const" in schema or "enum" in schema:
             return True
-        if "$ref" in schema and id(self._target(schema["$ref"], "#")) not in finite:
+        if "$ref" in schema and id(self._target(schema["$ref"])) not in finite:
             return False
         if not all(self._is_finite(each, finite) for each in schema.get("allOf", [])):
             return False
@@ -263,7 +185,7 @@ class _Walk:
                 return False
         return any(
             all(self._is_finite(part, finite) for part in _needed_parts(schema, name))
-            for name in _types(schema) or ["null"]
+            for name in types(schema) or ["null"]
         )
 
     def _are_disjoint(self, branches: list[Any]) -> bool:
@@ -277,21 +199,8 @@ class _Walk:
         for _ in range(10):
             if not isinstance(schema, dict) or "$ref" not in schema:
                 break
-            schema = self._target(schema["$ref"], "#")
+            schema = self._target(schema["$ref"])
         return schema if isinstance(schema, dict) else {}
-
-
-def _children(schema: Schema, place: str) -> Iterator[tuple[object, str]]:
-    for keyword in schema:
-        if keyword not in _WITH_SUBSCHEMAS:
-            continue
-        match schema[keyword]:
-            case list(listed):
-                yield from ((each, f"{place}/{keyword}/{i}") for i, each in enumerate(listed))
-            case dict(named) if keyword in _NAMED_SUBSCHEMAS:
-                yield from ((each, f"{place}/{keyword}/{k[:50]}") for k, each in named.items())
-            case single:
-                yield single, f"{place}/{keyword}"
 
 
 def _needed_parts(schema: Schema, type_name: str) -> list[object]:
@@ -308,7 +217,7 @@ def _needed_parts(schema: Schema, type_name: str) -> list[object]:
 def _exclude_each_other(a: Schema, b: Schema) -> bool:
     if _differ(a, b):
         return True
-    if _types(a) != ["object"] or _types(b) != ["object"]:
+    if types(a) != ["object"] or types(b) != ["object"]:
         return False
     return any(
         _differ(tag_a, tag_b)
@@ -322,17 +231,12 @@ def _exclude_each_other(a: Schema, b: Schema) -> bool:
 def _differ(a: Schema, b: Schema) -> bool:
     """Whether the types, or the values they are limited to, have nothing in common."""
     types_a, types_b = (
-        {"number" if name == "integer" else name for name in _types(each)} for each in (a, b)
+        {"number" if name == "integer" else name for name in types(each)} for each in (a, b)
     )
     if types_a and types_b and not types_a & types_b:
         return True
     values_a, values_b = _values(a), _values(b)
     return values_a is not None and values_b is not None and not values_a & values_b
-
-
-def _types(schema: Schema) -> list[str]:
-    types: str | list[str] = schema.get("type", [])
-    return [types] if isinstance(types, str) else types
 
 
 def _values(schema: Schema) -> set[tuple[type, object]] | None:
@@ -341,7 +245,3 @@ def _values(schema: Schema) -> set[tuple[type, object]] | None:
     if values is None or not all(isinstance(value, str | int) for value in values):
         return None
     return {(type(value), value) for value in values}
-
-
-def _unresolved(reference: str, problem: str, place: str) -> InvalidConstraint:
-    return InvalidConstraint(f"The '$ref' {reference[:100]!r} {problem} (at {place}).")

@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from server.grammar.json_schema import Schema
-from server.grammar.lark import ANY_TEXT, one_of, quoted
+from server.grammar.keywords import ANNOTATIONS, ENFORCED, Schema, types
+from server.grammar.lark import ANY_TEXT, Grammar, one_of, quoted, without
+from server.grammar.references import resolve
 
 _OTHER_TYPES = ["null", "boolean", "object", "array", "number"]
-_ANNOTATIONS = {"title", "description", "default", "examples", "deprecated", "$comment"}
-_CONSTRAINING = {"type", "enum", "const", "anyOf", "allOf", "oneOf", "$ref", "properties", "items"}
 _MOST_REFERENCES = 50
 
 _INTEGER = r"-?(0|[1-9][0-9]*)"
@@ -56,13 +55,12 @@ def resolved(schema: Any, root: Schema) -> Any:
     for _ in range(_MOST_REFERENCES):
         if not isinstance(schema, dict):
             return schema
+        alone = len(schema.keys() & ENFORCED) == 1
         if "$ref" in schema:
-            target: Any = root
-            for part in schema["$ref"].split("/")[1:]:
-                key = part.replace("~1", "/").replace("~0", "~")
-                target = target[int(key)] if isinstance(target, list) else target[key]
-            schema = target
-        elif len(schema.get("allOf", ())) == 1 and len(schema.keys() & _CONSTRAINING) == 1:
+            if not alone:
+                raise Unwritable("the keyword '$ref' cannot be enforced beside others")
+            schema = resolve(schema["$ref"], root)
+        elif len(schema.get("allOf", ())) == 1 and alone:
             (schema,) = schema["allOf"]
         else:
             return schema
@@ -79,29 +77,28 @@ def split_union(schema: Any, root: Schema) -> tuple[list[Schema], list[Schema]]:
     if not isinstance(schema, dict):
         return ([{}], [{"type": _OTHER_TYPES}]) if schema else ([], [])
     if "anyOf" in schema:
-        if len(schema.keys() & _CONSTRAINING) > 1:
+        if len(schema.keys() & ENFORCED) > 1:
             raise Unwritable("the keyword 'anyOf' cannot be enforced beside others")
         parts = [split_union(each, root) for each in schema["anyOf"]]
         return [each for strings, _ in parts for each in strings], [
             each for _, others in parts for each in others
         ]
-    types = schema.get("type", ["string", *_OTHER_TYPES])
-    types = [types] if isinstance(types, str) else types
-    if "string" in types and (combining := sorted({"allOf", "oneOf"} & schema.keys())):
+    kinds = types(schema) or ["string", *_OTHER_TYPES]
+    if "string" in kinds and (combining := sorted({"allOf", "oneOf"} & schema.keys())):
         raise Unwritable(f"the keyword '{combining[0]}' cannot be enforced")
     values = [schema["const"]] if "const" in schema else schema.get("enum")
-    others = [name for name in types if name != "string"]
+    others = [name for name in kinds if name != "string"]
     if values is not None:
         strings = [each for each in values if isinstance(each, str)]
         rest = [each for each in values if not isinstance(each, str)]
         return (
             [{**schema, "type": "string", "enum": strings}]
-            if strings and "string" in types
+            if strings and "string" in kinds
             else [],
             [{**schema, "type": others, "enum": rest}] if rest and others else [],
         )
     return (
-        [{**schema, "type": "string"}] if "string" in types else [],
+        [{**schema, "type": "string"}] if "string" in kinds else [],
         [{**schema, "type": others[0] if len(others) == 1 else others}] if others else [],
     )
 
@@ -120,14 +117,19 @@ def loose_terminal(strings: Sequence[Schema], others: Sequence[Schema]) -> str:
     return one_of([f"({text_terminal(strings)} & ~{_LOOKS_LIKE_JSON})", *words])
 
 
+def ended_by(ending: str, terminal: str, grammar: Grammar) -> str:
+    """A text that ``terminal`` matches, and ``ending`` where that first occurs."""
+    body = f"({terminal} & {without(ending.split(maxsplit=1)[0])})"
+    return grammar.until(body, ending)
+
+
 def _words(schema: Schema) -> Iterable[str]:
     if "enum" in schema:
         scalars = (each for each in schema["enum"] if not isinstance(each, dict | list))
         return [quoted(json.dumps(each)) for each in scalars]
-    if schema.keys() - {"type", *_ANNOTATIONS}:
+    if schema.keys() - {"type", *ANNOTATIONS}:
         return []
-    types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
-    return [f"/{word}/" for name in types for word in _WORDS.get(name, ())]
+    return [f"/{word}/" for name in types(schema) for word in _WORDS.get(name, ())]
 
 
 def _string(schema: Schema) -> str:

@@ -29,7 +29,8 @@ from server.prompt.template.chat_template import (
     select_template,
     templates_in,
 )
-from server.reply.reply_grammar import reply_grammar
+from server.reply.grammar import reply_grammar
+from server.reply.prefix import reply_prefix
 
 _SILENT = Sampling()
 
@@ -269,7 +270,7 @@ class ChatModel:
                 "function, so that its output is constrained to a call.",
                 at=("tools",),
             )
-        if reply_format is None or reply_format.trigger is None:
+        if reply_format is None or reply_format.calls is None:
             raise InvalidRequest(
                 "How this model writes tool calls is not known, so it can be given no tools.",
                 at=("tools",),
@@ -329,4 +330,4 @@ def _reply_prefix(prompt: ChatPrompt, text: str, reply_format: ReplyFormat | Non
         written = message_text(prompt.messages[-1])
         if written.rfind(start) > written.rfind(end):
             return start
-    return reply_format.prefix_of(text)
+    return reply_prefix(text, reply_format)

@@ -18,6 +18,7 @@ from server.prompt.guard.guard import Guard, Piece
 from server.prompt.guard.segments import user_characters
 from server.prompt.known_template import KnownTemplate
 from server.prompt.template.chat_template import ChatTemplate
+from server.reply.control_tokens import control_tokens
 
 
 class Rendering(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +54,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         reply_format = known.reply_format
         texts = [template.source, *_example_prompts(template)]
         texts += family.literals() if family else []
-        texts += reply_format.markers() if reply_format else []
+        texts += control_tokens(reply_format) if reply_format else []
         edges = reply_format.reasoning_edges if reply_format else ("", "")
         return cls(
             **msgspec.structs.asdict(known),

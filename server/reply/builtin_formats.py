@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from server.core.reply_format import ReplyFormat
+from server.reply.dialects.table import dialect_of
 
 
 def format_from_table(table: Mapping[str, Any], where: str) -> ReplyFormat:
@@ -35,9 +36,12 @@ def format_from_table(table: Mapping[str, Any], where: str) -> ReplyFormat:
         del builtin["select"]
         fields = builtin | fields | {"name": base}
     try:
-        return msgspec.convert(fields, ReplyFormat)
-    except msgspec.ValidationError as error:
+        reply_format = msgspec.convert(fields, ReplyFormat)
+        if reply_format.calls:
+            dialect_of(reply_format.calls)
+    except ValueError as error:
         raise ValueError(f"{where}: [reply] {error}") from None
+    return reply_format
 
 
 @cache

@@ -9,7 +9,8 @@ from server.core.ids import random_id
 from server.core.reply import ToolCallArguments, ToolCallStart
 from server.core.reply_format import Calls
 from server.core.request import Tool
-from server.reply.dialects import gemma, json_text, pythonic, tagged
+from server.reply import json_text
+from server.reply.dialects.table import dialect_of
 from server.reply.join import ParsedEvent
 from server.reply.source import NotACall, Source, Steps
 from server.reply.syntax import ObjectCall, compile_calls
@@ -37,6 +38,7 @@ class CallReader:
         self._answer = answer
         self._calls = calls
         self._syntax = compile_calls(calls)
+        self._dialect = dialect_of(calls)
         self._index = index
         self._emit = emit
         self._tools = {tool.name: tool for tool in tools}
@@ -107,17 +109,8 @@ class CallReader:
                 self._written_index = yield from source.word(_ID)
 
     def _arguments(self, source: Source) -> Steps[None]:
-        match self._calls.dialect:
-            case "json":
-                yield from json_text.arguments(source, self._write)
-            case "gemma":
-                yield from gemma.arguments(source, self._write)
-            case "pythonic":
-                yield from pythonic.arguments(source, self._write)
-            case "tagged":
-                types = tagged.string_types(self._tools.get(self._name or ""))
-                pattern, close = self._calls.argument, self._syntax.close
-                yield from tagged.arguments(source, self._write, pattern, close, types)
+        tool = self._tools.get(self._name or "")
+        yield from self._dialect.read(source, self._write, tool)
 
     def _object(self, source: Source, keys: ObjectCall) -> Steps[None]:
         yield from source.expect("{")

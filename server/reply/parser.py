@@ -197,7 +197,7 @@ class ReplyParser:
         self._source.record()
         self._source.take(len(start))
         try:
-            header = yield from self._source.before(channels.message, limit=256)
+            header = yield from self._source.before(channels.message)
         except NotACall:
             read = self._source.recorded()
             if self._prefix:

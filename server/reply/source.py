@@ -17,6 +17,14 @@ Write = Callable[[str], None]
 
 SPACE = re.compile(r"\s*")
 
+MOST_LEVELS = 64
+"""How deep values may nest where they are read recursively: two generators per level, far from
+Python's limit of 1,000 calls. The schema of a tool has at most 50 levels.
+"""
+
+MOST_NAME = 256
+"""The most characters of a name, a key, a number or a header; text that goes on is none."""
+
 
 class NotACall(Exception):
     """The text at the current position does not go on as the call's syntax demands."""
@@ -132,10 +140,15 @@ class Source:
             if not (yield from self.accept(atom)):
                 raise NotACall
 
-    def word(self, allowed: re.Pattern[str], limit: int = 256) -> Steps[str]:
+    def skip_comma(self, *, before: str) -> Steps[None]:
+        """Consume a comma, unless ``before`` comes first. Raises NotACall, EndOfReply."""
+        if (yield from self.skip_space()) != before:
+            yield from self.expect(",")
+
+    def word(self, allowed: re.Pattern[str]) -> Steps[str]:
         """Consume all that ``allowed`` matches, at least one character. Raises NotACall."""
         word = ""
-        while len(word) <= limit:
+        while len(word) <= MOST_NAME:
             yield from self.peek()
             piece = self.run(allowed)
             word += piece
@@ -145,10 +158,11 @@ class Source:
                 break
         raise NotACall
 
-    def before(self, end: str, *, limit: int) -> Steps[str]:
-        """Consume text and the ``end`` behind it; the text. Raises NotACall past ``limit``."""
-        while (place := self._text.find(end, self._at, self._at + limit + len(end))) < 0:
-            if self._closed or len(self._text) - self._at >= limit + len(end):
+    def before(self, end: str) -> Steps[str]:
+        """Consume a name and the ``end`` behind it; the name. Raises NotACall."""
+        most = MOST_NAME + len(end)
+        while (place := self._text.find(end, self._at, self._at + most)) < 0:
+            if self._closed or len(self._text) - self._at >= most:
                 raise NotACall
             yield from self.more()
         text = self.take(place - self._at)

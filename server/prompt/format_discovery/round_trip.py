@@ -13,6 +13,7 @@ from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.normalize import normalize
 from server.prompt.template.chat_template import ChatTemplate
 from server.reply.parser import parse_reply
+from server.reply.prefix import reply_prefix
 from server.reply.writer import write_calls
 
 TOOLS = [
@@ -94,7 +95,7 @@ class RoundTrip:
         prompt = self.prompt
         start = common_prefix(prompt, said)
         # What the prompt says of the reply, such as an opened reasoning block, need not hold here.
-        return said[min(start, len(prompt) - len(reply_format.prefix_of(prompt))) :]
+        return said[min(start, len(prompt) - len(reply_prefix(prompt, reply_format))) :]
 
     @property
     def _native(self) -> bool:
@@ -105,7 +106,7 @@ class RoundTrip:
         if text is None:
             return False
         # Some templates show past reasoning without its start, which their prompt writes.
-        opened = reply_format.prefix_of(self.prompt)
+        opened = reply_prefix(self.prompt, reply_format)
         prefixes = ("", opened) if message.reasoning_content else ("",)
         return any(
             _same(

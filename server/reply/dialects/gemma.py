@@ -2,27 +2,67 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any, ClassVar
 
-from server.core.reply_format import GEMMA_QUOTE
-from server.reply.dialects import json_text
-from server.reply.source import Markers, NotACall, Source, Steps, Write
+from server.core.reply_format import Calls
+from server.core.request import Tool
+from server.grammar.keywords import ANNOTATIONS, Schema
+from server.grammar.lark import Grammar, one_of, quoted
+from server.grammar.raw_text import ended_by, resolved, split_union, text_terminal
+from server.grammar.references import self_contained
+from server.reply import json_text
+from server.reply.dialects.dialect import Dialect
+from server.reply.dialects.members import in_order, json_part, members
+from server.reply.source import MOST_LEVELS, Markers, NotACall, Source, Steps, Write
+
+QUOTE = '<|"|>'
 
 _KEY = re.compile(r'[^:{}\[\],<"]*')
 _BARE = re.compile(r'[^,{}\[\]<"]*')
-_QUOTE = Markers([GEMMA_QUOTE])
-_MAX_DEPTH = 64
+_QUOTE = Markers([QUOTE])
+_NAMES = re.compile(r"[^:{}\[\],<\"\s]([^:{}\[\],<\"]*[^:{}\[\],<\"\s])?")
+_OF_OBJECTS = {"type", "properties", "required", "additionalProperties", *ANNOTATIONS}
+_OF_ARRAYS = {"type", "items", "minItems", "maxItems", *ANNOTATIONS}
 
 
-def arguments(source: Source, write: Write) -> Steps[None]:
-    """Read an object. Raises NotACall where it cannot go on."""
-    if (yield from source.skip_space()) != "{":
-        raise NotACall
-    yield from _object(source, write, 1)
+class Gemma(Dialect):
+    """Gemma's notation for objects, at every level."""
+
+    markers: ClassVar[tuple[str, ...]] = (QUOTE,)
+
+    def __init__(self, calls: Calls) -> None:
+        """Needs nothing of the call syntax."""
+
+    def read(self, source: Source, write: Write, tool: Tool | None) -> Steps[None]:
+        """Read an object, in which a bare word that is not JSON is a string."""
+        if (yield from source.skip_space()) != "{":
+            raise NotACall
+        yield from _object(source, write, 1)
+
+    def write(self, arguments: str) -> str:
+        """Bare keys, Gemma's quotes around strings, no white space."""
+        return _written(json.loads(arguments))
+
+    def grammar(self, schema: Schema, grammar: Grammar) -> str:
+        """Arguments in the order of the schema; a value Gemma cannot enforce is JSON."""
+        root = self_contained(schema)
+        return _ValueRules(root, grammar).object(root)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str):
+        return f"{QUOTE}{value}{QUOTE}"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return json.dumps(value)
 
 
 def _value(source: Source, write: Write, depth: int) -> Steps[None]:
-    if depth > _MAX_DEPTH:
+    if depth > MOST_LEVELS:
         raise NotACall
     match (yield from source.skip_space()):
         case "{":
@@ -51,7 +91,7 @@ def _object(source: Source, write: Write, depth: int) -> Steps[None]:
         yield from source.expect(":")
         write(": ")
         yield from _value(source, write, depth)
-        yield from _skip_comma(source, "}")
+        yield from source.skip_comma(before="}")
     write(source.take(1))
 
 
@@ -63,20 +103,63 @@ def _array(source: Source, write: Write, depth: int) -> Steps[None]:
         write(separator)
         separator = ", "
         yield from _value(source, write, depth)
-        yield from _skip_comma(source, "]")
+        yield from source.skip_comma(before="]")
     write(source.take(1))
 
 
-def _skip_comma(source: Source, end: str) -> Steps[None]:
-    if (yield from source.skip_space()) != end:
-        yield from source.expect(",")
-
-
 def _string(source: Source, write: Write) -> Steps[None]:
-    if (yield from source.accept(GEMMA_QUOTE)):
+    if (yield from source.accept(QUOTE)):
         write('"')
         yield from source.stream(_QUOTE, lambda text: write(json_text.escape(text)))
-        source.take(len(GEMMA_QUOTE))
+        source.take(len(QUOTE))
         write('"')
     else:
         yield from json_text.value(source, write)
+
+
+class _ValueRules:
+    """Rules for the values of one schema, one per subschema, so that recursion ends.
+
+    The subschemas are known by their identity, which holds while ``root`` exists.
+    """
+
+    def __init__(self, root: Schema, grammar: Grammar) -> None:
+        self._root = root
+        self._grammar = grammar
+        self._known: dict[int, str] = {}
+
+    def object(self, schema: Schema) -> str:
+        found = members(schema, _NAMES)
+        written = [f"{quoted(f'{member.key}:')} {self._value(member.schema)}" for member in found]
+        return f'"{{" {in_order(found, written, ",", self._grammar)} "}}"'
+
+    def _value(self, schema: Any) -> str:
+        schema = resolved(schema, self._root)
+        name = self._known.get(id(schema))
+        if name is None:
+            self._known[id(schema)] = name = self._grammar.reserve()
+            strings, others = split_union(schema, self._root)
+            ways = [self._other(other) for other in others]
+            if strings:
+                text = ended_by(QUOTE, text_terminal(strings), self._grammar)
+                ways.append(f"{self._grammar.spelling.literal(QUOTE)} {text}")
+            self._grammar.define(name, one_of(ways))
+        return name
+
+    def _other(self, schema: Schema) -> str:
+        """A value that is not a string."""
+        kind = schema.get("type")
+        if kind == "object" and "properties" in schema and schema.keys() <= _OF_OBJECTS:
+            return self.object(schema)
+        if kind == "array" and "items" in schema and schema.keys() <= _OF_ARRAYS:
+            return self._array(schema)
+        return json_part(schema, self._root, self._grammar)
+
+    def _array(self, schema: Schema) -> str:
+        least, most = schema.get("minItems", 0), schema.get("maxItems")
+        if schema["items"] is False or most == 0:
+            return '"[" "]"'
+        item = self._value(schema["items"])
+        more = f"{max(least - 1, 0)},{'' if most is None else most - 1}"
+        items = f'{item} ("," {item}){{{more}}}'
+        return f'"[" {items} "]"' if least else f'"[" ({items})? "]"'

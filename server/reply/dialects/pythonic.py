@@ -2,151 +2,59 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
+from typing import Any
 
-from server.reply.dialects import json_text
-from server.reply.source import EndOfReply, NotACall, Source, Steps, Write
+from server.core.reply_format import Calls
+from server.core.request import Tool
+from server.grammar.keywords import Schema
+from server.grammar.lark import Grammar
+from server.grammar.references import self_contained
+from server.reply import json_text, python_text
+from server.reply.dialects.dialect import Dialect
+from server.reply.dialects.members import in_order, json_part, members
+from server.reply.source import Source, Steps, Write
 
 _WORD = re.compile(r"\w*")
-_BARE = re.compile(r"[\w.+\-]*")
-_TEXT = re.compile(r"[^'\"\\]*")
-_HEX = re.compile(r"[0-9a-fA-F]*")
-_AFTER_STRING = ",)]}:"
-_CLOSING = {"[": "]", "(": ")"}
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\n": ""}
-_CONSTANTS = {"True": "true", "False": "false", "None": "null"}
-_CODE_DIGITS = {"x": 2, "u": 4, "U": 8}
-_MAX_DEPTH = 64
+_NAMES = re.compile(r"\w+")
 
 
-def arguments(source: Source, write: Write) -> Steps[None]:
-    """Read keyword arguments up to the closing parenthesis, left unread. Raises NotACall."""
-    separator = "{"
-    while (yield from source.skip_space()) != ")":
-        key = yield from source.word(_WORD)
-        yield from source.expect("=")
-        write(f'{separator}"{json_text.escape(key)}": ')
-        separator = ", "
-        yield from _value(source, write, 1)
-        yield from _skip_comma(source, ")")
-    write("}" if separator == ", " else "{}")
+class Pythonic(Dialect):
+    """Keyword arguments up to the closing parenthesis of the call, which is left unread."""
+
+    def __init__(self, calls: Calls) -> None:
+        """Needs nothing of the call syntax."""
+
+    def read(self, source: Source, write: Write, tool: Tool | None) -> Steps[None]:
+        """Read values in Python's notation or in JSON's."""
+        separator = "{"
+        while (yield from source.skip_space()) != ")":
+            key = yield from source.word(_WORD)
+            yield from source.expect("=")
+            write(f'{separator}"{json_text.escape(key)}": ')
+            separator = ", "
+            yield from python_text.value(source, write)
+            yield from source.skip_comma(before=")")
+        write("}" if separator == ", " else "{}")
+
+    def write(self, arguments: str) -> str:
+        """Python literals, but for objects: those are JSON."""
+        return ", ".join(f"{key}={_written(value)}" for key, value in json.loads(arguments).items())
+
+    def grammar(self, schema: Schema, grammar: Grammar) -> str:
+        """Arguments in the order of the schema, with values in JSON, but for booleans."""
+        root = self_contained(schema)
+        found = members(root, _NAMES)
+        written = [f'"{member.key}=" {_value(member.schema, root, grammar)}' for member in found]
+        return in_order(found, written, ", ", grammar)
 
 
-def to_json(text: str) -> str | None:
-    """The JSON for a list, dictionary or other value in Python's notation; None if it is none."""
-    source = Source()
-    source.feed(f"{text} ")
-    source.close()
-    pieces: list[str] = []
-    try:
-        for _ in _value(source, pieces.append, 1):
-            pass
-        next(source.skip_space(), None)
-    except NotACall:
-        return None
-    except EndOfReply:
-        converted = "".join(pieces)
-        return converted if json_text.is_valid(converted) else None
-    return None
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else repr(value)
 
 
-def _value(source: Source, write: Write, depth: int) -> Steps[None]:
-    if depth > _MAX_DEPTH:
-        raise NotACall
-    match (yield from source.skip_space()):
-        case "'" | '"':
-            yield from _string(source, write)
-        case "[" | "(":
-            yield from _list(source, write, depth + 1)
-        case "{":
-            yield from _dict(source, write, depth + 1)
-        case _:
-            write(_as_json((yield from source.word(_BARE))))
-
-
-def _list(source: Source, write: Write, depth: int) -> Steps[None]:
-    end = _CLOSING[source.take(1)]
-    write("[")
-    separator = ""
-    while (yield from source.skip_space()) != end:
-        write(separator)
-        separator = ", "
-        yield from _value(source, write, depth)
-        yield from _skip_comma(source, end)
-    source.take(1)
-    write("]")
-
-
-def _dict(source: Source, write: Write, depth: int) -> Steps[None]:
-    source.take(1)
-    write("{")
-    separator = ""
-    while (first := (yield from source.skip_space())) != "}":
-        write(separator)
-        separator = ", "
-        if first in "'\"":
-            yield from _string(source, write)
-        else:
-            write(f'"{(yield from source.word(_BARE))}"')
-        yield from source.expect(":")
-        write(": ")
-        yield from _value(source, write, depth)
-        yield from _skip_comma(source, "}")
-    write(source.take(1))
-
-
-def _skip_comma(source: Source, end: str) -> Steps[None]:
-    if (yield from source.skip_space()) != end:
-        yield from source.expect(",")
-
-
-def _string(source: Source, write: Write) -> Steps[None]:
-    """Read a string; a quote inside a word does not end it, as templates do not escape it."""
-    quote = source.take(1)
-    write('"')
-    while True:
-        write(json_text.escape(source.run(_TEXT)))
-        character = yield from source.peek()
-        if character == "\\":
-            yield from _escape_sequence(source, write)
-        elif character in "'\"":
-            source.take(1)
-            if character == quote:
-                following = yield from source.peek()
-                if following.isspace() or following in _AFTER_STRING:
-                    break
-            write(json_text.escape(character))
-    write('"')
-
-
-def _escape_sequence(source: Source, write: Write) -> Steps[None]:
-    source.take(1)
-    kind = yield from source.peek()
-    source.take(1)
-    if kind in _CODE_DIGITS:
-        digits = ""
-        while len(digits) < _CODE_DIGITS[kind] and _HEX.fullmatch((yield from source.peek())):
-            digits += source.take(1)
-        write(_character(int(digits or "fffd", 16)))
-    elif kind in "\\'\"":
-        write(json_text.escape(kind))
-    else:
-        write(json_text.escape(_ESCAPES.get(kind, "\\" + kind)))
-
-
-def _character(code: int) -> str:
-    """The character as it stands in a JSON string; a half of a surrogate pair stays an escape."""
-    if 0xD800 <= code <= 0xDFFF:
-        return f"\\u{code:04x}"
-    return json_text.escape(chr(code) if code <= 0x10FFFF else "\ufffd")
-
-
-def _as_json(word: str) -> str:
-    if word in _CONSTANTS or json_text.is_valid(word):
-        return _CONSTANTS.get(word, word)
-    try:
-        return json.dumps(ast.literal_eval(word), allow_nan=False)
-    except (ValueError, SyntaxError, TypeError):
-        return f'"{json_text.escape(word)}"'
+def _value(schema: Any, root: Schema, grammar: Grammar) -> str:
+    if isinstance(schema, dict) and schema.get("type") == "boolean" and "enum" not in schema:
+        return '("True" | "False")'
+    return json_part(schema, root, grammar)

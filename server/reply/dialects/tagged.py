@@ -1,99 +1,158 @@
 r"""Arguments between tags, one after another: ``<parameter=city>\nOslo\n</parameter>``.
 
-The tags carry no types, so a value is a string or JSON by what the tool's schema says of it.
+Most tags carry no types, so the tool's schema decides whether a value is a string or JSON.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
+from server.core.reply_format import Calls
 from server.core.request import Tool
-from server.reply.dialects import json_text, pythonic
+from server.grammar.keywords import Schema
+from server.grammar.lark import Grammar, one_of, quoted
+from server.grammar.raw_text import ended_by, loose_terminal, split_union, text_terminal
+from server.grammar.references import self_contained
+from server.reply import json_text, python_text
+from server.reply.dialects.dialect import Dialect
+from server.reply.dialects.members import Member, json_part, members
 from server.reply.source import EndOfReply, Markers, NotACall, Source, Steps, Write
+from server.reply.syntax import compile_calls
 
-IsString = Callable[[str], bool | None]
-
+_ARGUMENT = re.compile(r"\S.*\{key\}\s*\S.*\{value\}\s*\S", re.DOTALL)
 _PYTHON_CONSTANTS = {"True": "true", "False": "false", "None": "null"}
 _WORD = re.compile(r"\w*")
+_NAMES = re.compile(r"[^\s<>\"]([^<>\"\n]{0,200}[^\s<>\"])?")
 
 
-class Argument(msgspec.Struct, frozen=True):
-    """An argument pattern, taken apart.
+class Tagged(Dialect):
+    """Writes each argument as the call syntax's ``argument`` shows.
 
-    ``open``, ``after_key``, ``after_string`` and ``close`` are the texts around key, string mark
-    and value; ``lead`` and ``trail`` the white space directly around the value.
+    The texts of that pattern: ``before`` the key, ``between`` key and value, ``after`` the value.
+    Where ``between`` holds ``{string}``, the family says there whether the value is a string.
     """
 
-    open: tuple[str, ...]
-    after_key: tuple[str, ...]
-    marks_strings: bool
-    after_mark: tuple[str, ...]
-    lead: str
-    trail: str
-    close: tuple[str, ...]
+    def __init__(self, calls: Calls) -> None:
+        if not _ARGUMENT.search(calls.argument):
+            raise ValueError("`argument` needs texts around {key} and {value}")
+        self._before, _, rest = calls.argument.partition("{key}")
+        self._between, _, self._after = rest.partition("{value}")
+        before_mark, mark, after_mark = self._between.partition("{string}")
+        self._marks_strings = bool(mark)
+        # For reading: the texts between white space, and the white space directly around a value.
+        self._open = tuple(self._before.split())
+        self._after_key = tuple(before_mark.split())
+        self._after_mark = tuple(after_mark.split())
+        self._lead = self._between[len(self._between.rstrip()) :]
+        self._close = tuple(self._after.split())
+        trail = self._after[: -len(self._after.lstrip())]
+        self._value_end = Markers({trail + self._close[0], self._close[0]})
+        self._call_close = compile_calls(calls).close
 
-
-@lru_cache(maxsize=64)
-def compile_argument(pattern: str) -> Argument:
-    """The parts of an argument pattern."""
-    before, _, rest = pattern.partition("{key}")
-    between, _, after = rest.partition("{value}")
-    after_key, mark, after_mark = between.partition("{string}")
-    return Argument(
-        open=tuple(before.split()),
-        after_key=tuple(after_key.split()),
-        marks_strings=bool(mark),
-        after_mark=tuple(after_mark.split()),
-        lead=between[len(between.rstrip()) :],
-        trail=after[: -len(after.lstrip())],
-        close=tuple(after.split()),
-    )
-
-
-def arguments(
-    source: Source, write: Write, pattern: str, close: tuple[str, ...], is_string: IsString
-) -> Steps[None]:
-    """Read arguments up to the call's closing texts ``close``, left unread.
-
-    Raises:
-        NotACall: There is neither an argument nor the end of the call.
-    """
-    argument = compile_argument(pattern)
-    separator = "{"
-    yield from source.skip_space()
-    while (yield from source.accept(argument.open[0])):
-        yield from source.expect(*argument.open[1:])
-        key = (yield from source.before(argument.after_key[0], limit=256)).strip()
-        yield from source.expect(*argument.after_key[1:])
-        string = is_string(key)
-        if argument.marks_strings:
-            string = (yield from source.word(_WORD)) == "true"
-            yield from source.expect(*argument.after_mark)
-        write(f'{separator}"{json_text.escape(key)}": ')
-        separator = ", "
-        yield from source.accept(argument.lead)
-        yield from _value(source, write, argument, string)
+    def read(self, source: Source, write: Write, tool: Tool | None) -> Steps[None]:
+        """Read arguments up to the closing texts of the call, which are left unread."""
+        properties = _properties((tool and tool.parameters) or {})
+        separator = "{"
         yield from source.skip_space()
-    if separator == "{":
-        if not close or not (yield from source.comes(close[0])):
-            raise NotACall
-        write("{")
-    write("}")
+        while (yield from source.accept(self._open[0])):
+            yield from source.expect(*self._open[1:])
+            key = (yield from source.before(self._after_key[0])).strip()
+            yield from source.expect(*self._after_key[1:])
+            string = _is_string(properties.get(key))
+            if self._marks_strings:
+                string = (yield from source.word(_WORD)) == "true"
+                yield from source.expect(*self._after_mark)
+            write(f'{separator}"{json_text.escape(key)}": ')
+            separator = ", "
+            yield from source.accept(self._lead)
+            yield from self._value(source, write, string)
+            yield from source.skip_space()
+        if separator == "{":
+            if not self._call_close or not (yield from source.comes(self._call_close[0])):
+                raise NotACall
+            write("{")
+        write("}")
+
+    def _value(self, source: Source, write: Write, string: bool | None) -> Steps[None]:
+        if string:
+            write('"')
+            marker = yield from source.stream(
+                self._value_end, lambda text: write(json_text.escape(text))
+            )
+            write('"')
+        else:
+            pieces: list[str] = []
+            try:
+                marker = yield from source.stream(self._value_end, pieces.append)
+            except EndOfReply:
+                write('"' + json_text.escape("".join(pieces)))
+                raise
+            write(_as_json("".join(pieces), quoted=string is None))
+        source.take(len(marker))
+        yield from source.expect(*self._close[1:])
+
+    def write(self, arguments: str) -> str:
+        """Strings as they are, other values as JSON."""
+        return "".join(self._written(*item) for item in json.loads(arguments).items())
+
+    def _written(self, key: str, value: Any) -> str:
+        is_string = isinstance(value, str)
+        between = self._between.replace("{string}", "true" if is_string else "false")
+        text = value if is_string else json.dumps(value, ensure_ascii=False)
+        return f"{self._before}{key}{between}{text}{self._after}"
+
+    def grammar(self, schema: Schema, grammar: Grammar) -> str:
+        """Arguments in the order of the schema."""
+        root = self_contained(schema)
+        properties = _properties(root)
+        arguments = []
+        for member in members(root, _NAMES):
+            if self._marks_strings:
+                value = self._marked(member, root, grammar)
+            else:
+                string = _is_string(properties.get(member.key))
+                value = self._unmarked(member, string, root, grammar)
+            head = f"{grammar.spelling.literal(self._before)} {quoted(member.key)}"
+            argument = grammar.rule(f"{head} {value}")
+            arguments.append(f"{argument}?" if member.optional else argument)
+        return " ".join(arguments)
+
+    def _marked(self, member: Member, root: Schema, grammar: Grammar) -> str:
+        """A value after a mark that says whether it is a string."""
+        literal = grammar.spelling.literal
+        strings, others = split_union(member.schema, root)
+        mark, then = self._between.split("{string}")
+        ways = []
+        if strings:
+            text = ended_by(self._after, text_terminal(strings), grammar)
+            ways.append(f"{literal(f'{mark}true{then}')} {text}")
+        for other in others:
+            head = literal(f"{mark}false{then}")
+            ways.append(f"{head} {json_part(other, root, grammar)} {literal(self._after)}")
+        return one_of(ways)
+
+    def _unmarked(self, member: Member, string: bool | None, root: Schema, grammar: Grammar) -> str:
+        """A value that is a string by its schema or, where ``string`` is None, by its looks."""
+        literal = grammar.spelling.literal
+        head = literal(self._between)
+        strings, others = split_union(member.schema, root)
+        if string is False or not strings:
+            value = json_part(member.schema, root, grammar)
+            return f"{head} {value} {literal(self._after)}"
+        terminal = text_terminal(strings) if string else loose_terminal(strings, others)
+        return f"{head} {ended_by(self._after, terminal, grammar)}"
 
 
-def string_types(tool: Tool | None) -> IsString:
-    """Whether an argument of ``tool`` is a string, by its name; None: it may be."""
-    schema = (tool and tool.parameters) or {}
+def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     properties = schema.get("properties")
-    return lambda key: _is_string(properties.get(key)) if isinstance(properties, dict) else None
+    return properties if isinstance(properties, dict) else {}
 
 
 def _is_string(schema: Any) -> bool | None:
+    """Whether a value of ``schema`` is a string; None: it may be."""
     if not isinstance(schema, dict):
         return None
     types = schema.get("type")
@@ -108,24 +167,6 @@ def _is_string(schema: Any) -> bool | None:
     return True if set(types) == {"string"} else None
 
 
-def _value(source: Source, write: Write, argument: Argument, string: bool | None) -> Steps[None]:
-    end = Markers({argument.trail + argument.close[0], argument.close[0]})
-    if string:
-        write('"')
-        marker = yield from source.stream(end, lambda text: write(json_text.escape(text)))
-        write('"')
-    else:
-        pieces: list[str] = []
-        try:
-            marker = yield from source.stream(end, pieces.append)
-        except EndOfReply:
-            write('"' + json_text.escape("".join(pieces)))
-            raise
-        write(_as_json("".join(pieces), quoted=string is None))
-    source.take(len(marker))
-    yield from source.expect(*argument.close[1:])
-
-
 def _as_json(text: str, *, quoted: bool) -> str:
     """``text`` if it is JSON (``quoted``: other than a string), else a JSON string of it."""
     bare = text.strip()
@@ -134,5 +175,5 @@ def _as_json(text: str, *, quoted: bool) -> str:
     if json_text.is_valid(bare) and not (quoted and bare.startswith('"')):
         return bare
     # Some templates print lists and objects in Python's notation.
-    converted = pythonic.to_json(bare) if bare.startswith(("[", "{")) else None
+    converted = python_text.to_json(bare) if bare.startswith(("[", "{")) else None
     return converted or f'"{json_text.escape(text)}"'

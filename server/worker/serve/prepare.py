@@ -12,7 +12,7 @@ from server.engine.engine import Engine
 from server.engine.sampling.matcher import GrammarCompiler, GrammarError, GrammarMatcher
 from server.grammar.constraint import schema_grammar, to_grammar
 from server.prompt.chat_model import BuiltPrompt
-from server.reply.tool_arguments import arguments_schema, unenforceable
+from server.reply.tool_schema import arguments_schema, unenforceable
 from server.worker.protocol import Generate, Render, Rendered, StepEvents, refusal
 from server.worker.serve.connection import Send
 from server.worker.serve.load import GenerationModel, Loaded
@@ -139,11 +139,12 @@ class Preparer:
             return matcher
         if isinstance(wanted, ChatPrompt) and wanted.tool_choice.mode != "none":
             deadline = time.monotonic() + _TOOLS_SECONDS
-            for tool in wanted.tools:
+            for index, tool in enumerate(wanted.tools):
                 self._check_wanted(request)
                 if time.monotonic() > deadline:
-                    raise unenforceable(tool, "The tools before it took too long to compile.")
-                _try_out(tool, compiler)
+                    reason = "The tools before it took too long to compile."
+                    raise unenforceable(tool, index, reason)
+                _try_out(tool, index, compiler)
         try:
             if content is not None and content != grammar:
                 compiler.try_out(content)
@@ -161,12 +162,12 @@ def _content_grammar(constraint: Constraint) -> str:
         raise error.moved(("constraint",)) from error
 
 
-def _try_out(tool: Tool, compiler: GrammarCompiler) -> None:
+def _try_out(tool: Tool, index: int, compiler: GrammarCompiler) -> None:
     """Refuse ``tool`` by name if its schema cannot be enforced."""
     try:
-        compiler.try_out(schema_grammar(arguments_schema(tool)))
+        compiler.try_out(schema_grammar(arguments_schema(tool, index)))
     except GrammarError as error:
-        raise unenforceable(tool, str(error)) from error
+        raise unenforceable(tool, index, str(error)) from error
 
 
 def render(model: Loaded, request: Render) -> Rendered:

@@ -14,6 +14,7 @@ from server.engine.spans import TokenSpan
 from server.engine.task import Task
 from server.prompt.chat_model import BuiltPrompt
 from server.prompt.context_length import check_context_length
+from server.reply.control_tokens import control_tokens
 from server.worker.protocol import Generate
 from server.worker.serve.load import GenerationModel
 
@@ -91,7 +92,7 @@ class TaskBuilder:
     def _visible_control_tokens(self) -> frozenset[int]:
         """Control tokens that the reply's parser must see as text."""
         reply_format = self._chat.reply_format
-        markers = reply_format.markers() if reply_format else frozenset()
+        markers = control_tokens(reply_format) if reply_format else frozenset()
         return frozenset(
             token.id
             for token in self._vocabulary.special_tokens

@@ -13,6 +13,7 @@ from server.core.reply_format import ReplyFormat
 from server.core.request import Message, Tool
 from server.reply.builtin_formats import builtin_format, builtin_tables
 from server.reply.parser import ReplyParser
+from server.reply.syntax import compile_calls
 
 WEATHER = Tool(
     name="get_weather",
@@ -30,6 +31,12 @@ TOOLS = [WEATHER, Tool(name="get_time", parameters={"properties": {"city": {"typ
 
 
 FORMATS = [pytest.param(builtin_format(name), id=name) for name in builtin_tables()]
+
+
+def trigger(reply_format: ReplyFormat) -> str:
+    """The text with which a call opens."""
+    assert reply_format.calls
+    return compile_calls(reply_format.calls).trigger
 
 
 def parse_in_pieces(

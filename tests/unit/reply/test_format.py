@@ -9,7 +9,8 @@ import pytest
 
 from server.core.reply_format import ReplyFormat
 from server.reply.builtin_formats import builtin_format, builtin_tables, format_from_table
-from server.reply.syntax import compile_calls
+from server.reply.control_tokens import control_tokens
+from server.reply.prefix import reply_prefix
 from tests.unit.reply.replies import FORMATS
 
 
@@ -44,13 +45,6 @@ def test_a_format_crosses_the_process_border(reply_format: ReplyFormat) -> None:
     assert msgspec.msgpack.decode(packed, type=ReplyFormat) == reply_format
 
 
-@pytest.mark.parametrize("reply_format", FORMATS)
-def test_the_trigger_is_what_the_parser_looks_for(reply_format: ReplyFormat) -> None:
-    assert reply_format.calls
-    if not (reply_format.channels and reply_format.channels.call):
-        assert reply_format.trigger == compile_calls(reply_format.calls).trigger
-
-
 def test_every_format_says_what_selects_it() -> None:
     assert [name for name, table in builtin_tables().items() if not table["select"]] == []
 
@@ -67,7 +61,7 @@ def test_every_format_says_what_selects_it() -> None:
     ],
 )
 def test_markers_are_the_control_tokens_of_the_syntax(name: str, tokens: set[str]) -> None:
-    assert tokens <= builtin_format(name).markers()
+    assert tokens <= control_tokens(builtin_format(name))
 
 
 @pytest.mark.parametrize(
@@ -88,4 +82,4 @@ def test_markers_are_the_control_tokens_of_the_syntax(name: str, tokens: set[str
     ],
 )
 def test_the_end_of_the_prompt_may_belong_to_the_reply(name: str, prompt: str, prefix: str) -> None:
-    assert builtin_format(name).prefix_of(prompt) == prefix
+    assert reply_prefix(prompt, builtin_format(name)) == prefix

@@ -19,7 +19,7 @@ from server.core.request import Message, ToolCall
 from server.reply.builtin_formats import builtin_format, builtin_tables
 from server.reply.parser import ReplyParser, parse_reply
 from server.reply.writer import write_calls
-from tests.unit.reply.replies import FORMATS, TOOLS, parse_in_pieces, without_ids
+from tests.unit.reply.replies import FORMATS, TOOLS, parse_in_pieces, trigger, without_ids
 
 settings.register_profile("replies", max_examples=10, deadline=None)
 settings.load_profile("replies")
@@ -117,7 +117,7 @@ def test_what_is_written_is_read_back(
         msgspec.structs.replace(call, arguments=json.dumps(arguments)) for call in CALLS[:calls]
     ]
     written = write_calls(calling, reply_format.calls) if calling else ""
-    if calling and (reply_format.channels or reply_format.trigger == "{"):
+    if calling and (reply_format.channels or trigger(reply_format) == "{"):
         content = ""  # there a call stands alone
     text = f"{content}\n{written}" if content and written else content + written
     if reply_format.reasoning:
@@ -173,8 +173,8 @@ def test_without_a_format_all_is_content_at_once(text: str, places: list[int]) -
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "characters"])
 def test_time_is_linear_in_the_length(name: str, whole: bool) -> None:
     reply_format = builtin_format(name)
-    trigger = reply_format.trigger or ""
-    for unit in (trigger, "<", " ", trigger + '{"'):
+    opening = trigger(reply_format)
+    for unit in (opening, "<", " ", opening + '{"'):
         text = unit * ((200_000 if whole else 10_000) // len(unit))
         start = time.process_time()
         parse_in_pieces([text] if whole else text, reply_format)

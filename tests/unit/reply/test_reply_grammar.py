@@ -14,7 +14,7 @@ from server.core.request import Constraint, Tool, ToolChoice
 from server.grammar.constraint import to_grammar
 from server.grammar.lark import Spelling
 from server.reply.builtin_formats import builtin_format
-from server.reply.reply_grammar import reply_grammar
+from server.reply.grammar import reply_grammar
 from tests.unit.fake_vocabulary import FakeVocabulary
 from tests.unit.reply.test_tool_grammar import matcher
 
@@ -247,7 +247,7 @@ def refusal(name: str, schema: dict[str, Any]) -> str:
     tools = [WEATHER, Tool(name="culprit", parameters=schema)]
     with pytest.raises(InvalidConstraint) as caught:
         made(name, tools=tools)
-    assert caught.value.at == ("tools",)
+    assert caught.value.at == ("tools", 1)
     return caught.value.message
 
 

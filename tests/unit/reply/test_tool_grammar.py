@@ -12,15 +12,19 @@ import jsonschema
 import pytest
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
-from server.core.reply_format import GEMMA_QUOTE, ReplyFormat
+from server.core.errors import InvalidConstraint
+from server.core.reply_format import ReplyFormat
 from server.core.request import Message, Tool, ToolChoice
 from server.core.vocabulary import SpecialToken
 from server.grammar.lark import Spelling
 from server.reply.builtin_formats import builtin_format, builtin_tables
+from server.reply.control_tokens import control_tokens
+from server.reply.dialects.gemma import QUOTE
+from server.reply.grammar import reply_grammar
 from server.reply.parser import parse_reply
-from server.reply.reply_grammar import reply_grammar
 from tests.unit.engine.byte_vocabulary import END, byte_tokenizer
 from tests.unit.fake_vocabulary import FakeVocabulary
+from tests.unit.reply.replies import trigger
 
 TOKENIZER = byte_tokenizer()
 SPELLING = Spelling(FakeVocabulary())
@@ -125,7 +129,7 @@ def closings(reply_format: ReplyFormat) -> list[str]:
     """Texts by which a walk leaves text that could go on for ever, or opens a call."""
     calls = reply_format.calls
     assert calls
-    found = [reply_format.reasoning_edges[1], calls.begin, reply_format.trigger, GEMMA_QUOTE]
+    found = [reply_format.reasoning_edges[1], calls.begin, trigger(reply_format), QUOTE]
     found.append(calls.argument.partition("{value}")[2])
     if reply_format.channels:
         found += [end + PREFIXES[reply_format.name] for end in (*reply_format.channels.end[:1], "")]
@@ -225,7 +229,7 @@ def test_what_a_required_call_can_be_is_always_read_back_as_valid_calls(
 def test_the_same_holds_where_the_syntax_is_made_of_control_tokens(
     reply_format: ReplyFormat,
 ) -> None:
-    controls = Controls(sorted(reply_format.markers()))
+    controls = Controls(sorted(control_tokens(reply_format)))
     grammar = grammar_for(reply_format, spelling=Spelling(controls))
     for _, message in some_walks(grammar, reply_format, controls=controls):
         check(message)
@@ -245,7 +249,7 @@ def test_whatever_a_free_reply_calls_is_valid(reply_format: ReplyFormat) -> None
 
 @pytest.mark.parametrize("reply_format", FORMATS)
 def test_whatever_a_free_reply_of_control_tokens_calls_is_valid(reply_format: ReplyFormat) -> None:
-    controls = Controls(sorted(reply_format.markers()))
+    controls = Controls(sorted(control_tokens(reply_format)))
     grammar = grammar_for(reply_format, choice=ToolChoice(), spelling=Spelling(controls))
     made = 0
     for _, message in some_walks(grammar, reply_format, controls=controls):
@@ -262,3 +266,67 @@ def test_a_named_tool_is_called_and_once_where_calls_are_not_parallel(
     for _, message in some_walks(grammar_for(reply_format, choice=choice), reply_format, count=5):
         check(message)
         assert [call.name for call in message.tool_calls] == ["get"]
+
+
+CALLS = {
+    "hermes": '<tool_call>\n{"name": "%s", "arguments": {"k": %s}}\n</tool_call>',
+    "glm": "<tool_call>%s\n<arg_key>k</arg_key>\n<arg_value>%s</arg_value>\n</tool_call>",
+    "lfm2": "<|tool_call_start|>[%s(k=%s)]<|tool_call_end|>",
+    "gemma-4": "<|tool_call>call:%s{k:%s}<tool_call|>",
+}
+"""A call with one argument in each dialect."""
+
+
+def allows(name: str, tools: Sequence[Tool], called: str, value: str) -> bool:
+    subject = matcher(grammar_for(builtin_format(name), tools=tools))
+    path = list((CALLS[name] % (called, value)).encode())
+    return bool(subject.consume_tokens(path) and subject.is_accepting())
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("reference", ["#/$defs/my%20number", "#/%24defs/a~1b"])
+def test_a_percent_encoded_reference_is_followed(name: str, reference: str) -> None:
+    number = {"type": "integer"}
+    definitions = {"$defs": {"my number": number, "a/b": number}}
+    tools = [tool("get", {"k": {"$ref": reference}}, "k", **definitions)]
+    assert allows(name, tools, "get", "3")
+    assert not allows(name, tools, "get", "true")
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_reference_means_the_same_inside_a_part_of_the_schema(name: str) -> None:
+    inner = {"x": {"$ref": "#/properties/x"}}
+    nested = {"type": "array", "items": {"$ref": "#/properties/x"}, "properties": inner}
+    tools = [tool("get", {"x": {"type": "integer"}, "k": nested}, "k")]
+    assert allows(name, tools, "get", "[3]")
+    assert not allows(name, tools, "get", "[true]")
+
+
+@pytest.mark.parametrize("name", ["glm", "gemma-4"])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/text"},
+        {"allOf": [{"type": "string"}]},
+        {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    ],
+)
+def test_keywords_beside_others_are_enforced_or_refused(name: str, schema: dict[str, Any]) -> None:
+    definitions = {"$defs": {"text": {"type": "string"}}}
+    described = {**schema, "description": "A name.", "x-order": 1}
+    assert grammar_for(builtin_format(name), tools=[tool("get", {"k": described}, **definitions)])
+    with pytest.raises(InvalidConstraint, match="cannot be enforced"):
+        grammar_for(
+            builtin_format(name),
+            tools=[tool("get", {"k": {**schema, "maxLength": 2}}, **definitions)],
+        )
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_tool_is_held_to_the_schema_of_another(name: str) -> None:
+    values = {"integer": "3", "null": "null", "boolean": "True" if name == "lfm2" else "true"}
+    kinds = [*values] * 8
+    tools = [tool(f"t{n}", {"k": {"type": kind}}, "k") for n, kind in enumerate(kinds)]
+    for number, kind in enumerate(kinds):
+        for other, value in values.items():
+            assert allows(name, tools, f"t{number}", value) == (other == kind), (number, value)

@@ -270,7 +270,7 @@ def test_trying_out_the_tools_of_a_request_ends_in_time(
     trials.let_through.release(128)
     failed = setup.event()
     assert isinstance(failed, Failed)
-    assert (failed.error.code, failed.error.at) == ("invalid_constraint", ("tools",))
+    assert (failed.error.code, failed.error.at) == ("invalid_constraint", ("tools", 1))
     assert "tool_1 " in failed.error.message
     assert trials.begun.qsize() == 0
 

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from server.core.reply_format import Calls
 from server.core.request import Tool
 from server.grammar.lark import Grammar, one_of, quoted
-from server.reply.tool_arguments import ArgumentsWriter
+from server.grammar.raw_text import Unwritable
+from server.reply.dialects.dialect import Dialect
+from server.reply.dialects.table import dialect_of
+from server.reply.tool_schema import arguments_schema, unenforceable
 
 _HOLE = re.compile(r"\{(name|arguments|id|index)\}")
 _ID_PART = re.compile(r"\{(name|index|random):?(\d*)\}")
@@ -20,7 +23,8 @@ class CallsWriter:
 
     Args:
         calls: How the family writes calls.
-        tools: The tools that may be called.
+        tools: The request's tools.
+        only: The name of the one tool that may be called; None: any.
         most: How many calls may be written.
         grammar: Where the rules go.
         header: What stands in front of each call instead of once in front of all, with ``{name}``.
@@ -32,12 +36,12 @@ class CallsWriter:
         calls: Calls,
         tools: Sequence[Tool],
         *,
+        only: str | None,
         most: int,
         grammar: Grammar,
         header: str = "",
         between: str = "",
     ) -> None:
-        self._tools = tools
         self._most = most if calls.several else 1
         self._grammar = grammar
         self._literal = grammar.spelling.literal
@@ -47,8 +51,11 @@ class CallsWriter:
         if header:
             self._call_pattern = f"{header}{calls.begin}{calls.call}{calls.end}"
             self._begin, self._separator, self._end = "", between, ""
-        arguments = ArgumentsWriter(calls, grammar)
-        self._arguments = {tool.name: arguments.write(tool) for tool in tools}
+        self._arguments = {
+            tool.name: _arguments(tool, index, dialect_of(calls), grammar)
+            for index, tool in enumerate(tools)
+            if only in {None, tool.name}
+        }
 
     def write(self, opened: str = "") -> str:
         """As many calls as are allowed, in Lark; ``opened`` of it is written already."""
@@ -67,7 +74,7 @@ class CallsWriter:
 
     def _any_call(self, skipped: int) -> str:
         pattern = self._call_pattern[skipped:]
-        return self._grammar.rule(one_of([self._call(pattern, tool.name) for tool in self._tools]))
+        return self._grammar.rule(one_of([self._call(pattern, name) for name in self._arguments]))
 
     def _call(self, pattern: str, name: str) -> str:
         *pieces, last = _HOLE.split(pattern)
@@ -99,3 +106,12 @@ class CallsWriter:
                 written.append(f"/[a-zA-Z0-9]{{{length}}}/" if kind == "random" else _INDEX)
             written += [quoted(text)] if text else []
         return " ".join(written)
+
+
+def _arguments(tool: Tool, index: int, dialect: Dialect, grammar: Grammar) -> str:
+    """The arguments of a call to ``tool``, in Lark."""
+    schema = arguments_schema(tool, index)
+    try:
+        return dialect.grammar(schema, grammar)
+    except Unwritable as error:
+        raise unenforceable(tool, index, f"In this model's call syntax {error}.") from error

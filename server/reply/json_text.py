@@ -1,4 +1,4 @@
-"""Arguments that are JSON already: passed through as they are."""
+"""JSON in a reply: values passed on while they arrive."""
 
 from __future__ import annotations
 
@@ -14,24 +14,11 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SCALAR = re.compile(r"[\w.+\-]*")
 
 
-def arguments(source: Source, write: Write) -> Steps[None]:
-    """Pass on a JSON object; also one inside a JSON string, and nothing or null for an empty one.
+def _refuse(constant: str) -> object:
+    raise ValueError(constant)
 
-    Raises:
-        NotACall: There is something else.
-    """
-    match (yield from source.skip_space()):
-        case "{":
-            yield from value(source, write)
-        case '"':
-            text = yield from string(source)
-            if not isinstance(_parse(text), dict):
-                raise NotACall
-            write(text)
-        case "n" if (yield from source.accept("null")):
-            write("{}")
-        case _:
-            raise NotACall
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def value(source: Source, write: Write) -> Steps[None]:
@@ -50,7 +37,7 @@ def string(source: Source) -> Steps[str]:
     pieces: list[str] = []
     yield from source.skip_space()
     yield from _string(source, pieces.append)
-    text = _parse("".join(pieces))
+    text = parsed("".join(pieces))
     if not isinstance(text, str) or _LONE_SURROGATE.search(text):
         raise NotACall
     return text
@@ -58,7 +45,15 @@ def string(source: Source) -> Steps[str]:
 
 def is_valid(text: str) -> bool:
     """Whether ``text`` is a JSON value."""
-    return _parse(text) is not None or text.strip() == "null"
+    return parsed(text) is not None or text.strip() == "null"
+
+
+def parsed(text: str) -> object:
+    """The value ``text`` stands for, None if it is not JSON."""
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def escape(text: str) -> str:
@@ -108,15 +103,3 @@ def _escape_sequence(source: Source, write: Write) -> Steps[None]:
     backslash = source.take(1)
     yield from source.peek()
     write(backslash + source.take(1))
-
-
-def _parse(text: str) -> object:
-    """The value ``text`` stands for, None if it is not JSON."""
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _refuse(constant: str) -> object:
-    raise ValueError(constant)

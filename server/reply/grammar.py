@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from server.core.reply_format import Calls, Channels, Reasoning, ReplyFormat
 from server.core.request import Tool, ToolChoice
 from server.grammar.lark import ANY_TEXT, Grammar, Spelling, escaped, one_of, without
+from server.reply.call_grammar import CallsWriter
 from server.reply.syntax import CallSyntax, compile_calls
-from server.reply.tool_grammar import CallsWriter
 
 MOST_CALLS = {"auto": 32, "required": 8, "named": 1}
 """How many calls an answer may hold, by what it must do with the tools.
@@ -94,8 +94,6 @@ class _ReplyWriter:
         return self._format.calls
 
     def _calls_writer(self, tools: Sequence[Tool]) -> CallsWriter:
-        if self._choice.name is not None:
-            tools = [tool for tool in tools if tool.name == self._choice.name]
         channels = self._format.channels
         header = between = ""
         if channels and channels.calling:
@@ -104,6 +102,7 @@ class _ReplyWriter:
         return CallsWriter(
             self._call_syntax,
             tools,
+            only=self._choice.name,
             most=MOST_CALLS[self._choice.mode] if self._choice.parallel else 1,
             grammar=self._grammar,
             header=header,

@@ -1,0 +1,114 @@
+"""References (``$ref``) inside a JSON Schema: the one place that follows them.
+
+A reference is a URI fragment that holds a JSON Pointer (RFC 6901, section 6): ``#`` is the schema
+itself, ``#/$defs/a%20b`` a place in it. In a pointer ``~1`` stands for ``/`` and ``~0`` for ``~``.
+Nothing is ever fetched, and anchors (``#name``) are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+from urllib.parse import unquote
+
+from server.core.errors import InvalidConstraint
+from server.grammar.keywords import Schema, subschemas
+
+# An index has no leading zeros, and no sign (RFC 6901, section 4).
+_INDEX = re.compile(r"0|[1-9][0-9]*")
+# Where definitions stand, in 2020-12 and before.
+_DEFINITIONS = ("$defs", "definitions")
+
+
+def resolve(reference: str, root: Schema, place: str = "#") -> Schema | bool:
+    """The schema a reference points at.
+
+    Args:
+        reference: The value of ``$ref``.
+        root: The whole schema.
+        place: Where the reference stands, for the message.
+
+    Raises:
+        InvalidConstraint: It points out of the schema, to nothing, or to something else.
+    """
+    if reference != "#" and not reference.startswith("#/"):
+        raise InvalidConstraint(
+            f"The keyword '$ref' must point into the schema itself ('#/...'), "
+            f"not to {reference[:100]!r} (at {place})."
+        )
+    found: Any = root
+    for step in _steps(reference):
+        if isinstance(found, dict) and step in found:
+            found = found[step]
+        elif isinstance(found, list) and _INDEX.fullmatch(step) and int(step) < len(found):
+            found = found[int(step)]
+        else:
+            raise InvalidConstraint(f"The '$ref' {reference[:100]!r} points nowhere (at {place}).")
+    if not isinstance(found, dict | bool):
+        raise InvalidConstraint(f"The '$ref' {reference[:100]!r} points to no schema (at {place}).")
+    return found
+
+
+def _steps(reference: str) -> list[str]:
+    """The names and indices of a pointer."""
+    # The pointer is decoded as a whole: a percent-encoded slash separates like any other.
+    steps = unquote(reference).split("/")[1:]
+    return [step.replace("~1", "/").replace("~0", "~") for step in steps]
+
+
+def self_contained(root: Schema) -> Schema:
+    """``root``, changed so that any part of it is complete with the definitions of ``root``.
+
+    Every reference then points at a member of ``$defs`` or ``definitions``: other schemas that are
+    referred to become members of ``$defs``.
+
+    Args:
+        root: A schema all of whose references can be resolved.
+    """
+    names: dict[int, str] = {}
+    targets: dict[str, Schema | bool] = {}
+    definitions = root.get("$defs", {})
+    unused = (name for n in count() if (name := f"ref{n}") not in definitions)
+    for schema, target in list(_outside_definitions(root)):
+        if id(target) not in names:
+            names[id(target)] = next(unused)
+            targets[names[id(target)]] = target
+        schema["$ref"] = f"#/$defs/{names[id(target)]}"
+    if targets:
+        root["$defs"] = definitions | {
+            name: _definition(target, name, root) for name, target in targets.items()
+        }
+    return root
+
+
+def _outside_definitions(root: Schema) -> Iterator[tuple[Schema, Schema | bool]]:
+    """The schemas whose reference points elsewhere than at a definition, with its target."""
+    seen: set[int] = set()
+    waiting: list[object] = [root]
+    while waiting:
+        schema = waiting.pop()
+        if not isinstance(schema, dict) or id(schema) in seen:
+            continue
+        seen.add(id(schema))
+        waiting += [child for child, _ in subschemas(schema)]
+        if "$ref" in schema:
+            target = resolve(schema["$ref"], root)
+            waiting.append(target)
+            first, *rest = _steps(schema["$ref"]) or [""]
+            if first not in _DEFINITIONS or len(rest) != 1:
+                yield schema, target
+
+
+def _definition(target: Schema | bool, name: str, root: Schema) -> Schema | bool:
+    if target is root:
+        apart = {*_DEFINITIONS, "x-guidance"}
+        return {key: value for key, value in root.items() if key not in apart}
+    if isinstance(target, bool) or not any(subschemas(target)):
+        return target
+    # Were it in both places, schemas inside schemas could multiply.
+    moved = dict(target)
+    target.clear()
+    target["$ref"] = f"#/$defs/{name}"
+    return moved
