@@ -52,11 +52,6 @@ class LlamaVocabulary:
         )
         self._pieces: dict[int, bytes] = {}
 
-    @property
-    def pointer(self) -> Any:
-        """The llama_vocab pointer, valid while the model is loaded."""
-        return self._pointer
-
     def _token_or_none(self, getter: Callable[[Any], int]) -> int | None:
         token = int(getter(self._pointer))
         return None if token == llama_cpp.LLAMA_TOKEN_NULL else token
