@@ -7,10 +7,27 @@ from functools import cache
 from pathlib import Path
 
 from server.core.errors import ConversationError
-from server.core.request import ChatPrompt, Message, TextPart, Tool, ToolCall
+from server.core.request import ChatPrompt, Message, TextPart, ToolCall
 from server.core.resources import templates_directory
 from server.prompt.families.family import load_families
 from server.prompt.known_template import KnownTemplate
+from server.prompt.messages.probing_conversations import (
+    ASSISTANT,
+    CALLS,
+    DESCRIPTION,
+    KEY,
+    NAME,
+    NAME2,
+    REASONING,
+    RESULT,
+    RESULT2,
+    SYSTEM,
+    TOOL,
+    USER,
+    USER2,
+    VALUE,
+    VALUE2,
+)
 from server.prompt.template.chat_template import ChatTemplate
 from server.reply.parser import parse_reply
 
@@ -26,19 +43,7 @@ LEGEND = {
     NO: "answered with 400 and the reason; for reasoning: replies have none to tell apart",
 }
 
-_TOOL = Tool(
-    name="toolname",
-    description="tooldescription",
-    parameters={
-        "type": "object",
-        "properties": {"toolkey": {"type": "string", "description": "keydescription"}},
-    },
-)
-_CALLS = [
-    ToolCall(id="call_first", name="firstname", arguments='{"firstkey": "firstvalue"}'),
-    ToolCall(id="call_second", name="secondname", arguments='{"secondkey": "secondvalue"}'),
-]
-_USER = Message(role="user", content="usertext")
+_USER = Message(role="user", content=USER)
 
 
 def _answer(call: ToolCall, text: str) -> Message:
@@ -46,7 +51,7 @@ def _answer(call: ToolCall, text: str) -> Message:
 
 
 def _calling(count: int) -> Message:
-    return Message(role="assistant", tool_calls=_CALLS[:count])
+    return Message(role="assistant", tool_calls=CALLS[:count])
 
 
 def _shows(known: KnownTemplate, prompt: ChatPrompt, *texts: str) -> bool:
@@ -66,29 +71,29 @@ def _cell(known: KnownTemplate, capability: str, prompt: ChatPrompt, *texts: str
 
 
 def _first_message(role: str, capability: str) -> Callable[[KnownTemplate], str]:
-    message = Message(role=role, content="firsttext")  # type: ignore[arg-type]
+    message = Message(role=role, content=SYSTEM)  # type: ignore[arg-type]
     prompt = ChatPrompt(messages=[message, _USER])
-    return lambda known: _cell(known, capability, prompt, "firsttext", "usertext")
+    return lambda known: _cell(known, capability, prompt, SYSTEM, USER)
 
 
 def _tools(known: KnownTemplate) -> str:
     """A described tool is of use only where calls are found in replies."""
     if known.reply_format is None or known.reply_format.calls is None:
         return NO
-    prompt = ChatPrompt(messages=[_USER], tools=[_TOOL])
-    return _cell(known, "tools", prompt, "toolname", "tooldescription", "toolkey", "usertext")
+    prompt = ChatPrompt(messages=[_USER], tools=[TOOL])
+    return _cell(known, "tools", prompt, NAME, DESCRIPTION, KEY, USER)
 
 
 def _parallel(known: KnownTemplate) -> str:
-    results = [_answer(call, f"{call.name}result") for call in _CALLS]
-    prompt = ChatPrompt(messages=[_USER, _calling(2), *results], tools=[_TOOL])
-    texts = ("firstname", "secondname", "firstvalue", "secondvalue")
-    return _cell(known, "parallel_calls", prompt, *texts, "firstnameresult", "secondnameresult")
+    results = list(map(_answer, CALLS, (RESULT, RESULT2)))
+    prompt = ChatPrompt(messages=[_USER, _calling(2), *results], tools=[TOOL])
+    texts = (NAME, NAME2, VALUE, VALUE2, RESULT, RESULT2)
+    return _cell(known, "parallel_calls", prompt, *texts)
 
 
 def _results(known: KnownTemplate) -> str:
-    prompt = ChatPrompt(messages=[_USER, _calling(1), _answer(_CALLS[0], "resulttext")])
-    return _cell(known, "tool_results", prompt, "firstname", "firstvalue", "resulttext")
+    prompt = ChatPrompt(messages=[_USER, _calling(1), _answer(CALLS[0], RESULT)])
+    return _cell(known, "tool_results", prompt, NAME, VALUE, RESULT)
 
 
 def _reasoning(known: KnownTemplate) -> str:
@@ -100,27 +105,25 @@ def _reasoning(known: KnownTemplate) -> str:
         begin, end = f"{channels.start[-1]}{channels.reasoning}{channels.message}", channels.end[0]
     else:
         begin, end = reply_format.reasoning_edges
-    said = parse_reply(f"{begin}thought{end}", reply_format, tools_active=False)
-    if said.reasoning_content != "thought":
+    said = parse_reply(f"{begin}{REASONING}{end}", reply_format, tools_active=False)
+    if said.reasoning_content != REASONING:
         return NO
     return NATIVE if known.capabilities.reasoning else REPLIES
 
 
 def _parts(known: KnownTemplate) -> str:
-    prompt = ChatPrompt(
-        messages=[Message(role="user", content=[TextPart("firstpart"), TextPart("secondpart")])]
-    )
-    return _cell(known, "content_parts", prompt, "firstpart", "secondpart")
+    prompt = ChatPrompt(messages=[Message(role="user", content=[TextPart(USER), TextPart(USER2)])])
+    return _cell(known, "content_parts", prompt, USER, USER2)
 
 
 def _continuation(known: KnownTemplate) -> str:
     prompt = ChatPrompt(
-        messages=[_USER, Message(role="assistant", content="begun text")],
+        messages=[_USER, Message(role="assistant", content=ASSISTANT)],
         add_generation_prompt=False,
         continue_final_message=True,
     )
     try:
-        return NATIVE if known.text(prompt).endswith("begun text") else NO
+        return NATIVE if known.text(prompt).endswith(ASSISTANT) else NO
     except ConversationError:
         return NO
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Self
 
 import msgspec
 
@@ -17,6 +17,7 @@ from server.prompt.guard.disguise import Masked
 from server.prompt.guard.guard import Guard, Piece
 from server.prompt.guard.segments import user_characters
 from server.prompt.known_template import KnownTemplate
+from server.prompt.messages.probing_conversations import TOOL_SCHEMA, example_conversations
 from server.prompt.template.chat_template import ChatTemplate
 from server.reply.control_tokens import control_tokens
 
@@ -112,27 +113,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
 
 def _example_prompts(template: ChatTemplate) -> Iterator[str]:
     """Prompts that show which texts the template puts together."""
-    tool = {
-        "type": "function",
-        "function": {
-            "name": "f",
-            "description": "d",
-            "parameters": {"type": "object", "properties": {"k": {"type": "string"}}},
-        },
-    }
-    arguments: Sequence[Any] = ({"k": "v"}, '{"k": "v"}')
-    user = {"role": "user", "content": "u"}
-    result = {"role": "tool", "content": "r", "tool_call_id": "abcdefgh1", "name": "f"}
-    conversations: list[list[dict[str, Any]]] = [
-        [user],
-        [{"role": "system", "content": "s"}, user, {"role": "assistant", "content": "a"}, user],
-    ]
-    for argument in arguments:
-        function = {"name": "f", "arguments": argument}
-        call = {"id": "abcdefgh1", "type": "function", "function": function}
-        thinking = {"content": "", "reasoning_content": "t", "tool_calls": [call]}
-        conversations.append([user, {"role": "assistant", **thinking}, result])
-    for messages in conversations:
-        for tools in (None, [tool]):
+    for messages in example_conversations():
+        for tools in (None, [TOOL_SCHEMA]):
             with contextlib.suppress(ConversationError):
                 yield template.render(messages, tools=tools)

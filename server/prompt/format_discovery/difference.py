@@ -14,14 +14,17 @@ import msgspec
 from server.core.reply_format import Calls, Reasoning, ReplyFormat
 from server.core.request import Message, ToolCall
 from server.prompt.format_discovery.round_trip import RoundTrip, common_prefix
+from server.prompt.messages.probing_conversations import (
+    ASSISTANT,
+    CALLS,
+    KEY,
+    KEY2,
+    REASONING,
+    VALUE,
+    VALUE2,
+)
 
-_CONTENT, _REASONING = "needlecontent", "needlereasoning"
-_KEYS, _VALUES = ("needlekeya", "needlekeyb"), ("needlevaluea", "needlevalueb")
-_CALLS = [
-    ToolCall(id="needleAA1", name="needle_name_a", arguments=f'{{"{_KEYS[0]}": "{_VALUES[0]}"}}'),
-    ToolCall(id="needleBB2", name="needle_name_b", arguments=f'{{"{_KEYS[1]}": "{_VALUES[1]}"}}'),
-]
-_BOTH_ARGUMENTS = json.dumps(dict(zip(_KEYS, _VALUES, strict=True)))
+_BOTH_ARGUMENTS = json.dumps({KEY: VALUE, KEY2: VALUE2})
 _LAST_MARKER = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\s*\Z")
 
 
@@ -54,9 +57,9 @@ class _Arguments(msgspec.Struct, frozen=True):
 def derive_reasoning(round_trip: RoundTrip) -> Reasoning | None:
     """What stands around the reasoning of an assistant message; None if it is not shown."""
     plain = ReplyFormat(name="derived")
-    said = Message(role="assistant", content=_CONTENT, reasoning_content=_REASONING)
-    start, reasoning, rest = (round_trip.reply(said, plain) or "").partition(_REASONING)
-    end, content, _ = rest.partition(_CONTENT)
+    said = Message(role="assistant", content=ASSISTANT, reasoning_content=REASONING)
+    start, reasoning, rest = (round_trip.reply(said, plain) or "").partition(REASONING)
+    end, content, _ = rest.partition(ASSISTANT)
     if not start.strip():
         opened = _LAST_MARKER.search(round_trip.prompt)
         start = opened.group() if opened else ""
@@ -73,12 +76,12 @@ def derive_calls(round_trip: RoundTrip, reasoning: Reasoning | None) -> Calls | 
         message = Message(role="assistant", content=content, tool_calls=list(calls))
         text = round_trip.reply(message, known) or ""
         # Without reasoning many templates write an empty block.
-        _, end, rest = text.partition(known.reasoning_edges[1] or _CONTENT)
+        _, end, rest = text.partition(known.reasoning_edges[1] or ASSISTANT)
         return rest.lstrip() if end and reasoning else text
 
-    one, two = reply(_CALLS[0]), reply(*_CALLS)
-    both = reply(msgspec.structs.replace(_CALLS[0], arguments=_BOTH_ARGUMENTS))
-    turn_end = reply(content=_CONTENT).partition(_CONTENT)[2]
+    one, two = reply(CALLS[0]), reply(*CALLS)
+    both = reply(msgspec.structs.replace(CALLS[0], arguments=_BOTH_ARGUMENTS))
+    turn_end = reply(content=ASSISTANT).partition(ASSISTANT)[2]
     for arguments in _ways(both):
         single = _single(one, arguments)
         if single is None:
@@ -100,7 +103,7 @@ def _ways(both: str) -> list[_Arguments]:
 
 def _argument_pattern(both: str) -> str | None:
     """The pattern of one argument, from a call with two."""
-    found = re.search("(.*)".join((*_interleaved(), "")), both, re.DOTALL)
+    found = re.search(f"{KEY}(.*){VALUE}(.*){KEY2}(.*){VALUE2}(.*)", both, re.DOTALL)
     if found is None:
         return None
     before = both[: found.start()]
@@ -114,18 +117,14 @@ def _argument_pattern(both: str) -> str | None:
     return None
 
 
-def _interleaved() -> list[str]:
-    return [text for pair in zip(_KEYS, _VALUES, strict=True) for text in pair]
-
-
 def _single(text: str, arguments: _Arguments) -> _Parts | None:
-    return _split(text, _CALLS[0], arguments)
+    return _split(text, CALLS[0], arguments)
 
 
 def _pair(text: str, arguments: _Arguments) -> _Parts | None:
     """The parts of a reply with two calls; None where the second is written in another way."""
-    first = _split(text, _CALLS[0], arguments)
-    second = _split(first.after, _CALLS[1], arguments) if first else None
+    first = _split(text, CALLS[0], arguments)
+    second = _split(first.after, CALLS[1], arguments) if first else None
     if first is None or second is None or first.core != second.core:
         return None
     return _Parts(first.before, first.core, second.after, second.before)

@@ -8,47 +8,24 @@ from typing import Any
 
 from server.core.errors import ConversationError
 from server.core.reply_format import ReplyFormat
-from server.core.request import ChatPrompt, Message, Tool, ToolCall
+from server.core.request import ChatPrompt, Message, ToolCall
 from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.normalize import normalize
+from server.prompt.messages.probing_conversations import (
+    ASSISTANT,
+    REASONING,
+    TYPED_CALLS,
+    TYPED_TEXT,
+    TYPED_TOOLS,
+    USER,
+)
 from server.prompt.template.chat_template import ChatTemplate
 from server.reply.parser import parse_reply
 from server.reply.prefix import reply_prefix
 from server.reply.writer import write_calls
 
-TOOLS = [
-    Tool(
-        name=name,
-        description="Find something out",
-        parameters={
-            "type": "object",
-            "properties": {
-                "place": {"type": "string", "description": "a town"},
-                "days": {"type": "integer", "description": "how many"},
-                "exact": {"type": "boolean", "description": "whether to round"},
-                "fields": {
-                    "type": "array",
-                    "items": {"type": "string"},
-                    "description": "what to tell",
-                },
-            },
-            "required": ["place"],
-        },
-    )
-    for name in ("probe_weather", "probe-time")
-]
-_CALLS = [
-    ToolCall(
-        id="probeAAA1",
-        name=TOOLS[0].name,
-        arguments='{"days": 3, "exact": true, "fields": ["rain"], "place": "Zürich 12"}',
-    ),
-    ToolCall(id="probeBBB2", name=TOOLS[1].name, arguments='{"place": "42"}'),
-]
-_USER = Message(role="user", content="probe user")
-_CONTENT = "probe content"
-_REASONING = "probe reasoning"
-_NEEDLES = (TOOLS[0].name, TOOLS[1].name, "Zürich", _REASONING)
+_USER = Message(role="user", content=USER)
+_NEEDLES = (*(tool.name for tool in TYPED_TOOLS), TYPED_TEXT, REASONING)
 _CALL_REMAINS = ("}", "]", ")", ",", '"')
 
 
@@ -69,14 +46,14 @@ class RoundTrip:
         several = reply_format.calls is not None and reply_format.calls.several
         with_content = (
             self._capabilities.content_with_calls or not self._native
-        ) and self._returns(Message(role="assistant", content=_CONTENT), reply_format)
-        checks = [_message(_CALLS[:1]), _message(_CALLS[1:])]
+        ) and self._returns(Message(role="assistant", content=ASSISTANT), reply_format)
+        checks = [_message(TYPED_CALLS[:1]), _message(TYPED_CALLS[1:])]
         if several and (self._capabilities.parallel_calls or not self._native):
-            checks.append(_message(_CALLS))
+            checks.append(_message(TYPED_CALLS))
         if with_content:
-            checks.append(_message(_CALLS[:1], content=_CONTENT))
-        if reply_format.reasoning and self._shows(_REASONING):
-            checks.append(_message(_CALLS[:1], reasoning_content=_REASONING))
+            checks.append(_message(TYPED_CALLS[:1], content=ASSISTANT))
+        if reply_format.reasoning and self._shows(REASONING):
+            checks.append(_message(TYPED_CALLS[:1], reasoning_content=REASONING))
         return all(self._returns(message, reply_format) for message in checks)
 
     def reply(self, message: Message, reply_format: ReplyFormat) -> str | None:
@@ -108,22 +85,19 @@ class RoundTrip:
         # Some templates show past reasoning without its start, which their prompt writes.
         opened = reply_prefix(self.prompt, reply_format)
         prefixes = ("", opened) if message.reasoning_content else ("",)
-        return any(
-            _same(
-                message,
-                parse_reply(text, reply_format, prefix=prefix, tools_active=True, tools=TOOLS),
-            )
+        readings = (
+            parse_reply(text, reply_format, prefix=prefix, tools_active=True, tools=TYPED_TOOLS)
             for prefix in prefixes
         )
+        return any(_same(message, reading) for reading in readings)
 
     def _shows(self, needle: str) -> bool:
-        text = self._render(
-            [_USER, _message(_CALLS[:1], reasoning_content=needle)], add_generation_prompt=False
-        )
+        message = _message(TYPED_CALLS[:1], reasoning_content=needle)
+        text = self._render([_USER, message], add_generation_prompt=False)
         return text is not None and needle in text
 
     def _render(self, messages: list[Message], *, add_generation_prompt: bool) -> str | None:
-        prompt = ChatPrompt(messages=messages, tools=TOOLS)
+        prompt = ChatPrompt(messages=messages, tools=TYPED_TOOLS)
         try:
             chat = normalize(prompt, self._capabilities)
             return self._template.render(

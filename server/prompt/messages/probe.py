@@ -15,7 +15,7 @@ import msgspec
 
 from server.core.errors import ConversationError
 from server.prompt.messages.capabilities import Capabilities
-from server.prompt.messages.needles import (
+from server.prompt.messages.probing_conversations import (
     ASSISTANT,
     ASSISTANT2,
     AUTHOR,
@@ -30,19 +30,18 @@ from server.prompt.messages.needles import (
     SHORT_IDS,
     SYSTEM,
     SYSTEM2,
-    TOOL,
+    TOOL_SCHEMA,
     USER,
     USER2,
     VALUE,
     VALUE2,
     CallStyle,
-    Message,
     in_parts,
     turn,
+    turn_in_parts,
     user_turn,
 )
 from server.prompt.template.chat_template import ChatTemplate
-from server.prompt.template.content import text_part
 from server.prompt.template.limits import TemplateLimitExceeded
 
 
@@ -78,7 +77,9 @@ class _Probe:
             found |= self._call_verdicts(style)
             # Some describe the tools in the first message, and take it for a user's.
             found["assistant_first"] &= self._shows(
-                [style.calling(), style.result(), user_turn(USER)], NAME, VALUE, USER, tools=[TOOL]
+                [style.calling(), style.result(), user_turn(USER)],
+                *(NAME, VALUE, USER),
+                tools=[TOOL_SCHEMA],
             )
         found |= self._result_verdicts(style)
         found["reasoning"] = self._shows_reasoning(style)
@@ -89,7 +90,7 @@ class _Probe:
         system, system2 = turn("system", SYSTEM), turn("system", SYSTEM2)
         assistant, assistant2 = turn("assistant", ASSISTANT), turn("assistant", ASSISTANT2)
         system_role = self._shows([system, user], SYSTEM, USER) and self._shows(
-            [system, user], SYSTEM, USER, tools=[TOOL]
+            [system, user], SYSTEM, USER, tools=[TOOL_SCHEMA]
         )
         late = self._shows([user, assistant, system, user2], SYSTEM, USER, USER2)
         return {
@@ -114,18 +115,14 @@ class _Probe:
 
     def _shows_parts(self, system_role: bool) -> bool:
         """Whether two parts reach the prompt in each role, without quotes of a printed list."""
-
-        def parts(role: str, *texts: str) -> Message:
-            return {"role": role, "content": [text_part(text) for text in texts]}
-
         turns = [
-            parts("user", USER, USER2),
-            parts("assistant", ASSISTANT, ASSISTANT2),
-            parts("user", USER2),
+            turn_in_parts("user", USER, USER2),
+            turn_in_parts("assistant", ASSISTANT, ASSISTANT2),
+            turn_in_parts("user", USER2),
         ]
         needles = [USER, USER2, ASSISTANT, ASSISTANT2]
         if system_role:
-            turns.insert(0, parts("system", SYSTEM, SYSTEM2))
+            turns.insert(0, turn_in_parts("system", SYSTEM, SYSTEM2))
             needles += [SYSTEM, SYSTEM2]
         text = self._render(turns)
         return (
@@ -151,7 +148,9 @@ class _Probe:
         plain = {"type": "object", "properties": {KEY: {"type": "string"}}}
         bare_parameters = [described({"type": "object"}), described(plain)]
         return {
-            "tools": self._shows([user_turn(USER)], NAME, DESCRIPTION, KEY, USER, tools=[TOOL]),
+            "tools": self._shows(
+                [user_turn(USER)], NAME, DESCRIPTION, KEY, USER, tools=[TOOL_SCHEMA]
+            ),
             "bare_tools": self._shows([user_turn(USER)], NAME, USER, tools=[bare]),
             "bare_parameters": self._shows(
                 [user_turn(USER)], NAME, DESCRIPTION, KEY, USER, tools=bare_parameters
@@ -245,14 +244,14 @@ class _Probe:
             for messages in turns
         )
 
-    def _count(self, messages: list[Message], needle: str) -> int:
+    def _count(self, messages: list[dict[str, Any]], needle: str) -> int:
         return (self._render(messages) or "").count(needle)
 
-    def _shows(self, messages: list[Message], *needles: str, **options: Any) -> bool:
+    def _shows(self, messages: list[dict[str, Any]], *needles: str, **options: Any) -> bool:
         text = self._render(messages, **options)
         return text is not None and all(needle in text for needle in needles)
 
-    def _render(self, messages: list[Message], **options: Any) -> str | None:
+    def _render(self, messages: list[dict[str, Any]], **options: Any) -> str | None:
         """The prompt, or None where the template fails."""
         if not self._usable:
             return None
