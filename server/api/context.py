@@ -1,4 +1,4 @@
-"""What the endpoints share; one per application."""
+"""State that all endpoints share; one per application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an API family provides: it parses bodies, encodes reply events, and words errors.
+"""An API family: it parses bodies, encodes reply events, and words errors.
 
 A family is one folder that ends in a `Family`, and one line in `server.app`. Streaming, whole
 answers, errors, disconnects, keep-alive comments, metrics, keys and the description at

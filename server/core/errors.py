@@ -53,7 +53,7 @@ class DragomanError(Exception):
     """Root of the tree; each class has a ``code`` of its own.
 
     Args:
-        message: What is wrong, for people. It may begin with `PLACE`.
+        message: The problem, for people. It may begin with `PLACE`.
         at: The place at fault; empty where there is none.
         retry_after: Seconds after which trying again makes sense.
     """

@@ -1,4 +1,4 @@
-"""What a worker reports about a request, in order."""
+"""Events by which a worker reports on a request, in order."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
-    """The request passed every check and is queued: from here on a stream may begin.
+    """The request passed every check and is queued; a stream may begin now.
 
-    ``reply_prefix`` is the part of the generation prompt that already belongs to the reply (such as
+    ``reply_prefix`` is the part of the generation prompt that already belongs to the reply (like
     an opened reasoning block), to be fed to the reply parser first. ``tools_active`` says whether
     the reply may hold tool calls.
     """

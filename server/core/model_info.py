@@ -17,7 +17,7 @@ Pooling = Literal["mean", "cls", "last"]
 class EmbeddingInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A model's embeddings: how many numbers each has, and how many tokens a text may have.
 
-    ``pooling`` says how the tokens' embeddings become the text's: their mean, or one of them.
+    ``pooling`` says how the tokens' embeddings become that of the text: their mean, or one of them.
     """
 
     dimensions: int
@@ -26,12 +26,12 @@ class EmbeddingInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker found out about its model.
+    """Facts that a worker found out about its model.
 
     ``context_source`` says where ``context`` (most tokens of one request) came from;
     ``template_source`` is ``gguf`` or ``family NAME``. ``capabilities`` are the probe's verdicts by
-    name; ``reply_format`` is None when replies are content only. ``memory_bytes`` is what weights,
-    KV cells and buffers take together, where that is known. ``template_variables`` are those a
+    name; ``reply_format`` is None when replies are content only. ``memory_bytes`` is the memory of
+    weights, KV cells and buffers together, where it is known. ``template_variables`` are those a
     request may set, None where that is not known. A model made for embeddings alone does not
     generate. ``embedding`` is None where weights were not loaded.
     """

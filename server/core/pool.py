@@ -17,7 +17,7 @@ class Client(Protocol):
 
     @property
     def info(self) -> ModelInfo:
-        """What is known about it."""
+        """Facts about the model."""
         ...
 
     def generate(self, request: GenerationRequest, scope: CacheScope) -> AsyncIterator[Event]:

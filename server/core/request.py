@@ -38,7 +38,7 @@ ContentPart = TextPart
 """A part of a message's content, tagged by its kind; other kinds join this union."""
 
 Content = str | list[ContentPart]
-"""What a message says: parts in order; a string is short for one part of text."""
+"""The content of a message: parts in order; a string stands for one part of text."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model must do with the tools; ``name`` only with mode ``named``."""
+    """How the model must use the tools; ``name`` only with mode ``named``."""
 
     mode: Literal["auto", "none", "required", "named"] = "auto"
     name: str | None = None
@@ -102,7 +102,7 @@ Prompt = ChatPrompt | TextPrompt | TokensPrompt
 
 
 class Constraint(msgspec.Struct, frozen=True, kw_only=True):
-    """What the answer must match.
+    """A rule that the answer must match.
 
     ``body`` is JSON text for ``json_schema`` (the schema) and ``choice`` (a list of strings), the
     expression or grammar text for ``regex``, ``lark`` and ``gbnf``, empty for ``json_object``.

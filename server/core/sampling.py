@@ -21,7 +21,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
         kind: The type of its values.
         least: The smallest value; with ``above_least``, values must be larger.
         most: The largest value.
-        default: What applies where nothing states it; None: a random value for each answer.
+        default: The value where nothing states one; None: a random value for each answer.
         text: Its meaning, for people.
     """
 

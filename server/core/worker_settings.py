@@ -1,4 +1,4 @@
-"""What a worker is told about how to serve its model."""
+"""Settings that a worker gets for its model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to every request before and after its endpoint, as plain ASGI."""
+"""Middleware as plain ASGI: request ids, metrics, the access log, hosts, origins and keys."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from server.telemetry import Metrics, new_request_id, request_id
 _access_log = logging.getLogger("dragoman.access")
 _error_log = logging.getLogger("dragoman.error")
 
-# The playground asks for the key itself: its page holds no secrets, what it calls does.
+# These need no key. The page of the playground holds no secrets and asks for the key itself.
 PUBLIC_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"})
 PUBLIC_FOLDER = "/playground/"
-# The route, in metrics, of a request that has none.
+# The route that metrics give to a request without one.
 UNMATCHED = "unmatched"
-# Where the scope of a request has the status with which it was refused below the application.
+# Key in the scope of a request that was refused below the application: the status it got.
 REFUSED = "dragoman.refused"
-# nginx's code for: the client left before there was an answer.
+# nginx's status for a client that leaves before it gets an answer.
 _CLIENT_LEFT = 499
 _EXPOSED_HEADERS = "x-request-id, openai-processing-ms, x-dragoman-ignored, retry-after"
 
@@ -44,7 +44,7 @@ class ErrorResponder(Protocol):
 
 
 class RequestMiddleware:
-    """The outermost layer: request id, timing, metrics, access log, and the last net for errors."""
+    """The outermost layer: request id, timing, metrics, access log, and errors nobody caught."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, respond: ErrorResponder) -> None:
         self._app = app
@@ -146,7 +146,7 @@ class HostMiddleware:
 
 
 def _is_local(host: str) -> bool:
-    """Whether a Host header names the loopback interface, with any port."""
+    """Whether a Host header names the loopback interface, at any port."""
     name = (
         host.rsplit("]", 1)[0].lstrip("[")
         if host.startswith("[")
@@ -163,7 +163,7 @@ def _is_local(host: str) -> bool:
 class CorsMiddleware:
     """Lets pages of the listed origins call the server; others get no header at all.
 
-    Credentials are never allowed: keys travel in the Authorization header.
+    Credentials are never allowed, since keys travel in the Authorization header.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
@@ -206,7 +206,7 @@ def _preflight_headers(headers: Headers) -> dict[str, str]:
 
 
 class KeyMiddleware:
-    """Asks for an API key, if there are any, and separates what is cached for each key."""
+    """Requires one of the API keys, if there are any, and gives each key a cache scope."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], respond: ErrorResponder) -> None:
         self._app = app
@@ -222,7 +222,7 @@ class KeyMiddleware:
         if self._digests and not _is_public(scope["path"]):
             scheme, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
             digest = _digest(key.strip())
-            # All keys are compared, in constant time, so that time tells nothing about them.
+            # Comparing all keys, each in constant time, keeps timing from revealing anything.
             matches = [hmac.compare_digest(digest, known) for known in self._digests]
             if scheme.lower() != b"bearer" or not any(matches):
                 error = Unauthorized(

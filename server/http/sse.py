@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from server.core.errors import DragomanError
 from server.http.disconnect import unless_gone
 
-# The pool ends streams at shutdown, with an error event; sse-starlette would cut them off at once.
+# At shutdown the pool ends streams with an error event; sse-starlette would cut them off at once.
 AppStatus.enable_automatic_graceful_drain = False
 
 _logger = logging.getLogger(__name__)

@@ -1,7 +1,6 @@
-"""Below the application: connections, HTTP itself, and the server's end.
+"""Connections, HTTP parsing and shutdown: uvicorn, with the limits that it lacks.
 
-uvicorn does the work; here are the limits it does not have, and answers in OpenAI's shape where it
-has its own.
+Errors that uvicorn would answer in its own words get the API's shape here.
 """
 
 from __future__ import annotations
@@ -23,17 +22,18 @@ from server.http.errors import HeadersTooLarge
 from server.http.middleware import REFUSED, UNMATCHED, ErrorResponder, record_request
 from server.telemetry import Metrics, new_request_id, request_id
 
-# A client that takes nothing for so long, while an answer waits for it, is dropped.
+# Seconds after which a client that does not read its answer is disconnected. A choice: a healthy
+# client stalls for a few seconds at most, and its buffered answer costs memory.
 STALLED_SECONDS = 30.0
-# SDKs keep idle connections for some seconds. Were ours to close first, it would close under some
-# request that is just being sent.
+# Longer than SDKs keep idle connections. If the server closed first, it could close a connection on
+# which a request is just being sent.
 _KEEP_ALIVE_SECONDS = 75
-# What connections get after the last answer was cut, before they are cut themselves.
+# Seconds from the end of the last answer until all connections are closed. A choice.
 _GRACE_SECONDS = 5
 
 
 class _Config(uvicorn.Config):
-    """uvicorn's configuration, with our limits for `_Connection`."""
+    """uvicorn's configuration, with what `_Connection` needs of ours."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
         super().__init__(
@@ -54,10 +54,12 @@ class _Config(uvicorn.Config):
 
 
 class Server(uvicorn.Server):
-    """Serves an application until SIGTERM or SIGINT, then lets answers finish; a second ends it.
+    """Serves an application until SIGTERM or SIGINT, then lets answers finish.
+
+    A second signal ends it at once.
 
     ``run(sockets=[...])`` or ``await serve(sockets=[...])`` with a listening socket; ``listening``
-    is set once connections are taken.
+    is set once the server accepts connections.
     """
 
     def __init__(self, app: FastAPI, settings: Settings, pool: Pool) -> None:
@@ -67,17 +69,17 @@ class Server(uvicorn.Server):
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to take connections."""
+        """Begin to accept connections."""
         await super().startup(sockets)
         self.listening.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal came: begin to end, or end at once."""
+        """Begin to shut down; a second signal ends the server at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections, let answers finish for a while, and end the models."""
+        """Accept no more connections, let answers finish for a while, and unload the models."""
         closing = asyncio.create_task(self._pool.close(self._drain_seconds))
         await super().shutdown(sockets)
         if self.force_exit:
@@ -89,8 +91,9 @@ class Server(uvicorn.Server):
 class _Connection(HttpToolsProtocol):
     """One client's connection.
 
-    Receiving a request's head, or the rest of a body that was answered early, has a time limit; so
-    has a client that does not read. Over the limit of connections, one that is idle makes room.
+    Receiving a request's head, or the rest of a body that was answered early, has a time limit, and
+    so has a client that does not read. When there are too many connections, the longest idle one is
+    closed.
     """
 
     def __init__(self, config: _Config, *args: Any, **kwargs: Any) -> None:
@@ -115,13 +118,13 @@ class _Connection(HttpToolsProtocol):
             self._refuse(Overloaded("There are too many connections.", retry_after=1))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection ended, whoever ended it."""
+        """The connection ended, from either side."""
         self._stop_receiving_limit()
         self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a request came."""
+        """Bytes of a request arrived."""
         self.last_active = self.loop.time()
         super().data_received(data)
         if self._in_head:
@@ -149,7 +152,7 @@ class _Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The request is here as a whole."""
+        """The whole request has arrived."""
         self._stop_receiving_limit()
         super().on_message_complete()
 
@@ -160,7 +163,7 @@ class _Connection(HttpToolsProtocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """The parser gave up: say why."""
+        """The parser gave up: answer with the reason."""
         self._refuse(self._refusal or InvalidRequest("This is not valid HTTP."))
 
     def pause_writing(self) -> None:
@@ -212,14 +215,14 @@ class _Connection(HttpToolsProtocol):
         return HeadersTooLarge(f"The request's head may have at most {limit} bytes.")
 
     def _refuse(self, error: DragomanError) -> None:
-        """Answer without the application, and hang up.
+        """Answer without the application and hang up.
 
-        Where the application has the request already, for its head was fine, it also counts it.
+        A request that the application already has is counted there, any other one here.
         """
         if self.transport.is_closing():
             return
         if not self.idle and (self.cycle.response_started or self.pipeline):
-            self.transport.close()  # in the middle of an answer nothing else can be said
+            self.transport.close()  # in the middle of an answer there is no way to tell of an error
             return
         name = new_request_id()
         headers = {"connection": "close", "x-request-id": name}
@@ -235,7 +238,7 @@ class _Connection(HttpToolsProtocol):
             cast("dict[str, Any]", self.cycle.scope)[REFUSED] = response.status_code
 
     def _record_refusal(self, name: str, status: int) -> None:
-        """Count and log what the application never saw; its head may be incomplete or nonsense."""
+        """Count and log a request that the application never saw; its head may be unreadable."""
         token = request_id.set(name)
         record_request(
             self._metrics,

@@ -1,4 +1,4 @@
-"""Health: is the process alive, can it serve, and what is it doing. Needs no API key."""
+"""Health: whether the process is alive and can serve. Needs no API key."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _FACTS = (
 
 @router.get("/v1/models", response_model=ModelList)
 async def list_models(request: Request) -> Response:
-    """All models that are known."""
+    """All known models."""
     models = [_wire(entry) for entry in context(request).pool.models()]
     return Response(to_json(ModelList(object="list", data=models)), media_type="application/json")
 
@@ -64,7 +64,7 @@ def _wire(entry: ModelEntry) -> ModelObject:
         state=entry.state,
         reason=entry.reason,
         aliases=entry.aliases,
-        # The file's name only: where it lies is nobody else's business.
+        # Only the file's name: clients need not know the folder.
         file=PurePath(entry.path).name,
         **facts,
     )

@@ -1,4 +1,4 @@
-"""The description at ``/openapi.json``: FastAPI's, with the bodies that we read ourselves."""
+"""The description at ``/openapi.json``: FastAPI's, with the bodies that families read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REF = "#/components/schemas/{model}"
 
 @router.get("/openapi.json", include_in_schema=False)
 def describe(request: Request) -> JSONResponse:
-    """The description, made once; in a thread, as it takes a while."""
+    """The description, made once; on a thread, since making it takes a while."""
     app: FastAPI = request.app
     if app.openapi_schema is None:
         description = get_openapi(title=app.title, version=app.version, routes=app.routes)
@@ -28,7 +28,7 @@ def describe(request: Request) -> JSONResponse:
         )
         schemas = description["components"]["schemas"]
         schemas.update(definitions["$defs"])
-        # Wrong input is answered 400 in OpenAI's shape, never FastAPI's 422.
+        # Invalid input gets 400 in the family's shape, never FastAPI's 422.
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         for path in description["paths"].values():

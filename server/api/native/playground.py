@@ -20,7 +20,7 @@ _MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# What a model writes is untrusted: nothing that is not one of our files may run or be loaded.
+# Text of a model is untrusted: only our own files may run or be loaded.
 _POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",

@@ -1,4 +1,4 @@
-"""Models on the wire: OpenAI's four fields, and what a local model's user wants to know."""
+"""Models on the wire: OpenAI's four fields, and facts about a local model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from server.core.model_info import ModelKind, ModelState, Pooling
 
 
 class EmbeddingFacts(BaseModel):
-    """A model's embeddings: numbers in each, and the most tokens of a text."""
+    """A model's embeddings: their dimensions, and the most tokens of a text."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -20,7 +20,7 @@ class EmbeddingFacts(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """A model; what is only known once it is loaded is absent before."""
+    """A model; facts that only loading reveals are absent before."""
 
     id: str
     object: Literal["model"]

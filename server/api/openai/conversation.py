@@ -87,7 +87,7 @@ def _assistant(message: wire.AssistantMessage, at: Locator) -> Message:
 
 
 def _spoken(message: wire.AssistantMessage, at: Locator) -> Content | None:
-    """What the assistant said; a refusal beside its content is one more piece of text."""
+    """The assistant's content; a refusal beside it is one more part of text."""
     content = None if message.content is None else _content(message.content, at)
     if not content:
         return content if message.refusal is None else message.refusal

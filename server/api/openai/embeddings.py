@@ -39,7 +39,7 @@ async def create_embeddings(request: Request) -> Response:
     with located(locate):
         embeddings = await unless_gone(request, client.embed(inputs, dimensions=body.dimensions))
     shared.metrics.embedded(model, embeddings.prompt_tokens)
-    # With thousands of inputs this is a million numbers.
+    # Thousands of inputs make a million numbers.
     content = await asyncio.to_thread(_answer, embeddings, len(inputs), model, body)
     ignored = {"x-dragoman-ignored": "user"} if body.user is not None else {}
     return Response(content, media_type="application/json", headers=ignored)
@@ -54,7 +54,7 @@ def _inputs(body: EmbeddingRequest) -> list[str | list[int]]:
 
 
 def _answer(embeddings: Embeddings, count: int, model: str, body: EmbeddingRequest) -> bytes:
-    """The JSON of an `EmbeddingList`, which pydantic would check number by number."""
+    """The JSON of an `EmbeddingList`; pydantic would validate it number by number."""
     size = len(embeddings.vectors) // count
     vectors = (embeddings.vectors[at : at + size] for at in range(0, len(embeddings.vectors), size))
     encode = _base64 if body.encoding_format == "base64" else _floats

@@ -1,4 +1,4 @@
-"""Log-probabilities in the two forms that clients know."""
+"""Log probabilities in the forms of chat completions and of completions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from server.api.openai.schemas.chat_response import ChatLogprobs, ChatTokenLogpr
 from server.api.openai.schemas.completions import CompletionLogprobs
 from server.core.events import TokenLogprob
 
-# What OpenAI reports for a token that cannot come; JSON has no infinity.
+# OpenAI's value for a token of probability 0; JSON has no infinity.
 _LOWEST = -9999.0
 
 
@@ -27,7 +27,7 @@ def chat_logprobs(tokens: Sequence[TokenLogprob]) -> ChatLogprobs:
 
 
 class LegacyLogprobs:
-    """The form of completions; counts the characters from the start of the text for the offsets."""
+    """The form of completions, whose offsets count characters from the start of the text."""
 
     def __init__(self) -> None:
         self._characters = 0
@@ -44,7 +44,7 @@ class LegacyLogprobs:
         )
 
     def _offset(self, piece: bytes) -> int:
-        """Where the character begins that ``piece`` begins with, or is a part of."""
+        """The offset of the first character of ``piece``, also if the piece has only a part of it."""
         inside = bool(piece) and _continues(piece[0])
         offset = self._characters - 1 if inside and self._characters else self._characters
         self._characters += sum(not _continues(byte) for byte in piece)
@@ -61,7 +61,7 @@ def _top(piece: bytes, logprob: float | None) -> TopLogprob:
 
 
 def _legacy_top(token: TokenLogprob) -> dict[str, float] | None:
-    """Alternatives by text, best first; the token itself is always among them, as at OpenAI."""
+    """Alternatives by text, best first, always with the token itself, as OpenAI has them."""
     if token.logprob is None:
         return None
     chosen = _legacy_text(token.piece), _bounded(token.logprob)

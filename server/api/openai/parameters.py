@@ -1,4 +1,4 @@
-"""From the wire's generation parameters to the canonical ones."""
+"""The wire's generation parameters, made canonical."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def include_usage(body: GenerationFields) -> bool:
 def constraint(
     body: ConstraintFields, response_format: Constraint | None = None
 ) -> Constraint | None:
-    """What the answer must match; raises InvalidRequest where more than one thing is asked for."""
+    """The answer's constraint; raises InvalidRequest where a body states more than one."""
     found: dict[str, Constraint] = {}
     if body.regex is not None:
         found["regex"] = Constraint(kind="regex", body=body.regex)

@@ -11,7 +11,7 @@ from server.core.events import Usage
 
 
 def completion_usage(total: Usage) -> CompletionUsage:
-    """What a whole request cost."""
+    """The usage of a whole request."""
     return CompletionUsage(
         prompt_tokens=total.prompt_tokens,
         completion_tokens=total.completion_tokens,

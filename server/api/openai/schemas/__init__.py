@@ -1,1 +1,1 @@
-"""Wire types only (pydantic): what OpenAI clients send and expect."""
+"""Wire types only (pydantic): the bodies that OpenAI clients send and expect."""

@@ -1,4 +1,4 @@
-"""What the request schemas share: strictness, and the parameters common to chat and completions."""
+"""Parameters that chat completions and completions have in common."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ class ConstraintFields(WireModel):
 class GenerationFields(SamplingFields, ConstraintFields):
     """Everything that chat completions and completions have in common."""
 
-    #: Accepted, without effect; named in the answer's ``x-dragoman-ignored`` header.
+    #: Accepted without effect, and named in the answer's ``x-dragoman-ignored`` header.
     IGNORED: ClassVar[frozenset[str]] = frozenset({"user"})
-    #: Would change the answer and is not honoured; refused.
+    #: Refused, since they would change the answer and are not honoured.
     UNSUPPORTED: ClassVar[frozenset[str]] = frozenset()
 
     model: str

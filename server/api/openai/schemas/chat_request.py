@@ -48,7 +48,7 @@ Content = str | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
 
 
 class FunctionCall(WireModel):
-    """What was called; ``arguments`` is JSON text."""
+    """The call of a function; ``arguments`` is JSON text."""
 
     name: str
     arguments: str

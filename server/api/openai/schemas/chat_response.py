@@ -122,7 +122,7 @@ class ToolCallDelta(BaseModel):
 
 
 class ChatDelta(BaseModel):
-    """What is new in an answer."""
+    """New parts of an answer."""
 
     role: Literal["assistant"] = "assistant"
     content: str = ""

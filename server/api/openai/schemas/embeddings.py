@@ -35,7 +35,7 @@ class EmbeddingRequest(WireModel):
         None, description="base64 is of little-endian float32."
     )
     dimensions: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = Field(
-        None, description="Cut the embeddings to so many numbers, and to length 1 again."
+        None, description="Cuts the embeddings to this many numbers and scales them to length 1."
     )
     user: str | None = Field(None, description="Accepted and ignored.")
 

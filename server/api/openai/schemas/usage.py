@@ -20,7 +20,7 @@ class CompletionTokensDetails(BaseModel):
 
 
 class CompletionUsage(BaseModel):
-    """What a request cost; with several answers the sum, the prompt counted once."""
+    """The cost of a request in tokens; several answers add up, and their prompt counts once."""
 
     prompt_tokens: int
     completion_tokens: int
