@@ -44,7 +44,7 @@ class LegacyLogprobs:
         )
 
     def _offset(self, piece: bytes) -> int:
-        """The offset of the first character of ``piece``, also if the piece has only a part of it."""
+        """The offset of the character that ``piece`` begins with or continues."""
         inside = bool(piece) and _continues(piece[0])
         offset = self._characters - 1 if inside and self._characters else self._characters
         self._characters += sum(not _continues(byte) for byte in piece)
