@@ -1,4 +1,4 @@
-# Everything a person or CI does with this checkout. `make serve` and `make test` set up what they need.
+# The commands of this checkout, for people and CI. Each sets up the environment that it needs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,8 +7,8 @@ INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
 CLIENTS := .venv-clients
 
-# llama.cpp is compiled once for all clones, with kernels of ours that say why. Not in pip's cache,
-# which does not tell apart how wheels were compiled.
+# llama.cpp is compiled once for all clones, together with our kernels. Its wheel is not in pip's
+# cache, which cannot tell wheels of different compile options apart.
 KERNELS := server/engine/llama/kernels
 CACHE := $(or $(DRAGOMAN_CACHE_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dragoman)
 LLAMA_CPP := $(shell grep ^llama_cpp_python== constraints.txt)
@@ -18,7 +18,7 @@ LLAMA_CPP_WHEEL := $(CACHE)/wheels/$(LLAMA_CPP)-$(BUILD)
 # The models of the end-to-end tests; they come from a cache outside the checkout.
 TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 
-# Anything to add to the command, such as: make serve ARGS="--port 9000"
+# Arguments for the command, as in: make serve ARGS="--port 9000"
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -53,15 +53,15 @@ $(CLIENTS)/.installed: tests/conformance/clients/requirements.txt
 	$(CLIENTS)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
-clients: $(CLIENTS)/.installed ## set up .venv-clients: clients for the tests, apart from the server
+clients: $(CLIENTS)/.installed ## set up .venv-clients, the environment of the clients in the tests
 
-serve: install ## serve the models of models/; with none there, get a small one first
+serve: install ## serve the models of models/; if it is empty, fetch a small one first
 	$(BIN)/dragoman serve $(ARGS)
 
 models: install
 	$(BIN)/dragoman pull $(TEST_MODELS)
 
-check: lint ## check what can be checked in two minutes: `lint` and the tests marked `fast`
+check: lint ## run `lint` and the tests marked `fast`, in under two minutes
 	$(BIN)/python -m pytest -m fast $(ARGS)
 
 test: develop clients models ## run every test, those on real models included
@@ -76,7 +76,7 @@ lint: develop ## check format, lint rules, types and the borders between package
 docs: develop ## regenerate the generated parts of the documentation
 	$(BIN)/python -m docs.generate
 
-fuzz: develop models ## send a running server bad input for a long time
+fuzz: develop models ## send bad input to a running server for a long time
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: develop models ## measure this server and its peers
@@ -85,6 +85,6 @@ bench: develop models ## measure this server and its peers
 container-test: ## build the container on a bare Debian and talk to it
 	bash tests/container/verify.sh
 
-clean: ## remove what was installed and generated; models stay
+clean: ## remove everything installed or generated; models stay
 	rm -rf $(VENV) $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

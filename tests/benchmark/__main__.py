@@ -1,4 +1,4 @@
-"""`make bench`: measure, compare, write it down."""
+"""`make bench`: measures, compares and writes the results to docs/benchmarks.md."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """`python -m tests.benchmark.builds FOLDER`: single steps of two builds of llama.cpp, in turns.
 
-One is the installed one. The other was installed into FOLDER, such as llama-cpp-python as it comes,
+One is the installed build. The other was installed into FOLDER, for example llama-cpp-python
 without our kernels: `pip install --no-deps --no-cache-dir --target FOLDER llama-cpp-python`.
 
-Each runs in a process of its own, and they take turns, so that whatever else the machine does falls
-on both. The ratio is the median of those of the rounds.
+Each build runs in its own process and they take turns, so that other load on the machine affects
+both. The reported ratio is the median over the rounds.
 """
 
 from __future__ import annotations

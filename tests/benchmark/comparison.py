@@ -47,8 +47,8 @@ MEASURES = (
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A line of the table. ``values`` are medians by server; None: a request failed.
 
-    ``gain`` is how many times better than the peer we are, whichever way is better, and
-    ``wanted_gain`` what the target asks for; ``met`` is None where there is no target.
+    ``gain`` tells how many times better than the peer we are, and ``wanted_gain`` what the target
+    asks for; ``met`` is None if there is no target.
     """
 
     label: str
@@ -61,7 +61,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare(samples: Sequence[Sample], starts: Sequence[Start]) -> list[Row]:
-    """A row for everything that was measured."""
+    """A row for each measure."""
     rows = [row for measure in MEASURES if (row := _measured(measure, samples))]
     rows += _counted(samples)
     rows += _started(starts)
@@ -78,7 +78,7 @@ def _measured(measure: Measure, samples: Sequence[Sample]) -> Row | None:
     more = measure.better == "more"
     target = f"{'≥' if more else '≤'} {measure.target:.2f}"
     if ours is None or not peers:
-        # Without a peer that answers there is nothing to lose against.
+        # The target is met if no peer answers.
         met = None if ours is not None and len(values) == 1 else ours is not None
         return Row(label=measure.label, values=values, ratio="–", target=target, met=met)
     ratio = ours / (max(peers) if more else min(peers))

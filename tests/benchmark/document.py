@@ -20,7 +20,7 @@ END = "<!-- end of results -->"
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and how a session was run; ``commands`` are those of the servers, by name."""
+    """The machine, software and commands of a session; ``commands`` are by the server's name."""
 
     machine: str
     load_average: float
@@ -75,7 +75,7 @@ def write(
 
 
 def results(circumstances: Circumstances, rows: Sequence[Row]) -> str:
-    """The table and what is to be known about it, as Markdown."""
+    """The table and its notes, as Markdown."""
     met = [row.met for row in rows if row.met is not None]
     return "\n".join(
         [
@@ -96,7 +96,7 @@ def results(circumstances: Circumstances, rows: Sequence[Row]) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:
-    """The lines of the table; a server that some rows lack is a dash there."""
+    """The lines of the table, with a dash where a server has no value."""
     names = [name for name in SERVERS if any(name in row.values for row in rows)]
     heading = ["Workload", *names, "Ratio", "Target", "Met"]
     return [

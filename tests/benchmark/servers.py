@@ -1,4 +1,4 @@
-"""Servers as processes: started, asked until they answer, weighed, ended."""
+"""Runs servers as processes, waits until they answer, and measures their memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Server(NamedTuple):
         return [argument.format(model=model, port=port) for argument in self.arguments]
 
     def shown(self) -> str:
-        """The command as it is told to readers, whatever the machine's folders."""
+        """The command for readers, without the folders of this machine."""
         return " ".join([self.binary.name, *self.command("MODEL.gguf", "PORT")])
 
 
@@ -69,7 +69,7 @@ def llama_server(name: str, binary: Path, *extra: str, kv_tokens: int) -> Server
 
 @contextmanager
 def running(server: Server, model: Path) -> Iterator[Started]:
-    """``server`` with ``model``, after its first answer; nobody's settings have a say in it."""
+    """``server`` with ``model``, after its first answer; the user's settings have no effect."""
     port = free_port()
     with TemporaryDirectory() as folder, (Path(folder) / "log").open("w+b") as log:
         started = time.perf_counter()
@@ -128,7 +128,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def resident_bytes(pid: int) -> int | None:
     """Memory of a process and its descendants, shared pages divided among their users (PSS).
 
-    None where the system does not tell (macOS).
+    None if the system does not provide it (macOS).
     """
     try:
         return sum(_proportional_bytes(member) for member in [pid, *_descendants(pid)])
@@ -161,7 +161,7 @@ def _descendants(pid: int) -> list[int]:
 
 @contextmanager
 def busy_neighbour(seconds: float) -> Iterator[None]:
-    """Another process that wants a whole core, for at most ``seconds``."""
+    """Another process that keeps one core busy, for at most ``seconds``."""
     loop = f"import time; end = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
     process = subprocess.Popen([sys.executable, "-c", loop])
     try:

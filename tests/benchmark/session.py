@@ -1,7 +1,7 @@
-"""One session: every server is asked the same in turn, again and again.
+"""One session: the servers run the same workloads in turns, several times.
 
-All servers of an experiment are up meanwhile, but only the one that is asked has work. So what is
-compared was measured within seconds: a machine that others use too has fast and slow minutes.
+All servers of an experiment are up, but only one has work at a time. The turns keep compared runs
+within seconds of each other, since a shared machine has fast and slow minutes.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ PEER = "llama-server"
 PEER_TUNED = "llama-server -np 16"
 
 KV_TOKENS = 32768
-# Few, so that overflowing them takes seconds, not minutes.
+# Few cells, so that it takes seconds to overflow them.
 _OVERFLOW_KV_TOKENS = 1024
 _NEIGHBOUR_SECONDS = 300
-# Where one run is over in seconds, more of them make the median steadier.
+# Short workloads run more often, for a steadier median.
 _TAKES = {"single": 4, "copy": 4, "json": 2}
 # Where more slots help llama-server; the other workloads of the tuned one wait for a full session.
 _TUNED_QUICK = ("c8", "c16", "json")
@@ -59,7 +59,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 class Start(msgspec.Struct, frozen=True, kw_only=True):
     """One start of a server: seconds to a first token, bytes of memory after that answer.
 
-    No other server runs: what several have mapped, the model's file, counts in part for each.
+    No other server runs, since the mapped file of a shared model would count in part for each.
     """
 
     server: str
@@ -70,7 +70,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 class Experiment(NamedTuple):
     """Servers that run the same workloads on the same model.
 
-    With each of ``servers`` come its workloads. Those that are ``weighed`` are also started alone.
+    ``servers`` maps each server to its workloads. Those in ``weighed`` are also started alone.
     """
 
     name: str
@@ -120,7 +120,7 @@ class Plan(NamedTuple):
 
     def _overflow(self) -> Experiment:
         cells = _OVERFLOW_KV_TOKENS
-        # Slots with cells of their own would refuse these requests as too long.
+        # A slot with its own share of the cells would refuse these requests as too long.
         tuned = llama_server(PEER_TUNED, self.peer, "-np", "16", "--kv-unified", kv_tokens=cells)
         servers = [
             dragoman(OURS, kv_tokens=cells),
@@ -148,7 +148,7 @@ class Plan(NamedTuple):
 
 
 class Session:
-    """Collects what `run` measured in ``samples`` and ``starts``."""
+    """The measurements of `run`: ``samples`` and ``starts``."""
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
@@ -157,7 +157,7 @@ class Session:
         self._seed = 0
 
     def run(self, experiments: Sequence[Experiment]) -> None:
-        """Run ``experiments``; their servers take turns at being the first."""
+        """Run ``experiments``; the servers take turns at going first."""
         for experiment in experiments:
             if experiment.weighed:
                 self._weigh(experiment)
@@ -189,7 +189,7 @@ class Session:
                         self._keep(experiment.name, server.name, run)
 
     def _takes(self, experiment: Experiment) -> Iterator[tuple[str, int]]:
-        """Every workload as often as it is run, and the seed of its prompts, another each time."""
+        """Each workload once per run, each time with a new seed for its prompts."""
         asked = {name for _, workloads in experiment.servers for name in workloads}
         for _ in range(experiment.repeats):
             self._seed += 100_000
@@ -216,7 +216,7 @@ class Session:
 
 
 def _valid(run: Run) -> int:
-    """How many answers obey the schema."""
+    """The number of answers that match the schema."""
     validator = jsonschema.Draft202012Validator(CUSTOMER)
     return sum(_obeys(answer.text, validator.is_valid) for answer in run.answers)
 

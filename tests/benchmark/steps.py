@@ -1,8 +1,8 @@
 """`python -m tests.benchmark.steps`: how long single steps take, by what lies in the KV cells.
 
 Choices of the engine follow from these numbers: flash attention, the store for unused prefixes,
-the size of prompt chunks. All shapes take turns, so that whatever else the machine does falls on
-each of them, and the median of several rounds counts.
+the size of prompt chunks. All shapes take turns, so that other load on the machine affects
+each of them; the result is the median over several rounds.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _REPEATS = 9
 
 
 class Shape(NamedTuple):
-    """A step: of ``streams`` with ``own`` cells each behind ``shared``, and ``prompt`` tokens.
+    """A step of ``streams`` with ``own`` cells each after ``shared``, and ``prompt`` tokens.
 
-    ``idle`` cells belong to nobody who takes part.
+    No sequence of the step uses the ``idle`` cells.
     """
 
     streams: int
@@ -128,7 +128,7 @@ def main() -> None:
     options = parser.parse_args()
     model = LlamaModel(str(options.model), safe_mode=options.safe_mode)
     print(f"{options.model.stem}, {machine()}\n")
-    # Quantized values want flash attention.
+    # llama.cpp requires flash attention for quantized values.
     columns = {"flash attention": True} | ({"without": False} if options.kv_type == "f16" else {})
     print("| step |" + "".join(f" {name}, ms |" for name in columns))
     print("|---|" + "---:|" * len(columns))

@@ -25,7 +25,7 @@ _FLAGS = (
 
 
 def missing() -> str | None:
-    """Why there can be no browser here; None if there can."""
+    """The reason why no browser can start here; None if one can."""
     for command in ("chromium", "chromedriver"):
         if shutil.which(command) is None:
             return f"{command} is not installed: apt-get install chromium chromium-driver"

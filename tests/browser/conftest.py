@@ -38,7 +38,7 @@ def browser(downloads: Path) -> Iterator[Chrome]:
 
 @pytest.fixture
 def open_page(browser: Chrome) -> Iterator[OpenPage]:
-    """Makes pages; at the end none may have left a complaint in the browser's console."""
+    """Makes pages, and checks at the end that the browser's console has no complaints."""
     pages: list[Page] = []
 
     def open_page(url: str) -> Page:
@@ -72,7 +72,7 @@ def stand_in(browser: Chrome) -> Callable[[FakePool], object]:
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
-            browser.get("about:blank")  # so that nothing asks a server that is gone
+            browser.get("about:blank")  # the page would send requests to the stopped server
             served.should_exit = True
             thread.join()
 

@@ -1,4 +1,4 @@
-"""The playground as a person meets it: what is to be seen, clicked and typed."""
+"""The playground as its user sees, clicks and types it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Page:
-    """One opened playground; what the browser complains about is collected for the end."""
+    """One opened playground; it collects the complaints of the browser."""
 
     def __init__(self, browser: Chrome, url: str) -> None:
         self.browser = browser
@@ -29,7 +29,7 @@ class Page:
         self.expected_complaints: list[str] = []
 
     def open(self, width: int = 1360, height: int = 860, *, dark: bool = False) -> None:
-        """Load the page afresh, with nothing remembered."""
+        """Load the page anew, with empty storage."""
         self.resize(width, height)
         self.emulate(dark=dark)
         self.browser.get(self.url)
@@ -38,7 +38,7 @@ class Page:
         self.browser.refresh()
 
     def emulate(self, *, dark: bool) -> None:
-        """Let the system prefer dark colours, or light ones."""
+        """Emulate a system that prefers dark or light colours."""
         features = [
             {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
             {"name": "prefers-reduced-motion", "value": "reduce"},
@@ -46,14 +46,14 @@ class Page:
         self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def resize(self, width: int, height: int) -> None:
-        """Make the window so large; narrow ones are phones."""
+        """Set the size of the window; a narrow one emulates a phone."""
         self.browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700},
         )
 
     def wait(self, condition: Callable[[], T], what: str) -> T:
-        """What ``condition`` becomes once it is true."""
+        """Wait until ``condition`` is true; returns its value."""
         waiting = WebDriverWait(
             self.browser,
             _PATIENCE_SECONDS,
@@ -78,7 +78,7 @@ class Page:
         return self.find_all(".pane")
 
     def ready(self, models: int = 2) -> None:
-        """Wait until the models are in both lists."""
+        """Wait until both lists show the models."""
         self.wait(
             lambda: all(
                 len(self.find_all(".model option:not([disabled])", pane)) >= models
@@ -104,7 +104,7 @@ class Page:
         self.prompt.send_keys(text, Keys.CONTROL, Keys.ENTER)
 
     def finished(self, *, failing: bool = False) -> None:
-        """Wait until nothing is generated any more, and no answer failed unless it should."""
+        """Wait until all answers are complete; fails if one failed, unless that is expected."""
         self.wait(lambda: self.find("#send").is_displayed(), "the end of the answers")
         problems = [problem.text for problem in self.find_all(".answer .problem")]
         assert any(problems) == failing, problems
@@ -124,7 +124,7 @@ class Page:
         self.find(item).click()
 
     def complaints(self) -> list[str]:
-        """What the browser's console has to say, but for what the test expects."""
+        """The complaints in the browser's console, except those that the test expects."""
         entries = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
         return [
             entry["message"]
@@ -133,7 +133,7 @@ class Page:
         ]
 
     def screenshot(self, name: str) -> None:
-        """Keep a picture for the documentation, where DRAGOMAN_SCREENSHOTS asks for them."""
+        """Save a picture for the documentation if DRAGOMAN_SCREENSHOTS is set."""
         if os.environ.get("DRAGOMAN_SCREENSHOTS"):
             SCREENSHOTS.mkdir(exist_ok=True)
             self.browser.save_screenshot(str(SCREENSHOTS / f"{name}.png"))

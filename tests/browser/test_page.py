@@ -1,4 +1,4 @@
-"""The page itself: keys, hostile text, themes, phones, keyboards and ears."""
+"""The page itself: API keys, hostile text, themes, phones, keyboards and screen readers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOSTILE = (
 
 
 def hostile_pool() -> FakePool:
-    """A model that thinks, answers and calls a tool, all of it markup."""
+    """A model whose reasoning, answer and tool call are all markup."""
     call = json.dumps({"name": "weather", "arguments": {"city": HOSTILE}})
     texts = ("<think>", HOSTILE, "</think>", HOSTILE, f"<tool_call>\n{call}\n</tool_call>")
 
@@ -39,7 +39,7 @@ def hostile_pool() -> FakePool:
 
 
 def assert_harmless(page: Page) -> None:
-    """No markup of the model's has become an element, and no script of it ran."""
+    """The model's markup made no element, and its script did not run."""
     assert page.browser.execute_script("return window.hacked") is None
     assert page.find_all(".pane img, .pane script, .pane a, #alternatives img") == []
 

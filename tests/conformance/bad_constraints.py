@@ -1,4 +1,4 @@
-"""Schemas, tools and prompts that are hostile, and the answer each gets: see `bad_inputs`."""
+"""Hostile schemas, tools and prompts with their answers: see `bad_inputs`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _ENDLESS = {"$ref": "#/$defs/t", "$defs": {"t": of(next={"$ref": "#/$defs/t"})}}
 
 
 def _doubling() -> dict[str, Any]:
-    """2^20 alternatives, each level naming the one below twice."""
+    """2^20 alternatives: each level refers twice to the one below."""
     levels = {
         f"l{i}": {"anyOf": [of(**{f"{side}{i}": {"$ref": f"#/$defs/l{i + 1}"}}) for side in "ab"]}
         for i in range(20)

@@ -1,7 +1,7 @@
-"""Bad input, and the answer it gets: one table for the tests and for docs/compatibility.md.
+"""Bad inputs with their answers: one table for the tests and for docs/compatibility.md.
 
-Every input is a whole HTTP request, sent as bytes over a socket of its own, so that nothing between
-the test and the server repairs it.
+Each input is a whole HTTP request, sent as bytes over its own socket, so that no client library
+repairs it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class BadInput:
 
     Attributes:
         name: What is wrong with it.
-        make: Gives the bytes to send; called late, as some are large.
+        make: Returns the bytes to send; called late, as some are large.
         status: Of the answer.
-        code: ``error.code`` of the answer; None where it is null or the answer is no error.
+        code: ``error.code`` of the answer; None if it is null or the answer is not an error.
         says: What the error's message must contain.
     """
 
@@ -48,7 +48,7 @@ def request(
     headers: bytes = HOST + JSON,
     length: int | None = None,
 ) -> bytes:
-    """The bytes of a request whose answer ends its connection."""
+    """The bytes of a request that closes the connection after its answer."""
     size = len(body) if length is None else length
     head = f"{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {size}\r\n"
     return head.encode() + headers + b"\r\n" + body
@@ -71,7 +71,7 @@ def chat(
     says: tuple[str, ...] = (),
     **fields: Any,
 ) -> BadInput:
-    """A chat that is valid but for ``fields``; one that is `ABSENT` is left out."""
+    """A valid chat except for ``fields``; a field that is `ABSENT` is left out."""
 
     def make() -> bytes:
         body = {"model": INSTRUCT, "messages": HELLO, "max_tokens": 2, "temperature": 0}
@@ -88,7 +88,7 @@ def completion(
     says: tuple[str, ...] = (),
     **fields: Any,
 ) -> BadInput:
-    """A completion that is valid but for ``fields``."""
+    """A valid completion except for ``fields``."""
 
     def make() -> bytes:
         body = {"model": INSTRUCT, "prompt": "Hello", "max_tokens": 2}
@@ -98,7 +98,7 @@ def completion(
 
 
 class Late:
-    """A value that is made when the request is."""
+    """A value that is made together with the request."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make
@@ -123,7 +123,7 @@ def spelt(name: str, value: str) -> bytes:
 
 
 def said(content: Any, role: str = "user", **fields: Any) -> list[dict[str, Any]]:
-    """Messages of which the last has this content."""
+    """A list of messages whose last has this content."""
     return [*HELLO, {"role": role, "content": content, **fields}]
 
 

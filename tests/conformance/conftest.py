@@ -18,7 +18,7 @@ RunClient = Callable[..., Any]
 
 
 def run_direct(*arguments: object, given: object = None) -> Any:
-    """What `tests.conformance.direct` prints, in a process of its own: llama.cpp may crash it."""
+    """The JSON that `tests.conformance.direct` prints; its own process, as llama.cpp may crash."""
     module = [sys.executable, "-m", "tests.conformance.direct"]
     return _printed([*module, *arguments], cwd=CHECKOUT, input=json.dumps(given))
 
@@ -39,7 +39,7 @@ def _printed(command: list[object], **options: Any) -> Any:
 
 @pytest.fixture
 def run_client(tmp_path: Path) -> RunClient:
-    """Runs a script of clients/ in the environment of its own; gives the JSON that it prints."""
+    """Runs a script of clients/ in their environment; returns the JSON that it prints."""
     if not CLIENTS_PYTHON.exists():
         pytest.skip("these clients have an environment of their own: run `make clients`")
 

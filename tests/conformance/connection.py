@@ -1,4 +1,4 @@
-"""A bare connection to a server: bytes in, the answer out, nothing repaired in between."""
+"""A bare connection to a server: it sends bytes as they are and reads the answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.e2e.server import INSTRUCT, Server
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """Status, headers and body of an answer."""
 
     status: int
     headers: httpx.Headers
@@ -40,16 +40,16 @@ def connected(server: Server, *, receive_buffer: int | None = None) -> Iterator[
 
 
 def exchange(server: Server, request: bytes) -> Answer:
-    """The answer to these bytes, read until the server hangs up."""
+    """Send these bytes, and read the answer until the server closes the connection."""
     with connected(server) as connection:
-        # The server may have answered, and hung up, before it was told everything.
+        # The server may answer and close the connection before it has read everything.
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(request)
         return read_answer(connection)
 
 
 def read_answer(connection: socket.socket, begun: bytes = b"") -> Answer:
-    """Everything the server sends until it hangs up, after what ``begun`` it, as one answer."""
+    """The answer that starts with ``begun``, read until the server closes the connection."""
     received = bytearray(begun)
     with suppress(ConnectionResetError):
         while data := connection.recv(1 << 16):
@@ -62,7 +62,7 @@ def read_answer(connection: socket.socket, begun: bytes = b"") -> Answer:
 
 
 def assert_error(answer: Answer, status: int, code: str | None = None) -> str:
-    """The answer is an error in OpenAI's shape; its message is returned."""
+    """Check that the answer is an error in OpenAI's shape; returns its message."""
     assert answer.status == status, answer.body[:1000]
     body = answer.json()
     assert body.keys() == {"error"}
@@ -78,7 +78,7 @@ def assert_error(answer: Answer, status: int, code: str | None = None) -> str:
 
 
 def assert_canary(server: Server, model: str = INSTRUCT, **headers: str) -> None:
-    """A valid request is answered."""
+    """Check that the server answers a valid request."""
     answer = httpx.post(
         f"{server.url}/v1/completions",
         json={"model": model, "prompt": "Hello", "max_tokens": 1},

@@ -1,4 +1,4 @@
-"""llama.cpp by itself, as the judge of what the server says; it shares no code with the server.
+"""llama.cpp by itself, the reference for the server's answers; it shares no code with the server.
 
     python -m tests.conformance.direct questions MODEL DIRECTORY
     python -m tests.conformance.direct positions MODEL < answer.json
@@ -28,7 +28,7 @@ _MAX_TOKENS = 256
 
 
 class DirectModel:
-    """A model in llama.cpp, one sequence, no cache; in the layout that runs on every CPU."""
+    """A model in llama.cpp: one sequence, no cache, in the layout that runs on every CPU."""
 
     def __init__(self, path: str) -> None:
         parameters = llama_cpp.llama_model_default_params()
@@ -38,7 +38,7 @@ class DirectModel:
         self.size = llama_cpp.llama_vocab_n_tokens(self.vocabulary)
         settings = llama_cpp.llama_context_default_params()
         settings.n_ctx = settings.n_batch = settings.n_ubatch = _MAX_TOKENS
-        # Two would wait for each other at every layer while the server computes on the same cores.
+        # With two threads, both would wait at every layer while the server uses the same cores.
         settings.n_threads = settings.n_threads_batch = 1
         settings.flash_attn_type = 0
         self.context = llama_cpp.llama_init_from_model(self.model, settings)
@@ -53,7 +53,7 @@ class DirectModel:
         return list(tokens[:count])
 
     def log_probability(self, text: str, continuation: str) -> float:
-        """Of ``continuation`` after ``text``."""
+        """The log probability of ``continuation`` after ``text``."""
         given, tokens = self.tokenize(text), self.tokenize(text + continuation)
         self._decode(tokens)
         return sum(
@@ -166,7 +166,7 @@ class DirectModel:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command in ``sys.argv``."""
     task, path, *directory = sys.argv[1:]
     model = DirectModel(path)
     if task == "positions":

@@ -1,8 +1,8 @@
-"""A small multiple-choice task: what is said before a blank, and four ways to go on."""
+"""A small multiple-choice task: a text and four continuations."""
 
 from __future__ import annotations
 
-# Each is decided by more than a nat. In the two last ones the models fall for what is usual.
+# The best choice leads by more than a nat. In the last two the models choose the usual words.
 QUESTIONS: list[tuple[str, list[str], int]] = [
     ("The capital of France is", [" Paris", " a banana", " Madrid", " yesterday"], 0),
     ("The sky on a clear day is", [" angry", " blue", " wooden", " square"], 1),

@@ -1,4 +1,4 @@
-"""lm-eval over HTTP says what llama.cpp says by itself."""
+"""lm-eval over HTTP gets the same log probabilities as llama.cpp by itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_lm_eval_measures_what_llama_cpp_gives(
     right = sum(choice == answer for choice, (_, _, answer) in zip(chosen, QUESTIONS, strict=True))
     assert measured["accuracy"] == right / len(QUESTIONS)
     assert len(QUESTIONS) / 2 < right < len(QUESTIONS)
-    # The order of additions differs with the batch, and quantized kernels round accordingly.
+    # The order of additions depends on the batch, and quantized kernels round accordingly.
     # llama.cpp alone, with flash attention or without, with weights repacked or not, differs from
     # itself by up to 0.7, and by 0.15 in the mean.
     errors = np.abs(np.array(measured["scores"]) - np.array(direct))

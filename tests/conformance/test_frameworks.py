@@ -55,12 +55,12 @@ class TestPydanticAi:
         assert (await agent.run(QUESTION)).output.name
 
     async def test_tool_output(self, chat: OpenAIChatModel) -> None:
-        """The agent's answer is a call that it forces."""
+        """The agent gets its answer from a forced call."""
         agent = Agent(chat, output_type=ToolOutput(City), retries=0)
         assert (await agent.run(QUESTION)).output.name
 
     async def test_a_tool_loop(self, chat: OpenAIChatModel) -> None:
-        """The first turn must call the tool; the second tells what came of it."""
+        """The first turn must call the tool; the second reports its result."""
         asked = []
 
         def settings(context: RunContext[None]) -> ModelSettings:

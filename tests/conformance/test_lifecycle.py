@@ -1,4 +1,4 @@
-"""Rows 70 to 78 of what may go wrong: clients that leave, full queues, signals, dying workers."""
+"""Rows 70 to 78 of the bad inputs: clients that leave, full queues, signals, dead workers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small(folder: Path) -> Iterator[Server]:
-    """A server with room for little: four sequences, 600 cells, two requests in the queue."""
+    """A small server: 4 sequences, 600 KV cells, 2 requests in the queue."""
     options = ("--parallel", "4", "--kv-tokens", "600", "--ctx-size", "512", "--queue-size", "2")
     folders = ("--models-dir", str(folder), "--template-dir", str(folder / "templates"))
     with running_server(*options, *folders) as server:
@@ -76,7 +76,7 @@ def completion(max_tokens: int, *, stream: bool = False, prompt: str = "Count: 1
 
 
 def first_bytes(connection: socket.socket) -> bytes:
-    """What arrives up to the first piece of text."""
+    """The bytes up to the first piece of text."""
     received = b""
     while b'"text":' not in received:
         received += connection.recv(1 << 16)
@@ -136,7 +136,7 @@ def test_73_a_full_queue_is_429_with_retry_after(small: Server) -> None:
 
 
 def test_74_full_kv_memory_preempts_and_everyone_is_answered(small: Server) -> None:
-    """Of four answers of 400 tokens no two fit into 600 cells, whatever drafts do."""
+    """No two of the four answers of 400 tokens fit into 600 cells, with or without drafts."""
     before = engine(small, "preemptions_total")
     prompts = [f"{word}:" for word in ("Red", "Green", "Blue", "White")]
     with ThreadPoolExecutor(4) as threads:
@@ -180,7 +180,7 @@ def test_78_a_stopped_worker_is_replaced(small: Server) -> None:
 
 
 def streaming(server: Server) -> tuple[threading.Thread, list[Answer]]:
-    """A long stream that is being read, with its answer once it ended."""
+    """A thread that reads a long stream, and a list that gets its answer."""
     answers: list[Answer] = []
     connection = socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])))
     connection.sendall(completion(4000, stream=True))

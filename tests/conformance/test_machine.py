@@ -1,4 +1,4 @@
-"""Rows 79, 80 and 89 to 95 of what may go wrong: crashes, and a machine that lacks something."""
+"""Rows 79, 80 and 89 to 95 of the bad inputs: crashes, and a machine that lacks a resource."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_79_a_crash_loop_ends_in_503_with_the_reason(tiny: Server) -> None:
 
 
 def test_80_memory_that_does_not_suffice_is_503(models: Path) -> None:
-    """The budget is stated far too high, so that the system refuses and not the pool."""
+    """The budget is far too high, so that the system refuses, not the pool."""
     needs(LIMITED, "--version")
     far_too_much = ("--memory-budget", "1000GiB", "--kv-tokens", "40000000")
     limits = [LIMITED, f"--as={6 << 30}"]
@@ -83,7 +83,7 @@ def test_80_memory_that_does_not_suffice_is_503(models: Path) -> None:
 
 
 def test_89_on_a_full_disk_it_serves(models: Path, tmp_path: Path) -> None:
-    """What `pull` does on one is tested where `pull` is."""
+    """The tests of `pull` cover a full disk during a download."""
     needs(*OWN_MOUNTS, "true")
     fill = 'mount -t tmpfs -o size=16k full "$0" && ! cat /dev/zero > "$0/fill" && exec "$@"'
     prefix = [*OWN_MOUNTS, "sh", "-c", fill, str(tmp_path)]
@@ -101,7 +101,7 @@ def test_90_a_corrupt_cache_entry_is_a_miss(models: Path, tmp_path: Path) -> Non
 
 
 def test_91_no_duration_depends_on_the_clock_of_the_wall() -> None:
-    """Whoever asks what time it is wants to say it, or to have a number unlike the last."""
+    """The wall clock serves only to state the time or to seed random numbers."""
     asking = set()
     for path in (CHECKOUT / "server").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -160,6 +160,6 @@ def test_95_workers_are_spawned_and_not_forked(tiny: Server) -> None:
     assert_canary(tiny, "b")
     worker = Path(f"/proc/{tiny.worker_pids()['b']}")
     assert b"server.worker.serve.process" in (worker / "cmdline").read_bytes()
-    # Of what the server listens on and talks through, a fork would have inherited everything.
+    # A fork would have inherited every socket of the server.
     links = [str(link.readlink()) for link in (worker / "fd").iterdir()]
     assert sum(link.startswith("socket:") for link in links) == 1

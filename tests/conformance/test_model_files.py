@@ -1,4 +1,4 @@
-"""Rows 81 to 88 of what may go wrong: model files that are broken, or change while in use."""
+"""Rows 81 to 88 of the bad inputs: broken model files, and files that change while in use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEADY = "steady"
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models folder of the server; one model stays as it is."""
+    """The models folder of the server; no test changes the model `STEADY`."""
     folder = tmp_path_factory.mktemp("models")
     write_tiny_model(folder / f"{STEADY}.gguf", "full attention")
     return folder
@@ -41,7 +41,7 @@ def tiny(models: Path) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def the_server_and_other_models_stay(tiny: Server) -> Iterator[None]:
-    """After each of these tests another model answers, by the same worker."""
+    """After each test the steady model answers, from the same worker."""
     assert_canary(tiny, STEADY)
     steady = tiny.worker_pids()[STEADY]
     yield
@@ -56,7 +56,7 @@ def ask(server: Server, model: str, **fields: Any) -> httpx.Response:
 
 
 def state(server: Server, model: str) -> str | None:
-    """The model's state in the list; None where it is in none."""
+    """The model's state in the list; None if it is not listed."""
     listed = httpx.get(f"{server.url}/v1/models").json()["data"]
     return next((entry["state"] for entry in listed if entry["id"] == model), None)
 
@@ -143,7 +143,7 @@ def test_85_an_unknown_architecture_is_named(tiny: Server, models: Path) -> None
 
 
 def loaded(server: Server, models: Path, name: str) -> Path:
-    """A new model, in use."""
+    """Add a model and load it."""
     path = write_tiny_model(models / f"{name}.gguf", "full attention")
     assert_canary(server, name)
     return path
@@ -154,7 +154,7 @@ def test_86_a_deleted_file_keeps_serving_and_reloading_says_why_not(
 ) -> None:
     path = loaded(tiny, models, "deleted")
     path.unlink()
-    time.sleep(2.5)  # the folder is looked at every two seconds
+    time.sleep(2.5)  # the server scans the folder every two seconds
     assert_canary(tiny, "deleted")
     os.kill(tiny.worker_pids()["deleted"], signal.SIGKILL)
     assert "No such file" in refusal(tiny, "deleted")

@@ -1,4 +1,4 @@
-"""OpenAI's SDK for Node runs the same checks from one script; Vercel's AI SDK those of its own."""
+"""OpenAI's SDK for Node and Vercel's AI SDK run a script of checks each."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def test_every_answer_has_its_request_id(client: OpenAI) -> None:
 
 
 def test_a_tool_loop(client: OpenAI) -> None:
-    """Forced to call, told the result, it answers in words."""
+    """The model must call, gets the result and answers in words."""
     question = {"role": "user", "content": "Paint the wall."}
 
     def ask(*messages: Any, **options: Any) -> Choice:

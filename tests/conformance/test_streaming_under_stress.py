@@ -1,4 +1,4 @@
-"""Readers that are slow, gone, or many: the server stays responsive, and flat."""
+"""Readers that are slow, gone, or many: the server stays responsive, and its memory flat."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_P99_SECONDS = 0.05
 
 @pytest.fixture(scope="module")
 def busy() -> Iterator[Server]:
-    """A server whose model is loaded, and which may be kept busy."""
+    """A server with a loaded model, for tests that keep it busy."""
     with running_server("--log-level", "warning", "--parallel", str(STREAMS)) as server:
         assert_canary(server)
         yield server
@@ -38,7 +38,7 @@ def endless(max_tokens: int) -> bytes:
 
 
 def test_two_hundred_streams_and_a_prompt_answer(busy: Server) -> None:
-    """All run together; the API process answers beside them, and is flat afterwards."""
+    """Health checks are answered meanwhile, and memory is as before afterwards."""
     descriptors_before = descriptors(busy)
     memory_before = resident_bytes(busy)
     with ExitStack() as stack:
@@ -65,14 +65,14 @@ def test_readers_that_vanish_free_everything(busy: Server) -> None:
             for _ in range(30):
                 stack.enter_context(connected(busy)).sendall(endless(4000))
             until(lambda: engine(busy, "active") > 0, 30)
-        # The clients are gone, some of them decoded, some queued.
+        # The clients left, some while they were decoded, some in the queue.
         until(lambda: engine(busy, "active") + engine(busy, "waiting") == 0, 10)
     until(lambda: descriptors(busy) <= descriptors_before + 2, 5)
     assert_canary(busy)
 
 
 def test_72_a_slow_reader_costs_little_and_holds_up_nobody(busy: Server) -> None:
-    """Nobody reads the answer; its buffers are bounded, and others are served meanwhile."""
+    """The client reads nothing: buffers stay bounded, and other clients are served."""
     memory_before = resident_bytes(busy)
     with connected(busy, receive_buffer=4096) as stream:
         stream.sendall(endless(300))

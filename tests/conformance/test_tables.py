@@ -1,4 +1,4 @@
-"""The tables of bad input leave nothing out, and hold what is tested."""
+"""The tables of bad inputs are complete, and each row has its test."""
 
 from __future__ import annotations
 

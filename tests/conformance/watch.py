@@ -1,4 +1,4 @@
-"""What a running server is doing, seen from outside."""
+"""Observes a running server from outside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.e2e.server import INSTRUCT, Server
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until it is true; fails after ``seconds``."""
+    """Wait until the condition is true; fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -40,7 +40,7 @@ def descriptors(server: Server) -> int:
 
 
 class Pulse(threading.Thread):
-    """Asks for /health/live over and over, and notes how long each answer took, in seconds."""
+    """Requests /health/live repeatedly and records the seconds of each answer."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Pulse(threading.Thread):
                 time.sleep(0.005)
 
     def p99(self) -> float:
-        """Stops, and gives the 99th percentile."""
+        """Stop, and return the 99th percentile."""
         self._enough.set()
         self.join()
         assert len(self.seconds) >= 50

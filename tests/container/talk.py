@@ -12,7 +12,7 @@ START_SECONDS = 120
 
 
 def main(url: str, key: str) -> None:
-    """Wait for the server, then list models, stream a chat, and be refused without the key."""
+    """Wait for the server, list models, stream a chat, and check that a wrong key is refused."""
     started = time.monotonic()
     client = OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=300)
     while True:

@@ -24,7 +24,7 @@ from tests.e2e.server import INSTRUCT, Server, running_server
 
 _SET_INTERFACE_FLAGS = 0x8914
 _UP = 1
-# Python imports a module of the name sitecustomize by itself, wherever on PYTHONPATH it lies.
+# Python imports a module named sitecustomize from PYTHONPATH at its start.
 _HOOK = r"""
 import os, sys
 
@@ -44,15 +44,15 @@ write(f"watching {' '.join(sys.orig_argv)}")
 
 
 def noting(folder: Path) -> dict[str, str]:
-    """The environment in which Python notes calls in ``folder``."""
+    """The environment that makes Python log network calls to ``folder``."""
     (folder / "sitecustomize.py").write_text(_HOOK)
     return {"PYTHONPATH": str(folder), "NOTED_CALLS": str(folder / "calls")}
 
 
 def tracing(folder: Path) -> list[str]:
-    """The command under which calls of the system are noted, in ``folder``.
+    """The command prefix that logs network system calls to ``folder``.
 
-    The tracer is no parent of what it traces, so signals reach that as ever.
+    The tracer is not the parent of the traced process, so signals reach that process directly.
     """
     if not works("strace", "-o", os.devnull, "true"):
         return []
@@ -61,7 +61,7 @@ def tracing(folder: Path) -> list[str]:
 
 
 def works(*command: str) -> bool:
-    """Whether there is such a command, and it may do what it is for."""
+    """Whether the command exists and succeeds."""
     if shutil.which(command[0]) is None:
         return False
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -35,7 +35,7 @@ _DEEPEST = 2
 
 
 def random_schema(seed: int) -> Schema:
-    """The schema that belongs to ``seed``; values exist that match it."""
+    """The schema for ``seed``; at least one value matches it."""
     return _Generator(random.Random(seed)).schema()
 
 

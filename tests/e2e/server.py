@@ -1,4 +1,4 @@
-"""A real server process for tests: started as a user starts it, on a free port of loopback."""
+"""A real server process for tests, started with the command on a free loopback port."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Server:
         return OpenAI(**(settings | options))  # type: ignore[arg-type]
 
     def output(self) -> str:
-        """Everything the server printed so far."""
+        """The output of the server so far."""
         self.log.flush()
         return os.pread(self.log.fileno(), 1 << 24, 0).decode("utf-8", "replace")
 
     def worker_pids(self) -> dict[str, int]:
-        """Process ids of the loaded models' workers, by the model they have mapped."""
+        """Process ids of the workers, by the model whose file they have mapped."""
         found = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and self._is_worker(entry):
@@ -72,7 +72,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -85,7 +85,7 @@ def running_server(
 ) -> Iterator[Server]:
     """``dragoman serve`` with these arguments, ready to answer; ended by SIGTERM afterwards.
 
-    ``prefix`` is a command that becomes the one after it.
+    ``prefix`` is a command that executes the rest of the line in its place.
     """
     port = free_port()
     command = [str(Path(sys.executable).with_name("dragoman")), "serve", "--port", str(port)]

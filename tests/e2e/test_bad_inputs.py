@@ -1,4 +1,4 @@
-"""Bad input to the running server: its answer, then a valid request, by the same worker."""
+"""Bad inputs to the running server: it answers each, then a valid request, from the same worker."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_11_a_body_of_100_mb_is_refused_while_it_streams(server: Server) -> None
             while sent < 100:
                 connection.sendall(_CHUNK)
                 sent += 1
-        # What the server read less than was sent lies in the buffers of the two sockets.
+        # The two sockets buffer what was sent and not read by the server.
         assert sent < 60
         assert_error(read_answer(connection), 413, "payload_too_large")
 
@@ -82,7 +82,7 @@ def test_22_half_open_connections_keep_nobody_out(server: Server) -> None:
 
 
 def test_54_to_66_keep_no_health_check_waiting(server: Server) -> None:
-    # Made beforehand, as making them would keep the checks waiting here.
+    # Made beforehand, since making them here would delay the checks.
     requests = [case.make() for cases in CONSTRAINTS.values() for case in cases]
     pulse = Pulse(server)
     pulse.start()
@@ -108,7 +108,7 @@ AUTHORIZED = HOST + JSON + f"Authorization: Bearer {KEY}\r\n".encode()
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Server]:
-    """A server with a key that gives clients half a second to send; it loads no model."""
+    """A server with an API key and a request timeout of 0.5 seconds; it loads no model."""
     with running_server("--request-timeout", "0.5", "--api-key", KEY) as started:
         yield started
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.process
 
 
 def test_what_one_key_asked_is_nobody_elses_cache(tmp_path: Path) -> None:
-    """The time to a first token would tell it otherwise."""
+    """Otherwise the time to first token would tell one key's prompts to another."""
     write_tiny_model(tmp_path / "tiny.gguf", "full attention")
     keys = ("--api-key", "one", "--api-key", "two")
     with running_server(*keys, DRAGOMAN_MODELS_DIR=str(tmp_path)) as server:

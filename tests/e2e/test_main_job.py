@@ -18,9 +18,9 @@ from tests.e2e.server import BASE, INSTRUCT, Server
 
 QUESTION = "What is the capital of Australia?"
 
-# Where two tokens are as likely as each other, rounding decides: batched kernels round differently
-# than lone ones, so that a computed prompt and a cached one may go on differently. Texts are only
-# compared where every token of the greedy answer is far ahead of the next (0.4 nats and more).
+# Rounding decides between two equally likely tokens, and batched kernels round differently from
+# those for one row, so a computed and a cached prompt may continue differently. Tests compare texts
+# only if every token of the greedy answer leads by at least 0.4 nats.
 SURE_QUESTION = {INSTRUCT: "What is 2+2?", BASE: QUESTION}
 
 
@@ -89,10 +89,10 @@ def test_the_stream_is_the_answer_in_pieces(client: OpenAI) -> None:
 
 
 def test_the_same_seed_gives_the_same_answer(client: OpenAI) -> None:
-    """Exact repetition is held by unit tests over a model that does not round.
+    """Unit tests check exact repetition on a model that does not round.
 
-    Here cells and batches differ from run to run, and a quantised model rounds accordingly, so that
-    now and then a token changes: of three short answers two must be the same.
+    Here cells and batches differ from run to run, and a quantised model rounds accordingly, so a
+    token may change: at least two of three short answers must be equal.
     """
 
     def sample(seed: int) -> str:

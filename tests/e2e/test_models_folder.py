@@ -1,4 +1,4 @@
-"""A models folder that changes while the server runs, and memory that does not suffice for all."""
+"""A models folder that changes while the server runs, and memory for a part of its models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without a network the server works as it does with one, because it never asks for one."""
+"""Without a network the server works as usual, because it never uses one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BIND = re.compile(r'\bbind\(.*inet_addr\("127\.0\.0\.1"\)')
 
 @pytest.fixture(scope="module")
 def isolated() -> bool:
-    """Whether a namespace without a network can be had here."""
+    """Whether this machine allows a namespace without a network."""
     return works(*UNSHARE, "true")
 
 
@@ -45,7 +45,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, isolated: bool) -> Path:
 
 
 def lines_of(trace: Path) -> list[str]:
-    """A whole trace: the tracer may end a little after what it traces."""
+    """The lines of the whole trace; the tracer may end a little after the traced processes."""
     deadline = time.monotonic() + 10
     while True:
         lines = trace.read_text().splitlines()
@@ -60,7 +60,7 @@ def lines_of(trace: Path) -> list[str]:
 @pytest.mark.timeout(300)
 def test_without_a_network_it_starts_answers_and_ends(isolated: bool, watched: Path) -> None:
     if not isolated:
-        pytest.skip("no network namespace can be had here")
+        pytest.skip("this machine allows no network namespace")
     assert json.loads((watched / "report.json").read_text()) == {
         "interfaces": ["lo"],
         "statuses": [
@@ -81,13 +81,13 @@ def test_python_connects_to_nobody_and_asks_for_no_name(watched: Path) -> None:
     processes = [line for line in calls if line.startswith("watching ")]
     assert any("dragoman serve" in line for line in processes)
     assert any("server.worker.serve.process" in line for line in processes)
-    # The address it listens on is looked up.
+    # The server looks up the address it listens on.
     assert set(calls) - set(processes) <= {"socket.getaddrinfo '127.0.0.1'"}
 
 
 @pytest.mark.timeout(300)
 def test_no_socket_is_opened_but_the_one_it_listens_on(watched: Path) -> None:
-    """Python does not notice what libraries do by themselves; the system does."""
+    """Unlike Python's audit hook, the trace also shows the calls of native libraries."""
     if not tracing(watched):
         pytest.skip("no strace, or it may not trace")
     trace = lines_of(watched / "trace")

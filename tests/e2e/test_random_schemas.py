@@ -1,4 +1,4 @@
-"""Whatever the schema and however the model is inclined, what it answers validates."""
+"""Finished answers to random schemas validate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _has_zone(moment: datetime.datetime | datetime.time) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Without what RFC 3339 allows and Python does not read: small letters and leap seconds."""
+    """Without what RFC 3339 allows and Python cannot parse: lower-case letters and leap seconds."""
     return text.upper().replace(":60", ":59")
 
 
@@ -47,7 +47,7 @@ _FORMATS.checkers |= {
 
 
 def _exactly(text: str) -> Any:
-    """JSON whose numbers are what is written; as floats, 0.5000000000000000000001 is 0.5."""
+    """JSON with exact numbers; as a float, 0.5000000000000000000001 is 0.5."""
     return json.loads(text, parse_float=Decimal)
 
 
@@ -72,8 +72,8 @@ def test_every_finished_answer_to_a_random_schema_validates(server: Server) -> N
     with server.client(timeout=500) as client, ThreadPoolExecutor(_AT_ONCE) as threads:
         choices = list(threads.map(partial(_answer, client), range(_SCHEMAS), schemas))
     finished = [each for each in choices if each.finish_reason == "stop"]
-    # Schemas that refer to themselves or allow any properties can lead a small model on and on, so
-    # one answer in eight does not finish (18 of 150); how many of these it is, rounding decides.
+    # A small model may never finish under a schema that refers to itself or allows any properties:
+    # 18 of 150 answers did not finish, and rounding changes that number.
     assert len(finished) > _SCHEMAS / 2
     for schema, choice in zip(schemas, choices, strict=True):
         assert choice.finish_reason in {"stop", "length"}

@@ -1,6 +1,6 @@
-"""Chat templates of hostile model files cost their own requests a clear error, and nothing else.
+"""Hostile chat templates fail their own requests with a clear error, and affect nothing else.
 
-Each misbehaves at certain words of a user only, so that its model loads.
+Each misbehaves only at certain words of a user, so that its model loads.
 """
 
 from __future__ import annotations

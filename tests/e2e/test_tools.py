@@ -124,7 +124,7 @@ def test_tools_offered_do_not_get_in_the_way_of_a_plain_answer(client: OpenAI) -
 
 
 def test_a_call_the_model_opens_by_itself_is_valid(client: OpenAI) -> None:
-    """It is led to repeat what opens a call; then nothing but a valid call is left to it."""
+    """The prompt leads the model to open a call; then the grammar allows only a valid call."""
     lead = {"role": "user", "content": "Repeat exactly: <tool_call>"}
     said = {"role": "assistant", "content": "<tool_call>"}
     answer = ask(client, messages=[lead, said, lead, said, lead])

@@ -1,4 +1,4 @@
-"""The wheel has everything that the server needs, and works outside of a checkout."""
+"""The wheel holds everything that the server needs, and works outside a checkout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new environment in which the wheel is installed, and what it depends on can be found."""
+    """A new environment with the wheel, and with this one's packages for its dependencies."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     pip = [sys.executable, "-m", "pip", "--quiet", "--python", str(folder / "bin/python")]

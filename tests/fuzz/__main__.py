@@ -10,7 +10,7 @@ from tests.fuzz.campaign import campaign
 
 
 def main(minutes: float) -> None:
-    """Fuzz in rounds, each from a seed that is printed; the first broken promise ends it."""
+    """Fuzz in rounds, print the seed of each, and stop at the first broken promise."""
     end = time.monotonic() + minutes * 60
     with campaign() as running:
         while time.monotonic() < end:

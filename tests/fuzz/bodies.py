@@ -1,4 +1,4 @@
-"""Requests that are nearly right: what hypothesis sends to the server."""
+"""Nearly valid requests, drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ _formats = st.builds(
 ) | st.builds(lambda kind: {"type": kind}, st.sampled_from(["text", "json_object", "x"]))
 _patterns = st.text("ab01()[]{}*+?|.^$\\-,", max_size=12)
 
-# What fits the fields that need more than a value of some kind.
+# Values for the fields that need more than a value of some type.
 FITTING: dict[str, st.SearchStrategy[Any]] = {
     "model": st.sampled_from([INSTRUCT, BASE, "x", "../x", ""]),
     "messages": _messages,
@@ -128,7 +128,7 @@ FITTING: dict[str, st.SearchStrategy[Any]] = {
 
 @dataclass(frozen=True)
 class Body:
-    """What is posted where."""
+    """A path and the body to post to it."""
 
     path: str
     content: bytes

@@ -23,7 +23,7 @@ from tests.fuzz.bodies import POST_PATHS, Body, bodies
 
 # A context of 128 tokens bounds what an accepted request may cost.
 SERVER_OPTIONS = ("--ctx-size", "128", "--kv-tokens", "2048", "--log-level", "error")
-# The playground's files are no API, and metrics grow with every request.
+# The playground's files are not an API, and metrics grow with every request.
 _LEFT_OUT = r"^/(playground.*|metrics)?$"
 
 
@@ -41,11 +41,11 @@ class Campaign:
 
     @property
     def requests(self) -> int:
-        """How many were answered."""
+        """The number of answers."""
         return self.statuses.total()
 
     def send_bodies(self, count: int, number: int) -> None:
-        """Post ``count`` nearly right bodies, drawn from seed ``number``."""
+        """Post ``count`` nearly valid bodies, drawn from seed ``number``."""
 
         def post(body: Body) -> None:
             headers = {"content-type": "application/json"}
@@ -54,7 +54,7 @@ class Campaign:
         self._run(post, bodies(self._fields()), count, number)
 
     def send_cases(self, count: int, number: int) -> None:
-        """Send ``count`` requests that schemathesis makes of our own description."""
+        """Send ``count`` requests that schemathesis makes from our OpenAPI description."""
         schema = schemathesis.openapi.from_dict(self._description)
         results = schema.exclude(path_regex=_LEFT_OUT).get_all_operations()
         operations = [result.ok() for result in results if isinstance(result, Ok)]
@@ -76,7 +76,7 @@ class Campaign:
 
     def _send_case(self, case: Case[Any]) -> None:
         if isinstance(case.body, dict):
-            # Otherwise hardly any request would get beyond the name of its model.
+            # Otherwise most requests would fail at the name of the model.
             case.body["model"] = INSTRUCT
             case.body = {name: _affordable(name, value) for name, value in case.body.items()}
         request = case.as_transport_kwargs(base_url=self.server.url)
@@ -86,7 +86,7 @@ class Campaign:
         try:
             made = self._http.build_request(**request)
         except (httpx.InvalidURL, UnicodeError, ValueError, TypeError):
-            return  # what the client cannot send, the server need not answer
+            return  # the client cannot send this request
         self._check(self._http.send(made))
 
     def _fields(self) -> dict[str, list[str]]:
@@ -124,7 +124,7 @@ class Campaign:
 
 
 def _affordable(name: str, value: Any) -> Any:
-    """``value``, or less of the same kind where an accepted one costs seconds."""
+    """``value``, or a smaller one of its type if the request would take seconds."""
     return min(value, 2) if name in {"n", "best_of"} and isinstance(value, int) else value
 
 

@@ -1,4 +1,4 @@
-"""Ten thousand generated requests; `make fuzz` sends more of them, and other ones each time."""
+"""Ten thousand generated requests; `make fuzz` sends more, and different ones each time."""
 
 from __future__ import annotations
 

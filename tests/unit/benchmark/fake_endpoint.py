@@ -1,4 +1,4 @@
-"""An OpenAI endpoint that streams what a test scripts, piece by piece."""
+"""An OpenAI endpoint that streams scripted pieces."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DONE = b"data: [DONE]\n\n"
 class FakeEndpoint:
     """Answers each request with the pieces that ``script`` makes of its body.
 
-    Nobody is answered before ``together`` requests are there.
+    It answers none before ``together`` requests have arrived.
     """
 
     def __init__(self, script: Script, status: int = 200, together: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Ratios, verdicts, and what is written down about them."""
+"""Ratios, verdicts, and the document about them."""
 
 from __future__ import annotations
 

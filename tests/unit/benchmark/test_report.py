@@ -1,4 +1,4 @@
-"""Numbers of a run."""
+"""The numbers of a run."""
 
 from __future__ import annotations
 

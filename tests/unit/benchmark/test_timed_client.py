@@ -1,4 +1,4 @@
-"""The client sees what a server streams, when it streams it, and what went wrong."""
+"""The client reports the text of an answer, the times of its pieces, and failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running commands as a user would, in an empty folder and without anybody's configuration."""
+"""Runs commands as a user would, in an empty folder and without any configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from server.core.settings import Settings
 
 
 class Result(NamedTuple):
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     exit_code: int
     out: str

@@ -1,4 +1,4 @@
-"""A server that answers with what a test scripts, over real HTTP."""
+"""A server that sends scripted answers over real HTTP."""
 
 from __future__ import annotations
 

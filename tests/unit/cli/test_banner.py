@@ -1,4 +1,4 @@
-"""What is said when the server is ready."""
+"""The message when the server is ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that look at the models folder: list, show, pull, rm."""
+"""The commands for the models folder: list, show, pull, rm."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_tools_reach_a_template_that_shows_them(run: Run, save: Save) -> None:
 def test_a_bare_template_gets_tools_in_words_where_it_does_not_show_how_to_call(
     run: Run, save: Save
 ) -> None:
-    """As the server has it: what only lists the tools leaves the model without a way to call."""
+    """As in the server: a template that only lists tools does not tell the model how to call."""
     template = save("t.jinja", "{% if tools %}{{ tools | tojson }}\n{% endif %}" + PLAIN)
     messages = save("m.json", [USER])
     function = {"name": "weather", "description": "Of a town", "parameters": {"type": "object"}}
@@ -127,14 +127,14 @@ def test_something_to_render_with_is_needed(run: Run, save: Save) -> None:
 
 
 def given_template(model: LibraryModel) -> str | None:
-    """The template that the command line gave the model, while it is there."""
+    """The template from the command line, while it exists."""
     family, folders = model.settings.family, model.settings.template_dirs
     return Path(folders[-1], f"{family}.jinja").read_text() if family else None
 
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> list[tuple[LibraryModel, Prompt, str | None]]:
-    """A vocabulary worker without a process; notes its model, prompts and given template."""
+    """A vocabulary worker without a process; records its model, prompts and given template."""
     seen: list[tuple[LibraryModel, Prompt, str | None]] = []
 
     class Client:

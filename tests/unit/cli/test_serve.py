@@ -1,4 +1,4 @@
-"""`dragoman serve`: what it checks before it loads anything, and how it starts and ends."""
+"""`dragoman serve`: its checks before it loads a model, its start and its end."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that somebody listens on."""
+    """A port in use."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 @pytest.fixture
 def never_run(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
-    """Nothing is served: the sockets that would be listened on are noted."""
+    """Replaces serving; records the listening sockets."""
     runs: list[socket.socket] = []
 
     async def do_not_serve(_: Settings, __: ModelsFolder, listener: socket.socket) -> None:
@@ -193,7 +193,7 @@ async def test_what_is_served_is_said_unless_it_is_over_already(
 
         async def serve(self, sockets: list[socket.socket]) -> None:
             self.listening.set()
-            await asyncio.sleep(0.3)  # what has been said by then is all
+            await asyncio.sleep(0.3)  # the whole output by then
 
     monkeypatch.setattr(serve_module, "_http_server", lambda *_: FakeServer())
     settings = Settings()
