@@ -1,4 +1,4 @@
-"""From a canonical prompt to the tokens a model reads: the one door to this room for the worker."""
+"""From a canonical prompt to the tokens a model reads: what a worker asks this package for."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from server.core.errors import ConversationError, InvalidRequest
 from server.core.model_info import ModelKind
 from server.core.native_prompt import RenderedPrompt
 from server.core.reply_format import ReplyFormat
-from server.core.request import ChatPrompt, Prompt, TextPrompt, TokensPrompt, ToolChoice
+from server.core.request import ChatPrompt, Prompt, ToolChoice
 from server.core.sampling import Sampling
 from server.core.vocabulary import Vocabulary
 from server.grammar.lark import Spelling
-from server.prompt.context_length import check_context_length
 from server.prompt.families.family import Choice, Family, FamilyError, ModelFacts, select_family
 from server.prompt.families.kind import KindVerdict, detect_kind
 from server.prompt.guard.guard import Piece
@@ -23,6 +22,7 @@ from server.prompt.guard.segments import segments
 from server.prompt.messages.content import message_text
 from server.prompt.messages.normalize import SOFT_VARIABLES, known_variables
 from server.prompt.model_template import ModelTemplate
+from server.prompt.raw_prompt import raw_prompt, with_one_bos
 from server.prompt.template.chat_template import (
     DEFAULT_TEMPLATE,
     ChatTemplate,
@@ -179,15 +179,9 @@ class ChatModel:
         """
         if isinstance(prompt, ChatPrompt):
             return self._build_chat(prompt, context, with_segments)
-        if isinstance(prompt, TextPrompt):
-            check_context_length(
-                prompt.text + (prompt.suffix or ""), self._vocabulary, context, ("prompt",)
-            )
-            text, ids = prompt.text, self._with_one_bos(self._native_tokens(prompt))
-        else:
-            text, ids = self._checked_text(prompt), prompt.ids
-        pieces, users = [Piece(0, len(text), ids)], [True] * len(text)
-        return BuiltPrompt(rendered=self._rendered(text, pieces, users if with_segments else []))
+        text, piece = raw_prompt(prompt, self._vocabulary, context)
+        users = [True] * len(text) if with_segments else []
+        return BuiltPrompt(rendered=self._rendered(text, [piece], users))
 
     def reply_grammar(self, prompt: Prompt, reply_prefix: str, content: str | None) -> str | None:
         """What a reply must match: the tools' schemas where it calls, and ``content`` elsewhere.
@@ -211,29 +205,6 @@ class ChatModel:
             spelling=self._spelling,
         )
 
-    def _native_tokens(self, prompt: TextPrompt) -> list[int]:
-        tokens = self._vocabulary.tokenize(prompt.text, parse_special=True)
-        if prompt.suffix is None:
-            return tokens
-        if self._vocabulary.fill_in_the_middle is None:
-            raise InvalidRequest(
-                "The model has no fill-in-the-middle tokens, so it cannot take a suffix.",
-                at=("suffix",),
-            )
-        prefix, gap, middle = self._vocabulary.fill_in_the_middle
-        after = self._vocabulary.tokenize(prompt.suffix, parse_special=True)
-        return [prefix, *tokens, gap, *after, middle]
-
-    def _checked_text(self, prompt: TokensPrompt) -> str:
-        for position, token in enumerate(prompt.ids):
-            if not 0 <= token < self._vocabulary.size:
-                raise InvalidRequest(
-                    f"Token {token} at position {position} is outside the vocabulary of "
-                    f"{self._vocabulary.size} tokens.",
-                    at=("prompt",),
-                )
-        return b"".join(map(self._vocabulary.piece, prompt.ids)).decode("utf-8", "replace")
-
     def _build_chat(
         self, prompt: ChatPrompt, context: int | None, with_segments: bool
     ) -> BuiltPrompt:
@@ -247,7 +218,8 @@ class ChatModel:
         pieces = rendering.pieces
         if pieces:
             first, *others = pieces
-            pieces = [msgspec.structs.replace(first, ids=self._with_one_bos(first.ids)), *others]
+            ids = with_one_bos(first.ids, self._vocabulary)
+            pieces = [msgspec.structs.replace(first, ids=ids), *others]
         if prompt.add_generation_prompt or prompt.continue_final_message:
             pieces = self._without_eos(pieces)
         stops = [
@@ -286,16 +258,6 @@ class ChatModel:
             if users
             else [],
         )
-
-    def _with_one_bos(self, tokens: list[int]) -> list[int]:
-        """The tokens, beginning with exactly one BOS if the vocabulary wants any."""
-        bos = self._vocabulary.bos
-        if bos is None or not self._vocabulary.add_bos:
-            return tokens
-        start = 0
-        while start < len(tokens) and tokens[start] == bos:
-            start += 1
-        return [bos, *tokens[start:]]
 
     def _without_eos(self, pieces: list[Piece]) -> list[Piece]:
         """The pieces without a trailing EOS, after which nothing could be generated."""

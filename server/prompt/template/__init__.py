@@ -1,1 +1,1 @@
-"""Chat templates, run in a sandbox within limits."""
+"""Running chat templates: compiled and rendered in a sandbox, within limits."""

@@ -1,7 +1,7 @@
-"""What a template's operations may cost, checked before each one runs.
+"""Bounds on the single operations of a template, checked before each one runs.
 
-Everything here that is named after an operation returns nothing and raises
-`TemplateLimitExceeded` (``limits.py``) or an `ArithmeticError` if its result would be too large.
+The ``check_`` functions are named after operations. They raise `TemplateLimitExceeded`
+(``limits.py``) or an `ArithmeticError` where the result would be too large.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jinja2.tests import TESTS
 from server.prompt.template.limits import check_length, measure
 
 MAX_INTEGER_BITS = 16_384
-"""Larger integers cannot even be printed: Python refuses beyond 4300 digits."""
+"""The power of two above what can be printed: Python refuses beyond 4300 digits, or 14 285 bits."""
 
 _PRINTF_FIELD = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(\*|\d+)?(?:\.(\*|\d+))?")
 _NUMBER = re.compile(r"\d+")
@@ -37,14 +37,22 @@ _PRINTING = {
 
 
 def measured(value: Any) -> Any:
-    """The value itself, once it is known to be small enough to print, compare or hash."""
+    """The value, which is small enough to print, compare or hash.
+
+    Raises:
+        TemplateLimitExceeded: It is not.
+    """
     if isinstance(value, (list, tuple, dict)):
         measure(value)
     return value
 
 
 def text_of(value: Any) -> str:
-    """The value as text, once it is known to be short enough."""
+    """The value as text.
+
+    Raises:
+        TemplateLimitExceeded: It would be too long.
+    """
     return str(measured(value))
 
 
@@ -54,7 +62,7 @@ def length(value: Any) -> int:
 
 
 def check_sum(left: Any, right: Any) -> None:
-    """The ``+`` operator; tuples may be hashed later, so theirs is the size in depth."""
+    """The ``+`` operator. Tuples count with all they contain, since they may be hashed later."""
     check_length(length(left) + length(right))
     if isinstance(left, tuple):
         measure((left, right))
@@ -101,7 +109,7 @@ def check_printf(template: str | bytes, values: Any) -> None:
 def check_method(
     method: types.BuiltinMethodType, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, ...]:
-    """A call of a built-in value's method; returns its arguments, with iterators made lists."""
+    """A call of a built-in value's method; returns its arguments, iterators turned into lists."""
     receiver, name = method.__self__, method.__name__
     if isinstance(receiver, (list, dict)) and name in {"extend", "update"}:
         args = tuple(_materialised(value) for value in args)
@@ -148,12 +156,12 @@ def _size(value: Any) -> int:
 
 
 def bounded_tests() -> dict[str, Callable[..., Any]]:
-    """The tests of Jinja that compare, each with its arguments checked."""
+    """Jinja's tests that compare, each with its arguments checked first."""
     return {name: _checked(TESTS[name], _check_sizes) for name in _COMPARISONS}
 
 
 def bounded_filters() -> dict[str, Callable[..., Any]]:
-    """The filters of Jinja that write or multiply text, each with its arguments checked."""
+    """Jinja's filters that write or multiply text, each with its arguments checked first."""
     checks: dict[str, Callable[..., None]] = {
         "batch": lambda value, linecount=1, *_, **__: check_length(linecount),
         "center": lambda value, width=80: check_length(measure(value) + width),

@@ -1,9 +1,9 @@
-"""Chat templates: from messages to a model's native prompt, as model authors mean it.
+"""Chat templates: from messages to a model's native prompt, as the model's authors render it.
 
 The reference is ``render_jinja_template`` of Hugging Face transformers
-(https://huggingface.co/docs/transformers/chat_templating): equal input gives the equal prompt on
-every template it can render. Some published templates need more than it offers, and get it here:
-lists they may change, ``from_json``, and Firefunction's ``datetime`` and ``functions``.
+(https://huggingface.co/docs/transformers/chat_templating): every template that it renders gives the
+same prompt here. Some published templates need more and get it: lists that they may change,
+``from_json``, and Firefunction's ``datetime`` and ``functions``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DEFINED_TESTS = {"defined", "undefined"}
 _DEFAULT_FILTERS = {"default", "d"}
 _RESERVED_VARIABLES = {
     *("messages", "add_generation_prompt", "continue_final_message"),
-    # Other names for the tools, and documents: content that no check would find in the prompt.
+    # Content under each name that templates know: nothing would check that the prompt shows it.
     *("tools", "custom_tools", "available_tools", "functions", "documents"),
     "datetime",
 }
@@ -48,9 +48,9 @@ class ChatTemplate:
     Attributes:
         source: The template's text.
         sha256: Hash of the source, in hexadecimal.
-        name: Which of the model's templates this is.
-        variables: What a request may set: the names the template looks up and neither Jinja, the
-            server nor the template itself provides.
+        name: The template's name among the model's templates.
+        variables: The variables a request may set: names that the template looks up and that
+            neither Jinja, the server nor the template itself provides.
     """
 
     def __init__(
@@ -93,18 +93,19 @@ class ChatTemplate:
         continue_final_message: bool = False,
         variables: Mapping[str, Any] = {},
     ) -> str:
-        """The native prompt for a conversation, which is left unchanged.
+        """The native prompt for a conversation. The arguments are left unchanged.
 
         Args:
-            messages: The conversation, in the shape this template takes.
-            tools: Functions as OpenAI describes them; None or empty leaves the variable out.
+            messages: The conversation, in the shape this template takes; at least one message.
+            tools: Functions as OpenAI describes them; None or empty leaves the variable undefined.
             add_generation_prompt: Whether to open the assistant's turn at the end.
             continue_final_message: Whether to end the prompt where the last message's text ends.
             variables: Further variables for the template.
 
         Raises:
-            ConversationError: The template refuses the conversation, fails on it or takes too much
-                time or memory; the message is the template's own where it has one.
+            ConversationError: The template refuses the conversation, with its own words if it has
+                any, fails on it or takes too much time or memory. Where the last message cannot be
+                continued, the error's place is that message's index in ``messages``.
         """
         values = copy.deepcopy(dict(variables))
         values["messages"] = _with_reasoning_names(copy.deepcopy(messages))
@@ -121,7 +122,7 @@ class ChatTemplate:
         limit = text_limit(_input_size(values))
         values.setdefault("bos_token", self.bos_token)
         values.setdefault("eos_token", self.eos_token)
-        # Firefunction's format, yet the same for a minute: a prompt that changes is never cached.
+        # Firefunction's format, cut to minutes: a prompt that changes each second is never cached.
         values.setdefault("datetime", datetime.now().strftime("%Y-%m-%d %H:%M:00"))  # noqa: DTZ005
         values.setdefault(
             "functions", json.dumps(values.get("tools", []), ensure_ascii=False, indent=4)
@@ -141,10 +142,10 @@ class ChatTemplate:
 
 
 def templates_in(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The chat templates a GGUF file holds, by name; the unnamed one is ``default``.
+    """The chat templates in a GGUF file, by name; the unnamed one is ``default``.
 
     Args:
-        metadata: The file's key-values that are strings.
+        metadata: The file's key-values whose values are strings.
     """
     found = {}
     for key, value in metadata.items():
@@ -181,12 +182,12 @@ def _compile(source: str) -> tuple[Template, set[str]]:
 
 
 def _assigned(tree: nodes.Template) -> set[str]:
-    """Names the template assigns; Jinja calls one undeclared if only some branches assign it."""
+    """Names that the template assigns; Jinja reports those that only some branches assign."""
     return {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
 
 
 def _optional(tree: nodes.Template) -> set[str]:
-    """Names the template asks for, to assign a default: ``x is defined``, ``x | default(…)``."""
+    """Names that the template may assign a default to: ``x is defined``, ``x | default(…)``."""
     tests = (test.node for test in tree.find_all(nodes.Test) if test.name in _DEFINED_TESTS)
     filters = (call.node for call in tree.find_all(nodes.Filter) if call.name in _DEFAULT_FILTERS)
     return {node.name for node in (*tests, *filters) if isinstance(node, nodes.Name)}
@@ -207,7 +208,7 @@ def _input_size(values: dict[str, Any]) -> int:
 
 
 def _with_reasoning_names(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Reasoning under each name templates read it by; transformers does the same."""
+    """Reasoning under each name that templates read; transformers does the same."""
     for message in messages:
         reasoning = next(
             (message[name] for name in _REASONING_NAMES if message.get(name) is not None), None
@@ -219,7 +220,7 @@ def _with_reasoning_names(messages: list[dict[str, Any]]) -> list[dict[str, Any]
 
 
 def _append_to_last(messages: list[dict[str, Any]], tag: str) -> str:
-    """Append the tag to the last message's text; returns the text without it."""
+    """Append the tag to the last message's text, and return the text without it."""
     content = messages[-1].get("content")
     if isinstance(content, str):
         messages[-1]["content"] = content + tag
@@ -238,8 +239,8 @@ def _append_to_last(messages: list[dict[str, Any]], tag: str) -> str:
 def _cut_at_tag(prompt: str, tag: str, text: str, index: int) -> str:
     """The prompt up to the tag.
 
-    The tag ends in a space. Where that is gone the template trims content, so the white space
-    before the tag is what a complete message would not have had.
+    The tag ends in a space. Where that is gone the template trims content, and would have trimmed
+    the white space before the tag.
     """
     end = prompt.rfind(tag.strip())
     if end < 0 or text.strip() not in prompt:

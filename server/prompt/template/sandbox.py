@@ -1,10 +1,10 @@
-"""The Jinja environment chat templates run in: sandboxed, and with every operation bounded.
+"""The Jinja environment that chat templates run in: sandboxed, with every operation bounded.
 
-Model authors write for Hugging Face transformers, so it renders whatever transformers renders, and
-the same; see ``template.py``. Jinja's sandbox keeps a template from reaching Python's internals,
-yet not from ``'a' * 10**10``: one such operation is a single C call that nothing can interrupt.
-Each operation, method and filter that can turn a small value into a large one is therefore
-checked before it runs; ``bounds.py`` has the checks.
+Model authors write for Hugging Face transformers, so this environment renders all that
+transformers renders, and alike (``chat_template.py``). Jinja's sandbox keeps a template from
+Python's internals, but not from ``'a' * 10**10``, a single C call that nothing can interrupt.
+Therefore each operation, method and filter that can turn a small value into a large one is checked
+before it runs (``bounds.py``).
 """
 
 from __future__ import annotations
@@ -47,22 +47,23 @@ class TemplateRefusal(TemplateError):
 
 
 class GenerationTag(Extension):
-    """``{% generation %}`` marks what the assistant wrote, for training; its body is the output."""
+    """``{% generation %}`` marks the assistant's text for training; here it renders its body."""
 
     tags = {"generation"}  # noqa: RUF012 - declared by jinja2 as an instance variable
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """The tag's body, in a scope of its own."""
+        """The tag's body, in its own scope."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.Scope(body, lineno=line)
 
 
 class _BoundedCode(CodeGenerator):
-    """Compiles what the environment cannot intercept otherwise to calls of its methods.
+    """Compiles comparisons, tuples and ``~`` to calls of the environment's methods.
 
-    Comparing is exponential in C on lists that hold one another several times over; so is hashing
-    on tuples, which only a literal nests.
+    Jinja offers no other way to intercept these. In C, comparing takes exponential time on lists
+    that contain one another several times over, and so does hashing on tuples, which only literals
+    nest.
     """
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802
@@ -98,7 +99,7 @@ class _BoundedCode(CodeGenerator):
 
 
 class _TemplateNamespace(Namespace):
-    """A namespace whose names do not begin with an underscore, as in transformers."""
+    """A namespace that refuses names with a leading underscore, as in transformers."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:  # a template may name an attribute "self"
         self, values = args[0], dict(*args[1:], **kwargs)
@@ -141,7 +142,7 @@ class TemplateEnvironment(SandboxedEnvironment):
 
     @staticmethod
     def concat(pieces: Iterable[str]) -> str:
-        """What a block, a macro or a ``{% set %}`` body has written."""
+        """The output of a block, a macro or a ``{% set %}`` body."""
         pieces = list(pieces)
         check_length(sum(map(len, pieces)))
         return "".join(pieces)
@@ -154,7 +155,7 @@ class TemplateEnvironment(SandboxedEnvironment):
     measured = staticmethod(measured)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """An operator, once its result is known to be short enough."""
+        """Apply an operator, if its result is short enough."""
         if operator == "+":
             check_sum(left, right)
         elif operator == "*":
@@ -166,13 +167,13 @@ class TemplateEnvironment(SandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Context, callee: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """A call; a method of a built-in value only if its result is short enough."""
+        """Call a function, or a built-in value's method if its result is short enough."""
         if isinstance(callee, types.BuiltinMethodType):
             args = check_method(callee, args, kwargs)
         return super().call(context, callee, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """``str.format``, with field widths and the total length checked."""
+        """``str.format`` with checks of the field widths and the total length."""
         if super().wrap_str_format(value) is None:
             return None
         template = value.__self__
@@ -215,7 +216,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Plain ``json.dumps``: no HTML escapes, insertion order; generators are lists."""
+    """Plain ``json.dumps`` with keys in order of insertion; Jinja's own escapes HTML."""
     size = measure(value)
     if indent is not None:
         check_length(size * (indent if isinstance(indent, int) else len(indent)))
