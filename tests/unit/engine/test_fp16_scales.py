@@ -1,4 +1,4 @@
-"""The header that llama.cpp is compiled with must not change a number."""
+"""The header fp16_scales.h changes no number in llama.cpp."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.process
 
 HEADER = Path(server.engine.llama.__file__).with_name("kernels") / "fp16_scales.h"
 
-# The table is full of what no conversion gives, so that it shows which way was taken.
+# No conversion gives a number of this table, so results show whether it was used.
 PROGRAM = """
 #include <immintrin.h>
 #include <stdint.h>
@@ -53,7 +53,7 @@ def test_weights_are_converted_and_activations_looked_up(compiler: str, tmp_path
     assert subprocess.run([program], capture_output=True, check=True).stdout == b"0"
 
 
-def test_without_f16c_llama_cpp_keeps_its_own_way(compiler: str) -> None:
+def test_without_f16c_llama_cpp_keeps_its_own_conversion(compiler: str) -> None:
     command = [compiler, "-E", "-dM", "-x", "c", "-include", str(HEADER), "/dev/null"]
     defined = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "GGML_CPU_FP16_TO_FP32" not in defined

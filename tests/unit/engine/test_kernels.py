@@ -1,4 +1,4 @@
-"""The kernels that llama.cpp is compiled with, against exact results."""
+"""Our kernels in llama.cpp's library, compared with exact results."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ FORMATS = [
     GGMLQuantizationType.Q5_1,
     GGMLQuantizationType.Q8_0,
 ]
-BLOCK = 32
-# More tokens than the kernels take at once.
+BLOCK_SIZE = 32
+# More tokens than one tile of either kernel.
 MANY = 64 + 7
-
+# Odd multiples of 8 do not fill AVX-512's registers; the AVX2 kernels compute them there.
+ROWS = [48, 40]
+HEAD_DIMS = [64, 24]
 
 pytestmark = pytest.mark.skipif(
     not has_feature("avx2"), reason="needs an x86 processor with AVX2, on Linux"
@@ -38,7 +40,7 @@ class _InitParams(ctypes.Structure):
 
 
 def _call(name: str, returns: type | None, *arguments: object) -> int:
-    """The result of ggml's function ``name``; pointers and integers as ctypes objects."""
+    """Call ggml's function ``name`` with ctypes objects."""
     function = _ggml.libggml[name]
     function.restype = returns
     result: int = function(*arguments)
@@ -46,8 +48,8 @@ def _call(name: str, returns: type | None, *arguments: object) -> int:
 
 
 def _quantized(activations: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """What is left of ``activations`` in 8 bits with a scale for each block, as llama.cpp does."""
-    blocks = activations.reshape(len(activations), -1, BLOCK)
+    """``activations`` after quantization to 8 bits with one scale per block, as in llama.cpp."""
+    blocks = activations.reshape(len(activations), -1, BLOCK_SIZE)
     scales = np.abs(blocks).max(axis=-1, keepdims=True) / np.float32(127)
     rounded = np.rint(blocks / np.where(scales > 0, scales, 1)) * scales
     result: npt.NDArray[np.float64] = rounded.reshape(activations.shape).astype(np.float64)
@@ -55,7 +57,7 @@ def _quantized(activations: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 class _Graph:
-    """An operation on tensors, computed by ggml's processor backend, through its C interface."""
+    """One operation on tensors, computed by ggml's CPU backend through its C interface."""
 
     def __init__(self, threads: int = 2) -> None:
         memory = _InitParams(1 << 20, None, True)
@@ -68,7 +70,7 @@ class _Graph:
     def tensor(
         self, kind: GGMLQuantizationType, shape: tuple[int, ...], data: npt.NDArray[np.generic]
     ) -> c_void_p:
-        """A tensor of ``shape``, as numpy has it, the innermost dimension last."""
+        """A tensor of ``shape`` in numpy's order, innermost dimension last."""
         sizes = (c_int64 * len(shape))(*reversed(shape))
         arguments = c_int(kind), c_int(len(shape)), sizes
         tensor = c_void_p(_call("ggml_new_tensor", c_void_p, self.context, *arguments))
@@ -76,7 +78,7 @@ class _Graph:
         return tensor
 
     def place(self, tensor: c_void_p, address: int, size: int) -> None:
-        """Let ``tensor``, the latest, be the ``size`` bytes at ``address``."""
+        """Place ``tensor``, the one made last, in the ``size`` bytes at ``address``."""
         self._data.pop()
         name = "ggml_backend_cpu_buffer_from_ptr"
         self._buffers.append(c_void_p(_call(name, c_void_p, c_void_p(address), c_size_t(size))))
@@ -84,7 +86,7 @@ class _Graph:
         assert _call("ggml_backend_tensor_alloc", c_int, *placed) == 0
 
     def compute(self, result: c_void_p, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """What ``result`` becomes; the graph is gone then."""
+        """Compute ``result`` and free the graph."""
         graph = c_void_p(_call("ggml_new_graph", c_void_p, self.context))
         _call("ggml_build_forward_expand", None, graph, result)
         allocate = "ggml_backend_alloc_ctx_tensors"
@@ -106,7 +108,7 @@ class _Graph:
 def _product(
     weights: npt.NDArray[np.uint8], kind: GGMLQuantizationType, activations: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """What ggml makes of the two: (tokens, rows)."""
+    """ggml's matrix product, shape (tokens, rows)."""
     tokens, columns = activations.shape
     graph = _Graph()
     matrix = graph.tensor(kind, (len(weights), columns), weights)
@@ -116,9 +118,10 @@ def _product(
 
 
 class Heads(NamedTuple):
-    """Queries (tokens, heads, dimensions), keys and values (cells, key heads, dimensions), a mask.
+    """Inputs of attention.
 
-    The mask (tokens, cells) is minus infinity where a token may not see a cell.
+    Queries have shape (tokens, heads, head_dim), keys and values (cells, kv_heads, head_dim). The
+    mask has shape (tokens, cells) and is minus infinity where a token must not see a cell.
     """
 
     queries: npt.NDArray[np.float32]
@@ -127,19 +130,21 @@ class Heads(NamedTuple):
     mask: npt.NDArray[np.float16]
 
     @classmethod
-    def random(cls, seen: npt.NDArray[np.bool_], *, heads: int, key_heads: int) -> Heads:
-        """Random ones for the tokens and cells of ``seen``, with 64 dimensions."""
+    def random(
+        cls, visible: npt.NDArray[np.bool_], *, heads: int, kv_heads: int, head_dim: int = 64
+    ) -> Heads:
+        """Random numbers for the tokens and cells of ``visible``."""
         rng = np.random.default_rng(0)
-        tokens, cells = seen.shape
+        tokens, cells = visible.shape
         return cls(
-            rng.normal(size=(tokens, heads, 64)).astype(np.float32),
-            rng.normal(size=(cells, key_heads, 64)).astype(np.float16),
-            rng.normal(size=(cells, key_heads, 64)).astype(np.float16),
-            np.where(seen, 0, -np.inf).astype(np.float16),
+            rng.normal(size=(tokens, heads, head_dim)).astype(np.float32),
+            rng.normal(size=(cells, kv_heads, head_dim)).astype(np.float16),
+            rng.normal(size=(cells, kv_heads, head_dim)).astype(np.float16),
+            np.where(visible, 0, -np.inf).astype(np.float16),
         )
 
     def exact(self) -> npt.NDArray[np.float64]:
-        """Their attention, with a scale of an eighth: (tokens, heads, dimensions)."""
+        """Attention in float64 with a scale of 1/8, shape (tokens, heads, head_dim)."""
         group = self.queries.shape[1] // self.keys.shape[1]
         keys = np.repeat(self.keys, group, axis=1).astype(np.float64)
         values = np.repeat(self.values, group, axis=1).astype(np.float64)
@@ -150,7 +155,7 @@ class Heads(NamedTuple):
         return result
 
     def computed(self, threads: int = 2) -> npt.NDArray[np.float32]:
-        """What ggml makes of them, laid out as llama.cpp does."""
+        """ggml's flash attention, with tensors laid out as in llama.cpp."""
         graph = _Graph(threads)
 
         def by_head(kind: GGMLQuantizationType, data: npt.NDArray[np.generic]) -> c_void_p:
@@ -171,7 +176,7 @@ class Heads(NamedTuple):
         return graph.compute(c_void_p(attention), self.queries.shape)
 
 
-def test_llama_cpp_was_compiled_with_it() -> None:
+def test_llama_cpp_was_compiled_with_the_kernels() -> None:
     device = c_void_p(_call("ggml_backend_dev_by_type", c_void_p, c_int(0)))
     registry = c_void_p(_call("ggml_backend_dev_backend_reg", c_void_p, device))
     get_types = ctypes.CFUNCTYPE(ctypes.POINTER(c_void_p), c_void_p)(
@@ -192,26 +197,25 @@ def test_llama_cpp_was_compiled_with_it() -> None:
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("tokens", [1, 2, MANY])
+@pytest.mark.parametrize("rows", ROWS)
 def test_a_product_is_exact_but_for_the_quantized_activations(
-    kind: GGMLQuantizationType, tokens: int
+    kind: GGMLQuantizationType, tokens: int, rows: int
 ) -> None:
     rng = np.random.default_rng(tokens)
-    weights = quants.quantize(rng.normal(0.3, 1, (48, 5 * BLOCK)).astype(np.float32), kind)
-    activations = rng.normal(size=(tokens, 5 * BLOCK)).astype(np.float32)
-    activations[0, :BLOCK] = 0
+    weights = quants.quantize(rng.normal(0.3, 1, (rows, 5 * BLOCK_SIZE)).astype(np.float32), kind)
+    activations = rng.normal(size=(tokens, 5 * BLOCK_SIZE)).astype(np.float32)
+    activations[0, :BLOCK_SIZE] = 0
     exact = _quantized(activations) @ quants.dequantize(weights, kind).T.astype(np.float64)
-    # llama.cpp's own products are off by 0.01 here, since it rounds scales to half precision.
+    # llama.cpp's own products are off by 0.01 here: it rounds scales to half precision.
     assert np.abs(_product(weights, kind, activations) - exact).max() < 1e-4
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("place", [0, 9, 31])
-def test_an_activation_that_is_no_number_is_not_hidden(
-    kind: GGMLQuantizationType, place: int
-) -> None:
+def test_a_nan_or_infinite_activation_is_not_hidden(kind: GGMLQuantizationType, place: int) -> None:
     rng = np.random.default_rng(0)
-    weights = quants.quantize(rng.normal(size=(16, 2 * BLOCK)).astype(np.float32), kind)
-    activations = rng.normal(size=(3, 2 * BLOCK)).astype(np.float32)
+    weights = quants.quantize(rng.normal(size=(16, 2 * BLOCK_SIZE)).astype(np.float32), kind)
+    activations = rng.normal(size=(3, 2 * BLOCK_SIZE)).astype(np.float32)
     activations[1, place] = np.nan
     activations[2, place] = np.inf
     product = _product(weights, kind, activations)
@@ -223,29 +227,29 @@ def test_an_activation_that_is_no_number_is_not_hidden(
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
 def test_a_token_gets_the_same_alone_and_beside_others(kind: GGMLQuantizationType) -> None:
     rng = np.random.default_rng(0)
-    weights = quants.quantize(rng.normal(size=(32, 3 * BLOCK)).astype(np.float32), kind)
-    activations = rng.normal(size=(MANY, 3 * BLOCK)).astype(np.float32)
+    weights = quants.quantize(rng.normal(size=(32, 3 * BLOCK_SIZE)).astype(np.float32), kind)
+    activations = rng.normal(size=(MANY, 3 * BLOCK_SIZE)).astype(np.float32)
     together = _product(weights, kind, activations)
     alone = [_product(weights, kind, activations[i : i + 1])[0] for i in range(MANY)]
     np.testing.assert_array_equal(together, alone)
 
 
-def test_rows_that_do_not_fill_a_strip_are_left_to_llama_cpp() -> None:
+def test_rows_that_do_not_fill_a_panel_are_left_to_llama_cpp() -> None:
     kind = GGMLQuantizationType.Q8_0
     rng = np.random.default_rng(0)
-    weights = quants.quantize(rng.normal(size=(20, BLOCK)).astype(np.float32), kind)
-    activations = rng.normal(size=(3, BLOCK)).astype(np.float32)
+    weights = quants.quantize(rng.normal(size=(20, BLOCK_SIZE)).astype(np.float32), kind)
+    activations = rng.normal(size=(3, BLOCK_SIZE)).astype(np.float32)
     exact = _quantized(activations) @ quants.dequantize(weights, kind).T.astype(np.float64)
     assert np.abs(_product(weights, kind, activations) - exact).max() < 0.05
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
-def test_nothing_behind_the_weights_is_read(kind: GGMLQuantizationType) -> None:
+def test_nothing_after_the_weights_is_read(kind: GGMLQuantizationType) -> None:
     rng = np.random.default_rng(0)
     weights = quants.quantize(rng.normal(size=(128, 512)).astype(np.float32), kind)
     activations = rng.normal(size=(2, 512)).astype(np.float32)
     assert weights.nbytes % mmap.PAGESIZE == 0
-    # Pages of which the last is forbidden; the weights end where it begins.
+    # The weights end where an unreadable page begins.
     memory = mmap.mmap(-1, weights.nbytes + mmap.PAGESIZE)
     memory[: weights.nbytes] = weights.tobytes()
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -265,37 +269,42 @@ def test_nothing_behind_the_weights_is_read(kind: GGMLQuantizationType) -> None:
 
 def _causal(tokens: int, cells: int) -> npt.NDArray[np.bool_]:
     last = np.arange(cells - tokens, cells)[:, None]
-    seen: npt.NDArray[np.bool_] = np.arange(cells) <= last
-    return seen
+    visible: npt.NDArray[np.bool_] = np.arange(cells) <= last
+    return visible
 
 
 def _side_by_side(tokens: int, cells: int) -> npt.NDArray[np.bool_]:
-    """Sequences that share a beginning and then grew in turns; some cells are of none of them."""
+    """Sequences that share a prefix and then grew in turns; some cells belong to none of them."""
     cell = np.arange(cells)
     own = cell % tokens == np.arange(tokens)[:, None]
-    seen: npt.NDArray[np.bool_] = (cell < cells // 3) | (own & (cell > cells // 2))
-    return seen & (cell < cells - 20)
+    visible: npt.NDArray[np.bool_] = (cell < cells // 3) | (own & (cell > cells // 2))
+    return visible & (cell < cells - 20)
 
 
-@pytest.mark.parametrize("seen", [_causal, _side_by_side], ids=lambda seen: seen.__name__)
+@pytest.mark.parametrize("visible", [_causal, _side_by_side], ids=lambda visible: visible.__name__)
 @pytest.mark.parametrize(("tokens", "cells"), [(1, 256), (3, 512), (MANY, 1024)])
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
 def test_attention_is_exact(
-    seen: Callable[[int, int], npt.NDArray[np.bool_]], tokens: int, cells: int, threads: int
+    visible: Callable[[int, int], npt.NDArray[np.bool_]],
+    tokens: int,
+    cells: int,
+    threads: int,
+    head_dim: int,
 ) -> None:
-    heads = Heads.random(seen(tokens, cells), heads=6, key_heads=2)
-    # llama.cpp's own sums of values, in half precision, are off by more than 0.0001.
+    heads = Heads.random(visible(tokens, cells), heads=6, kv_heads=2, head_dim=head_dim)
+    # llama.cpp sums values in half precision and is off by more than 0.0001.
     assert np.abs(heads.computed(threads) - heads.exact()).max() < 1e-5
 
 
-def test_attention_adds_what_the_mask_says() -> None:
-    heads = Heads.random(np.ones((2, 256), np.bool_), heads=2, key_heads=2)
+def test_attention_adds_the_mask_to_scores() -> None:
+    heads = Heads.random(np.ones((2, 256), np.bool_), heads=2, kv_heads=2)
     heads.mask[:] = np.random.default_rng(1).normal(size=heads.mask.shape)
     assert np.abs(heads.computed() - heads.exact()).max() < 1e-5
 
 
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
-    heads = Heads.random(_causal(4, 512), heads=2, key_heads=1)
+    heads = Heads.random(_causal(4, 512), heads=2, kv_heads=1)
     heads.queries[:] *= 300
     result = heads.computed()
     assert np.isfinite(result).all()
@@ -303,9 +312,9 @@ def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
 
 
 def test_a_token_that_sees_no_cell_gets_zeros() -> None:
-    seen = _causal(3, 256)
-    seen[1] = False
-    heads = Heads.random(seen, heads=2, key_heads=1)
+    visible = _causal(3, 256)
+    visible[1] = False
+    heads = Heads.random(visible, heads=2, kv_heads=1)
     result = heads.computed()
     assert not result[1].any()
     others = Heads(heads.queries[[0, 2]], heads.keys, heads.values, heads.mask[[0, 2]])
@@ -313,22 +322,22 @@ def test_a_token_that_sees_no_cell_gets_zeros() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 4, MANY])
-def test_what_an_unseen_cell_holds_changes_nothing(tokens: int) -> None:
-    seen = _side_by_side(tokens + 1, 512)[:tokens]  # the last one is another request
-    heads = Heads.random(seen, heads=2, key_heads=1)
+def test_the_content_of_a_masked_cell_changes_nothing(tokens: int) -> None:
+    visible = _side_by_side(tokens + 1, 512)[:tokens]  # the last one is another request
+    heads = Heads.random(visible, heads=2, kv_heads=1)
     before = heads.computed()
-    unseen = np.flatnonzero(~seen.any(axis=0))
-    heads.keys[unseen[::2]] = np.nan
-    heads.values[unseen] = np.inf
+    masked = np.flatnonzero(~visible.any(axis=0))
+    heads.keys[masked[::2]] = np.nan
+    heads.values[masked] = np.inf
     np.testing.assert_array_equal(heads.computed(), before)
 
 
-def test_what_is_no_number_is_not_hidden() -> None:
-    heads = Heads.random(_causal(1, 256), heads=1, key_heads=1)
+def test_nan_in_a_visible_cell_is_not_hidden() -> None:
+    heads = Heads.random(_causal(1, 256), heads=1, kv_heads=1)
     heads.keys[17] = np.nan
     assert np.isnan(heads.computed()).any()
 
 
-def test_attention_of_no_token_is_no_attention() -> None:
-    heads = Heads.random(_causal(0, 256), heads=2, key_heads=1)
+def test_attention_of_no_tokens_is_empty() -> None:
+    heads = Heads.random(_causal(0, 256), heads=2, kv_heads=1)
     assert heads.computed().shape == (0, 2, 64)

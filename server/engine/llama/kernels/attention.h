@@ -1,345 +1,282 @@
 /* Flash attention for llama.cpp, over keys and values in half precision.
  *
- * llama.cpp looks at every cell of the KV cache for every query, and converts keys and values again
- * for each head that shares them. Here cells are taken by groups of as many as a register has lanes,
- * in one conversion for all queries that see them: so a beginning that sequences share is read once.
- * Cells that no query sees, such as those of idle sequences, cost next to nothing; where a query sees
- * a part of a group, as when sequences grow side by side, those wait until they fill one. Nothing is
- * computed with an unseen cell, whose numbers another request may have spoilt.
+ * llama.cpp reads every cell of the KV cache for every query, and converts keys and values again for
+ * every head of a GQA group. This kernel converts a KV tile, as many cells as a register has lanes, once
+ * for all queries that see it, so that a shared prefix is read once. It skips cells that no query sees,
+ * such as those of idle sequences. Where a query sees only a part of a tile, as when sequences grow side
+ * by side, its visible cells are gathered until they fill a tile. Masked cells never enter a computation:
+ * another request may have left NaN in them.
  *
- * The softmax is computed as the cells are read (Milakov and Gimelshein, "Online normalizer
- * calculation for softmax", arXiv:1805.02867), in single precision. tests/unit/engine/test_kernels.py
- * compares it with exact attention; what it brings is measured in docs/benchmarks.md.
+ * Cells are split into chunks, whose partial results are merged (split-KV; online_softmax.h).
+ *
+ * tests/unit/engine/test_kernels.py compares the results with exact attention; docs/benchmarks.md has the
+ * gain.
  */
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "ggml-cpu-impl.h"
 #include "kernels.h"
+#include "online_softmax.h"
 
 namespace {
 
-constexpr int64_t CELLS = LANES;          // of a group, taken at once
-constexpr int64_t MOST_DIMENSIONS = 256;  // of a head
-constexpr int64_t ROWS = 48;              // of a tile: queries times the heads that share keys
-constexpr int64_t LEAST_CHUNK = 128;      // cells that are worth a job of their own
-constexpr ggml_fp16_t UNSEEN = 0xfc00;    // in a mask: -infinity
+// The KV tiles of keys and of values are 32 KB together with AVX-512, the size of an L1 cache.
+constexpr int64_t MAX_HEAD_DIM = 256;
+// Queries times the heads of a GQA group. A choice: 24 to 192 rows take the same time with head dimensions
+// of 64 and 128, with AVX2 and AVX-512; 16 rows take a tenth more.
+constexpr int64_t QUERY_TILE_ROWS = 48;
+// A choice: with one thread, 32 to 512 cells take the same time.
+constexpr int64_t MIN_CHUNK_CELLS = 128;
+constexpr ggml_fp16_t MASKED = 0xfc00;  // -infinity
 
-// What a query of one head knows after some of the cells; the weighted sum of their values follows.
-struct alignas(LANES * sizeof(float)) State {
-    float largest;  // of the scores
-    float total;    // of the weights, e to the power of (score - largest)
-};
-
-// The operation, cut into jobs: a tile of queries and a chunk of cells.
-struct Shape {
-    const ggml_tensor *queries, *keys, *values, *mask, *result;
-    int64_t tokens, cells, key_heads, heads, group, tile, tiles, chunk, chunks;
+// The operation and its division into jobs: a query tile times a chunk of cells.
+struct FlashAttention {
+    const ggml_tensor *queries, *keys, *values, *mask;
+    int64_t tokens, cells, kv_heads, heads, gqa_group;
+    int64_t tile_tokens, tiles, chunk_cells, chunks;
     float scale;
 
-    Shape(const ggml_tensor * op, int threads)
-        : queries(op->src[0]), keys(op->src[1]), values(op->src[2]), mask(op->src[3]), result(op) {
+    FlashAttention(const ggml_tensor * op, int threads)
+        : queries(op->src[0]), keys(op->src[1]), values(op->src[2]), mask(op->src[3]) {
         tokens = queries->ne[1];
         cells = keys->ne[1];
-        key_heads = keys->ne[2];
+        kv_heads = keys->ne[2];
         heads = queries->ne[2];
-        group = heads / key_heads;
-        tile = std::max<int64_t>(1, ROWS / group);
-        tiles = (tokens + tile - 1) / tile;
-        // Several jobs for each thread: one that is held up leaves the rest to the others.
+        gqa_group = heads / kv_heads;
+        tile_tokens = std::max<int64_t>(1, QUERY_TILE_ROWS / gqa_group);
+        tiles = (tokens + tile_tokens - 1) / tile_tokens;
+        // Four jobs for each thread, so that the others can take over from one that is held up.
         const int64_t chunks_wanted = (4 * threads + tiles - 1) / tiles;
-        chunk = std::max<int64_t>(LEAST_CHUNK, GGML_PAD(cells / chunks_wanted, CELLS));
-        chunks = (cells + chunk - 1) / chunk;
+        chunk_cells =
+            std::max<int64_t>(MIN_CHUNK_CELLS, GGML_PAD(cells / chunks_wanted, KV_TILE));
+        chunks = (cells + chunk_cells - 1) / chunk_cells;
         memcpy(&scale, op->op_params, sizeof scale);
     }
 
-    int64_t state_size() const { return sizeof(State) + values->ne[0] * sizeof(float); }
-
-    size_t states_size() const { return tokens * heads * chunks * state_size(); }
+    size_t partial_results_size() const {
+        return tokens * heads * chunks * partial_result_size(values->ne[0]);
+    }
 };
 
-// What was not yet taken of the cells that a query sees, and its mask.
-struct Waiting {
-    int32_t cells[2 * CELLS];
-    ggml_fp16_t mask[2 * CELLS];
+// Visible cells of a query that do not fill a KV tile yet, and its mask for them.
+struct GatheredCells {
+    int32_t cells[2 * KV_TILE];
+    ggml_fp16_t mask[2 * KV_TILE];
     int count;
 };
 
-// A query that sees a whole group, and its mask for that.
-struct View {
+// A query and its mask for a KV tile.
+struct MaskedQuery {
     int64_t token;
-    alignas(32) ggml_fp16_t mask[CELLS];
+    alignas(32) ggml_fp16_t mask[KV_TILE];
 };
 
-// e to the power of numbers that are at most 0, through the nearest power of two and a Taylor
-// polynomial of degree 5: off by less than 6e-6 of the value; 0 from -87 down.
-KERNEL inline Floats exponential(Floats x) {
-    const Floats power = multiply(x, in_all_lanes(1.44269504f)), whole = rounded(power);
-    const Floats rest = multiply(subtract(power, whole), in_all_lanes(0.693147181f));
-    Floats sum = in_all_lanes(1.f / 120);
-    for (const float coefficient : {1.f / 24, 1.f / 6, 0.5f, 1.f, 1.f}) {
-        sum = multiply_add(sum, rest, in_all_lanes(coefficient));
+// The dot products of a query with the keys of a KV tile, a key in each lane.
+KERNEL inline Floats dot_products(const float * query, const float * keys, int64_t key_dim) {
+    Floats accumulators[KV_TILE];
+    for (Floats & accumulator : accumulators) {
+        accumulator = broadcast(0);
     }
-    return scaled_above(-87, x, sum, whole);
-}
-
-// The products of a query with the keys of a group.
-KERNEL inline Floats multiply(const float * query, const float * keys, int64_t dimensions) {
-    Floats products[CELLS];
-    for (Floats & product : products) {
-        product = in_all_lanes(0);
-    }
-    for (int64_t d = 0; d < dimensions; d += LANES) {
+    for (int64_t d = 0; d < key_dim; d += LANES) {
         const Floats part = load_unaligned(query + d);
-        for (int64_t cell = 0; cell < CELLS; cell++) {
-            const Floats key = load(keys + cell * dimensions + d);
-            products[cell] = multiply_add(key, part, products[cell]);
+        for (int64_t cell = 0; cell < KV_TILE; cell++) {
+            const Floats key = load(keys + cell * key_dim + d);
+            accumulators[cell] = multiply_add(key, part, accumulators[cell]);
         }
     }
-    return sums_of_lanes(products);
+    return horizontal_sums(accumulators);
 }
 
-// Takes the scores of a group and its values into what a query knows.
-KERNEL inline void learn(State * state, Floats scores, const float * values, int64_t dimensions) {
-    float * sum = reinterpret_cast<float *>(state + 1);
-    const float largest = largest_lane(scores);
-    if (largest > state->largest) {
-        const float fading = expf(state->largest - largest);
-        for (int64_t d = 0; d < dimensions; d += LANES) {
-            store(sum + d, multiply(load(sum + d), in_all_lanes(fading)));
-        }
-        state->total *= fading;
-        state->largest = largest;
-    }
-    const Floats weight = exponential(subtract(scores, in_all_lanes(state->largest)));
-    state->total += sum_of_lanes(weight);
-    Floats weights[CELLS];
-    for (int cell = 0; cell < CELLS; cell++) {
-        weights[cell] = lane(weight, cell);
-    }
-    for (int64_t d = 0; d < dimensions; d += LANES) {
-        Floats even = load(sum + d), odd = in_all_lanes(0);
-        for (int64_t cell = 0; cell < CELLS; cell += 2) {
-            const float * value = values + cell * dimensions + d;
-            even = multiply_add(load(value), weights[cell], even);
-            odd = multiply_add(load(value + dimensions), weights[cell + 1], odd);
-        }
-        store(sum + d, add(even, odd));
-    }
-}
-
-// What `tensor`, keys or values, has for a head in the cells of a group, in single precision.
-KERNEL inline void convert(const ggml_tensor * tensor, int64_t head, const int32_t cells[CELLS],
-                           float * numbers) {
-    const int64_t dimensions = tensor->ne[0];
-    for (int64_t i = 0; i < CELLS; i++, numbers += dimensions) {
+// Converts the keys or values of one KV head in the cells of a KV tile to single precision.
+KERNEL inline void convert_tile(const ggml_tensor * tensor, int64_t kv_head,
+                                const int32_t cells[KV_TILE], float * numbers) {
+    const int64_t head_dim = tensor->ne[0];
+    for (int64_t i = 0; i < KV_TILE; i++, numbers += head_dim) {
         const char * cell = static_cast<const char *>(tensor->data) + cells[i] * tensor->nb[1];
-        const auto * halves = reinterpret_cast<const ggml_fp16_t *>(cell + head * tensor->nb[2]);
-        for (int64_t d = 0; d < dimensions; d += LANES) {
-            store(numbers + d, read_half(halves + d));
+        const auto * halves = reinterpret_cast<const ggml_fp16_t *>(cell + kv_head * tensor->nb[2]);
+        for (int64_t d = 0; d < head_dim; d += LANES) {
+            store(numbers + d, load_halves(halves + d));
         }
     }
 }
 
-State * state_of(const Shape & shape, void * states, int64_t token, int64_t head, int64_t chunk) {
-    const int64_t place = (token * shape.heads + head) * shape.chunks + chunk;
-    return reinterpret_cast<State *>(static_cast<char *>(states) + place * shape.state_size());
+PartialResult * partial_result(const FlashAttention & op, void * partial_results, int64_t token,
+                               int64_t head, int64_t chunk) {
+    const int64_t index = (token * op.heads + head) * op.chunks + chunk;
+    return reinterpret_cast<PartialResult *>(static_cast<char *>(partial_results) +
+                                             index * partial_result_size(op.values->ne[0]));
 }
 
-// Takes a group into what the queries of `views` know, for all heads.
-KERNEL void take(const Shape & shape, const int32_t cells[CELLS], const View * views, int64_t count,
-                 int64_t chunk, void * states) {
-    alignas(64) float keys[CELLS * MOST_DIMENSIONS], values[CELLS * MOST_DIMENSIONS];
-    const int64_t key_dimensions = shape.keys->ne[0], value_dimensions = shape.values->ne[0];
-    for (int64_t key_head = 0; key_head < shape.key_heads; key_head++) {
-        convert(shape.keys, key_head, cells, keys);
-        convert(shape.values, key_head, cells, values);
-        for (const View * view = views; view < views + count; view++) {
-            const Floats mask = read_half(view->mask);
-            const char * queries = static_cast<const char *>(shape.queries->data) +
-                                   view->token * shape.queries->nb[1];
-            for (int64_t i = 0; i < shape.group; i++) {
-                const int64_t head = key_head * shape.group + i;
-                const char * query = queries + head * shape.queries->nb[2];
+// Updates the partial results of `count` queries with a KV tile, for all heads.
+KERNEL void attend_tile(const FlashAttention & op, const int32_t cells[KV_TILE],
+                        const MaskedQuery * queries, int64_t count, int64_t chunk,
+                        void * partial_results) {
+    alignas(64) float keys[KV_TILE * MAX_HEAD_DIM], values[KV_TILE * MAX_HEAD_DIM];
+    const int64_t key_dim = op.keys->ne[0], value_dim = op.values->ne[0];
+    for (int64_t kv_head = 0; kv_head < op.kv_heads; kv_head++) {
+        convert_tile(op.keys, kv_head, cells, keys);
+        convert_tile(op.values, kv_head, cells, values);
+        for (const MaskedQuery * query = queries; query < queries + count; query++) {
+            const Floats mask = load_halves(query->mask);
+            const char * heads =
+                static_cast<const char *>(op.queries->data) + query->token * op.queries->nb[1];
+            for (int64_t i = 0; i < op.gqa_group; i++) {
+                const int64_t head = kv_head * op.gqa_group + i;
+                const char * numbers = heads + head * op.queries->nb[2];
                 const Floats products =
-                    multiply(reinterpret_cast<const float *>(query), keys, key_dimensions);
-                learn(state_of(shape, states, view->token, head, chunk),
-                      multiply_add(products, in_all_lanes(shape.scale), mask), values,
-                      value_dimensions);
+                    dot_products(reinterpret_cast<const float *>(numbers), keys, key_dim);
+                const Floats scores = multiply_add(products, broadcast(op.scale), mask);
+                online_softmax_update(
+                    partial_result(op, partial_results, query->token, head, chunk), scores, values,
+                    value_dim);
             }
         }
     }
 }
 
-// Takes a group of the waiting cells, or what there is.
-KERNEL void take(const Shape & shape, Waiting & waiting, int64_t token, int64_t chunk,
-                 void * states) {
-    View view;
-    view.token = token;
-    const int count = std::min<int>(waiting.count, CELLS);
-    std::fill(waiting.cells + count, waiting.cells + CELLS, waiting.cells[0]);
-    std::fill(waiting.mask + count, waiting.mask + CELLS, UNSEEN);
-    memcpy(view.mask, waiting.mask, sizeof view.mask);
-    take(shape, waiting.cells, &view, 1, chunk, states);
-    waiting.count -= count;
-    std::copy_n(waiting.cells + CELLS, waiting.count, waiting.cells);
-    std::copy_n(waiting.mask + CELLS, waiting.count, waiting.mask);
+// Updates a query's partial results with a KV tile of gathered cells; masks lanes without a cell.
+KERNEL void attend_gathered(const FlashAttention & op, GatheredCells & gathered, int64_t token,
+                            int64_t chunk, void * partial_results) {
+    MaskedQuery query;
+    query.token = token;
+    const int count = std::min<int>(gathered.count, KV_TILE);
+    std::fill(gathered.cells + count, gathered.cells + KV_TILE, gathered.cells[0]);
+    std::fill(gathered.mask + count, gathered.mask + KV_TILE, MASKED);
+    memcpy(query.mask, gathered.mask, sizeof query.mask);
+    attend_tile(op, gathered.cells, &query, 1, chunk, partial_results);
+    gathered.count -= count;
+    std::copy_n(gathered.cells + KV_TILE, gathered.count, gathered.cells);
+    std::copy_n(gathered.mask + KV_TILE, gathered.count, gathered.mask);
 }
 
-// All heads' keys or values of a cell will be wanted soon.
-void prefetch(const ggml_tensor * tensor, int64_t cell) {
-    const char * from = static_cast<const char *>(tensor->data) + cell * tensor->nb[1];
-    for (int64_t head = 0; head < tensor->ne[2]; head++, from += tensor->nb[2]) {
+// Prefetches the keys or values of all KV heads of a cell.
+void prefetch_cell(const ggml_tensor * tensor, int64_t cell) {
+    const char * numbers = static_cast<const char *>(tensor->data) + cell * tensor->nb[1];
+    for (int64_t kv_head = 0; kv_head < tensor->ne[2]; kv_head++, numbers += tensor->nb[2]) {
         for (size_t offset = 0; offset < tensor->ne[0] * sizeof(ggml_fp16_t); offset += 64) {
-            __builtin_prefetch(from + offset);
+            __builtin_prefetch(numbers + offset);
         }
     }
 }
 
-// Keeps those of the group from `cell` on that are `seen`, a bit for each.
-void keep(const Shape & shape, Waiting & waiting, int64_t cell, unsigned seen,
-          const ggml_fp16_t * mask) {
-    for (; seen != 0; seen &= seen - 1) {
-        const int i = __builtin_ctz(seen);
-        waiting.cells[waiting.count] = cell + i;
-        waiting.mask[waiting.count++] = mask[i];
-        prefetch(shape.keys, cell + i);
-        prefetch(shape.values, cell + i);
+// Gathers the visible cells of the KV tile that begins at cell `first`, a bit of `visible` for each.
+void gather_visible(const FlashAttention & op, GatheredCells & gathered, int64_t first,
+                    unsigned visible, const ggml_fp16_t * mask) {
+    for (; visible != 0; visible &= visible - 1) {
+        const int i = __builtin_ctz(visible);
+        gathered.cells[gathered.count] = first + i;
+        gathered.mask[gathered.count++] = mask[i];
+        prefetch_cell(op.keys, first + i);
+        prefetch_cell(op.values, first + i);
     }
 }
 
-void forget(const Shape & shape, int64_t token, int64_t chunk, void * states) {
-    for (int64_t head = 0; head < shape.heads; head++) {
-        State * state = state_of(shape, states, token, head, chunk);
-        memset(state, 0, shape.state_size());
-        state->largest = -INFINITY;
-    }
-}
-
-// A job: what the queries of a tile know of a chunk of cells.
-KERNEL void attend(const Shape & shape, int64_t tile, int64_t chunk, void * states) {
-    const int64_t first = tile * shape.tile, tokens = std::min(shape.tokens - first, shape.tile);
-    Waiting waiting[ROWS];
+// One job: the partial results of a query tile over a chunk of cells.
+KERNEL void attend_chunk(const FlashAttention & op, int64_t tile, int64_t chunk,
+                         void * partial_results) {
+    const int64_t first = tile * op.tile_tokens;
+    const int64_t tokens = std::min(op.tokens - first, op.tile_tokens);
+    GatheredCells gathered[QUERY_TILE_ROWS];
     for (int64_t i = 0; i < tokens; i++) {
-        forget(shape, first + i, chunk, states);
-        waiting[i].count = 0;
+        for (int64_t head = 0; head < op.heads; head++) {
+            reset(partial_result(op, partial_results, first + i, head, chunk), op.values->ne[0]);
+        }
+        gathered[i].count = 0;
     }
-    const int64_t end = std::min(shape.cells, (chunk + 1) * shape.chunk);
-    for (int64_t cell = chunk * shape.chunk; cell < end; cell += CELLS) {
-        View views[ROWS];
+    const int64_t end = std::min(op.cells, (chunk + 1) * op.chunk_cells);
+    for (int64_t cell = chunk * op.chunk_cells; cell < end; cell += KV_TILE) {
+        MaskedQuery queries[QUERY_TILE_ROWS];
         int64_t count = 0;
         for (int64_t i = 0; i < tokens; i++) {
-            const char * row = static_cast<const char *>(shape.mask->data) + (first + i) * shape.mask->nb[1];
+            const char * row =
+                static_cast<const char *>(op.mask->data) + (first + i) * op.mask->nb[1];
             const auto * mask = reinterpret_cast<const ggml_fp16_t *>(row) + cell;
-            const unsigned seen = differing(mask, UNSEEN);
-            if (seen == (1u << CELLS) - 1) {
-                views[count].token = first + i;
-                memcpy(views[count++].mask, mask, sizeof views->mask);
+            const unsigned visible = not_equal(mask, MASKED);
+            if (visible == (1u << KV_TILE) - 1) {
+                queries[count].token = first + i;
+                memcpy(queries[count++].mask, mask, sizeof queries->mask);
                 continue;
             }
-            keep(shape, waiting[i], cell, seen, mask);
-            if (waiting[i].count >= CELLS) {
-                take(shape, waiting[i], first + i, chunk, states);
+            gather_visible(op, gathered[i], cell, visible, mask);
+            if (gathered[i].count >= KV_TILE) {
+                attend_gathered(op, gathered[i], first + i, chunk, partial_results);
             }
         }
         if (count > 0) {
-            int32_t cells[CELLS];
-            for (int i = 0; i < CELLS; i++) {
+            int32_t cells[KV_TILE];
+            for (int i = 0; i < KV_TILE; i++) {
                 cells[i] = cell + i;
             }
-            take(shape, cells, views, count, chunk, states);
+            attend_tile(op, cells, queries, count, chunk, partial_results);
         }
     }
     for (int64_t i = 0; i < tokens; i++) {
-        if (waiting[i].count > 0) {
-            take(shape, waiting[i], first + i, chunk, states);
+        if (gathered[i].count > 0) {
+            attend_gathered(op, gathered[i], first + i, chunk, partial_results);
         }
     }
 }
 
-// The result for a query of one head, from what it knows of all chunks; zeros if it sees no cell.
-void finish(const Shape & shape, int64_t token, int64_t head, void * states) {
-    const int64_t dimensions = shape.values->ne[0];
-    char * place = static_cast<char *>(shape.result->data) + token * shape.result->nb[2];
-    float * result = reinterpret_cast<float *>(place + head * shape.result->nb[1]);
-    float largest = -INFINITY, total = 0;
-    for (int64_t chunk = 0; chunk < shape.chunks; chunk++) {
-        largest = std::max(largest, state_of(shape, states, token, head, chunk)->largest);
-    }
-    std::fill_n(result, dimensions, 0.f);
-    for (int64_t chunk = 0; chunk < shape.chunks; chunk++) {
-        const State * state = state_of(shape, states, token, head, chunk);
-        if (state->total == 0) {
-            continue;
-        }
-        const float * sum = reinterpret_cast<const float *>(state + 1);
-        const float weight = expf(state->largest - largest);
-        total += weight * state->total;
-        for (int64_t d = 0; d < dimensions; d++) {
-            result[d] += weight * sum[d];
-        }
-    }
-    for (int64_t d = 0; d < dimensions && total != 0; d++) {
-        result[d] /= total;
-    }
-}
-
-class Attention : public ggml::cpu::tensor_traits {
+class FlashAttentionTraits : public ggml::cpu::tensor_traits {
     bool work_size(int threads, const ggml_tensor * op, size_t & size) override {
-        size = alignof(State) + Shape(op, threads).states_size();
+        size = alignof(PartialResult) + FlashAttention(op, threads).partial_results_size();
         return true;
     }
 
-    // Each of llama.cpp's threads calls it and computes a part.
-    bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override {
-        const Shape shape(op, params->nth);
-        void * states =
-            reinterpret_cast<void *>(GGML_PAD(uintptr_t(params->wdata), alignof(State)));
+    // Every thread of llama.cpp's pool calls this and computes its part.
+    bool compute_forward(ggml_compute_params * params, ggml_tensor * tensor) override {
+        const FlashAttention op(tensor, params->nth);
+        void * partial_results =
+            reinterpret_cast<void *>(GGML_PAD(uintptr_t(params->wdata), alignof(PartialResult)));
         if (params->ith == 0) {
             ggml_threadpool_chunk_set(params->threadpool, params->nth);
         }
         ggml_barrier(params->threadpool);
-        for (int64_t job = params->ith; job < shape.tiles * shape.chunks;
+        for (int64_t job = params->ith; job < op.tiles * op.chunks;
              job = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-            attend(shape, job / shape.chunks, job % shape.chunks, states);
+            attend_chunk(op, job / op.chunks, job % op.chunks, partial_results);
         }
         ggml_barrier(params->threadpool);
-        for (int64_t row = params->ith; row < shape.tokens * shape.heads; row += params->nth) {
-            finish(shape, row / shape.heads, row % shape.heads, states);
+        for (int64_t row = params->ith; row < op.tokens * op.heads; row += params->nth) {
+            const int64_t token = row / op.heads, head = row % op.heads;
+            char * heads = static_cast<char *>(tensor->data) + token * tensor->nb[2];
+            merge_partial_results(partial_result(op, partial_results, token, head, 0), op.chunks,
+                                  op.values->ne[0],
+                                  reinterpret_cast<float *>(heads + head * tensor->nb[1]));
         }
         return true;
     }
 };
 
-bool in_reach(const ggml_tensor * tensor) {
+// Whether keys or values have a supported type and shape.
+bool supports_cells(const ggml_tensor * tensor) {
     return tensor->type == GGML_TYPE_F16 && tensor->nb[0] == sizeof(ggml_fp16_t) &&
-           tensor->ne[0] % LANES == 0 && tensor->ne[0] <= MOST_DIMENSIONS &&
-           tensor->ne[1] % CELLS == 0 && tensor->ne[3] == 1;
+           tensor->ne[0] % LANES == 0 && tensor->ne[0] <= MAX_HEAD_DIM &&
+           tensor->ne[1] % KV_TILE == 0 && tensor->ne[3] == 1;
 }
 
 ggml::cpu::tensor_traits * attention_traits(const ggml_tensor * op) {
-    static Attention attention;
+    static FlashAttentionTraits traits;
     if (op->op != GGML_OP_FLASH_ATTN_EXT || ggml_is_empty(op)) {
         return nullptr;
     }
     const ggml_tensor *queries = op->src[0], *keys = op->src[1], *values = op->src[2];
     const ggml_tensor *mask = op->src[3], *sinks = op->src[4];
-    float parameters[3];  // scale, largest bias of positions, soft cap of scores
+    float parameters[3];  // scale, ALiBi's largest bias, soft cap of scores
     memcpy(parameters, op->op_params, sizeof parameters);
-    const bool plain = parameters[1] == 0 && parameters[2] == 0 && sinks == nullptr;
-    const bool masked = mask != nullptr && mask->type == GGML_TYPE_F16 &&
-                        mask->ne[0] >= keys->ne[1] && mask->ne[1] >= queries->ne[1] &&
-                        mask->ne[2] == 1 && mask->ne[3] == 1;
-    const bool queries_in_reach = queries->type == GGML_TYPE_F32 &&
-                                  queries->nb[0] == sizeof(float) && queries->ne[3] == 1 &&
-                                  queries->ne[2] / keys->ne[2] <= ROWS;
-    return plain && masked && queries_in_reach && in_reach(keys) && in_reach(values) &&
-                   values->ne[1] == keys->ne[1] && values->ne[2] == keys->ne[2]
-               ? &attention
-               : nullptr;
+    const bool plain_scores = parameters[1] == 0 && parameters[2] == 0 && sinks == nullptr;
+    const bool mask_supported = mask != nullptr && mask->type == GGML_TYPE_F16 &&
+                                mask->ne[0] >= keys->ne[1] && mask->ne[1] >= queries->ne[1] &&
+                                mask->ne[2] == 1 && mask->ne[3] == 1;
+    const bool queries_supported = queries->type == GGML_TYPE_F32 &&
+                                   queries->nb[0] == sizeof(float) && queries->ne[3] == 1 &&
+                                   queries->ne[2] / keys->ne[2] <= QUERY_TILE_ROWS;
+    const bool cells_supported = supports_cells(keys) && supports_cells(values) &&
+                                 values->ne[1] == keys->ne[1] && values->ne[2] == keys->ne[2];
+    return plain_scores && mask_supported && queries_supported && cells_supported ? &traits : nullptr;
 }
 
 }  // namespace

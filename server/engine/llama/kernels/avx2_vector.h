@@ -1,4 +1,4 @@
-// What kernels compute with on x86 processors with AVX2: registers of 8 floats.
+// The vector operations of the kernels with AVX2: registers of 8 floats.
 #pragma once
 
 #include "ggml.h"
@@ -22,14 +22,14 @@ KERNEL inline void store(float * aligned, Floats a) { _mm256_store_ps(aligned, a
 
 KERNEL inline void store_unaligned(float * numbers, Floats a) { _mm256_storeu_ps(numbers, a); }
 
-KERNEL inline Floats read_half(const ggml_fp16_t * numbers) {
+KERNEL inline Floats load_halves(const ggml_fp16_t * numbers) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(numbers)));
 }
 
-KERNEL inline Floats in_all_lanes(float number) { return _mm256_set1_ps(number); }
+KERNEL inline Floats broadcast(float number) { return _mm256_set1_ps(number); }
 
-// The lane `i` of `a` in all lanes.
-KERNEL inline Floats lane(Floats a, int i) {
+// Lane i of `a` in every lane.
+KERNEL inline Floats broadcast_lane(Floats a, int i) {
     return _mm256_permutevar8x32_ps(a, _mm256_set1_epi32(i));
 }
 
@@ -42,20 +42,20 @@ KERNEL inline Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); 
 // a * b + c.
 KERNEL inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 
-KERNEL inline float sum_of_lanes(Floats a) {
+KERNEL inline float horizontal_sum(Floats a) {
     __m128 sum = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
     return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
-KERNEL inline float largest_lane(Floats a) {
+KERNEL inline float horizontal_max(Floats a) {
     __m128 largest = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     largest = _mm_max_ps(largest, _mm_movehl_ps(largest, largest));
     return _mm_cvtss_f32(_mm_max_ss(largest, _mm_movehdup_ps(largest)));
 }
 
-// Lane i becomes the sum of the lanes of rows[i].
-KERNEL inline Floats sums_of_lanes(Floats rows[LANES]) {
+// Lane i of the result is the sum of the lanes of rows[i]. Overwrites `rows`.
+KERNEL inline Floats horizontal_sums(Floats rows[LANES]) {
     for (int i = 0; i < 4; i++) {
         const __m256 a = rows[2 * i], b = rows[2 * i + 1];
         rows[i] = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
@@ -69,29 +69,30 @@ KERNEL inline Floats sums_of_lanes(Floats rows[LANES]) {
                          _mm256_permute2f128_ps(rows[0], rows[1], 0x31));
 }
 
-// The nearest whole numbers.
-KERNEL inline Floats rounded(Floats a) {
+// To the nearest integers, ties to even.
+KERNEL inline Floats round_to_nearest(Floats a) {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-// a * 2^whole where x is above `bound` or no number, else 0. The product must be a normal float.
-KERNEL inline Floats scaled_above(float bound, Floats x, Floats a, Floats whole) {
-    const __m256 above = _mm256_cmp_ps(x, _mm256_set1_ps(bound), _CMP_NLE_UQ);
-    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127));
-    const __m256 power = _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+// a * 2^exponent in lanes where x > lower_bound or x is NaN, 0 in the others. Exponents are integers, and
+// the product must be a normal float.
+KERNEL inline Floats scale_by_power_of_two(Floats a, Floats exponent, Floats x, float lower_bound) {
+    const __m256 above = _mm256_cmp_ps(x, _mm256_set1_ps(lower_bound), _CMP_NLE_UQ);
+    const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(exponent), _mm256_set1_epi32(127));
+    const __m256 power = _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
     return _mm256_and_ps(above, _mm256_mul_ps(a, power));
 }
 
-// Which of the next 8 halves are not `value`, a bit for each.
-KERNEL inline unsigned differing(const ggml_fp16_t * halves, uint16_t value) {
-    const __m128i numbers = _mm_loadu_si128(reinterpret_cast<const __m128i *>(halves));
-    const __m128i same = _mm_cmpeq_epi16(numbers, _mm_set1_epi16(int16_t(value)));
-    return 0xff & ~_mm_movemask_epi8(_mm_packs_epi16(same, same));
+// A bit for each of 8 halves: whether its bits differ from `value`.
+KERNEL inline unsigned not_equal(const ggml_fp16_t * halves, uint16_t value) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i *>(halves));
+    const __m128i equal = _mm_cmpeq_epi16(bits, _mm_set1_epi16(int16_t(value)));
+    return 0xff & ~_mm_movemask_epi8(_mm_packs_epi16(equal, equal));
 }
 
-// The largest magnitude of 32 numbers; NaN if one is. As integers, magnitudes have the same order, with
-// NaNs above all others.
-KERNEL inline float largest_magnitude(const float * numbers) {
+// The largest absolute value of 32 numbers, or NaN if there is one. The bits of absolute values, compared
+// as integers, have the same order, with NaN above infinity.
+KERNEL inline float absmax(const float * numbers) {
     __m256i largest = _mm256_setzero_si256();
     for (int i = 0; i < 32; i += 8) {
         const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(numbers + i));
@@ -104,19 +105,19 @@ KERNEL inline float largest_magnitude(const float * numbers) {
     return _mm_cvtss_f32(_mm_castsi128_ps(four));
 }
 
-// The 32 numbers from `numbers` on times `factor`, rounded to bytes at `bytes`; returns their sum.
-KERNEL inline int32_t round_to_bytes(const float * numbers, float factor, void * bytes) {
-    __m256i quads[4];
+// Quantizes 32 numbers to bytes, quant = round(number * inverse_scale), and returns the sum of the quants.
+KERNEL inline int32_t quantize_to_int8(const float * numbers, float inverse_scale, void * quants) {
+    __m256i eights[4];
     for (int i = 0; i < 4; i++) {
-        const __m256 product = _mm256_mul_ps(_mm256_loadu_ps(numbers + 8 * i), in_all_lanes(factor));
-        quads[i] = _mm256_cvtps_epi32(product);
+        const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(numbers + 8 * i), broadcast(inverse_scale));
+        eights[i] = _mm256_cvtps_epi32(scaled);
     }
-    const __m256i lower = _mm256_packs_epi32(quads[0], quads[1]);
-    const __m256i upper = _mm256_packs_epi32(quads[2], quads[3]);
-    // Packing goes by halves of registers: what belongs together lies four bytes here, four there.
+    const __m256i lower = _mm256_packs_epi32(eights[0], eights[1]);
+    const __m256i upper = _mm256_packs_epi32(eights[2], eights[3]);
+    // Packing works within each half of a register, which leaves the words of both halves interleaved.
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(lower, upper), order);
-    _mm256_storeu_si256(static_cast<__m256i *>(bytes), packed);
+    _mm256_storeu_si256(static_cast<__m256i *>(quants), packed);
     const __m256i pairs = _mm256_madd_epi16(_mm256_add_epi16(lower, upper), _mm256_set1_epi16(1));
     __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
     sum = _mm_add_epi32(sum, _mm_unpackhi_epi64(sum, sum));

@@ -1,4 +1,4 @@
-// Blocks of weights in registers of AVX2, and their products.
+// Blocks of weights, unpacked into registers of AVX2, and their dot products with activations.
 #pragma once
 
 #include <cstddef>
@@ -9,14 +9,14 @@
 
 namespace {
 
-// A block of each of 8 rows: weight = scale * quant + offset.
-struct Weights {
-    __m256i quants[BLOCK / 4];  // those of four neighbours are the bytes of a lane
+// One block of each of 8 rows, a row in each lane: weight = scale * quant + offset.
+struct WeightBlocks {
+    __m256i quants[BLOCK_SIZE / 4];  // four neighbouring quants are the bytes of a lane
     Floats scale, offset;
 };
 
-// The 16 bytes from `first` on, and as many of each other row, `stride` bytes apart, as words of 32
-// bits: words[i] becomes word i of all rows.
+// Reads 16 bytes of each row; rows lie `stride` bytes apart from `first` on. Lane r of words[i] becomes
+// the 32-bit word i of row r.
 KERNEL inline void transpose(const char * first, int64_t stride, __m256i words[4]) {
     __m256i rows[4];
     for (int i = 0; i < 4; i++) {
@@ -35,8 +35,8 @@ KERNEL inline void transpose(const char * first, int64_t stride, __m256i words[4
     words[3] = _mm256_unpackhi_epi64(high01, high23);
 }
 
-// The word of 32 bits at `first`, and that of each other row, `stride` bytes apart.
-KERNEL inline __m256i gather(const char * first, int64_t stride) {
+// Reads one 32-bit word of each row; rows lie `stride` bytes apart from `first` on.
+KERNEL inline __m256i gather_words(const char * first, int64_t stride) {
     int32_t words[LANES];
     for (int row = 0; row < LANES; row++) {
         memcpy(&words[row], first + row * stride, sizeof words[row]);
@@ -45,74 +45,74 @@ KERNEL inline __m256i gather(const char * first, int64_t stride) {
                              words[7]);
 }
 
-// What the lower halves of the lanes are in half precision.
+// The lower 16 bits of each word, a half-precision number, as a float.
 KERNEL inline Floats half_to_float(__m256i words) {
     const __m256i halves = _mm256_and_si256(words, _mm256_set1_epi32(0xffff));
     return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(halves),
                                             _mm256_extracti128_si256(halves, 1)));
 }
 
-// 16 more for each quant whose bit is set, bit i of a lane for quant i of its row.
-KERNEL inline void add_fifth_bits(__m256i bits, __m256i quants[8]) {
+// Adds 16 to each quant whose fifth bit is set. Bit i of a lane belongs to quant i of its row.
+KERNEL inline void add_fifth_bits(__m256i fifth_bits, __m256i quants[8]) {
     const __m256i sixteen = _mm256_set1_epi8(16);
-    __m256i from = _mm256_broadcastsi128_si256(
+    __m256i byte_indices = _mm256_broadcastsi128_si256(
         _mm_setr_epi32(0x00000000, 0x04040404, 0x08080808, 0x0c0c0c0c));
     for (int i = 0; i < 8; i++) {
         const __m256i bit = _mm256_set1_epi32(int(i % 2 == 0 ? 0x08040201 : 0x80402010));
-        const __m256i byte = _mm256_shuffle_epi8(bits, from);
+        const __m256i byte = _mm256_shuffle_epi8(fifth_bits, byte_indices);
         const __m256i is_set = _mm256_cmpeq_epi8(_mm256_and_si256(byte, bit), bit);
         quants[i] = _mm256_or_si256(quants[i], _mm256_and_si256(is_set, sixteen));
-        from = _mm256_add_epi8(from, _mm256_set1_epi8(i % 2));
+        byte_indices = _mm256_add_epi8(byte_indices, _mm256_set1_epi8(i % 2));
     }
 }
 
-// In memory: the scale, the quants, signed.
-KERNEL inline void unpack_bytes(const char * first, int64_t stride, Weights & weights) {
-    weights.scale = half_to_float(gather(first, stride));
-    weights.offset = in_all_lanes(0);
+// block_q8_0 in memory: the scale; 32 signed quants.
+KERNEL inline void unpack_q8_0(const char * first, int64_t stride, WeightBlocks & blocks) {
+    blocks.scale = half_to_float(gather_words(first, stride));
+    blocks.offset = broadcast(0);
     const char * quants = first + offsetof(block_q8_0, qs);
-    transpose(quants, stride, weights.quants);
-    transpose(quants + BLOCK / 2, stride, weights.quants + 4);
+    transpose(quants, stride, blocks.quants);
+    transpose(quants + BLOCK_SIZE / 2, stride, blocks.quants + 4);
 }
 
-// In memory: the scale; the minimum, if there is one; the fifth bits of the quants, if they have; the
-// other four, quant i and quant i + 16 in a byte.
+// The other formats in memory: the scale; the minimum, if any; the fifth bits of all quants, if any; the
+// lower four bits, those of quants i and i + 16 in one byte.
 template <typename Block>
-KERNEL inline void unpack_bits(const char * first, int64_t stride, Weights & weights) {
-    const __m256i scales = gather(first, stride);
-    weights.scale = half_to_float(scales);
+KERNEL inline void unpack_nibbles(const char * first, int64_t stride, WeightBlocks & blocks) {
+    const __m256i scales = gather_words(first, stride);
+    blocks.scale = half_to_float(scales);
     if (HAS_MINIMUM<Block>) {
-        weights.offset = half_to_float(_mm256_srli_epi32(scales, 16));
+        blocks.offset = half_to_float(_mm256_srli_epi32(scales, 16));
     } else {
-        weights.offset = multiply(weights.scale, in_all_lanes(HAS_FIFTH_BITS<Block> ? -16 : -8));
+        blocks.offset = multiply(blocks.scale, broadcast(HAS_FIFTH_BITS<Block> ? -16 : -8));
     }
     __m256i pairs[4];
     transpose(first + offsetof(Block, qs), stride, pairs);
     const __m256i nibble = _mm256_set1_epi8(15);
     for (int i = 0; i < 4; i++) {
-        weights.quants[i] = _mm256_and_si256(pairs[i], nibble);
-        weights.quants[i + 4] = _mm256_and_si256(_mm256_srli_epi16(pairs[i], 4), nibble);
+        blocks.quants[i] = _mm256_and_si256(pairs[i], nibble);
+        blocks.quants[i + 4] = _mm256_and_si256(_mm256_srli_epi16(pairs[i], 4), nibble);
     }
     if constexpr (HAS_FIFTH_BITS<Block>) {
-        add_fifth_bits(gather(first + offsetof(Block, qh), stride), weights.quants);
+        add_fifth_bits(gather_words(first + offsetof(Block, qh), stride), blocks.quants);
     }
 }
 
-// Each row's sum of quants times those of the activations, four in a word. Two products, and sums of
-// as many pairs as are added up here before they become words, fit into 16 bits.
+// Each row's dot product of quants with those of the activations, four in a word. The instruction adds
+// two products into 16 bits; WORDS_IN_16_BITS of these sums still fit into 16 bits.
 template <typename Block>
-KERNEL inline Floats multiply(const Weights & weights, const int32_t activations[8]) {
-    constexpr int TOGETHER = IS_BYTES<Block> ? 1 : HAS_FIFTH_BITS<Block> ? 4 : 8;
+KERNEL inline Floats dot_products(const WeightBlocks & blocks, const int32_t activations[8]) {
+    constexpr int WORDS_IN_16_BITS = IS_Q8_0<Block> ? 1 : HAS_FIFTH_BITS<Block> ? 4 : 8;
     __m256i sum = _mm256_setzero_si256();
-    for (int i = 0; i < 8; i += TOGETHER) {
+    for (int i = 0; i < 8; i += WORDS_IN_16_BITS) {
         __m256i pairs = _mm256_setzero_si256();
-        for (int j = i; j < i + TOGETHER; j++) {
-            const __m256i quants = weights.quants[j], others = _mm256_set1_epi32(activations[j]);
-            // The instruction takes unsigned numbers and signed ones.
+        for (int j = i; j < i + WORDS_IN_16_BITS; j++) {
+            const __m256i quants = blocks.quants[j], other = _mm256_set1_epi32(activations[j]);
+            // The first operand must be unsigned: the sign of a Q8_0 quant moves to the other one.
             const __m256i products =
-                IS_BYTES<Block>
-                    ? _mm256_maddubs_epi16(_mm256_abs_epi8(quants), _mm256_sign_epi8(others, quants))
-                    : _mm256_maddubs_epi16(quants, others);
+                IS_Q8_0<Block>
+                    ? _mm256_maddubs_epi16(_mm256_abs_epi8(quants), _mm256_sign_epi8(other, quants))
+                    : _mm256_maddubs_epi16(quants, other);
             pairs = _mm256_add_epi16(pairs, products);
         }
         sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));

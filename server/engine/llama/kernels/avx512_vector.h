@@ -1,4 +1,4 @@
-// What kernels compute with on x86 processors with AVX-512: registers of 16 floats.
+// The vector operations of the kernels with AVX-512: registers of 16 floats.
 #pragma once
 
 #include "ggml.h"
@@ -22,14 +22,14 @@ KERNEL inline void store(float * aligned, Floats a) { _mm512_store_ps(aligned, a
 
 KERNEL inline void store_unaligned(float * numbers, Floats a) { _mm512_storeu_ps(numbers, a); }
 
-KERNEL inline Floats read_half(const ggml_fp16_t * numbers) {
+KERNEL inline Floats load_halves(const ggml_fp16_t * numbers) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(numbers)));
 }
 
-KERNEL inline Floats in_all_lanes(float number) { return _mm512_set1_ps(number); }
+KERNEL inline Floats broadcast(float number) { return _mm512_set1_ps(number); }
 
-// The lane `i` of `a` in all lanes.
-KERNEL inline Floats lane(Floats a, int i) {
+// Lane i of `a` in every lane.
+KERNEL inline Floats broadcast_lane(Floats a, int i) {
     return _mm512_permutexvar_ps(_mm512_set1_epi32(i), a);
 }
 
@@ -42,12 +42,12 @@ KERNEL inline Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); 
 // a * b + c.
 KERNEL inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 
-KERNEL inline float sum_of_lanes(Floats a) { return _mm512_reduce_add_ps(a); }
+KERNEL inline float horizontal_sum(Floats a) { return _mm512_reduce_add_ps(a); }
 
-KERNEL inline float largest_lane(Floats a) { return _mm512_reduce_max_ps(a); }
+KERNEL inline float horizontal_max(Floats a) { return _mm512_reduce_max_ps(a); }
 
-// Lane i becomes the sum of the lanes of rows[i].
-KERNEL inline Floats sums_of_lanes(Floats rows[LANES]) {
+// Lane i of the result is the sum of the lanes of rows[i]. Overwrites `rows`.
+KERNEL inline Floats horizontal_sums(Floats rows[LANES]) {
     for (int i = 0; i < 8; i++) {
         const __m512 a = rows[2 * i], b = rows[2 * i + 1];
         rows[i] = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
@@ -66,26 +66,27 @@ KERNEL inline Floats sums_of_lanes(Floats rows[LANES]) {
                          _mm512_shuffle_f32x4(rows[0], rows[1], 0xdd));
 }
 
-// The nearest whole numbers.
-KERNEL inline Floats rounded(Floats a) {
+// To the nearest integers, ties to even.
+KERNEL inline Floats round_to_nearest(Floats a) {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-// a * 2^whole where x is above `bound` or no number, else 0. The product must be a normal float.
-KERNEL inline Floats scaled_above(float bound, Floats x, Floats a, Floats whole) {
-    const __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_set1_ps(bound), _CMP_NLE_UQ);
-    return _mm512_maskz_scalef_ps(above, a, whole);
+// a * 2^exponent in lanes where x > lower_bound or x is NaN, 0 in the others. Exponents are integers, and
+// the product must be a normal float.
+KERNEL inline Floats scale_by_power_of_two(Floats a, Floats exponent, Floats x, float lower_bound) {
+    const __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_set1_ps(lower_bound), _CMP_NLE_UQ);
+    return _mm512_maskz_scalef_ps(above, a, exponent);
 }
 
-// Which of the next 16 halves are not `value`, a bit for each.
-KERNEL inline unsigned differing(const ggml_fp16_t * halves, uint16_t value) {
-    const __m256i numbers = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(halves));
-    return _mm256_cmpneq_epi16_mask(numbers, _mm256_set1_epi16(int16_t(value)));
+// A bit for each of 16 halves: whether its bits differ from `value`.
+KERNEL inline unsigned not_equal(const ggml_fp16_t * halves, uint16_t value) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(halves));
+    return _mm256_cmpneq_epi16_mask(bits, _mm256_set1_epi16(int16_t(value)));
 }
 
-// The largest magnitude of 32 numbers; NaN if one is. As integers, magnitudes have the same order, with
-// NaNs above all others.
-KERNEL inline float largest_magnitude(const float * numbers) {
+// The largest absolute value of 32 numbers, or NaN if there is one. The bits of absolute values, compared
+// as integers, have the same order, with NaN above infinity.
+KERNEL inline float absmax(const float * numbers) {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
     const __m512i lower = _mm512_and_si512(_mm512_loadu_si512(numbers), magnitude);
     const __m512i upper = _mm512_and_si512(_mm512_loadu_si512(numbers + 16), magnitude);
@@ -93,14 +94,14 @@ KERNEL inline float largest_magnitude(const float * numbers) {
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(largest)));
 }
 
-// The 32 numbers from `numbers` on times `factor`, rounded to bytes at `bytes`; returns their sum.
-KERNEL inline int32_t round_to_bytes(const float * numbers, float factor, void * bytes) {
-    const __m512 factors = _mm512_set1_ps(factor);
-    const __m512i lower = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(numbers), factors));
-    const __m512i upper = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(numbers + 16), factors));
-    auto * places = static_cast<__m128i *>(bytes);
-    _mm_storeu_si128(places, _mm512_cvtsepi32_epi8(lower));
-    _mm_storeu_si128(places + 1, _mm512_cvtsepi32_epi8(upper));
+// Quantizes 32 numbers to bytes, quant = round(number * inverse_scale), and returns the sum of the quants.
+KERNEL inline int32_t quantize_to_int8(const float * numbers, float inverse_scale, void * quants) {
+    const __m512 factor = _mm512_set1_ps(inverse_scale);
+    const __m512i lower = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(numbers), factor));
+    const __m512i upper = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(numbers + 16), factor));
+    auto * target = static_cast<__m128i *>(quants);
+    _mm_storeu_si128(target, _mm512_cvtsepi32_epi8(lower));
+    _mm_storeu_si128(target + 1, _mm512_cvtsepi32_epi8(upper));
     return _mm512_reduce_add_epi32(_mm512_add_epi32(lower, upper));
 }
 

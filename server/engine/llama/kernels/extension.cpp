@@ -1,5 +1,7 @@
-/* Hands operations to the kernels of this folder, where llama.cpp's own extensions hook in too: an
- * "extra buffer type" may take over operations. This one has no buffers: tensors stay where they are.
+/* Registers the kernels of this folder with llama.cpp when its library is loaded.
+ *
+ * An "extra buffer type" may take over operations; llama.cpp's own repacking and AMX code use the same
+ * hook. Ours allocates no buffers: tensors stay where they are.
  */
 #include "ggml-backend-impl.h"
 #include "ggml-cpu.h"
@@ -9,20 +11,20 @@
 
 namespace {
 
-using Traits = ggml::cpu::tensor_traits *(const ggml_tensor *);
+using FindTraits = ggml::cpu::tensor_traits *(const ggml_tensor *);
 
-class Extension : public ggml::cpu::extra_buffer_type {
+class KernelBufferType : public ggml::cpu::extra_buffer_type {
   public:
-    explicit Extension(Traits * traits) : traits(traits) {}
+    explicit KernelBufferType(FindTraits * find_traits) : find_traits(find_traits) {}
 
   private:
-    Traits * traits;
+    FindTraits * find_traits;
 
-    // Whether tensors may lie in a buffer of this type.
+    // Whether tensors may be allocated in a buffer of this type.
     bool supports_op(ggml_backend_dev_t, const ggml_tensor *) override { return false; }
 
     ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
-        return traits(op);
+        return find_traits(op);
     }
 };
 
@@ -32,27 +34,35 @@ ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t, size_t) { return 
 
 size_t get_alignment(ggml_backend_buffer_type_t) { return 1; }
 
-// The kernels for this processor, if there are any.
-Traits * find_traits() {
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
-        return avx512_traits;
-    }
-    // Processors with AVX2 have F16C.
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? avx2_traits : nullptr;
+// Registers of 16 lanes decline odd multiples of 8, in rows and in head dimensions.
+ggml::cpu::tensor_traits * avx512_or_avx2_traits(const ggml_tensor * op) {
+    ggml::cpu::tensor_traits * traits = avx512_traits(op);
+    return traits != nullptr ? traits : avx2_traits(op);
 }
 
-__attribute__((constructor)) void extend_llama_cpp() {
-    Traits * const traits = find_traits();
-    if (traits == nullptr) {
+// The kernels for this processor, or null if there are none.
+FindTraits * kernels_for_this_processor() {
+    __builtin_cpu_init();
+    // Every processor with AVX2 has F16C.
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+        return nullptr;
+    }
+    const bool avx512 =
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    return avx512 ? avx512_or_avx2_traits : avx2_traits;
+}
+
+__attribute__((constructor)) void register_kernels() {
+    FindTraits * const find_traits = kernels_for_this_processor();
+    if (find_traits == nullptr) {
         return;
     }
-    static Extension extension(traits);
+    static KernelBufferType context(find_traits);
     static ggml_backend_buffer_type type = {
         {get_name, alloc_buffer, get_alignment, nullptr, nullptr, nullptr},
         ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0),
-        &extension,
+        &context,
     };
     ggml_backend_cpu_get_extra_buffer_types().push_back(&type);
 }

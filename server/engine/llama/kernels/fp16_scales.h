@@ -1,14 +1,14 @@
-/* How llama.cpp's kernels read half-precision scales on x86. The C compiler includes this file when
- * llama.cpp is compiled (kernels.cmake); nothing else uses it.
+/* Faster conversion of half-precision scales in llama.cpp's own x86 kernels. The C compiler includes
+ * this file in every C source of ggml-cpu (kernels.cmake).
  *
- * Each block of 32 quantized numbers has scales in half precision. llama.cpp looks them up in a
- * table of 256 KB where the architecture brings no way of its own, which its simd-mappings.h leaves
- * open with this macro. A weight's scale is another one for each block, and the table is out of the
- * first-level cache by then: the processor's own conversion is faster. The scales of activations
- * are few and used again for each row of weights: there the table is faster. In the kernels, `y`
- * are the activations. Both ways give the same float for each half but NaNs.
+ * Every block of 32 quants has half-precision scales. By default llama.cpp converts them with a lookup
+ * table of 256 KB; its simd-mappings.h lets an architecture define this macro instead. Each block of
+ * weights has a scale of its own, so the table misses the L1 cache, and the processor's conversion
+ * instruction is faster. The few scales of activations are used again for every row of weights, and
+ * there the table is faster. llama.cpp's kernels call the activations `y`. Both conversions give the
+ * same float for every half except NaNs.
  *
- * What it brings is measured in docs/benchmarks.md.
+ * docs/benchmarks.md has the gain.
  */
 #if defined(__F16C__)
 #define GGML_CPU_FP16_TO_FP32(half) \

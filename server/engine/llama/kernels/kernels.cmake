@@ -1,7 +1,7 @@
-# What llama.cpp is compiled with besides its own sources: the files beside this one, which say why. `make
-# install` and the Dockerfile have CMake include this where llama.cpp's project ggml begins
-# (CMAKE_PROJECT_ggml_INCLUDE). The target is there when that project's own file has been read; only then
-# are the variables in these calls read too.
+# Adds this folder's kernels to llama.cpp's CPU backend. `make install` and the Dockerfile have CMake
+# include this file at the start of llama.cpp's project ggml (CMAKE_PROJECT_ggml_INCLUDE). The target
+# ggml-cpu exists only at that project's end, hence the deferred calls. CMake expands their variables
+# only then, too.
 set(DRAGOMAN_KERNELS "${CMAKE_CURRENT_LIST_DIR}")
 cmake_language(DEFER CALL target_sources ggml-cpu PRIVATE
     "${DRAGOMAN_KERNELS}/avx2.cpp"

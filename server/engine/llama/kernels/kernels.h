@@ -1,10 +1,10 @@
-// The kernels that llama.cpp is compiled with: attention.h and mul_mat.h say what for. Each is compiled
-// for several kinds of x86 processors.
+// The kernels of this folder: flash attention (attention.h) and matrix multiplication (mul_mat.h), each
+// compiled for AVX2 and for AVX-512.
 #pragma once
 
 #include "ggml.h"
 #include "traits.h"
 
-// How to compute an operation, or null where that is left to llama.cpp. `avx512` wants its VNNI too.
+// The kernel for an operation, or null if llama.cpp must compute it. AVX-512 includes VNNI here.
 ggml::cpu::tensor_traits * avx2_traits(const ggml_tensor * op);
 ggml::cpu::tensor_traits * avx512_traits(const ggml_tensor * op);

@@ -1,12 +1,12 @@
-/* Matrix products for llama.cpp, of weights in blocks of 32: Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0.
+/* Matrix multiplication for llama.cpp, with weights in blocks of 32: Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0.
  *
- * llama.cpp multiplies weights of these formats row by row with the activations of each token, and
- * unpacks them again for each. Here a block of as many rows as a register has lanes is unpacked at
- * once, a row in each lane, and multiplied with those of all tokens. A token's result does not depend
- * on how many others there are.
+ * llama.cpp multiplies one row of weights with the activations of one token at a time, and unpacks the
+ * row again for every token. This kernel unpacks a block of as many rows as a register has lanes, one
+ * row in each lane, and multiplies it with the activations of all tokens. As in llama.cpp, activations
+ * are quantized to 8 bits. A token's result does not depend on the number of tokens.
  *
- * tests/unit/engine/test_kernels.py compares it with exact products; what it brings is measured in
- * docs/benchmarks.md.
+ * tests/unit/engine/test_kernels.py compares the results with exact products; docs/benchmarks.md has the
+ * gain.
  */
 #pragma once
 
@@ -20,69 +20,76 @@
 
 namespace {
 
-constexpr int64_t STRIP = LANES;  // rows of weights, multiplied together
-constexpr int64_t TILE = 64;      // tokens whose sums fit in the first-level cache, a register for each
+constexpr int64_t PANEL_ROWS = LANES;  // rows of weights that are multiplied together
+// Tokens that are multiplied with a panel together. Their accumulators, one register each, are 4 KB with
+// AVX-512 and stay in the L1 cache.
+constexpr int64_t TILE_TOKENS = 64;
 
 // A block of the activations of a token: activation = scale * quant.
-struct Activations {
-    int32_t quants[BLOCK / 4];  // four bytes in each
+struct ActivationBlock {
+    int32_t quants[BLOCK_SIZE / 4];  // four bytes in each
     float scale;
-    float sum;  // scale times the sum of the quants
+    float scaled_sum;  // scale * (sum of the quants)
 };
 
-// The products of the rows of a strip with `tokens` tokens, a register for each. Activations lie
-// block by block, token by token.
+// Multiplies a panel with a tile of tokens; lane r of accumulators[t] becomes the result of row r for
+// token t. `activations` holds the tile block by block, and within a block token by token.
+//
+// For each block, with weight = scale * quant + offset:
+// sum(weight * activation) = scale * activation scale * dot product of quants + offset * scaled sum.
 template <typename Block>
-KERNEL void multiply_strip(const char * strip, int64_t stride, int64_t blocks,
-                           const Activations * activations, int64_t tokens, Floats sums[TILE]) {
+KERNEL void multiply_panel(const char * panel, int64_t stride, int64_t blocks,
+                           const ActivationBlock * activations, int64_t tokens,
+                           Floats accumulators[TILE_TOKENS]) {
     for (int64_t token = 0; token < tokens; token++) {
-        sums[token] = in_all_lanes(0);
+        accumulators[token] = broadcast(0);
     }
     for (int64_t block = 0; block < blocks; block++) {
-        // What follows in memory comes with the next strip: the rows of a strip are too many places
-        // for the processor to foresee.
-        const char * next = strip + STRIP * (stride + block * int64_t(sizeof(Block)));
-        for (size_t offset = 0; offset < STRIP * sizeof(Block); offset += 64) {
+        // The next panel follows in memory. The processor cannot prefetch it by itself, since it does not
+        // track as many streams as a panel has rows.
+        const char * next = panel + PANEL_ROWS * (stride + block * int64_t(sizeof(Block)));
+        for (size_t offset = 0; offset < PANEL_ROWS * sizeof(Block); offset += 64) {
             _mm_prefetch(next + offset, _MM_HINT_T0);
         }
-        Weights weights;
-        if constexpr (IS_BYTES<Block>) {
-            unpack_bytes(strip + block * sizeof(Block), stride, weights);
+        WeightBlocks weights;
+        if constexpr (IS_Q8_0<Block>) {
+            unpack_q8_0(panel + block * sizeof(Block), stride, weights);
         } else {
-            unpack_bits<Block>(strip + block * sizeof(Block), stride, weights);
+            unpack_nibbles<Block>(panel + block * sizeof(Block), stride, weights);
         }
         for (int64_t token = 0; token < tokens; token++, activations++) {
-            const Floats products = multiply<Block>(weights, activations->quants);
-            const Floats scale = multiply(weights.scale, in_all_lanes(activations->scale));
-            const Floats sum = multiply_add(scale, products, sums[token]);
-            sums[token] = multiply_add(weights.offset, in_all_lanes(activations->sum), sum);
+            const Floats products = dot_products<Block>(weights, activations->quants);
+            const Floats scale = multiply(weights.scale, broadcast(activations->scale));
+            const Floats sum = multiply_add(scale, products, accumulators[token]);
+            accumulators[token] =
+                multiply_add(weights.offset, broadcast(activations->scaled_sum), sum);
         }
     }
 }
 
-KERNEL void quantize(const float * numbers, Activations & activations) {
-    const float largest = largest_magnitude(numbers);
-    const int32_t sum =
-        round_to_bytes(numbers, largest > 0 ? 127 / largest : 0, activations.quants);
-    activations.scale = largest / 127;
-    activations.sum = activations.scale * sum;
+KERNEL void quantize(const float * numbers, ActivationBlock & block) {
+    const float largest = absmax(numbers);
+    const int32_t sum = quantize_to_int8(numbers, largest > 0 ? 127 / largest : 0, block.quants);
+    block.scale = largest / 127;
+    block.scaled_sum = block.scale * sum;
 }
 
-// The operation, a thread's part of it.
+// One thread's part of the operation.
 template <typename Block>
 KERNEL void mul_mat(const ggml_compute_params * params, ggml_tensor * result) {
     const ggml_tensor *weights = result->src[0], *input = result->src[1];
-    const int64_t tokens = input->ne[1], blocks = weights->ne[0] / BLOCK;
-    const int64_t strips = weights->ne[1] / STRIP, stride = weights->nb[1];
-    auto * activations = static_cast<Activations *>(params->wdata);
+    const int64_t tokens = input->ne[1], blocks = weights->ne[0] / BLOCK_SIZE;
+    const int64_t panels = weights->ne[1] / PANEL_ROWS, stride = weights->nb[1];
+    auto * activations = static_cast<ActivationBlock *>(params->wdata);
 
-    // Tile by tile, within one block by block.
+    // Activations are stored tile by tile, within a tile block by block.
     for (int64_t token = params->ith; token < tokens; token += params->nth) {
         const auto * numbers = reinterpret_cast<const float *>(
             static_cast<const char *>(input->data) + token * input->nb[1]);
-        const int64_t tile = token - token % TILE, width = std::min(TILE, tokens - tile);
+        const int64_t tile = token - token % TILE_TOKENS;
+        const int64_t width = std::min(TILE_TOKENS, tokens - tile);
         for (int64_t block = 0; block < blocks; block++) {
-            quantize(numbers + block * BLOCK,
+            quantize(numbers + block * BLOCK_SIZE,
                      activations[tile * blocks + block * width + token - tile]);
         }
     }
@@ -91,21 +98,24 @@ KERNEL void mul_mat(const ggml_compute_params * params, ggml_tensor * result) {
     }
     ggml_barrier(params->threadpool);
 
-    // Several chunks for each thread: one that is held up leaves the rest to the others.
-    const int64_t chunk_size = std::max<int64_t>(1, strips / (4 * params->nth));
-    const int64_t chunks = (strips + chunk_size - 1) / chunk_size;
-    for (int64_t chunk = params->ith; chunk < chunks;
-         chunk = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        const int64_t end = std::min(strips, (chunk + 1) * chunk_size);
-        for (int64_t strip = chunk * chunk_size; strip < end; strip++) {
-            const char * rows = static_cast<const char *>(weights->data) + strip * STRIP * stride;
-            for (int64_t tile = 0; tile < tokens; tile += TILE) {
-                const int64_t width = std::min(TILE, tokens - tile);
-                Floats sums[TILE];
-                multiply_strip<Block>(rows, stride, blocks, activations + tile * blocks, width, sums);
+    // Four jobs for each thread, so that the others can take over from one that is held up.
+    const int64_t job_panels = std::max<int64_t>(1, panels / (4 * params->nth));
+    const int64_t jobs = (panels + job_panels - 1) / job_panels;
+    for (int64_t job = params->ith; job < jobs;
+         job = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        const int64_t end = std::min(panels, (job + 1) * job_panels);
+        for (int64_t panel = job * job_panels; panel < end; panel++) {
+            const char * rows =
+                static_cast<const char *>(weights->data) + panel * PANEL_ROWS * stride;
+            for (int64_t tile = 0; tile < tokens; tile += TILE_TOKENS) {
+                const int64_t width = std::min(TILE_TOKENS, tokens - tile);
+                Floats sums[TILE_TOKENS];
+                multiply_panel<Block>(rows, stride, blocks, activations + tile * blocks, width, sums);
                 for (int64_t token = 0; token < width; token++) {
-                    char * column = static_cast<char *>(result->data) + (tile + token) * result->nb[1];
-                    store_unaligned(reinterpret_cast<float *>(column) + strip * STRIP, sums[token]);
+                    char * column =
+                        static_cast<char *>(result->data) + (tile + token) * result->nb[1];
+                    store_unaligned(reinterpret_cast<float *>(column) + panel * PANEL_ROWS,
+                                    sums[token]);
                 }
             }
         }
@@ -131,13 +141,13 @@ Kernel * kernel_for(ggml_type type) {
     }
 }
 
-class MulMat : public ggml::cpu::tensor_traits {
+class MulMatTraits : public ggml::cpu::tensor_traits {
     bool work_size(int, const ggml_tensor * op, size_t & size) override {
-        size = ggml_nelements(op->src[1]) / BLOCK * sizeof(Activations);
+        size = ggml_nelements(op->src[1]) / BLOCK_SIZE * sizeof(ActivationBlock);
         return true;
     }
 
-    // Each of llama.cpp's threads calls it and computes a part.
+    // Every thread of llama.cpp's pool calls this and computes its part.
     bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override {
         kernel_for(op->src[0]->type)(params, op);
         return true;
@@ -145,18 +155,17 @@ class MulMat : public ggml::cpu::tensor_traits {
 };
 
 ggml::cpu::tensor_traits * mul_mat_traits(const ggml_tensor * op) {
-    static MulMat mul_mat;
+    static MulMatTraits traits;
     if (op->op != GGML_OP_MUL_MAT || kernel_for(op->src[0]->type) == nullptr) {
         return nullptr;
     }
     const ggml_tensor *weights = op->src[0], *input = op->src[1];
-    const bool in_reach = weights->buffer != nullptr &&
-                          ggml_backend_buft_is_host(weights->buffer->buft) &&
-                          ggml_is_contiguous(weights) && ggml_is_matrix(weights) &&
-                          weights->ne[1] % STRIP == 0;
-    const bool plain = input->type == GGML_TYPE_F32 && input->nb[0] == sizeof(float) &&
-                       ggml_is_matrix(input) && op->nb[0] == sizeof(float);
-    return in_reach && plain ? &mul_mat : nullptr;
+    const bool weights_supported =
+        weights->buffer != nullptr && ggml_backend_buft_is_host(weights->buffer->buft) &&
+        ggml_is_contiguous(weights) && ggml_is_matrix(weights) && weights->ne[1] % PANEL_ROWS == 0;
+    const bool input_supported = input->type == GGML_TYPE_F32 && input->nb[0] == sizeof(float) &&
+                                 ggml_is_matrix(input) && op->nb[0] == sizeof(float);
+    return weights_supported && input_supported ? &traits : nullptr;
 }
 
 }  // namespace
