@@ -12,7 +12,7 @@ from llguidance import LLMatcher
 
 from server.core.errors import InvalidConstraint
 from server.grammar import json_schema
-from server.grammar.constraint import schema_grammar
+from server.grammar.conversion import schema_grammar
 from server.reply.grammar import MOST_CALLS
 from tests.unit.engine.byte_vocabulary import byte_tokenizer
 

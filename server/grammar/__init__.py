@@ -1,1 +1,1 @@
-"""Schemas, regular expressions and grammars in llguidance's own format."""
+"""JSON Schemas, regular expressions and grammars, converted to llguidance's own format."""

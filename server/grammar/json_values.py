@@ -1,17 +1,17 @@
-"""Values of a JSON Schema that llguidance would let the model write as other values."""
+"""Values that a model could write only inexactly under llguidance."""
 
 from __future__ import annotations
 
 import re
 
-# JSON can write these as \uXXXX only, which is switched off (see json_schema.py).
+# JSON writes these only as \uXXXX, which `json_schema` switches off.
 _ONLY_BY_NUMBER = re.compile(r"[\x00-\x07\x0b\x0e-\x1f]")
 # llguidance keeps numbers as doubles.
 _LARGEST_EXACT_INTEGER = 2**53
 
 
 def inexact(value: object) -> str:
-    """What in ``value`` llguidance cannot keep to, in words; empty where there is nothing."""
+    """The first part of ``value`` that llguidance cannot enforce, in words; empty if none."""
     match value:
         case str() if _ONLY_BY_NUMBER.search(value):
             return "a control character"

@@ -1,6 +1,6 @@
-"""Grammars in Lark as llguidance reads it, written down for one model's vocabulary.
+"""Grammars in llguidance's variant of Lark, written for one model's vocabulary.
 
-See https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md.
+The syntax: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from server.core.vocabulary import Vocabulary
 
 ANY_TEXT = "/(?s:.*)/"
-"""A terminal for any text; control tokens are no text."""
+"""A terminal for any text; control tokens are not text."""
 
 
 class Spelling:
-    """How texts of a reply format are written in a grammar: control tokens by id, the rest quoted.
+    """Writes texts of a reply format in Lark: control tokens by id, everything else quoted.
 
-    A control token can only be reached by its id. USER_DEFINED tokens are text like any other.
+    llguidance matches a control token by its id only. USER_DEFINED tokens are ordinary text.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -31,7 +31,7 @@ class Spelling:
         self._known: dict[str, list[str | int]] = {}
 
     def items(self, text: str) -> list[str | int]:
-        """``text`` of a format, taken apart into plain texts and ids of control tokens."""
+        """Split ``text`` into plain texts and ids of control tokens."""
         if text not in self._known:
             self._known[text] = self._taken_apart(text)
         return self._known[text]
@@ -44,35 +44,35 @@ class Spelling:
         return [self._ids.get(piece, piece) for piece in pieces if piece]
 
     def text(self, items: Sequence[str | int]) -> str:
-        """What ``items`` are taken from."""
+        """The text that `items` splits into ``items``."""
         return "".join(self._texts[item] if isinstance(item, int) else item for item in items)
 
     def literal(self, text: str) -> str:
-        """``text`` of a format in Lark."""
+        """``text`` in Lark."""
         return sequence(self.items(text))
 
     def closing(self, text: str) -> str:
-        """``text`` at a reply's end in Lark.
+        """``text`` at the end of a reply, in Lark.
 
-        From the first token on that ends an answer nothing is written: where the grammar ends, the
-        model may end its answer by any such token.
+        Stops before the first end-of-generation token: where the grammar ends, llguidance allows
+        every such token.
         """
         items = self.items(text)
         end = next((n for n, item in enumerate(items) if item in self._ends), len(items))
         return sequence(items[:end])
 
     def control_tokens(self, *, without: str) -> str:
-        """Any one control token that does not end an answer and is no part of ``without``."""
+        """Any one control token, except end-of-generation tokens and those in ``without``."""
         banned = {item for item in self.items(without) if isinstance(item, int)}
         ids = sorted({*self._ids.values()} - self._ends - banned)
-        # Neighbouring ids differ from their places in the list by the same amount.
+        # In a run of consecutive ids, id minus index is constant.
         runs = (list(run) for _, run in groupby(enumerate(ids), lambda pair: pair[1] - pair[0]))
         ranges = ",".join(f"{run[0][1]}-{run[-1][1]}" for run in runs)
         return f"<[{ranges}]>" if ranges else ""
 
 
 class Grammar:
-    """Rules that are being collected; the names of all but ``start`` are made up here."""
+    """Collects rules and names them; only ``start`` has a fixed name."""
 
     def __init__(self, spelling: Spelling) -> None:
         self.spelling = spelling
@@ -81,21 +81,21 @@ class Grammar:
         self._count = 0
 
     def rule(self, body: str) -> str:
-        """A new rule's name."""
+        """Add a rule; its name."""
         name = self._name("r")
         self._lines.append(f"{name}: {body}")
         return name
 
     def reserve(self) -> str:
-        """A name for a rule that is defined later, by `define`, so that it can refer to itself."""
+        """A name for a rule that `define` adds later, so that the rule can refer to itself."""
         return self._name("r")
 
     def define(self, name: str, body: str) -> None:
-        """Say what a reserved name stands for."""
+        """Add the rule for a reserved name."""
         self._lines.append(f"{name}: {body}")
 
     def terminal(self, body: str, *, lazy: bool = False) -> str:
-        """A new terminal (one lexeme); a lazy one ends where it first can."""
+        """Add a terminal (one lexeme); its name. A lazy one ends at the first possible place."""
         name = self._name("T")
         self._lines.append(f"{name}: {body}")
         if not lazy:
@@ -105,9 +105,10 @@ class Grammar:
         return rule
 
     def until(self, body: str, ending: str) -> str:
-        """Text that the terminal ``body`` matches up to the first ``ending``, and that itself.
+        """Text that the terminal ``body`` matches up to the first ``ending``, and ``ending``.
 
-        A control token ends the text also where it is spelt out, for readers cannot tell.
+        A control token in ``ending`` ends the text also where it is spelt out as ordinary text,
+        because the parser cannot tell the two apart.
         """
         items = self.spelling.items(ending)
         control = next((n for n, item in enumerate(items) if isinstance(item, int)), None)
@@ -118,13 +119,13 @@ class Grammar:
         return f"{text} {sequence(items[control:])}"
 
     def part(self, grammar: dict[str, Any]) -> str:
-        """A reference to another grammar, in llguidance's JSON form."""
+        """Add another grammar, in llguidance's JSON form; a reference to it in Lark."""
         name = self._name("g")
         self._parts.append({**grammar, "name": name})
         return f"@{name}"
 
     def written(self, start: str) -> str:
-        """The whole grammar, beginning with ``start``, in llguidance's JSON form."""
+        """The whole grammar in llguidance's JSON form; ``start`` is its first expression."""
         lark = "\n".join([f"start: {start}", *self._lines])
         return json.dumps({"grammars": [{"lark_grammar": lark}, *self._parts]})
 

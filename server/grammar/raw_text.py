@@ -1,6 +1,6 @@
-"""Strings that stand in a reply as they are, without JSON's quotes and escapes, held to a schema.
+"""Grammars for strings that stand in a reply without JSON's quotes and escapes.
 
-What is written here may be less than a schema allows, but never more.
+A grammar made here may allow less than the schema, but never more.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from server.grammar.lark import ANY_TEXT, Grammar, one_of, quoted, without
 from server.grammar.references import resolve
 
 _OTHER_TYPES = ["null", "boolean", "object", "array", "number"]
-_MOST_REFERENCES = 50
+# References and single-schema lists followed in a row, which ends circles; a choice.
+_MOST_HOPS = 50
 
 _INTEGER = r"-?(0|[1-9][0-9]*)"
 _NUMBER = rf"{_INTEGER}(\.[0-9]+)?([eE][+\-]?[0-9]+)?"
-# What a reader that judges a value by its looks does not take for a string.
+# Texts that a reader without types takes for JSON or for a Python constant.
 _LOOKS_LIKE_JSON = rf"/\s*([\[{{](?s:.*)|true|false|null|True|False|None|{_NUMBER})\s*/"
 _WORDS = {
     "null": ["null"],
@@ -47,12 +48,16 @@ _PATTERN_PART = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
 
 
 class Unwritable(Exception):
-    """A schema that cannot be held to where strings stand as they are."""
+    """A schema that cannot be enforced in a call syntax; the message is a clause that says why."""
 
 
 def resolved(schema: Any, root: Schema) -> Any:
-    """What ``schema`` says once its references, and lists of a single schema, are followed."""
-    for _ in range(_MOST_REFERENCES):
+    """``schema`` after following references, and ``allOf`` with a single schema.
+
+    Raises:
+        Unwritable: Other keywords stand beside a reference, or the chain is too long.
+    """
+    for _ in range(_MOST_HOPS):
         if not isinstance(schema, dict):
             return schema
         alone = len(schema.keys() & ENFORCED) == 1
@@ -68,7 +73,7 @@ def resolved(schema: Any, root: Schema) -> Any:
 
 
 def split_union(schema: Any, root: Schema) -> tuple[list[Schema], list[Schema]]:
-    """The ways in which a value can match ``schema``: as a string, or as something else.
+    """Split a schema into alternatives: those that match strings, and those that match the rest.
 
     Raises:
         Unwritable: The schema combines others in a way that cannot be taken apart.
@@ -104,21 +109,21 @@ def split_union(schema: Any, root: Schema) -> tuple[list[Schema], list[Schema]]:
 
 
 def text_terminal(strings: Sequence[Schema]) -> str:
-    """A terminal for the texts that match one of ``strings``, each a schema for strings."""
+    """A terminal for texts that match any of the schemas ``strings``, each for strings only."""
     return one_of([_string(schema) for schema in strings])
 
 
 def loose_terminal(strings: Sequence[Schema], others: Sequence[Schema]) -> str:
-    """As `text_terminal`, for a reader that takes what looks like JSON for JSON.
+    """A terminal for texts that a reader without types reads as a value that matches.
 
-    Of ``others`` only scalars that nothing further limits can be written.
+    Excludes strings that look like JSON. From ``others`` it allows scalars without further limits.
     """
     words = [each for schema in others for each in _words(schema)]
     return one_of([f"({text_terminal(strings)} & ~{_LOOKS_LIKE_JSON})", *words])
 
 
 def ended_by(ending: str, terminal: str, grammar: Grammar) -> str:
-    """A text that ``terminal`` matches, and ``ending`` where that first occurs."""
+    """Text that ``terminal`` matches, up to the first ``ending``, and ``ending`` itself."""
     body = f"({terminal} & {without(ending.split(maxsplit=1)[0])})"
     return grammar.until(body, ending)
 
@@ -150,7 +155,7 @@ def _string(schema: Schema) -> str:
 
 
 def _alternatives(pattern: str) -> list[str]:
-    """A pattern that is searched for, as patterns that match the whole text."""
+    """The alternatives of a pattern that is searched for, each as one that matches a whole text."""
     found: list[list[str]] = [[]]
     depth = 0
     for part in _PATTERN_PART.findall(pattern):
@@ -174,6 +179,6 @@ def _anchored(parts: list[str]) -> str:
 
 
 def _in_lark(pattern: str) -> str:
-    """A regular expression as it stands between slashes."""
+    """A regular expression, escaped to stand between slashes."""
     shown = {"/": r"\x{2f}", "\n": r"\n", "\r": r"\r", r"\/": r"\x{2f}"}
     return "".join(shown.get(part, part) for part in re.findall(r"\\.|.", pattern, re.DOTALL))

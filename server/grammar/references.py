@@ -1,7 +1,7 @@
-"""References (``$ref``) inside a JSON Schema: the one place that follows them.
+"""References (``$ref``) inside a JSON Schema, followed in this one place.
 
-A reference is a URI fragment that holds a JSON Pointer (RFC 6901, section 6): ``#`` is the schema
-itself, ``#/$defs/a%20b`` a place in it. In a pointer ``~1`` stands for ``/`` and ``~0`` for ``~``.
+A reference is a URI fragment that holds a JSON Pointer (RFC 6901, section 6): ``#`` is the whole
+schema, ``#/$defs/a%20b`` a place in it. In a pointer ``~1`` stands for ``/`` and ``~0`` for ``~``.
 Nothing is ever fetched, and anchors (``#name``) are refused.
 """
 
@@ -23,7 +23,7 @@ _DEFINITIONS = ("$defs", "definitions")
 
 
 def resolve(reference: str, root: Schema, place: str = "#") -> Schema | bool:
-    """The schema a reference points at.
+    """Find the schema that a reference points at.
 
     Args:
         reference: The value of ``$ref``.
@@ -31,7 +31,8 @@ def resolve(reference: str, root: Schema, place: str = "#") -> Schema | bool:
         place: Where the reference stands, for the message.
 
     Raises:
-        InvalidConstraint: It points out of the schema, to nothing, or to something else.
+        InvalidConstraint: The reference points outside, to nothing, or to something that is not a
+            schema.
     """
     if reference != "#" and not reference.startswith("#/"):
         raise InvalidConstraint(
@@ -53,19 +54,22 @@ def resolve(reference: str, root: Schema, place: str = "#") -> Schema | bool:
 
 def _steps(reference: str) -> list[str]:
     """The names and indices of a pointer."""
-    # The pointer is decoded as a whole: a percent-encoded slash separates like any other.
+    # Decoded before it is split (RFC 6901, section 6), so a percent-encoded slash separates too.
     steps = unquote(reference).split("/")[1:]
     return [step.replace("~1", "/").replace("~0", "~") for step in steps]
 
 
 def self_contained(root: Schema) -> Schema:
-    """``root``, changed so that any part of it is complete with the definitions of ``root``.
+    """Rewrite a schema so that any part of it is complete together with its definitions.
 
-    Every reference then points at a member of ``$defs`` or ``definitions``: other schemas that are
-    referred to become members of ``$defs``.
+    Afterwards every reference points at a member of ``$defs`` or ``definitions``. Other schemas
+    that are referred to become members of ``$defs``.
 
     Args:
-        root: A schema all of whose references can be resolved.
+        root: The schema, changed in place; all its references can be resolved.
+
+    Returns:
+        ``root``.
     """
     names: dict[int, str] = {}
     targets: dict[str, Schema | bool] = {}
@@ -84,7 +88,7 @@ def self_contained(root: Schema) -> Schema:
 
 
 def _outside_definitions(root: Schema) -> Iterator[tuple[Schema, Schema | bool]]:
-    """The schemas whose reference points elsewhere than at a definition, with its target."""
+    """Each schema whose reference does not point at a definition, and the target."""
     seen: set[int] = set()
     waiting: list[object] = [root]
     while waiting:
@@ -107,7 +111,8 @@ def _definition(target: Schema | bool, name: str, root: Schema) -> Schema | bool
         return {key: value for key, value in root.items() if key not in apart}
     if isinstance(target, bool) or not any(subschemas(target)):
         return target
-    # Were it in both places, schemas inside schemas could multiply.
+    # Moved, because copies of schemas inside each other would multiply. Schemas without parts stay
+    # in their places too, where their types can be read.
     moved = dict(target)
     target.clear()
     target["$ref"] = f"#/$defs/{name}"

@@ -10,7 +10,7 @@ from server.core.events import Accepted
 from server.core.request import ChatPrompt, Constraint, Tool
 from server.engine.engine import Engine
 from server.engine.sampling.matcher import GrammarCompiler, GrammarError, GrammarMatcher
-from server.grammar.constraint import schema_grammar, to_grammar
+from server.grammar.conversion import schema_grammar, to_grammar
 from server.prompt.chat_model import BuiltPrompt
 from server.reply.tool_schema import arguments_schema, unenforceable
 from server.worker.protocol import Generate, Render, Rendered, StepEvents, refusal

@@ -9,7 +9,7 @@ from llguidance import LLMatcher, LLParserLimits
 
 from server.core.errors import InvalidConstraint
 from server.core.request import Constraint
-from server.grammar.constraint import to_grammar
+from server.grammar.conversion import to_grammar
 from tests.unit.engine.byte_vocabulary import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()

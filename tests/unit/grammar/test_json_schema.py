@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.grammar.constraint import schema_grammar
+from server.grammar.conversion import schema_grammar
 from tests.unit.grammar.subjects import grammar, matcher, matches, refusal
 
 

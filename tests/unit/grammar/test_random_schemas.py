@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher
 
 from server.core.errors import InvalidConstraint
-from server.grammar.constraint import schema_grammar
+from server.grammar.conversion import schema_grammar
 from tests.unit.engine.byte_vocabulary import END
 from tests.unit.grammar.subjects import grammar, matcher
 

@@ -11,7 +11,7 @@ import pytest
 from server.core.errors import InvalidConstraint
 from server.core.reply_format import ReplyFormat
 from server.core.request import Constraint, Tool, ToolChoice
-from server.grammar.constraint import to_grammar
+from server.grammar.conversion import to_grammar
 from server.grammar.lark import Spelling
 from server.reply.builtin_formats import builtin_format
 from server.reply.grammar import reply_grammar

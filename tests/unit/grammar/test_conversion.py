@@ -8,7 +8,7 @@ import pytest
 
 from server.core.errors import InvalidConstraint
 from server.core.request import Constraint
-from server.grammar.constraint import to_grammar
+from server.grammar.conversion import to_grammar
 from tests.unit.grammar.subjects import grammar, matches, refusal
 
 
