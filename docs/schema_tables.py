@@ -1,4 +1,4 @@
-"""The tables of docs/structured-output.md: every row is the outcome of trying a schema."""
+"""The tables of docs/structured-output.md; every row is the result of a trial."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _TOKENIZER = byte_tokenizer()
 
 
 class Trial(NamedTuple):
-    """A schema with values that match it and values that only the keyword in question rules out.
+    """A schema, values that match it, and values that only the keyword in question rules out.
 
-    A keyword that rules nothing out is an annotation.
+    A keyword that rules out nothing is an annotation.
     """
 
     schema: dict[str, Any]
@@ -45,15 +45,15 @@ TRIALS = {
         {"$defs": {"n": {"type": "null"}}, "$ref": "#/$defs/n"},
         [None],
         [1],
-        "`#` and `#/…`, recursion included; nothing is fetched, and a recursion without an end is "
-        "refused",
+        "`#` and `#/…`, recursion included; a recursion without an end is refused, and nothing is "
+        "ever fetched",
     ),
     "$anchor": Trial({"$anchor": "here"}, [1], [], "a `$ref` to it is refused"),
     "$dynamicRef": Trial({"$dynamicRef": "#"}, [], []),
     "$dynamicAnchor": Trial({"$dynamicAnchor": "here"}, [], []),
     "$vocabulary": Trial({"$vocabulary": {}}, [1], []),
     "$comment": Trial({"$comment": "why"}, [1], []),
-    "$defs": Trial({"$defs": {"n": {"type": "null"}}}, [1], [], "what `$ref` points at"),
+    "$defs": Trial({"$defs": {"n": {"type": "null"}}}, [1], [], "for `$ref`"),
     "prefixItems": Trial({"type": "array", "prefixItems": [_A["a"]]}, [[1, "x"]], [["x"]]),
     "items": Trial({"type": "array", "items": {"type": "integer"}}, [[], [1, 2]], [[1, "x"]]),
     "contains": Trial({"contains": {"type": "integer"}}, [], []),
@@ -79,7 +79,7 @@ TRIALS = {
         {"oneOf": _TAGS},
         [{"tag": "x"}, {"tag": "y"}],
         [{"tag": "z"}],
-        "where it is plain that no value matches two branches; refused otherwise",
+        "if the branches plainly exclude each other; refused otherwise",
     ),
     "not": Trial({"not": {"type": "string"}}, [], []),
     "unevaluatedItems": Trial({"unevaluatedItems": False}, [], []),
@@ -110,7 +110,7 @@ TRIALS = {
         {"type": "object", "minProperties": 1},
         [{"a": 1}],
         [{}],
-        "up to the number of `required` properties and one other; refused beyond",
+        "up to the number of `required` properties plus 1; refused beyond",
     ),
     "required": Trial({"type": "object", "required": ["a"]}, [{"a": 1}], [{}, {"b": 1}]),
     "dependentRequired": Trial({"dependentRequired": {"a": ["b"]}}, [], []),
@@ -153,17 +153,17 @@ FORMATS = {
 
 
 def keywords() -> Iterator[str]:
-    """Every keyword of draft 2020-12, as its metaschema has them."""
+    """Every keyword in the metaschema of draft 2020-12."""
     for vocabulary in DRAFT.META_SCHEMA["allOf"]:
         address = f"https://json-schema.org/draft/2020-12/{vocabulary['$ref']}"
         yield from REGISTRY.contents(address)["properties"]
 
 
 def verdict(trial: Trial) -> str:
-    """What becomes of the trial's schema.
+    """Whether the trial's schema is enforced, refused or without effect.
 
     Raises:
-        AssertionError: Some value is let through that must not be, or the other way round.
+        AssertionError: A failing value is allowed, or a matching one is not.
     """
     try:
         matcher = LLMatcher(_TOKENIZER, schema_grammar(trial.schema), log_level=0)
@@ -191,7 +191,7 @@ def _table(header: list[str], rows: Iterator[list[str]]) -> str:
 
 
 def keywords_table() -> str:
-    """Every keyword of the draft and what becomes of it."""
+    """Every keyword of the draft, with its verdict."""
     return _table(
         ["Keyword", "", "Remark"],
         ([f"`{name}`", verdict(TRIALS[name]), TRIALS[name].remark] for name in keywords()),
@@ -199,7 +199,7 @@ def keywords_table() -> str:
 
 
 def formats_table() -> str:
-    """Every format of the standard and what becomes of it."""
+    """Every format of the standard, with its verdict."""
     return _table(
         ["Format", ""],
         (
@@ -210,7 +210,7 @@ def formats_table() -> str:
 
 
 def limits_table() -> str:
-    """What a schema may hold at most."""
+    """The limits on the size of a schema."""
     return _table(
         ["At most", ""],
         ([f"{most:,}", what] for what, most in json_schema.LIMITS.items()),
@@ -218,7 +218,7 @@ def limits_table() -> str:
 
 
 def calls_table() -> str:
-    """How many calls an answer may hold."""
+    """The most calls in one answer."""
     modes = {"named": "a function's name"}
     return _table(
         ["`tool_choice`", "At most"],

@@ -1,8 +1,8 @@
-r"""How a family writes a reply: where reasoning, content and tool calls are in the raw text.
+r"""The syntax in which a family writes replies: reasoning, content and tool calls in the raw text.
 
-A format is data. Its patterns show the syntax as the chat template writes it, with placeholders for
-what varies: ``<tool_call>\n{"name": "{name}", "arguments": {arguments}}\n</tool_call>``. The same
-pattern is read (`parser`), written (`writer`) and derived from a template (`derive`).
+A format is data. Its patterns show the syntax as the chat template writes it, with placeholders:
+``<tool_call>\n{"name": "{name}", "arguments": {arguments}}\n</tool_call>``. `server.reply` reads
+and writes them and makes grammars of them; `server.prompt` derives them from templates.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import msgspec
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of a sidecar's ``[reply]`` table: unknown keys are errors."""
+    """A part of a sidecar's ``[reply]`` table; an unknown key is an error."""
 
 
 class Reasoning(_Table, frozen=True, kw_only=True):
-    """The reasoning block; ``calls`` says that the model may call tools inside it."""
+    """The texts around reasoning; ``calls``: whether the model may call tools inside it."""
 
     start: str
     end: str
@@ -26,11 +26,12 @@ class Calls(_Table, frozen=True, kw_only=True):
     """How tool calls are written.
 
     ``call`` shows one call, with the placeholders ``{name}``, ``{arguments}``, ``{id}`` and
-    ``{index}``; ``begin``, ``separator`` and ``end`` stand around and between several. ``dialect``
-    is the language of the arguments; the tagged one writes each argument as ``argument`` shows,
-    with ``{key}``, ``{value}`` and, where the family marks strings, ``{string}`` (true or false).
-    ``id`` is the form of an id the model does not write itself: ``{random:9}`` stands for nine
-    letters and digits, ``{name}`` and ``{index}`` as in the call.
+    ``{index}``. ``begin``, ``separator`` and ``end`` stand around and between calls; without
+    ``several`` a reply has one call at most. ``dialect`` names the language of the arguments
+    (`server.reply.dialects`). The tagged dialect writes each argument as ``argument`` shows, with
+    ``{key}``, ``{value}`` and, where the family marks strings, ``{string}`` (true or false).
+    ``id`` is the form of the ids for calls that the model writes without one: ``{random:9}`` stands
+    for nine letters and digits, ``{name}`` and ``{index}`` mean the same as in the call.
     """
 
     call: str
@@ -43,21 +44,21 @@ class Calls(_Table, frozen=True, kw_only=True):
     id: str = "call_{random:24}"
 
     def __post_init__(self) -> None:
-        """Check what a reader needs. Raises ValueError."""
+        """Check the placeholders of ``call``. Raises ValueError."""
         if "{name}" not in self.call or "{arguments}" not in self.call:
             raise ValueError("`call` needs {name} and {arguments}")
 
 
 class Channels(_Table, frozen=True, kw_only=True):
-    """A reply made of messages, each with a header that says what its body is.
+    """A reply that consists of messages, each with a header that tells its kind.
 
-    A header runs from one of ``start`` to ``message``, the body from there to one of ``end`` or the
-    next header. A header that equals ``content`` announces content, one in which ``call`` is found
-    a tool call (its body is the arguments), one that holds ``reasoning`` reasoning, any other
+    A header runs from one of ``start`` to ``message``; the body follows, up to one of ``end`` or
+    the next header. The header decides what the body is: content, if it equals ``content``; the
+    arguments of a tool call, if it contains ``call``; reasoning, if it contains ``reasoning``; else
     content.
 
-    For writing: ``answer`` is the header of the message that answers, ``asides`` those of messages
-    that may come before it, and ``calling`` that of a message that holds calls.
+    A grammar also needs the headers in full: ``answer`` for the message that answers, ``asides``
+    for messages that may come before it, ``calling`` for a message that holds calls.
     """
 
     start: tuple[str, ...]
@@ -74,8 +75,8 @@ class Channels(_Table, frozen=True, kw_only=True):
 class ReplyFormat(_Table, frozen=True, kw_only=True):
     """The reply format of a family.
 
-    ``framing`` are texts around content that are not part of it. ``stops`` are texts that end an
-    answer besides the end-of-generation tokens.
+    ``framing`` lists texts around content that are not part of it. ``stops`` lists texts that end
+    an answer, besides the end-of-generation tokens.
     """
 
     name: str
@@ -87,7 +88,7 @@ class ReplyFormat(_Table, frozen=True, kw_only=True):
 
     @property
     def reasoning_edges(self) -> tuple[str, str]:
-        """The texts around reasoning, without white space; empty where there is none."""
+        """The texts around reasoning, without white space; empty strings if there are none."""
         if self.reasoning is None:
             return "", ""
         return self.reasoning.start.strip(), self.reasoning.end.strip()

@@ -1,1 +1,1 @@
-"""Raw reply text -> reasoning, content and tool calls, as it streams."""
+"""The raw text of a reply: parsed while it streams, written, and held to a grammar."""

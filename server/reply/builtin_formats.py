@@ -1,4 +1,4 @@
-"""The formats that come with the server, and formats that families describe in tables."""
+"""Reply formats from tables: those of the server, and those of families."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from server.reply.dialects.table import dialect_of
 
 
 def format_from_table(table: Mapping[str, Any], where: str) -> ReplyFormat:
-    """The format a ``[reply]`` table describes.
+    """The format that a ``[reply]`` table describes.
 
-    ``format = "hermes"`` takes over a built-in format, of which other keys replace parts.
+    ``format = "hermes"`` starts from a built-in format; the other keys replace parts of it.
 
     Args:
-        table: The table as TOML gives it.
+        table: The decoded TOML table.
         where: The file, for messages.
 
     Raises:
-        ValueError: A key or value is wrong; the message names file and key.
+        ValueError: A key or value is wrong; the message names the file and the key.
     """
     fields: dict[str, Any] = {"name": "custom", **table}
     while "format" in fields:
@@ -46,7 +46,7 @@ def format_from_table(table: Mapping[str, Any], where: str) -> ReplyFormat:
 
 @cache
 def builtin_tables() -> dict[str, dict[str, Any]]:
-    """What ``formats.toml`` says, by format: a ``[reply]`` table each, with ``select`` in it."""
+    """The tables of ``formats.toml`` by name: a ``[reply]`` table each, plus ``select``."""
     text = Path(__file__).with_name("formats.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 

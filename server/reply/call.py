@@ -21,10 +21,20 @@ _RANDOM = re.compile(r"\{random:(\d+)\}")
 
 
 class CallReader:
-    """Reads one call.
+    """Reads one call and emits its events.
 
-    Nothing is emitted before the call is certain: its name is known, its arguments have begun and,
-    where the family writes an id, that is known too. What is emitted is never taken back.
+    Emits nothing before the call is certain: its name is known, its arguments have begun and, if
+    the family writes an id, the id is known. Events are never taken back.
+
+    Args:
+        calls: The family's call syntax.
+        index: The call's index in the answer.
+        emit: Takes the events.
+        tools: The request's tools.
+        answer: The answer's index, for the events.
+
+    Attributes:
+        started: Whether events were emitted.
     """
 
     def __init__(
@@ -50,10 +60,12 @@ class CallReader:
         self.started = False
 
     def read(self, source: Source) -> Steps[None]:
-        """Read the call up to its closing texts, if it has them.
+        """Read the call and its closing texts.
 
         Raises:
-            NotACall: The text does not follow the syntax; if `started`, only the rest is no call.
+            NotACall: The text does not follow the syntax. If `started`, the emitted part still is a
+                call, and only the rest is not.
+            EndOfReply: The reply ends inside the call.
         """
         yield from source.expect(*self._syntax.open)
         if self._syntax.object:
@@ -66,12 +78,12 @@ class CallReader:
         yield from source.expect(*self._syntax.close)
 
     def read_arguments(self, source: Source, name: str) -> Steps[None]:
-        """Read the arguments of a call to ``name``. Raises NotACall as `read`."""
+        """Read the arguments of a call to ``name``. Raises as `read`."""
         self._name = name
         yield from self._arguments(source)
 
     def start(self) -> None:
-        """Emit what is held of the call, with a made-up id where it has none.
+        """Emit the held part of the call, with a new id if the model wrote none.
 
         Raises:
             NotACall: The name or the arguments are missing.

@@ -1,4 +1,4 @@
-"""Grammars for tool calls, in the words of a family."""
+"""Grammars for tool calls in a family's syntax."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from server.reply.tool_schema import arguments_schema, unenforceable
 
 _HOLE = re.compile(r"\{(name|arguments|id|index)\}")
 _ID_PART = re.compile(r"\{(name|index|random):?(\d*)\}")
+# More than `grammar.MOST_CALLS` needs.
 _INDEX = "/[0-9]{1,3}/"
 
 
 class CallsWriter:
-    """Writes calls to ``tools`` into ``grammar``.
+    """Writes the rules of calls.
 
     Args:
-        calls: How the family writes calls.
+        calls: The family's call syntax.
         tools: The request's tools.
         only: The name of the one tool that may be called; None: any.
-        most: How many calls may be written.
-        grammar: Where the rules go.
-        header: What stands in front of each call instead of once in front of all, with ``{name}``.
-        between: What separates calls that have a header each.
+        most: The most calls in one answer.
+        grammar: Takes the rules.
+        header: The header of a message with one call, with ``{name}``; empty if calls have none.
+        between: The text between messages with calls.
+
+    Raises:
+        InvalidConstraint: The schema of a tool cannot be enforced.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class CallsWriter:
         }
 
     def write(self, opened: str = "") -> str:
-        """As many calls as are allowed, in Lark; ``opened`` of it is written already."""
+        """Up to the most calls, in Lark, without ``opened``, which the reply already holds."""
         begin, skipped = self._begin, 0
         if begin:
             begin = begin[len(opened) :]
@@ -96,7 +100,7 @@ class CallsWriter:
                 return _INDEX
 
     def _id_of(self, name: str) -> str:
-        """An id in the form the family gives ids it does not write."""
+        """An id in the form of the ids for calls without one."""
         pieces = _ID_PART.split(self._id)
         written = [quoted(text) for text in pieces[:1] if text]
         for kind, length, text in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):

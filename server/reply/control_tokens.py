@@ -1,4 +1,4 @@
-"""Which control tokens the raw text of a reply must show."""
+"""The control tokens that the raw text of a reply must show."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _CONTROL_TOKENS = (
 
 
 def control_tokens(reply_format: ReplyFormat) -> frozenset[str]:
-    """The texts in a format that have the form of control tokens.
+    """The texts of a format that look like control tokens.
 
-    A reply can be parsed only if its detokenised text shows those that are.
+    A reply can be parsed only if its detokenised text shows those that the vocabulary holds as
+    control tokens.
     """
     literals = chain.from_iterable(map(_PLACEHOLDER.split, _patterns(reply_format)))
     tokens = (kind.findall(text) for text in literals for kind in _CONTROL_TOKENS)

@@ -1,7 +1,7 @@
-"""What a reply must match as a whole: reasoning, then calls or content, in the family's format.
+"""The grammar of a whole reply: reasoning, then calls or content, in the family's format.
 
-Reasoning and free text may be anything. From where a call opens it is held to the tools' schemas,
-and content, where something is asked of it, to that.
+Reasoning and free text may be anything. A call must match its tool's schema from where it opens.
+Content must match the request's constraint, if there is one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from server.reply.call_grammar import CallsWriter
 from server.reply.syntax import CallSyntax, compile_calls
 
 MOST_CALLS = {"auto": 32, "required": 8, "named": 1}
-"""How many calls an answer may hold, by what it must do with the tools.
+"""The most calls in one answer, by the mode of the request's tool choice.
 
-A small model that is made to call goes on calling up to the limit, so that it is lower there; and
-whoever names a function wants one call.
+Choices. A small model that must call tends to go on up to the limit, so it is lower there. A
+request that names a tool wants one call.
 """
 
+# White space after reasoning, as much as models write there; a choice.
 _SPACE = r"/\s{1,8}/?"
 
 
@@ -34,18 +35,19 @@ def reply_grammar(
     content: str | None,
     spelling: Spelling,
 ) -> str | None:
-    """The grammar of a reply; None where all replies are allowed.
+    """The grammar of a reply; None if every reply is allowed.
 
     Args:
-        reply_format: The family's; None if replies are content only (and there are no tools).
-        prefix: The end of the prompt that belongs to the reply, such as an opened reasoning block.
-        tools: The tools the reply may call; none where it may not.
-        choice: What it must do with them.
-        content: A grammar for the content, where something is asked of it.
-        spelling: How to write control tokens.
+        reply_format: The family's format; None if replies are content only, without tools.
+        prefix: The end of the prompt that belongs to the reply (an opened reasoning block).
+        tools: The request's tools; empty if the reply may not call.
+        choice: The request's tool choice.
+        content: A grammar for the content, in llguidance's JSON form; None: any content.
+        spelling: Writes texts for the model's vocabulary.
 
     Raises:
-        InvalidConstraint: A tool cannot be enforced; the message names it.
+        InvalidConstraint: The schema of a tool cannot be enforced. The message names the tool, and
+            ``at`` its place.
     """
     if not tools and content is None:
         return None
@@ -121,7 +123,7 @@ class _ReplyWriter:
         if self._calls and self._must_call:
             return f"{self._thoughts(reasoning)} {self._calls.write()}"
         if self._content is None:
-            # Where calls may stand inside reasoning, that needs no rule of its own.
+            # If calls may stand inside reasoning, the rule for free text covers both.
             apart = reasoning if reasoning and not reasoning.calls else None
             return f"{self._thoughts(apart)} {self._free_text(apart)}"
         thoughts = self._thoughts(reasoning)
@@ -136,7 +138,7 @@ class _ReplyWriter:
         return f"{thoughts} {content}"
 
     def _thoughts(self, reasoning: Reasoning | None) -> str:
-        """The reasoning block: what is left of it, or all of it for the model to choose."""
+        """The reasoning block: its rest if the prompt opened it, else an optional whole one."""
         if reasoning is None:
             return ""
         start, end = self._format.reasoning_edges
@@ -157,7 +159,7 @@ class _ReplyWriter:
         items = self._spelling.items(opened)
         control = next((n for n, item in enumerate(items) if isinstance(item, int)), None)
         others = self._spelling.control_tokens(without=opened + start)
-        # Reasoning that is text has its own rule, in which a call may be mentioned.
+        # Reasoning has a rule of its own, in which the text of a call is not a call.
         no_thoughts = rf" & ~/\s*{escaped(start)}(?s:.*)/" if start else ""
         if control is not None:
             opened = self._spelling.text(items[: control + 1])
@@ -172,7 +174,7 @@ class _ReplyWriter:
         return f"{pieces} ({text} | {trigger} {self._calls.write(opened)})?"
 
     def _text_or_bare_call(self, trigger: str) -> str:
-        """Free text, or a call that nothing but its place at the start shows to be one."""
+        """Free text, or a call without a marker, recognised only at the start."""
         assert self._calls
         others = self._spelling.control_tokens(without="")
         text = self._grammar.terminal(rf"/\s*[^\s{escaped(trigger)}](?s:.*)/")
@@ -180,9 +182,9 @@ class _ReplyWriter:
         return f"{one_of([f'{text} {more}', f'{_SPACE} {self._calls.write()}'])}?"
 
     def _trigger(self, syntax: CallSyntax) -> tuple[str, str]:
-        """What opens a call, as a regular expression and as the family writes it.
+        """The text that opens a call, as a regular expression and as the family writes it.
 
-        An ordinary word is not enough: what follows it belongs to the trigger too.
+        If the trigger is an ordinary word, the next atom belongs to it too.
         """
         opening = self._call_syntax.begin or self._call_syntax.call
         atoms = (*syntax.begin, *syntax.open)

@@ -1,4 +1,4 @@
-"""Joining neighbouring pieces of the same text."""
+"""Events of a parser, with neighbouring pieces of one text joined."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from server.core.reply import (
 )
 
 ParsedEvent = ContentDelta | ReasoningDelta | ToolCallStart | ToolCallArguments
-"""What a parser finds in one reply."""
+"""An event that a parser finds in a reply."""
 
 
 def join(events: Iterable[ParsedEvent]) -> list[ParsedEvent]:
-    """``events`` with pieces of the same text, one after another, made one."""
+    """``events``, with each run of pieces of the same text joined into one."""
     joined: list[ParsedEvent] = []
     pieces: list[str] = []
     for event, following in pairwise((*events, None)):

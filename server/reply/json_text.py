@@ -7,7 +7,7 @@ import re
 
 from server.reply.source import NotACall, Source, Steps, Write
 
-# "<" is outside a string never JSON, and opens nearly every marker that may follow.
+# Outside strings "<" is never JSON, and it opens nearly every marker that may follow.
 _OUTSIDE = re.compile(r'[^"{}\[\]<]*')
 _INSIDE = re.compile(r'[^"\\\x00-\x1f]*')
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -49,7 +49,7 @@ def is_valid(text: str) -> bool:
 
 
 def parsed(text: str) -> object:
-    """The value ``text`` stands for, None if it is not JSON."""
+    """The value of the JSON ``text``; None if it is not JSON."""
     try:
         return _DECODER.decode(text)
     except (ValueError, RecursionError):
@@ -57,7 +57,7 @@ def parsed(text: str) -> object:
 
 
 def escape(text: str) -> str:
-    """``text`` as it stands inside a JSON string."""
+    """``text``, escaped to stand inside a JSON string."""
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
@@ -95,7 +95,7 @@ def _string(source: Source, write: Write) -> Steps[None]:
             write(source.take(1))
             return
         elif character < " ":
-            # Models break lines inside strings, which JSON forbids.
+            # Models write line breaks inside strings, which JSON forbids.
             write(escape(source.take(1)))
 
 

@@ -18,16 +18,15 @@ from server.reply.syntax import compile_calls
 class ReplyParser:
     """Parses one reply.
 
-    The events do not depend on how the text is cut into pieces, apart from how they are cut
-    themselves; what was given back is never corrected. Only text that may still become a marker,
-    or a call that is not certain yet, is held back. Text that begins like a call and goes on
-    otherwise is content.
+    However the text is cut into pieces, the events add up to the same message, and no event is ever
+    corrected. The parser holds back only text that may still become a marker, and calls that are
+    not certain yet. Text that begins like a call and continues differently is content.
 
     Args:
-        reply_format: The family's format; None: all is content.
-        prefix: The part of the generation prompt that belongs to the reply, such as ``<think>``.
-        tools_active: Whether calls are looked for; else they are content.
-        tools: The request's tools, from which the dialects without types learn them.
+        reply_format: The family's format; None: everything is content.
+        prefix: The part of the generation prompt that belongs to the reply (``<think>``).
+        tools_active: Whether to look for calls; otherwise they are content.
+        tools: The request's tools; dialects without types take the types from them.
         answer: The answer's index, for the events.
     """
 
@@ -58,13 +57,13 @@ class ReplyParser:
         self.feed(prefix)
 
     def feed(self, text: str) -> list[ParsedEvent]:
-        """What ``text``, the next of the reply, adds to the message."""
+        """Parse the next piece of the reply; the events that it completes."""
         self._source.feed(text)
         next(self._steps, None)
         return self._drain()
 
     def finish(self) -> list[ParsedEvent]:
-        """What was held back, now that the reply is complete."""
+        """End the reply; the events that were held back."""
         self._source.close()
         next(self._steps, None)
         return self._drain()
@@ -87,7 +86,7 @@ class ReplyParser:
             self._content.close()
 
     def _plain(self) -> Steps[None]:
-        """Read a reply of content, with reasoning before it and calls anywhere."""
+        """Read a reply without headers: reasoning, then content, and calls anywhere."""
         texts = (*self._thought_edges, *self._format.framing, self._trigger)
         markers = Markers(texts)
         self._content.trims = any(texts)
@@ -108,7 +107,7 @@ class ReplyParser:
                 self._content.write(self._source.take(len(marker)))
 
     def _think(self) -> Steps[None]:
-        """Read from behind the reasoning's start to behind its end."""
+        """Read the rest of a reasoning block, its end included."""
         _, end = self._thought_edges
         calls_inside = self._format.reasoning is not None and self._format.reasoning.calls
         markers = Markers((end, self._trigger if calls_inside else ""))
@@ -129,7 +128,7 @@ class ReplyParser:
         return self._calls.several or self._call_count == 0
 
     def _call_section(self, around: TextSink) -> Steps[None]:
-        """Read calls from a trigger on; what turns out to be none is text of ``around``."""
+        """Read calls, beginning with a trigger; text that is not a call goes to ``around``."""
         self._source.record()
         try:
             yield from self._calls_of_section(around)
@@ -166,7 +165,7 @@ class ReplyParser:
         return CallReader(self._calls, self._call_count, self._emit, self._tools, self._answer)
 
     def _call(self, call: CallReader, steps: Steps[None], around: TextSink) -> Steps[None]:
-        """Read one call by its ``steps``; from then on only what follows it is recorded."""
+        """Read one call by its ``steps``, then record only the text after it."""
         try:
             yield from steps
         except EndOfReply:
@@ -180,7 +179,7 @@ class ReplyParser:
                 self._source.record()
 
     def _messages(self, channels: Channels) -> Steps[None]:
-        """Read a reply that is made of messages with headers."""
+        """Read a reply that consists of messages with headers."""
         trigger = "" if channels.call else self._trigger
         outside = Markers((*channels.start, *channels.end, trigger))
         while True:
@@ -201,7 +200,7 @@ class ReplyParser:
         except NotACall:
             read = self._source.recorded()
             if self._prefix:
-                # The generation prompt wrote the header's beginning; that is no content.
+                # The generation prompt wrote the beginning of the header, which is not content.
                 self._source.take(len(self._prefix) - len(read))
                 self._prefix = ""
             else:
@@ -251,7 +250,7 @@ def parse_reply(
     tools_active: bool,
     tools: Sequence[Tool] = (),
 ) -> Message:
-    """The message a complete reply stands for; arguments as for `ReplyParser`."""
+    """The message in a complete reply; the arguments are those of `ReplyParser`."""
     parser = ReplyParser(reply_format, prefix=prefix, tools_active=tools_active, tools=tools)
     return message_of([*parser.feed(text), *parser.finish()])
 

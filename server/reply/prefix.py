@@ -1,4 +1,4 @@
-"""Where a reply begins: some prompts write its first words."""
+"""The beginning of a reply that the prompt already holds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from server.core.reply_format import ReplyFormat
 def reply_prefix(prompt: str, reply_format: ReplyFormat) -> str:
     """The end of ``prompt`` that belongs to the reply: an opened reasoning block, a header."""
     optional = []
+    # A header is a role and a channel; 64 characters are a choice.
     if reply_format.channels:
         starts = "|".join(re.escape(start.strip()) for start in reply_format.channels.start)
         optional.append(rf"(?:{starts})(?:(?!{starts}).){{0,64}}\Z")

@@ -25,7 +25,7 @@ def value(source: Source, write: Write) -> Steps[None]:
 
 
 def to_json(text: str) -> str | None:
-    """The JSON for a list, dictionary or other value in Python's notation; None if it is none."""
+    """The JSON of a whole text in Python's notation; None if it is not a value."""
     source = Source()
     source.feed(f"{text} ")
     source.close()
@@ -88,7 +88,7 @@ def _dict(source: Source, write: Write, depth: int) -> Steps[None]:
 
 
 def _string(source: Source, write: Write) -> Steps[None]:
-    """Read a string; a quote inside a word does not end it, as templates do not escape it."""
+    """Read a string. A quote inside a word does not end it: templates do not escape quotes."""
     quote = source.take(1)
     write('"')
     while True:
@@ -122,7 +122,7 @@ def _escape_sequence(source: Source, write: Write) -> Steps[None]:
 
 
 def _character(code: int) -> str:
-    """The character as it stands in a JSON string; a half of a surrogate pair stays an escape."""
+    """A character for a JSON string; half of a surrogate pair stays an escape."""
     if 0xD800 <= code <= 0xDFFF:
         return f"\\u{code:04x}"
     return json_text.escape(chr(code) if code <= 0x10FFFF else "\ufffd")

@@ -1,4 +1,4 @@
-"""Content or reasoning on its way out of a parser."""
+"""Content or reasoning on its way out of a parser, without white space around markers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 class TextSink:
     """Passes text on, without the white space that belongs to the syntax.
 
-    White space beside a marker is not part of the text: at the end it is held back until more text
-    follows, after a marker it is dropped where no text came before. Texts on both sides of a marker
-    are joined with ``joint``, where no white space there holds it.
+    White space at the end is held back until more text follows. White space after a marker is
+    dropped if no text came before. Texts on both sides of a marker are joined by the white space
+    there, which includes at least ``joint``.
 
     Attributes:
-        empty: Whether nothing was passed on yet.
-        trims: Whether there may be markers at all; without, text passes as it is.
+        empty: Whether no text was passed on yet.
+        trims: Whether markers are possible; if not, text passes unchanged.
     """
 
     def __init__(self, emit: Callable[[str], None], *, joint: str = "") -> None:
@@ -44,11 +44,11 @@ class TextSink:
         self._beside_marker = self.empty = False
 
     def boundary(self) -> None:
-        """A marker stands here."""
+        """Note a marker at this place."""
         self._beside_marker = True
 
     def close(self) -> None:
-        """The reply ends here."""
+        """End the reply: pass on white space, unless it stands beside a marker."""
         space = "".join(self._space)
         if space and not self._beside_marker:
             self._emit(space)

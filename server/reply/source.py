@@ -1,8 +1,8 @@
-"""Text that arrives in pieces, and the steps in which a grammar reads it.
+"""Text that arrives in pieces, and the steps in which readers consume it.
 
-Reading functions are generators: they yield where more text is needed, so a grammar reads like one
-over a complete text. Text is looked at once: a function consumes what it accepts and leaves the
-position where it failed, so parsing is linear in the length of the reply.
+Readers are generators that yield where they need more text, so they are written as if the text were
+complete. A reader consumes the text it accepts and stops where it fails, without going back:
+parsing takes time linear in the length of the reply.
 """
 
 from __future__ import annotations
@@ -18,24 +18,29 @@ Write = Callable[[str], None]
 SPACE = re.compile(r"\s*")
 
 MOST_LEVELS = 64
-"""How deep values may nest where they are read recursively: two generators per level, far from
-Python's limit of 1,000 calls. The schema of a tool has at most 50 levels.
+"""The levels of nesting in values that are read recursively.
+
+A level takes two nested generators, so 64 levels stay far from Python's limit of 1,000 calls. The
+schema of a tool has at most 50 levels (`grammar.json_schema.LIMITS`).
 """
 
 MOST_NAME = 256
-"""The most characters of a name, a key, a number or a header; text that goes on is none."""
+"""The most characters of a name, a key, a number or a header. Longer text is something else.
+
+A choice; it bounds how much text is held back before it turns out to be content.
+"""
 
 
 class NotACall(Exception):
-    """The text at the current position does not go on as the call's syntax demands."""
+    """The text at the current position does not follow the syntax of calls."""
 
 
 class EndOfReply(Exception):
-    """The reply ends here."""
+    """The reply has no more text."""
 
 
 class Markers:
-    """Texts to look for, all at once."""
+    """Texts to look for, all at the same time."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         ordered = sorted({text for text in texts if text}, key=len, reverse=True)
@@ -44,9 +49,16 @@ class Markers:
         self._longest = max(map(len, ordered), default=0)
 
     def find(self, text: str, at: int, *, final: bool) -> tuple[int, int]:
-        """Where the first marker starts and ends; start == end: none up to there.
+        """Find the first marker in ``text`` from ``at`` on.
 
-        Unless ``final``, text that may still become a marker is not passed over.
+        Args:
+            text: The text at hand.
+            at: The index at which to begin.
+            final: Whether ``text`` is all there is; if not, its end may be half a marker.
+
+        Returns:
+            Where the marker starts and ends. Equal indices: there is none before them, and after
+            them only text that may still become one.
         """
         found = self._pattern.search(text, at)
         start, end = found.span() if found else (len(text), len(text))
@@ -72,21 +84,21 @@ class Source:
         self._at = 0
 
     def close(self) -> None:
-        """Say that no more text comes."""
+        """End the text."""
         self._closed = True
 
     def record(self) -> None:
-        """Remember what is consumed from here on."""
+        """Begin to record consumed text."""
         self._record = []
 
     def recorded(self) -> str:
-        """What was consumed since `record`; remembering ends."""
+        """The text consumed since `record`; recording ends."""
         text = "".join(self._record or ())
         self._record = None
         return text
 
     def take(self, count: int) -> str:
-        """Consume ``count`` characters that are known to be there."""
+        """Consume ``count`` characters, which must be at hand."""
         taken = self._text[self._at : self._at + count]
         self._at += count
         if self._record is not None:
@@ -94,7 +106,7 @@ class Source:
         return taken
 
     def run(self, allowed: re.Pattern[str]) -> str:
-        """Consume what ``allowed`` matches of the text at hand, perhaps nothing."""
+        """Consume the match of ``allowed`` in the text at hand; it may be empty."""
         found = allowed.match(self._text, self._at)
         return self.take(found.end() - self._at) if found else ""
 
@@ -118,7 +130,7 @@ class Source:
                 return character
 
     def comes(self, expected: str) -> Steps[bool]:
-        """Whether ``expected`` comes next; it is left unread."""
+        """Whether ``expected`` comes next; leaves it unread."""
         while not self._text.startswith(expected, self._at):
             at_hand = self._text[self._at : self._at + len(expected)]
             if self._closed or not expected.startswith(at_hand):
@@ -127,14 +139,14 @@ class Source:
         return True
 
     def accept(self, expected: str) -> Steps[bool]:
-        """Consume ``expected`` if it comes next."""
+        """Consume ``expected`` if it comes next; whether it did."""
         if not (yield from self.comes(expected)):
             return False
         self.take(len(expected))
         return True
 
     def expect(self, *atoms: str) -> Steps[None]:
-        """Consume ``atoms``, white space before each. Raises NotACall, EndOfReply."""
+        """Consume ``atoms``, and white space before each. Raises NotACall, EndOfReply."""
         for atom in atoms:
             yield from self.skip_space()
             if not (yield from self.accept(atom)):
@@ -146,7 +158,7 @@ class Source:
             yield from self.expect(",")
 
     def word(self, allowed: re.Pattern[str]) -> Steps[str]:
-        """Consume all that ``allowed`` matches, at least one character. Raises NotACall."""
+        """Consume a match of ``allowed``, at least one character. Raises NotACall, EndOfReply."""
         word = ""
         while len(word) <= MOST_NAME:
             yield from self.peek()
@@ -170,13 +182,13 @@ class Source:
         return text
 
     def stream(self, markers: Markers, write: Write) -> Steps[str]:
-        """Consume text into ``write`` up to the first of ``markers``, left unread.
+        """Consume text into ``write``, up to the first of ``markers``, which stays unread.
 
         Returns:
             The marker.
 
         Raises:
-            EndOfReply: There is none; the text is written.
+            EndOfReply: There is no marker; all text was written.
         """
         while True:
             start, end = markers.find(self._text, self._at, final=self._closed)

@@ -1,7 +1,7 @@
-"""Patterns of a format, taken apart for reading.
+"""The patterns of a format, split into parts for reading.
 
-White space in a pattern is how the family writes it; a reader accepts any amount there, as models
-do not always keep to it. So a literal becomes *atoms*, the texts between its white space.
+A reader accepts any amount of white space where a pattern has some, because models do not always
+write it as the template does. So it reads a literal as *atoms*: the texts between its white space.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from server.core.reply_format import Calls
 Hole = Literal["name", "id", "index", "arguments"]
 
 _HOLE = re.compile(r"\{(name|arguments|id|index)\}")
-# Brackets of an array and code fences stand on their own.
+# The brackets of an array, and code fences, are atoms of their own.
 _ATOM = re.compile(r"\[$|\[(?=\s)|\](?=\S)|```(?:json)?|\S+?(?=\[$|\[\s|```)|\S+")
 _JSON_CALL = re.compile(r'\{\s*"(?:[^{}]|\{(?:name|arguments|id|index)\})*\}')
 
 
 class ObjectCall(msgspec.Struct, frozen=True):
-    """The keys of a call written as one JSON object; ``name`` None: the name itself is the key."""
+    """The keys of a call that is one JSON object. ``name`` None: the tool's name is the key."""
 
     arguments: str
     name: str | None = None
@@ -34,9 +34,10 @@ class ObjectCall(msgspec.Struct, frozen=True):
 class CallSyntax(msgspec.Struct, frozen=True, kw_only=True):
     """How to read calls.
 
-    ``begin``, ``separator`` and ``end`` are the atoms around several calls, ``open`` and ``close``
-    those around one. With ``object`` a JSON object stands between the latter, else ``header``
-    (atoms and holes in turn) and the arguments.
+    ``trigger`` is the text with which calls open. ``begin``, ``separator`` and ``end`` are the
+    atoms around and between calls, ``open`` and ``close`` those around each. Between ``open`` and
+    ``close`` stands a JSON object, if ``object`` gives its keys; otherwise ``header`` (atoms and
+    holes in turn) and the arguments.
     """
 
     trigger: str
@@ -50,13 +51,13 @@ class CallSyntax(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bare(self) -> bool:
-        """Whether nothing but the JSON itself shows that it is a call."""
+        """Whether calls are JSON without a marker, recognised only at the start of a reply."""
         return self.trigger in {"{", "["}
 
 
 @lru_cache(maxsize=64)
 def compile_calls(calls: Calls) -> CallSyntax:
-    """The syntax of ``calls``."""
+    """Split the patterns of a call syntax into parts."""
     begin, separator, end = map(atoms, (calls.begin, calls.separator, calls.end))
     header: tuple[tuple[str, ...] | Hole, ...] = ()
     payload = None
@@ -84,7 +85,7 @@ def compile_calls(calls: Calls) -> CallSyntax:
 
 
 def atoms(literal: str) -> tuple[str, ...]:
-    """The texts of ``literal`` between which white space may stand."""
+    """The texts of ``literal`` between which white space is allowed."""
     return tuple(_ATOM.findall(literal))
 
 

@@ -1,4 +1,4 @@
-"""The schema of a tool's arguments, and its refusal."""
+"""The schema of a tool's arguments, and the error that refuses it."""
 
 from __future__ import annotations
 

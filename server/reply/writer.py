@@ -1,4 +1,4 @@
-"""Writing calls as a family does: the inverse of the parser."""
+"""Calls in a family's syntax: the inverse of the parser."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from server.reply.dialects.table import dialect_of
 
 
 def write_calls(calls: Sequence[ToolCall], syntax: Calls) -> str:
-    """The text in which a model calls; arguments that are no JSON object stand as they are.
+    """The text of calls; arguments that are not a JSON object are written unchanged.
 
     Args:
         calls: At least one call.
-        syntax: The family's call syntax; where it has no place for several, they just follow each
-            other.
+        syntax: The family's call syntax. If it allows one call only, further ones just follow.
     """
     dialect = dialect_of(syntax)
     written = (_write_call(call, index, syntax, dialect) for index, call in enumerate(calls))
@@ -25,7 +24,7 @@ def write_calls(calls: Sequence[ToolCall], syntax: Calls) -> str:
 
 
 def _write_call(call: ToolCall, index: int, syntax: Calls, dialect: Dialect) -> str:
-    # The arguments come last, so that placeholders in them are left alone.
+    # The arguments are inserted last, so that placeholders in them stay.
     head, tail = syntax.call.split("{arguments}", 1)
     for place, text in (("{name}", call.name), ("{id}", call.id), ("{index}", str(index))):
         head, tail = head.replace(place, text), tail.replace(place, text)
