@@ -1,4 +1,4 @@
-"""The tables of docs/models.md: every cell is the outcome of rendering a conversation."""
+"""The tables of docs/models.md: every cell is the result of rendering a conversation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from server.prompt.template.chat_template import ChatTemplate
 from server.reply.parser import parse_reply
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "templates"
-"""Published templates; not part of the repository, so that table cannot be made everywhere."""
+"""Published templates. They are not part of the repository; without them their table stays."""
 
 NATIVE, REWRITTEN, FORCED, REPLIES, NO = "native", "rewritten", "if forced", "replies", "–"
 LEGEND = {
@@ -64,7 +64,7 @@ def _shows(known: KnownTemplate, prompt: ChatPrompt, *texts: str) -> bool:
 
 
 def _cell(known: KnownTemplate, capability: str, prompt: ChatPrompt, *texts: str) -> str:
-    """How ``texts`` reach the prompt: as the template has it, said another way, or not at all."""
+    """How ``texts`` reach the prompt: natively, said another way, or not at all."""
     if not _shows(known, prompt, *texts):
         return NO
     return NATIVE if getattr(known.capabilities, capability) else REWRITTEN
@@ -77,7 +77,7 @@ def _first_message(role: str, capability: str) -> Callable[[KnownTemplate], str]
 
 
 def _tools(known: KnownTemplate) -> str:
-    """A described tool is of use only where calls are found in replies."""
+    """Tools count only if calls are found in replies."""
     if known.reply_format is None or known.reply_format.calls is None:
         return NO
     prompt = ChatPrompt(messages=[_USER], tools=[TOOL])
@@ -97,7 +97,7 @@ def _results(known: KnownTemplate) -> str:
 
 
 def _reasoning(known: KnownTemplate) -> str:
-    """Whether it is told apart in replies, and shown to the model when it is sent back."""
+    """Whether reasoning is found in replies, and shown to the model when it is sent back."""
     reply_format = known.reply_format
     if reply_format is None:
         return NO
@@ -151,7 +151,7 @@ def _cells(known: KnownTemplate) -> list[str]:
 
 
 def legend() -> str:
-    """What the words in the cells mean."""
+    """The meanings of the words in the cells."""
     return "\n".join(f"- **{word}**: {meaning}." for word, meaning in LEGEND.items())
 
 
@@ -172,7 +172,7 @@ def families_table() -> str:
 
 @cache
 def published_table() -> str:
-    """Every published template beside this checkout and what it can express."""
+    """Every published template of the corpus and what it can express."""
 
     def rows() -> Iterator[tuple[str, list[str]]]:
         for path in sorted(CORPUS.glob("*.jinja"), key=lambda path: path.stem.lower()):

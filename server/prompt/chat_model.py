@@ -38,9 +38,12 @@ _SILENT = Sampling()
 class BuiltPrompt(msgspec.Struct, frozen=True, kw_only=True):
     """A prompt ready for the engine.
 
-    ``stops`` end the answer beside the end-of-generation tokens; ``reply_prefix`` is the end of the
-    prompt that already belongs to the reply; ``strip_leading_space`` says that one space in front
-    of the answer is part of the format; ``tools_active`` that the reply may hold tool calls.
+    Attributes:
+        rendered: The prompt and its tokens.
+        stops: Texts that end the answer, besides the end-of-generation tokens.
+        reply_prefix: The end of the prompt, if it already belongs to the reply.
+        strip_leading_space: Whether one space in front of the answer belongs to the format.
+        tools_active: Whether the reply may contain tool calls.
     """
 
     rendered: RenderedPrompt
@@ -51,18 +54,19 @@ class BuiltPrompt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatModel:
-    """How one model is talked to: its kind, its template, and its prompts.
+    """A model's kind, its templates, and its prompts.
 
     Attributes:
-        kind: Whether the model continues text or answers, for the reasons in ``kind_reasons``.
+        kind: Whether the model continues text or answers.
+        kind_reasons: The reasons for ``kind``, for users.
         family: Name of the family whose data is used, or None.
         template_source: ``gguf`` or ``family <name>``.
         template_sha256: Hash of the template in use.
         capabilities: What the template can express.
         template_variables: Variables of the template that a request may set.
-        reply_format: Where reasoning and tool calls are in a reply; None: content only.
-        sampling: Defaults for parameters a request is silent about.
-        warnings: Faults and guesses the user should know of.
+        reply_format: Where reasoning and tool calls are in a reply; None if it is content only.
+        sampling: Defaults for parameters that a request leaves out.
+        warnings: Faults and guesses that the user should know of.
     """
 
     def __init__(
@@ -88,7 +92,7 @@ class ChatModel:
         self.capabilities = main.capabilities
         settable = dict.fromkeys(main.template.variables | SOFT_VARIABLES)
         self.template_variables = sorted(known_variables(settable, main.template))
-        # Where there is a template of its own for tools, calls are written as that one shows.
+        # A separate template for tools also shows how calls are written.
         self.reply_format = templates[select_template(templates, tools=True)].reply_format
         self._spelling = Spelling(vocabulary)
         self.sampling = sampling.over(choice.family.sampling) if choice.family else sampling
@@ -107,17 +111,17 @@ class ChatModel:
         guard: bool = True,
         sampling: Sampling = _SILENT,
     ) -> Self:
-        """Find out how to talk to a model.
+        """Choose and probe a model's templates.
 
         Args:
-            metadata: The GGUF file's key-values.
+            metadata: The GGUF file's key-values, as text.
             vocabulary: The model's tokenizer.
             file_name: Name of the model's file.
             families: All families, by name.
-            family: The configured family, which wins over everything found.
-            kind: The configured kind, which wins over everything found.
+            family: The configured family; it overrides the choice.
+            kind: The configured kind; it overrides the verdict.
             guard: Whether text of a request is kept from becoming control tokens.
-            sampling: The configured sampling defaults, which win over the family's.
+            sampling: The configured sampling defaults; they override the family's.
 
         Raises:
             FamilyError: The family cannot be used.
@@ -167,15 +171,15 @@ class ChatModel:
         """Turn ``prompt`` into tokens.
 
         Args:
-            prompt: What the request brought.
-            context: How many tokens fit. Text that is certain not to is not tokenised, which takes
-                minutes for some megabytes; what has a few too many comes back as it is.
-            with_segments: Whether to find out where each token came from, for people to see.
+            prompt: The request's prompt.
+            context: The number of tokens that fit. Only text that certainly exceeds it is refused
+                (see `check_context_length`); the result may still have more tokens.
+            with_segments: Whether to find out where each token came from, for display.
 
         Raises:
             InvalidRequest: The prompt cannot be honoured by this model.
             ConversationError: Its template cannot express the conversation.
-            ContextLengthExceeded: It has certainly more tokens than ``context``.
+            ContextLengthExceeded: It certainly has more tokens than ``context``.
         """
         if isinstance(prompt, ChatPrompt):
             return self._build_chat(prompt, context, with_segments)
@@ -184,15 +188,15 @@ class ChatModel:
         return BuiltPrompt(rendered=self._rendered(text, [piece], users))
 
     def reply_grammar(self, prompt: Prompt, reply_prefix: str, content: str | None) -> str | None:
-        """What a reply must match: the tools' schemas where it calls, and ``content`` elsewhere.
+        """The grammar of a reply: calls match the tools' schemas, content matches ``content``.
 
         Args:
             prompt: The prompt.
-            reply_prefix: What `build` says of it.
-            content: A grammar for the content, where something is asked of it.
+            reply_prefix: The reply prefix that `build` found.
+            content: A grammar for the content; None if it is free.
 
         Raises:
-            InvalidConstraint: A tool's arguments cannot be enforced; the message names it.
+            InvalidConstraint: A tool's arguments cannot be enforced; the message names the tool.
         """
         if not isinstance(prompt, ChatPrompt):
             return content
@@ -260,7 +264,7 @@ class ChatModel:
         )
 
     def _without_eos(self, pieces: list[Piece]) -> list[Piece]:
-        """The pieces without a trailing EOS, after which nothing could be generated."""
+        """The pieces without a trailing EOS, which would end the reply before it begins."""
         if not pieces or pieces[-1].ids[-1:] != [self._vocabulary.eos]:
             return pieces
         return [*pieces[:-1], msgspec.structs.replace(pieces[-1], ids=pieces[-1].ids[:-1])]
@@ -284,7 +288,7 @@ def _family_template(family: Family, vocabulary: Vocabulary) -> ChatTemplate:
 
 
 def _reply_prefix(prompt: ChatPrompt, text: str, reply_format: ReplyFormat | None) -> str:
-    """The end of the native prompt ``text`` that the reply's parser must see first."""
+    """The end of the native prompt ``text`` that the reply's parser must read first."""
     if reply_format is None:
         return ""
     start, end = reply_format.reasoning_edges

@@ -1,4 +1,7 @@
-"""Text that is certain to be too long is refused before it is tokenised."""
+"""Refusing text that certainly exceeds the context, before it is tokenised.
+
+Tokenising some megabytes takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,18 @@ from server.core.vocabulary import Vocabulary
 def check_context_length(
     text: str, vocabulary: Vocabulary, context: int | None, at: Locator
 ) -> None:
-    """Refuse ``text`` if it cannot fit, however its tokens turn out.
+    """Refuse ``text`` if a lower bound of its tokens exceeds ``context``.
 
     Args:
-        text: What would be tokenised.
+        text: The text to be tokenised.
         vocabulary: The model's tokenizer.
-        context: How many tokens fit; None for any number.
-        at: The field of the request that the text comes from.
+        context: The number of tokens that fit; None for no limit.
+        at: The place in the request that the text comes from.
 
     Raises:
-        ContextLengthExceeded: It has certainly more tokens than ``context``.
+        ContextLengthExceeded: It certainly has more tokens than ``context``.
     """
-    # Counting needs every piece of the vocabulary once; short texts are tokenised anyway.
+    # The first call of `fewest_tokens` reads the whole vocabulary; short texts can do without.
     if context is None or len(text) <= context:
         return
     fewest = vocabulary.fewest_tokens(text)

@@ -1,4 +1,4 @@
-"""A chat template with what was found out about it, and prompts as text."""
+"""A chat template with its verdicts and reply format, and prompts as text."""
 
 from __future__ import annotations
 
@@ -43,10 +43,13 @@ class FittedChat(NormalizedChat, frozen=True, kw_only=True):
 
 
 class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
-    """A template and what is known about it.
+    """A template with its verdicts and reply format.
 
-    ``reply_format`` is None where replies are content only. Lines of a message that begin with one
-    of ``indent_labels`` are indented.
+    Attributes:
+        template: The template.
+        capabilities: What it can express.
+        reply_format: None if replies are content only.
+        indent_labels: Lines of a message that begin with one of these are indented.
     """
 
     template: ChatTemplate
@@ -56,14 +59,14 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def learn(cls, template: ChatTemplate, family: Family | None) -> KnownTemplate:
-        """Probe ``template``; ``family`` is the one whose data holds for it."""
+        """Probe ``template``; ``family`` has data about it."""
         capabilities = probe(template)
         if family:
             capabilities = msgspec.structs.replace(capabilities, **family.capabilities)
         family_reply = family.reply if family else None
         reply_format = resolve_reply_format(template, capabilities, family_reply)
         if reply_format is None or reply_format.calls is None:
-            # Without knowing how the model calls, all about tools is better said in words.
+            # If the form of calls is unknown, tools, calls and results are better put in words.
             in_words = msgspec.structs.replace(
                 capabilities, tools=False, tool_calls=False, tool_results=False
             )
@@ -80,7 +83,7 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
     def fit(self, prompt: ChatPrompt) -> FittedChat:
         """Shape the conversation to what the template can express.
 
-        Tools whose schemas the template fails on are described in words.
+        If the template fails on the tools' schemas, they are described in words.
 
         Raises:
             ConversationError: The template cannot express it.

@@ -1,4 +1,4 @@
-"""A chat template in use by a model: what was found out about it, and prompts made with it."""
+"""A chat template with a model's tokenizer and guard, and prompts as tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from server.reply.control_tokens import control_tokens
 class Rendering(msgspec.Struct, frozen=True, kw_only=True):
     """A rendered prompt: its text, its tokens in pieces, and which characters are the user's.
 
-    ``users`` has an entry for each character, or none at all where nobody asked.
+    ``users`` has one entry per character, or is empty if the sources were not asked for.
     """
 
     text: str
@@ -48,7 +48,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         Args:
             template: One of the model's templates.
             vocabulary: The model's tokenizer.
-            family: The family whose data holds for this template.
+            family: The family with data about this template.
             guard: Whether text of a request is kept from becoming control tokens.
         """
         known = KnownTemplate.learn(template, family)
@@ -70,16 +70,16 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
 
         Args:
             prompt: The conversation.
-            context: How many tokens fit, if their number is limited.
+            context: The number of tokens that fit; None for no limit.
             sources: Whether to find out which characters came from the request; renders twice.
 
         Raises:
             ConversationError: The template cannot express the conversation.
-            InvalidRequest: A tool has no proper name.
-            ContextLengthExceeded: The prompt has certainly more tokens than ``context``.
+            InvalidRequest: A tool's name is not valid.
+            ContextLengthExceeded: The prompt certainly has more tokens than ``context``.
         """
         chat = self.fit(prompt)
-        # Calls that had to be put in words are in the assistant's content, arguments and all.
+        # Calls in words are part of the assistant's content, with their arguments.
         in_words = not self.capabilities.tool_calls and any(m.tool_calls for m in prompt.messages)
         strings = (chat.messages, chat.tools, chat.variables)
         with chat.locating():
@@ -89,7 +89,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         check_context_length(text, self.vocabulary, context, ("prompt",))
         pieces = self.guard.tokenize(disguised, text)
         if sources:
-            # A template that decides by what a text says renders something else in full disguise.
+            # A template that compares texts may render something else in full disguise.
             with contextlib.suppress(InvalidRequest):
                 full = self.guard.mask.apply_to_everything(*strings, honour_reasoning=not in_words)
                 again = self._render(prompt, full)
@@ -112,7 +112,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
 
 
 def _example_prompts(template: ChatTemplate) -> Iterator[str]:
-    """Prompts that show which texts the template puts together."""
+    """Prompts that show the control tokens which the template puts together from pieces."""
     for messages in example_conversations():
         for tools in (None, [TOOL_SCHEMA]):
             with contextlib.suppress(ConversationError):

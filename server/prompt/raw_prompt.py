@@ -15,14 +15,14 @@ def raw_prompt(
     """The text of a prompt, and its tokens as one piece.
 
     Args:
-        prompt: What the request brought. Control tokens in its text are honoured; text gets one
-            BOS if the vocabulary wants any, token ids get none.
+        prompt: The request's prompt. Control tokens in its text are honoured. Text gets one BOS if
+            the vocabulary wants any; token ids get none.
         vocabulary: The model's tokenizer.
-        context: How many tokens fit; None for any number.
+        context: The number of tokens that fit; None for no limit.
 
     Raises:
         InvalidRequest: A token is outside the vocabulary, or the model takes no suffix.
-        ContextLengthExceeded: Text has certainly more tokens than ``context``.
+        ContextLengthExceeded: Text certainly has more tokens than ``context``.
     """
     if isinstance(prompt, TokensPrompt):
         text, ids = _spelt_out(prompt, vocabulary), prompt.ids

@@ -1,1 +1,1 @@
-"""What is known about families of models, and what kind a model is."""
+"""Families: chat templates with their data, which model gets which, and the model's kind."""

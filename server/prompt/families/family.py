@@ -1,7 +1,7 @@
-"""Families: a chat template with what is known about the models it is for, as data.
+"""Families: a chat template with data about the models it is for, and the choice for a model.
 
-A family is a ``<name>.toml`` and, beside it, a ``<name>.jinja``. A ``.toml`` alone adds what it
-knows to models that bring their own template.
+A family is a sidecar ``<name>.toml`` beside a template ``<name>.jinja``. A sidecar alone adds its
+data to models that bring their own template.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from server.reply.builtin_formats import format_from_table
 
 
 class FamilyError(ValueError):
-    """A family's files are wrong; the message names the file and the key."""
+    """A family cannot be used; the message names the file and the key at fault."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which models a family is for.
 
-    ``names`` are regular expressions, searched for in the model's name and file name without
-    regard to case. ``markers`` are the texts that make the format recognisable: a model's own
-    template must hold all of them, a vocabulary must have them as special tokens.
-    ``template_sha256`` are hashes of templates published with such models; those in
-    ``broken_template_sha256`` are known to be wrong, and this family replaces them.
+    Attributes:
+        architectures: Values of ``general.architecture``.
+        names: Regular expressions, searched for in the model's name and file name, ignoring case.
+        markers: Texts by which the format is recognised: a model's own template must contain all
+            of them, a vocabulary must have all of them as special tokens.
+        template_sha256: Hashes of published templates that the family's data is about.
+        broken_template_sha256: Hashes of published templates that are wrong and that the family
+            replaces.
     """
 
     architectures: list[str] = []
@@ -43,7 +46,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class _SamplingTable(Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sampling defaults; ``source`` is where the model's author recommends them."""
+    """Sampling defaults; ``source`` is the author's recommendation."""
 
     source: str
 
@@ -67,13 +70,23 @@ class _Sidecar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about the models of one prompt format.
+    """A prompt format with data about its models.
 
-    ``template`` is Jinja source, None where the models bring their own. ``source`` says who set the
-    format's rules. ``stops`` end a reply beside the end-of-generation tokens. ``indent_labels`` are
-    texts that mark a turn where a line begins with them: inside a message such lines are indented.
-    ``tools`` false says that the format has no way to call any. ``capabilities`` overrule what
-    probing the template found. ``reply`` is the reply format as `server.reply` reads it.
+    Attributes:
+        name: The name of its files.
+        path: The sidecar.
+        template: Jinja source; None if the models bring their own.
+        description: The format in a sentence.
+        source: Who set the format's rules.
+        stops: Texts that end a reply, besides the end-of-generation tokens.
+        strip_leading_space: Whether one space in front of an answer belongs to the format.
+        indent_labels: Texts that mark a turn at the beginning of a line; messages are indented
+            there.
+        tools: False if the format has no way to call tools.
+        selection: Which models it is for.
+        sampling: The sampling defaults.
+        capabilities: Verdicts that override those of the probe.
+        reply: The reply format, as `server.reply.builtin_formats.format_from_table` reads it.
     """
 
     name: str
@@ -91,7 +104,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     reply: dict[str, Any] | None
 
     def literals(self) -> list[str]:
-        """Every text of the sidecar that a prompt or reply of the family may hold."""
+        """Every text of the sidecar that may occur in a prompt or reply."""
         return [*self.stops, *self.selection.markers, *_strings(self.reply)]
 
 
@@ -108,11 +121,12 @@ def _strings(value: Any) -> list[str]:
 def load_families(directories: Sequence[Path]) -> dict[str, Family]:
     """All families by name, in the order in which they are tried.
 
-    Those of a later directory come first, and replace earlier ones of the same name. A directory
-    may be the models folder: what is written beside a model about that model is no family.
+    Families of a later directory come first and replace earlier ones of the same name. A directory
+    may be the models folder: a sidecar beside the model of its name is about that model, and no
+    family.
 
     Raises:
-        FamilyError: naming the file and the key that is wrong.
+        FamilyError: A file is missing or wrong.
     """
     families: dict[str, Family] = {}
     for directory in directories:
@@ -131,7 +145,7 @@ def load_families(directories: Sequence[Path]) -> dict[str, Family]:
 
 
 def _is_about_a_model(path: Path) -> bool:
-    """Whether the sidecar stands beside the model file of its name, or its first part."""
+    """Whether the model file of the sidecar's name, or its first part, lies beside it."""
     names = (f"{escape(path.stem)}{rest}.gguf" for rest in ("", "-00001-of-*"))
     has_model = any(found for name in names for found in path.parent.glob(name))
     return has_model and not path.with_suffix(".jinja").exists()
@@ -155,7 +169,7 @@ def _load(path: Path) -> Family:
 
 
 def _check(sidecar: _Sidecar) -> None:
-    """Raise ValueError for what is well-formed and still wrong."""
+    """Check the values. Raises ValueError."""
     for pattern in sidecar.selection.names:
         try:
             re.compile(pattern)
@@ -175,10 +189,15 @@ def _check(sidecar: _Sidecar) -> None:
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the choice of a family looks at.
+    """The facts about a model that decide its family.
 
-    ``template`` is the model's own chat template with its SHA-256, if it has one;
-    ``special_texts`` are the texts of its special tokens.
+    Attributes:
+        architecture: The value of ``general.architecture``.
+        names: The model's names, among them its file's.
+        kind: Whether it continues text or answers.
+        special_texts: Texts of its special tokens.
+        template: Its own chat template, if it has one.
+        template_sha256: The template's hash.
     """
 
     architecture: str
@@ -190,7 +209,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """The template a model gets: its own, or the family's; and what the family adds to it."""
+    """The template a model gets, its own or the family's, and the family whose data holds."""
 
     family: Family | None
     own_template: bool
@@ -202,12 +221,12 @@ def select_family(
 ) -> Choice:
     """Choose what turns a model's messages into its native prompt.
 
-    In this order: the configured family; the model's own template, with what a matching family adds
-    to it; the family that the selection rules name; the transcript for a base model; for a model
-    that answers, a guess, which the choice's warning admits.
+    In this order: the configured family; the model's own template with the data of a matching
+    family, or the family that replaces it; the transcript for a base model; the family that the
+    selection rules name; and otherwise a guess, with a warning.
 
     Raises:
-        FamilyError: for a configured family that does not exist or has no template.
+        FamilyError: The configured family does not exist or has no template.
     """
     if configured is not None:
         return Choice(family=_configured(families, configured), own_template=False)
@@ -235,7 +254,7 @@ def _configured(families: Mapping[str, Family], name: str) -> Family:
 
 
 def _describing(families: Mapping[str, Family], facts: ModelFacts) -> Family | None:
-    """The family whose data holds for the model's own template."""
+    """The family whose data is about the model's own template."""
     assert facts.template is not None
     for family in families.values():
         if facts.template_sha256 in family.selection.template_sha256:
@@ -265,7 +284,7 @@ def _has_markers(family: Family, facts: ModelFacts) -> bool:
 
 
 def _by_architecture(families: Sequence[Family], facts: ModelFacts) -> Family | None:
-    """The architecture alone says little (``llama`` is many models): the markers must be there."""
+    """By architecture and markers, since an architecture alone says little: many are ``llama``."""
     for family in families:
         if facts.architecture in family.selection.architectures and _has_markers(family, facts):
             return family

@@ -1,9 +1,9 @@
-"""Whether a model continues text (base) or answers (instruct, chat), and how one can tell.
+"""Whether a model continues text (base) or answers (instruct, chat), with reasons.
 
-No single fact in a GGUF file says it, so each one adds to a score and to the reasons shown to the
-user. Model names are the strongest evidence next to the token that ends an answer; a chat template
-is weaker than it looks (Qwen2.5's base files carry one), and turn tokens in the vocabulary prove
-nothing (base Gemma 3 has them).
+No single fact in a GGUF file decides it, so each adds to a score and to the reasons shown to the
+user. Strong evidence is the model's name and the token that ends its answers. A chat template is
+weaker (Qwen2.5's base files carry one), and turn tokens in the vocabulary prove nothing (base Gemma
+3 has them).
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ import msgspec
 
 from server.core.model_info import ModelKind
 
-ANSWERS_FROM = 3  # the score at which a model is taken to answer rather than to continue
+# The points are choices, made for the cases in tests/unit/prompt/test_kind.py: one strong fact
+# decides; a template decides only with a weak fact; a name that says "base" cancels a strong fact,
+# and a template beside the two changes nothing.
+_STRONG, _TEMPLATE, _WEAK = 3, 2, 1
+
+ANSWERS_FROM = _STRONG
+"""The score from which a model is taken to answer rather than to continue."""
 
 TURN_ENDS = frozenset(
     {"<|im_end|>", "<|eot_id|>", "<|eot|>", "<end_of_turn>", "<|end|>"}
@@ -30,7 +36,7 @@ BASE_WORDS = frozenset({"base", "pt", "pretrain", "pretrained", "foundation"})
 
 
 class KindVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is, and why, in sentences for the user."""
+    """A model's kind, with the reasons in sentences for the user."""
 
     kind: ModelKind
     reasons: list[str]
@@ -41,9 +47,15 @@ def detect_kind(
 ) -> KindVerdict:
     """Judge a model by its GGUF metadata, file name and end-of-sequence text.
 
-    A model that answers is ``chat`` where its name or tags speak of conversation and not of
-    instructions, else ``instruct``: the two are served alike, the word only says what the model's
-    author trained it for.
+    A model that answers is ``chat`` if its name or tags speak of conversation and not of
+    instructions, else ``instruct``. Both are served alike; the word only tells users what the
+    model's author trained it for.
+
+    Args:
+        metadata: The GGUF file's key-values, as text.
+        file_name: Name of the model's file.
+        eos_text: Text of the end-of-sequence token, if the vocabulary has one.
+        has_template: Whether the file holds a chat template.
     """
     words = _words(
         (metadata.get("general.finetune", ""), metadata.get("general.name", ""), file_name)
@@ -64,7 +76,7 @@ def detect_kind(
 
 
 def _words(texts: Iterable[str]) -> set[str]:
-    """The words of names such as ``gemma-3-270m-it-Q4_K_M.gguf``, in lower case."""
+    """The words in names like ``gemma-3-270m-it-Q4_K_M.gguf``, in lower case."""
     words = set()
     for text in texts:
         words.update(re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", text))
@@ -80,18 +92,18 @@ def _evidence(
     conversational: bool,
 ) -> Iterable[tuple[int, str]]:
     if eos_text in TURN_ENDS:
-        yield 3, f"its end-of-sequence token {eos_text} ends a turn"
+        yield _STRONG, f"its end-of-sequence token {eos_text} ends a turn"
     tuned = sorted(words & (INSTRUCTION_WORDS | CONVERSATION_WORDS))
     if tuned:
-        yield 3, f"its name says {', '.join(tuned)}"
+        yield _STRONG, f"its name says {', '.join(tuned)}"
     base = sorted(words & BASE_WORDS)
     if base:
-        yield -3, f"its name says {', '.join(base)}"
+        yield -_STRONG, f"its name says {', '.join(base)}"
     if has_template:
-        yield 2, "it has a chat template"
+        yield _TEMPLATE, "it has a chat template"
     if conversational:
-        yield 1, "it is tagged conversational"
+        yield _WEAK, "it is tagged conversational"
     elif metadata.get("general.base_model.count", "0") != "0":
-        yield 1, "it is tuned from another model (general.base_model)"
+        yield _WEAK, "it is tuned from another model (general.base_model)"
     if not has_template:
         yield 0, "it has no chat template"

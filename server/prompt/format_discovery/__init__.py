@@ -1,1 +1,1 @@
-"""Finding the format of a model's replies from its chat template."""
+"""Finding the reply format of a chat template; a round trip judges every candidate."""

@@ -1,4 +1,4 @@
-"""Which built-in formats may fit a chat template."""
+"""The built-in formats that may fit a chat template."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from server.reply.builtin_formats import builtin_format, builtin_tables
 
 
 class FormatRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What chooses a built-in format: texts the template has and lacks, or its SHA-256."""
+    """When a built-in format is tried: by texts the template has and lacks, or by its SHA-256."""
 
     has: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
     sha256: tuple[str, ...] = ()
 
     def fits(self, template: ChatTemplate) -> bool:
-        """Whether the texts are as demanded."""
+        """Whether the template has and lacks the texts."""
         source = template.source
         return (
             bool(self.has)

@@ -1,6 +1,6 @@
 """Deriving a call syntax from a template, by comparing renders that differ in one thing.
 
-What JSON, JSON behind a name, and tagged forms look like can be found out; a format found this way
+This finds calls in JSON, a name followed by JSON, and tagged arguments. A format found this way
 counts only if it passes the round trip.
 """
 
@@ -29,7 +29,7 @@ _LAST_MARKER = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\s*\Z")
 
 
 class _Parts(msgspec.Struct, frozen=True):
-    """A reply with calls: the text before, between and after them, and a call's own pattern."""
+    """A reply with calls: the texts before, between and after them, and the pattern of a call."""
 
     before: str
     core: str
@@ -44,7 +44,7 @@ class _Arguments(msgspec.Struct, frozen=True):
     pattern: str = ""
 
     def write(self, text: str) -> str:
-        """``text``, a JSON object of strings, written this way."""
+        """Write ``text``, a JSON object of strings, this way."""
         arguments = json.loads(text)
         if not self.pattern:
             return json.dumps(arguments, separators=self.separators)
@@ -55,7 +55,7 @@ class _Arguments(msgspec.Struct, frozen=True):
 
 
 def derive_reasoning(round_trip: RoundTrip) -> Reasoning | None:
-    """What stands around the reasoning of an assistant message; None if it is not shown."""
+    """The texts around an assistant message's reasoning; None if the template does not show it."""
     plain = ReplyFormat(name="derived")
     said = Message(role="assistant", content=ASSISTANT, reasoning_content=REASONING)
     start, reasoning, rest = (round_trip.reply(said, plain) or "").partition(REASONING)
@@ -69,7 +69,7 @@ def derive_reasoning(round_trip: RoundTrip) -> Reasoning | None:
 
 
 def derive_calls(round_trip: RoundTrip, reasoning: Reasoning | None) -> Calls | None:
-    """The template's own call syntax; None if it has another form than those that can be found."""
+    """The template's own call syntax; None if it has none of the forms that can be found."""
     known = ReplyFormat(name="derived", reasoning=reasoning)
 
     def reply(*calls: ToolCall, content: str = "") -> str:
@@ -122,7 +122,7 @@ def _single(text: str, arguments: _Arguments) -> _Parts | None:
 
 
 def _pair(text: str, arguments: _Arguments) -> _Parts | None:
-    """The parts of a reply with two calls; None where the second is written in another way."""
+    """The parts of a reply with two calls; None if the second is written differently."""
     first = _split(text, CALLS[0], arguments)
     second = _split(first.after, CALLS[1], arguments) if first else None
     if first is None or second is None or first.core != second.core:
@@ -154,7 +154,7 @@ def _alone(parts: _Parts, turn_end: str) -> Calls:
 
 
 def _assemble(parts: _Parts, turn_end: str) -> Calls:
-    """The syntax for several calls, from what is the same around each of them."""
+    """The syntax for several calls, from the texts that are alike around each of them."""
     shared = common_prefix(parts.before[::-1], parts.between[::-1])
     opening = _from_marker(parts.between[len(parts.between) - shared :])
     joint = parts.between[: len(parts.between) - len(opening)]

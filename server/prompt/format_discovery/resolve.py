@@ -16,23 +16,23 @@ from server.prompt.template.chat_template import ChatTemplate
 from server.reply.builtin_formats import builtin_format, builtin_tables, format_from_table
 
 GENERIC = "hermes"
-"""How a model is told to call where its template knows no tools."""
+"""The format of calls that is described to a model whose template knows no tools."""
 
 
 def resolve_reply_format(
     template: ChatTemplate, capabilities: Capabilities, family_reply: Mapping[str, Any] | None
 ) -> ReplyFormat | None:
-    """How replies to this template's prompts are to be read.
+    """The format of replies to this template's prompts.
 
-    In this order: what the family says, the built-in formats by hash and by texts of the template,
-    a format derived from its renders, and where the template knows no tools the generic one. Calls
-    are part of the result only if they pass the round trip through the template.
+    In this order: the family's format; the built-in formats by hash, then by texts of the template;
+    a format derived from its renders, with generic calls if the template knows no tools. Calls are
+    part of the result only if they pass the round trip through the template.
 
     Args:
         template: The template.
         capabilities: What it can express.
-        family_reply: The ``[reply]`` table of the family in use; one without calls only adds to
-            what is found.
+        family_reply: The ``[reply]`` table of the family in use. One without calls only adds to the
+            format that is found.
 
     Returns:
         The format; None if replies are content only.
@@ -65,7 +65,7 @@ def _found(
     if capabilities.tool_calls:
         calls = derive_calls(round_trip, reasoning)
     elif capabilities.tools:
-        # It describes tools, but not how they are called.
+        # It describes tools, but it does not show how they are called.
         calls = None
     else:
         calls = builtin_format(GENERIC).calls
@@ -76,9 +76,9 @@ def _found(
 
 
 def _known_reasoning(template: ChatTemplate) -> Reasoning | None:
-    """The first reasoning markers of the built-in formats that the template holds, both of them.
+    """The reasoning of the first built-in format whose two markers the template contains.
 
-    Many templates drop past reasoning, so that no render shows where it would be.
+    Many templates drop past reasoning, so no render would show the markers.
     """
     for name in builtin_tables():
         reply_format = builtin_format(name)

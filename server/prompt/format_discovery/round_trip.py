@@ -1,4 +1,4 @@
-"""Does a format read what a template writes? The judge of every format that parses calls."""
+"""Whether a format reads what a template writes: the judge of every format that parses calls."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RoundTrip:
     """Renders assistant messages with a template and reads them back.
 
     Attributes:
-        prompt: A prompt that asks for a reply; empty where the template cannot be rendered.
+        prompt: A prompt that asks for a reply; empty if the template cannot be rendered.
     """
 
     def __init__(self, template: ChatTemplate, capabilities: Capabilities) -> None:
@@ -42,7 +42,7 @@ class RoundTrip:
         self.prompt = self._render([_USER], add_generation_prompt=True) or ""
 
     def holds(self, reply_format: ReplyFormat) -> bool:
-        """Whether calls come back as they were: one, two, and beside content and reasoning."""
+        """Whether calls come back unchanged: one, two, and beside content and reasoning."""
         several = reply_format.calls is not None and reply_format.calls.several
         with_content = (
             self._capabilities.content_with_calls or not self._native
@@ -57,10 +57,10 @@ class RoundTrip:
         return all(self._returns(message, reply_format) for message in checks)
 
     def reply(self, message: Message, reply_format: ReplyFormat) -> str | None:
-        """What a model would have written to say ``message``; None if it cannot be rendered.
+        """The text by which a model would have said ``message``; None if it cannot be rendered.
 
-        It begins where the turn that says it parts from the prompt that asks for a reply, and ends
-        with whatever the template puts at the end of a turn.
+        It begins where the conversation with ``message`` departs from the prompt for a reply, and
+        ends with the template's end of a turn.
         """
         if not self._native and message.tool_calls and reply_format.calls:
             calls = write_calls(message.tool_calls, reply_format.calls)
@@ -71,7 +71,7 @@ class RoundTrip:
             return None
         prompt = self.prompt
         start = common_prefix(prompt, said)
-        # What the prompt says of the reply, such as an opened reasoning block, need not hold here.
+        # The prompt may begin the reply, for example by a reasoning block, differently than here.
         return said[min(start, len(prompt) - len(reply_prefix(prompt, reply_format))) :]
 
     @property
@@ -82,7 +82,7 @@ class RoundTrip:
         text = self.reply(message, reply_format)
         if text is None:
             return False
-        # Some templates show past reasoning without its start, which their prompt writes.
+        # Some templates show past reasoning without its start, which is in their prompt.
         opened = reply_prefix(self.prompt, reply_format)
         prefixes = ("", opened) if message.reasoning_content else ("",)
         readings = (
@@ -108,7 +108,7 @@ class RoundTrip:
 
 
 def common_prefix(first: str, second: str) -> int:
-    """How many characters two texts begin with alike."""
+    """The number of characters that two texts have in common at their beginning."""
     pairs = zip(first, second, strict=False)
     return next(
         (place for place, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second))
@@ -128,7 +128,7 @@ def _same(message: Message, parsed: Message) -> bool:
         list(map(_meaning, parsed.tool_calls)) == list(map(_meaning, message.tool_calls))
         and wanted in content
         and (message.reasoning_content or "") in (parsed.reasoning_content or "")
-        # Beside the content only the turn's end may be left, nothing of calls and reasoning.
+        # Besides the content, only the turn's end may be left.
         and not left.startswith(_CALL_REMAINS)
         and not any(text in left for text in _NEEDLES)
     )

@@ -1,1 +1,1 @@
-"""Tokenising prompts so that text of a request never becomes a control token."""
+"""Tokenising rendered prompts: no text of a request becomes a control token."""

@@ -32,19 +32,19 @@ class Masked(msgspec.Struct, frozen=True, kw_only=True):
     originals: dict[int, str]
 
     def settle(self, rendered: str) -> str:
-        r"""``rendered``, with stand-ins that became ``\uXXXX`` escapes as characters again."""
+        r"""``rendered``, with stand-ins that a template escaped as ``\uXXXX`` unescaped."""
 
         def character(match: re.Match[str]) -> str:
             code = int(match[2], 16)
             if code not in self.originals:
                 return match[0]
-            # An odd number of further backslashes: the escape was escaped once more.
+            # With an odd number of backslashes before it, the escape itself was escaped.
             return match[1][: len(match[1]) // 2 * 2] + chr(code)
 
         return UNICODE_ESCAPE.sub(character, rendered) if "\\u" in rendered else rendered
 
     def lift(self, rendered: str) -> str:
-        """``rendered`` as the user wrote it; of the same length."""
+        """``rendered`` without the disguise; of the same length."""
         return rendered.translate(self.originals)
 
 
@@ -101,7 +101,7 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
         return value
 
     def _variable(self, value: Any) -> Any:
-        """A template variable, in which identifiers are names the template may know."""
+        """A template variable; identifiers stay, since the template may compare them."""
         if isinstance(value, str):
             return value if _IDENTIFIER.fullmatch(value) else self._text(value)
         if isinstance(value, Mapping):
@@ -130,10 +130,9 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
         return None if content is None else with_texts(content, text)
 
     def _after_reasoning(self, text: str) -> str:
-        """An assistant's text, apart from the edges of the reasoning it opens with.
+        """An assistant's text, disguised except for the edges of reasoning at its start.
 
-        Templates take the text apart there. The opening edge may be missing: then it was in the
-        prompt of the turn.
+        Templates split the text there. The opening edge may be missing, if it was in the prompt.
         """
         start, end = self.reasoning_edges
         opening = len(text) - len(text.lstrip())
@@ -161,7 +160,7 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
         return masked
 
     def _json_text(self, text: str) -> str:
-        """JSON text that can still be parsed: only what is inside its strings is disguised."""
+        """JSON text, disguised only inside its strings so that templates can parse it."""
         try:
             json.loads(text)
         except ValueError:

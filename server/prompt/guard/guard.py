@@ -1,14 +1,15 @@
 r"""The guard: text of a request never becomes control tokens.
 
-Tokenising a rendered prompt with special parsing on turns ``<|im_end|>`` into a control token
-whoever wrote it. So the strings of a request go through the template in disguise (see
-`mask`). In the rendered text, a control token that stands there verbatim was written by
-the template; one that appears only when the disguise is lifted has characters of the user in it,
-and is plain text.
+Tokenising a rendered prompt with special parsing turns ``<|im_end|>`` into a control token,
+whether the template or the user wrote it. Therefore the strings of a request go through the
+template in disguise (``mask.py``). A control token that the rendered text spells out is the
+template's; one that appears only when the disguise is lifted contains characters of the user and
+stays plain text.
 
     mask -> render -> lift -> partition
 
-Where the disguise hid nothing the prompt is tokenised in one call, exactly as without a guard.
+Where the disguise hides no control token, the prompt is tokenised in one call, exactly as without a
+guard.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class _Forged(msgspec.Struct, frozen=True):
-    """Where a control token stands in the text that has characters of the user in it."""
+    """The place of a control token's text that contains characters of the user."""
 
     start: int
     end: int
@@ -46,8 +47,8 @@ class Guard:
     """Keeps the strings of requests apart from the control tokens of one template.
 
     Attributes:
-        mask: The disguise for a request on its way through the template.
-        controls: Ids of the template's control tokens, and of all others of type CONTROL.
+        mask: The disguise for requests on their way through the template.
+        controls: Ids of the protected tokens and of all tokens of type CONTROL.
     """
 
     def __init__(
@@ -62,12 +63,12 @@ class Guard:
 
         Args:
             vocabulary: The model's tokenizer.
-            template_texts: The template's source, what it renders, and its sidecar's literals.
-                USER_DEFINED tokens are protected where one of these holds them; the others, such as
-                line breaks and HTML tags in Gemma, are ordinary text.
-            reasoning_edges: Texts around the reasoning that the assistant's own messages may open
-                with; templates take their history apart there.
-            enabled: Whether to protect any; without, prompts are tokenised as they stand.
+            template_texts: The template's source, prompts that it renders, and its sidecar's
+                literals. A USER_DEFINED token is protected if one of these contains it; the others
+                are ordinary text, for example line breaks and HTML tags in Gemma.
+            reasoning_edges: Texts around reasoning at the start of an assistant's message;
+                templates split past messages there.
+            enabled: Whether to protect any tokens; if not, prompts are tokenised as they stand.
         """
         texts = list(template_texts)
         self._vocabulary = vocabulary
@@ -84,14 +85,14 @@ class Guard:
             taken=private_characters("\n".join([*texts, *self._protected])),
             reasoning_edges=reasoning_edges,
         )
-        self._eaten: dict[tuple[int, bool], bool] = {}
+        self._absorbed: dict[tuple[int, bool], bool] = {}
 
     def tokenize(self, masked: str, text: str) -> list[Piece]:
-        """Tokens of a prompt, in stretches of whole runs between control tokens.
+        """The tokens of a prompt, in pieces that end where a control token begins or ends.
 
         Args:
-            masked: The rendered prompt, its stand-ins still in it.
-            text: The same with the disguise lifted.
+            masked: The rendered prompt in disguise.
+            text: The same prompt with the disguise lifted; of the same length.
         """
         forged = self._forged(masked, text)
         if not forged:
@@ -122,7 +123,7 @@ class Guard:
         ]
 
     def _controls(self, masked: str) -> list[tuple[int, int, SpecialToken]]:
-        """The template's own control tokens, found as llama.cpp does it: longest first."""
+        """The template's own control tokens, found in llama.cpp's order: longest first."""
         assert self._any
         seen = {match[1] for match in self._any.finditer(masked)}
         present = {t for text in seen for t in _prefixes(text) if t in self._protected}
@@ -141,7 +142,7 @@ class Guard:
         return sorted(found, key=lambda place: place[0])
 
     def _parsed(self, text: str, start: int, end: int) -> list[Piece]:
-        """A stretch in which every control token is the template's."""
+        """Tokenise a stretch in which every control token is the template's."""
         if start == end:
             return []
         ids = self._vocabulary.tokenize(text[start:end], parse_special=True)
@@ -150,8 +151,8 @@ class Guard:
     def _plain(self, text: str, start: int, end: int, forged: Sequence[_Forged]) -> list[int]:
         """Tokens of a run in which no control token may appear.
 
-        Without special parsing llama.cpp still matches USER_DEFINED tokens, and merges may spell
-        others: then each is cut after its first character.
+        Without special parsing llama.cpp still matches USER_DEFINED tokens, and merges may yield
+        control tokens. In that case the text is cut after the first character of each.
         """
         ids = self._cut(text, start, end, [])
         if self._ids.intersection(ids):
@@ -166,7 +167,7 @@ class Guard:
         return ids
 
     def _continuation(self, text: str) -> list[int]:
-        """Tokens of text that continues a run: SPM would put a space in front of it."""
+        """Tokens of text inside a run, without the space that SPM would put in front of it."""
         tokenize = self._vocabulary.tokenize
         if self._vocabulary.add_space_prefix:
             lead = tokenize("\n", parse_special=False)
@@ -183,22 +184,22 @@ class Guard:
         before: SpecialToken | None,
         after: SpecialToken | None,
     ) -> tuple[int, int]:
-        """The run without the white space that its neighbours swallow (RSTRIP, LSTRIP)."""
-        if before is not None and self._swallows(before, after_it=True):
+        """The run without the white space that its neighbours absorb (RSTRIP, LSTRIP)."""
+        if before is not None and self._absorbs(before, after_it=True):
             while start < end and text[start] in _C_WHITE_SPACE:
                 start += 1
-        if after is not None and self._swallows(after, after_it=False):
+        if after is not None and self._absorbs(after, after_it=False):
             while start < end and text[end - 1] in _C_WHITE_SPACE:
                 end -= 1
         return start, end
 
-    def _swallows(self, token: SpecialToken, *, after_it: bool) -> bool:
-        """Whether the token takes the white space on one side with it, as Phi-3's do."""
+    def _absorbs(self, token: SpecialToken, *, after_it: bool) -> bool:
+        """Whether the token absorbs the white space on one side, as Phi-3's do."""
         key = (token.id, after_it)
-        if key not in self._eaten:
+        if key not in self._absorbed:
             text = f"{token.text}\n" if after_it else f"\n{token.text}"
-            self._eaten[key] = self._vocabulary.tokenize(text, parse_special=True) == [token.id]
-        return self._eaten[key]
+            self._absorbed[key] = self._vocabulary.tokenize(text, parse_special=True) == [token.id]
+        return self._absorbed[key]
 
 
 def _is_protected(token: SpecialToken, texts: Iterable[str]) -> bool:
@@ -215,7 +216,7 @@ def _prefixes(text: str) -> list[str]:
 
 
 def _trie_pattern(words: Iterable[str]) -> re.Pattern[str] | None:
-    """A pattern that finds, at every position, the longest of the words that starts there."""
+    """A pattern that finds at every position the longest word that starts there."""
     root: _Trie = {}
     for word in words:
         node = root
@@ -226,7 +227,7 @@ def _trie_pattern(words: Iterable[str]) -> re.Pattern[str] | None:
 
 
 def _alternation(node: _Trie) -> str:
-    """Longer words first: the empty branch, which ends a word, is tried last."""
+    """Alternatives with the longer words first: the empty branch ends a word and comes last."""
     branches = [re.escape(c) + _alternation(child) for c, child in node.items() if c]
     if "" in node:
         branches.append("")

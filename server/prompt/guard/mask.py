@@ -31,7 +31,7 @@ def can_be_disguised(character: str) -> bool:
 
 
 def private_characters(text: str) -> set[int]:
-    r"""Code points of ``text`` that can be no stand-ins, written out or as ``\uXXXX``."""
+    r"""Private-use code points in ``text``, as characters or as ``\uXXXX``."""
     found = {ord(character) for character in _PRIVATE_USE.findall(text)}
     if "\\u" in text:
         found.update(int(code, 16) for _, code in UNICODE_ESCAPE.findall(text))
@@ -52,8 +52,8 @@ class Mask:
 
         Args:
             members: Texts of the control tokens.
-            taken: Code points that can be no stand-ins.
-            reasoning_edges: Texts around the reasoning that may open an assistant's content.
+            taken: Code points that must not be stand-ins.
+            reasoning_edges: Texts around reasoning at the start of an assistant's content.
         """
         members = list(members)
         self._alphabet = {
@@ -62,7 +62,7 @@ class Mask:
             for character in member
             if can_be_disguised(character) and not character.isalnum()
         }
-        # Words would be disguised letter by letter; only the start of each occurrence is.
+        # Of control tokens that are words, only the first letter of each occurrence is disguised.
         words = [member for member in members if not self._alphabet.intersection(member)]
         self._letters = self._alphabet | {word[0] for word in words}
         self._words = _alternatives(f"{re.escape(w[0])}(?={re.escape(w[1:])})" for w in words)
@@ -77,10 +77,10 @@ class Mask:
         *,
         honour_reasoning: bool = True,
     ) -> Masked:
-        """Disguise every string that the request brought.
+        """Disguise the strings of a request.
 
-        Roles stay, and so do names that are identifiers: templates compare them. With
-        ``honour_reasoning`` so do the edges of the reasoning an assistant's content opens with.
+        Roles and identifiers stay, because templates compare them. With ``honour_reasoning`` the
+        edges of reasoning at the start of an assistant's content stay too.
 
         Raises:
             InvalidRequest: A tool's name is no identifier, or no stand-ins are left.
@@ -102,7 +102,7 @@ class Mask:
         *,
         honour_reasoning: bool = True,
     ) -> Masked:
-        """Disguise every character that can be, to see in the prompt where each one came from.
+        """Disguise every character that can be disguised, to find out where each came from.
 
         Raises:
             InvalidRequest: There are more different characters than stand-ins.

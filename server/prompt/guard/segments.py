@@ -1,4 +1,4 @@
-"""Which characters and tokens of a prompt came from the request, for people who want to see it."""
+"""Which characters and tokens of a prompt came from the request, for display."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class _Token(NamedTuple):
 
 
 def user_characters(disguised: str, text: str) -> list[bool]:
-    """For each character of ``text``, whether the disguise shows it to be the user's.
+    """For each character of ``text``, whether the user wrote it.
 
-    Characters that are never disguised count as the user's where they stand between two of the
-    user's.
+    A character that differs in ``disguised`` is the user's. So are characters that are never
+    disguised, between two of the user's.
     """
     users = [a != b for a, b in zip(disguised, text, strict=True)]
     last = None
@@ -47,11 +47,11 @@ def segments(
     vocabulary: Vocabulary,
     controls: Collection[int],
 ) -> list[Segment]:
-    """The prompt in segments: each control token on its own, other tokens by who wrote them.
+    """The prompt in segments: each control token alone, other tokens grouped by their source.
 
-    ``users`` says of each character whether it is the user's, ``controls`` are the control tokens.
-    A token that holds characters of both counts as the user's. The texts of the segments together
-    are the prompt; a BOS that no text stands for has the text ``""``.
+    ``users`` says for each character whether it is the user's; ``controls`` are the ids of control
+    tokens. A token with characters of both sources counts as the user's. The segments' texts
+    together are the prompt; a BOS without text of its own has the text ``""``.
     """
     found: list[Segment] = []
     for piece in pieces:
@@ -68,14 +68,14 @@ def _of_piece(
     vocabulary: Vocabulary,
     controls: Collection[int],
 ) -> Iterator[Segment]:
-    """Segments of one piece; a single one where its tokens do not spell its text."""
+    """Segments of one piece; one segment if its tokens do not spell its text."""
     spans = _spans(text.encode(), ids, vocabulary, controls)
     starts = [0, *accumulate(len(character.encode()) for character in text)]
     if not spans:
         source: Source = "user" if any(users) else "template"
         yield Segment(text=text, ids=list(ids), control=False, source=source)
         return
-    # A character that two tokens share belongs to the first of them.
+    # A character that several tokens share belongs to the first.
     cuts = [0, *(bisect_left(starts, start) for start, _ in spans[1:]), len(text)]
     cut = [text[start:end] for start, end in pairwise(cuts)]
     tokens = []
@@ -94,7 +94,7 @@ def _of_piece(
 
 
 def _runs(tokens: Sequence[_Token]) -> Iterator[list[_Token]]:
-    """Tokens of one source together, each control token alone."""
+    """Runs of tokens with one source; each control token is a run of its own."""
     run: list[_Token] = []
     for token in tokens:
         if run and (token.control or run[-1].control or token.source != run[-1].source):
@@ -107,10 +107,10 @@ def _runs(tokens: Sequence[_Token]) -> Iterator[list[_Token]]:
 def _spans(
     data: bytes, ids: Sequence[int], vocabulary: Vocabulary, controls: Collection[int]
 ) -> list[tuple[int, int]] | None:
-    """The bytes each token stands for; None where the tokens do not spell ``data``.
+    """For each token the range of bytes it spells; None if the tokens do not spell ``data``.
 
-    A space that SPM puts in front of a run stands for nothing, and so does an added BOS; white
-    space that a control token swallowed has no token.
+    The range is empty for an added BOS, and excludes a space that SPM put in front of a run. White
+    space that a control token absorbed belongs to no range.
     """
     spans = []
     position = 0
@@ -130,7 +130,7 @@ def _spans(
 
 
 def _find(data: bytes, piece: bytes, position: int) -> int | None:
-    """Where ``piece`` stands, at ``position`` or after white space."""
+    """Where ``piece`` begins: at ``position`` or after white space; None if at neither."""
     while not data.startswith(piece, position):
         if not data[position : position + 1].isspace():
             return None

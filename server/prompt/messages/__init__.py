@@ -1,1 +1,1 @@
-"""Conversations, shaped to what a chat template can express."""
+"""Probing what a chat template can express, and shaping conversations to that."""

@@ -1,4 +1,4 @@
-"""Verdicts on what a chat template can express; ``probe.py`` finds them out."""
+"""Verdicts on what a chat template can express; ``probe.py`` finds them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import msgspec
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """Verdicts on one template; true means it expresses the case natively and completely.
+    """Verdicts on one template; true means that it expresses the case natively and completely.
 
     Attributes:
         renders: A single user message.
         string_content: Content as a string (false: only as a list of parts).
         content_parts: Content as two text parts, for every role.
         system_role: A leading system message.
-        lasting_system: A leading system message although the last message is not a user's.
+        lasting_system: A leading system message, also where the last message is not a user's.
         developer_role: The developer role, by that name.
         several_systems: Two leading system messages.
         late_system: A system message after other turns.
         author_names: A user message's ``name``.
         consecutive_users: Two user messages in a row.
         consecutive_assistants: Two assistant messages in a row.
-        assistant_first: A conversation the assistant begins.
+        assistant_first: A conversation that the assistant begins.
         tools: Descriptions of tools: name, description and parameters.
         bare_tools: Tools that have neither description nor parameters.
         bare_parameters: Parameters without properties, and properties without descriptions.
         tool_calls: Past tool calls: name and arguments.
         object_arguments: Arguments of calls as an object (false: as JSON text).
-        free_call_ids: Call ids as OpenAI writes them.
+        free_call_ids: Call ids in OpenAI's form.
         short_call_ids: Call ids of nine letters and digits.
         empty_content_with_calls: Calls beside the content ``""``.
         null_content_with_calls: Calls beside the content null.

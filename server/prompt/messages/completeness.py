@@ -1,8 +1,8 @@
-"""Proof that a template shows all of a conversation: in needles, rendered and searched for.
+"""Proof that a template shows all of a conversation.
 
-The probes in ``probe.py`` are a few tiny conversations; a template may still drop something
-in a longer one, such as the second of two rounds of calls. The texts themselves are no good to
-search for, as templates may trim or escape them; needles come through unchanged.
+``probe.py`` tries a few tiny conversations; in a longer one a template may still drop something,
+for example the second of two rounds of calls. Therefore each conversation is rendered once more
+with needles in place of its texts: templates may trim or escape texts, but not needles.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def check_complete(
 ) -> None:
     """Check that each text, call and result of each message reaches the prompt.
 
-    Reasoning is exempt: most templates leave out that of earlier turns on purpose. It costs one
-    render of a conversation of the same shape with shorter texts.
+    Reasoning is exempt, since most templates leave out that of earlier turns on purpose. The check
+    costs one render of a conversation of the same shape with shorter texts.
 
     Raises:
-        ConversationError: Something does not; the error names the request's message.
+        ConversationError: Something does not; the error's place is the request's message.
     """
     needles = _Needles()
     messages = [needles.in_message(place, message) for place, message in enumerate(chat.messages)]
@@ -54,7 +54,7 @@ def check_complete(
 
 
 class _Needles:
-    """Replaces texts by needles, and remembers where each one stands."""
+    """Replaces texts with needles, and records the message and the role of each."""
 
     def __init__(self) -> None:
         self.places: dict[str, tuple[int, str]] = {}
@@ -75,7 +75,7 @@ class _Needles:
             arguments = json.dumps(self._in_arguments(place, _parsed(arguments)))
         else:
             arguments = self._in_arguments(place, arguments)
-        # Names stay: templates treat some, such as "python", in a way of their own.
+        # Names stay, since templates have special cases for some, for example "python".
         return {**call, "function": {**call["function"], "arguments": arguments}}
 
     def _in_arguments(self, place: int, value: Any) -> Any:

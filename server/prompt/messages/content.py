@@ -24,22 +24,22 @@ def parts_of(message: Message) -> list[Part]:
 
 
 def text_of(parts: Sequence[Part]) -> str:
-    """The text of all parts, each on lines of its own."""
+    """The text of all parts, each on its own lines."""
     return "\n".join(part["text"] for part in parts if part["type"] == "text")
 
 
 def message_text(message: Message) -> str:
-    """All text of a message's content, its parts on lines of their own."""
+    """All text of a message's content, each part on its own lines."""
     return text_of(parts_of(message))
 
 
 def joined(first: Sequence[Part], second: Sequence[Part]) -> list[Part]:
-    """Two contents as one text, a blank line between them."""
+    """Two contents as one part of text, with a blank line between them."""
     return [text_part("\n\n".join(text for text in (text_of(first), text_of(second)) if text))]
 
 
 def template_content(parts: list[Part], capabilities: Capabilities) -> Content:
-    """The content in the shape its template takes: several parts as a list where it can be."""
+    """The content in its template's shape: several parts as a list if the template takes one."""
     if len(parts) > 1 and capabilities.content_parts:
         return parts
     text = text_of(parts)

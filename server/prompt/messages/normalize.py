@@ -1,11 +1,11 @@
-"""Shapes a conversation to what a template can express, by the verdicts of ``capabilities.py``.
+"""Shaping a conversation to what a template can express, by its verdicts (``capabilities.py``).
 
-Nothing is dropped silently: what a template does not express natively is said another way, and what
-cannot be said at all is a `ConversationError` that names the message. The one exception is the
-reasoning of earlier turns, which most templates leave out because their models learned without it.
+Nothing is dropped silently. If a template cannot express something natively, it is said another
+way; if there is none, a `ConversationError` names the message. The one exception is the reasoning
+of earlier turns, which most templates leave out because their models were trained without it.
 
-The result is plain lists, dictionaries and strings in which each text of the request stands whole,
-so that the guard can walk it.
+The result consists of plain lists, dictionaries and strings, and keeps each text of the request
+whole, so that the guard can walk it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from server.prompt.template.chat_template import ChatTemplate
 from server.prompt.template.content import text_part
 
 SOFT_VARIABLES = frozenset({"enable_thinking", "reasoning_effort"})
-"""Requests say these to any model; a template that does not know them is none the worse."""
+"""Variables that clients send to any model; templates that do not know them do without."""
 
 
 class NormalizedChat(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +42,8 @@ class NormalizedChat(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         messages: What the template gets; content is a string, a list of tagged parts or None.
         tools: Tool descriptions in OpenAI's shape; None where the template gets none.
-        sources: For each of ``messages``, the index of the request's message it came from; -1 for
-            one that describes the tools or only keeps the roles in order.
+        sources: For each of ``messages``, the index of the request's message it came from; -1 if
+            it describes the tools or only keeps the roles in order.
     """
 
     messages: list[dict[str, Any]]
@@ -51,7 +51,7 @@ class NormalizedChat(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[int]
 
     def origin(self, place: int) -> Locator:
-        """Where the request says what ``messages[place]`` says."""
+        """The place in the request that ``messages[place]`` came from."""
         source = self.sources[place]
         return ("tools",) if source < 0 else ("messages", source)
 
@@ -64,10 +64,10 @@ def normalize(
     Args:
         prompt: The conversation.
         capabilities: What the template can express.
-        calls_syntax: How the model writes calls; those the template leaves out are put in words so.
+        calls_syntax: How the model writes calls, for calls that the template cannot express.
 
     Raises:
-        ConversationError: It is no conversation, or this template cannot express it.
+        ConversationError: It is not a valid conversation, or this template cannot express it.
     """
     _check(prompt)
     tools = prompt.tools if prompt.tool_choice.mode != "none" else []
@@ -76,7 +76,7 @@ def normalize(
         description = describe_tools(tools, calls_syntax)
         turns.insert(0, Turn(-1, {"role": "system", "content": [text_part(description)]}))
         if len(turns) > 1 and turns[1].role == "system":
-            # The request's own words first, as in the templates that describe tools.
+            # The request's own text first, as in templates that describe tools.
             turns[:2] = [_merged(turns[1], turns[0])]
         tools = []
     turns = _place_systems(turns, capabilities)
@@ -89,7 +89,7 @@ def normalize(
 
 
 def known_variables(names: Mapping[str, Any], template: ChatTemplate) -> frozenset[str]:
-    """Those of a request's ``template_kwargs`` that reach the template."""
+    """The names in a request's ``template_kwargs`` that reach the template."""
     known = template.variables & names.keys()
     if _thinking_alias(template) and "enable_thinking" in names:
         known |= {"enable_thinking"}
@@ -99,12 +99,12 @@ def known_variables(names: Mapping[str, Any], template: ChatTemplate) -> frozens
 def template_variables(
     template_kwargs: Mapping[str, Any], template: ChatTemplate
 ) -> dict[str, Any]:
-    """The variables a request sets, as the template names them.
+    """The variables that a request sets, under the template's names for them.
 
-    Of those the template does not know, ``SOFT_VARIABLES`` are left out; `known_variables` tells.
+    Those of `SOFT_VARIABLES` that the template does not know are left out (see `known_variables`).
 
     Raises:
-        ConversationError: The template knows no such variable, or the server alone sets it.
+        ConversationError: The template knows no such variable, or no request may set it.
     """
     known = known_variables(template_kwargs, template)
     unknown = sorted(template_kwargs.keys() - known - SOFT_VARIABLES)
@@ -113,14 +113,14 @@ def template_variables(
         raise ConversationError(
             f"The model's chat template has no variable {unknown[0]!r} that a request may set; "
             f"it has: {choices}.",
-            at=("template_kwargs",),
+            at=("template_kwargs", unknown[0]),
         )
     alias = {"enable_thinking": "thinking"} if _thinking_alias(template) else {}
     return {alias.get(name, name): template_kwargs[name] for name in sorted(known, reverse=True)}
 
 
 def _thinking_alias(template: ChatTemplate) -> bool:
-    """Whether the template calls ``enable_thinking`` just ``thinking``, as Granite's do."""
+    """Whether the template's name for ``enable_thinking`` is ``thinking``, as in Granite's."""
     return "thinking" in template.variables and "enable_thinking" not in template.variables
 
 
@@ -151,7 +151,7 @@ def _error(index: int, problem: str) -> ConversationError:
 
 
 def _turns(messages: list[Message], capabilities: Capabilities, calls_syntax: Calls) -> list[Turn]:
-    """The messages as dictionaries, calls together with their results."""
+    """The messages as dictionaries, with calls and their results matched."""
     turns: list[Turn] = []
     calls = 0
     index = 0
@@ -192,7 +192,7 @@ def _plain(message: Message, capabilities: Capabilities) -> dict[str, Any]:
 
 
 def _place_systems(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
-    """System text where the template takes it: once and first, or in the first user message."""
+    """Move system text to where the template takes it: once and first, or to the first user's."""
     places = [place for place, turn in enumerate(turns) if turn.role in {"system", "developer"}]
     late = places != list(range(len(places)))
     fits = (capabilities.late_system or not late) and (
@@ -222,7 +222,7 @@ def _in_first_user(system: Turn, turns: list[Turn]) -> list[Turn]:
 
 
 def _alternate(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
-    """Merge or separate neighbours where the template wants users and assistants in turn."""
+    """Merge or separate neighbours where the template wants users and assistants to alternate."""
     placed: list[Turn] = []
     for turn in turns:
         before = placed[-1] if placed else None
@@ -242,7 +242,7 @@ def _alternate(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
 
 
 def _clash(before: Turn, turn: Turn, capabilities: Capabilities) -> bool:
-    """Whether the template does not take one turn right after the other."""
+    """Whether the template cannot take one turn right after the other."""
     if turn.role == "user":
         if before.role == "user":
             return not capabilities.consecutive_users

@@ -1,8 +1,7 @@
-"""What a chat template can express, found out by rendering needles and looking for them.
+"""Finding out what a chat template can express, by rendering needles and searching for them.
 
-Most templates drop what they do not know without a word, so neither a template's name nor the
-absence of an error proves anything; only the rendered text does. ``normalize.py`` acts on the
-verdicts.
+Most templates silently drop what they do not know. Neither a template's name nor the absence of an
+error therefore proves anything; only the rendered text does. ``normalize.py`` acts on the verdicts.
 """
 
 from __future__ import annotations
@@ -46,9 +45,10 @@ from server.prompt.template.limits import TemplateLimitExceeded
 
 
 def probe(template: ChatTemplate) -> Capabilities:
-    """Find out what the template can express; it renders some forty tiny conversations.
+    """Find out what the template can express. It renders some forty tiny conversations.
 
-    A template over its limits (see ``limits.py``) is not asked again: what is open then is false.
+    After a render over the limits (``template/limits.py``) there are no more; open verdicts are
+    false.
     """
     return Capabilities(**_Probe(template).verdicts())
 
@@ -75,7 +75,7 @@ class _Probe:
         style = next(self._call_styles(), None)
         if style is not None:
             found |= self._call_verdicts(style)
-            # Some describe the tools in the first message, and take it for a user's.
+            # Some describe the tools in the first message, which they take for a user's.
             found["assistant_first"] &= self._shows(
                 [style.calling(), style.result(), user_turn(USER)],
                 *(NAME, VALUE, USER),
@@ -99,7 +99,7 @@ class _Probe:
                 [system, user, assistant], SYSTEM, USER, add_generation_prompt=False
             ),
             "content_parts": self._shows_parts(system_role),
-            # Templates that write any role's name show the needle, yet no model learned this one.
+            # A template that writes any role's name shows it too, but no model was trained on it.
             "developer_role": "developer" in self._template.source
             and self._shows([turn("developer", SYSTEM), user], SYSTEM, USER),
             "several_systems": self._shows([system, system2, user], SYSTEM, SYSTEM2, USER),
@@ -114,7 +114,7 @@ class _Probe:
         }
 
     def _shows_parts(self, system_role: bool) -> bool:
-        """Whether two parts reach the prompt in each role, without quotes of a printed list."""
+        """Whether two parts reach the prompt in each role, and not as a printed list."""
         turns = [
             turn_in_parts("user", USER, USER2),
             turn_in_parts("assistant", ASSISTANT, ASSISTANT2),
@@ -158,7 +158,7 @@ class _Probe:
         }
 
     def _call_styles(self) -> Iterator[CallStyle]:
-        """The ways to write a call that this template shows, the most usual first."""
+        """The ways to write a call that this template shows, the most common first."""
         contents: tuple[dict[str, Any], ...] = ({"content": ""}, {"content": None}, {})
         ids = (FREE_IDS, SHORT_IDS, NAMED_IDS)
         for with_result, id_pair, as_object, content in itertools.product(
@@ -231,7 +231,7 @@ class _Probe:
         }
 
     def _shows_reasoning(self, style: CallStyle | None) -> bool:
-        """Whether reasoning shows, perhaps only when thinking is switched on."""
+        """Whether reasoning reaches the prompt, if need be with thinking switched on."""
         thought = {"reasoning_content": REASONING}
         spoken = [user_turn(USER), {**turn("assistant", ASSISTANT), **thought}]
         turns = [spoken, [user_turn(USER), *spoken[1:], user_turn(USER2)]]
@@ -252,7 +252,7 @@ class _Probe:
         return text is not None and all(needle in text for needle in needles)
 
     def _render(self, messages: list[dict[str, Any]], **options: Any) -> str | None:
-        """The prompt, or None where the template fails."""
+        """The prompt; None if the template fails."""
         if not self._usable:
             return None
         if self._parts_only:

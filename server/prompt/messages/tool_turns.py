@@ -1,4 +1,4 @@
-"""Tools, calls and results of a conversation in the shape a template takes, or else in words."""
+"""Tools, calls and results of a conversation, in the template's shape or in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from server.reply.builtin_formats import builtin_tables
 from server.reply.writer import write_calls
 
 GENERIC_CALLS = msgspec.convert(builtin_tables()["hermes"]["calls"], Calls)
-"""How calls are written where the template has no way of its own."""
+"""How calls are written if the template cannot express them."""
 
 _GENERIC_RESULT = '<tool_response>\n{{"name": {name}, "content": {content}}}\n</tool_response>'
 _BRANCHES = {"anyOf", "oneOf", "allOf", "$ref"}
@@ -28,7 +28,7 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 class Turn(msgspec.Struct, frozen=True):
     """One message for the template, and the index of the request's message it came from.
 
-    Its content is a list of parts, or None where the template wants that beside calls.
+    Its content is a list of parts; beside calls it may be None or absent, as the template wants.
     """
 
     source: int
@@ -45,10 +45,10 @@ class Exchange(msgspec.Struct, frozen=True):
     """An assistant message with calls and the tool messages that answer them.
 
     Attributes:
-        index: Of the assistant message in the request.
+        index: The assistant message's index in the request.
         message: The assistant message.
-        results: Index and message of each call's result; None where there is none (yet).
-        first_call: How many calls the conversation has before these.
+        results: Index and message of each call's result; None for a call without one.
+        first_call: The number of calls in the conversation before these.
     """
 
     index: int
@@ -60,10 +60,10 @@ class Exchange(msgspec.Struct, frozen=True):
     def matched(
         cls, index: int, message: Message, results: list[tuple[int, Message]], first_call: int
     ) -> Exchange:
-        """Give each result its call; a result without an id answers the first that waits.
+        """Match each result with its call; one without an id belongs to the first open call.
 
         Raises:
-            ConversationError: A result answers none of the calls, or one that has its result.
+            ConversationError: A result belongs to no call, or to one that already has a result.
         """
         placed: list[tuple[int, Message] | None] = [None] * len(message.tool_calls)
         for result_index, result in results:
@@ -83,7 +83,7 @@ class Exchange(msgspec.Struct, frozen=True):
 
 
 def orphan(index: int, message: Message, waiting: list[str]) -> ConversationError:
-    """A tool message that answers no call."""
+    """The error about a tool message that answers none of the ``waiting`` calls."""
     if waiting:
         problem = (
             f"answers the tool call {message.tool_call_id!r}, but the calls waiting for a result "
@@ -97,12 +97,11 @@ def orphan(index: int, message: Message, waiting: list[str]) -> ConversationErro
 def exchange_turns(
     exchange: Exchange, capabilities: Capabilities, calls_syntax: Calls
 ) -> list[Turn]:
-    """The calls and their results, as native as the template allows.
+    """The calls and their results, in the template's own form as far as it has one.
 
-    ``calls_syntax`` is how calls are put in words where the template leaves past ones out.
-
-    Results stand in the order of their calls: many templates show no ids, so that order is all a
-    model has to tell them apart.
+    Results are put in the order of their calls: many templates show no ids, so a model can only
+    tell them apart by their order. ``calls_syntax`` is the form of calls that the template would
+    leave out.
     """
     if not capabilities.tool_calls:
         return _in_words(exchange, capabilities, calls_syntax)
@@ -127,7 +126,7 @@ def exchange_turns(
 
 
 def tool_schema(tool: Tool) -> dict[str, Any]:
-    """A tool as OpenAI describes it, without what the request leaves out."""
+    """A tool in OpenAI's form, which templates are written for, without absent fields."""
     function: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
         function["description"] = tool.description
@@ -137,7 +136,7 @@ def tool_schema(tool: Tool) -> dict[str, Any]:
 
 
 def native_tool(tool: Tool, capabilities: Capabilities) -> dict[str, Any]:
-    """A tool for the template: empty descriptions and properties where it insists on some."""
+    """A tool for the template, with empty descriptions and properties if it needs some."""
     schema = tool_schema(tool)
     function = schema["function"]
     if not capabilities.bare_tools:
@@ -150,7 +149,7 @@ def native_tool(tool: Tool, capabilities: Capabilities) -> dict[str, Any]:
 
 def _with_properties(parameters: dict[str, Any]) -> dict[str, Any]:
     properties = parameters.get("properties", {})
-    # Empty properties would hide from the model what branches say.
+    # Empty properties would hide the branches from the model.
     if not isinstance(properties, dict) or parameters.keys() & _BRANCHES:
         return parameters
     described = {
@@ -161,7 +160,7 @@ def _with_properties(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_tools(tools: list[Tool], calls_syntax: Calls) -> str:
-    """The tools and the way to call them, as text for the system message."""
+    """The tools and how to call them, as text for the system message."""
     schemas = "\n".join(json.dumps(tool_schema(tool), ensure_ascii=False) for tool in tools)
     sample = ToolCall(id="ID", name="NAME", arguments='{"KEY": "VALUE"}')
     return (
@@ -214,11 +213,11 @@ def _arguments_object(index: int, place: int, text: str) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _call_id(exchange: Exchange, place: int, capabilities: Capabilities) -> str:
-    """The call's id as the template takes it; the request's own where it takes any."""
+    """The call's id in a form that the template takes; the request's own if it takes any."""
     call = exchange.message.tool_calls[place]
     if capabilities.free_call_ids or not call.id:
         return call.id

@@ -237,4 +237,4 @@ def _json_default(value: Any) -> Any:
         items = list(value)
         measure(items)
         return items
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")

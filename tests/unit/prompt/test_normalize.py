@@ -131,7 +131,7 @@ def test_an_empty_conversation_is_refused() -> None:
         ),
         (
             [user("a"), calling(call("f", arguments='{"a": NaN}'))],
-            r"NaN is no JSON value",
+            r"NaN is not a JSON value",
         ),
     ],
 )
@@ -462,8 +462,9 @@ def test_variables_reach_the_template_only_if_it_asks_for_them() -> None:
         "persona": "x",
     }
     for name in ("messages", "bos_token", "range", "other"):
-        with pytest.raises(ConversationError, match=f"no variable '{name}'"):
+        with pytest.raises(ConversationError, match=f"no variable '{name}'") as caught:
             template_variables({name: 1}, asking)
+        assert caught.value.at == ("template_kwargs", name)
 
 
 def test_thinking_switches_are_left_out_where_the_template_has_none() -> None:
