@@ -93,7 +93,10 @@ TOO_LONG = {
 
 # The exception that stops a template is sent several times, since one that arrives inside a
 # finaliser or a weak reference's callback is swallowed there; Python says so with a warning.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.process,  # for the seconds until a template is stopped
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.mark.parametrize("case", TOO_LARGE)

@@ -26,6 +26,8 @@ from tests.unit.engine.byte_vocabulary import END, byte_tokenizer
 from tests.unit.fake_vocabulary import FakeVocabulary
 from tests.unit.reply.replies import trigger
 
+pytestmark = pytest.mark.process  # for the time that the walks through all grammars take
+
 TOKENIZER = byte_tokenizer()
 SPELLING = Spelling(FakeVocabulary())
 VALIDATOR = jsonschema.Draft202012Validator
