@@ -250,20 +250,20 @@ def bad_tool(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("options", "param", "said"),
     [
-        ({"tools": [WEATHER, bad_tool("culprit", {"not": {}})]}, "tools", "culprit.*'not'"),
+        ({"tools": [WEATHER, bad_tool("culprit", {"not": {}})]}, "tools[1]", "culprit.*'not'"),
         (
             {"tools": [WEATHER, bad_tool("culprit", {"pattern": "(?<=a)b"})]},
-            "tools",
+            "tools[1]",
             "culprit.*look-behind",
         ),
         (
             {"tools": [WEATHER, bad_tool("culprit", {"oneOf": [{}, {"type": "null"}]})]},
-            "tools",
+            "tools[1]",
             "culprit.*oneOf",
         ),
         (
             {"tools": [WEATHER, bad_tool("culprit", {"type": "string", "pattern": "(" * 3_000})]},
-            "tools",
+            "tools[1]",
             "culprit",
         ),
         ({"tools": [WEATHER, WEATHER]}, "tools", "get_weather"),
