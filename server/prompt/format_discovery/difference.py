@@ -108,7 +108,7 @@ def _argument_pattern(both: str) -> str | None:
         return None
     before = both[: found.start()]
     after_key, joint, same, rest = found.groups()
-    if after_key != same:
+    if after_key != same or not after_key.strip():
         return None
     for cut in range(common_prefix(joint, rest), 0, -1):
         opening, closing = joint[cut:], joint[:cut]

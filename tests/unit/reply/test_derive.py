@@ -161,3 +161,14 @@ def test_a_hash_comes_before_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setattr(select, "_rules", lambda: rules)
     assert candidates(both) == [builtin_format("glm"), builtin_format("hermes")]
+
+
+def test_arguments_with_only_a_blank_between_key_and_value_are_not_derived() -> None:
+    """They could not be told apart; the model loads without a call syntax."""
+    source = """{% for m in messages %}<|{{ m.role }}|>{{ m.content or '' }}
+    {%- for c in m.tool_calls or [] %}<call>{{ c.function.name }}
+    {%- for k, v in c.function.arguments.items() %}<p>{{ k }} {{ v }}</p>{% endfor %}</call>
+    {%- endfor %}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""
+    known = ChatTemplate(source, bos_token="", eos_token="<|end|>")
+    found = resolve_reply_format(known, probe(known), None)
+    assert found is None or found.calls is None
