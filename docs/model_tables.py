@@ -36,11 +36,11 @@ CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "templates"
 
 NATIVE, REWRITTEN, FORCED, REPLIES, NO = "native", "rewritten", "if forced", "replies", "–"
 LEGEND = {
-    NATIVE: "the template says it itself, in the form the model was trained on",
+    NATIVE: "the template expresses it in the form that the model was trained on",
     REWRITTEN: "the template does not, so it is said another way; all of it reaches the model",
-    FORCED: "only where `tool_choice` asks for a call, since the answer is then held to one",
-    REPLIES: "told apart in replies; the template leaves out what is sent back",
-    NO: "answered with 400 and the reason; for reasoning: replies have none to tell apart",
+    FORCED: "only if `tool_choice` asks for a call, because the answer is then constrained to one",
+    REPLIES: "found in replies; the template leaves it out of past messages",
+    NO: "answered with 400 and the reason; for reasoning: replies have none",
 }
 
 _USER = Message(role="user", content=USER)

@@ -1,4 +1,4 @@
-"""A native prompt with its tokens, and where each piece came from."""
+"""A native prompt with its tokens and the source of each piece."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import msgspec
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A run of the native prompt: where it came from, and the tokens it became.
+    """A run of the native prompt with one source.
 
-    ``control`` is true for a control token; ``source`` says who wrote the characters. ``pieces``
-    is ``text`` cut where its tokens meet, one string per token; a character that several tokens
-    share is in the first one's. It is empty where the tokens do not spell the text.
+    Attributes:
+        text: Its characters.
+        ids: Its tokens.
+        control: Whether it is a control token.
+        source: Who wrote it: the user, in the request, or the template.
+        pieces: The text of each token. A character that several tokens share is in the first one's
+            text. Empty if the tokens do not spell ``text``.
     """
 
     text: str
@@ -23,7 +27,10 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RenderedPrompt(msgspec.Struct, frozen=True, kw_only=True):
-    """A prompt as the model gets it: its text, its token ids, and where each piece came from."""
+    """A prompt as the model gets it: its text, its token ids, and its segments.
+
+    ``segments`` is empty if the sources were not asked for.
+    """
 
     prompt: str
     tokens: list[int]

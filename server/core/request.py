@@ -1,7 +1,6 @@
-"""The canonical request and the events that answer it.
+"""The canonical request, to which every API family converts its wire format.
 
-Every API family converts its wire format to `GenerationRequest` and folds `Event`s back; none knows
-another. These types cross the border between the API process and a worker as MessagePack (msgspec).
+These types cross the border between the API process and a worker as MessagePack (msgspec).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True, tag="call"):
     """A call by the assistant.
 
-    ``arguments`` is JSON text, or, where ``kind`` is ``custom``, the free-form input of the tool.
+    ``arguments`` is JSON text; if ``kind`` is ``custom``, it is the tool's free-form input.
     """
 
     id: str
@@ -42,7 +41,11 @@ Content = str | list[ContentPart]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn of a conversation."""
+    """One message of a conversation.
+
+    ``name`` is the author's, or the function's in a tool message. ``tool_calls`` and
+    ``reasoning_content`` belong to the role ``assistant``, ``tool_call_id`` to the role ``tool``.
+    """
 
     role: Role
     content: Content | None = None
@@ -86,14 +89,17 @@ class ChatPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
 
 
 class TextPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
-    """A native prompt, given as it is: no template; control tokens in it are honoured."""
+    """A native prompt, taken as it is, without a template; control tokens in it are honoured.
+
+    With ``suffix`` the model fills the gap between ``text`` and ``suffix``.
+    """
 
     text: str
     suffix: str | None = None
 
 
 class TokensPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="tokens"):
-    """Token ids, given as they are; nothing is added, not even BOS."""
+    """Token ids, taken as they are; nothing is added, not even BOS."""
 
     ids: list[int]
 

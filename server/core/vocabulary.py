@@ -1,4 +1,4 @@
-"""What the rest of the server needs of a tokenizer; the binding to llama.cpp provides it."""
+"""The interface of a tokenizer; the engine's binding to llama.cpp implements it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ class SpecialToken(msgspec.Struct, frozen=True):
 class Vocabulary(Protocol):
     """A model's tokenizer.
 
-    ``bos`` and ``eos`` are None where the vocabulary has none; ``add_bos`` says whether a prompt
-    must begin with BOS; ``add_space_prefix`` whether text tokenised on its own gains a space (SPM).
+    Attributes:
+        size: The number of tokens; ids are from 0 to ``size - 1``.
+        bos: The beginning-of-sequence token; None if the vocabulary has none.
+        eos: The end-of-sequence token; None if the vocabulary has none.
+        add_bos: Whether a prompt must begin with BOS.
+        add_space_prefix: Whether a text gets a space in front when it is tokenised (SPM).
     """
 
     size: int
@@ -37,10 +41,10 @@ class Vocabulary(Protocol):
 
     @property
     def fill_in_the_middle(self) -> tuple[int, int, int] | None:
-        """The prefix, suffix and middle tokens, where the vocabulary has all three."""
+        """The prefix, suffix and middle tokens; None if the vocabulary lacks one of them."""
 
     def text(self, token: int) -> str:
-        """The token as the vocabulary writes it: ``<|im_end|>``, for example."""
+        """The token's text in the vocabulary, for example ``<|im_end|>``."""
 
     def piece(self, token: int) -> bytes:
         """The bytes the token stands for in text, control tokens included."""
@@ -49,7 +53,7 @@ class Vocabulary(Protocol):
         """Token ids of ``text``; neither BOS nor EOS is added."""
 
     def fewest_tokens(self, text: str) -> int:
-        """A lower bound of how many tokens ``text`` has, found without tokenising it."""
+        """A lower bound on the number of tokens in ``text``, found without tokenising it."""
 
     def is_end_of_generation(self, token: int) -> bool:
         """Whether generating the token ends an answer."""
