@@ -9,7 +9,7 @@ from pathlib import Path
 from server.core.errors import ConversationError
 from server.core.request import ChatPrompt, Message, TextPart, ToolCall
 from server.core.resources import templates_directory
-from server.prompt.families.family import load_families
+from server.prompt.families.definitions import load_families
 from server.prompt.known_template import KnownTemplate
 from server.prompt.messages.probing_conversations import (
     ASSISTANT,

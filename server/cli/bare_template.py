@@ -7,7 +7,8 @@ from pathlib import Path
 
 from server.core.resources import templates_directory
 from server.core.settings import Settings
-from server.prompt.families.family import ModelFacts, load_families, select_family
+from server.prompt.families.choice import ModelFacts, select_family
+from server.prompt.families.definitions import load_families
 from server.prompt.known_template import KnownTemplate
 from server.prompt.template.chat_template import ChatTemplate
 

@@ -7,7 +7,7 @@ from typing import Self
 
 import msgspec
 
-from server.core.errors import ConversationError, InvalidRequest
+from server.core.errors import InvalidRequest
 from server.core.model_info import ModelKind
 from server.core.native_prompt import RenderedPrompt
 from server.core.reply_format import ReplyFormat
@@ -15,17 +15,17 @@ from server.core.request import ChatPrompt, Prompt, ToolChoice
 from server.core.sampling import Sampling
 from server.core.vocabulary import Vocabulary
 from server.grammar.lark import Spelling
-from server.prompt.families.family import Choice, Family, FamilyError, ModelFacts, select_family
+from server.prompt.families.choice import Choice, ModelFacts, select_family
+from server.prompt.families.definitions import Family
 from server.prompt.families.kind import KindVerdict, detect_kind
 from server.prompt.guard.guard import Piece
 from server.prompt.guard.segments import segments
-from server.prompt.messages.content import message_text
 from server.prompt.messages.normalize import SOFT_VARIABLES, known_variables
-from server.prompt.model_template import ModelTemplate
+from server.prompt.messages.parts import message_text
+from server.prompt.model_template import ModelTemplate, family_template, valid_templates
 from server.prompt.raw_prompt import raw_prompt, with_one_bos
 from server.prompt.template.chat_template import (
     DEFAULT_TEMPLATE,
-    ChatTemplate,
     select_template,
     templates_in,
 )
@@ -131,13 +131,7 @@ class ChatModel:
         verdict = detect_kind(metadata, file_name, eos, has_template=bool(sources))
         if kind is not None:
             verdict = KindVerdict(kind=kind, reasons=[f"configured as {kind}", *verdict.reasons])
-        compiled: dict[str, ChatTemplate] = {}
-        warnings = []
-        for name, source in sources.items():
-            try:
-                compiled[name] = _compiled(name, source, vocabulary)
-            except ConversationError as error:
-                warnings.append(f"{error.message} It is not used.")
+        compiled, warnings = valid_templates(sources, vocabulary)
         own = compiled[select_template(compiled, tools=False)] if compiled else None
         facts = ModelFacts(
             architecture=metadata.get("general.architecture", ""),
@@ -150,7 +144,7 @@ class ChatModel:
         choice = select_family(families, facts, family)
         if not choice.own_template:
             assert choice.family
-            compiled = {DEFAULT_TEMPLATE: _family_template(choice.family, vocabulary)}
+            compiled = {DEFAULT_TEMPLATE: family_template(choice.family, vocabulary)}
         templates = {
             name: ModelTemplate.open(template, vocabulary, choice.family, guard=guard)
             for name, template in compiled.items()
@@ -268,23 +262,6 @@ class ChatModel:
         if not pieces or pieces[-1].ids[-1:] != [self._vocabulary.eos]:
             return pieces
         return [*pieces[:-1], msgspec.structs.replace(pieces[-1], ids=pieces[-1].ids[:-1])]
-
-
-def _compiled(name: str, source: str, vocabulary: Vocabulary) -> ChatTemplate:
-    def text(token: int | None) -> str:
-        return "" if token is None else vocabulary.text(token)
-
-    bos, eos = text(vocabulary.bos), text(vocabulary.eos)
-    return ChatTemplate(source, bos_token=bos, eos_token=eos, name=name)
-
-
-def _family_template(family: Family, vocabulary: Vocabulary) -> ChatTemplate:
-    assert family.template
-    try:
-        return _compiled(DEFAULT_TEMPLATE, family.template, vocabulary)
-    except ConversationError as error:
-        path = family.path.with_suffix(".jinja")
-        raise FamilyError(f"{path}: {error.message}") from error
 
 
 def _reply_prefix(prompt: ChatPrompt, text: str, reply_format: ReplyFormat | None) -> str:

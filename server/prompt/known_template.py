@@ -13,7 +13,7 @@ import msgspec
 from server.core.errors import ConversationError, InvalidRequest
 from server.core.reply_format import ReplyFormat
 from server.core.request import ChatPrompt
-from server.prompt.families.family import Family
+from server.prompt.families.definitions import Family
 from server.prompt.format_discovery.resolve import resolve_reply_format
 from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.completeness import check_complete

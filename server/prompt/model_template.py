@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 import msgspec
@@ -12,13 +12,13 @@ from server.core.errors import ConversationError, InvalidRequest
 from server.core.request import ChatPrompt
 from server.core.vocabulary import Vocabulary
 from server.prompt.context_length import check_context_length
-from server.prompt.families.family import Family
+from server.prompt.families.definitions import Family, FamilyError
 from server.prompt.guard.disguise import Masked
 from server.prompt.guard.guard import Guard, Piece
 from server.prompt.guard.segments import user_characters
 from server.prompt.known_template import KnownTemplate
 from server.prompt.messages.probing_conversations import TOOL_SCHEMA, example_conversations
-from server.prompt.template.chat_template import ChatTemplate
+from server.prompt.template.chat_template import DEFAULT_TEMPLATE, ChatTemplate
 from server.reply.control_tokens import control_tokens
 
 
@@ -109,6 +109,42 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         except ConversationError as error:
             raise type(error)(masked.lift(error.template), at=error.at) from error
         return masked.settle(rendered)
+
+
+def valid_templates(
+    sources: Mapping[str, str], vocabulary: Vocabulary
+) -> tuple[dict[str, ChatTemplate], list[str]]:
+    """The templates that compile, and a warning about each that does not."""
+    compiled: dict[str, ChatTemplate] = {}
+    warnings = []
+    for name, source in sources.items():
+        try:
+            compiled[name] = _compiled(name, source, vocabulary)
+        except ConversationError as error:
+            warnings.append(f"{error.message} It is not used.")
+    return compiled, warnings
+
+
+def family_template(family: Family, vocabulary: Vocabulary) -> ChatTemplate:
+    """The template of a family that has one.
+
+    Raises:
+        FamilyError: It does not compile; the message names the file.
+    """
+    assert family.template
+    try:
+        return _compiled(DEFAULT_TEMPLATE, family.template, vocabulary)
+    except ConversationError as error:
+        path = family.path.with_suffix(".jinja")
+        raise FamilyError(f"{path}: {error.message}") from error
+
+
+def _compiled(name: str, source: str, vocabulary: Vocabulary) -> ChatTemplate:
+    def text(token: int | None) -> str:
+        return "" if token is None else vocabulary.text(token)
+
+    bos, eos = text(vocabulary.bos), text(vocabulary.eos)
+    return ChatTemplate(source, bos_token=bos, eos_token=eos, name=name)
 
 
 def _example_prompts(template: ChatTemplate) -> Iterator[str]:

@@ -28,7 +28,7 @@ _BOTH_ARGUMENTS = json.dumps({KEY: VALUE, KEY2: VALUE2})
 _LAST_MARKER = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\s*\Z")
 
 
-class _Parts(msgspec.Struct, frozen=True):
+class _Frame(msgspec.Struct, frozen=True):
     """A reply with calls: the texts before, between and after them, and the pattern of a call."""
 
     before: str
@@ -117,20 +117,20 @@ def _argument_pattern(both: str) -> str | None:
     return None
 
 
-def _single(text: str, arguments: _Arguments) -> _Parts | None:
+def _single(text: str, arguments: _Arguments) -> _Frame | None:
     return _split(text, CALLS[0], arguments)
 
 
-def _pair(text: str, arguments: _Arguments) -> _Parts | None:
+def _pair(text: str, arguments: _Arguments) -> _Frame | None:
     """The parts of a reply with two calls; None if the second is written differently."""
     first = _split(text, CALLS[0], arguments)
     second = _split(first.after, CALLS[1], arguments) if first else None
     if first is None or second is None or first.core != second.core:
         return None
-    return _Parts(first.before, first.core, second.after, second.before)
+    return _Frame(first.before, first.core, second.after, second.before)
 
 
-def _split(text: str, call: ToolCall, arguments: _Arguments) -> _Parts | None:
+def _split(text: str, call: ToolCall, arguments: _Arguments) -> _Frame | None:
     holes = {
         "{name}": call.name,
         "{arguments}": arguments.write(call.arguments),
@@ -145,15 +145,15 @@ def _split(text: str, call: ToolCall, arguments: _Arguments) -> _Parts | None:
     for hole in sorted(spans, key=lambda hole: -spans[hole][0]):
         place, length = spans[hole]
         core = core[: place - start] + hole + core[place - start + length :]
-    return _Parts(text[:start], core, text[end:])
+    return _Frame(text[:start], core, text[end:])
 
 
-def _alone(parts: _Parts, turn_end: str) -> Calls:
+def _alone(parts: _Frame, turn_end: str) -> Calls:
     after = _without_turn_end(parts.after, turn_end)
     return Calls(call=(parts.before + parts.core + after).strip(), several=False)
 
 
-def _assemble(parts: _Parts, turn_end: str) -> Calls:
+def _assemble(parts: _Frame, turn_end: str) -> Calls:
     """The syntax for several calls, from the texts that are alike around each of them."""
     shared = common_prefix(parts.before[::-1], parts.between[::-1])
     opening = _from_marker(parts.between[len(parts.between) - shared :])

@@ -19,7 +19,7 @@ from server.core.errors import PLACE, ConversationError, Locator
 from server.core.reply_format import Calls
 from server.core.request import ChatPrompt, Message
 from server.prompt.messages.capabilities import Capabilities
-from server.prompt.messages.content import joined, parts_of, template_content, text_of
+from server.prompt.messages.parts import joined, parts_of, template_content, text_of
 from server.prompt.messages.tool_turns import (
     GENERIC_CALLS,
     Exchange,

@@ -12,7 +12,7 @@ from server.core.errors import PLACE, ConversationError
 from server.core.reply_format import Calls
 from server.core.request import Message, Tool, ToolCall
 from server.prompt.messages.capabilities import Capabilities
-from server.prompt.messages.content import message_text, parts_of, text_of
+from server.prompt.messages.parts import message_text, parts_of, text_of
 from server.prompt.template.content import Part, text_part
 from server.reply.builtin_formats import builtin_tables
 from server.reply.writer import write_calls

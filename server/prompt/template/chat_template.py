@@ -64,8 +64,8 @@ class ChatTemplate:
         self.source = source
         self.sha256 = hashlib.sha256(source.encode()).hexdigest()
         self.name = name
-        self.bos_token = bos_token
-        self.eos_token = eos_token
+        self._bos_token = bos_token
+        self._eos_token = eos_token
         try:
             self._compiled, names = run_limited(
                 lambda: _compile(source), text=text_limit(len(source))
@@ -120,8 +120,8 @@ class ChatTemplate:
 
     def _run(self, values: dict[str, Any]) -> str:
         limit = text_limit(_input_size(values))
-        values.setdefault("bos_token", self.bos_token)
-        values.setdefault("eos_token", self.eos_token)
+        values.setdefault("bos_token", self._bos_token)
+        values.setdefault("eos_token", self._eos_token)
         # Firefunction's format, cut to minutes: a prompt that changes each second is never cached.
         values.setdefault("datetime", datetime.now().strftime("%Y-%m-%d %H:%M:00"))  # noqa: DTZ005
         values.setdefault(

@@ -16,7 +16,7 @@ from server.engine.llama import LlamaModel, build_description
 from server.library.header import GgufHeader
 from server.library.model_header import read_model_at
 from server.prompt.chat_model import ChatModel
-from server.prompt.families.family import load_families
+from server.prompt.families.definitions import load_families
 from server.prompt.messages.capabilities import Capabilities
 from server.worker.protocol import Load, Progress
 from server.worker.serve.hardware import physical_cores

@@ -25,7 +25,7 @@ from contextlib import suppress
 from server.core.errors import ConversationError
 from server.engine.llama import LoadError
 from server.library.gguf import InvalidGguf
-from server.prompt.families.family import FamilyError
+from server.prompt.families.definitions import FamilyError
 from server.prompt.template import limits
 from server.worker.protocol import (
     EXIT_LOAD_FAILED,

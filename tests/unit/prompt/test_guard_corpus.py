@@ -19,7 +19,7 @@ from server.core.request import ChatPrompt, Message, TextPart, Tool, ToolCall
 from server.core.resources import templates_directory
 from server.core.vocabulary import Vocabulary
 from server.engine.llama import LlamaModel
-from server.prompt.families.family import load_families
+from server.prompt.families.definitions import load_families
 from server.prompt.model_template import ModelTemplate
 from server.prompt.template.chat_template import ChatTemplate, templates_in
 from tests.unit.fake_vocabulary import FakeVocabulary

@@ -4,7 +4,7 @@ import pytest
 
 from server.core.errors import ConversationError
 from server.core.resources import templates_directory
-from server.prompt.families.family import load_families
+from server.prompt.families.definitions import load_families
 from server.prompt.template.chat_template import ChatTemplate
 
 FAMILIES = load_families([templates_directory()])

@@ -18,7 +18,7 @@ from server.core.request import (
 from server.core.resources import templates_directory
 from server.core.sampling import Sampling
 from server.prompt.chat_model import ChatModel
-from server.prompt.families.family import FamilyError, load_families
+from server.prompt.families.definitions import FamilyError, load_families
 from tests.unit.fake_vocabulary import FakeVocabulary
 
 FAMILIES = load_families([templates_directory()])

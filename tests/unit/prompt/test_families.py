@@ -6,14 +6,8 @@ import pytest
 
 from server.core.resources import templates_directory
 from server.core.sampling import Sampling
-from server.prompt.families.family import (
-    Family,
-    FamilyError,
-    ModelFacts,
-    Selection,
-    load_families,
-    select_family,
-)
+from server.prompt.families.choice import ModelFacts, select_family
+from server.prompt.families.definitions import Family, FamilyError, Selection, load_families
 
 BUILT_IN = load_families([templates_directory()])
 SIDECAR_KEYS = set(Family.__struct_fields__) - {"name", "path", "template"}
