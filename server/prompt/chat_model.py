@@ -235,14 +235,14 @@ class ChatModel:
     def _check_tools(self, choice: ToolChoice, reply_format: ReplyFormat | None) -> None:
         if self._family and not self._family.tools and choice.mode == "auto":
             raise InvalidRequest(
-                f"The model is a {self.kind} model, prompted by the family {self.family}: it does "
-                "not know by itself when to call a tool. Use tool_choice 'required' or name a "
-                "function, so that its output is constrained to a call.",
+                f"The model is a {self.kind} model, prompted by the family {self.family}: it "
+                "cannot decide by itself when to call a tool. Set tool_choice to require a call or "
+                "to name a function, so that its output is constrained to a call.",
                 at=("tools",),
             )
         if reply_format is None or reply_format.calls is None:
             raise InvalidRequest(
-                "How this model writes tool calls is not known, so it can be given no tools.",
+                "It is not known how this model writes tool calls, so it cannot be given tools.",
                 at=("tools",),
             )
 

@@ -72,7 +72,7 @@ def _configured(families: Mapping[str, Family], name: str) -> Family:
     if family is None:
         raise FamilyError(f"there is no family {name!r}; there are: {', '.join(sorted(families))}")
     if family.template is None:
-        raise FamilyError(f"{family.path}: the family has no template, so no model can be given it")
+        raise FamilyError(f"{family.path}: the family has no template, so no model can use it")
     return family
 
 

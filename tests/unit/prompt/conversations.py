@@ -1,4 +1,4 @@
-"""Conversations for the corpus tests. Every text in them is a needle that occurs nowhere else."""
+"""Conversations for the corpus tests. Every text in them is a needle that occurs only once."""
 
 from itertools import count
 
@@ -158,7 +158,7 @@ CONVERSATIONS: dict[str, tuple[list[Message], list[Tool]]] = {
 
 
 def needles(messages: list[Message], tools: list[Tool]) -> set[str]:
-    """Every text, name, key and value in a conversation, but its reasoning and ids."""
+    """Every text, name, key and value in a conversation, except reasoning and ids."""
     found: set[str] = set()
     for message in messages:
         content = message.content
@@ -175,7 +175,7 @@ def needles(messages: list[Message], tools: list[Tool]) -> set[str]:
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[Message]:
-    """Any conversation with a user in it, all its texts different needles."""
+    """Any conversation with a user's message; its texts are different needles."""
     numbers = count()
 
     def needle() -> str:

@@ -1,4 +1,4 @@
-"""The published chat templates the tests render, where this checkout has them beside it."""
+"""The published chat templates that the tests render, if they lie beside this checkout."""
 
 from functools import cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Shaping a conversation for a template of which every verdict is known."""
+"""Shaping a conversation for a template with given verdicts."""
 
 from typing import Any
 

@@ -21,7 +21,7 @@ from tests.unit.prompt.conversations import (
 from tests.unit.prompt.corpus import capabilities, each_template, template
 
 REFUSED = {("NVIDIA-Nemotron-Nano-v2", "system alone")}
-"""All the corpus cannot express: one template fails without a user message."""
+"""The only conversation the corpus cannot express: one template fails without a user message."""
 
 
 @each_template
@@ -49,7 +49,7 @@ def test_every_piece_of_every_message_reaches_the_prompt_or_is_refused(
 @each_template
 @settings(max_examples=15, deadline=None)
 @given(messages=conversations())
-def test_any_conversation_with_a_user_reaches_the_prompt_whole(
+def test_any_conversation_with_a_user_reaches_the_prompt_completely(
     name: str, messages: list[Message]
 ) -> None:
     chat = normalize(ChatPrompt(messages=messages), capabilities(name))
@@ -61,7 +61,7 @@ def test_any_conversation_with_a_user_reaches_the_prompt_whole(
     assert set(re.findall(r"needle\d+q", written)) <= set(re.findall(r"needle\d+q", text))
 
 
-def test_a_drop_that_no_probe_foresaw_is_an_error_about_that_message() -> None:
+def test_an_omission_that_no_probe_found_is_an_error_about_that_message() -> None:
     forgetful = ChatTemplate("{% for m in messages[-6:] %}{{ m.role }}:{{ m.content }}{% endfor %}")
     turns = [turn for _ in range(4) for turn in (user("a"), assistant("b"))]
     chat = normalize(ChatPrompt(messages=[*turns, user("c")]), probe(forgetful))

@@ -79,7 +79,7 @@ def test_a_template_without_a_sidecar_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["x[1].gguf", "x[1]-00001-of-00002.gguf"])
-def test_what_is_written_beside_a_model_about_it_is_no_family(tmp_path: Path, model: str) -> None:
+def test_a_sidecar_beside_its_model_is_no_family(tmp_path: Path, model: str) -> None:
     (tmp_path / model).touch()
     (tmp_path / "x[1].toml").write_text("context = 2048\n")
     (tmp_path / "mine.toml").write_text(SIDECAR)
@@ -128,7 +128,7 @@ def test_a_configured_family_without_a_template_is_an_error(tmp_path: Path) -> N
         select_family(load_families([tmp_path]), facts(), "mine")
 
 
-def test_the_models_own_template_is_kept_with_what_a_matching_family_knows() -> None:
+def test_the_models_own_template_is_kept_with_the_data_of_a_matching_family() -> None:
     own = "{{'<|im_start|>'}}{{'<|im_end|>'}}"
 
     by_architecture = select_family(BUILT_IN, facts(template=own, architecture="qwen2"), None)
@@ -140,7 +140,7 @@ def test_the_models_own_template_is_kept_with_what_a_matching_family_knows() -> 
     assert by_name.family is BUILT_IN["chatml"]
 
 
-def test_a_family_says_nothing_of_a_template_without_its_markers() -> None:
+def test_a_family_has_no_data_about_a_template_without_its_markers() -> None:
     choice = select_family(BUILT_IN, facts(template="[INST]", architecture="qwen2"), None)
 
     assert choice.own_template

@@ -50,7 +50,7 @@ each_template = pytest.mark.parametrize(
 
 
 class Texts(msgspec.Struct, frozen=True):
-    """What the strings of a conversation say, one for each place a request can fill."""
+    """The strings of a conversation, one for each place that a request can fill."""
 
     system: str
     users: tuple[str, str]
@@ -83,7 +83,7 @@ class Texts(msgspec.Struct, frozen=True):
 
 
 def harmless(text: str) -> str:
-    """The same shape without the signs that control tokens are made of."""
+    """The same texts without the characters that control tokens are made of."""
     return "".join(c if c.isalnum() or c.isspace() or c in QUOTING else "x" for c in text)
 
 
@@ -97,7 +97,7 @@ def disarmed(texts: Texts) -> Texts:
 
 
 def controls(model: ModelTemplate, texts: Texts, *, tools: bool) -> list[str] | None:
-    """The control tokens of the prompt, in order; None where the template refuses it."""
+    """The control tokens of the prompt, in order; None if the template refuses it."""
     try:
         rendering = model.render(texts.prompt(tools=tools))
     except ConversationError:
@@ -107,7 +107,7 @@ def controls(model: ModelTemplate, texts: Texts, *, tools: bool) -> list[str] | 
 
 
 def check(model: ModelTemplate, texts: Texts) -> int:
-    """Compare the control tokens; the number of prompts that the template did not refuse."""
+    """Compare the control tokens; returns the number of prompts that the template rendered."""
     rendered = 0
     for tools in (False, True):
         expected = controls(model, disarmed(texts), tools=tools)
@@ -117,7 +117,7 @@ def check(model: ModelTemplate, texts: Texts) -> int:
 
 
 def hostile_texts(model: ModelTemplate) -> Iterator[Texts]:
-    """Whole tokens everywhere, then halves that meet at the borders of messages."""
+    """Whole tokens in every place, then halves that meet between messages."""
     known = {token.id: token.text for token in model.vocabulary.special_tokens}
     members = sorted({known[i] for i in model.guard.controls if known[i].strip()}, key=len)
     in_template = [text for text in members if text in model.template.source]
@@ -153,7 +153,7 @@ def from_one(text: str, edges: tuple[str, str] = ("", "")) -> Texts:
 
 
 def without(edges: tuple[str, str], text: str) -> str:
-    """The assistant's own reasoning is honoured, so it is no attack there."""
+    """In the assistant's own messages, reasoning is honoured and no attack."""
     for edge in filter(None, edges):
         while edge in text:
             text = text.replace(edge, "")
@@ -192,7 +192,7 @@ def opened(name: str, source: str, vocabulary: Vocabulary, *, guard: bool = True
 
 @cache
 def with_its_own_tokens(name: str) -> ModelTemplate:
-    """The template with a vocabulary that has every control token it speaks of."""
+    """The template with a vocabulary of all control tokens that it mentions."""
     source = FAMILIES.get(name) or TEMPLATES[name].read_text(encoding="utf-8")
     texts = sorted({"<bos>", "<eos>", "<|im_end|>", *TOKEN_LIKE.findall(source)})
     special = [(t, "user_defined" if i % 3 == 0 else "control") for i, t in enumerate(texts)]

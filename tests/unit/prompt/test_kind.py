@@ -1,4 +1,4 @@
-"""What a model is, judged by its metadata and names."""
+"""The kind of a model, judged by its metadata and names."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def test_a_conversational_tag_makes_it_a_chat_model() -> None:
     assert detect_kind(tagged, "zeta-7b", "</s>", has_template=True).kind == "chat"
 
 
-def test_every_reason_says_what_it_adds_to_the_score() -> None:
+def test_every_reason_states_its_points() -> None:
     verdict = detect_kind({}, "x-instruct", "<|im_end|>", has_template=True)
 
     assert verdict.reasons == [

@@ -100,7 +100,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("case", TOO_LARGE)
-def test_no_operation_makes_something_huge(case: str) -> None:
+def test_no_operation_makes_a_huge_value(case: str) -> None:
     started = time.monotonic()
     with pytest.raises(ConversationError):
         ChatTemplate(TOO_LARGE[case]).render([USER])
@@ -206,7 +206,7 @@ def test_work_that_stops_is_not_stuck(stuck: list[float]) -> None:
 def test_an_abort_just_when_the_work_ends_reaches_nobody(
     monkeypatch: pytest.MonkeyPatch, stuck: list[float]
 ) -> None:
-    """Work of about the limit's length, so that many aborts hit its very last moments."""
+    """Work that takes about as long as the limit, so that many aborts arrive as it ends."""
     monkeypatch.setattr(limits, "_POLL", 0.0005)
     monkeypatch.setattr(limits, "GRACE", 0.01)
     monkeypatch.setattr(limits, "TIME_LIMIT", 0.002)

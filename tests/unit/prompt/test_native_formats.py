@@ -1,4 +1,4 @@
-"""Each built-in family writes the prompt its authors document, to the character."""
+"""Each built-in family writes exactly the prompt that its authors document."""
 
 import pytest
 

@@ -70,7 +70,7 @@ def test_an_empty_conversation_is_refused() -> None:
         ),
     ],
 )
-def test_what_is_no_conversation_is_refused_with_the_message_it_is_about(
+def test_an_invalid_conversation_is_refused_naming_the_message(
     messages: list[Message], problem: str
 ) -> None:
     with pytest.raises(ConversationError, match=problem) as caught:

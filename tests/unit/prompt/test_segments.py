@@ -1,4 +1,4 @@
-"""Tokens of a prompt by who wrote them."""
+"""The tokens of a prompt by their source."""
 
 from server.prompt.guard.guard import Piece
 from server.prompt.guard.segments import segments, user_characters
@@ -71,7 +71,7 @@ def test_an_empty_prompt_has_no_segments() -> None:
     assert segments("", [], [], FakeVocabulary(), frozenset()) == []
 
 
-def test_what_is_never_disguised_belongs_to_the_user_between_two_of_the_users() -> None:
+def test_characters_never_disguised_belong_to_the_user_between_two_of_the_users() -> None:
     text = 'a: "b c" d'
     disguised = 'a: "\ue000 \ue001" \ue002'
 

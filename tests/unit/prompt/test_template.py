@@ -104,7 +104,7 @@ OPEN_ANSWERS = {
 
 
 def _as_transformers(name: str, messages: list[dict[str, Any]], **options: Any) -> str | None:
-    """What Hugging Face transformers renders; None where it fails."""
+    """The prompt that Hugging Face transformers renders; None if it fails."""
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     reference = pytest.importorskip("transformers.utils.chat_template_utils")
     try:
@@ -246,7 +246,7 @@ def test_parts_can_be_continued() -> None:
     assert ChatTemplate(source).render([message], continue_final_message=True) == "(A)(B"
 
 
-def test_variables_are_what_a_request_may_set() -> None:
+def test_variables_are_those_a_request_may_set() -> None:
     source = (
         "{% set loop_messages = messages %}{% if tools %}{% set note = 'a' %}{% endif %}{{ note }}"
         "{% if not date is defined %}{% set date = '1' %}{% endif %}{{ date }}"
@@ -284,7 +284,7 @@ def test_a_file_s_templates_are_found_by_name() -> None:
         ("tool_use", False, "tool_use"),
     ],
 )
-def test_the_template_is_selected_by_what_the_conversation_has(
+def test_a_conversation_with_tools_selects_the_template_for_them(
     names: str, tools: bool, selected: str
 ) -> None:
     choices = dict.fromkeys(names.split())

@@ -40,7 +40,7 @@ LISTED_TYPES = {
         "days": {"enum": [1, "all"]},
     },
 }
-"""Legal, but recursion without end in two templates, which therefore get it in words."""
+"""A legal schema on which two templates recurse without end, so they get it in words."""
 
 
 @cache
@@ -58,7 +58,7 @@ def test_the_example_of_a_call_ends_with_its_whole_marker() -> None:
     assert '{"KEY": "VALUE"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>' in example
 
 
-def test_parameters_lack_nothing_a_template_insists_on() -> None:
+def test_parameters_get_the_fields_that_a_template_needs() -> None:
     def native(parameters: dict[str, Any], *, lacking: bool) -> Any:
         tool = Tool(name="f", description="d", parameters=parameters)
         prompt = ChatPrompt(messages=[user("a")], tools=[tool])

@@ -168,7 +168,7 @@ def test_described_tools_are_called_in_the_model_s_own_syntax() -> None:
     assert chat.messages[0]["content"].endswith('<calls>call:NAME({"KEY": "VALUE"})</calls>')
 
 
-def test_tools_lack_nothing_a_template_insists_on() -> None:
+def test_tools_get_the_fields_that_a_template_needs() -> None:
     prompt = ChatPrompt(messages=[user("a")], tools=[BARE])
     bare, full = (normalize(prompt, it).tools for it in (NATIVE, without("bare_tools")))
     assert bare == [{"type": "function", "function": {"name": "toolbare"}}]
