@@ -6,7 +6,7 @@ body -> family: parse -> reply events -> family: encode -> response
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -103,22 +103,26 @@ async def _stream(request: Request, parsed: ParsedRequest, errors: ErrorShape) -
         return info, _encoded(started, parsed.encoder(info))
 
     def failed(error: DragomanError) -> bytes:
-        return _bytes(errors.frame(error.moved(parsed.locate(error.at))))
+        return _bytes([errors.frame(error.moved(parsed.locate(error.at)))])
 
-    ping_seconds = context(request).settings.ping_seconds
+    keep_alive = sse.KeepAlive(
+        seconds=context(request).settings.ping_seconds,
+        message=lambda: _bytes(parsed.keep_alive()) or sse.COMMENT,
+    )
     return await sse.stream(
-        request, begin(), ping_seconds=ping_seconds, headers=parsed.headers, failed=failed
+        request, begin(), keep_alive=keep_alive, headers=parsed.headers, failed=failed
     )
 
 
 async def _encoded(events: AsyncGenerator[ReplyEvent], encoder: Encoder) -> AsyncGenerator[bytes]:
     async with aclosing(events):
         async for event in events:
-            for frame in encoder.frames(event):
-                yield _bytes(frame)
-    for frame in encoder.end():
-        yield _bytes(frame)
+            if encoded := _bytes(encoder.frames(event)):
+                yield encoded
+    if encoded := _bytes(encoder.end()):
+        yield encoded
 
 
-def _bytes(frame: Frame) -> bytes:
-    return sse.encode(frame.data, frame.event)
+def _bytes(frames: Iterable[Frame]) -> bytes:
+    """``frames`` as one piece, which no message that keeps the stream alive can part."""
+    return b"".join([sse.encode(frame.data, frame.event) for frame in frames])

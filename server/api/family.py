@@ -53,6 +53,9 @@ class ParsedRequest:
         encoder: Makes the encoder of the reply, once the model is known.
         locate: Turns a canonical place of an error into a path into the body.
         headers: Headers of the answer; None stands for a model that is not loaded yet.
+        keep_alive: The frames that show every ``ping_seconds`` that the stream lives, from before
+            the model is loaded on; where there are none, a comment does. Frames of the encoder
+            follow in the order in which both were made.
     """
 
     model: str
@@ -61,6 +64,7 @@ class ParsedRequest:
     encoder: Callable[[ModelInfo], Encoder]
     locate: Callable[[Locator], Locator]
     headers: Callable[[ModelInfo | None], dict[str, str]] = lambda _: {}
+    keep_alive: Callable[[], Iterable[Frame]] = lambda: ()
 
 
 @dataclass(frozen=True, kw_only=True)

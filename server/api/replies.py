@@ -5,7 +5,6 @@ This is the one place where raw text becomes content, reasoning and tool calls.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
@@ -14,6 +13,7 @@ from typing import Protocol, TypeVar, cast
 import msgspec
 
 from server.api.context import Context
+from server.api.merge import merge
 from server.core.errors import DragomanError
 from server.core.events import (
     Accepted,
@@ -46,8 +46,6 @@ PROMPTS_AT_ONCE = 32
 A choice: a large batch should not fill the queue, which has 256 places by default, for everybody.
 """
 
-_BUFFERED_EVENTS = 64
-
 _contents_log = logging.getLogger("dragoman.contents")
 
 
@@ -65,7 +63,7 @@ def reply_events(
         answers = _Answers(client.info, request, prompt=prompt, first=first_answer)
         streams.append(_events(context, client, request, scope, answers))
         first_answer += request.n
-    return _merge(streams, at_once=PROMPTS_AT_ONCE)
+    return merge(streams, at_once=PROMPTS_AT_ONCE)
 
 
 async def accepted(
@@ -147,13 +145,15 @@ class _Answers:
                 numbers = range(self._first, self._first + self._request.n)
                 self._answers = [self._answer(number, event) for number in numbers]
                 for number in numbers:
-                    yield AnswerStarted(number)
+                    yield AnswerStarted(number, event.prompt_tokens)
             case PromptScored(text=text, tokens=tokens):
                 for number in range(self._first, self._first + self._request.n):
                     yield ContentDelta(text, number, tokens)
             case Delta(index=index):
                 yield from self._answers[index].feed(event)
-            case Finished(index=index):
+            case Finished(index=index, stop=stop):
+                if stop not in self._request.stop:  # the reply format's own
+                    event = msgspec.structs.replace(event, stop=None)
                 yield from self._answers[index].finish(event)
 
     def _answer(self, number: int, accepted: Accepted) -> _Answer:
@@ -192,7 +192,11 @@ class _PlainAnswer:
 
     def finish(self, finished: Finished) -> Iterator[ReplyEvent]:
         yield AnswerFinished(
-            reason=finished.reason, usage=finished.usage, answer=self._number, prompt=self._prompt
+            reason=finished.reason,
+            usage=finished.usage,
+            stop=finished.stop,
+            answer=self._number,
+            prompt=self._prompt,
         )
 
 
@@ -225,6 +229,7 @@ class _ParsedAnswer:
         yield AnswerFinished(
             reason="tool_calls" if calls else finished.reason,
             usage=msgspec.structs.replace(finished.usage, reasoning_tokens=self._reasoning_tokens),
+            stop=finished.stop,
             answer=self._number,
             prompt=self._prompt,
             logprobs=self._take_logprobs() if in_content else [],
@@ -253,42 +258,3 @@ class _ParsedAnswer:
     def _take_logprobs(self) -> list[TokenLogprob]:
         taken, self._pending = self._pending, []
         return taken
-
-
-async def _merge(streams: Sequence[AsyncGenerator[T]], *, at_once: int) -> AsyncGenerator[T]:
-    """The items of ``streams`` in the order of their arrival; ``at_once`` streams run together.
-
-    The first exception of one ends all. Closing it closes all of them.
-    """
-    if len(streams) == 1:  # needs no task and no queue, which cost time for every token
-        async with aclosing(streams[0]) as stream:
-            async for only in stream:
-                yield only
-        return
-    arrived: asyncio.Queue[tuple[T] | Exception | None] = asyncio.Queue(_BUFFERED_EVENTS)
-    gate = asyncio.Semaphore(at_once)
-
-    async def pump(stream: AsyncGenerator[T]) -> None:
-        async with gate, aclosing(stream):
-            try:
-                async for item in stream:
-                    await arrived.put((item,))
-                await arrived.put(None)
-            except Exception as error:
-                await arrived.put(error)
-
-    pumps = [asyncio.create_task(pump(stream)) for stream in streams]
-    try:
-        running = len(pumps)
-        while running:
-            arrival = await arrived.get()
-            if isinstance(arrival, Exception):
-                raise arrival
-            if arrival is None:
-                running -= 1
-            else:
-                yield arrival[0]
-    finally:
-        for task in pumps:
-            task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)

@@ -77,12 +77,16 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta"):
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
-    """Answer ``index`` is complete. A request is over when all its ``n`` answers are."""
+    """Answer ``index`` is complete. A request is over when all its ``n`` answers are.
+
+    ``stop`` is the stop string that ended it, the request's or the reply format's, if one did.
+    """
 
     id: int
     index: int
     reason: FinishReason
     usage: Usage
+    stop: str | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):

@@ -20,9 +20,10 @@ AnswerFinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class AnswerStarted(msgspec.Struct, frozen=True):
-    """The request is accepted and an answer begins."""
+    """The request is accepted and an answer begins; its prompt has ``prompt_tokens`` tokens."""
 
     answer: int = 0
+    prompt_tokens: int = 0
 
 
 class ContentDelta(msgspec.Struct, frozen=True):
@@ -69,12 +70,14 @@ class ToolCallInput(msgspec.Struct, frozen=True):
 class AnswerFinished(msgspec.Struct, frozen=True, kw_only=True):
     """An answer is complete.
 
-    ``prompt`` is the index of the prompt it answers, since answers to one prompt share its tokens.
-    ``logprobs`` has tokens of the content that gave no text.
+    ``stop`` is the request's stop string that ended it, if one did. ``prompt`` is the index of the
+    prompt it answers, since answers to one prompt share its tokens. ``logprobs`` has tokens of the
+    content that gave no text.
     """
 
     reason: AnswerFinishReason
     usage: Usage
+    stop: str | None = None
     answer: int = 0
     prompt: int = 0
     logprobs: list[TokenLogprob] = []
@@ -103,12 +106,14 @@ AnswerPart = TextPart | ReasoningPart | ToolCall
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One whole answer: its parts in the order in which the model wrote them.
 
-    ``finish_reason`` is None while the answer is not complete.
+    ``finish_reason`` is None while the answer is not complete; ``stop`` is the request's stop
+    string that ended it, if one did.
     """
 
     parts: list[AnswerPart]
     logprobs: list[TokenLogprob]
     finish_reason: AnswerFinishReason | None
+    stop: str | None = None
 
     @property
     def text(self) -> str:
@@ -216,6 +221,7 @@ class _AnswerFold:
         self._calls: list[_Part] = []
         self._logprobs: list[TokenLogprob] = []
         self._finish_reason: AnswerFinishReason | None = None
+        self._stop: str | None = None
 
     def add(self, event: ReplyEvent) -> None:
         match event:
@@ -233,12 +239,14 @@ class _AnswerFold:
             case AnswerFinished():
                 self._logprobs += event.logprobs
                 self._finish_reason = event.reason
+                self._stop = event.stop
 
     def answer(self) -> Answer:
         return Answer(
             parts=[part.whole() for part in self._parts],
             logprobs=self._logprobs,
             finish_reason=self._finish_reason,
+            stop=self._stop,
         )
 
     def _last(self, kind: type[AnswerPart]) -> _Part:

@@ -233,7 +233,11 @@ class Answer:
         if self.finished:
             events.append(
                 Finished(
-                    id=self.task.id, index=self.index, reason=self.finished, usage=self._usage()
+                    id=self.task.id,
+                    index=self.index,
+                    reason=self.finished,
+                    stop=self._text.stop,
+                    usage=self._usage(),
                 )
             )
         return events

@@ -11,7 +11,8 @@ class TextStream:
 
     Holds back text that could still become a stop string; a stop string is not part of the text.
     Bytes that are not UTF-8 become U+FFFD. An unfinished character is held back and, at the end,
-    dropped. ``stopped`` is true once a stop string was found.
+    dropped. ``stopped`` is true once a stop string was found, and ``stop`` is that string: the one
+    that begins first, and of several there the first of ``stops``.
     """
 
     def __init__(self, stops: Sequence[str], *, strip_leading_space: bool = False) -> None:
@@ -20,6 +21,7 @@ class TextStream:
         self._held = ""
         self._strip = strip_leading_space
         self.stopped = False
+        self.stop: str | None = None
 
     def push(self, piece: bytes) -> str:
         """Add ``piece`` and return the text that is certain now; nothing after a stop."""
@@ -32,11 +34,13 @@ class TextStream:
         if not self._stops:
             return text
         text = self._held + text
-        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
+        found = [(at, n) for n, at in enumerate(map(text.find, self._stops)) if at >= 0]
         if found:
+            at, n = min(found)
             self.stopped = True
+            self.stop = self._stops[n]
             self._held = ""
-            return text[: min(found)]
+            return text[:at]
         keep = len(text) - self._possible_stop(text)
         self._held = text[keep:]
         return text[:keep]

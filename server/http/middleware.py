@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -31,7 +31,7 @@ UNMATCHED = "unmatched"
 REFUSED = "dragoman.refused"
 # nginx's status for a client that leaves before it gets an answer.
 _CLIENT_LEFT = 499
-_EXPOSED_HEADERS = "x-request-id, openai-processing-ms, x-dragoman-ignored, retry-after"
+_EXPOSED_HEADERS = "x-request-id, request-id, openai-processing-ms, x-dragoman-ignored, retry-after"
 
 
 class ErrorResponder(Protocol):
@@ -66,7 +66,8 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = name
+                # OpenAI's clients read the first, Anthropic's the second.
+                headers["x-request-id"] = headers["request-id"] = name
                 elapsed = time.perf_counter() - started
                 headers["openai-processing-ms"] = str(round(elapsed * 1000))
             await send(message)
@@ -163,7 +164,7 @@ def _is_local(host: str) -> bool:
 class CorsMiddleware:
     """Lets pages of the listed origins call the server; others get no header at all.
 
-    Credentials are never allowed, since keys travel in the Authorization header.
+    Credentials are never allowed, since keys travel in headers that pages set themselves.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
@@ -206,7 +207,11 @@ def _preflight_headers(headers: Headers) -> dict[str, str]:
 
 
 class KeyMiddleware:
-    """Requires one of the API keys, if there are any, and gives each key a cache scope."""
+    """Requires one of the API keys, if there are any, and gives each key a cache scope.
+
+    A key comes as ``Authorization: Bearer KEY`` or as ``x-api-key: KEY``. Clients of Anthropic's
+    API may send both, and one of them from another account: one that is right is enough.
+    """
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], respond: ErrorResponder) -> None:
         self._app = app
@@ -220,20 +225,29 @@ class KeyMiddleware:
             return
         scope.setdefault("state", {})["cache_scope"] = CacheScope()
         if self._digests and not _is_public(scope["path"]):
-            scheme, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
-            digest = _digest(key.strip())
-            # Comparing all keys, each in constant time, keeps timing from revealing anything.
-            matches = [hmac.compare_digest(digest, known) for known in self._digests]
-            if scheme.lower() != b"bearer" or not any(matches):
+            sent = _sent_keys(dict(scope["headers"]))
+            digest = next(filter(self._is_known, map(_digest, sent)), None)
+            if digest is None:
+                problem = "Incorrect API key." if sent else "No API key."
                 error = Unauthorized(
-                    "Incorrect API key. Send one as: Authorization: Bearer KEY."
-                    if key
-                    else "No API key. Send one as: Authorization: Bearer KEY."
+                    f"{problem} Send one as: Authorization: Bearer KEY, or x-api-key: KEY."
                 )
                 await self._respond(error, path=scope["path"])(scope, receive, send)
                 return
             scope["state"]["cache_scope"] = CacheScope(api_key=digest.hex())
         await self._app(scope, receive, send)
+
+    def _is_known(self, digest: bytes) -> bool:
+        # Comparing all keys, each in constant time, keeps timing from revealing anything.
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return any(matches)
+
+
+def _sent_keys(headers: Mapping[bytes, bytes]) -> list[bytes]:
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    bearer = key if scheme.lower() == b"bearer" else b""
+    sent = (bearer.strip(), headers.get(b"x-api-key", b"").strip())
+    return [key for key in sent if key]
 
 
 def _is_public(path: str) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from fastapi import Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -24,6 +24,16 @@ _logger = logging.getLogger(__name__)
 Start = TypeVar("Start")
 Failed = Callable[[DragomanError], bytes]
 
+COMMENT = b": ping\n\n"
+"""Keeps a stream alive without an event."""
+
+
+class KeepAlive(NamedTuple):
+    """What is sent every so many ``seconds``; ``message`` makes it, just before it is sent."""
+
+    seconds: float
+    message: Callable[[], bytes]
+
 
 def encode(data: bytes, event: str | None = None) -> bytes:
     """One event; ``data`` must hold no line break.
@@ -35,13 +45,13 @@ def encode(data: bytes, event: str | None = None) -> bytes:
 
 
 class EventStream(EventSourceResponse):
-    """A stream of encoded events; comments keep it alive when nothing else is sent."""
+    """A stream of encoded events, which ``keep_alive`` keeps alive when nothing else is sent."""
 
     def __init__(
         self,
         events: AsyncGenerator[bytes],
         *,
-        ping_seconds: float,
+        keep_alive: KeepAlive,
         headers: dict[str, str],
         failed: Failed,
     ) -> None:
@@ -51,8 +61,9 @@ class EventStream(EventSourceResponse):
             self._events,
             headers={"cache-control": "no-cache", **headers},
             sep="\n",
-            ping=ping_seconds,
-            ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
+            ping=keep_alive.seconds,
+            # sse-starlette sends bytes as they are.
+            ping_message_factory=cast("Callable[[], ServerSentEvent]", keep_alive.message),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,30 +79,29 @@ async def stream(
     request: Request,
     beginning: Coroutine[Any, Any, tuple[Start, AsyncGenerator[bytes]]],
     *,
-    ping_seconds: float,
+    keep_alive: KeepAlive,
     headers: Callable[[Start | None], dict[str, str]],
     failed: Failed,
 ) -> EventStream:
     """The events that ``beginning`` gives, as a stream.
 
     An error of ``beginning`` is raised, so that the answer has a status that says so. If it takes
-    longer than ``ping_seconds``, the stream begins without it: comments tell that the server is
-    there, and an error becomes the event that ``failed`` makes of it. ``headers`` gets what
-    ``beginning`` gives beside the events, or None when the stream begins without it.
+    longer than ``keep_alive.seconds``, the stream begins without it: messages of ``keep_alive``
+    tell that the server is there, and an error becomes the event that ``failed`` makes of it.
+    ``headers`` gets what ``beginning`` gives beside the events, or None when the stream begins
+    without it.
     """
     begun = asyncio.create_task(beginning)
     try:
-        await unless_gone(request, asyncio.wait({begun}, timeout=ping_seconds))
+        await unless_gone(request, asyncio.wait({begun}, timeout=keep_alive.seconds))
     except BaseException:
         begun.cancel()
         await asyncio.gather(begun, return_exceptions=True)
         raise
     if begun.done():
         start, events = begun.result()
-        return EventStream(events, ping_seconds=ping_seconds, headers=headers(start), failed=failed)
-    return EventStream(
-        _late(begun), ping_seconds=ping_seconds, headers=headers(None), failed=failed
-    )
+        return EventStream(events, keep_alive=keep_alive, headers=headers(start), failed=failed)
+    return EventStream(_late(begun), keep_alive=keep_alive, headers=headers(None), failed=failed)
 
 
 async def _late(

@@ -225,7 +225,7 @@ class _Connection(HttpToolsProtocol):
             self.transport.close()  # in the middle of an answer there is no way to tell of an error
             return
         name = new_request_id()
-        headers = {"connection": "close", "x-request-id": name}
+        headers = {"connection": "close", "x-request-id": name, "request-id": name}
         response = self._respond(error, headers=headers)
         status = HTTPStatus(response.status_code)
         lines = [f"HTTP/1.1 {status} {status.phrase}".encode()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.api.family import Frame, ParsedRequest
 from server.app import FAMILIES, create_app
 from server.core.errors import ConversationError, ModelUnavailable
 from server.core.events import Accepted, Event, Failed
@@ -48,6 +51,7 @@ async def test_its_whole_answer_is_the_fold_of_the_events() -> None:
     response = await connect().post("/toy", json=ASK)
     assert (response.status_code, response.json()) == (200, {"said": "Hello!"})
     assert response.headers["x-request-id"].startswith("req_")
+    assert response.headers["request-id"] == response.headers["x-request-id"]
 
 
 async def test_it_streams_frames_of_its_own() -> None:
@@ -163,6 +167,35 @@ async def test_comments_keep_its_stream_alive_while_a_model_loads_and_fails() ->
         assert response.text.endswith(
             'event: oops\ndata: {"oops":"It does not fit.","where":""}\n\n'
         )
+
+
+@pytest.mark.process
+async def test_its_own_event_keeps_its_stream_alive_before_and_after_the_model_is_loaded() -> None:
+    def parse(body: toy_family.Ask) -> ParsedRequest:
+        numbers = itertools.count()
+
+        def keep_alive() -> list[Frame]:
+            return [Frame(b"%d" % next(numbers), event="still")]
+
+        return dataclasses.replace(toy_family.parse(body), keep_alive=keep_alive)
+
+    (operation,) = toy_family.FAMILY.operations
+    family = dataclasses.replace(
+        toy_family.FAMILY, operations=[dataclasses.replace(operation, parse=parse)]
+    )
+    pool = pausing(0, 0.2, 1)
+    pool.opening_seconds = 0.2
+    async with serving(pool, (*FAMILIES, family), ping_seconds=0.05) as running:
+        response = await running.http.post("/toy", json={**ASK, "live": True})
+    *silence, said, end, by, nothing = response.text.split("\n\n")
+    assert len(silence) >= 4
+    assert silence == [f"event: still\ndata: {number}" for number in range(len(silence))]
+    assert (said, end, by) == (
+        'event: said\ndata: {"said":"x"}',
+        "event: end\ndata: stop",
+        "event: by\ndata: test",
+    )
+    assert nothing == ""
 
 
 async def test_chat_is_answered_beside_it() -> None:

@@ -37,6 +37,10 @@ def bearer(key: str) -> dict[bytes, bytes]:
         {"authorization": "first"},
         {"authorization": "Bearer first second"},
         {"authorization": b"Bearer \xff"},
+        {"x-api-key": "wrong"},
+        {"x-api-key": ""},
+        {"x-api-key": "Bearer first"},
+        {"x-api-key": "wrong", "authorization": "Bearer wrong"},
     ],
 )
 async def test_without_a_right_key_every_path_is_401(
@@ -57,6 +61,25 @@ async def test_without_a_right_key_every_path_is_401(
 async def test_each_of_several_keys_is_right(connect: Connect, key: str) -> None:
     response = await connect(**KEYS).post(CHAT, json=chat_body(), headers=bearer(key))
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-api-key": "first"},
+        {"x-api-key": "first", "authorization": "Bearer sk-ant-other"},
+        {"x-api-key": "sk-ant-other", "authorization": "Bearer first"},
+    ],
+)
+async def test_a_key_may_come_as_anthropic_s_clients_send_it(
+    connect: Connect, headers: dict[str, str]
+) -> None:
+    pool = FakePool()
+    http = connect(pool, **KEYS)
+    for sent in (headers, bearer("first")):
+        assert (await http.post(CHAT, json=chat_body(), headers=sent)).status_code == 200
+    anthropic, openai = pool.client.scopes
+    assert anthropic == openai
 
 
 async def test_health_needs_no_key(connect: Connect) -> None:

@@ -86,6 +86,11 @@ def test_answers_are_told_apart_and_sorted() -> None:
     assert [answer.finish_reason for answer in reply.answers] == ["length", "stop"]
 
 
+def test_the_stop_string_that_ended_an_answer_is_known() -> None:
+    (answer,) = fold([AnswerFinished(reason="stop", usage=usage(), stop="END")]).answers
+    assert answer.stop == "END"
+
+
 def test_logprobs_come_from_the_content_and_from_the_end() -> None:
     tokens = [TokenLogprob(number, b"x", -0.5) for number in range(3)]
     (answer,) = fold(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +37,17 @@ def test_a_stop_over_several_tokens_is_left_out_with_what_follows() -> None:
 
 def test_the_earliest_stop_wins() -> None:
     assert "".join(stream([b"a b c"], ["c", "b"])[0]) == "a "
+
+
+@pytest.mark.parametrize(
+    ("stops", "stop"),
+    [(["c", "b"], "b"), (["bc", "b"], "bc"), (["b", "bc"], "b"), (["x"], None), ([], None)],
+)
+def test_it_says_which_stop_ended_the_text(stops: list[str], stop: str | None) -> None:
+    text = TextStream(stops)
+    text.push(b"a bc")
+    text.push(b"x" if stop else b"")
+    assert text.stop == stop
 
 
 def test_one_leading_space_is_stripped_where_it_belongs_to_the_format() -> None:
