@@ -26,7 +26,7 @@ REASONING, AUTHOR = "needlereasoning", "needleauthor"
 DESCRIPTION = "needledescription"
 
 FREE_IDS = ("call_0123456789abcdefAAAAAAAA", "call_0123456789abcdefBBBBBBBB")
-"""Ids in the form that OpenAI's have."""
+"""Ids in OpenAI's form."""
 
 SHORT_IDS = ("callAAAA1", "callBBBB2")
 """Ids of nine letters and digits, as Mistral's templates demand."""
