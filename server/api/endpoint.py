@@ -103,7 +103,8 @@ async def _stream(request: Request, parsed: ParsedRequest, errors: ErrorShape) -
         return info, _encoded(started, parsed.encoder(info))
 
     def failed(error: DragomanError) -> bytes:
-        return _bytes([errors.frame(error.moved(parsed.locate(error.at)))])
+        error = error.moved(parsed.locate(error.at))
+        return _bytes(parsed.failed(error) if parsed.failed else [errors.frame(error)])
 
     keep_alive = sse.KeepAlive(
         seconds=context(request).settings.ping_seconds,

@@ -56,6 +56,8 @@ class ParsedRequest:
         keep_alive: The frames that show every ``ping_seconds`` that the stream lives, from before
             the model is loaded on; where there are none, a comment does. Frames of the encoder
             follow in the order in which both were made.
+        failed: The frames that end a stream with an error, whose place is a path into the body by
+            then. None: the frame of the family's `ErrorShape` does.
     """
 
     model: str
@@ -65,6 +67,7 @@ class ParsedRequest:
     locate: Callable[[Locator], Locator]
     headers: Callable[[ModelInfo | None], dict[str, str]] = lambda _: {}
     keep_alive: Callable[[], Iterable[Frame]] = lambda: ()
+    failed: Callable[[DragomanError], Iterable[Frame]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,7 @@ from server.core.reply import (
     ToolCallStart,
 )
 from server.core.request import CacheScope, ChatPrompt, GenerationRequest
+from server.reply.custom_tools import CustomCalls, as_functions
 from server.reply.join import ParsedEvent
 from server.reply.parser import ReplyParser
 
@@ -164,10 +165,13 @@ class _Answers:
             self._info.reply_format,
             prefix=accepted.reply_prefix,
             tools_active=accepted.tools_active,
-            tools=prompt.tools,
+            tools=as_functions(prompt).tools,
             answer=number,
         )
-        return _ParsedAnswer(number, self._prompt, parser)
+        answer = _ParsedAnswer(number, self._prompt, parser)
+        if any(tool.kind == "custom" for tool in prompt.tools):
+            return _CustomCallingAnswer(answer, CustomCalls(prompt.tools))
+        return answer
 
 
 class _Answer(Protocol):
@@ -258,3 +262,17 @@ class _ParsedAnswer:
     def _take_logprobs(self) -> list[TokenLogprob]:
         taken, self._pending = self._pending, []
         return taken
+
+
+class _CustomCallingAnswer:
+    """An answer that may call free-form tools, which the model took for functions."""
+
+    def __init__(self, answer: _Answer, custom: CustomCalls) -> None:
+        self._answer = answer
+        self._custom = custom
+
+    def feed(self, delta: Delta) -> Iterator[ReplyEvent]:
+        return self._custom.events(self._answer.feed(delta))
+
+    def finish(self, finished: Finished) -> Iterator[ReplyEvent]:
+        return self._custom.events(self._answer.finish(finished))

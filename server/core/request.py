@@ -55,13 +55,35 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_content: str | None = None
 
 
+class Constraint(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that the answer must match.
+
+    ``body`` is JSON text for ``json_schema`` (the schema) and ``choice`` (a list of strings), the
+    expression or grammar text for ``regex``, ``lark`` and ``gbnf``, empty for ``json_object``.
+    """
+
+    kind: Literal["json_object", "json_schema", "regex", "choice", "lark", "gbnf"]
+    body: str = ""
+
+
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """A function the model may call; ``parameters`` is a JSON Schema object."""
+    """A tool the model may call.
+
+    Attributes:
+        name: Its name.
+        description: Its purpose.
+        parameters: A JSON Schema object for the arguments; None for a free-form tool.
+        strict: Whether the request asks for arguments that match exactly.
+        kind: A function takes JSON; ``custom`` is a free-form tool, which takes any text.
+        grammar: For a free-form tool: what the text must match.
+    """
 
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool = False
+    kind: ToolKind = "function"
+    grammar: Constraint | None = None
 
 
 class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,17 +127,6 @@ class TokensPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="tokens"):
 
 
 Prompt = ChatPrompt | TextPrompt | TokensPrompt
-
-
-class Constraint(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule that the answer must match.
-
-    ``body`` is JSON text for ``json_schema`` (the schema) and ``choice`` (a list of strings), the
-    expression or grammar text for ``regex``, ``lark`` and ``gbnf``, empty for ``json_object``.
-    """
-
-    kind: Literal["json_object", "json_schema", "regex", "choice", "lark", "gbnf"]
-    body: str = ""
 
 
 class CacheScope(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""OpenAI's API: chat completions, completions and embeddings, and templates for its messages."""
+"""OpenAI's API: chat completions, completions, responses, embeddings, and templates for chats."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from server.api.openai import embeddings, template
 from server.api.openai.chat import CHAT_COMPLETIONS
 from server.api.openai.completions import COMPLETIONS
 from server.api.openai.errors import error_body, error_frame
+from server.api.openai.responses import input_tokens
+from server.api.openai.responses.parse import RESPONSES
 from server.api.openai.schemas.embeddings import EmbeddingRequest
 from server.api.openai.schemas.error import ErrorBody
 from server.api.openai.schemas.template import TemplateRequest
 
 FAMILY = Family(
     errors=ErrorShape(body=error_body, frame=error_frame, schema=ErrorBody),
-    operations=(CHAT_COMPLETIONS, COMPLETIONS),
-    routers=(embeddings.router, template.router),
+    operations=(CHAT_COMPLETIONS, COMPLETIONS, RESPONSES),
+    routers=(embeddings.router, template.router, input_tokens.router),
     bodies=(EmbeddingRequest, TemplateRequest),
 )

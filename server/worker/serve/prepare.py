@@ -7,11 +7,12 @@ import time
 
 from server.core.errors import DragomanError, InvalidConstraint, QueueFull
 from server.core.events import Accepted
-from server.core.request import ChatPrompt, Constraint, Tool
+from server.core.request import ChatPrompt, Constraint, Prompt, Tool
 from server.engine.engine import Engine
 from server.engine.sampling.matcher import GrammarCompiler, GrammarError, GrammarMatcher
 from server.grammar.conversion import schema_grammar, to_grammar
 from server.prompt.chat_model import BuiltPrompt
+from server.reply.custom_tools import as_functions
 from server.reply.tool_schema import arguments_schema, unenforceable
 from server.worker.protocol import Generate, Render, Rendered, StepEvents, refusal
 from server.worker.serve.connection import Send
@@ -99,9 +100,10 @@ class Preparer:
 
     def _prepare(self, request: Generate) -> None:
         self._check_wanted(request)
-        prompt = self._model.chat.build(request.request.prompt, context=self._model.info.context)
+        wanted = _functions_only(request.request.prompt)
+        prompt = self._model.chat.build(wanted, context=self._model.info.context)
         task = self._tasks.build(request, prompt)
-        matcher = self._matcher(request, prompt)
+        matcher = self._matcher(request, wanted, prompt)
         self._check_wanted(request)
         accepted = Accepted(
             id=request.id,
@@ -126,9 +128,11 @@ class Preparer:
             self._pending.discard(request_id)
             return known
 
-    def _matcher(self, request: Generate, prompt: BuiltPrompt) -> GrammarMatcher | None:
+    def _matcher(
+        self, request: Generate, wanted: Prompt, prompt: BuiltPrompt
+    ) -> GrammarMatcher | None:
         """The grammar that the answer must match, at its start; None: it may be anything."""
-        wanted, constraint = request.request.prompt, request.request.constraint
+        constraint = request.request.constraint
         content = _content_grammar(constraint) if constraint else None
         grammar = self._model.chat.reply_grammar(wanted, prompt.reply_prefix, content)
         if grammar is None:
@@ -154,6 +158,11 @@ class Preparer:
             raise InvalidConstraint(str(error), at=at) from error
 
 
+def _functions_only(prompt: Prompt) -> Prompt:
+    """``prompt`` in the terms of a model, which knows no free-form tools."""
+    return as_functions(prompt) if isinstance(prompt, ChatPrompt) else prompt
+
+
 def _content_grammar(constraint: Constraint) -> str:
     """The grammar of the request's own constraint, which holds for the content alone."""
     try:
@@ -172,5 +181,6 @@ def _try_out(tool: Tool, index: int, compiler: GrammarCompiler) -> None:
 
 def render(model: Loaded, request: Render) -> Rendered:
     """The answer to ``request``: its prompt as the model gets it. Raises InvalidRequest."""
-    prompt = model.chat.build(request.prompt, context=model.info.context, with_segments=True)
+    wanted = _functions_only(request.prompt)
+    prompt = model.chat.build(wanted, context=model.info.context, with_segments=True)
     return Rendered(id=request.id, prompt=prompt.rendered)

@@ -1,0 +1,284 @@
+"""Reply events as the events of a response, and a whole reply as one response."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import msgspec
+from pydantic import BaseModel
+
+from server.api.family import Frame
+from server.api.openai.responses.errors import failure
+from server.api.openai.responses.output_items import (
+    CustomToolCallItem,
+    Event,
+    FunctionCallItem,
+    GrowingItem,
+    MessageItem,
+    ReasoningItem,
+)
+from server.api.openai.responses.schemas.response import (
+    IncompleteDetails,
+    InputTokensDetails,
+    ItemStatus,
+    OutputItem,
+    OutputTokensDetails,
+    ResponseObject,
+    ResponseUsage,
+)
+from server.api.openai.responses.tools import Toolbox
+from server.api.validation import to_json
+from server.core.errors import DragomanError
+from server.core.events import TokenLogprob, Usage
+from server.core.ids import random_id
+from server.core.model_info import ModelInfo
+from server.core.reply import (
+    Answer,
+    AnswerFinished,
+    AnswerFinishReason,
+    AnswerStarted,
+    ContentDelta,
+    ReasoningDelta,
+    Reply,
+    ReplyEvent,
+    ToolCallArguments,
+    ToolCallInput,
+    ToolCallStart,
+)
+from server.core.request import TextPart, ToolCall
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseForm:
+    """What a request says about the form of its response.
+
+    Attributes:
+        settings: Fields of the response that repeat the request's settings.
+        tools: The tools, which have other names here than in the model's calls.
+        reasoning_as_summary: Whether reasoning is given as its summary.
+        call_ids: Ids of the calls in the request, which no new call may have.
+    """
+
+    settings: dict[str, Any]
+    tools: Toolbox
+    reasoning_as_summary: bool
+    call_ids: frozenset[str] = field(default_factory=frozenset)
+
+
+class ResponseEncoder:
+    """Encodes one response, from before its model is loaded on.
+
+    Args:
+        model: The model's name in the request.
+        form: What the request says of the response's form.
+    """
+
+    def __init__(self, model: str, form: ResponseForm) -> None:
+        self._form = form
+        self._envelope: dict[str, Any] = {
+            "id": f"resp_{random_id(40)}",
+            "object": "response",
+            "created_at": int(time.time()),
+            "model": model,
+            **form.settings,
+        }
+        self._call_ids = set(form.call_ids)
+        self._sequence = 0
+        self._done: list[OutputItem] = []
+        self._open: GrowingItem | None = None
+        # A response without text and calls has one empty message: agents would ask again.
+        self._silent = True
+
+    def of_model(self, info: ModelInfo) -> Self:
+        """This encoder, now that the model is known."""
+        self._envelope["model"] = info.model_id
+        return self
+
+    def in_progress(self) -> Iterator[Frame]:
+        """The event that shows that the response is being made, after the one that creates it."""
+        if not self._sequence:
+            yield self._lifecycle("created")
+        yield self._lifecycle("in_progress")
+
+    def failed(self, error: DragomanError) -> Iterator[Frame]:
+        """The event that ends the response with ``error``, whose place is a path into the body."""
+        if not self._sequence:
+            yield self._lifecycle("created")
+        if self._open is not None:
+            self._done.append(self._open.item("incomplete"))
+        response = self._response(status="failed", error=failure(error))
+        yield self._frame({"type": "response.failed", "response": response})
+
+    def frames(self, event: ReplyEvent) -> Iterator[Frame]:
+        """The events that tell of ``event``."""
+        match event:
+            case AnswerStarted():
+                yield from self.in_progress()
+            case ContentDelta(text=text, logprobs=logprobs):
+                if not isinstance(self._open, MessageItem):
+                    yield from self._begin(MessageItem())
+                yield self._delta(text, logprobs)
+            case ReasoningDelta(text=text):
+                if not isinstance(self._open, ReasoningItem):
+                    yield from self._begin(self._reasoning())
+                yield self._delta(text)
+            case ToolCallStart():
+                yield from self._begin(self._call(event.id, event.name, event.kind))
+            case ToolCallArguments(text=text) | ToolCallInput(text=text):
+                yield self._delta(text)
+            case AnswerFinished():
+                yield from self._finish(event)
+
+    def end(self) -> Iterator[Frame]:
+        """Nothing: the response's own last event ends the stream."""
+        yield from ()
+
+    def whole(self, reply: Reply) -> bytes:
+        """The reply as one response."""
+        answer = reply.answers[0]
+        items = list(self._items(answer))
+        if self._silent:
+            items.append(MessageItem())
+        reason = answer.finish_reason or "stop"
+        self._done = [item.item("completed") for item in items[:-1]]
+        self._done.append(items[-1].item(_status(reason)))
+        return to_json(self._ended(reason, reply.usage))
+
+    # --- items ---
+
+    def _items(self, answer: Answer) -> Iterator[GrowingItem]:
+        logprobs = answer.logprobs
+        for part in answer.parts:
+            match part:
+                case TextPart(text=text):
+                    item: GrowingItem = MessageItem()
+                    taken = _tokens_of(text, logprobs)
+                    item.delta(text, logprobs[:taken])
+                    logprobs = logprobs[taken:]
+                    self._silent = False
+                case ToolCall():
+                    item = self._call(part.id, part.name, part.kind)
+                    item.delta(part.arguments)
+                    self._silent = False
+                case _:
+                    item = self._reasoning()
+                    item.delta(part.text)
+            yield item
+
+    def _reasoning(self) -> ReasoningItem:
+        return ReasoningItem(as_summary=self._form.reasoning_as_summary)
+
+    def _call(self, call_id: str, offered: str, kind: str) -> GrowingItem:
+        name = self._form.tools.wire_name(offered)
+        if call_id in self._call_ids:
+            call_id = f"call_{random_id(24)}"
+        self._call_ids.add(call_id)
+        if kind == "custom":
+            return CustomToolCallItem(call_id, name)
+        return FunctionCallItem(call_id, name)
+
+    # --- events ---
+
+    def _begin(self, item: GrowingItem) -> Iterator[Frame]:
+        yield from self._close("completed")
+        self._open = item
+        self._silent &= isinstance(item, ReasoningItem)
+        index = {"output_index": len(self._done)}
+        yield self._frame({"type": "response.output_item.added", **index, "item": item.begun()})
+        yield from self._about(item, item.opening())
+
+    def _delta(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> Frame:
+        item = self._open
+        assert item is not None, "a delta belongs to the item that is open"
+        return self._frame(self._placed(item, item.delta(text, logprobs)))
+
+    def _close(self, status: ItemStatus) -> Iterator[Frame]:
+        item, self._open = self._open, None
+        if item is None:
+            return
+        yield from self._about(item, item.closing())
+        done = item.item(status)
+        index = {"output_index": len(self._done)}
+        yield self._frame({"type": "response.output_item.done", **index, "item": done})
+        self._done.append(done)
+
+    def _finish(self, event: AnswerFinished) -> Iterator[Frame]:
+        if event.logprobs and isinstance(self._open, MessageItem):
+            yield self._delta("", event.logprobs)
+        if self._silent:
+            yield from self._begin(MessageItem())
+        yield from self._close(_status(event.reason))
+        response = self._ended(event.reason, event.usage)
+        yield self._frame({"type": f"response.{response.status}", "response": response})
+
+    def _about(self, item: GrowingItem, events: Iterable[Event]) -> Iterator[Frame]:
+        for event in events:
+            yield self._frame(self._placed(item, event))
+
+    def _placed(self, item: GrowingItem, event: Event) -> Event:
+        return {**event, "item_id": item.id, "output_index": len(self._done)}
+
+    def _lifecycle(self, what: str) -> Frame:
+        response = self._response(status="in_progress")
+        return self._frame({"type": f"response.{what}", "response": response})
+
+    def _frame(self, event: Event) -> Frame:
+        numbered = {**event, "sequence_number": self._sequence}
+        self._sequence += 1
+        return Frame(msgspec.json.encode(numbered, enc_hook=_plain), event["type"])
+
+    # --- the response ---
+
+    def _ended(self, reason: AnswerFinishReason, usage: Usage) -> ResponseObject:
+        if reason == "length":
+            details = IncompleteDetails(reason="max_output_tokens")
+            return self._response(
+                status="incomplete", incomplete_details=details, usage=_usage(usage)
+            )
+        return self._response(
+            status="completed", completed_at=int(time.time()), usage=_usage(usage)
+        )
+
+    def _response(self, **fields: Any) -> ResponseObject:
+        ending = {"completed_at": None, "error": None, "incomplete_details": None, "usage": None}
+        # A copy: the response tells of the items that are done by now.
+        output = list(self._done)
+        return ResponseObject(**{**self._envelope, **ending, "output": output, **fields})
+
+
+def _status(reason: AnswerFinishReason) -> ItemStatus:
+    return "incomplete" if reason == "length" else "completed"
+
+
+def _tokens_of(text: str, tokens: Sequence[TokenLogprob]) -> int:
+    """How many of ``tokens`` spell ``text``; all of them where only they are left."""
+    missing = len(text.encode())
+    count = 0
+    for token in tokens:
+        if missing <= 0:
+            break
+        missing -= len(token.piece)
+        count += 1
+    return count
+
+
+def _usage(usage: Usage) -> ResponseUsage:
+    return ResponseUsage(
+        input_tokens=usage.prompt_tokens,
+        input_tokens_details=InputTokensDetails(
+            cached_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.prompt_tokens - usage.cached_tokens,
+        ),
+        output_tokens=usage.completion_tokens,
+        output_tokens_details=OutputTokensDetails(reasoning_tokens=usage.reasoning_tokens),
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+    )
+
+
+def _plain(value: object) -> object:
+    """A part of an event as the JSON encoder knows it."""
+    assert isinstance(value, BaseModel)
+    return value.model_dump(exclude_unset=True)

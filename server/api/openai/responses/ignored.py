@@ -1,0 +1,65 @@
+"""What of a request has no effect, and the header that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from server.api.openai.responses.schemas.lenient import unknown_fields
+from server.api.openai.responses.schemas.request import ResponsesRequest
+from server.core.model_info import ModelInfo
+
+_WITHOUT_EFFECT = (
+    "max_tool_calls",
+    "prompt_cache_key",
+    "safety_identifier",
+    "service_tier",
+    "stream_options",
+    "user",
+)
+_KNOWN_INCLUDES = {"message.output_text.logprobs", "reasoning.encrypted_content"}
+_MOST_NAMES = 40
+"""A choice: clients and proxies limit headers to some kilobytes."""
+_LONGEST_NAME = 100
+
+
+def ignored_names(body: ResponsesRequest) -> Iterator[str]:
+    """Paths of the fields of ``body`` that have no effect, apart from items and tools."""
+    yield from (name for name in _WITHOUT_EFFECT if getattr(body, name) is not None)
+    if body.store:
+        yield "store"
+    if body.text is not None and body.text.verbosity is not None:
+        yield "text.verbosity"
+    for name in ("text", "reasoning"):
+        part = getattr(body, name)
+        if part is not None:
+            yield from (f"{name}.{field}" for field in unknown_fields(part))
+    for name in body.include or []:
+        if name not in _KNOWN_INCLUDES:
+            yield f"include ({name})"
+    yield from unknown_fields(body)
+
+
+def ignored_header(
+    names: Sequence[str], info: ModelInfo | None, *, effort: str | None
+) -> dict[str, str]:
+    """The response header that names what of a request has no effect.
+
+    Of a model that is not loaded yet it is not known what its template reads.
+    """
+    shown = list(names)
+    if effort is not None and info is not None and info.template_variables is not None:
+        switches = {"reasoning_effort"} | ({"enable_thinking"} if effort == "none" else set())
+        if not switches & set(info.template_variables):
+            shown.append("reasoning.effort")
+    if not shown:
+        return {}
+    more = len(shown) - _MOST_NAMES
+    shown = [_printable(name) for name in shown[:_MOST_NAMES]]
+    if more > 0:
+        shown.append(f"and {more} more")
+    return {"x-dragoman-ignored": ", ".join(shown)}
+
+
+def _printable(name: str) -> str:
+    """``name`` as a header can hold it."""
+    return name[:_LONGEST_NAME].encode("unicode_escape").decode()

@@ -1,0 +1,161 @@
+"""Items of a request's ``input``, as clients write them and as they echo earlier output."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from server.api.openai.responses.schemas.lenient import LenientModel
+from server.api.openai.responses.schemas.tools import MAX_TOOLS, AnyTool
+
+MAX_PARTS = 1_000
+
+CallId = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class Item(LenientModel):
+    """What all items have in common; the id and the status of an item have no effect."""
+
+    id: str | None = None
+    status: str | None = None
+
+
+class TextContent(LenientModel):
+    """A piece of text; ``output_text`` echoes an earlier answer."""
+
+    type: Literal["input_text", "output_text", "text"]
+    text: str
+    annotations: list[Any] | None = None
+    logprobs: list[Any] | None = None
+
+
+class RefusalContent(LenientModel):
+    """A refusal of an earlier answer; it counts as text."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+class MediaContent(LenientModel):
+    """Images, audio and files: known, and refused as unsupported."""
+
+    type: Literal["input_image", "input_file", "input_audio"]
+
+
+Part = Annotated[TextContent | RefusalContent | MediaContent, Field(discriminator="type")]
+Content = str | Annotated[list[Part], Field(max_length=MAX_PARTS)]
+
+
+class MessageItem(Item):
+    """A message; the only kind of item whose ``type`` may be left out."""
+
+    type: Literal["message"] | None = None
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Content
+    phase: str | None = None
+
+
+class ReasoningText(LenientModel):
+    """A piece of reasoning, or of its summary."""
+
+    type: Literal["reasoning_text", "summary_text", "text"]
+    text: str
+
+
+class ReasoningItem(Item):
+    """Reasoning of an earlier answer."""
+
+    type: Literal["reasoning"]
+    summary: list[ReasoningText] | None = None
+    content: list[ReasoningText] | None = None
+    encrypted_content: str | None = None
+
+
+class FunctionCallItem(Item):
+    """A call of a function; ``arguments`` is JSON text."""
+
+    type: Literal["function_call"]
+    call_id: CallId
+    name: str
+    arguments: str
+    namespace: str | None = None
+
+
+class CustomToolCallItem(Item):
+    """A call of a free-form tool."""
+
+    type: Literal["custom_tool_call"]
+    call_id: CallId
+    name: str
+    input: str
+    namespace: str | None = None
+
+
+class CallOutputItem(Item):
+    """The result of a call."""
+
+    type: Literal["function_call_output", "custom_tool_call_output"]
+    call_id: CallId
+    output: Content
+    name: str | None = None
+
+
+class AdditionalToolsItem(Item):
+    """Tools that are offered beside those in ``tools``; newer agents send theirs so."""
+
+    type: Literal["additional_tools"]
+    role: str | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)]
+
+
+class ItemReference(Item):
+    """Stands for a stored item; OpenAI's short form is the id alone."""
+
+    type: Literal["item_reference"] | None = None
+    id: str
+
+
+class OtherItem(Item):
+    """An item of a tool that this server does not have."""
+
+    type: str
+
+
+_KINDS = {
+    "message": "message",
+    "reasoning": "reasoning",
+    "function_call": "function_call",
+    "custom_tool_call": "custom_tool_call",
+    "function_call_output": "output",
+    "custom_tool_call_output": "output",
+    "additional_tools": "additional_tools",
+    "item_reference": "item_reference",
+}
+
+
+def _kind(item: object) -> str | None:
+    if not isinstance(item, dict):
+        return None
+    kind = item.get("type")
+    if kind is None:
+        # OpenAI's own short forms: a message with its role, and a reference by its id alone.
+        return "message" if "role" in item or "content" in item else "item_reference"
+    return _KINDS.get(kind, "other") if isinstance(kind, str) else None
+
+
+InputItem = Annotated[
+    Annotated[MessageItem, Tag("message")]
+    | Annotated[ReasoningItem, Tag("reasoning")]
+    | Annotated[FunctionCallItem, Tag("function_call")]
+    | Annotated[CustomToolCallItem, Tag("custom_tool_call")]
+    | Annotated[CallOutputItem, Tag("output")]
+    | Annotated[AdditionalToolsItem, Tag("additional_tools")]
+    | Annotated[ItemReference, Tag("item_reference")]
+    | Annotated[OtherItem, Tag("other")],
+    Discriminator(
+        _kind,
+        custom_error_type="item_type",
+        custom_error_message="Input should be an object with a type",
+    ),
+]

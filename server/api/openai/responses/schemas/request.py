@@ -1,0 +1,115 @@
+"""The bodies of ``POST /v1/responses`` and ``POST /v1/responses/input_tokens``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from server.api.openai.responses.schemas.items import InputItem
+from server.api.openai.responses.schemas.lenient import LenientModel
+from server.api.openai.responses.schemas.tools import MAX_TOOLS, AnyTool, Choice
+from server.api.openai.schemas.base import ConstraintFields, SamplingFields
+
+MAX_ITEMS = 10_000
+MAX_TOP_LOGPROBS = 20
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class ReasoningOptions(LenientModel):
+    """How much to think, and what to show of it.
+
+    There are no summaries apart from the reasoning itself: with ``summary``, the reasoning is
+    given as the summary.
+    """
+
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = Field(
+        None, description="The old name of ``summary``."
+    )
+
+
+class TextFormat(LenientModel):
+    """Free text."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(LenientModel):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(LenientModel):
+    """JSON that matches a schema."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True, protected_namespaces=())
+
+    type: Literal["json_schema"]
+    name: Annotated[str, Field(max_length=256)] | None = None
+    description: str | None = None
+    json_schema: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class TextOptions(LenientModel):
+    """The form of the answer's text."""
+
+    format: (
+        Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+        | None
+    ) = None
+    verbosity: Literal["low", "medium", "high"] | None = Field(
+        None, description="Accepted and ignored."
+    )
+
+
+class StreamOptions(LenientModel):
+    """How to stream."""
+
+    include_obfuscation: bool | None = Field(None, description="Accepted and ignored.")
+
+
+class ConversationRef(LenientModel):
+    """A stored conversation."""
+
+    id: str
+
+
+class ResponsesRequest(SamplingFields, ConstraintFields):
+    """Parameters of a response; fields that are unknown here have no effect."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    model: str
+    input: str | Annotated[list[InputItem], Field(max_length=MAX_ITEMS)]
+    instructions: str | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Choice | None = None
+    parallel_tool_calls: bool | None = None
+    text: TextOptions | None = None
+    reasoning: ReasoningOptions | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    include: list[str] | None = None
+    metadata: dict[str, str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    store: bool | None = Field(None, description="Nothing is stored: the answer says false.")
+    background: bool | None = Field(None, description="Unsupported; true is refused.")
+    previous_response_id: str | None = Field(None, description="Nothing is stored; refused.")
+    conversation: str | ConversationRef | None = Field(
+        None, description="Nothing is stored; refused."
+    )
+    prompt: Any = Field(None, description="A stored prompt; refused.")
+
+    max_tool_calls: int | None = Field(None, description="Accepted and ignored.")
+    prompt_cache_key: str | None = Field(None, description="Accepted and ignored.")
+    safety_identifier: str | None = Field(None, description="Accepted and ignored.")
+    service_tier: str | None = Field(None, description="Accepted and ignored.")
+    user: str | None = Field(None, description="Accepted and ignored.")

@@ -1,0 +1,446 @@
+"""Items, instructions and tools of a request become the canonical conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from server.api.openai.responses.reasoning import packed
+from server.core.request import (
+    ChatPrompt,
+    Constraint,
+    GenerationRequest,
+    Message,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
+from tests.api.fakes import FakePool
+from tests.api.responses.wire import raw, respond, stream
+from tests.api.wire import assert_error
+
+Connect = Callable[..., httpx.AsyncClient]
+
+USER = {"role": "user", "content": "hi"}
+
+
+def function(name: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "name": name, "parameters": {"type": "object"}, **fields}
+
+
+def called(call_id: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "type": "function_call",
+        "call_id": call_id,
+        "name": "f",
+        "arguments": f'{{"id":"{call_id}"}}',
+        **fields,
+    }
+
+
+def output(call_id: str, text: Any = "done") -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": call_id, "output": text}
+
+
+async def request(http: httpx.AsyncClient, pool: FakePool, **fields: Any) -> GenerationRequest:
+    """The canonical request that a body becomes."""
+    await raw(http, **fields)
+    return pool.client.requests[-1]
+
+
+async def messages(http: httpx.AsyncClient, pool: FakePool, **fields: Any) -> list[Message]:
+    """The conversation that a body becomes."""
+    prompt = (await request(http, pool, **fields)).prompt
+    assert isinstance(prompt, ChatPrompt)
+    return prompt.messages
+
+
+async def ignored(http: httpx.AsyncClient, **fields: Any) -> str | None:
+    """What the answer says of parts that have no effect."""
+    said: str | None = (await raw(http, **fields)).headers.get("x-dragoman-ignored")
+    return said
+
+
+async def test_a_string_is_a_user_message(http: httpx.AsyncClient, pool: FakePool) -> None:
+    found = await messages(http, pool, input="hi", instructions="Be brief.")
+    assert found == [
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="hi"),
+    ]
+
+
+async def test_messages_stay_in_their_order(http: httpx.AsyncClient, pool: FakePool) -> None:
+    items = [
+        {"type": "message", "role": "developer", "content": "a", "id": "msg_1"},
+        {"role": "user", "content": [{"type": "input_text", "text": "b"}]},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "c"}]},
+        {"role": "system", "content": "d"},
+        {"role": "user", "content": "e"},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "f"}]},
+    ]
+    assert await messages(http, pool, input=items) == [
+        Message(role="developer", content="a"),
+        Message(role="user", content=[TextPart("b")]),
+        Message(role="assistant", content=[TextPart("c")]),
+        Message(role="system", content="d"),
+        Message(role="user", content="e"),
+        Message(role="assistant", content=[TextPart("f")]),
+    ]
+
+
+async def test_the_items_of_an_answer_are_one_message(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    items = [
+        USER,
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "r"}]},
+        {"role": "assistant", "content": "text"},
+        called("1"),
+        called("2"),
+        output("2", [{"type": "input_text", "text": "two"}]),
+        output("1", "one"),
+        {"role": "assistant", "content": "done"},
+    ]
+    assert await messages(http, pool, input=items) == [
+        Message(role="user", content="hi"),
+        Message(
+            role="assistant",
+            content="text",
+            reasoning_content="r",
+            tool_calls=[
+                ToolCall(id="1", name="f", arguments='{"id":"1"}'),
+                ToolCall(id="2", name="f", arguments='{"id":"2"}'),
+            ],
+        ),
+        Message(role="tool", content="one", tool_call_id="1"),
+        Message(role="tool", content=[TextPart("two")], tool_call_id="2"),
+        Message(role="assistant", content="done"),
+    ]
+
+
+async def test_calls_after_results_are_a_new_turn(http: httpx.AsyncClient, pool: FakePool) -> None:
+    items = [USER, called("1"), output("1"), called("1"), output("1", "again")]
+    found = await messages(http, pool, input=items)
+    assert [message.role for message in found] == ["user", "assistant", "tool", "assistant", "tool"]
+    assert [message.content for message in found[2::2]] == ["done", "again"]
+
+
+async def test_a_result_that_comes_late_stands_with_its_call(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    items = [USER, called("1"), {"role": "user", "content": "wait"}, output("1")]
+    found = await messages(http, pool, input=items)
+    assert [message.role for message in found] == ["user", "assistant", "tool", "user"]
+
+
+async def test_a_call_may_have_no_result_yet(http: httpx.AsyncClient, pool: FakePool) -> None:
+    found = await messages(http, pool, input=[USER, called("1"), USER])
+    assert [message.role for message in found] == ["user", "assistant", "user"]
+
+
+async def test_a_result_needs_its_call(http: httpx.AsyncClient) -> None:
+    answered = await http.post("/v1/responses", json={"model": "test", "input": [output("1")]})
+    message = assert_error(answered, 400, param="input[0].call_id")
+    assert message == "No tool call found for function call output with call_id 1."
+
+
+async def test_calls_of_free_form_tools_keep_their_text(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    items = [
+        USER,
+        {"type": "custom_tool_call", "call_id": "1", "name": "patch", "input": "+ a"},
+        {"type": "custom_tool_call_output", "call_id": "1", "output": "ok"},
+    ]
+    found = await messages(http, pool, input=items)
+    assert found[1].tool_calls == [ToolCall(id="1", name="patch", arguments="+ a", kind="custom")]
+    assert found[2] == Message(role="tool", content="ok", tool_call_id="1")
+
+
+@pytest.mark.parametrize(
+    ("item", "text", "said"),
+    [
+        ({"summary": None, "content": None, "encrypted_content": packed("own")}, "own", None),
+        ({"summary": [{"type": "summary_text", "text": "s"}]}, "s", None),
+        ({"summary": [], "content": [{"type": "reasoning_text", "text": "c"}]}, "c", None),
+        (
+            {"summary": [], "encrypted_content": "gAAAAB"},
+            None,
+            "input[1].encrypted_content",
+        ),
+        (
+            {
+                "summary": [{"type": "summary_text", "text": "s"}],
+                "encrypted_content": "dragoman-reasoning-1:%%%",
+            },
+            "s",
+            "input[1].encrypted_content",
+        ),
+        ({"summary": []}, None, None),
+    ],
+)
+async def test_reasoning_comes_back(
+    http: httpx.AsyncClient,
+    pool: FakePool,
+    item: dict[str, Any],
+    text: str | None,
+    said: str | None,
+) -> None:
+    items = [USER, {"type": "reasoning", **item}, {"role": "assistant", "content": "a"}, USER]
+    found = await messages(http, pool, input=items)
+    assert found[1] == Message(role="assistant", content="a", reasoning_content=text)
+    assert await ignored(http, input=items) == said
+
+
+async def test_items_of_other_tools_are_left_out_and_named(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    items = [USER, {"type": "web_search_call", "id": "ws_1", "status": "completed"}]
+    assert await ignored(http, input=items) == "input[1] (web_search_call)"
+    assert len(await messages(http, pool, input=items)) == 1
+
+
+@pytest.mark.parametrize("item", [{"type": "item_reference", "id": "msg_1"}, {"id": "msg_1"}])
+async def test_references_lead_to_nothing(http: httpx.AsyncClient, item: dict[str, Any]) -> None:
+    answered = await http.post("/v1/responses", json={"model": "test", "input": [item]})
+    assert_error(answered, 404, code="not_found", param="input[0].id")
+
+
+@pytest.mark.parametrize("empty", ["", []])
+async def test_nothing_is_answered_too(http: httpx.AsyncClient, pool: FakePool, empty: Any) -> None:
+    found = await request(http, pool, input=empty, max_output_tokens=1, tools=[])
+    assert found.max_tokens == 1
+    assert isinstance(found.prompt, ChatPrompt)
+    assert found.prompt.messages == [Message(role="user", content="")]
+
+
+async def test_media_are_refused_with_their_place(http: httpx.AsyncClient) -> None:
+    content = [{"type": "input_text", "text": "see"}, {"type": "input_image", "image_url": "data:"}]
+    body = {"model": "test", "input": [{"role": "user", "content": content}]}
+    answered = await http.post("/v1/responses", json=body)
+    assert_error(answered, 400, code="unsupported_parameter", param="input[0].content[1]")
+
+
+async def test_all_kinds_of_tools(http: httpx.AsyncClient, pool: FakePool) -> None:
+    grammar = {"type": "grammar", "syntax": "lark", "definition": "start: /a/"}
+    tools = [
+        function("f", description="F.", strict=True),
+        {"type": "namespace", "name": "n", "description": "N.", "tools": [function("f")]},
+        {"type": "web_search", "external_web_access": True},
+        {"type": "custom", "name": "c", "description": "C.", "format": grammar},
+        {"type": "custom", "name": "r", "format": {**grammar, "syntax": "regex"}},
+        function("f"),
+        {"external": True},
+    ]
+    found = await request(http, pool, tools=tools)
+    assert isinstance(found.prompt, ChatPrompt)
+    assert found.prompt.tools == [
+        Tool(name="f", description="F.", parameters={"type": "object"}, strict=True),
+        Tool(name="n__f", description="N.", parameters={"type": "object"}),
+        Tool(
+            name="c",
+            description="C.",
+            kind="custom",
+            grammar=Constraint(kind="lark", body="start: /a/"),
+        ),
+        Tool(name="r", kind="custom", grammar=Constraint(kind="regex", body="start: /a/")),
+    ]
+    assert await ignored(http, tools=tools) == (
+        "tools[2] (web_search), tools[3].format, tools[5], tools[6] (None)"
+    )
+
+
+async def test_tools_come_as_an_item_too(http: httpx.AsyncClient, pool: FakePool) -> None:
+    items = [{"type": "additional_tools", "role": "developer", "tools": [function("g")]}, USER]
+    found = await request(http, pool, input=items, tools=[function("f")])
+    assert isinstance(found.prompt, ChatPrompt)
+    assert [tool.name for tool in found.prompt.tools] == ["f", "g"]
+    assert len(found.prompt.messages) == 1
+
+
+async def test_names_that_models_cannot_write_are_replaced(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    tools = [function("a.b"), function("a b"), function("x" * 70)]
+    items = [USER, called("1", name="a b"), output("1")]
+    found = await request(http, pool, input=items, tools=tools)
+    assert isinstance(found.prompt, ChatPrompt)
+    assert [tool.name for tool in found.prompt.tools] == ["a_b", "a_b_2", "x" * 64]
+    assert found.prompt.messages[1].tool_calls[0].name == "a_b_2"
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected", "offered"),
+    [
+        ("auto", ToolChoice(), ["f", "n__f", "c"]),
+        ("none", ToolChoice(mode="none"), ["f", "n__f", "c"]),
+        ("required", ToolChoice(mode="required"), ["f", "n__f", "c"]),
+        (
+            {"type": "function", "name": "f"},
+            ToolChoice(mode="named", name="f"),
+            ["f", "n__f", "c"],
+        ),
+        (
+            {"type": "function", "name": "f", "namespace": "n"},
+            ToolChoice(mode="named", name="n__f"),
+            ["f", "n__f", "c"],
+        ),
+        ({"type": "custom", "name": "c"}, ToolChoice(mode="named", name="c"), ["f", "n__f", "c"]),
+        (
+            {
+                "type": "allowed_tools",
+                "mode": "required",
+                "tools": [{"type": "custom", "name": "c"}, {"type": "web_search"}],
+            },
+            ToolChoice(mode="required"),
+            ["c"],
+        ),
+        ({"type": "web_search"}, ToolChoice(), ["f", "n__f", "c"]),
+    ],
+)
+async def test_tool_choices(
+    http: httpx.AsyncClient, pool: FakePool, choice: Any, expected: ToolChoice, offered: list[str]
+) -> None:
+    tools = [
+        function("f"),
+        {"type": "namespace", "name": "n", "tools": [function("f")]},
+        {"type": "custom", "name": "c"},
+    ]
+    found = await request(http, pool, tools=tools, tool_choice=choice)
+    assert isinstance(found.prompt, ChatPrompt)
+    assert found.prompt.tool_choice == expected
+    assert [tool.name for tool in found.prompt.tools] == offered
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "g"}])
+async def test_a_choice_of_tools_that_are_not_there_is_refused(
+    http: httpx.AsyncClient, choice: Any
+) -> None:
+    body = {"model": "test", "input": "hi", "tools": [], "tool_choice": choice}
+    assert_error(await http.post("/v1/responses", json=body), 400, param="tool_choice")
+
+
+async def test_parameters(http: httpx.AsyncClient, pool: FakePool) -> None:
+    found = await request(
+        http,
+        pool,
+        temperature=0.5,
+        top_p=0.9,
+        top_logprobs=3,
+        max_output_tokens=7,
+        seed=1,
+        text={"format": {"type": "json_schema", "name": "s", "schema": {"type": "object"}}},
+        reasoning={"effort": "none"},
+        parallel_tool_calls=False,
+        tools=[function("f")],
+    )
+    assert (found.sampling.temperature, found.sampling.top_p, found.sampling.seed) == (0.5, 0.9, 1)
+    assert (found.max_tokens, found.logprobs) == (7, 3)
+    assert found.constraint == Constraint(kind="json_schema", body='{"type":"object"}')
+    assert isinstance(found.prompt, ChatPrompt)
+    assert found.prompt.template_kwargs == {"reasoning_effort": "none", "enable_thinking": False}
+    assert found.prompt.tool_choice == ToolChoice(parallel=False)
+
+
+async def test_text_and_json_object_formats(http: httpx.AsyncClient, pool: FakePool) -> None:
+    found = await request(http, pool, text={"format": {"type": "text"}, "verbosity": None})
+    assert found.constraint is None
+    found = await request(http, pool, text={"format": {"type": "json_object"}})
+    assert found.constraint == Constraint(kind="json_object")
+
+
+async def test_what_has_no_effect_is_named(http: httpx.AsyncClient) -> None:
+    said = await ignored(
+        http,
+        store=True,
+        service_tier="auto",
+        text={"verbosity": "low"},
+        include=["web_search_call.results", "reasoning.encrypted_content"],
+        client_metadata={"a": "b"},
+        input=[{**USER, "internal\n": 1, "status": "completed"}],
+    )
+    assert said == (
+        "service_tier, store, text.verbosity, include (web_search_call.results), client_metadata, "
+        "input[0].internal\\n"
+    )
+    assert await ignored(http, store=False, include=[], user=None) is None
+    many = [{**USER, "x": 1} for _ in range(1000)]
+    long = await ignored(http, input=many)
+    assert long is not None
+    assert long.endswith("and 960 more")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code", "param"),
+    [
+        (
+            {"previous_response_id": "resp_1"},
+            400,
+            "previous_response_not_found",
+            "previous_response_id",
+        ),
+        ({"conversation": "conv_1"}, 404, "not_found", "conversation"),
+        ({"conversation": {"id": "conv_1"}}, 404, "not_found", "conversation"),
+        (
+            {"conversation": "conv_1", "previous_response_id": "resp_1"},
+            400,
+            None,
+            "previous_response_id",
+        ),
+        ({"background": True}, 400, "unsupported_parameter", "background"),
+        ({"prompt": {"id": "pmpt_1"}}, 400, "unsupported_parameter", "prompt"),
+        ({"input": None}, 400, None, "input"),
+        ({"input": [7]}, 400, None, "input[0]"),
+        ({"input": [{"role": "tool", "content": ""}]}, 400, None, "input[0].role"),
+        ({"input": [{"role": "user", "content": [{"type": "x"}]}]}, 400, None, "input[0].content"),
+        ({"tools": [{"type": "function"}]}, 400, None, "tools[0].name"),
+        ({"max_output_tokens": 0}, 400, None, "max_output_tokens"),
+        ({"top_logprobs": 21}, 400, None, "top_logprobs"),
+        ({"truncation": "middle"}, 400, None, "truncation"),
+    ],
+)
+async def test_refusals_name_their_field(
+    http: httpx.AsyncClient,
+    pool: FakePool,
+    fields: dict[str, Any],
+    status: int,
+    code: str | None,
+    param: str,
+) -> None:
+    answered = await http.post("/v1/responses", json={"model": "test", "input": "hi", **fields})
+    error = answered.json()["error"]
+    assert (answered.status_code, error["code"]) == (status, code), error
+    assert error["param"].startswith(param)
+    assert pool.client.requests == []
+
+
+async def test_a_request_without_input_is_refused(http: httpx.AsyncClient) -> None:
+    answered = await http.post("/v1/responses", json={"model": "test"})
+    assert_error(answered, 400, param="input")
+
+
+async def test_a_streamed_request_names_what_it_ignores_too(http: httpx.AsyncClient) -> None:
+    answered = await raw(http, stream=True, store=True)
+    assert answered.headers["x-dragoman-ignored"] == "store"
+    assert await stream(http, store=True)
+
+
+async def test_input_tokens_are_counted(http: httpx.AsyncClient, pool: FakePool) -> None:
+    body = {"model": "test", "input": "hi", "tools": [{"type": "web_search"}]}
+    answered = await http.post("/v1/responses/input_tokens", json=body)
+    assert answered.json() == {"object": "response.input_tokens", "input_tokens": 2}
+    assert answered.headers["x-dragoman-ignored"] == "tools[0] (web_search)"
+    assert pool.client.requests == []
+    (prompt,) = pool.client.rendered
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.messages == [Message(role="user", content="hi")]
+
+
+async def test_a_whole_answer_of_1000_items(http: httpx.AsyncClient, pool: FakePool) -> None:
+    items = [item for number in range(500) for item in (called(str(number)), output(str(number)))]
+    assert len(await messages(http, pool, input=items)) == 1000
+    assert (await respond(http, input=items)).status == "completed"
