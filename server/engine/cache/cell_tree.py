@@ -12,12 +12,10 @@ id's state ends exactly there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from server.core.request import CacheScope
-from server.engine.cache.radix_tree import Holder, Node, common_prefix, prune, split
+from server.engine.cache.radix_tree import Copy, Holder, Node, common_prefix, prune, split
 from server.engine.cache.sequence_memory import SequenceMemory
 from server.engine.spans import Keys
 
@@ -55,17 +53,22 @@ class CellTree:
 
     @property
     def cells_pinned(self) -> int:
-        """Cells that running sequences use; all others can be freed."""
+        """Cells that running sequences use (whole states: at most); all others can be freed."""
         used = self._tail_cells + sum(len(node.keys) for node in self._pinned().values())
-        return used + self._extra(used, self._running.values())
+        return used + self._extra(used, [*self._running.values()])
 
     def newly_pinned(self, scope: CacheScope, keys: Keys, limit: int) -> int:
         """Cached cells that no running sequence uses, but that sharing ``keys`` would pin."""
         node, length = self._match(scope, keys, limit)
         pinned = self._pinned()
-        return sum(
+        edges = sum(
             min(step.end, length) - step.start for step in node.path() if id(step) not in pinned
         )
+        used = self._tail_cells + sum(len(step.keys) for step in pinned.values())
+        running = [*self._running.values()]
+        donor = _exact_holder(node)
+        joined = running if donor is None else [*running, donor]
+        return edges + self._extra(used + edges, joined) - self._extra(used, running)
 
     def match(self, scope: CacheScope, keys: Keys, limit: int) -> int:
         """How many of the first ``limit`` keys can be shared right now, without new cells."""
@@ -154,16 +157,16 @@ class CellTree:
         """The nodes on the paths of running sequences, by identity."""
         return {id(node): node for holder in self._running.values() for node in holder.node.path()}
 
-    def _extra(self, used: int, holders: Iterable[Holder]) -> int:
-        """How many cells beyond ``used`` the copies of ``holders`` take.
+    def _extra(self, used: int, holders: list[Holder]) -> int:
+        """How many cells beyond ``used`` the copies of ``holders`` take, at most.
 
         Once the other holders of what was computed twice are gone, it exists only once: together
         they never hold more than the sum of their lengths.
         """
         if self._memory.partial_removal:
             return 0
-        holders = list(holders)
-        copied = sum(holder.copied for holder in holders)
+        copies = {copy for holder in holders for copy in holder.copies}
+        copied = sum(copy.cells for copy in copies)
         return min(copied, sum(holder.length for holder in holders) - used)
 
     def _match(self, scope: CacheScope, keys: Keys, limit: int) -> tuple[Node, int]:
@@ -195,13 +198,15 @@ class CellTree:
         """Let an unused id run with the longest prefix of ``keys`` that it can share."""
         node, length = self._match(scope, keys, len(keys))
         sequence_id = self._free_ids.pop()
+        copies: list[Copy] = []
         if length:
             donor = node.some_holder() if self._memory.partial_removal else _exact_holder(node)
             if length < node.end:
                 node = split(node, length - node.start)
             assert donor is not None
             self._memory.copy_sequence(donor.id, sequence_id, length)
-        holder = Holder(sequence_id, scope, node, length)
+            copies = donor.copies.copy()
+        holder = Holder(sequence_id, scope, node, length, copies)
         node.holders.append(holder)
         self._running[sequence_id] = holder
         self._touch(node)
@@ -247,7 +252,7 @@ class CellTree:
         if self._memory.partial_removal:
             self._memory.share_range(donor.id, holder.id, child.start, child.end)
         else:
-            holder.copied += common
+            holder.copies.append(Copy(common))
         self._tail_cells -= common
         self._move(holder, child)
         return child

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,18 +19,27 @@ def common_prefix(a: Keys, b: Keys) -> int:
 
 
 @dataclass(eq=False, slots=True)
+class Copy:
+    """A run of cells that a sequence id computed although the tree had them.
+
+    Whole states cannot swap cells, so the id keeps its own, as does every id that continues it.
+    """
+
+    cells: int
+
+
+@dataclass(eq=False, slots=True)
 class Holder:
     """A sequence id in use: it holds ``length`` cells, those up to ``node`` shared with others.
 
-    ``copied`` counts cells that it computed although the tree had them, and keeps as its own: whole
-    states cannot swap cells.
+    Those in ``copies`` lie beside the cells that the tree counts.
     """
 
     id: int
     scope: CacheScope
     node: Node
     length: int
-    copied: int = 0
+    copies: list[Copy] = field(default_factory=list)
 
 
 class Node:

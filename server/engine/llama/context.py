@@ -113,7 +113,7 @@ class LlamaContext:
         bound.n_tokens = batch.size
         status = llama_cpp.llama_decode(self._pointer, bound)
         if status == 1:
-            raise NoCellsLeft
+            raise NoCellsLeft("too few KV cells are free")
         if status != 0:
             raise DecodeFailed(f"llama_decode answered {status}: {log.take()}")
 

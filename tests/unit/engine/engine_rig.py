@@ -63,13 +63,18 @@ class Rig:
     def check(self) -> None:
         cache = self.engine._cache
         cache.check_integrity()
-        if self.backend.partial_removal:
-            assert cache.cells_used == self.backend.cells_used
-        assert cache.cells_used <= self.backend.kv_cells
+        running = []
         for state in self.engine._scheduler.running:
             assert state.sequence_id is not None
+            running.append(state.sequence_id)
             computed = state.spans.keys(0, state.computed).tolist()
             assert self.backend.tokens_of(state.sequence_id) == computed
+        real = self.backend.cells_used, self.backend.cells_held_by(running)
+        counted = cache.cells_used, cache.cells_pinned
+        if self.backend.partial_removal:
+            assert counted == real
+        assert real[0] <= counted[0] <= self.backend.kv_cells
+        assert real[1] <= counted[1]
 
     def text(self, request_id: int, index: int = 0) -> str:
         return "".join(

@@ -6,7 +6,7 @@ hash: the next token follows from all tokens before it, so a wrong cell changes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,10 @@ class FakeBackend:
 
     @property
     def cells_used(self) -> int:
-        return len({cell for cells in self._cells.values() for cell in cells.values()})
+        return self.cells_held_by(self._cells)
+
+    def cells_held_by(self, sequence_ids: Iterable[int]) -> int:
+        return len({cell for i in sequence_ids for cell in self._cells.get(i, {}).values()})
 
     def tokens_of(self, sequence_id: int) -> list[int]:
         cells = self._cells.get(sequence_id, {})

@@ -7,10 +7,10 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from server.core.events import Finished, PromptScored
+from server.core.events import Failed, Finished, PromptScored
 from server.core.request import CacheScope
 from server.core.sampling import Sampling
 from server.engine.batch import Batch
@@ -334,6 +334,19 @@ requests = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(requests, st.booleans(), st.booleans())
+# Here a whole state continues cells that were computed twice, and the other states go first.
+@example(
+    [
+        (0, [1], 4, 1, False),
+        (0, [1], 16, 1, False),
+        (4, [1, 3, 3, 3, 3], 5, 3, False),
+        (4, [1, 3, 3, 3, 3, 1, 1], 1, 1, False),
+        (28, [1, 1, 1], 1, 1, False),
+        (3, [1, 1, 1, 1, 1, 1, 1, 1, 1], 15, 3, False),
+    ],
+    False,
+    False,
+)
 def test_any_arrival_pattern_ends_with_the_text_of_a_lone_request(
     arrivals: list[tuple[int, list[int], int, int, bool]], partial: bool, lookup: bool
 ) -> None:
@@ -353,6 +366,7 @@ def test_any_arrival_pattern_ends_with_the_text_of_a_lone_request(
                 cancelled.add(i)
         rig.steps(1)
     rig.run()
+    assert not [event for event in rig.events if isinstance(event, Failed)]
     for i, (_, prompt, max_tokens, n, _) in enumerate(arrivals):
         if i not in cancelled:
             for index in range(n):

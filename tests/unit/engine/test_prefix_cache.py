@@ -143,6 +143,35 @@ def test_whole_states_are_shared_only_where_they_end() -> None:
     rig.cache.check_integrity()
 
 
+def test_cells_computed_twice_count_while_any_whole_state_has_them() -> None:
+    rig = Rig(partial_removal=False)
+    prompt = [1, 2, 3, 4]
+    first, _ = rig.start(prompt)
+    second, _ = rig.start(prompt)
+    rig.extend(first, np.array([*prompt, 5], dtype=np.int32), len(prompt))
+    rig.finish(first, [*prompt, 5])
+    _, shared = rig.start([*prompt, 6])
+    assert shared == len(prompt)
+    rig.cache.drop(second)
+    assert rig.backend.cells_used == 2 * (len(prompt) + 1)
+    rig.check()
+
+
+def test_admission_counts_the_cells_of_a_copy_that_it_pins() -> None:
+    rig = Rig(partial_removal=False)
+    prompt = [1, 2, 3, 4]
+    first, _ = rig.start(prompt)
+    second, _ = rig.start(prompt)
+    rig.extend(first, np.array([*prompt, 5], dtype=np.int32), len(prompt))
+    rig.finish(second, prompt)
+    rig.cache.share(first, np.array([*prompt, 5], dtype=np.int32))
+    assert rig.cache.cells_pinned == len(prompt) + 1
+    array = np.array([*prompt, 6], dtype=np.int32)
+    assert rig.cache.newly_pinned(SHARED, array, len(prompt)) == len(prompt)
+    third, _ = rig.start(array.tolist())
+    assert rig.cache.cells_pinned == rig.backend.cells_held_by([first, third])
+
+
 def test_what_pressure_takes_from_the_cells_comes_back_from_the_store() -> None:
     rig = Rig(kv_cells=12, batch_size=12, stored_tokens=8)
     old, _ = rig.start([1, 1, 1, 1, 1, 1])
@@ -281,8 +310,12 @@ def check_history(
         chosen = sorted(running)[pick % len(running)] if running else None
         if action == "start" and len(running) < 5:
             array = np.array(tokens, dtype=np.int32)
+            pinned = rig.cache.cells_pinned + rig.cache.newly_pinned(SHARED, array, len(tokens) - 1)
+            nothing_gives_way = bool(rig.cache._free_ids) and not stored_tokens
             begun = rig.cache.begin(SHARED, array, len(tokens) - 1)
             assert begun is not None
+            if nothing_gives_way:
+                assert rig.cache.cells_pinned == pinned
             sequence_id, shared = begun
             if rig.cache.make_room(len(tokens) - shared):
                 rig.extend(sequence_id, array, shared)
@@ -315,7 +348,9 @@ def check_history(
         for sequence_id, content in running.items():
             assert rig.backend.tokens_of(sequence_id) == content
         rig.cache.check_integrity()
+        real = rig.backend.cells_used, rig.backend.cells_held_by(running)
+        counted = rig.cache.cells_used, rig.cache.cells_pinned
         if partial:
-            assert rig.cache.cells_used == rig.backend.cells_used
-        else:
-            assert rig.cache.cells_used >= rig.backend.cells_used
+            assert counted == real
+        assert counted[0] >= real[0]
+        assert counted[1] >= real[1]
