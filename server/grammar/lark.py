@@ -72,13 +72,18 @@ class Spelling:
 
 
 class Grammar:
-    """Collects rules and names them; only ``start`` has a fixed name."""
+    """Collects rules and names them; only ``start`` has a fixed name.
+
+    Attributes:
+        copied: The characters of definitions in all parts, counted by the parts' writers.
+    """
 
     def __init__(self, spelling: Spelling) -> None:
         self.spelling = spelling
         self._lines: list[str] = []
         self._parts: list[dict[str, Any]] = []
         self._count = 0
+        self.copied = 0
 
     def rule(self, body: str) -> str:
         """Add a rule; its name."""

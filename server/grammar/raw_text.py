@@ -78,33 +78,45 @@ def split_union(schema: Any, root: Schema) -> tuple[list[Schema], list[Schema]]:
     Raises:
         Unwritable: The schema combines others in a way that cannot be taken apart.
     """
-    schema = resolved(schema, root)
+    strings: list[Schema] = []
+    others: list[Schema] = []
+    # A union that is reached again, perhaps from inside itself, has no more alternatives.
+    seen: set[int] = set()
+    waiting = [schema]
+    while waiting:
+        alternative = resolved(waiting.pop(), root)
+        if isinstance(alternative, dict) and "anyOf" in alternative:
+            if len(alternative.keys() & ENFORCED) > 1:
+                raise Unwritable("the keyword 'anyOf' cannot be enforced beside others")
+            if id(alternative) not in seen:
+                seen.add(id(alternative))
+                waiting += reversed(alternative["anyOf"])
+        else:
+            as_string, as_other = _split(alternative)
+            strings += as_string
+            others += as_other
+    return strings, others
+
+
+def _split(schema: Any) -> tuple[list[Schema], list[Schema]]:
+    """As `split_union`, for a schema without ``anyOf``; no or one alternative each."""
     if not isinstance(schema, dict):
         return ([{}], [{"type": _OTHER_TYPES}]) if schema else ([], [])
-    if "anyOf" in schema:
-        if len(schema.keys() & ENFORCED) > 1:
-            raise Unwritable("the keyword 'anyOf' cannot be enforced beside others")
-        parts = [split_union(each, root) for each in schema["anyOf"]]
-        return [each for strings, _ in parts for each in strings], [
-            each for _, others in parts for each in others
-        ]
     kinds = types(schema) or ["string", *_OTHER_TYPES]
     if "string" in kinds and (combining := sorted({"allOf", "oneOf"} & schema.keys())):
         raise Unwritable(f"the keyword '{combining[0]}' cannot be enforced")
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     others = [name for name in kinds if name != "string"]
-    if values is not None:
-        strings = [each for each in values if isinstance(each, str)]
-        rest = [each for each in values if not isinstance(each, str)]
+    if values is None:
         return (
-            [{**schema, "type": "string", "enum": strings}]
-            if strings and "string" in kinds
-            else [],
-            [{**schema, "type": others, "enum": rest}] if rest and others else [],
+            [{**schema, "type": "string"}] if "string" in kinds else [],
+            [{**schema, "type": others[0] if len(others) == 1 else others}] if others else [],
         )
+    strings = [each for each in values if isinstance(each, str)]
+    rest = [each for each in values if not isinstance(each, str)]
     return (
-        [{**schema, "type": "string"}] if "string" in kinds else [],
-        [{**schema, "type": others[0] if len(others) == 1 else others}] if others else [],
+        [{**schema, "type": "string", "enum": strings}] if strings and "string" in kinds else [],
+        [{**schema, "type": others, "enum": rest}] if rest and others else [],
     )
 
 

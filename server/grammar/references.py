@@ -18,8 +18,7 @@ from server.grammar.keywords import Schema, subschemas
 
 # An index has no leading zeros, and no sign (RFC 6901, section 4).
 _INDEX = re.compile(r"0|[1-9][0-9]*")
-# Where definitions stand, in 2020-12 and before.
-_DEFINITIONS = ("$defs", "definitions")
+_OF_THE_ROOT = {"$defs", "definitions", "x-guidance"}
 
 
 def resolve(reference: str, root: Schema, place: str = "#") -> Schema | bool:
@@ -60,10 +59,10 @@ def _steps(reference: str) -> list[str]:
 
 
 def self_contained(root: Schema) -> Schema:
-    """Rewrite a schema so that any part of it is complete together with its definitions.
+    """Rewrite a schema so that any part of it is complete together with some definitions.
 
-    Afterwards every reference points at a member of ``$defs`` or ``definitions``. Other schemas
-    that are referred to become members of ``$defs``.
+    Afterwards every reference points at a member of ``$defs``; other schemas that are referred to
+    become members. `definitions_of` finds those that a part needs.
 
     Args:
         root: The schema, changed in place; all its references can be resolved.
@@ -87,6 +86,23 @@ def self_contained(root: Schema) -> Schema:
     return root
 
 
+def definitions_of(part: Schema, root: Schema) -> dict[str, Schema | bool]:
+    """The definitions that a part of a self-contained schema refers to, also through others."""
+    found: dict[str, Schema | bool] = {}
+    waiting: list[object] = [part]
+    while waiting:
+        schema = waiting.pop()
+        if not isinstance(schema, dict):
+            continue
+        waiting += [child for child, _ in subschemas(schema)]
+        if "$ref" in schema:
+            _, name = _steps(schema["$ref"])
+            if name not in found:
+                found[name] = root["$defs"][name]
+                waiting.append(found[name])
+    return found
+
+
 def _outside_definitions(root: Schema) -> Iterator[tuple[Schema, Schema | bool]]:
     """Each schema whose reference does not point at a definition, and the target."""
     seen: set[int] = set()
@@ -100,15 +116,14 @@ def _outside_definitions(root: Schema) -> Iterator[tuple[Schema, Schema | bool]]
         if "$ref" in schema:
             target = resolve(schema["$ref"], root)
             waiting.append(target)
-            first, *rest = _steps(schema["$ref"]) or [""]
-            if first not in _DEFINITIONS or len(rest) != 1:
+            steps = _steps(schema["$ref"])
+            if steps[:1] != ["$defs"] or len(steps) != 2:
                 yield schema, target
 
 
 def _definition(target: Schema | bool, name: str, root: Schema) -> Schema | bool:
     if target is root:
-        apart = {*_DEFINITIONS, "x-guidance"}
-        return {key: value for key, value in root.items() if key not in apart}
+        return {key: value for key, value in root.items() if key not in _OF_THE_ROOT}
     if isinstance(target, bool) or not any(subschemas(target)):
         return target
     # Moved, because copies of schemas inside each other would multiply. Schemas without parts stay

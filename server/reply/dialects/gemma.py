@@ -47,8 +47,7 @@ class Gemma(Dialect):
 
     def grammar(self, schema: Schema, grammar: Grammar) -> str:
         """Arguments in the order of the schema; a value Gemma cannot enforce is JSON."""
-        root = self_contained(schema)
-        return _ValueRules(root, grammar).object(root)
+        return _ValueRules(self_contained(schema), grammar).write()
 
 
 def _written(value: Any) -> str:
@@ -118,17 +117,26 @@ def _string(source: Source, write: Write) -> Steps[None]:
 
 
 class _ValueRules:
-    """Rules for the values of one schema, one per subschema, so that recursion ends.
+    """Rules for the values of one schema: one per subschema, which may refer to itself.
 
-    The subschemas are known by their identity, which holds while ``root`` exists.
+    The subschemas are known by their identity, which holds while ``root`` exists. They wait in a
+    list, because a chain of references can be longer than Python's stack.
     """
 
     def __init__(self, root: Schema, grammar: Grammar) -> None:
         self._root = root
         self._grammar = grammar
         self._known: dict[int, str] = {}
+        self._waiting: list[tuple[str, Any]] = []
 
-    def object(self, schema: Schema) -> str:
+    def write(self) -> str:
+        arguments = self._object(self._root)
+        while self._waiting:
+            name, schema = self._waiting.pop()
+            self._grammar.define(name, self._ways(schema))
+        return arguments
+
+    def _object(self, schema: Schema) -> str:
         found = members(schema, _NAMES)
         written = [f"{quoted(f'{member.key}:')} {self._value(member.schema)}" for member in found]
         return f'"{{" {in_order(found, written, ",", self._grammar)} "}}"'
@@ -138,19 +146,22 @@ class _ValueRules:
         name = self._known.get(id(schema))
         if name is None:
             self._known[id(schema)] = name = self._grammar.reserve()
-            strings, others = split_union(schema, self._root)
-            ways = [self._other(other) for other in others]
-            if strings:
-                text = ended_by(QUOTE, text_terminal(strings), self._grammar)
-                ways.append(f"{self._grammar.spelling.literal(QUOTE)} {text}")
-            self._grammar.define(name, one_of(ways))
+            self._waiting.append((name, schema))
         return name
+
+    def _ways(self, schema: Any) -> str:
+        strings, others = split_union(schema, self._root)
+        ways = [self._other(other) for other in others]
+        if strings:
+            text = ended_by(QUOTE, text_terminal(strings), self._grammar)
+            ways.append(f"{self._grammar.spelling.literal(QUOTE)} {text}")
+        return one_of(ways)
 
     def _other(self, schema: Schema) -> str:
         """A value that is not a string."""
         kind = schema.get("type")
         if kind == "object" and "properties" in schema and schema.keys() <= _OF_OBJECTS:
-            return self.object(schema)
+            return self._object(schema)
         if kind == "array" and "items" in schema and schema.keys() <= _OF_ARRAYS:
             return self._array(schema)
         return json_part(schema, self._root, self._grammar)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar, quoted
 from server.grammar.raw_text import Unwritable
+from server.grammar.references import definitions_of
 
 # An object is written argument by argument, so nothing about it as a whole can be enforced.
 _OF_THE_WHOLE = (
     *("allOf", "anyOf", "oneOf", "$ref", "enum", "const", "patternProperties"),
     *("minProperties", "maxProperties"),
 )
+
+MOST_COPIED = 8_000_000
+"""The most characters of definitions that one grammar may hold in copies.
+
+A part of a grammar cannot refer to another, so each argument with references has its own copy, and
+the size grows with the product of both. A choice, well above any real tool: 8 times the largest
+schema that a request may constrain its answer by.
+"""
 
 
 class Member(NamedTuple):
@@ -73,9 +83,22 @@ def in_order(
     return first
 
 
-def json_part(schema: object, root: Schema, grammar: Grammar) -> str:
-    """JSON for ``schema``, a part of ``root`` that may refer to its definitions."""
-    if not isinstance(schema, Mapping):
-        schema = {}
-    context = {key: root[key] for key in ("$defs", "definitions", "x-guidance") if key in root}
-    return grammar.part({"json_schema": {**schema, **context}})
+def json_part(schema: Any, root: Schema, grammar: Grammar) -> str:
+    """JSON for ``schema``, a part of ``root``, with copies of the definitions that it refers to.
+
+    Args:
+        schema: The part.
+        root: A schema that is self-contained (`references.self_contained`).
+        grammar: Takes the rules.
+
+    Raises:
+        Unwritable: The definitions would have to be copied too often.
+    """
+    part: Schema = dict(schema) if isinstance(schema, dict) else {}
+    part["x-guidance"] = root["x-guidance"]
+    if definitions := definitions_of(part, root):
+        part["$defs"] = definitions
+        grammar.copied += len(json.dumps(definitions))
+        if grammar.copied > MOST_COPIED:
+            raise Unwritable("too many arguments refer to too many definitions ('$ref')")
+    return grammar.part({"json_schema": part})

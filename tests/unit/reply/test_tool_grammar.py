@@ -332,3 +332,44 @@ def test_no_tool_is_held_to_the_schema_of_another(name: str) -> None:
     for number, kind in enumerate(kinds):
         for other, value in values.items():
             assert allows(name, tools, f"t{number}", value) == (other == kind), (number, value)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_union_may_refer_to_itself(name: str) -> None:
+    union = {"anyOf": [{"type": "boolean"}, {"$ref": "#/properties/k"}, {"type": "null"}]}
+    tools = [tool("get", {"k": union}, "k")]
+    assert allows(name, tools, "get", "null")
+    assert not allows(name, tools, "get", "3")
+
+
+def chained(length: int) -> Tool:
+    """A tool whose arguments refer to definitions that refer to the next each."""
+    definitions: dict[str, Any] = {
+        f"d{n}": {"type": "object", "properties": {"p": {"$ref": f"#/$defs/d{n + 1}"}}}
+        for n in range(length)
+    }
+    definitions[f"d{length}"] = {"type": "null"}
+    # Referred to from the top as well, no schema is nested deeply.
+    properties = {each: {"$ref": f"#/$defs/{each}"} for each in definitions}
+    return tool("get", properties, **{"$defs": definitions})
+
+
+def test_a_chain_of_references_may_be_longer_than_the_stack() -> None:
+    assert grammar_for(builtin_format("gemma-4"), tools=[chained(2000)])
+
+
+@pytest.mark.parametrize("name", ["glm", "lfm2"])
+def test_copies_of_definitions_cannot_grow_without_a_limit(name: str) -> None:
+    assert grammar_for(builtin_format(name), tools=[chained(100)])
+    with pytest.raises(InvalidConstraint, match=r"get cannot be enforced.*too many definitions"):
+        grammar_for(builtin_format(name), tools=[chained(2000)])
+
+
+@pytest.mark.parametrize("name", ["glm", "gemma-4"])
+def test_unions_of_unions_do_not_multiply(name: str) -> None:
+    definitions: dict[str, Any] = {
+        f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)
+    }
+    definitions["d40"] = {"type": "integer"}
+    tools = [tool("get", {"k": {"$ref": "#/$defs/d0"}}, "k", **{"$defs": definitions})]
+    assert len(grammar_for(builtin_format(name), tools=tools)) < 100_000
