@@ -1,0 +1,77 @@
+"""A real server whose models are scripts; see `scripted_worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from server.app import create_app
+from server.core.model_source import ModelFile
+from server.core.request import ChatPrompt, GenerationRequest
+from server.core.settings import Settings
+from server.core.worker_settings import WorkerSettings
+from server.http import transport
+from server.worker.supervise.pool import ModelPool
+from tests.conformance.scripted_worker import Script, Turn, requests_file
+
+MODEL = "scripted"
+_WORKER = (sys.executable, "-m", "tests.conformance.scripted_worker")
+
+
+class ScriptedServer:
+    """A server on a free port; ``url`` is its root."""
+
+    def __init__(self, url: str, script: Path) -> None:
+        self.url = url
+        self._script = script
+
+    def requests(self) -> list[GenerationRequest]:
+        """The requests that reached the model, in order."""
+        lines = requests_file(self._script).read_bytes().splitlines()
+        return [msgspec.json.decode(line, type=GenerationRequest) for line in lines]
+
+    def prompts(self) -> list[ChatPrompt]:
+        """Their conversations."""
+        prompts = [request.prompt for request in self.requests()]
+        return [prompt for prompt in prompts if isinstance(prompt, ChatPrompt)]
+
+
+class _Scripts:
+    """A `ModelSource` of one script."""
+
+    def __init__(self, script: Path) -> None:
+        self._file = ModelFile(
+            id=MODEL, path=str(script), created=1, memory_bytes=1, settings=WorkerSettings()
+        )
+
+    def scan(self) -> Sequence[ModelFile]:
+        return [self._file]
+
+
+@asynccontextmanager
+async def scripted_server(
+    folder: Path, *turns: Turn, script: dict[str, Any] | None = None, **settings: Any
+) -> AsyncIterator[ScriptedServer]:
+    """A server of the model ``scripted``, which says ``turns``, while the context lasts."""
+    file = folder / "scripted.json"
+    file.write_bytes(msgspec.json.encode(Script(turns=list(turns), **script or {})))
+    chosen = Settings(**{"drain_seconds": 0, **settings})
+    pool = ModelPool(_Scripts(file), memory_budget=1 << 30, command=_WORKER)
+    await pool.start()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = transport.Server(create_app(chosen, pool), chosen, pool)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await server.listening.wait()
+        try:
+            yield ScriptedServer(f"http://127.0.0.1:{listener.getsockname()[1]}", file)
+        finally:
+            server.should_exit = True
+            await asyncio.wait_for(serving, 20)
+            await pool.close(0.0)
