@@ -5,7 +5,7 @@ These types cross the border between the API process and a worker as MessagePack
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -64,6 +64,11 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["json_object", "json_schema", "regex", "choice", "lark", "gbnf"]
     body: str = ""
+
+    @classmethod
+    def of(cls, kind: Literal["json_schema", "choice"], value: object) -> Self:
+        """A constraint whose body is ``value`` as JSON."""
+        return cls(kind=kind, body=msgspec.json.encode(value).decode())
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):

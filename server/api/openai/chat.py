@@ -7,7 +7,7 @@ from functools import partial
 from server.api.family import Operation, ParsedRequest
 from server.api.openai import parameters
 from server.api.openai.chat_encoder import ChatEncoder
-from server.api.openai.conversation import chat_prompt, prediction
+from server.api.openai.conversation import chat_prompt
 from server.api.openai.errors import locate
 from server.api.openai.schemas.chat_request import (
     ChatCompletionRequest,
@@ -25,31 +25,40 @@ def parse(body: ChatCompletionRequest) -> ParsedRequest:
     Raises UnsupportedParameter or InvalidRequest where fields cannot be served or contradict each
     other.
     """
-    parameters.check_supported(body)
-    include_usage = parameters.include_usage(body)
+    common = parameters.common(
+        body, max_tokens=_max_tokens(body), response_format=_response_format(body)
+    )
     if "audio" in (body.modalities or []):
         raise UnsupportedParameter("modalities: audio is not supported.", at=("modalities",))
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", at=("top_logprobs",))
     request = GenerationRequest(
         prompt=chat_prompt(body),
-        sampling=parameters.sampling(body),
-        max_tokens=_max_tokens(body),
-        stop=parameters.stops(body),
+        sampling=common.sampling,
+        max_tokens=common.max_tokens,
+        stop=common.stop,
         n=body.n or 1,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        constraint=parameters.constraint(body, _response_format(body)),
-        prediction=prediction(body),
-        ignore_eos=bool(body.ignore_eos),
+        constraint=common.constraint,
+        prediction=_prediction(body),
+        ignore_eos=common.ignore_eos,
     )
     return ParsedRequest(
         model=body.model,
         requests=[request],
         stream=bool(body.stream),
-        encoder=partial(ChatEncoder, include_usage=include_usage),
+        encoder=partial(ChatEncoder, include_usage=common.include_usage),
         locate=partial(locate, request=request),
         headers=partial(parameters.ignored_header, body),
     )
+
+
+def _prediction(body: ChatCompletionRequest) -> str | None:
+    """The text that the answer probably repeats."""
+    if body.prediction is None:
+        return None
+    content = body.prediction.content
+    return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
 def _response_format(body: ChatCompletionRequest) -> Constraint | None:
@@ -58,20 +67,19 @@ def _response_format(body: ChatCompletionRequest) -> Constraint | None:
             return Constraint(kind="json_object")
         case JsonSchemaFormat(json_schema=schema):
             # OpenAI: no schema at all means any JSON object.
-            text = parameters.json_text(schema.json_schema or {"type": "object"})
-            return Constraint(kind="json_schema", body=text)
+            return Constraint.of("json_schema", schema.json_schema or {"type": "object"})
         case _:
             return None
 
 
 def _max_tokens(body: ChatCompletionRequest) -> int | None:
     if body.max_tokens is None or body.max_completion_tokens is None:
-        return parameters.bounded(body.max_completion_tokens or body.max_tokens)
+        return body.max_completion_tokens or body.max_tokens
     if body.max_tokens != body.max_completion_tokens:
         raise InvalidRequest(
             "max_tokens and max_completion_tokens differ.", at=("max_completion_tokens",)
         )
-    return parameters.bounded(body.max_tokens)
+    return body.max_tokens
 
 
 CHAT_COMPLETIONS = Operation(

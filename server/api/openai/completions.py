@@ -8,6 +8,7 @@ from server.api.family import Operation, ParsedRequest
 from server.api.openai import parameters
 from server.api.openai.completion_encoder import Candidates, CompletionEncoder
 from server.api.openai.errors import locate
+from server.api.openai.parameters import CommonParameters
 from server.api.openai.schemas.completions import (
     DEFAULT_MAX_TOKENS,
     Completion,
@@ -22,10 +23,9 @@ def parse(body: CompletionRequest) -> ParsedRequest:
 
     Raises InvalidRequest where fields contradict each other.
     """
-    parameters.check_supported(body)
-    include_usage = parameters.include_usage(body)
+    common = parameters.common(body, max_tokens=_max_tokens(body))
     candidates = _candidates(body)
-    requests = [_request(body, prompt, candidates) for prompt in _prompts(body)]
+    requests = [_request(body, prompt, candidates, common) for prompt in _prompts(body)]
     return ParsedRequest(
         model=body.model,
         requests=requests,
@@ -34,7 +34,7 @@ def parse(body: CompletionRequest) -> ParsedRequest:
             CompletionEncoder,
             candidates=candidates,
             logprobs=body.logprobs is not None,
-            include_usage=include_usage,
+            include_usage=common.include_usage,
         ),
         locate=partial(locate, request=requests[0]),
         headers=partial(parameters.ignored_header, body),
@@ -69,26 +69,33 @@ def _prompts(body: CompletionRequest) -> list[TextPrompt | TokensPrompt]:
     return prompts or [TokensPrompt(ids=ids)]
 
 
-def _request(
-    body: CompletionRequest, prompt: TextPrompt | TokensPrompt, candidates: Candidates
-) -> GenerationRequest:
+def _max_tokens(body: CompletionRequest) -> int:
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     if max_tokens == 0 and not body.echo:
         raise InvalidRequest("max_tokens may be 0 only with echo.", at=("max_tokens",))
+    return max_tokens
+
+
+def _request(
+    body: CompletionRequest,
+    prompt: TextPrompt | TokensPrompt,
+    candidates: Candidates,
+    common: CommonParameters,
+) -> GenerationRequest:
     if body.echo and body.suffix is not None:
         raise InvalidRequest("echo and suffix exclude each other.", at=("suffix",))
     # Candidates are ranked by their logprobs.
     ranked = candidates.generated > candidates.wanted
     return GenerationRequest(
         prompt=prompt,
-        sampling=parameters.sampling(body),
-        max_tokens=parameters.bounded(max_tokens),
-        stop=parameters.stops(body),
+        sampling=common.sampling,
+        max_tokens=common.max_tokens,
+        stop=common.stop,
         n=candidates.generated,
         logprobs=0 if body.logprobs is None and ranked else body.logprobs,
         echo=bool(body.echo),
-        constraint=parameters.constraint(body),
-        ignore_eos=bool(body.ignore_eos),
+        constraint=common.constraint,
+        ignore_eos=common.ignore_eos,
     )
 
 

@@ -47,14 +47,6 @@ def messages(turns: Sequence[wire.ChatMessage]) -> list[Message]:
     return [_message(turn, ("messages", index)) for index, turn in enumerate(turns)]
 
 
-def prediction(body: wire.ChatCompletionRequest) -> str | None:
-    """The text that the answer probably repeats."""
-    if body.prediction is None:
-        return None
-    content = body.prediction.content
-    return content if isinstance(content, str) else "".join(part.text for part in content)
-
-
 def _message(message: wire.ChatMessage, at: Locator) -> Message:
     match message:
         case wire.InstructionMessage() | wire.UserMessage():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import NamedTuple
 
 from server.api.openai.schemas.base import ConstraintFields, GenerationFields, SamplingFields
 from server.core.errors import InvalidRequest, UnsupportedParameter
@@ -13,11 +13,42 @@ from server.core.sampling import INT32_MAX, Sampling
 _PLAIN_SAMPLING = [name for name in Sampling.__struct_fields__ if name != "logit_bias"]
 
 
-def check_supported(body: GenerationFields) -> None:
-    """Raises UnsupportedParameter for a field that would change the answer and is not honoured."""
+class CommonParameters(NamedTuple):
+    """Parameters of `GenerationFields`, canonical; ``include_usage`` is about the stream."""
+
+    sampling: Sampling
+    max_tokens: int | None
+    stop: list[str]
+    constraint: Constraint | None
+    ignore_eos: bool
+    include_usage: bool
+
+
+def common(
+    body: GenerationFields, *, max_tokens: int | None, response_format: Constraint | None = None
+) -> CommonParameters:
+    """The parameters that chat completions and completions have in common.
+
+    Args:
+        body: The body.
+        max_tokens: Its limit of generated tokens, whatever the field is called.
+        response_format: The constraint of OpenAI's own field, where the body has one.
+
+    Raises:
+        UnsupportedParameter: A field would change the answer and is not honoured.
+        InvalidRequest: Fields contradict each other.
+    """
     for name in sorted(body.UNSUPPORTED):
         if getattr(body, name) is not None:
             raise UnsupportedParameter(f"{name} is not supported.", at=(name,))
+    return CommonParameters(
+        sampling=sampling(body),
+        max_tokens=bounded(max_tokens),
+        stop=[body.stop] if isinstance(body.stop, str) else list(body.stop or []),
+        constraint=constraint(body, response_format),
+        ignore_eos=bool(body.ignore_eos),
+        include_usage=_include_usage(body),
+    )
 
 
 def sampling(body: SamplingFields) -> Sampling:
@@ -47,12 +78,7 @@ def ignored_header(body: GenerationFields, info: ModelInfo | None) -> dict[str, 
     return {"x-dragoman-ignored": ", ".join(names)} if names else {}
 
 
-def stops(body: GenerationFields) -> list[str]:
-    """The stop strings."""
-    return [body.stop] if isinstance(body.stop, str) else list(body.stop or [])
-
-
-def include_usage(body: GenerationFields) -> bool:
+def _include_usage(body: GenerationFields) -> bool:
     """Whether usage is asked for; raises InvalidRequest for options without a stream."""
     if body.stream_options is None:
         return False
@@ -71,7 +97,7 @@ def constraint(
     if body.regex is not None:
         found["regex"] = Constraint(kind="regex", body=body.regex)
     if body.choice is not None:
-        found["choice"] = Constraint(kind="choice", body=json_text(body.choice))
+        found["choice"] = Constraint.of("choice", body.choice)
     if body.lark is not None:
         found["lark"] = Constraint(kind="lark", body=body.lark)
     if body.grammar is not None:
@@ -82,8 +108,3 @@ def constraint(
         names = " and ".join(found)
         raise InvalidRequest(f"{names} exclude each other.", at=(list(found)[1],))
     return next(iter(found.values()), None)
-
-
-def json_text(value: object) -> str:
-    """``value`` as JSON."""
-    return msgspec.json.encode(value).decode()

@@ -155,7 +155,7 @@ def _text_format(body: ResponsesRequest) -> Constraint | None:
         case JsonObjectFormat():
             return Constraint(kind="json_object")
         case JsonSchemaFormat(json_schema=schema):
-            return Constraint(kind="json_schema", body=parameters.json_text(schema))
+            return Constraint.of("json_schema", schema)
         case _:
             return None
 
