@@ -190,8 +190,8 @@ class Scheduler:
     def _plan_decodes(self, step: Step) -> None:
         """Plan the next tokens of every running answer; preempt the newest if cells are short."""
         while True:
-            decoding = [s for s in self.running if _decodes(s)]
-            if not self._within_outputs(decoding):
+            decoding = [s for s in self.running if self._decodes(s)]
+            if not self._drafts_fit(decoding):
                 for sequence in decoding:
                     sequence.drafts = []
             needed = sum(s.uncomputed + len(s.drafts) for s in decoding)
@@ -210,8 +210,17 @@ class Scheduler:
             room -= work.count + work.drafts
             step.decodes.append(work)
 
-    def _within_outputs(self, decoding: list[SequenceState]) -> bool:
-        return sum(1 + len(s.drafts) for s in decoding) <= self._outputs
+    def _decodes(self, sequence: SequenceState) -> bool:
+        """Whether all its uncomputed cells fit one step, with logits for the last only."""
+        scoring = sequence.scores_prompt and sequence.in_prompt
+        return sequence.uncomputed <= min(_DECODE_CELLS, self._batch_size) and not scoring
+
+    def _drafts_fit(self, decoding: list[SequenceState]) -> bool:
+        drafts = sum(len(s.drafts) for s in decoding)
+        return (
+            len(decoding) + drafts <= self._outputs
+            and sum(s.uncomputed for s in decoding) + drafts <= self._batch_size
+        )
 
     def _plan_prefills(self, step: Step) -> None:
         """Plan prompt chunks in order of arrival, as far as batch, pace and cells allow."""
@@ -219,7 +228,7 @@ class Scheduler:
         if step.decodes:
             room = min(room, self._room_beside_streams(step))
         rows = self._outputs - sum(1 + w.drafts for w in step.decodes)
-        for sequence in [s for s in self.running if not _decodes(s)]:
+        for sequence in [s for s in self.running if not self._decodes(s)]:
             if room <= 0 or rows <= 0 or sequence.sequence_id is None:
                 return
             count = self._chunk(sequence, room, rows)
@@ -236,7 +245,7 @@ class Scheduler:
             rows -= count if sequence.scores_prompt else 1
 
     def _room_beside_streams(self, step: Step) -> int:
-        deepest = max((s.computed for s in self.running if not _decodes(s)), default=0)
+        deepest = max((s.computed for s in self.running if not self._decodes(s)), default=0)
         return self._pace.prefill_tokens_beside_streams(
             self._batch_size, step.tokens, deep=deepest > _DEEP_SHARE * self._cache.cells_used
         )
@@ -280,9 +289,3 @@ class Scheduler:
         sequence.computed = 0
         sequence.drafts = []
         self._shared = {k: v for k, v in self._shared.items() if sequence.order not in k}
-
-
-def _decodes(sequence: SequenceState) -> bool:
-    """Whether all its uncomputed cells fit one step, with logits for the last only."""
-    scoring = sequence.scores_prompt and sequence.in_prompt
-    return sequence.uncomputed <= _DECODE_CELLS and not scoring

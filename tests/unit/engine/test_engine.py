@@ -85,6 +85,17 @@ def test_several_answers_of_one_request_compute_the_prompt_once() -> None:
     assert prompt_tokens == len(prompt) + 2
 
 
+@pytest.mark.parametrize("batch_size", [1, 5, 12])
+def test_a_batch_smaller_than_a_chunk_or_a_draft_is_enough(batch_size: int) -> None:
+    rig = Rig(FakeBackend(batch_size=batch_size))
+    prompts = [[i, *range(2, 16)] for i in (1, 2)]
+    for i, prompt in enumerate(prompts):
+        rig.submit(i, prompt, max_tokens=14, prediction=rig.backend.greedy(prompt, 14))
+    rig.run()
+    for i, prompt in enumerate(prompts):
+        assert rig.text(i) == rig.expected(prompt, 14)
+
+
 def test_answers_with_one_seed_differ_from_each_other_and_repeat() -> None:
     texts = []
     for _ in range(2):
@@ -333,7 +344,7 @@ requests = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(requests, st.booleans(), st.booleans())
+@given(requests, st.booleans(), st.booleans(), st.sampled_from([24, 8, 3]))
 # Here a whole state continues cells that were computed twice, and the other states go first.
 @example(
     [
@@ -346,13 +357,17 @@ requests = st.lists(
     ],
     False,
     False,
+    24,
 )
 def test_any_arrival_pattern_ends_with_the_text_of_a_lone_request(
-    arrivals: list[tuple[int, list[int], int, int, bool]], partial: bool, lookup: bool
+    arrivals: list[tuple[int, list[int], int, int, bool]],
+    partial: bool,
+    lookup: bool,
+    batch_size: int,
 ) -> None:
     """No sequence lost, none twice in a batch, cells never over-committed, every one ends."""
     rig = Rig(
-        FakeBackend(kv_cells=64, batch_size=24, sequence_ids=8, partial_removal=partial),
+        FakeBackend(kv_cells=64, batch_size=batch_size, sequence_ids=8, partial_removal=partial),
         parallel=3,
         prompt_lookup=lookup,
     )
