@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from server import __version__
+from server.api.anthropic import family as anthropic
 from server.api.context import Context
 from server.api.endpoint import described_body, endpoint
 from server.api.error_responses import ErrorResponses
@@ -32,6 +33,7 @@ from server.telemetry import Metrics
 # The first has the shape of errors that belong to no family.
 FAMILIES = (
     openai.FAMILY,
+    anthropic.FAMILY,
     native.FAMILY,
 )
 
@@ -57,6 +59,10 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
     app.state.context = Context(settings=settings, pool=pool, metrics=figures)
     app.state.families = families
     app.state.error_responses = respond
+    for family in families:
+        # Before the routes of all families, which would match first otherwise.
+        for router in family.variants:
+            app.include_router(router)
     for family in families:
         _add_routes(app, family, family.errors or respond.shape(""))
     _handle_errors(app, respond)

@@ -7,7 +7,6 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
 from typing import Literal
 
 import msgspec
@@ -16,9 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from server.core.events import Usage
+from server.core.ids import request_id
 from server.core.model_info import EngineStats
-
-request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 def new_request_id() -> str:

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from server.api.family import ErrorShape, Family
 from server.core.errors import DragomanError
-from server.http.errors import Unauthorized, status_of
+from server.http.errors import Unauthorized
 
 
 class ErrorResponses:
@@ -44,9 +44,10 @@ class ErrorResponses:
             headers["retry-after"] = str(max(1, round(error.retry_after)))
         if isinstance(error, Unauthorized):
             headers["www-authenticate"] = "Bearer"
+        shape = self.shape(path)
         return Response(
-            msgspec.json.encode(self.shape(path).body(error)),
-            status_code=status_of(type(error)),
+            msgspec.json.encode(shape.body(error)),
+            status_code=shape.status(type(error)),
             media_type="application/json",
             headers=headers,
         )

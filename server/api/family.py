@@ -18,6 +18,7 @@ from server.core.errors import DragomanError, Locator
 from server.core.model_info import ModelInfo
 from server.core.reply import Reply, ReplyEvent
 from server.core.request import GenerationRequest
+from server.http.errors import status_of
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -92,11 +93,13 @@ class ErrorShape:
         body: The JSON of an answer that is not 2xx.
         frame: The frame that ends a stream.
         schema: The body, for the description of the API.
+        status: The status of an answer that is not 2xx.
     """
 
     body: Callable[[DragomanError], Mapping[str, Any]]
     frame: Callable[[DragomanError], Frame]
     schema: type[BaseModel]
+    status: Callable[[type[DragomanError]], int] = status_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +110,13 @@ class Family:
         errors: How it tells of errors; None: as the first family of the application does.
         operations: The paths that generate.
         routers: All other paths.
+        variants: Paths of other families, in a form of its own for requests that show that they
+            come from its clients (`server.api.variant`).
         bodies: Schemas of the bodies that ``routers`` read, for the description of the API.
     """
 
     errors: ErrorShape | None = None
     operations: Sequence[Operation[Any]] = ()
     routers: Sequence[APIRouter] = ()
+    variants: Sequence[APIRouter] = ()
     bodies: Sequence[type[BaseModel]] = ()

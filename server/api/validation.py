@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.core.errors import InvalidRequest, UnknownParameter, path_text
+from server.core.sampling import PARAMETERS
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -26,6 +27,15 @@ def validate(value: dict[str, Any], model: type[Body]) -> Body:
         return model.model_validate(value)
     except ValidationError as error:
         raise _explain(error, value) from None
+
+
+def sampling_field(name: str) -> Any:
+    """The field of a sampling parameter, with its range and its meaning; None is the default."""
+    parameter = PARAMETERS[name]
+    least, most = parameter.kind(parameter.least), parameter.kind(parameter.most)
+    if parameter.above_least:
+        return Field(None, description=parameter.text, gt=least, le=most)
+    return Field(None, description=parameter.text, ge=least, le=most)
 
 
 def to_json(body: BaseModel) -> bytes:

@@ -23,7 +23,7 @@ errors of HTTP itself and has the status of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Self
 
 import msgspec
@@ -47,6 +47,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
     message: str
     at: Locator = ()
     retry_after: float | None = None
+    numbers: dict[str, int] = {}
 
 
 class DragomanError(Exception):
@@ -56,15 +57,24 @@ class DragomanError(Exception):
         message: The problem, for people. It may begin with `PLACE`.
         at: The place at fault; empty where there is none.
         retry_after: Seconds after which trying again makes sense.
+        numbers: Numbers in the message, by name, for families whose clients expect other words.
     """
 
     code: ClassVar[str] = "internal_error"
 
-    def __init__(self, message: str, *, at: Locator = (), retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        at: Locator = (),
+        retry_after: float | None = None,
+        numbers: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__(message)
         self.template = message
         self.at = at
         self.retry_after = retry_after
+        self.numbers = dict(numbers or {})
 
     @property
     def message(self) -> str:
@@ -82,18 +92,20 @@ class DragomanError(Exception):
 
     def moved(self, at: Locator) -> Self:
         """The same error about another place."""
-        return type(self)(self.template, at=at, retry_after=self.retry_after)
+        return type(self)(self.template, at=at, retry_after=self.retry_after, numbers=self.numbers)
 
     @property
     def info(self) -> ErrorInfo:
         """This error as plain data."""
-        return ErrorInfo(self.code, self.template, self.at, self.retry_after)
+        return ErrorInfo(self.code, self.template, self.at, self.retry_after, self.numbers)
 
     @staticmethod
     def of(info: ErrorInfo) -> DragomanError:
         """The error that was reported as ``info``: of the same class of the tree."""
         found = next((kind for kind in _classes(DragomanError) if kind.code == info.code), None)
-        return (found or DragomanError)(info.message, at=info.at, retry_after=info.retry_after)
+        return (found or DragomanError)(
+            info.message, at=info.at, retry_after=info.retry_after, numbers=info.numbers
+        )
 
 
 def path_text(path: Locator) -> str:
@@ -115,7 +127,11 @@ class InvalidRequest(DragomanError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """Prompt and answer do not fit the context; the message names both counts."""
+    """Prompt and answer do not fit the context; the message names both counts.
+
+    Of a prompt, ``numbers`` has its ``tokens``, or a lower bound of them, and the ``most`` that
+    fit.
+    """
 
     code = "context_length_exceeded"
 

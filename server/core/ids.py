@@ -1,9 +1,13 @@
-"""Random names."""
+"""Random names, and the name of the request that is being served."""
 
 from __future__ import annotations
 
 import secrets
 import string
+from contextvars import ContextVar
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+"""The id of the request that the running task serves."""
 
 
 def random_id(length: int) -> str:

@@ -15,9 +15,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.core.errors import DragomanError
+from server.core.ids import request_id
 from server.core.request import CacheScope
 from server.http.errors import Forbidden, Unauthorized
-from server.telemetry import Metrics, new_request_id, request_id
+from server.telemetry import Metrics, new_request_id
 
 _access_log = logging.getLogger("dragoman.access")
 _error_log = logging.getLogger("dragoman.error")
@@ -31,7 +32,10 @@ UNMATCHED = "unmatched"
 REFUSED = "dragoman.refused"
 # nginx's status for a client that leaves before it gets an answer.
 _CLIENT_LEFT = 499
-_EXPOSED_HEADERS = "x-request-id, request-id, openai-processing-ms, x-dragoman-ignored, retry-after"
+_EXPOSED_HEADERS = (
+    "x-request-id, request-id, openai-processing-ms, x-dragoman-ignored, x-dragoman-clamped, "
+    "retry-after"
+)
 
 
 class ErrorResponder(Protocol):

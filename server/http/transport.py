@@ -16,11 +16,12 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.core.errors import DragomanError, InvalidRequest, Overloaded, RequestTimeout
+from server.core.ids import request_id
 from server.core.pool import Pool
 from server.core.settings import Settings
 from server.http.errors import HeadersTooLarge
 from server.http.middleware import REFUSED, UNMATCHED, ErrorResponder, record_request
-from server.telemetry import Metrics, new_request_id, request_id
+from server.telemetry import Metrics, new_request_id
 
 # Seconds after which a client that does not read its answer is disconnected. A choice: a healthy
 # client stalls for a few seconds at most, and its buffered answer costs memory.

@@ -45,6 +45,7 @@ class TaskBuilder:
                 f"This model's maximum context length is {limit} tokens, "
                 f"but the prompt has {len(tokens)} tokens and the answer needs at least 1.",
                 at=("prompt",),
+                numbers={"tokens": len(tokens), "most": limit - (request.max_tokens != 0)},
             )
         self._check_bias(request.sampling.logit_bias)
         sampling = request.sampling.over(self._chat.sampling)

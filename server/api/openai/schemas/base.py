@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from server.api.validation import WireModel
-from server.core.sampling import INT32_MAX, MOST_LOGIT_BIAS, PARAMETERS
+from server.api.validation import WireModel, sampling_field
+from server.core.sampling import INT32_MAX, MOST_LOGIT_BIAS
 
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 1024
@@ -26,15 +26,6 @@ class StreamOptions(WireModel):
     include_obfuscation: bool | None = Field(None, description="Accepted and ignored.")
 
 
-def _field(name: str) -> Any:
-    """The field of a sampling parameter, with its range and its meaning."""
-    parameter = PARAMETERS[name]
-    least, most = parameter.kind(parameter.least), parameter.kind(parameter.most)
-    if parameter.above_least:
-        return Field(None, description=parameter.text, gt=least, le=most)
-    return Field(None, description=parameter.text, ge=least, le=most)
-
-
 class SamplingFields(WireModel):
     """Sampling parameters of both endpoints; null means the default.
 
@@ -42,27 +33,27 @@ class SamplingFields(WireModel):
     SDKs' ``extra_body`` puts them.
     """
 
-    temperature: float | None = _field("temperature")
-    top_p: float | None = _field("top_p")
-    frequency_penalty: float | None = _field("frequency_penalty")
-    presence_penalty: float | None = _field("presence_penalty")
+    temperature: float | None = sampling_field("temperature")
+    top_p: float | None = sampling_field("top_p")
+    frequency_penalty: float | None = sampling_field("frequency_penalty")
+    presence_penalty: float | None = sampling_field("presence_penalty")
     logit_bias: dict[TokenText, LogitBias] | None = None
-    seed: int | None = _field("seed")
+    seed: int | None = sampling_field("seed")
 
-    top_k: int | None = _field("top_k")
-    min_p: float | None = _field("min_p")
-    typical_p: float | None = _field("typical_p")
-    repeat_penalty: float | None = _field("repeat_penalty")
-    repeat_last_n: int | None = _field("repeat_last_n")
-    dry_multiplier: float | None = _field("dry_multiplier")
-    dry_base: float | None = _field("dry_base")
-    dry_allowed_length: int | None = _field("dry_allowed_length")
-    dry_penalty_last_n: int | None = _field("dry_penalty_last_n")
-    xtc_probability: float | None = _field("xtc_probability")
-    xtc_threshold: float | None = _field("xtc_threshold")
-    mirostat: int | None = _field("mirostat")
-    mirostat_tau: float | None = _field("mirostat_tau")
-    mirostat_eta: float | None = _field("mirostat_eta")
+    top_k: int | None = sampling_field("top_k")
+    min_p: float | None = sampling_field("min_p")
+    typical_p: float | None = sampling_field("typical_p")
+    repeat_penalty: float | None = sampling_field("repeat_penalty")
+    repeat_last_n: int | None = sampling_field("repeat_last_n")
+    dry_multiplier: float | None = sampling_field("dry_multiplier")
+    dry_base: float | None = sampling_field("dry_base")
+    dry_allowed_length: int | None = sampling_field("dry_allowed_length")
+    dry_penalty_last_n: int | None = sampling_field("dry_penalty_last_n")
+    xtc_probability: float | None = sampling_field("xtc_probability")
+    xtc_threshold: float | None = sampling_field("xtc_threshold")
+    mirostat: int | None = sampling_field("mirostat")
+    mirostat_tau: float | None = sampling_field("mirostat_tau")
+    mirostat_eta: float | None = sampling_field("mirostat_eta")
 
 
 class ConstraintFields(WireModel):

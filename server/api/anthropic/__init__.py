@@ -1,0 +1,1 @@
+"""The API family of Anthropic: messages, the count of their tokens, and models."""

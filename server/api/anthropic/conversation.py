@@ -1,0 +1,273 @@
+"""From wire messages and tools to the canonical conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from server.api.anthropic.content import (
+    block_text,
+    result_text,
+    system_parts,
+    unsupported,
+)
+from server.api.anthropic.schemas import blocks
+from server.api.anthropic.schemas import messages_request as wire
+from server.api.anthropic.signature import thoughts_of
+from server.core.errors import InvalidRequest, Locator, path_text
+from server.core.request import ChatPrompt, Content, Message, TextPart, Tool, ToolCall, ToolChoice
+
+
+class Parsed(NamedTuple):
+    """A conversation, and where in the body its parts were stated.
+
+    Attributes:
+        prompt: The conversation.
+        messages: For each message of the prompt, its place in the body.
+        tools: For each tool of the prompt, its index in the body.
+        ignored: What of the body has no effect, besides fields that are not known.
+    """
+
+    prompt: ChatPrompt
+    messages: list[Locator]
+    tools: list[int]
+    ignored: set[str]
+
+
+def parse_conversation(body: wire.Conversation) -> Parsed:
+    """The conversation of ``body``.
+
+    The last message, if it is the assistant's and calls no tool, is continued.
+
+    Raises InvalidRequest and UnsupportedParameter for tools that contradict each other, and for
+    blocks that cannot be served.
+    """
+    turns = _Turns(body)
+    tools = _offered_tools(body, turns.loaded_tools)
+    last = turns.messages[-1]
+    continued = last.role == "assistant" and not last.tool_calls
+    prompt = ChatPrompt(
+        messages=turns.messages,
+        tools=list(tools.values()),
+        tool_choice=_tool_choice(body.tool_choice, {tool.name for tool in tools.values()}),
+        template_kwargs=_template_kwargs(body),
+        add_generation_prompt=not continued,
+        continue_final_message=continued,
+    )
+    hosted = {
+        f"tools.{tool.type}" for tool in body.tools or [] if isinstance(tool, wire.HostedTool)
+    }
+    return Parsed(prompt, turns.places, list(tools), turns.ignored | hosted)
+
+
+class _Turns:
+    """The messages of a body.
+
+    Attributes:
+        messages: The canonical messages.
+        places: The place of each in the body.
+        loaded_tools: Names of deferred tools that the conversation made available.
+        ignored: Names of blocks and fields that were left out.
+    """
+
+    def __init__(self, body: wire.Conversation) -> None:
+        self.messages: list[Message] = []
+        self.places: list[Locator] = []
+        self.loaded_tools: set[str] = set()
+        self.ignored: set[str] = set()
+        self._body = body
+        if body.system is not None:
+            parts = system_parts(body.system)
+            if parts:
+                self._add(Message(role="system", content=_content(parts)), ("system",))
+        for index, turn in enumerate(body.messages):
+            self._turn(turn, index)
+        if not self.messages:
+            raise InvalidRequest("messages: There is no text.", at=("messages",))
+
+    def _add(self, message: Message, at: Locator) -> None:
+        self.messages.append(message)
+        self.places.append(at)
+
+    def _turn(self, turn: wire.Turn, index: int) -> None:
+        at: Locator = ("messages", index)
+        content = turn.content
+        if content is None:
+            if turn.role != "system":
+                place = (*at, "content")
+                raise InvalidRequest(f"{path_text(place)}: Field required.", at=place)
+            return
+        listed = (
+            [blocks.TextBlock(type="text", text=content)] if isinstance(content, str) else content
+        )
+        match turn.role:
+            case "user":
+                self._user(listed, at)
+            case "assistant":
+                self._assistant(listed, at)
+            case "system" if turn.clear_at != "next_user_message" or not self._user_after(index):
+                self._system(listed, at)
+
+    def _user_after(self, index: int) -> bool:
+        return any(turn.role == "user" for turn in self._body.messages[index + 1 :])
+
+    def _user(self, content: Sequence[blocks.Block], at: Locator) -> None:
+        """Results first, since they answer the turn before; then the rest in order."""
+        others = []
+        for place, block in _numbered(content, at):
+            if isinstance(block, blocks.ToolResultBlock):
+                self._loaded(block)
+                text = result_text(block, place)
+                result = Message(role="tool", content=text, tool_call_id=block.tool_use_id)
+                self._add(result, at)
+            else:
+                others.append((place, block))
+        texts: list[TextPart] = []
+        for place, block in others:
+            if isinstance(block, blocks.SystemBlock):
+                self._said("user", texts, at)
+                texts = []
+                parts = system_parts(block.content)
+                self._said("system", parts, place)
+            else:
+                texts.append(TextPart(_text(block, place)))
+        if texts or not content:
+            self._add(Message(role="user", content=_content(texts)), at)
+
+    def _said(self, role: Any, parts: list[TextPart], at: Locator) -> None:
+        if parts:
+            self._add(Message(role=role, content=_content(parts)), at)
+
+    def _system(self, content: Sequence[blocks.Block], at: Locator) -> None:
+        parts = []
+        for place, block in _numbered(content, at):
+            match block:
+                case blocks.ToolAdditionBlock(tool={"name": str(name)}):
+                    self.loaded_tools.add(name)
+                case blocks.ToolAdditionBlock() | blocks.OtherBlock():
+                    self._leave_out(block)
+                case _:
+                    parts.append(TextPart(_text(block, place)))
+        self._said("system", [part for part in parts if part.text], at)
+
+    def _assistant(self, content: Sequence[blocks.Block], at: Locator) -> None:
+        """Templates know one text, one stretch of thoughts and then calls: each is joined."""
+        texts, thoughts, calls = [], [], []
+        for place, block in _numbered(content, at):
+            match block:
+                case blocks.ThinkingBlock():
+                    thoughts.append(self._thoughts(block))
+                case blocks.ToolUseBlock():
+                    # Spaced as models write JSON, which is how templates show it.
+                    arguments = json.dumps(block.input, ensure_ascii=False)
+                    calls.append(ToolCall(id=block.id, name=block.name, arguments=arguments))
+                case blocks.OtherBlock():
+                    # Sealed thoughts, and tools that Anthropic ran.
+                    self._leave_out(block)
+                case _:
+                    texts.append(_text(block, place))
+        message = Message(
+            role="assistant",
+            content="".join(texts) or (None if calls else ""),
+            reasoning_content="".join(thoughts) or None,
+            tool_calls=calls,
+        )
+        self._add(message, at)
+
+    def _thoughts(self, block: blocks.ThinkingBlock) -> str:
+        thoughts = thoughts_of(block.thinking, block.signature or "")
+        if thoughts is not None:
+            return thoughts
+        if block.signature:
+            self.ignored.add("messages.content.signature")
+        return block.thinking
+
+    def _loaded(self, block: blocks.ToolResultBlock) -> None:
+        if isinstance(block.content, list):
+            self.loaded_tools |= {
+                part.tool_name
+                for part in block.content
+                if isinstance(part, blocks.ToolReferenceBlock)
+            }
+
+    def _leave_out(self, block: blocks.OtherBlock | blocks.ToolAdditionBlock) -> None:
+        self.ignored.add(f"messages.content.{block.type}")
+
+
+def _numbered(
+    content: Sequence[blocks.Block], at: Locator
+) -> Iterator[tuple[Locator, blocks.Block]]:
+    for place, block in enumerate(content):
+        yield (*at, "content", place), block
+
+
+def _text(block: blocks.Block, at: Locator) -> str:
+    match block:
+        case (
+            blocks.TextBlock()
+            | blocks.SearchResultBlock()
+            | blocks.DocumentBlock()
+            | blocks.OtherBlock()
+        ):
+            return block_text(block, at)
+        case _:
+            raise unsupported(block.type, at)
+
+
+def _content(parts: list[TextPart]) -> Content:
+    if len(parts) == 1:
+        return parts[0].text
+    return list(parts) if parts else ""
+
+
+def _offered_tools(body: wire.Conversation, loaded: set[str]) -> dict[int, Tool]:
+    """The tools that the model gets, by their index in the body; not those still deferred."""
+    tools: dict[int, Tool] = {}
+    names: set[str] = set()
+    for index, tool in enumerate(body.tools or []):
+        if isinstance(tool, wire.HostedTool):
+            continue
+        if tool.name in names:
+            raise InvalidRequest(
+                f"tools[{index}]: two tools are called {tool.name}.", at=("tools", index)
+            )
+        names.add(tool.name)
+        if tool.defer_loading and tool.name not in loaded:
+            continue
+        tools[index] = Tool(
+            name=tool.name,
+            description=tool.description,
+            parameters=tool.input_schema,
+            strict=bool(tool.strict),
+        )
+    return tools
+
+
+def _tool_choice(choice: wire.ToolChoice | None, names: set[str]) -> ToolChoice:
+    if choice is None:
+        return ToolChoice()
+    parallel = not choice.disable_parallel_tool_use
+    match choice.type:
+        case "any" if not names:
+            raise InvalidRequest("tool_choice: there are no tools.", at=("tool_choice",))
+        case "any":
+            return ToolChoice(mode="required", parallel=parallel)
+        case "tool":
+            if choice.name not in names:
+                raise InvalidRequest(
+                    f"tool_choice: there is no tool {choice.name}.", at=("tool_choice", "name")
+                )
+            return ToolChoice(mode="named", name=choice.name, parallel=parallel)
+        case _:
+            return ToolChoice(mode=choice.type, parallel=parallel)
+
+
+def _template_kwargs(body: wire.Conversation) -> dict[str, Any]:
+    """The variables that templates have for thoughts and effort; without them, they do without."""
+    variables: dict[str, Any] = {}
+    if body.thinking is not None:
+        variables["enable_thinking"] = body.thinking.type != "disabled"
+    if body.output_config is not None and body.output_config.effort is not None:
+        variables["reasoning_effort"] = body.output_config.effort
+    return variables

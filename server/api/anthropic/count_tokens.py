@@ -1,0 +1,41 @@
+"""``POST /v1/messages/count_tokens``: how many tokens a conversation has, without an answer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from server.api.anthropic.conversation import parse_conversation
+from server.api.anthropic.errors import locate
+from server.api.anthropic.messages import ignored_header
+from server.api.anthropic.schemas.messages_request import CountTokensRequest
+from server.api.anthropic.schemas.messages_response import TokensCount
+from server.api.context import context
+from server.api.endpoint import described_body, located, read
+from server.api.validation import to_json
+from server.http.disconnect import unless_gone
+
+router = APIRouter()
+
+
+@router.post(
+    "/v1/messages/count_tokens",
+    response_model=TokensCount,
+    openapi_extra=described_body(CountTokensRequest),
+)
+async def count_tokens(request: Request) -> Response:
+    """Count the tokens of a conversation; a model that is not loaded is loaded for it."""
+    shared = context(request)
+    body = await read(request, CountTokensRequest)
+    parsed = parse_conversation(body)
+    places = partial(locate, messages=parsed.messages, tools=parsed.tools)
+    client = await unless_gone(request, shared.pool.open(body.model))
+    with located(places):
+        rendered = await unless_gone(request, client.render(parsed.prompt))
+    return Response(
+        to_json(TokensCount(input_tokens=len(rendered.tokens))),
+        media_type="application/json",
+        headers=ignored_header(body, parsed, client.info),
+    )

@@ -1,0 +1,91 @@
+"""``POST /v1/messages``: from its body to the canonical request."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+
+from server.api.anthropic.content import BILLING_HEADER, without_billing_header
+from server.api.anthropic.conversation import Parsed, parse_conversation
+from server.api.anthropic.encoder import PING, MessageEncoder
+from server.api.anthropic.errors import locate
+from server.api.anthropic.ignored import header_value, unknown_fields
+from server.api.anthropic.schemas.messages_request import Conversation, MessagesRequest
+from server.api.anthropic.schemas.messages_response import MessageOut
+from server.api.family import Operation, ParsedRequest
+from server.core.model_info import ModelInfo
+from server.core.request import Constraint, GenerationRequest
+from server.core.sampling import INT32_MAX, Sampling
+
+
+def parse(body: MessagesRequest) -> ParsedRequest:
+    """The body as one canonical request; raises what `parse_conversation` raises."""
+    parsed = parse_conversation(body)
+    request = GenerationRequest(
+        prompt=parsed.prompt,
+        sampling=Sampling(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k),
+        max_tokens=min(body.max_tokens, INT32_MAX),
+        stop=list(body.stop_sequences or []),
+        constraint=_constraint(body),
+    )
+    display = body.thinking.display if body.thinking else None
+    return ParsedRequest(
+        model=body.model,
+        requests=[request],
+        stream=bool(body.stream),
+        encoder=partial(
+            MessageEncoder, max_tokens=body.max_tokens, omit_thinking=display == "omitted"
+        ),
+        locate=partial(locate, messages=parsed.messages, tools=parsed.tools),
+        headers=partial(_headers, body, parsed),
+        keep_alive=lambda: (PING,),
+    )
+
+
+def _constraint(body: MessagesRequest) -> Constraint | None:
+    if body.output_config is None or body.output_config.format is None:
+        return None
+    schema = msgspec.json.encode(body.output_config.format.json_schema).decode()
+    return Constraint(kind="json_schema", body=schema)
+
+
+def _headers(body: MessagesRequest, parsed: Parsed, info: ModelInfo | None) -> dict[str, str]:
+    """Headers that name what has no effect, and how much a limit was lowered.
+
+    Of a model that is not loaded yet it is not known what its template reads, nor its context.
+    """
+    headers = ignored_header(body, parsed, info)
+    if info is not None and body.max_tokens > info.context:
+        headers["x-dragoman-clamped"] = f"max_tokens={info.context}"
+    return headers
+
+
+def ignored_header(body: Conversation, parsed: Parsed, info: ModelInfo | None) -> dict[str, str]:
+    """The response header that names what of ``body`` has no effect, if anything."""
+    names = parsed.ignored | set(unknown_fields(body))
+    if _has_billing_header(body):
+        names.add(f"system.{BILLING_HEADER}")
+    if info is not None and info.template_variables is not None:
+        unread = parsed.prompt.template_kwargs.keys() - set(info.template_variables)
+        names |= {_VARIABLES[name] for name in unread}
+    return {"x-dragoman-ignored": header_value(names)} if names else {}
+
+
+_VARIABLES = {"enable_thinking": "thinking", "reasoning_effort": "output_config.effort"}
+
+
+def _has_billing_header(body: Conversation) -> bool:
+    if not body.system:
+        return False
+    first = body.system if isinstance(body.system, str) else body.system[0].text
+    return without_billing_header(first) != first
+
+
+MESSAGES = Operation(
+    path="/v1/messages",
+    summary="Answer a conversation, whole or as a stream of events (Anthropic).",
+    body=MessagesRequest,
+    answer=MessageOut,
+    parse=parse,
+)

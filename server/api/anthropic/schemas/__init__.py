@@ -1,0 +1,1 @@
+"""Wire types only (pydantic): the bodies that Anthropic's clients send and expect."""

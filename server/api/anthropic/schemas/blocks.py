@@ -1,0 +1,152 @@
+"""Blocks of content in a request (https://docs.claude.com/en/api/messages)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+# Choices. A session of an agent has some hundred messages, with a few blocks each.
+MAX_MESSAGES = 10_000
+MAX_BLOCKS = 10_000
+
+
+class Tolerant(BaseModel):
+    """A part of a request: nothing is converted, and fields it does not know are kept as extras.
+
+    Anthropic's clients send new fields long before servers know them. The answer names them.
+    """
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+
+class Opaque(Tolerant):
+    """A part that is refused or left out as a whole, whatever its fields."""
+
+
+class TextBlock(Tolerant):
+    """A piece of text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ThinkingBlock(Tolerant):
+    """Thoughts of an earlier answer, as clients send them back."""
+
+    type: Literal["thinking"]
+    thinking: str = ""
+    signature: str | None = None
+
+
+class ToolUseBlock(Tolerant):
+    """A call of an earlier answer."""
+
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: dict[str, Any] = {}
+
+
+class SearchResultBlock(Tolerant):
+    """Something found, as text."""
+
+    type: Literal["search_result"]
+    source: str
+    title: str
+    content: Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)]
+
+
+class DocumentBlock(Tolerant):
+    """A document; only one whose source is plain text can be served."""
+
+    type: Literal["document"]
+    source: dict[str, Any]
+    title: str | None = None
+    context: str | None = None
+
+
+class ToolReferenceBlock(Tolerant):
+    """Names a tool whose definition was deferred: from now on the model knows it."""
+
+    type: Literal["tool_reference"]
+    tool_name: str
+
+
+class SystemBlock(Tolerant):
+    """System text in the middle of a user's turn."""
+
+    type: Literal["mid_conv_system"]
+    content: str | Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)]
+
+
+class ToolAdditionBlock(Tolerant):
+    """Offers a tool whose definition was deferred, in a system message."""
+
+    type: Literal["tool_addition"]
+    tool: dict[str, Any]
+
+
+class OtherBlock(Opaque):
+    """A block of any other kind."""
+
+    type: str
+
+
+def _kind(*known: str) -> Callable[[Any], str | None]:
+    """Tells a block's kind, ``other`` if it is none of ``known``, None if it states none."""
+
+    def kind(block: Any) -> str | None:
+        stated = block.get("type") if isinstance(block, dict) else getattr(block, "type", None)
+        if not isinstance(stated, str):
+            return None
+        return stated if stated in known else "other"
+
+    return kind
+
+
+ResultPart = Annotated[
+    Annotated[TextBlock, Tag("text")]
+    | Annotated[SearchResultBlock, Tag("search_result")]
+    | Annotated[DocumentBlock, Tag("document")]
+    | Annotated[ToolReferenceBlock, Tag("tool_reference")]
+    | Annotated[OtherBlock, Tag("other")],
+    Discriminator(_kind("text", "search_result", "document", "tool_reference")),
+]
+"""A block in the result of a tool."""
+
+
+class ToolResultBlock(Tolerant):
+    """The result of a call; without content it is empty."""
+
+    type: Literal["tool_result"]
+    tool_use_id: str
+    content: str | Annotated[list[ResultPart], Field(max_length=MAX_BLOCKS)] | None = None
+    is_error: bool | None = None
+
+
+Block = Annotated[
+    Annotated[TextBlock, Tag("text")]
+    | Annotated[ThinkingBlock, Tag("thinking")]
+    | Annotated[ToolUseBlock, Tag("tool_use")]
+    | Annotated[ToolResultBlock, Tag("tool_result")]
+    | Annotated[SearchResultBlock, Tag("search_result")]
+    | Annotated[DocumentBlock, Tag("document")]
+    | Annotated[SystemBlock, Tag("mid_conv_system")]
+    | Annotated[ToolAdditionBlock, Tag("tool_addition")]
+    | Annotated[OtherBlock, Tag("other")],
+    Discriminator(
+        _kind(
+            "text",
+            "thinking",
+            "tool_use",
+            "tool_result",
+            "search_result",
+            "document",
+            "mid_conv_system",
+            "tool_addition",
+        )
+    ),
+]
+"""A block of a message."""

@@ -1,0 +1,127 @@
+"""The bodies of ``POST /v1/messages`` and ``POST /v1/messages/count_tokens``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+
+from server.api.anthropic.schemas.blocks import (
+    MAX_BLOCKS,
+    MAX_MESSAGES,
+    Block,
+    Opaque,
+    TextBlock,
+    Tolerant,
+)
+from server.api.validation import sampling_field
+
+# Choices: agents with many MCP servers bring a few hundred tools.
+MAX_TOOLS = 512
+MAX_STOPS = 64
+MAX_STOP_LENGTH = 1024
+
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
+StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+
+
+class Turn(Tolerant):
+    """A message; ``content`` may only be absent in a system message that has other fields.
+
+    A system message that says ``clear_at: next_user_message`` holds until the user speaks again.
+    """
+
+    role: Literal["user", "assistant", "system"]
+    content: str | Annotated[list[Block], Field(max_length=MAX_BLOCKS)] | None = None
+    clear_at: Literal["next_user_message", "never"] | None = None
+
+
+class FunctionTool(Tolerant):
+    """A tool that the client runs."""
+
+    type: Literal["custom"] | None = None
+    name: ToolName
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+    strict: bool | None = None
+    defer_loading: bool | None = Field(
+        None, description="The model knows it only once a tool_reference names it."
+    )
+
+
+class HostedTool(Opaque):
+    """A tool that Anthropic runs, or whose definition its models know: not offered here."""
+
+    type: str
+
+
+def _tool_kind(tool: Any) -> str:
+    stated = tool.get("type") if isinstance(tool, dict) else getattr(tool, "type", None)
+    return "hosted" if isinstance(stated, str) and stated != "custom" else "function"
+
+
+Tool = Annotated[
+    Annotated[FunctionTool, Tag("function")] | Annotated[HostedTool, Tag("hosted")],
+    Discriminator(_tool_kind),
+]
+
+
+class ToolChoice(Tolerant):
+    """How the model must use the tools; ``name`` with the type ``tool`` only."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(Tolerant):
+    """Whether the model thinks: any type but ``disabled`` lets it.
+
+    With ``display: omitted`` the thoughts are only in the signatures, from which they come back.
+    """
+
+    type: str
+    display: str | None = None
+
+
+class JsonFormat(Tolerant):
+    """JSON that matches a schema."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    type: Literal["json_schema"]
+    json_schema: dict[str, Any] = Field(alias="schema")
+
+
+class OutputConfig(Tolerant):
+    """How much effort goes into an answer, and its format."""
+
+    effort: str | None = None
+    format: JsonFormat | None = None
+
+
+class Conversation(Tolerant):
+    """What makes the prompt."""
+
+    model: str
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_MESSAGES)]
+    system: str | Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+
+
+class MessagesRequest(Conversation):
+    """Parameters of a message."""
+
+    max_tokens: Annotated[int, Field(ge=0)]
+    stream: bool | None = None
+    stop_sequences: Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None = None
+    temperature: float | None = sampling_field("temperature")
+    top_p: float | None = sampling_field("top_p")
+    top_k: int | None = sampling_field("top_k")
+
+
+class CountTokensRequest(Conversation):
+    """A conversation whose tokens are to be counted."""

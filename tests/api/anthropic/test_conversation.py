@@ -1,0 +1,250 @@
+"""From blocks to the canonical conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from anthropic.types import MessageTokensCount
+
+from server.core.request import Message, TextPart, ToolCall
+from tests.api.anthropic.wire import (
+    COUNT_TOKENS,
+    MESSAGES,
+    TOOL,
+    USER,
+    assert_error,
+    body,
+    message,
+)
+from tests.api.fakes import FakePool
+
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1, "ü": "ß"}}
+RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "2"}
+
+
+def text(said: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "text", "text": said, **fields}
+
+
+def user(*content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": list(content)}
+
+
+def assistant(*content: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": list(content)}
+
+
+async def canonical(http: httpx.AsyncClient, pool: FakePool, *turns: Any, **fields: Any) -> Any:
+    """The messages that the model is asked."""
+    await message(http, messages=list(turns), **fields)
+    return pool.client.requests[-1].prompt.messages  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("system", ["Be brief.", [text("Be brief.", cache_control={})]])
+async def test_the_system_prompt_comes_first(
+    http: httpx.AsyncClient, pool: FakePool, system: Any
+) -> None:
+    assert await canonical(http, pool, USER, system=system) == [
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="hi"),
+    ]
+
+
+async def test_several_system_blocks_are_parts(http: httpx.AsyncClient, pool: FakePool) -> None:
+    first, _ = await canonical(http, pool, USER, system=[text("One."), text(""), text("Two.")])
+    assert first.content == [TextPart("One."), TextPart("Two.")]
+
+
+@pytest.mark.parametrize("value", ["cc_version=2.1.328.3c9; cch=1;", "cc_version=2.1.332.fff;"])
+async def test_the_line_that_differs_with_each_conversation_is_left_out_and_said(
+    http: httpx.AsyncClient, pool: FakePool, value: str
+) -> None:
+    line = f"x-anthropic-billing-header: {value}"
+    expected = [TextPart("You are an agent."), TextPart("Be brief.")]
+    for system in (
+        [text(line), text("You are an agent."), text("Be brief.")],
+        [text(f"{line}\nYou are an agent."), text("Be brief.")],
+    ):
+        response = await http.post(MESSAGES, json=body(system=system))
+        assert response.headers["x-dragoman-ignored"] == "system.x-anthropic-billing-header"
+        assert pool.client.requests[-1].prompt.messages[0].content == expected  # type: ignore[union-attr]
+
+
+async def test_system_text_stays_where_it_stands(http: httpx.AsyncClient, pool: FakePool) -> None:
+    found = await canonical(
+        http,
+        pool,
+        USER,
+        {"role": "system", "content": [text("A", cache_control={"type": "ephemeral"})]},
+        assistant(text("Yes.")),
+        user(text("one"), {"type": "mid_conv_system", "content": [text("B")]}, text("two")),
+        {"role": "system", "content": "C"},
+    )
+    assert [(turn.role, turn.content) for turn in found] == [
+        ("user", "hi"),
+        ("system", "A"),
+        ("assistant", "Yes."),
+        ("user", "one"),
+        ("system", "B"),
+        ("user", "two"),
+        ("system", "C"),
+    ]
+
+
+async def test_system_text_that_holds_for_one_turn_is_gone_after_it(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    note = {"role": "system", "content": "A", "clear_at": "next_user_message"}
+    now = await canonical(http, pool, USER, note)
+    assert [turn.role for turn in now] == ["user", "system"]
+    later = await canonical(http, pool, USER, note, assistant(text("Yes.")), USER)
+    assert [turn.role for turn in later] == ["user", "assistant", "user"]
+
+
+async def test_results_come_before_text_and_answer_their_calls(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    second = {**CALL, "id": "toolu_2", "input": {}}
+    error = {
+        "type": "tool_result",
+        "tool_use_id": "toolu_2",
+        "is_error": True,
+        "content": [text("It "), text("failed.")],
+    }
+    found = await canonical(
+        http,
+        pool,
+        USER,
+        assistant(text("I add."), CALL, second),
+        user(text("Go on."), RESULT, error),
+        tools=[TOOL],
+    )
+    assert found[1:] == [
+        Message(
+            role="assistant",
+            content="I add.",
+            tool_calls=[
+                ToolCall(id="toolu_1", name="add", arguments='{"a": 1, "ü": "ß"}'),
+                ToolCall(id="toolu_2", name="add", arguments="{}"),
+            ],
+        ),
+        Message(role="tool", content="2", tool_call_id="toolu_1"),
+        Message(role="tool", content="Error: It \nfailed.", tool_call_id="toolu_2"),
+        Message(role="user", content="Go on."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, ""),
+        ([], ""),
+        ([{"type": "tool_reference", "tool_name": "add"}], "The tool add is available now."),
+        (
+            [{"type": "search_result", "source": "s", "title": "t", "content": [text("c")]}],
+            "t\ns\nc",
+        ),
+        (
+            [{"type": "document", "source": {"type": "text", "data": "d"}, "title": "t"}],
+            "t\nd",
+        ),
+    ],
+)
+async def test_results_that_are_no_string(
+    http: httpx.AsyncClient, pool: FakePool, content: Any, expected: str
+) -> None:
+    result = {**RESULT, "content": content}
+    found = await canonical(http, pool, USER, assistant(CALL), user(result), tools=[TOOL])
+    assert found[-1] == Message(role="tool", content=expected, tool_call_id="toolu_1")
+
+
+async def test_thoughts_come_back_whoever_had_them(http: httpx.AsyncClient, pool: FakePool) -> None:
+    turns = [
+        USER,
+        assistant(
+            {"type": "thinking", "thinking": "Hm.", "signature": "EqQBCkYIBxgC"},
+            {"type": "redacted_thinking", "data": "EmwKAhgB"},
+            text("Yes."),
+        ),
+        USER,
+    ]
+    response = await http.post(MESSAGES, json=body(messages=turns))
+    assert response.headers["x-dragoman-ignored"].split(", ") == [
+        "messages.content.redacted_thinking",
+        "messages.content.signature",
+    ]
+    found = pool.client.requests[-1].prompt.messages[1]  # type: ignore[union-attr]
+    assert (found.reasoning_content, found.content) == ("Hm.", "Yes.")
+
+
+@pytest.mark.parametrize("signature", [None, ""])
+async def test_thoughts_without_a_signature_are_nothing_to_speak_of(
+    http: httpx.AsyncClient, signature: str | None
+) -> None:
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": signature}
+    turns = [USER, assistant(thought, text("Yes.")), USER]
+    response = await http.post(MESSAGES, json=body(messages=turns))
+    assert "x-dragoman-ignored" not in response.headers
+
+
+async def test_a_last_message_of_the_assistant_is_continued(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    await message(http, messages=[USER, {"role": "assistant", "content": "The answer is ("}])
+    prompt = pool.client.requests[-1].prompt
+    assert prompt.continue_final_message  # type: ignore[union-attr]
+    assert not prompt.add_generation_prompt  # type: ignore[union-attr]
+
+
+async def test_a_deferred_tool_is_offered_once_it_was_referred_to(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    tools = [TOOL, {**TOOL, "name": "fetch", "defer_loading": True}]
+    reference = {**RESULT, "content": [{"type": "tool_reference", "tool_name": "fetch"}]}
+    addition = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "fetch"}}
+    for turns, offered in (
+        ([USER], ["add"]),
+        ([USER, assistant(CALL), user(reference)], ["add", "fetch"]),
+        ([USER, {"role": "system", "content": [addition]}], ["add", "fetch"]),
+    ):
+        await message(http, messages=turns, tools=tools)
+        prompt = pool.client.requests[-1].prompt
+        assert [tool.name for tool in prompt.tools] == offered  # type: ignore[union-attr]
+
+
+async def test_tokens_are_counted_without_an_answer(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    asked = {"model": "alias", "messages": [USER], "tools": [], "metadata": {}}
+    response = await http.post(f"{COUNT_TOKENS}?beta=true", json=asked)
+    assert response.status_code == 200, response.text
+    found = MessageTokensCount.model_validate_json(response.content, strict=True)
+    assert found.input_tokens == 2
+    assert response.headers["x-dragoman-ignored"] == "metadata"
+    assert pool.client.requests == []
+    (prompt,) = pool.client.rendered
+    assert prompt.messages == [Message(role="user", content="hi")]  # type: ignore[union-attr]
+
+
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}}
+PDF = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf"}}
+
+
+@pytest.mark.parametrize(
+    ("turn", "place"),
+    [
+        (user(text("?"), IMAGE), "messages[0].content[1]"),
+        (user(PDF), "messages[0].content[0]"),
+        (user({"type": "container_upload", "file_id": "f"}), "messages[0].content[0]"),
+        (user({**RESULT, "content": [IMAGE]}), "messages[0].content[0].content[0]"),
+    ],
+)
+async def test_a_block_that_is_no_text_is_named(
+    http: httpx.AsyncClient, turn: Any, place: str
+) -> None:
+    for path in (MESSAGES, COUNT_TOKENS):
+        response = await http.post(path, json=body(messages=[turn]))
+        said = assert_error(response, 400, "invalid_request_error")
+        assert said.startswith(f"{place}: blocks of type ")
