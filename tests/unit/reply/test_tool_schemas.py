@@ -1,0 +1,185 @@
+"""Schemas of tools in every dialect: enforced as a whole, or refused by name."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from server.core.errors import InvalidConstraint
+from server.core.request import Tool
+from server.reply.builtin_formats import builtin_format
+from server.reply.parser import parse_reply
+from tests.unit.grammar.subjects import matcher as unchecked_matcher
+from tests.unit.grammar.test_random_schemas import nested, scalars
+from tests.unit.reply.test_tool_grammar import (
+    VALIDATOR,
+    closings,
+    grammar_for,
+    matcher,
+    tool,
+    walk,
+)
+
+CALLS = {
+    "hermes": '<tool_call>\n{"name": "%s", "arguments": {"k": %s}}\n</tool_call>',
+    "glm": "<tool_call>%s\n<arg_key>k</arg_key>\n<arg_value>%s</arg_value>\n</tool_call>",
+    "lfm2": "<|tool_call_start|>[%s(k=%s)]<|tool_call_end|>",
+    "gemma-4": "<|tool_call>call:%s{k:%s}<tool_call|>",
+}
+"""A call with one argument in each dialect."""
+
+
+def allows(name: str, tools: Sequence[Tool], called: str, value: str) -> bool:
+    subject = matcher(grammar_for(builtin_format(name), tools=tools))
+    path = list((CALLS[name] % (called, value)).encode())
+    return bool(subject.consume_tokens(path) and subject.is_accepting())
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("reference", ["#/$defs/my%20number", "#/%24defs/a~1b"])
+def test_a_percent_encoded_reference_is_followed(name: str, reference: str) -> None:
+    number = {"type": "integer"}
+    definitions = {"$defs": {"my number": number, "a/b": number}}
+    tools = [tool("get", {"k": {"$ref": reference}}, "k", **definitions)]
+    assert allows(name, tools, "get", "3")
+    assert not allows(name, tools, "get", "true")
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_reference_means_the_same_inside_a_part_of_the_schema(name: str) -> None:
+    inner = {"x": {"$ref": "#/properties/x"}}
+    nested = {"type": "array", "items": {"$ref": "#/properties/x"}, "properties": inner}
+    tools = [tool("get", {"x": {"type": "integer"}, "k": nested}, "k")]
+    assert allows(name, tools, "get", "[3]")
+    assert not allows(name, tools, "get", "[true]")
+
+
+@pytest.mark.parametrize("name", ["glm", "gemma-4"])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/text"},
+        {"allOf": [{"type": "string"}]},
+        {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    ],
+)
+def test_keywords_beside_others_are_enforced_or_refused(name: str, schema: dict[str, Any]) -> None:
+    definitions = {"$defs": {"text": {"type": "string"}}}
+    described = {**schema, "description": "A name.", "x-order": 1}
+    assert grammar_for(builtin_format(name), tools=[tool("get", {"k": described}, **definitions)])
+    with pytest.raises(InvalidConstraint, match="cannot be enforced"):
+        grammar_for(
+            builtin_format(name),
+            tools=[tool("get", {"k": {**schema, "maxLength": 2}}, **definitions)],
+        )
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_tool_is_held_to_the_schema_of_another(name: str) -> None:
+    values = {"integer": "3", "null": "null", "boolean": "True" if name == "lfm2" else "true"}
+    kinds = [*values] * 8
+    tools = [tool(f"t{n}", {"k": {"type": kind}}, "k") for n, kind in enumerate(kinds)]
+    for number, kind in enumerate(kinds):
+        for other, value in values.items():
+            assert allows(name, tools, f"t{number}", value) == (other == kind), (number, value)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_union_may_refer_to_itself(name: str) -> None:
+    union = {"anyOf": [{"type": "boolean"}, {"$ref": "#/properties/k"}, {"type": "null"}]}
+    tools = [tool("get", {"k": union}, "k")]
+    assert allows(name, tools, "get", "null")
+    assert not allows(name, tools, "get", "3")
+
+
+def chained(length: int) -> Tool:
+    """A tool whose arguments refer to definitions that refer to the next each."""
+    definitions: dict[str, Any] = {
+        f"d{n}": {"type": "object", "properties": {"p": {"$ref": f"#/$defs/d{n + 1}"}}}
+        for n in range(length)
+    }
+    definitions[f"d{length}"] = {"type": "null"}
+    # Referred to from the top as well, no schema is nested deeply.
+    properties = {each: {"$ref": f"#/$defs/{each}"} for each in definitions}
+    return tool("get", properties, **{"$defs": definitions})
+
+
+def test_a_chain_of_references_may_be_longer_than_the_stack() -> None:
+    assert grammar_for(builtin_format("gemma-4"), tools=[chained(2000)])
+
+
+@pytest.mark.parametrize("name", ["glm", "lfm2"])
+def test_copies_of_definitions_cannot_grow_without_a_limit(name: str) -> None:
+    assert grammar_for(builtin_format(name), tools=[chained(100)])
+    with pytest.raises(InvalidConstraint, match=r"get cannot be enforced.*too many definitions"):
+        grammar_for(builtin_format(name), tools=[chained(2000)])
+
+
+@pytest.mark.parametrize("name", ["glm", "gemma-4"])
+def test_unions_of_unions_do_not_multiply(name: str) -> None:
+    definitions: dict[str, Any] = {
+        f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)
+    }
+    definitions["d40"] = {"type": "integer"}
+    tools = [tool("get", {"k": {"$ref": "#/$defs/d0"}}, "k", **{"$defs": definitions})]
+    assert len(grammar_for(builtin_format(name), tools=tools)) < 100_000
+
+
+POINTERS = ["#/$defs/d", "#/properties/other", "#/properties/k", "#"]
+leaves = scalars | st.sampled_from(
+    [
+        {"type": "string"},
+        {"type": ["string", "null"]},
+        {"type": ["string", "integer"], "maxLength": 3},
+        {"const": "true"},
+        {},
+        *({"$ref": pointer} for pointer in POINTERS),
+    ]
+)
+
+
+def beside(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Schemas inside others, and the keywords of two in one."""
+    return nested(inner) | st.builds(lambda one, two: {**one, **two}, inner, inner)
+
+
+schemas = st.recursive(leaves, beside, max_leaves=4)
+
+
+@pytest.mark.parametrize("name", [*CALLS, "deepseek-v3_2"])
+@settings(max_examples=15, deadline=None)
+@given(schemas, schemas, schemas, st.randoms(use_true_random=False))
+def test_every_call_an_accepted_schema_lets_through_is_valid(
+    name: str,
+    schema: dict[str, Any],
+    other: dict[str, Any],
+    definition: dict[str, Any],
+    choose: random.Random,
+) -> None:
+    reply_format = builtin_format(name)
+    called = tool("get", {"k": schema, "other": other}, "k", **{"$defs": {"d": definition}})
+    try:
+        subject = unchecked_matcher(grammar_for(reply_format, tools=[called]))
+    except InvalidConstraint:
+        return
+    assume(not subject.is_error())
+    text = walk(subject, choose, closings(reply_format))
+    assume(text is not None)
+    assert text is not None
+    message = parse_reply(text, reply_format, tools_active=True, tools=[called])
+    # Numbers are compared as they are written: as a float, 0.50000000000000001 is 0.5.
+    exact = json.loads(json.dumps({**(called.parameters or {}), "additionalProperties": False}))
+    validator = VALIDATOR(exact, format_checker=VALIDATOR.FORMAT_CHECKER)
+    assert message.tool_calls
+    for call in message.tool_calls:
+        try:
+            validator.validate(json.loads(call.arguments, parse_float=Decimal))
+        except (InvalidOperation, RecursionError):
+            continue  # an exponent too large for Decimal, or a union that refers to itself
