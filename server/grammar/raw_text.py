@@ -105,6 +105,8 @@ def _split(schema: Any) -> tuple[list[Schema], list[Schema]]:
     kinds = types(schema) or ["string", *_OTHER_TYPES]
     if "string" in kinds and (combining := sorted({"allOf", "oneOf"} & schema.keys())):
         raise Unwritable(f"the keyword '{combining[0]}' cannot be enforced")
+    if {"const", "enum"} <= schema.keys():
+        raise Unwritable("the keyword 'const' cannot be enforced beside 'enum'")
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     others = [name for name in kinds if name != "string"]
     if values is None:

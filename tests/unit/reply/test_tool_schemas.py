@@ -81,6 +81,14 @@ def test_keywords_beside_others_are_enforced_or_refused(name: str, schema: dict[
         )
 
 
+@pytest.mark.parametrize("name", ["glm", "gemma-4"])
+def test_a_value_that_an_enumeration_lacks_is_refused(name: str) -> None:
+    with pytest.raises(InvalidConstraint, match="'const' cannot be enforced beside 'enum'"):
+        grammar_for(
+            builtin_format(name), tools=[tool("get", {"k": {"const": "a", "enum": ["b"]}}, "k")]
+        )
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_no_tool_is_held_to_the_schema_of_another(name: str) -> None:
     values = {"integer": "3", "null": "null", "boolean": "True" if name == "lfm2" else "true"}
