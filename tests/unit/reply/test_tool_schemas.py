@@ -27,6 +27,8 @@ from tests.unit.reply.test_tool_grammar import (
     walk,
 )
 
+pytestmark = pytest.mark.process  # for the time that grammars of many tools take
+
 CALLS = {
     "hermes": '<tool_call>\n{"name": "%s", "arguments": {"k": %s}}\n</tool_call>',
     "glm": "<tool_call>%s\n<arg_key>k</arg_key>\n<arg_value>%s</arg_value>\n</tool_call>",
