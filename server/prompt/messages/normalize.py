@@ -19,13 +19,15 @@ from server.core.errors import PLACE, ConversationError, Locator
 from server.core.reply_format import Calls
 from server.core.request import ChatPrompt, Message
 from server.prompt.messages.capabilities import Capabilities
-from server.prompt.messages.parts import joined, parts_of, template_content, text_of
+from server.prompt.messages.parts import parts_of, template_content, text_of
+from server.prompt.messages.systems import place_systems
 from server.prompt.messages.tool_turns import (
     GENERIC_CALLS,
     Exchange,
     Turn,
     describe_tools,
     exchange_turns,
+    merged,
     native_tool,
     orphan,
 )
@@ -77,9 +79,9 @@ def normalize(
         turns.insert(0, Turn(-1, {"role": "system", "content": [text_part(description)]}))
         if len(turns) > 1 and turns[1].role == "system":
             # The request's own text first, as in templates that describe tools.
-            turns[:2] = [_merged(turns[1], turns[0])]
+            turns[:2] = [merged(turns[1], turns[0])]
         tools = []
-    turns = _place_systems(turns, capabilities)
+    turns = place_systems(turns, capabilities, in_place=prompt.systems_in_place)
     turns = _alternate(turns, capabilities)
     return NormalizedChat(
         messages=[_for_template(turn.message, capabilities) for turn in turns],
@@ -191,36 +193,6 @@ def _plain(message: Message, capabilities: Capabilities) -> dict[str, Any]:
     return shaped
 
 
-def _place_systems(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
-    """Move system text to where the template takes it: once and first, or to the first user's."""
-    places = [place for place, turn in enumerate(turns) if turn.role in {"system", "developer"}]
-    late = places != list(range(len(places)))
-    fits = (capabilities.late_system or not late) and (
-        capabilities.several_systems or len(places) < 2
-    )
-    lasts = capabilities.lasting_system or turns[-1].role == "user"
-    native = capabilities.system_role and lasts
-    if not places or (fits and native):
-        return turns
-    system = turns[places[0]]
-    for place in places[1:]:
-        system = _merged(system, turns[place])
-    others = [turn for place, turn in enumerate(turns) if place not in places]
-    if native:
-        return [system, *others]
-    return _in_first_user(system, others)
-
-
-def _in_first_user(system: Turn, turns: list[Turn]) -> list[Turn]:
-    first = next((place for place, turn in enumerate(turns) if turn.role == "user"), None)
-    if first is None:
-        return [Turn(system.source, {**system.message, "role": "user"}), *turns]
-    user = turns[first]
-    content = joined(system.message["content"], user.message["content"])
-    turns[first] = Turn(user.source, {**user.message, "content": content})
-    return turns
-
-
 def _alternate(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
     """Merge or separate neighbours where the template wants users and assistants to alternate."""
     placed: list[Turn] = []
@@ -235,7 +207,7 @@ def _alternate(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
             elif "tool_calls" in turn.message:
                 placed.append(_empty("user"))
             else:
-                placed[-1] = _merged(before, turn)
+                placed[-1] = merged(before, turn)
                 continue
         placed.append(turn)
     return placed
@@ -257,19 +229,6 @@ def _clash(before: Turn, turn: Turn, capabilities: Capabilities) -> bool:
 
 def _empty(role: str) -> Turn:
     return Turn(-1, {"role": role, "content": []})
-
-
-def _merged(first: Turn, second: Turn) -> Turn:
-    message = {**first.message, **second.message, "role": first.role}
-    message["content"] = joined(first.message["content"], second.message["content"])
-    thoughts = [
-        turn.message["reasoning_content"]
-        for turn in (first, second)
-        if "reasoning_content" in turn.message
-    ]
-    if thoughts:
-        message["reasoning_content"] = "\n\n".join(thoughts)
-    return Turn(max(first.source, second.source), message)
 
 
 def _for_template(message: dict[str, Any], capabilities: Capabilities) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from server.core.errors import PLACE, ConversationError
 from server.core.reply_format import Calls
 from server.core.request import Message, Tool, ToolCall
 from server.prompt.messages.capabilities import Capabilities
-from server.prompt.messages.parts import message_text, parts_of, text_of
+from server.prompt.messages.parts import joined, message_text, parts_of, text_of
 from server.prompt.template.content import Part, text_part
 from server.reply.builtin_formats import builtin_tables
 from server.reply.writer import write_calls
@@ -39,6 +39,20 @@ class Turn(msgspec.Struct, frozen=True):
         """The message's role."""
         role: str = self.message["role"]
         return role
+
+
+def merged(first: Turn, second: Turn) -> Turn:
+    """Two neighbours as one turn, in the role of the first."""
+    message = {**first.message, **second.message, "role": first.role}
+    message["content"] = joined(first.message["content"], second.message["content"])
+    thoughts = [
+        turn.message["reasoning_content"]
+        for turn in (first, second)
+        if "reasoning_content" in turn.message
+    ]
+    if thoughts:
+        message["reasoning_content"] = "\n\n".join(thoughts)
+    return Turn(max(first.source, second.source), message)
 
 
 class Exchange(msgspec.Struct, frozen=True):
