@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from server.core.events import Delta, Event, Finished
 from server.core.sampling import Sampling
 from server.engine.engine import Engine
@@ -69,6 +71,9 @@ class Rig:
             running.append(state.sequence_id)
             computed = state.spans.keys(0, state.computed).tolist()
             assert self.backend.tokens_of(state.sequence_id) == computed
+        for holder in cache._cached.values():
+            keys = np.concatenate([node.keys for node in holder.node.path()][::-1])
+            assert self.backend.tokens_of(holder.id) == keys.tolist()
         real = self.backend.cells_used, self.backend.cells_held_by(running)
         counted = cache.cells_used, cache.cells_pinned
         if self.backend.partial_removal:
