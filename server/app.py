@@ -83,6 +83,7 @@ def _add_routes(app: FastAPI, family: Family, errors: ErrorShape) -> None:
             endpoint(operation, errors),
             methods=["POST"],
             response_model=operation.answer,
+            name="create",  # the description of the API names it after this and the path
             summary=operation.summary,
             responses={"default": described},
             openapi_extra=described_body(operation.body),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
 from fastapi.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 
 from server.api.family import ErrorShape, Family
 from server.core.errors import DragomanError
@@ -24,16 +25,17 @@ class ErrorResponses:
         first = families[0].errors
         assert first is not None, "the first family has the shape that others may lack"
         self._default: ErrorShape = first
-        self._by_path = {
-            path: family.errors
+        self._shapes = [
+            (pattern, family.errors)
             for family in families
             if family.errors is not None
-            for path in _paths(family)
-        }
+            for pattern in _patterns(family)
+        ]
 
     def shape(self, path: str) -> ErrorShape:
         """The shape of errors at ``path``."""
-        return self._by_path.get(path, self._default)
+        fitting = (shape for pattern, shape in self._shapes if pattern.match(path))
+        return next(fitting, self._default)
 
     def __call__(
         self, error: DragomanError, *, path: str = "", headers: dict[str, str] | None = None
@@ -53,9 +55,10 @@ class ErrorResponses:
         )
 
 
-def _paths(family: Family) -> list[str]:
+def _patterns(family: Family) -> list[re.Pattern[str]]:
+    """What the family's paths match, those with parameters in them included."""
     routes = [route for router in family.routers for route in router.routes]
     return [
-        *(operation.path for operation in family.operations),
-        *(route.path for route in routes if isinstance(route, Route)),
+        *(compile_path(operation.path)[0] for operation in family.operations),
+        *(route.path_regex for route in routes if isinstance(route, Route)),
     ]

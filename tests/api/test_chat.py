@@ -454,6 +454,12 @@ async def test_the_first_error_of_a_stream_is_a_real_http_error(
     assert response.headers["retry-after"] == "2"
 
 
+async def test_a_wait_of_less_than_a_second_is_told_as_one_second(connect: Connect) -> None:
+    error = QueueFull("The queue is full.", retry_after=0.2).info
+    response = await connect(FakePool(failing(error, after=0))).post(CHAT, json=chat_body())
+    assert response.headers["retry-after"] == "1"
+
+
 async def test_a_template_that_raises_is_400(connect: Connect) -> None:
     error = ConversationError("Roles must alternate.", at=("messages", 1)).info
     response = await connect(FakePool(failing(error, after=0))).post(CHAT, json=chat_body())

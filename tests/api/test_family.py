@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import APIRouter
 
-from server.api.family import Frame, ParsedRequest
+from server.api.family import Family, Frame, ParsedRequest
 from server.app import FAMILIES, create_app
-from server.core.errors import ConversationError, ModelUnavailable
+from server.core.errors import ConversationError, ModelUnavailable, NotFound
 from server.core.events import Accepted, Event, Failed
 from server.core.request import GenerationRequest
 from server.core.settings import Settings
@@ -26,8 +27,10 @@ ASK = {"model": "test", "say": "hi"}
 WITH_TOY = (*FAMILIES, toy_family.FAMILY)
 
 
-def connect(pool: FakePool | None = None, **settings: object) -> httpx.AsyncClient:
-    app = create_app(Settings.model_validate(settings), pool or FakePool(), WITH_TOY)
+def connect(
+    pool: FakePool | None = None, families: Sequence[Family] = WITH_TOY, **settings: object
+) -> httpx.AsyncClient:
+    app = create_app(Settings.model_validate(settings), pool or FakePool(), families)
     transport = httpx.ASGITransport(app)
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
 
@@ -97,6 +100,22 @@ async def test_broken_json_a_wrong_method_and_no_key_have_its_shape_too() -> Non
     assert (await http.post("/toy", json=ASK, headers=key)).status_code == 200
 
 
+async def test_errors_at_a_path_with_a_parameter_have_its_shape_too() -> None:
+    router = APIRouter()
+
+    @router.get("/toy/{name}")
+    async def find(name: str) -> None:
+        raise NotFound(f"There is no toy {name}.")
+
+    family = dataclasses.replace(toy_family.FAMILY, routers=[router])
+    http = connect(families=(*FAMILIES, family))
+    response = await http.get("/toy/ball")
+    assert response.status_code == 404
+    assert response.json() == {"oops": "There is no toy ball.", "where": ""}
+    assert (await http.delete("/toy/ball")).json().keys() == {"oops", "where"}
+    assert_error(await http.get("/toy/ball/red"), 404, code="not_found")
+
+
 async def test_other_families_keep_theirs() -> None:
     assert_error(await connect().post(CHAT, json={"model": "test"}), 400, param="messages")
     assert_error(await connect().get("/toys"), 404, code="not_found")
@@ -134,6 +153,7 @@ async def test_it_is_measured_and_described() -> None:
     described = (await http.get("/openapi.json")).json()
     body = described["paths"]["/toy"]["post"]["requestBody"]["content"]["application/json"]
     assert body["schema"] == {"$ref": "#/components/schemas/Ask"}
+    assert described["paths"]["/toy"]["post"]["operationId"] == "create_toy_post"
     assert described["components"]["schemas"]["Ask"]["properties"].keys() == {
         "model",
         "say",
