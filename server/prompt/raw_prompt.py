@@ -64,6 +64,6 @@ def _spelt_out(prompt: TokensPrompt, vocabulary: Vocabulary) -> str:
             raise InvalidRequest(
                 f"Token {token} at position {position} is outside the vocabulary of "
                 f"{vocabulary.size} tokens.",
-                at=("prompt",),
+                at=("prompt", position),
             )
     return b"".join(map(vocabulary.piece, prompt.ids)).decode("utf-8", "replace")

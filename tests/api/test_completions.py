@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import httpx
 import pytest
 
-from server.core.errors import ContextLengthExceeded
+from server.core.errors import ContextLengthExceeded, InvalidRequest
 from server.core.events import Accepted, Delta, Event, Failed, Finished, PromptScored, TokenLogprob
 from server.core.request import GenerationRequest, TextPrompt, TokensPrompt
 from tests.api.fakes import FakePool, answer, usage
@@ -63,6 +63,22 @@ async def test_a_prompt_has_four_forms_and_gets_no_template(
     choices = await complete(http, prompt=prompt)
     assert [request.prompt for request in pool.client.requests] == expected
     assert len(choices) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"), [([1, 9], "prompt[1]"), ([[1, 9]], "prompt"), ([[1], [1, 9]], "prompt")]
+)
+async def test_an_error_about_a_token_names_its_place_in_the_only_prompt(
+    connect: Connect, prompt: object, param: str
+) -> None:
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        error = InvalidRequest("Token 9 is outside the vocabulary.", at=("prompt", 1))
+        yield Failed(id=1, error=error.info)
+
+    response = await connect(FakePool(script)).post(
+        COMPLETIONS, json=completion_body(prompt=prompt)
+    )
+    assert_error(response, 400, param=param)
 
 
 async def test_choices_of_a_batch_are_in_the_order_of_the_prompts(connect: Connect) -> None:

@@ -14,7 +14,7 @@ from server.api.openai.schemas.completions import (
     Completion,
     CompletionRequest,
 )
-from server.core.errors import InvalidRequest
+from server.core.errors import InvalidRequest, Locator
 from server.core.request import GenerationRequest, TextPrompt, TokensPrompt
 
 
@@ -36,9 +36,20 @@ def parse(body: CompletionRequest) -> ParsedRequest:
             logprobs=body.logprobs is not None,
             include_usage=common.include_usage,
         ),
-        locate=partial(locate, request=requests[0]),
+        locate=partial(_locate, body=body, request=requests[0]),
         headers=partial(parameters.ignored_header, body),
     )
+
+
+def _locate(at: Locator, *, body: CompletionRequest, request: GenerationRequest) -> Locator:
+    """Where in the body the canonical place ``at`` was stated.
+
+    An error does not tell which of several prompts it is about, so its place is all of them.
+    """
+    only_tokens = isinstance(body.prompt, list) and isinstance(body.prompt[0], int)
+    if at[:1] == ("prompt",) and not only_tokens:
+        return ("prompt",)
+    return locate(at, request)
 
 
 def _candidates(body: CompletionRequest) -> Candidates:

@@ -214,8 +214,9 @@ def test_token_ids_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("token", [-1, 100_000 + 0x110000])
 def test_token_ids_outside_the_vocabulary_are_refused(token: int) -> None:
-    with pytest.raises(InvalidRequest, match=f"Token {token} at position 1"):
+    with pytest.raises(InvalidRequest, match=f"Token {token} at position 1") as raised:
         model().build(TokensPrompt(ids=[0, token]))
+    assert raised.value.at == ("prompt", 1)
 
 
 def test_a_base_model_gets_the_transcript_with_its_stops() -> None:
