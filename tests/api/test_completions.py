@@ -221,15 +221,16 @@ async def test_a_batch_fails_as_a_whole_and_cancels_the_rest(connect: Connect) -
             error = ContextLengthExceeded("The prompt has 9 tokens, the context 8.").info
             yield Failed(id=1, error=error)
         else:
+            yield Accepted(id=1, prompt_tokens=5)
             yield 10.0
 
-    pool = FakePool(script)
     for stream in (False, True):
+        pool = FakePool(script)
         response = await connect(pool).post(
             COMPLETIONS, json=completion_body(prompt=["a", "long", "b"], stream=stream)
         )
         assert_error(response, 400, code="context_length_exceeded")
-    assert pool.client.running == 0
+        assert (pool.client.running, pool.client.cancelled) == (0, 3)
 
 
 async def test_an_error_in_a_streamed_batch_ends_the_stream(connect: Connect) -> None:
@@ -246,4 +247,4 @@ async def test_an_error_in_a_streamed_batch_ends_the_stream(connect: Connect) ->
     assert response.status_code == 200
     assert '"code":"context_length_exceeded"' in events(response.text)[-1]
     assert "[DONE]" not in response.text
-    assert pool.client.running == 0
+    assert (pool.client.running, pool.client.cancelled) == (0, 2)
