@@ -16,7 +16,7 @@ from server.reply.custom_tools import as_functions
 from server.reply.tool_schema import arguments_schema, unenforceable
 from server.worker.protocol import Generate, Render, Rendered, StepEvents, refusal
 from server.worker.serve.connection import Send
-from server.worker.serve.load import GenerationModel, Loaded
+from server.worker.serve.load import GenerationModel, Loaded, VocabularyOnly
 from server.worker.serve.request_queue import RequestQueue
 from server.worker.serve.tasks import TaskBuilder
 
@@ -182,5 +182,7 @@ def _try_out(tool: Tool, index: int, compiler: GrammarCompiler) -> None:
 def render(model: Loaded, request: Render) -> Rendered:
     """The answer to ``request``: its prompt as the model gets it. Raises InvalidRequest."""
     wanted = _functions_only(request.prompt)
-    prompt = model.chat.build(wanted, context=model.info.context, with_segments=True)
+    # llama.cpp tells the trained context only of a model whose weights it has read.
+    context = None if isinstance(model, VocabularyOnly) else model.info.context
+    prompt = model.chat.build(wanted, context=context, with_segments=True)
     return Rendered(id=request.id, prompt=prompt.rendered)

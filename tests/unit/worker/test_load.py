@@ -7,11 +7,13 @@ from pathlib import Path
 import gguf
 import pytest
 
+from server.core.request import TextPrompt
 from server.core.worker_settings import WorkerSettings
 from server.engine.llama import LoadError
-from server.worker.protocol import Load
+from server.worker.protocol import Load, Render
 from server.worker.serve import layout
 from server.worker.serve.load import EmbeddingModel, GenerationModel, VocabularyOnly, load
+from server.worker.serve.prepare import render
 from tests.tiny_models import CONTEXT, LAYERS, write_tiny_encoder, write_tiny_model
 
 pytestmark = pytest.mark.process
@@ -43,6 +45,18 @@ def test_what_a_model_is_for_decides_what_is_loaded(path: Path, tmp_path: Path) 
     assert kind(encoder) is EmbeddingModel
     assert kind(path, vocabulary_only=True) is VocabularyOnly
     assert kind(encoder, vocabulary_only=True) is VocabularyOnly
+
+
+def test_a_vocabulary_alone_shows_prompts_of_any_length(path: Path) -> None:
+    settings = WorkerSettings(safe_mode=True, threads=1)
+    request = Load(model_id="tiny", path=str(path), settings=settings, vocabulary_only=True)
+    text = "a" * 2 * CONTEXT
+    rendered = render(
+        load(request, lambda _: None), Render(id=1, prompt=TextPrompt(text=text))
+    ).prompt
+    assert rendered is not None
+    assert rendered.prompt == text
+    assert len(rendered.tokens) > CONTEXT
 
 
 def test_the_compiler_of_constraints_is_being_built_when_loading_ends(path: Path) -> None:
