@@ -61,6 +61,11 @@ CHAT_CASES: list[tuple[str, dict[str, Any], str]] = [
         {"max_tokens": 1, "max_completion_tokens": 2},
         "max_completion_tokens",
     ),
+    (
+        "two wrong fields, the first of which is named",
+        {"messages": 5, "response_format": {"type": "json_schema", "json_schema": {"name": ""}}},
+        "messages",
+    ),
     *((f"n {v}", {"n": v}, "n") for v in (0, 129, 10**9)),
     ("five stops", {"stop": list("abcde")}, "stop"),
     ("empty stop", {"stop": ""}, "stop"),

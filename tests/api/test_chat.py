@@ -8,7 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
-from server.core.errors import ConversationError, ErrorInfo, QueueFull, WorkerDied
+from server.core.errors import (
+    ConversationError,
+    ErrorInfo,
+    InvalidRequest,
+    Locator,
+    QueueFull,
+    WorkerDied,
+)
 from server.core.events import Accepted, Delta, Event, Failed, Finished
 from server.core.request import (
     ChatPrompt,
@@ -458,6 +465,26 @@ async def test_a_wait_of_less_than_a_second_is_told_as_one_second(connect: Conne
     error = QueueFull("The queue is full.", retry_after=0.2).info
     response = await connect(FakePool(failing(error, after=0))).post(CHAT, json=chat_body())
     assert response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("at", "param"),
+    [
+        (
+            ("messages", 2, "tool_calls", 0, "arguments"),
+            "messages[2].tool_calls[0].function.arguments",
+        ),
+        (("template_kwargs", "mood"), "chat_template_kwargs.mood"),
+        (("sampling", "top_k"), "top_k"),
+        (("prompt",), "messages"),
+    ],
+)
+async def test_a_canonical_place_becomes_the_field_of_the_body(
+    connect: Connect, at: Locator, param: str
+) -> None:
+    error = InvalidRequest("No.", at=at).info
+    response = await connect(FakePool(failing(error, after=0))).post(CHAT, json=chat_body())
+    assert_error(response, 400, param=param)
 
 
 async def test_a_template_that_raises_is_400(connect: Connect) -> None:

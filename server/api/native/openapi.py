@@ -28,12 +28,6 @@ def describe(request: Request) -> JSONResponse:
         )
         schemas = description["components"]["schemas"]
         schemas.update(definitions["$defs"])
-        # Invalid input gets 400 in the family's shape, never FastAPI's 422.
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        for path in description["paths"].values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)
         app.openapi_schema = description
     return JSONResponse(app.openapi_schema)
 
