@@ -116,7 +116,7 @@ def _handle_errors(app: FastAPI, respond: ErrorResponses) -> None:
 
 
 def _routing_error(request: Request, error: HTTPException) -> DragomanError:
-    """What the router says, as ours."""
+    """The router's error as one of our own."""
     path = request.url.path[:200]
     match error.status_code:
         case 404:

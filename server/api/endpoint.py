@@ -125,5 +125,5 @@ async def _encoded(events: AsyncGenerator[ReplyEvent], encoder: Encoder) -> Asyn
 
 
 def _bytes(frames: Iterable[Frame]) -> bytes:
-    """``frames`` as one piece, which no message that keeps the stream alive can part."""
+    """``frames`` joined, so that no message that keeps the stream alive comes between them."""
     return b"".join([sse.encode(frame.data, frame.event) for frame in frames])

@@ -56,7 +56,7 @@ class ErrorResponses:
 
 
 def _patterns(family: Family) -> list[re.Pattern[str]]:
-    """What the family's paths match, those with parameters in them included."""
+    """Expressions that match the family's paths, including those with parameters."""
     routes = [route for router in family.routers for route in router.routes]
     return [
         *(compile_path(operation.path)[0] for operation in family.operations),

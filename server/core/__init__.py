@@ -1,1 +1,1 @@
-"""What every other room shares: requests, events, errors, settings and facts about models."""
+"""Shared by all other packages: requests, events, errors, settings and facts about models."""

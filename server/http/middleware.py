@@ -26,7 +26,7 @@ _error_log = logging.getLogger("dragoman.error")
 # These need no key. The page of the playground holds no secrets and asks for the key itself.
 PUBLIC_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"})
 PUBLIC_FOLDER = "/playground/"
-# The route that metrics give to a request without one.
+# The value of the label ``route`` for a request that matches no route.
 UNMATCHED = "unmatched"
 # Key in the scope of a request that was refused below the application: the status it got.
 REFUSED = "dragoman.refused"
@@ -48,7 +48,7 @@ class ErrorResponder(Protocol):
 
 
 class RequestMiddleware:
-    """The outermost layer: request id, timing, metrics, access log, and errors nobody caught."""
+    """The outermost layer: request id, timing, metrics, access log, and uncaught errors."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, respond: ErrorResponder) -> None:
         self._app = app

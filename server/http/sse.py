@@ -29,7 +29,7 @@ COMMENT = b": ping\n\n"
 
 
 class KeepAlive(NamedTuple):
-    """What is sent every so many ``seconds``; ``message`` makes it, just before it is sent."""
+    """Seconds between messages that keep a stream alive; ``message`` makes each when it is due."""
 
     seconds: float
     message: Callable[[], bytes]

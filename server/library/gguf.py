@@ -65,7 +65,7 @@ def read_header(path: Path) -> GgufHeader:
         InvalidGguf: it is empty, truncated, not GGUF, of another version or byte order, or broken.
         OSError: it cannot be opened or read.
     """
-    # Opening a named pipe would wait for a writer, possibly for ever.
+    # Opening a named pipe would wait for a writer that may never come.
     if not stat.S_ISREG(path.stat().st_mode):
         raise InvalidGguf("not a regular file")
     with path.open("rb", buffering=0) as file:

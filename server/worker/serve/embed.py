@@ -24,7 +24,7 @@ from server.worker.serve.request_queue import RequestQueue
 
 # Tokens of the first embedder; a longer text gets a larger one. The number is a choice.
 _LEAST_TOKENS = 512
-# When a full queue may be tried again; a choice, since nobody knows how long the texts in it are.
+# When a full queue may be tried again; a choice, since the lengths of the texts in it are unknown.
 _RETRY_SECONDS = 1.0
 
 
@@ -79,7 +79,7 @@ class EmbeddingService:
     # --- on its own thread ---
 
     def run(self) -> None:
-        """Answer requests for ever."""
+        """Answer requests until the process ends."""
         self._queue.run()
 
     def _answer(self, request: Embed) -> None:

@@ -84,7 +84,7 @@ class Preparer:
     # --- on its own thread ---
 
     def run(self) -> None:
-        """Prepare requests for ever."""
+        """Prepare requests until the process ends."""
         self._queue.run()
 
     def _answer(self, request: Generate | Render) -> None:

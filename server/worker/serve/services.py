@@ -44,7 +44,7 @@ class Services:
         stop: Ends ``run`` soon.
         heartbeat: How the model is now.
         fail_current: Refuses the request whose prompt is being made.
-        threads: What else must run, each for ever on a thread of its own, by name.
+        threads: Functions that run until the process ends, each on its own thread, by name.
     """
 
     info: ModelInfo

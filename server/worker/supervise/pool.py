@@ -39,7 +39,7 @@ class ModelPool:
     Args:
         source: Where the models come from; it is asked again every ``rescan_seconds``.
         memory_budget: Bytes for all loaded models together; None: most of what is free now.
-        idle_unload_seconds: How long a model stays loaded without requests; None: for ever.
+        idle_unload_seconds: How long a model stays loaded without requests; None: no limit.
         room_seconds: How long a model waits for memory that busy models hold.
         cache_dir: Where safe mode is remembered; None: nowhere.
         command: What is spawned as a worker.

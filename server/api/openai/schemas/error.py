@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 
 class ErrorFields(BaseModel):
-    """What went wrong; ``param`` names the parameter that did, ``code`` is for programs."""
+    """An error; ``param`` names the parameter at fault, ``code`` is for programs."""
 
     message: str
     type: str
