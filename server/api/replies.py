@@ -44,7 +44,7 @@ T = TypeVar("T")
 PROMPTS_AT_ONCE = 32
 """Prompts of one request that are with the model at a time.
 
-A choice: a large batch should not fill the queue, which has 256 places by default, for everybody.
+A choice: a large batch should leave room in the queue, which has 256 places by default.
 """
 
 _contents_log = logging.getLogger("dragoman.contents")
@@ -140,7 +140,7 @@ class _Answers:
         self._answers: list[_Answer] = []
 
     def events(self, event: Event) -> Iterator[ReplyEvent]:
-        """What ``event`` of the worker tells of the reply."""
+        """The reply events that ``event`` of the worker stands for."""
         match event:
             case Accepted():
                 numbers = range(self._first, self._first + self._request.n)

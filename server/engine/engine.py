@@ -211,7 +211,7 @@ class Engine:
         self._receive(seconds=None)
 
     def _receive(self, *, seconds: float | None = 0.0) -> bool:
-        """Handle all messages there are; wait up to ``seconds`` for the first (None: for ever).
+        """Handle all messages there are; wait up to ``seconds`` for the first (None: no limit).
 
         Returns whether there was any.
         """

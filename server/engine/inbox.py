@@ -56,7 +56,7 @@ class Inbox:
             self._queue.put(message)
 
     def take(self, *, seconds: float | None = 0.0) -> Message | None:
-        """The next message, or None if none comes within ``seconds`` (None: wait for ever)."""
+        """The next message, or None if none comes within ``seconds`` (None: no limit)."""
         try:
             message = self._queue.get(block=seconds != 0, timeout=seconds)
         except Empty:

@@ -1,4 +1,4 @@
-"""What a sequence contains: spans end to end, of tokens and later of other kinds.
+"""The contents of a sequence: spans end to end, of tokens and later of other kinds.
 
 Contents are measured in KV cells. Every cell has a *key*, by which the caches compare contents. The
 rest only a span knows: how many positions it takes, and how its cells enter a batch.

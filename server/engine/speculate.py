@@ -202,10 +202,10 @@ class DraftPolicy:
 
 
 class TokenRules(Protocol):
-    """What `verified` needs of a grammar matcher."""
+    """The part of a grammar matcher that `verified` uses."""
 
     def allowed(self) -> NDArray[np.uint32]:
-        """Which tokens may come next, one bit each."""
+        """The tokens that may come next, one bit each."""
 
     def accept(self, token: int) -> None:
         """Advance by ``token``."""

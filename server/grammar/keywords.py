@@ -24,7 +24,7 @@ SHAPES = {
     "required": "a list of strings",
     "type": "a string or a list of strings",
 }
-"""What the value of a keyword must be, by the standard; `HAS_SHAPE` checks it."""
+"""The shape of each keyword's value, by the standard; `HAS_SHAPE` checks it."""
 
 
 def _is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Which files on disk make up which model, by their names alone."""
+"""The files on disk that make up each model, found by their names alone."""
 
 from __future__ import annotations
 

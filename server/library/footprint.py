@@ -122,7 +122,7 @@ def _kv_values(header: GgufHeader) -> int:
 
 
 def _window_layers(header: GgufHeader, layers: int) -> list[bool]:
-    """Which layers have a sliding window, where the file says so layer by layer."""
+    """The layers that have a sliding window, where the file says so layer by layer."""
     pattern = header.metadata.get(f"{header.architecture}.attention.sliding_window_pattern")
     if isinstance(pattern, list) and len(pattern) == layers:
         return [bool(item) for item in pattern]

@@ -94,7 +94,7 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def type(self) -> str:
-        """What the file is: a ``model``, an ``adapter``, an ``mmproj`` or something else."""
+        """The kind of the file: a ``model``, an ``adapter``, an ``mmproj`` or something else."""
         return self.text("general.type") or "model"
 
     @property
@@ -104,7 +104,7 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def finetune(self) -> str | None:
-        """What the model was tuned for, as its author wrote it."""
+        """The purpose the model was tuned for, in its author's words."""
         return self.text("general.finetune")
 
     @property

@@ -117,7 +117,7 @@ class _Input:
         self._closed = False
 
     def feed(self, text: str) -> str:
-        """What ``text``, the next of the arguments, adds to the input."""
+        """The input that ``text``, the next of the arguments, adds."""
         if self._closed:
             return ""
         self._held += text
@@ -130,7 +130,7 @@ class _Input:
         return self._decoded()
 
     def rest(self) -> str:
-        """What was held back, now that the arguments are complete."""
+        """The input held back so far, now that the arguments are complete."""
         return "" if self._open else self._held
 
     def _decoded(self) -> str:

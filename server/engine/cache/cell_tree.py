@@ -1,4 +1,4 @@
-"""Which contents lie in which KV cells, and which sequence ids share them.
+"""A map of the KV cells: the contents of each, and the sequence ids that share them.
 
 A radix tree over cache keys, one root per scope. An edge is a run of cells, shared by every
 sequence id that ends at or below it. A sequence id is *running* while a request generates with it
@@ -137,7 +137,7 @@ class CellTree:
     def _check_node(self, node: Node, scope: CacheScope) -> None:
         if node.parent is not None:
             assert len(node.keys)
-            assert node.holders or node.children, "an edge nobody holds"
+            assert node.holders or node.children, "an edge without a holder"
             assert node.start == node.parent.end
         for first, child in node.children.items():
             assert child.parent is node

@@ -76,7 +76,7 @@ class PrefixStore:
         return spare[:size]
 
     def recycle(self, state: NDArray[np.uint8]) -> None:
-        """Keep the buffer of ``state``, which nobody reads any more, for the next segment."""
+        """Keep the buffer of ``state``, which is no longer read, for the next segment."""
         self._spare = state.base
 
     def find(self, scope: CacheScope, keys: Keys, length: int) -> tuple[Segment, int] | None:

@@ -39,7 +39,7 @@ class GrammarMatcher:
         self._mask = np.zeros((vocabulary_size + 31) // 32, dtype=np.uint32)
 
     def allowed(self) -> NDArray[np.uint32]:
-        """Which tokens may come next, one bit each, least significant first.
+        """The tokens that may come next, one bit each, least significant first.
 
         The next call overwrites the array.
 
@@ -132,7 +132,7 @@ class GrammarCompiler:
             self._rehearsal.check(grammar)
 
     def cached(self, grammar: str) -> GrammarMatcher | None:
-        """What `compile` returns if the grammar is cached, else None."""
+        """The result of `compile` if the grammar is cached, else None."""
         matcher = self._cached(grammar)
         return (
             None if matcher is None else GrammarMatcher(matcher.deep_copy(), self._vocabulary_size)

@@ -28,7 +28,7 @@ from server.engine.sampling.penalties import Dry, Penalties
 from server.engine.spans import Spans
 
 Allowed = NDArray[np.bool_] | NDArray[np.uint32]
-"""Which tokens may come next: one bool per token, or one bit, least significant first."""
+"""The tokens that may come next: one bool per token, or one bit, least significant first."""
 
 # A choice: at this temperature, logits that differ by 0.001 differ by e**100 in probability.
 _GREEDY_BELOW = 1e-5

@@ -1,1 +1,1 @@
-"""What the next step computes, how large it may be, and with how many threads."""
+"""Planning of steps: their contents, their size, and the number of threads."""

@@ -1,4 +1,4 @@
-"""What one step computes."""
+"""One step: the sequences that take part, and the cells to compute for each."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class HubFile(msgspec.Struct, frozen=True):
 
 
 def look_up(address: str, cache: Path) -> list[HubFile]:
-    """What the hub says about ``owner/repo/file.gguf``, and about all other parts if it is split.
+    """The hub's facts about ``owner/repo/file.gguf``, and about all other parts if it is split.
 
     Raises PullError: no such file, no permission, or no network.
     """

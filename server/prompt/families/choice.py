@@ -1,4 +1,4 @@
-"""Which family a model gets, or what a family adds to the model's own template."""
+"""The choice of a model's family, or of additions to the model's own template."""
 
 from __future__ import annotations
 

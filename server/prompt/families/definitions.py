@@ -25,7 +25,7 @@ class FamilyError(ValueError):
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which models a family is for.
+    """The models that a family is for.
 
     Attributes:
         architectures: Values of ``general.architecture``.

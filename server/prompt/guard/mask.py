@@ -1,4 +1,4 @@
-"""Which characters of a request are disguised on their way through a chat template, and as what.
+"""The mask: characters of a request that are disguised on their way through a chat template.
 
 Each character that control tokens are made of is replaced, one for one, by a stand-in from
 Unicode's private use area that the request does not use itself. In the rendered prompt the

@@ -1,4 +1,4 @@
-"""Which characters and tokens of a prompt came from the request, for display."""
+"""The characters and tokens of a prompt that came from the request, for display."""
 
 from __future__ import annotations
 

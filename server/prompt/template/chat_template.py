@@ -157,7 +157,7 @@ def templates_in(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def select_template(names: Collection[str], *, tools: bool) -> str:
-    """Which of a model's templates renders a conversation.
+    """Choose the one of a model's templates that renders a conversation.
 
     ``tool_use`` renders conversations with tools. A model without a ``default`` template uses the
     first by name, and one for tools or documents (``rag``) only if it has no other.

@@ -1,4 +1,4 @@
-"""What every dialect provides."""
+"""The base of all dialects: reading, writing, and a grammar."""
 
 from __future__ import annotations
 

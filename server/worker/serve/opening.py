@@ -39,7 +39,7 @@ class OpenedModel:
     def info(
         self, *, generates: bool, kv_cells: int = 0, embedding: EmbeddingInfo | None = None
     ) -> ModelInfo:
-        """What the API process is told about the model."""
+        """The facts that the API process gets about the model."""
         header, model, chat, settings = self.header, self.model, self.chat, self.request.settings
         return ModelInfo(
             model_id=self.request.model_id,

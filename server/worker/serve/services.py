@@ -1,4 +1,4 @@
-"""Which messages each kind of loaded model answers, and how."""
+"""Services: the messages that each kind of loaded model answers, and how."""
 
 from __future__ import annotations
 

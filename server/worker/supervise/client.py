@@ -46,7 +46,7 @@ class ModelClient:
 
     @property
     def info(self) -> ModelInfo:
-        """What the worker found out about its model. Raises ModelUnavailable before it is ready."""
+        """The worker's facts about its model. Raises ModelUnavailable before it is ready."""
         if self._supervisor.info is None:
             raise ModelUnavailable("The model has not been loaded yet.")
         return self._supervisor.info

@@ -216,7 +216,7 @@ class Prediction(WireModel):
 
 
 class ConversationFields(WireModel):
-    """What makes the prompt of a chat."""
+    """The fields that make the prompt of a chat."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     tools: (

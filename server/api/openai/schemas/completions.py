@@ -18,7 +18,7 @@ TokenIds = Annotated[list[NotNegative], Field(min_length=1)]
 
 
 def prompt_form(prompt: object) -> str | None:
-    """Which of its four forms a prompt has; decides for an array by its first element."""
+    """The form of a prompt, one of four; decides for an array by its first element."""
     if isinstance(prompt, str):
         return "text"
     if not isinstance(prompt, list):

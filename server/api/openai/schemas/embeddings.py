@@ -27,7 +27,7 @@ Input = Annotated[
 
 
 class EmbeddingRequest(WireModel):
-    """What to embed; a text with control tokens in it stays text."""
+    """Inputs to embed; a text with control tokens in it stays text."""
 
     model: str
     input: Input
