@@ -131,11 +131,16 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return [part for part in self.parts if isinstance(part, ToolCall)]
 
     @property
+    def content(self) -> str | None:
+        """Its content as a message has it: None where there are only calls."""
+        return self.text or (None if self.calls else "")
+
+    @property
     def message(self) -> Message:
         """The assistant's message; absent parts are None, but content is "" where no call is."""
         return Message(
             role="assistant",
-            content=self.text or (None if self.calls else ""),
+            content=self.content,
             reasoning_content=self.reasoning or None,
             tool_calls=self.calls,
         )

@@ -150,8 +150,7 @@ def _message(answer: Answer) -> AnswerMessage:
         optional["reasoning_content"] = answer.reasoning
     if answer.calls:
         optional["tool_calls"] = tuple(map(_call, answer.calls))
-    content = answer.text or (None if answer.calls else "")
-    return AnswerMessage(role="assistant", content=content, refusal=None, **optional)
+    return AnswerMessage(role="assistant", content=answer.content, refusal=None, **optional)
 
 
 def _call(call: ToolCall) -> ToolCallOut | CustomCallOut:
