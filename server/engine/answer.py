@@ -110,7 +110,9 @@ class Answer:
         if self.times.first_token is None:
             self.times.first_token = time.monotonic()
         drafts = self.state.drafts
-        sampled = verified(rows, drafts, self._sampler, self._matcher)
+        sampled = verified(
+            rows, drafts, self._sampler, self._matcher, takes_forced=self._takes_forced
+        )
         accepted = 0
         try:
             for row, (token, guessed) in zip(rows, sampled, strict=False):
@@ -181,12 +183,14 @@ class Answer:
             or self.state.spans.length >= self.task.length_limit
         )
 
-    def _append_forced(self, backend: Backend) -> None:
-        """Append the tokens that the grammar leaves no choice about.
+    @property
+    def _takes_forced(self) -> bool:
+        """Whether forced tokens are taken unsampled; logprobs need the logits of every token."""
+        return self.task.logprobs is None
 
-        Not with logprobs, which need the logits of every token.
-        """
-        if self._matcher is None or self.task.logprobs is not None or self.finished:
+    def _append_forced(self, backend: Backend) -> None:
+        """Append the tokens that the grammar leaves no choice about."""
+        if self._matcher is None or not self._takes_forced or self.finished:
             return
         for token in self._matcher.forced_tokens():
             self._matcher.accept(token)

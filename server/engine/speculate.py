@@ -210,35 +210,50 @@ class TokenRules(Protocol):
     def accept(self, token: int) -> None:
         """Advance by ``token``."""
 
+    def forced_tokens(self) -> list[int]:
+        """The tokens that must come next."""
+
 
 def verified(
     rows: NDArray[np.float32],
     draft: Sequence[int],
     sampler: Sampler,
     rules: TokenRules | None = None,
+    *,
+    takes_forced: bool = False,
 ) -> Iterator[tuple[int, bool]]:
     """Sample row after row until the draft disagrees; yields at least one (token, was guessed).
 
     ``rows`` has shape (len(draft) + 1, n_vocab): row ``i`` holds the logits after ``draft[:i]``.
     Sampler and rules have accepted a token when it is yielded. The caller appends it to the history
     that the sampler reads, or stops iterating: no random number is drawn for a token that never
-    comes.
+    comes. With ``takes_forced``, the caller appends the tokens that the rules force behind those
+    that it gets, so none of them is sampled: a draft may contain them, and ends where it differs.
 
     Raises:
         NoTokenLeft: no token can follow the first row. Where none can follow a later one, the
             iteration ends.
     """
+    forced: list[int] = []
     for index, row in enumerate(rows):
-        try:
-            token = sampler.sample(row, None if rules is None else rules.allowed())
-        except NoTokenLeft:
-            if index:
+        guess = draft[index] if index < len(draft) else None
+        sampled = not forced
+        if forced:
+            token = forced.pop(0)
+            if token != guess:
                 return
-            raise
+        else:
+            try:
+                token = sampler.sample(row, None if rules is None else rules.allowed())
+            except NoTokenLeft:
+                if index:
+                    return
+                raise
         sampler.accept(token)
         if rules is not None:
             rules.accept(token)
-        guessed = index < len(draft) and draft[index] == token
-        yield token, guessed
-        if not guessed:
+        yield token, token == guess
+        if token != guess:
             return
+        if takes_forced and sampled and rules is not None:
+            forced = rules.forced_tokens()

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -155,6 +155,22 @@ requests = st.builds(
     st.booleans(),
     st.booleans(),
     st.sampled_from([8, 24]),
+)
+# A forced token that was drafted too draws no random number.
+@example(
+    [
+        Request(
+            prompt=[0, 2, 1, 0],
+            options={"max_tokens": 5, "sampling": Sampling(temperature=1, seed=0)},
+            well_predicted=2,
+            constraint=2,
+            arrives=0,
+            cancelled=None,
+        )
+    ],
+    True,
+    False,
+    8,
 )
 def test_a_request_among_others_is_answered_as_alone(
     arrivals: list[Request], partial: bool, lookup: bool, batch_size: int

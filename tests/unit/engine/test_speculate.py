@@ -216,6 +216,37 @@ class OnlyTwice:
     def accept(self, token: int) -> None:
         self.accepted.append(token)
 
+    def forced_tokens(self) -> list[int]:
+        return []
+
+
+class ForcedAfterFirst(OnlyTwice):
+    """Forces 2, 3 behind the first token, although others spell the same and are allowed."""
+
+    def allowed(self) -> NDArray[np.uint32]:
+        return np.array([0b1111], dtype=np.uint32)
+
+    def forced_tokens(self) -> list[int]:
+        return [2, 3][len(self.accepted) - 1 :]
+
+
+@pytest.mark.parametrize(
+    ("draft", "result"),
+    [
+        ([1, 2, 3], ([1, 2, 3, 0], 3)),
+        ([1, 2, 0], ([1, 2], 2)),
+        ([1, 2], ([1, 2], 2)),
+        ([1, 0, 3], ([1], 1)),
+    ],
+)
+def test_forced_tokens_are_accepted_where_the_draft_has_them_and_never_sampled(
+    draft: list[int], result: tuple[list[int], int]
+) -> None:
+    rows = np.stack([row(1), row(0), row(0), row(0)])[: len(draft) + 1]
+    steps = verified(rows, draft, greedy(), ForcedAfterFirst(), takes_forced=True)
+    tokens, guessed = zip(*steps, strict=True)
+    assert ([*tokens], sum(guessed)) == result
+
 
 def test_rules_bind_every_row_and_tokens_before_a_dead_end_are_kept() -> None:
     rules = OnlyTwice()
