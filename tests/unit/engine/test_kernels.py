@@ -30,9 +30,13 @@ MANY = 64 + 7
 ROWS = [48, 40]
 HEAD_DIMS = [64, 24]
 
-pytestmark = pytest.mark.skipif(
-    not has_feature("avx2"), reason="needs an x86 processor with AVX2, on Linux"
-)
+# In the process tier for its time, and since it runs the compiled library.
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(
+        not has_feature("avx2"), reason="needs an x86 processor with AVX2, on Linux"
+    ),
+]
 
 
 class _InitParams(ctypes.Structure):

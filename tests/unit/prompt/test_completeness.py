@@ -20,6 +20,9 @@ from tests.unit.prompt.conversations import (
 )
 from tests.unit.prompt.corpus import capabilities, each_template, template
 
+# In the process tier for its time: every conversation with every template of the corpus.
+pytestmark = pytest.mark.process
+
 REFUSED = {("NVIDIA-Nemotron-Nano-v2", "system alone")}
 """The only conversation the corpus cannot express: one template fails without a user message."""
 

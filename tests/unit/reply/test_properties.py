@@ -24,6 +24,9 @@ from tests.unit.reply.replies import FORMATS, TOOLS, parse_in_pieces, trigger, w
 settings.register_profile("replies", max_examples=10, deadline=None)
 settings.load_profile("replies")
 
+# In the process tier for its time: random replies in every format.
+pytestmark = pytest.mark.process
+
 CALLS = [
     ToolCall(id="a1b2c3d4e", name="get_weather", arguments='{"city": "Oslo", "days": 3}'),
     ToolCall(id="f5g6h7i8j", name="get_time", arguments='{"city": "x < y"}'),
