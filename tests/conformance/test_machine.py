@@ -111,7 +111,10 @@ def test_91_no_duration_depends_on_the_clock_of_the_wall() -> None:
                     | ast.Attribute(attr="now" | "utcnow" | "today")
                 ):
                     asking.add(path.relative_to(CHECKOUT / "server").as_posix())
-    created = {"api/openai/chat_encoder.py", "api/openai/completion_encoder.py"}
+    created = {
+        f"api/openai/{name}.py"
+        for name in ("chat_encoder", "completion_encoder", "responses/encoder")
+    }
     dates_of_templates = {"prompt/template/chat_template.py", "prompt/template/sandbox.py"}
     seed = {"cli/bench.py"}
     assert asking == created | dates_of_templates | seed
