@@ -9,6 +9,7 @@ DragomanError                     500
 ├── RequestTimeout                408
 ├── PayloadTooLarge               413
 ├── UnsupportedMediaType          415
+├── UpgradeRequired               426
 ├── QueueFull                     429
 ├── HeadersTooLarge               431
 ├── WorkerDied                    500
@@ -59,6 +60,12 @@ class UnsupportedMediaType(DragomanError):
     code = "unsupported_media_type"
 
 
+class UpgradeRequired(DragomanError):
+    """The client wants another protocol than there is, so it has to use the one that there is."""
+
+    code = "upgrade_required"
+
+
 class HeadersTooLarge(DragomanError):
     """The request's headers are larger than the limit."""
 
@@ -74,6 +81,7 @@ _STATUS: dict[type[BaseException], int] = {
     RequestTimeout: 408,
     PayloadTooLarge: 413,
     UnsupportedMediaType: 415,
+    UpgradeRequired: 426,
     QueueFull: 429,
     HeadersTooLarge: 431,
     ModelUnavailable: 503,

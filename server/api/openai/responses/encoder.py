@@ -106,7 +106,7 @@ class ResponseEncoder:
     def failed(self, error: DragomanError) -> Iterator[Frame]:
         """The event that ends the response with ``error``, whose place is a path into the body."""
         if not self._sequence:
-            yield self._lifecycle("created")
+            yield from self.in_progress()
         if self._open is not None:
             self._done.append(self._open.item("incomplete"))
         response = self._response(status="failed", error=failure(error))
