@@ -18,6 +18,21 @@ export OPENAI_API_BASE=$base
 export OPENAI_API_KEY=$key
 aider --model openai/$model
 """,
+    "codex": """\
+# Codex reads what a model can do from this file; write it while the model is loaded:
+#   curl -s -H "authorization: Bearer $key" $base/models -o ~/.codex/dragoman.json
+# ~/.codex/config.toml; start Codex with DRAGOMAN_API_KEY=$key in its environment
+model = "$model"
+model_provider = "dragoman"
+model_catalog_json = "dragoman.json"
+model_context_window = $context
+
+[model_providers.dragoman]
+name = "dragoman"
+base_url = "$base"
+env_key = "DRAGOMAN_API_KEY"
+wire_api = "responses"
+""",
     "continue": """\
 # ~/.continue/config.yaml
 name: dragoman

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 _FOLDER = Path(__file__).parent / "agents"
-_SECONDS = 150
+_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,13 @@ async def run(command: list[str | Path], folder: Path, home: Path, **environment
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(), _SECONDS)
     except TimeoutError:
-        process.kill()
+        # The program and what it started: all of them hold the pipes open.
+        os.killpg(process.pid, signal.SIGKILL)
         out, err = await process.communicate()
         raise AssertionError(f"{command[0]} did not end:\n{out!r}\n{err[-3000:]!r}") from None
     return Run(process.returncode or 0, out.decode(), err.decode())

@@ -6,17 +6,21 @@ A model that is small enough for tests cannot steer an agent; all below the work
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from server.core.request import ChatPrompt
+from server.core.request import Constraint
 from tests.conformance.agent_programs import Run, program, repository, run
 from tests.conformance.scripted import MODEL, ScriptedServer, scripted_server
 from tests.conformance.scripted_worker import Turn
+from tests.e2e.server import CHECKOUT
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -37,7 +41,13 @@ class Codex:
     def repository(self) -> Path:
         return self.folder / "repository"
 
-    async def ask(self, server: ScriptedServer, prompt: str, **settings: str) -> Run:
+    async def ask(
+        self,
+        server: ScriptedServer,
+        prompt: str,
+        settings: Mapping[str, str] | None = None,
+        options: Sequence[str | Path] = (),
+    ) -> Run:
         """Let it do ``prompt``; ``settings`` are values of its configuration, as TOML."""
         configured = {
             "model": f'"{MODEL}"',
@@ -45,15 +55,17 @@ class Codex:
             "model_providers.dragoman.name": '"dragoman"',
             "model_providers.dragoman.base_url": f'"{server.url}/v1"',
             "model_providers.dragoman.wire_api": '"responses"',
-            **{name.replace("__", "."): value for name, value in settings.items()},
+            **(settings or {}),
         }
-        options = [part for name, value in configured.items() for part in ("-c", f"{name}={value}")]
+        given = [part for name, value in configured.items() for part in ("-c", f"{name}={value}")]
         flags = ["--json", "--dangerously-bypass-approvals-and-sandbox"]
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         (home / ".codex").mkdir(exist_ok=True)
-        command: list[str | Path] = [self.command, "exec", *flags, *options, prompt]
-        return await run(command, self.repository, home, CODEX_HOME=str(home / ".codex"))
+        command: list[str | Path] = [self.command, "exec", *flags, *given, *options, prompt]
+        return await run(
+            command, self.repository, home, CODEX_HOME=str(home / ".codex"), CODEX_API_KEY="none"
+        )
 
 
 @pytest.fixture
@@ -70,8 +82,14 @@ def items(ran: Run, kind: str) -> list[dict[str, Any]]:
     return [item for item in completed if item["type"] == kind]
 
 
-def roles(prompt: ChatPrompt) -> list[str]:
-    return [message.role for message in prompt.messages]
+async def catalogue(server: ScriptedServer, folder: Path) -> dict[str, str]:
+    """The setting that lets Codex know the model, once it is loaded."""
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        body = {"model": MODEL, "input": "", "max_output_tokens": 1}
+        assert (await http.post("/v1/responses/input_tokens", json=body)).status_code == 200
+        models = await http.get("/v1/models")
+    (folder / "models.json").write_bytes(models.content)
+    return {"model_catalog_json": json.dumps(str(folder / "models.json"))}
 
 
 async def test_it_runs_a_command_and_ends(codex: Codex, tmp_path: Path) -> None:
@@ -99,3 +117,120 @@ async def test_it_runs_a_command_and_ends(codex: Codex, tmp_path: Path) -> None:
     assert json.loads(answer.tool_calls[0].arguments) == {"cmd": command}
     assert result.role == "tool"
     assert second.tools == first.tools
+
+
+async def test_it_applies_a_patch(codex: Codex, tmp_path: Path) -> None:
+    patch = '*** Begin Patch\n*** Add File: notes.txt\n+one "two" é\n*** End Patch\n'
+    turns = [
+        Turn(when="Note", say=call("apply_patch", input=patch)),
+        Turn(when="Success", say="Noted."),
+    ]
+    async with scripted_server(tmp_path, *turns) as server:
+        ran = await codex.ask(server, "Note it.", await catalogue(server, tmp_path))
+        first, second = server.prompts()
+    assert (codex.repository / "notes.txt").read_text() == 'one "two" é\n'
+    assert [item["text"] for item in items(ran, "agent_message")] == ["Noted."]
+    assert items(ran, "error") == []
+    assert {tool.name: tool.kind for tool in first.tools}["apply_patch"] == "custom"
+    (patched,) = second.messages[-2].tool_calls
+    assert (patched.kind, patched.arguments) == ("custom", patch)
+
+
+async def test_it_compacts_what_nears_the_context(codex: Codex, tmp_path: Path) -> None:
+    turns = [
+        Turn(when="Count", say=call("exec_command", cmd="seq 1 9000", max_output_tokens=9000)),
+        Turn(when="COMPACTION", say="It was counted to 9000."),
+        Turn(when="It was counted to 9000.", say="Done."),
+    ]
+    async with scripted_server(tmp_path, *turns, script={"context": 16_000}) as server:
+        ran = await codex.ask(server, "Count.", await catalogue(server, tmp_path))
+        _, compaction, after = server.prompts()
+    assert [item["text"] for item in items(ran, "agent_message")] == ["Done."]
+    assert compaction.tools == []
+    assert "tool" not in [message.role for message in after.messages]
+
+
+async def test_it_goes_on_after_the_worker_was_killed(codex: Codex, tmp_path: Path) -> None:
+    turns = [Turn(say="I am", dies=True), Turn(say="Alive.")]
+    async with scripted_server(tmp_path, *turns) as server:
+        ran = await codex.ask(server, "Live.")
+    assert [item["text"] for item in items(ran, "agent_message")] == ["Alive."]
+
+
+async def test_it_waits_for_a_full_queue(codex: Codex, tmp_path: Path) -> None:
+    turns = [Turn(retry_after=1.0), Turn(say="In.")]
+    async with scripted_server(tmp_path, *turns) as server:
+        ran = await codex.ask(server, "Queue.")
+    assert [item["text"] for item in items(ran, "agent_message")] == ["In."]
+
+
+async def test_it_waits_for_a_model_that_shows_its_progress(codex: Codex, tmp_path: Path) -> None:
+    idle = {"model_providers.dragoman.stream_idle_timeout_ms": "1500"}
+    turns = [Turn(say="Late.", pause=4.0)]
+    async with scripted_server(tmp_path, *turns, ping_seconds=0.3) as server:
+        ran = await codex.ask(server, "Wait.", idle)
+        assert len(server.requests()) == 1
+    assert [item["text"] for item in items(ran, "agent_message")] == ["Late."]
+    assert "idle timeout" not in ran.out + ran.err
+
+
+async def test_it_answers_under_a_schema(codex: Codex, tmp_path: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    async with scripted_server(tmp_path, Turn(say='{"n": 1}')) as server:
+        ran = await codex.ask(
+            server, "Count.", options=["--output-schema", tmp_path / "schema.json"]
+        )
+        (request,) = server.requests()
+    assert isinstance(request.constraint, Constraint)
+    assert request.constraint.kind == "json_schema"
+    assert json.loads(request.constraint.body) == schema
+    assert [item["text"] for item in items(ran, "agent_message")] == ['{"n": 1}']
+
+
+async def test_the_built_in_provider_loses_no_time_with_websockets(
+    codex: Codex, tmp_path: Path
+) -> None:
+    built_in = {"openai_base_url": "URL", "model_provider": '"openai"'}
+    async with scripted_server(tmp_path, Turn(say="Here.")) as server:
+        built_in["openai_base_url"] = f'"{server.url}/v1"'
+        started = time.monotonic()
+        ran = await codex.ask(server, "Be there.", built_in)
+        seconds = time.monotonic() - started
+    assert [item["text"] for item in items(ran, "agent_message")] == ["Here."]
+    # Seven offers of a WebSocket take 6.5 s; one that is declined with 426 takes none.
+    assert seconds < 5
+
+
+async def test_the_printed_configuration_works(codex: Codex, tmp_path: Path) -> None:
+    home = tmp_path / "home" / ".codex"
+    home.mkdir(parents=True)
+    dragoman = Path(sys.executable).with_name("dragoman")
+    async with scripted_server(tmp_path, Turn(say="Connected.")) as server:
+        await catalogue(server, home)
+        (home / "models.json").rename(home / "dragoman.json")
+        printed = await run(
+            [dragoman, "connect", "codex", "--url", server.url],
+            tmp_path,
+            tmp_path,
+            PYTHONPATH=str(CHECKOUT),
+        )
+        assert printed.code == 0, printed.err
+        (home / "config.toml").write_text(printed.out)
+        flags = ["--json", "--dangerously-bypass-approvals-and-sandbox"]
+        ran = await run(
+            [codex.command, "exec", *flags, "Connect."],
+            codex.repository,
+            tmp_path / "home",
+            CODEX_HOME=str(home),
+            DRAGOMAN_API_KEY="none",
+        )
+        (prompt,) = server.prompts()
+    assert [item["text"] for item in items(ran, "agent_message")] == ["Connected."]
+    assert items(ran, "error") == []
+    assert "apply_patch" in [tool.name for tool in prompt.tools]

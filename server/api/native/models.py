@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.context import context
+from server.api.native.codex_catalog import codex_model
 from server.api.native.schemas import ModelList, ModelObject
 from server.api.validation import to_json
 from server.core.model_info import ModelEntry
@@ -41,8 +42,13 @@ _FACTS = (
 @router.get("/v1/models", response_model=ModelList)
 async def list_models(request: Request) -> Response:
     """All known models."""
-    models = [_wire(entry) for entry in context(request).pool.models()]
-    return Response(to_json(ModelList(object="list", data=models)), media_type="application/json")
+    entries = context(request).pool.models()
+    listed = ModelList(
+        object="list",
+        data=[_wire(entry) for entry in entries],
+        models=[codex_model(entry, number) for number, entry in enumerate(entries)],
+    )
+    return Response(to_json(listed), media_type="application/json")
 
 
 @router.get("/v1/models/{model_id:path}", response_model=ModelObject)

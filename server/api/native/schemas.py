@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from server.api.native.codex_catalog import CodexModel
 from server.core.model_info import ModelKind, ModelState, Pooling
 
 
@@ -52,7 +53,8 @@ class ModelObject(BaseModel):
 
 
 class ModelList(BaseModel):
-    """All models, broken ones with the reason."""
+    """All models, broken ones with the reason; ``models`` is for Codex."""
 
     object: Literal["list"]
     data: list[ModelObject]
+    models: list[CodexModel]
