@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from fastapi import Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import AppStatus
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from server.core.errors import DragomanError
 from server.http.disconnect import unless_gone
@@ -62,17 +62,29 @@ class EventStream(EventSourceResponse):
             headers={"cache-control": "no-cache", **headers},
             sep="\n",
             ping=keep_alive.seconds,
-            # sse-starlette sends bytes as they are.
-            ping_message_factory=cast("Callable[[], ServerSentEvent]", keep_alive.message),
+            # sse-starlette sends bytes as they are. It makes them before it waits for its turn, and
+            # events may go first: `_sending` puts in the message, which may have a number.
+            ping_message_factory=cast("Callable[[], ServerSentEvent]", lambda: COMMENT),
         )
+        self._keep_alive = keep_alive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream; whatever happens, the source is closed, which cancels what makes the events."""
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, self._sending(send))
         finally:
             await self._events.aclose()
             await self._source.aclose()
+
+    def _sending(self, send: Send) -> Send:
+        """``send``, with the message that keeps the stream alive made as it is sent."""
+
+        async def sending(message: Message) -> None:
+            if message.get("body") == COMMENT:
+                message = {**message, "body": self._keep_alive.message()}
+            await send(message)
+
+        return sending
 
 
 async def stream(

@@ -357,6 +357,7 @@ async def test_what_has_no_effect_is_named(http: httpx.AsyncClient) -> None:
     said = await ignored(
         http,
         store=True,
+        truncation="auto",
         service_tier="auto",
         text={"verbosity": "low"},
         include=["web_search_call.results", "reasoning.encrypted_content"],
@@ -364,8 +365,8 @@ async def test_what_has_no_effect_is_named(http: httpx.AsyncClient) -> None:
         input=[{**USER, "internal\n": 1, "status": "completed"}],
     )
     assert said == (
-        "service_tier, store, text.verbosity, include (web_search_call.results), client_metadata, "
-        "input[0].internal\\n"
+        "service_tier, store, truncation, text.verbosity, include (web_search_call.results), "
+        "client_metadata, input[0].internal\\n"
     )
     assert await ignored(http, store=False, include=[], user=None) is None
     many = [{**USER, "x": 1} for _ in range(1000)]

@@ -87,6 +87,7 @@ class ResponseEncoder:
         }
         self._call_ids = set(form.call_ids)
         self._sequence = 0
+        self._over = False
         self._done: list[OutputItem] = []
         self._open: GrowingItem | None = None
         # A response without text and calls has one empty message: agents would ask again.
@@ -98,7 +99,12 @@ class ResponseEncoder:
         return self
 
     def in_progress(self) -> Iterator[Frame]:
-        """The event that shows that the response is being made, after the one that creates it."""
+        """The event that shows that the response is being made, after the one that creates it.
+
+        Nothing once the response has ended: a sign of life may be due at that very moment.
+        """
+        if self._over:
+            return
         if not self._sequence:
             yield self._lifecycle("created")
         yield self._lifecycle("in_progress")
@@ -110,6 +116,7 @@ class ResponseEncoder:
         if self._open is not None:
             self._done.append(self._open.item("incomplete"))
         response = self._response(status="failed", error=failure(error))
+        self._over = True
         yield self._frame({"type": "response.failed", "response": response})
 
     def frames(self, event: ReplyEvent) -> Iterator[Frame]:
@@ -212,6 +219,7 @@ class ResponseEncoder:
             yield from self._begin(MessageItem())
         yield from self._close(_status(event.reason))
         response = self._ended(event.reason, event.usage)
+        self._over = True
         yield self._frame({"type": f"response.{response.status}", "response": response})
 
     def _about(self, item: GrowingItem, events: Iterable[Event]) -> Iterator[Frame]:

@@ -27,6 +27,8 @@ def ignored_names(body: ResponsesRequest) -> Iterator[str]:
     yield from (name for name in _WITHOUT_EFFECT if getattr(body, name) is not None)
     if body.store:
         yield "store"
+    if body.truncation == "auto":
+        yield "truncation"
     if body.text is not None and body.text.verbosity is not None:
         yield "text.verbosity"
     for name in ("text", "reasoning"):

@@ -187,7 +187,7 @@ def _settings(body: ResponsesRequest, tools: Toolbox, summary: str | None) -> di
         "temperature": body.temperature,
         "top_p": body.top_p,
         "top_logprobs": body.top_logprobs or 0,
-        "truncation": body.truncation or "disabled",
+        "truncation": "disabled",
         "metadata": body.metadata or {},
         "store": False,
         "background": False,

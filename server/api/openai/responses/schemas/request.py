@@ -94,7 +94,9 @@ class ResponsesRequest(SamplingFields, ConstraintFields):
     reasoning: ReasoningOptions | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
-    truncation: Literal["auto", "disabled"] | None = None
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None, description="Nothing is left out: a conversation that is too long is refused."
+    )
     include: list[str] | None = None
     metadata: dict[str, str] | None = None
     stream: bool | None = None
