@@ -1,0 +1,117 @@
+"""Whole sessions of Claude Code, whose model is a script.
+
+A model that is small enough for tests cannot steer an agent; all below the worker is real.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.core.request import Message
+from tests.conformance.agent_programs import Run, program, repository, run
+from tests.conformance.scripted import MODEL, ScriptedServer, scripted_server
+from tests.conformance.scripted_worker import Turn
+
+pytestmark = pytest.mark.timeout(400)
+
+_NATIVE = f"@anthropic-ai/claude-code-linux-{'arm64' if platform.machine() == 'aarch64' else 'x64'}"
+
+
+def call(name: str, **arguments: Any) -> str:
+    """A call as Hermes writes it."""
+    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
+@dataclass(frozen=True)
+class Claude:
+    """Claude Code in a repository and a home folder of its own."""
+
+    command: Path
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "repository" / "hello.py"
+
+    async def ask(self, server: ScriptedServer, prompt: str) -> Run:
+        """Let it do ``prompt``."""
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        return await run(
+            [self.command, "-p", prompt, "--output-format", "json", "--allowedTools", "Read,Edit"],
+            self.file.parent,
+            home,
+            ANTHROPIC_BASE_URL=server.url,
+            ANTHROPIC_AUTH_TOKEN="none",
+            ANTHROPIC_MODEL=MODEL,
+            CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+        )
+
+
+@pytest.fixture
+def claude(tmp_path: Path) -> Claude:
+    repository(tmp_path / "repository")
+    # npm runs no install scripts unless told to, so what lies in .bin may be a placeholder.
+    native = program("claude").parent.parent / _NATIVE / "claude"
+    if not native.exists():
+        pytest.skip(f"npm installed no {_NATIVE}")
+    found = Claude(native, tmp_path)
+    found.file.write_text('print("helo")\n')
+    return found
+
+
+def answer(ran: Run) -> str:
+    """The last text of a session that went well."""
+    assert ran.code == 0, ran.out + ran.err
+    (told,) = ran.events()
+    assert told["is_error"] is False, told
+    return str(told["result"])
+
+
+def edit(claude: Claude) -> list[Turn]:
+    """It reads the file, edits it, and says so."""
+    path = str(claude.file)
+    thought = "<think>\nLook first.\n</think>\n\n"
+    change = call("Edit", file_path=path, old_string="helo", new_string="hello")
+    return [
+        Turn(say=f"{thought}I read it.\n{call('Read', file_path=path)}"),
+        Turn(when="helo", say=f"Now the edit.\n{change}"),
+        Turn(say="The word is spelled right."),
+    ]
+
+
+async def test_it_reads_and_edits_a_file(claude: Claude, tmp_path: Path) -> None:
+    async with scripted_server(tmp_path, *edit(claude)) as server:
+        said = answer(await claude.ask(server, "Fix the spelling in hello.py."))
+        first, second, third = server.prompts()
+    assert said == "The word is spelled right."
+    assert claude.file.read_text() == 'print("hello")\n'
+    # Each request extends the one before: thoughts, text, call and result are one turn.
+    assert second.messages[: len(first.messages)] == first.messages
+    assert third.messages[: len(second.messages)] == second.messages
+    assert first.tools == second.tools == third.tools
+    turn, result = second.messages[len(first.messages) :]
+    assert _spoken(turn) == ("assistant", "Look first.", "I read it.", "Read")
+    assert result.role == "tool"
+
+
+def _spoken(message: Message) -> tuple[str, str, str, str]:
+    (called,) = message.tool_calls
+    thoughts, text = message.reasoning_content or "", str(message.content)
+    return message.role, thoughts.strip(), text.strip(), called.name
+
+
+async def test_a_full_queue_and_a_dead_worker_cost_it_a_second_try(
+    claude: Claude, tmp_path: Path
+) -> None:
+    turns = [Turn(retry_after=1.0), Turn(say="The wor", dies=True), *edit(claude)]
+    async with scripted_server(tmp_path, *turns) as server:
+        said = answer(await claude.ask(server, "Fix the spelling in hello.py."))
+    assert said == "The word is spelled right."
+    assert claude.file.read_text() == 'print("hello")\n'
