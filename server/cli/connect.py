@@ -1,4 +1,4 @@
-"""`dragoman connect`: ready configuration for clients of OpenAI endpoints."""
+"""`dragoman connect`: ready configuration for clients."""
 
 from __future__ import annotations
 
@@ -17,6 +17,21 @@ _CLIENTS = {
 export OPENAI_API_BASE=$base
 export OPENAI_API_KEY=$key
 aider --model openai/$model
+""",
+    "claude-code": """\
+export ANTHROPIC_BASE_URL=$root
+export ANTHROPIC_AUTH_TOKEN=$key
+export ANTHROPIC_MODEL=$model
+export ANTHROPIC_DEFAULT_HAIKU_MODEL=$model
+export ANTHROPIC_DEFAULT_SONNET_MODEL=$model
+export ANTHROPIC_DEFAULT_OPUS_MODEL=$model
+# These two keep the beginning of every prompt the same, so that it is read only once:
+export CLAUDE_CODE_ATTRIBUTION_HEADER=0
+export CLAUDE_CODE_TOTAL_TOKENS_REMINDER=off
+export CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1
+# Claude Code takes an unknown model's context for 1M tokens; say what it is, from 33000 on:
+# export CLAUDE_CODE_MAX_CONTEXT_TOKENS=$context
+claude
 """,
     "codex": """\
 # Codex reads what a model can do from this file; write it while the model is loaded:
@@ -165,6 +180,7 @@ def connect(
     context = served.get(model, {}).get("context") or _UNKNOWN_CONTEXT
     configuration = Template(_CLIENTS[name]).substitute(
         base=f"{client.url}/v1",
+        root=client.url,
         key=settings.api_keys[0] if settings.api_keys else "none",
         model=model,
         context=context,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from server.core.request import Message
 from tests.conformance.agent_programs import Run, program, repository, run
 from tests.conformance.scripted import MODEL, ScriptedServer, scripted_server
 from tests.conformance.scripted_worker import Turn
+from tests.e2e.server import CHECKOUT
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -40,18 +42,26 @@ class Claude:
         return self.folder / "repository" / "hello.py"
 
     async def ask(self, server: ScriptedServer, prompt: str) -> Run:
-        """Let it do ``prompt``."""
+        """Let it do ``prompt``, configured as `dragoman connect` says."""
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
+        environment = await self._environment(server)
         return await run(
             [self.command, "-p", prompt, "--output-format", "json", "--allowedTools", "Read,Edit"],
             self.file.parent,
             home,
-            ANTHROPIC_BASE_URL=server.url,
-            ANTHROPIC_AUTH_TOKEN="none",
-            ANTHROPIC_MODEL=MODEL,
-            CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+            **environment,
         )
+
+    async def _environment(self, server: ScriptedServer) -> dict[str, str]:
+        dragoman = Path(sys.executable).with_name("dragoman")
+        command: list[str | Path] = [dragoman, "connect", "claude-code", "--url", server.url]
+        printed = await run(command, self.folder, self.folder, PYTHONPATH=str(CHECKOUT))
+        assert printed.code == 0, printed.err
+        lines = [line for line in printed.out.splitlines() if line.startswith("export ")]
+        environment = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        assert environment["ANTHROPIC_MODEL"] == MODEL
+        return environment
 
 
 @pytest.fixture
@@ -96,6 +106,7 @@ async def test_it_reads_and_edits_a_file(claude: Claude, tmp_path: Path) -> None
     assert second.messages[: len(first.messages)] == first.messages
     assert third.messages[: len(second.messages)] == second.messages
     assert first.tools == second.tools == third.tools
+    assert not any("x-anthropic-billing-header" in str(message) for message in first.messages)
     turn, result = second.messages[len(first.messages) :]
     assert _spoken(turn) == ("assistant", "Look first.", "I read it.", "Read")
     assert result.role == "tool"

@@ -133,7 +133,7 @@ def test_a_call_the_model_opens_by_itself_is_valid(client: OpenAI) -> None:
 
 
 def test_a_base_model_is_not_left_alone_with_tools(client: OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="required") as caught:
+    with pytest.raises(openai.BadRequestError, match="require a call") as caught:
         ask(client, model=BASE)
     assert caught.value.param == "tools"
 
