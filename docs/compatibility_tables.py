@@ -41,9 +41,13 @@ _STRICT = "every answer in strict mode, whole and streamed; `parse`, `stream`; a
 _LANGCHAIN = "`with_structured_output` both ways, a tool loop, streaming"
 _SCORES = "`local-completions` gives the accuracy of llama.cpp by itself"
 _AGENTS = "a tool loop and an answer under a schema, whole and streamed"
+_RESPONSES = "the Responses API: whole, streamed, `parse`, a tool loop, counts of tokens"
+_MESSAGES = "messages whole and streamed, `parse`, a tool loop, counts of tokens, stops, the cache"
 # Name, package, where its version is pinned, what is tried, by which test.
 _CLIENTS = [
     ("openai (Python)", "openai", _OURS, _STRICT, "test_openai.py"),
+    ("openai (Python)", "openai", _OURS, _RESPONSES, "test_responses.py"),
+    ("anthropic (Python)", "anthropic", _OURS, _MESSAGES, "test_anthropic.py"),
     ("openai (Python), an older one", "openai", _APART, "through instructor", "test_instructor.py"),
     ("openai (Node)", "openai", _NODE, "the same from one script", "test_node.py"),
     ("Vercel AI SDK", "ai", _NODE, "text, objects, a tool loop, streaming", "test_node.py"),
