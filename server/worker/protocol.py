@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from server.core.embeddings import Embeddings
-from server.core.errors import DragomanError, ErrorInfo
+from server.core.errors import DragomanError, ErrorInfo, InvalidRequest
 from server.core.events import Event, Failed
 from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
@@ -154,8 +154,14 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def frame(message: ToWorker | FromWorker) -> bytes:
-    """``message`` as one frame, length included."""
-    payload = _encoder.encode(message)
+    """``message`` as one frame, length included.
+
+    Raises InvalidRequest for an integer of more than 64 bits, which MessagePack has no room for.
+    """
+    try:
+        payload = _encoder.encode(message)
+    except OverflowError as error:
+        raise InvalidRequest("The request has an integer of more than 64 bits.") from error
     return _LENGTH.pack(len(payload)) + payload
 
 
