@@ -20,7 +20,9 @@ from server.api.replies import accepted, reply_events
 from server.api.validation import validate
 from server.core.errors import DragomanError, Locator
 from server.core.model_info import ModelInfo
+from server.core.native_prompt import RenderedPrompt
 from server.core.reply import Reply, ReplyEvent, ReplyFold
+from server.core.request import Prompt
 from server.http import sse
 from server.http.body import BodyLimits, decode, receive
 from server.http.disconnect import unless_gone
@@ -69,6 +71,18 @@ def located(locate: Callable[[Locator], Locator]) -> Iterator[None]:
         yield
     except DragomanError as error:
         raise error.moved(locate(error.at)) from error
+
+
+async def rendered(
+    request: Request, model: str, prompt: Prompt, locate: Callable[[Locator], Locator]
+) -> tuple[ModelInfo, RenderedPrompt]:
+    """``prompt`` as ``model`` would get it, without generating; the model is loaded if need be.
+
+    Raises the worker's refusal with the place that ``locate`` makes of its canonical one.
+    """
+    client = await unless_gone(request, context(request).pool.open(model))
+    with located(locate):
+        return client.info, await unless_gone(request, client.render(prompt))
 
 
 async def _begin(

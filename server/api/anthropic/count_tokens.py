@@ -12,10 +12,8 @@ from server.api.anthropic.errors import locate
 from server.api.anthropic.messages import ignored_header
 from server.api.anthropic.schemas.messages_request import CountTokensRequest
 from server.api.anthropic.schemas.messages_response import TokensCount
-from server.api.context import context
-from server.api.endpoint import described_body, located, read
+from server.api.endpoint import described_body, read, rendered
 from server.api.validation import to_json
-from server.http.disconnect import unless_gone
 
 router = APIRouter()
 
@@ -27,15 +25,12 @@ router = APIRouter()
 )
 async def count_tokens(request: Request) -> Response:
     """Count the tokens of a conversation; a model that is not loaded is loaded for it."""
-    shared = context(request)
     body = await read(request, CountTokensRequest)
     parsed = parse_conversation(body)
     places = partial(locate, messages=parsed.messages, tools=parsed.tools)
-    client = await unless_gone(request, shared.pool.open(body.model))
-    with located(places):
-        rendered = await unless_gone(request, client.render(parsed.prompt))
+    info, prompt = await rendered(request, body.model, parsed.prompt, places)
     return Response(
-        to_json(TokensCount(input_tokens=len(rendered.tokens))),
+        to_json(TokensCount(input_tokens=len(prompt.tokens))),
         media_type="application/json",
-        headers=ignored_header(body, parsed, client.info),
+        headers=ignored_header(body, parsed, info),
     )

@@ -5,15 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from server.api.context import context
-from server.api.endpoint import described_body, located, read
+from server.api.endpoint import described_body, read, rendered
 from server.api.openai.conversation import chat_prompt
 from server.api.openai.errors import locate
 from server.api.openai.schemas.template import NativePrompt, PromptSegment, TemplateRequest
 from server.api.validation import to_json
 from server.core.errors import InvalidRequest
 from server.core.request import ChatPrompt, TextPrompt
-from server.http.disconnect import unless_gone
 
 router = APIRouter()
 
@@ -23,15 +21,11 @@ router = APIRouter()
 )
 async def apply_template(request: Request) -> Response:
     """Render a conversation, or tokenise a native prompt, without generating."""
-    shared = context(request)
     body = await read(request, TemplateRequest)
-    prompt = _prompt(body)
-    client = await unless_gone(request, shared.pool.open(body.model))
-    with located(locate):
-        rendered = await unless_gone(request, client.render(prompt))
+    _, native = await rendered(request, body.model, _prompt(body), locate)
     answer = NativePrompt(
-        prompt=rendered.prompt,
-        tokens=rendered.tokens,
+        prompt=native.prompt,
+        tokens=native.tokens,
         segments=[
             PromptSegment(
                 text=segment.text,
@@ -40,7 +34,7 @@ async def apply_template(request: Request) -> Response:
                 source=segment.source,
                 pieces=segment.pieces,
             )
-            for segment in rendered.segments
+            for segment in native.segments
         ],
     )
     return Response(to_json(answer), media_type="application/json")
