@@ -10,8 +10,9 @@ from server.core.reply_format import Calls
 from server.core.request import Tool
 from server.grammar.keywords import ANNOTATIONS, Schema
 from server.grammar.lark import Grammar, one_of, quoted
-from server.grammar.raw_text import ended_by, resolved, split_union, text_terminal
+from server.grammar.raw_text import ended_by, text_terminal
 from server.grammar.references import self_contained
+from server.grammar.unions import resolved, split_union
 from server.reply import json_text
 from server.reply.dialects.dialect import Dialect
 from server.reply.dialects.members import in_order, json_part, members

@@ -14,8 +14,9 @@ from server.core.reply_format import Calls
 from server.core.request import Tool
 from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar, one_of, quoted
-from server.grammar.raw_text import ended_by, loose_terminal, split_union, text_terminal
+from server.grammar.raw_text import ended_by, loose_terminal, text_terminal
 from server.grammar.references import self_contained
+from server.grammar.unions import split_union
 from server.reply import json_text, python_text
 from server.reply.dialects.dialect import Dialect
 from server.reply.dialects.members import Member, json_part, members
