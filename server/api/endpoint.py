@@ -6,8 +6,9 @@ body -> family: parse -> reply events -> family: encode -> response
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Request
@@ -31,6 +32,9 @@ from server.http.disconnect import unless_gone
 # between decoding and validating.
 _LARGE_BODY = 256 * 1024
 
+IGNORED = "x-dragoman-ignored"
+"""The header of an answer that names what of the request had no effect."""
+
 
 def endpoint(
     operation: Operation[Any], errors: ErrorShape
@@ -39,12 +43,21 @@ def endpoint(
 
     async def handle(request: Request) -> Response:
         parsed = operation.parse(await read(request, operation.body))
+        if unread := operation.unread_headers(request.headers):
+            stated = parsed.headers
+            parsed = replace(parsed, headers=lambda info: naming(unread, stated(info)))
         with located(parsed.locate):
             if parsed.stream:
                 return await _stream(request, parsed, errors)
             return await _whole(request, parsed)
 
     return handle
+
+
+def naming(unread: Sequence[str], headers: dict[str, str]) -> dict[str, str]:
+    """``headers`` of an answer, of which one names ``unread`` among what has no effect."""
+    named = [headers[IGNORED]] if IGNORED in headers else []
+    return {**headers, IGNORED: ", ".join([*named, *unread])} if unread else headers
 
 
 def described_body(model: type[BaseModel]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 
 from server.core.errors import DragomanError, Locator
 from server.core.model_info import ModelInfo
@@ -75,7 +76,8 @@ class ParsedRequest:
 class Operation(Generic[Body]):
     """A path that generates: the schema of its body and of its whole answer, and how to parse it.
 
-    ``parse`` raises an InvalidRequest whose place is a path into the body.
+    ``parse`` raises an InvalidRequest whose place is a path into the body. ``unread_headers`` names
+    what of a request's headers has no effect, beside what ``ParsedRequest.headers`` names.
     """
 
     path: str
@@ -83,6 +85,7 @@ class Operation(Generic[Body]):
     body: type[Body]
     answer: type[BaseModel]
     parse: Callable[[Body], ParsedRequest]
+    unread_headers: Callable[[Headers], Sequence[str]] = lambda _: ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,6 +115,34 @@ async def test_template_variables_that_the_template_lacks_are_named(
     assert response.headers["x-dragoman-ignored"] == "reasoning_effort"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "clamped"),
+    [
+        (CHAT, chat_body(max_tokens=10**12), "max_tokens=2048"),
+        (CHAT, chat_body(max_completion_tokens=2049), "max_completion_tokens=2048"),
+        (
+            "/v1/completions",
+            {"model": "test", "prompt": "a", "max_tokens": 2049},
+            "max_tokens=2048",
+        ),
+        (
+            "/v1/responses",
+            {"model": "test", "input": "a", "max_output_tokens": 32_000},
+            "max_output_tokens=2048",
+        ),
+        (CHAT, chat_body(max_tokens=2048), None),
+        (CHAT, chat_body(), None),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_more_tokens_than_the_context_has_are_lowered_and_said(
+    http: httpx.AsyncClient, path: str, body: dict[str, Any], clamped: str | None, stream: bool
+) -> None:
+    response = await http.post(path, json={**body, "stream": stream})
+    assert response.status_code == 200
+    assert response.headers.get("x-dragoman-clamped") == clamped
+
+
 async def test_completions_name_theirs(http: httpx.AsyncClient) -> None:
     response = await http.post(COMPLETIONS, json=completion_body(user="u"))
     assert response.headers["x-dragoman-ignored"] == "user"

@@ -58,13 +58,21 @@ class Codex:
             **(settings or {}),
         }
         given = [part for name, value in configured.items() for part in ("-c", f"{name}={value}")]
+        return await self.run([*given, *options, prompt], CODEX_API_KEY="none")
+
+    async def oss(self, server: ScriptedServer, provider: str, model: str) -> Run:
+        """Let it say hello to ``model``, as if ``server`` were a local ``provider``."""
+        options = ["--oss", "--local-provider", provider, "-m", model, "Hello."]
+        return await self.run(options, CODEX_OSS_PORT=server.url.rpartition(":")[2])
+
+    async def run(self, arguments: Sequence[str | Path], **environment: str) -> Run:
+        """`codex exec` with ``arguments``."""
         flags = ["--json", "--dangerously-bypass-approvals-and-sandbox"]
         home = self.folder / "home"
-        home.mkdir(exist_ok=True)
-        (home / ".codex").mkdir(exist_ok=True)
-        command: list[str | Path] = [self.command, "exec", *flags, *given, *options, prompt]
+        (home / ".codex").mkdir(parents=True, exist_ok=True)
+        command: list[str | Path] = [self.command, "exec", *flags, *arguments]
         return await run(
-            command, self.repository, home, CODEX_HOME=str(home / ".codex"), CODEX_API_KEY="none"
+            command, self.repository, home, CODEX_HOME=str(home / ".codex"), **environment
         )
 
 
@@ -207,6 +215,27 @@ async def test_the_built_in_provider_loses_no_time_with_websockets(
     assert seconds < 5
 
 
+@pytest.mark.parametrize("provider", ["ollama", "lmstudio"])
+async def test_it_finds_the_server_at_the_port_of_a_local_provider(
+    codex: Codex, tmp_path: Path, provider: str
+) -> None:
+    turns = [Turn(say="Here.")] * 2
+    async with scripted_server(tmp_path, *turns) as server:
+        ran = await codex.oss(server, provider, MODEL)
+        limits = [request.max_tokens for request in server.requests()]
+    assert [item["text"] for item in items(ran, "agent_message")] == ["Here."]
+    # LM Studio loads a model that is asked nothing for one token, which Codex does not wait for.
+    assert set(limits) == ({1, None} if provider == "lmstudio" else {None})
+
+
+async def test_it_says_why_a_local_provider_lacks_a_model(codex: Codex, tmp_path: Path) -> None:
+    async with scripted_server(tmp_path) as server:
+        ran = await codex.oss(server, "ollama", "gpt-oss:20b")
+    assert ran.code != 0
+    assert "dragoman has no model 'gpt-oss:20b'" in ran.err
+    assert f"It has: {MODEL}." in ran.err
+
+
 async def test_the_printed_configuration_works(codex: Codex, tmp_path: Path) -> None:
     home = tmp_path / "home" / ".codex"
     home.mkdir(parents=True)
@@ -222,14 +251,7 @@ async def test_the_printed_configuration_works(codex: Codex, tmp_path: Path) -> 
         )
         assert printed.code == 0, printed.err
         (home / "config.toml").write_text(printed.out)
-        flags = ["--json", "--dangerously-bypass-approvals-and-sandbox"]
-        ran = await run(
-            [codex.command, "exec", *flags, "Connect."],
-            codex.repository,
-            tmp_path / "home",
-            CODEX_HOME=str(home),
-            DRAGOMAN_API_KEY="none",
-        )
+        ran = await codex.run(["Connect."], DRAGOMAN_API_KEY="none")
         (prompt,) = server.prompts()
     assert [item["text"] for item in items(ran, "agent_message")] == ["Connected."]
     assert items(ran, "error") == []

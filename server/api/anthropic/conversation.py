@@ -160,8 +160,7 @@ class _Turns:
                 case blocks.ThinkingBlock():
                     thoughts.append(self._thoughts(block))
                 case blocks.ToolUseBlock():
-                    # Spaced as models write JSON, which is how templates show it.
-                    arguments = json.dumps(block.input, ensure_ascii=False)
+                    arguments = _arguments(block.input)
                     calls.append(ToolCall(id=block.id, name=block.name, arguments=arguments))
                 case blocks.OtherBlock():
                     # Sealed thoughts, and tools that Anthropic ran.
@@ -194,6 +193,11 @@ class _Turns:
 
     def _leave_out(self, block: blocks.OtherBlock | blocks.ToolAdditionBlock) -> None:
         self.ignored.add(f"messages.content.{block.type}")
+
+
+def _arguments(given: dict[str, Any] | str | None) -> str:
+    """The input of a call, spaced as models write JSON, which is how templates show it."""
+    return given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False)
 
 
 def _numbered(

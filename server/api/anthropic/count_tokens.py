@@ -7,12 +7,13 @@ from functools import partial
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from server.api.anthropic.betas import unknown_betas
 from server.api.anthropic.conversation import parse_conversation
 from server.api.anthropic.errors import locate
 from server.api.anthropic.messages import ignored_header
 from server.api.anthropic.schemas.messages_request import CountTokensRequest
 from server.api.anthropic.schemas.messages_response import TokensCount
-from server.api.endpoint import described_body, read, rendered
+from server.api.endpoint import described_body, naming, read, rendered
 from server.api.validation import to_json
 
 router = APIRouter()
@@ -32,5 +33,5 @@ async def count_tokens(request: Request) -> Response:
     return Response(
         to_json(TokensCount(input_tokens=len(prompt.tokens))),
         media_type="application/json",
-        headers=ignored_header(body, parsed, info),
+        headers=naming(unknown_betas(request.headers), ignored_header(body, parsed, info)),
     )

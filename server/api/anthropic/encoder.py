@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
+from server.api.anthropic.errors import error_frame
 from server.api.anthropic.schemas.messages_response import (
     BlockOut,
     MessageOut,
@@ -20,6 +21,7 @@ from server.api.anthropic.schemas.messages_response import (
 from server.api.anthropic.signature import sign
 from server.api.family import Frame
 from server.core import events as core
+from server.core.errors import DragomanError
 from server.core.ids import random_id
 from server.core.model_info import ModelInfo
 from server.core.reply import (
@@ -51,24 +53,33 @@ PING = frame("ping")
 
 
 class MessageEncoder:
-    """Encodes one message.
+    """Encodes one message, once it is told `of_model`.
 
     One block is open at a time, and each is closed: clients lose a block that is not.
 
     Args:
-        info: The model.
         max_tokens: The most tokens that the client asked for.
         omit_thinking: Whether the thoughts go into the signatures only.
     """
 
-    def __init__(self, info: ModelInfo, *, max_tokens: int, omit_thinking: bool) -> None:
+    def __init__(self, *, max_tokens: int, omit_thinking: bool) -> None:
         self._id = f"msg_{random_id(24)}"
-        self._model = info.model_id
+        self._model = ""
         self._max_tokens = max_tokens
         self._omit_thinking = omit_thinking
         self._block = -1
         self._open: _Kind | None = None
         self._thoughts: list[str] = []
+
+    def of_model(self, info: ModelInfo) -> Self:
+        """This encoder, now that the model is known."""
+        self._model = info.model_id
+        return self
+
+    def failed(self, error: DragomanError) -> Iterator[Frame]:
+        """The events that end the message with ``error``, whose place is a path into the body."""
+        yield from self._close()
+        yield error_frame(error)
 
     def frames(self, event: ReplyEvent) -> Iterator[Frame]:
         """The events that tell of ``event``."""

@@ -6,6 +6,7 @@ from functools import partial
 
 import msgspec
 
+from server.api.anthropic.betas import unknown_betas
 from server.api.anthropic.content import BILLING_HEADER, without_billing_header
 from server.api.anthropic.conversation import Parsed, parse_conversation
 from server.api.anthropic.encoder import PING, MessageEncoder
@@ -13,6 +14,7 @@ from server.api.anthropic.errors import locate
 from server.api.anthropic.ignored import header_value, unknown_fields
 from server.api.anthropic.schemas.messages_request import Conversation, MessagesRequest
 from server.api.anthropic.schemas.messages_response import MessageOut
+from server.api.clamped import clamped_header
 from server.api.family import Operation, ParsedRequest
 from server.core.model_info import ModelInfo
 from server.core.request import Constraint, GenerationRequest
@@ -30,16 +32,16 @@ def parse(body: MessagesRequest) -> ParsedRequest:
         constraint=_constraint(body),
     )
     display = body.thinking.display if body.thinking else None
+    encoder = MessageEncoder(max_tokens=body.max_tokens, omit_thinking=display == "omitted")
     return ParsedRequest(
         model=body.model,
         requests=[request],
         stream=bool(body.stream),
-        encoder=partial(
-            MessageEncoder, max_tokens=body.max_tokens, omit_thinking=display == "omitted"
-        ),
+        encoder=encoder.of_model,
         locate=partial(locate, messages=parsed.messages, tools=parsed.tools),
         headers=partial(_headers, body, parsed),
         keep_alive=lambda: (PING,),
+        failed=encoder.failed,
     )
 
 
@@ -51,18 +53,15 @@ def _constraint(body: MessagesRequest) -> Constraint | None:
 
 
 def _headers(body: MessagesRequest, parsed: Parsed, info: ModelInfo | None) -> dict[str, str]:
-    """Headers that name what has no effect, and how much a limit was lowered.
-
-    Of a model that is not loaded yet it is not known what its template reads, nor its context.
-    """
-    headers = ignored_header(body, parsed, info)
-    if info is not None and body.max_tokens > info.context:
-        headers["x-dragoman-clamped"] = f"max_tokens={info.context}"
-    return headers
+    """Headers that name what has no effect, and how much a limit was lowered."""
+    return ignored_header(body, parsed, info) | clamped_header("max_tokens", body.max_tokens, info)
 
 
 def ignored_header(body: Conversation, parsed: Parsed, info: ModelInfo | None) -> dict[str, str]:
-    """The response header that names what of ``body`` has no effect, if anything."""
+    """The response header that names what of ``body`` has no effect, if anything.
+
+    Of a model that is not loaded yet it is not known what its template reads.
+    """
     names = parsed.ignored | set(unknown_fields(body))
     if _has_billing_header(body):
         names.add(f"system.{BILLING_HEADER}")
@@ -88,4 +87,5 @@ MESSAGES = Operation(
     body=MessagesRequest,
     answer=MessageOut,
     parse=parse,
+    unread_headers=unknown_betas,
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from server.api.family import Family
-from server.api.native import health, metrics, models, openapi, playground
+from server.api.native import health, metrics, models, ollama, openapi, playground
 
 FAMILY = Family(
     routers=(
         models.router,
+        ollama.router,
         health.router,
         metrics.router,
         openapi.router,

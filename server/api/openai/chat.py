@@ -49,7 +49,7 @@ def parse(body: ChatCompletionRequest) -> ParsedRequest:
         stream=bool(body.stream),
         encoder=partial(ChatEncoder, include_usage=common.include_usage),
         locate=partial(locate, request=request),
-        headers=partial(parameters.ignored_header, body),
+        headers=partial(parameters.answer_headers, body),
     )
 
 

@@ -37,7 +37,7 @@ def parse(body: CompletionRequest) -> ParsedRequest:
             include_usage=common.include_usage,
         ),
         locate=partial(_locate, body=body, request=requests[0]),
-        headers=partial(parameters.ignored_header, body),
+        headers=partial(parameters.answer_headers, body),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from server.api.clamped import clamped_header
 from server.api.openai.schemas.base import ConstraintFields, GenerationFields, SamplingFields
 from server.core.errors import InvalidRequest, UnsupportedParameter
 from server.core.model_info import ModelInfo
@@ -63,8 +64,8 @@ def bounded(max_tokens: int | None) -> int | None:
     return None if max_tokens is None else min(max_tokens, INT32_MAX)
 
 
-def ignored_header(body: GenerationFields, info: ModelInfo | None) -> dict[str, str]:
-    """The response header that names the parameters of ``body`` that have no effect here.
+def answer_headers(body: GenerationFields, info: ModelInfo | None) -> dict[str, str]:
+    """The response headers that name what of ``body`` has no effect, and what was lowered.
 
     Of a model that is not loaded yet it is not known what its template reads.
     """
@@ -75,7 +76,14 @@ def ignored_header(body: GenerationFields, info: ModelInfo | None) -> dict[str, 
             for name in ("enable_thinking", "reasoning_effort")
             if getattr(body, name, None) is not None and name not in info.template_variables
         ]
-    return {"x-dragoman-ignored": ", ".join(names)} if names else {}
+    ignored = {"x-dragoman-ignored": ", ".join(names)} if names else {}
+    return ignored | _clamped(body, info)
+
+
+def _clamped(body: GenerationFields, info: ModelInfo | None) -> dict[str, str]:
+    stated = {name: getattr(body, name, None) for name in ("max_completion_tokens", "max_tokens")}
+    field = next((name for name, asked in stated.items() if asked is not None), "max_tokens")
+    return clamped_header(field, stated[field], info)
 
 
 def _include_usage(body: GenerationFields) -> bool:

@@ -189,6 +189,26 @@ async def test_thoughts_without_a_signature_are_nothing_to_speak_of(
     assert "x-dragoman-ignored" not in response.headers
 
 
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [
+        ({"a": 1}, '{"a": 1}'),
+        ({}, "{}"),
+        (None, "{}"),
+        ('{"a": "cut o', '{"a": "cut o'),
+    ],
+)
+async def test_calls_come_back_as_they_were_even_if_cut_off(
+    http: httpx.AsyncClient, pool: FakePool, given: Any, arguments: str
+) -> None:
+    call = {"type": "tool_use", "id": "t1", "name": "add", "input": given}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "1"}
+    turns = [USER, {"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    found = await canonical(http, pool, *turns)
+    (called,) = found[1].tool_calls
+    assert called.arguments == arguments
+
+
 async def test_a_last_message_of_the_assistant_is_continued(
     http: httpx.AsyncClient, pool: FakePool
 ) -> None:

@@ -18,10 +18,21 @@ from server.core.errors import (
     ModelUnavailable,
     Overloaded,
     QueueFull,
+    WorkerDied,
 )
-from server.core.events import Accepted, Event, Failed
+from server.core.events import Accepted, Delta, Event, Failed
+from server.core.reply_format import ReplyFormat
 from server.core.request import GenerationRequest
-from tests.api.anthropic.wire import COUNT_TOKENS, MESSAGES, TOOL, USER, assert_error, body
+from server.reply.builtin_formats import builtin_format
+from tests.api.anthropic.wire import (
+    COUNT_TOKENS,
+    MESSAGES,
+    TOOL,
+    USER,
+    assert_error,
+    body,
+    parse_events,
+)
 from tests.api.fakes import FakePool
 from tests.api.wire import assert_error as assert_openai_error
 
@@ -34,11 +45,16 @@ TOO_LONG = ContextLengthExceeded(
 )
 
 
-def failing(error: DragomanError, *before: Event) -> FakePool:
+ADDING = '<tool_call>\n{"name": "add", "arguments": {"a": 1'
+
+
+def failing(
+    error: DragomanError, *before: Event, reply_format: ReplyFormat | None = None
+) -> FakePool:
     def script(request: GenerationRequest) -> Iterable[Event]:
         return [*before, Failed(id=1, error=error.info)]
 
-    return FakePool(script)
+    return FakePool(script, reply_format)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +174,18 @@ async def test_an_error_ends_a_begun_stream(connect: Connect) -> None:
         "error": {"type": "overloaded_error", "message": "Shutting down."},
         "request_id": response.headers["request-id"],
     }
+
+
+@pytest.mark.parametrize("text", ["Hel", "<think>\nHm", ADDING], ids=["text", "thinking", "call"])
+async def test_a_block_is_closed_when_the_worker_dies_in_it(connect: Connect, text: str) -> None:
+    begun = Accepted(id=1, prompt_tokens=5, tools_active=True)
+    delta = Delta(id=1, index=0, text=text, tokens=1)
+    pool = failing(WorkerDied("It died."), begun, delta, reply_format=builtin_format("hermes"))
+    response = await connect(pool).post(MESSAGES, json=body(stream=True, tools=[TOOL]))
+    kinds = [event["type"] for event in parse_events(response.text)]
+    assert kinds[:2] == ["message_start", "content_block_start"]
+    assert kinds[-2:] == ["content_block_stop", "error"]
+    assert kinds.count("content_block_start") == kinds.count("content_block_stop") == 1
 
 
 ANTHROPIC = {"anthropic-version": "2023-06-01"}

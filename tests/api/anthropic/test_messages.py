@@ -14,7 +14,16 @@ from server.core.events import Accepted, Event, Finished, FinishReason
 from server.core.request import Constraint, GenerationRequest, ToolChoice
 from server.core.sampling import Sampling
 from server.reply.builtin_formats import builtin_format
-from tests.api.anthropic.wire import MESSAGES, TOOL, body, deltas, events, message
+from tests.api.anthropic.wire import (
+    COUNT_TOKENS,
+    MESSAGES,
+    TOOL,
+    USER,
+    body,
+    deltas,
+    events,
+    message,
+)
 from tests.api.fakes import FakePool, answer, usage
 from tests.api.serving import pausing, serving
 
@@ -247,6 +256,29 @@ async def test_what_has_no_effect_is_named(http: httpx.AsyncClient) -> None:
         "schl?ssel??x??y",
         "thinking.budget_tokens",
         "tools.web_search_20250305",
+        "anthropic-beta.a",
+        "anthropic-beta.b",
+    ]
+
+
+@pytest.mark.parametrize("path", [MESSAGES, COUNT_TOKENS])
+async def test_betas_that_are_not_known_are_named(http: httpx.AsyncClient, path: str) -> None:
+    asked: dict[str, Any] = {"model": "test", "messages": [USER], "metadata": {"user_id": "u"}}
+    if path == MESSAGES:
+        asked["max_tokens"] = 5
+    known = "claude-code-20250219,interleaved-thinking-2025-05-14, effort-2025-11-24"
+    plain = await http.post(path, headers={"anthropic-beta": known}, json=asked)
+    assert plain.headers["x-dragoman-ignored"] == "metadata"
+    betas = [
+        (b"anthropic-beta", f"{known},".encode()),
+        (b"anthropic-beta", "skills-2025-10-02, ä".encode()),
+    ]
+    named = await http.post(path, headers=betas, json=asked)
+    assert named.status_code == 200
+    assert named.headers["x-dragoman-ignored"].split(", ") == [
+        "metadata",
+        "anthropic-beta.??",
+        "anthropic-beta.skills-2025-10-02",
     ]
 
 

@@ -41,12 +41,12 @@ class ThinkingBlock(Tolerant):
 
 
 class ToolUseBlock(Tolerant):
-    """A call of an earlier answer."""
+    """A call of an earlier answer; a client that could not read the input gives it as text."""
 
     type: Literal["tool_use"]
     id: str
     name: str
-    input: dict[str, Any] = {}
+    input: dict[str, Any] | str | None = None
 
 
 class SearchResultBlock(Tolerant):

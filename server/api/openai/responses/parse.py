@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
 
+from server.api.clamped import clamped_header
 from server.api.family import Operation, ParsedRequest
 from server.api.openai import parameters
 from server.api.openai.responses.conversation import Conversation, conversation
@@ -25,6 +26,7 @@ from server.api.openai.responses.schemas.request import (
 from server.api.openai.responses.schemas.response import ResponseObject
 from server.api.openai.responses.tools import Toolbox
 from server.core.errors import InvalidRequest, Locator, NotFound, UnsupportedParameter
+from server.core.model_info import ModelInfo
 from server.core.request import ChatPrompt, Constraint, GenerationRequest, ToolChoice
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -98,7 +100,7 @@ def parse(body: ResponsesRequest) -> ParsedRequest:
         stream=bool(body.stream),
         encoder=encoder.of_model,
         locate=parsed.locate,
-        headers=partial(ignored_header, names, effort=_effort(body)),
+        headers=partial(_headers, body, names),
         keep_alive=encoder.in_progress,
         failed=encoder.failed,
     )
@@ -139,6 +141,14 @@ def _template_kwargs(reasoning: ReasoningOptions | None) -> dict[str, Any]:
         return {}
     off = {"enable_thinking": False} if reasoning.effort == "none" else {}
     return {"reasoning_effort": reasoning.effort, **off}
+
+
+def _headers(
+    body: ResponsesRequest, names: Sequence[str], info: ModelInfo | None
+) -> dict[str, str]:
+    """Headers that name what has no effect, and how much a limit was lowered."""
+    clamped = clamped_header("max_output_tokens", body.max_output_tokens, info)
+    return ignored_header(names, info, effort=_effort(body)) | clamped
 
 
 def _effort(body: ResponsesRequest) -> str | None:
