@@ -166,6 +166,7 @@ class _Answers:
             prefix=accepted.reply_prefix,
             tools_active=accepted.tools_active,
             tools=as_functions(prompt).tools,
+            stops=self._request.stop,
             answer=number,
         )
         answer = _ParsedAnswer(number, self._prompt, parser)
@@ -229,11 +230,14 @@ class _ParsedAnswer:
     def finish(self, finished: Finished) -> Iterator[ReplyEvent]:
         yield from self._attributed(self._parser.finish())
         in_content = self._last in {None, ContentDelta}
-        calls = finished.reason == "stop" and self._called_tools
+        # The end of the text can show that what was held back is content with a stop string.
+        stop = self._parser.stop or finished.stop
+        reason = finished.reason if stop is None else "stop"
+        calls = reason == "stop" and self._called_tools
         yield AnswerFinished(
-            reason="tool_calls" if calls else finished.reason,
+            reason="tool_calls" if calls else reason,
             usage=msgspec.structs.replace(finished.usage, reasoning_tokens=self._reasoning_tokens),
-            stop=finished.stop,
+            stop=stop,
             answer=self._number,
             prompt=self._prompt,
             logprobs=self._take_logprobs() if in_content else [],

@@ -72,6 +72,7 @@ class Answer:
             scores_prompt=task.scores_prompt and index == 0,
         )
         self._text = TextStream(task.stops, strip_leading_space=task.strip_leading_space)
+        self._stop_watch = task.stop_watch() if task.stop_watch else None
         self._new_text: list[str] = []
         self._new_tokens = 0
         self._new_logprobs: list[TokenLogprob] = []
@@ -164,13 +165,24 @@ class Answer:
             return
         self.state.spans.append(token)
         hidden = backend.is_control(token) and token not in self.task.visible_control_tokens
-        self._new_text.append(self._text.push(b"" if hidden else backend.piece(token)))
+        self._show(self._text.push(b"" if hidden else backend.piece(token)))
         if self.task.logprobs is not None and row is not None:
             self._new_logprobs.append(_scored(row, token, self.task.logprobs, backend))
-        if self._text.stopped or (self._matcher is not None and self._matcher.is_complete):
+        if self._stop is not None or (self._matcher is not None and self._matcher.is_complete):
             self.finished = "stop"
         elif self._is_full:
             self.finished = "length"
+
+    def _show(self, text: str) -> None:
+        self._new_text.append(text)
+        if self._stop_watch is not None and text:
+            self._stop_watch.feed(text)
+
+    @property
+    def _stop(self) -> str | None:
+        """The stop string that ends the answer."""
+        watched = self._stop_watch.stop if self._stop_watch else None
+        return self._text.stop if watched is None else watched
 
     @property
     def _prompt(self) -> Keys:
@@ -219,7 +231,7 @@ class Answer:
         """The events since the last call."""
         events: list[Event] = []
         if self.finished:
-            self._new_text.append(self._text.finish())
+            self._show(self._text.finish())
         text = "".join(self._new_text)
         if text or self._new_logprobs or (self.finished and self._new_tokens):
             events.append(
@@ -240,7 +252,7 @@ class Answer:
                     id=self.task.id,
                     index=self.index,
                     reason=self.finished,
-                    stop=self._text.stop,
+                    stop=self._stop,
                     usage=self._usage(),
                 )
             )

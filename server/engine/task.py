@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from server.core.request import CacheScope
 from server.core.sampling import Sampling
 from server.engine.spans import Span
 
 
+class StopWatch(Protocol):
+    """Looks for stop strings where not all of the text counts."""
+
+    @property
+    def stop(self) -> str | None:
+        """The stop string that ends the answer; None while there is none."""
+
+    def feed(self, text: str) -> object:
+        """Take the next text of the answer."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
     """A prompt and how to answer it, ``n`` times.
 
-    ``length_limit`` is the most cells of prompt and answer together. ``logprobs`` is the number of
-    alternatives to report per token, None for no logprobs. ``visible_control_tokens`` appear in the
-    text although they are control tokens: the reply parser reads them. ``dry_breakers`` end a
-    repetition for DRY. ``prediction`` are tokens that the answer probably repeats.
+    ``length_limit`` is the most cells of prompt and answer together. ``stops`` end an answer
+    anywhere in its text; ``stop_watch`` makes, for each answer, what looks for those that count
+    only in parts of it. ``logprobs`` is the number of alternatives to report per token, None for no
+    logprobs. ``visible_control_tokens`` appear in the text although they are control tokens: the
+    reply parser reads them. ``dry_breakers`` end a repetition for DRY. ``prediction`` are tokens
+    that the answer probably repeats.
     """
 
     id: int
@@ -26,6 +40,7 @@ class Task:
     length_limit: int
     max_tokens: int
     stops: Sequence[str] = ()
+    stop_watch: Callable[[], StopWatch] | None = None
     n: int = 1
     logprobs: int | None = None
     echo: bool = False

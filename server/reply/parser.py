@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from server.core.reply import ContentDelta, ReasoningDelta, message_of
 from server.core.reply_format import Channels, ReplyFormat
 from server.core.request import Message, Tool
+from server.core.stop_strings import StopStrings
 from server.reply.call import CallReader
 from server.reply.join import ParsedEvent, join
 from server.reply.sink import TextSink
 from server.reply.source import EndOfReply, Markers, NotACall, Source, Steps
 from server.reply.syntax import compile_calls
+
+
+class _Stopped(Exception):
+    """A stop string ended the reply."""
 
 
 class ReplyParser:
@@ -27,6 +33,8 @@ class ReplyParser:
         prefix: The part of the generation prompt that belongs to the reply (``<think>``).
         tools_active: Whether to look for calls; otherwise they are content.
         tools: The request's tools; dialects without types take the types from them.
+        stops: Texts that end the reply where its content has them. In reasoning and in calls they
+            are text like any other. White space in front of a call belongs to the call.
         answer: The answer's index, for the events.
     """
 
@@ -37,6 +45,7 @@ class ReplyParser:
         prefix: str = "",
         tools_active: bool,
         tools: Sequence[Tool] = (),
+        stops: Sequence[str] = (),
         answer: int = 0,
     ) -> None:
         self._answer = answer
@@ -51,7 +60,8 @@ class ReplyParser:
         self._events: list[ParsedEvent] = []
         self._source = Source()
         joint = "\n" if self._format.channels else ""
-        self._content = TextSink(lambda text: self._emit(ContentDelta(text, answer)), joint=joint)
+        self._stops = StopStrings(stops)
+        self._content = TextSink(self._emit_content, joint=joint)
         self._thoughts = TextSink(lambda text: self._emit(ReasoningDelta(text, answer)), joint="\n")
         self._steps = self._reply()
         self.feed(prefix)
@@ -68,8 +78,25 @@ class ReplyParser:
         next(self._steps, None)
         return self._drain()
 
+    @property
+    def stop(self) -> str | None:
+        """The stop string that ended the content; None while none did."""
+        return self._stops.stop
+
     def _emit(self, event: ParsedEvent) -> None:
+        self._end_content()
         self._events.append(event)
+
+    def _emit_content(self, text: str) -> None:
+        if certain := self._stops.push(text):
+            self._events.append(ContentDelta(certain, self._answer))
+        if self.stop is not None:
+            raise _Stopped
+
+    def _end_content(self) -> None:
+        """Pass on what can no longer become a stop string, since something else follows."""
+        if held := self._stops.finish():
+            self._events.append(ContentDelta(held, self._answer))
 
     def _drain(self) -> list[ParsedEvent]:
         events, self._events = self._events, []
@@ -82,14 +109,22 @@ class ReplyParser:
             else:
                 yield from self._plain()
         except EndOfReply:
-            self._thoughts.close()
+            self._close()
+        except _Stopped:
+            pass
+
+    def _close(self) -> None:
+        self._thoughts.close()
+        with suppress(_Stopped):
             self._content.close()
+        self._end_content()
 
     def _plain(self) -> Steps[None]:
         """Read a reply without headers: reasoning, then content, and calls anywhere."""
         texts = (*self._thought_edges, *self._format.framing, self._trigger)
         markers = Markers(texts)
         self._content.trims = any(texts)
+        self._content.trims_end = any((*self._format.framing, self._trigger))
         while True:
             marker = yield from self._source.stream(markers, self._content.write)
             if marker in self._format.framing:

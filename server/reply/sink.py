@@ -8,13 +8,14 @@ from collections.abc import Callable
 class TextSink:
     """Passes text on, without the white space that belongs to the syntax.
 
-    White space at the end is held back until more text follows. White space after a marker is
-    dropped if no text came before. Texts on both sides of a marker are joined by the white space
-    there, which includes at least ``joint``.
+    White space at the end is held back until more text follows, if a marker may follow too. White
+    space after a marker is dropped if no text came before. Texts on both sides of a marker are
+    joined by the white space there, which includes at least ``joint``.
 
     Attributes:
         empty: Whether no text was passed on yet.
         trims: Whether markers are possible; if not, text passes unchanged.
+        trims_end: Whether markers are possible after text too.
     """
 
     def __init__(self, emit: Callable[[str], None], *, joint: str = "") -> None:
@@ -24,11 +25,13 @@ class TextSink:
         self._beside_marker = False
         self.empty = True
         self.trims = True
+        self.trims_end = True
 
     def write(self, text: str) -> None:
         """Pass text on."""
         body = text.rstrip() if self.trims else text
-        if not body:
+        after = text[len(body) :]
+        if not body and (self.trims_end or self.empty):
             self._space.append(text)
             return
         space = "".join(self._space)
@@ -39,8 +42,8 @@ class TextSink:
                 space = ""
             elif self._joint not in space:
                 space += self._joint
-        self._emit(space + body)
-        self._space = [text[len(text.rstrip()) :]] if self.trims else []
+        self._space = [after] if self.trims_end else []
+        self._emit(space + body + ("" if self.trims_end else after))
         self._beside_marker = self.empty = False
 
     def boundary(self) -> None:

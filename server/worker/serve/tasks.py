@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 
 import msgspec
 
 from server.core.errors import PLACE, ContextLengthExceeded, InvalidRequest
+from server.core.request import ChatPrompt, GenerationRequest
 from server.core.sampling import Sampling
 from server.engine.spans import TokenSpan
-from server.engine.task import Task
+from server.engine.task import StopWatch, Task
 from server.prompt.chat_model import BuiltPrompt
 from server.prompt.context_length import check_context_length
 from server.reply.control_tokens import control_tokens
+from server.reply.custom_tools import as_functions
+from server.reply.parser import ReplyParser
 from server.worker.protocol import Generate
 from server.worker.serve.load import GenerationModel
 
@@ -49,13 +52,15 @@ class TaskBuilder:
             )
         self._check_bias(request.sampling.logit_bias)
         sampling = request.sampling.over(self._chat.sampling)
+        stop_watch = self._stop_watch(request, prompt)
         return Task(
             id=message.id,
             spans=[TokenSpan(tokens)],
             sampling=self._without_ends(sampling) if request.ignore_eos else sampling,
             length_limit=limit,
             max_tokens=limit if request.max_tokens is None else min(request.max_tokens, limit),
-            stops=[*request.stop, *prompt.stops],
+            stops=prompt.stops if stop_watch else [*request.stop, *prompt.stops],
+            stop_watch=stop_watch,
             n=request.n,
             logprobs=request.logprobs,
             echo=request.echo,
@@ -66,6 +71,24 @@ class TaskBuilder:
             visible_control_tokens=self._visible_control_tokens,
             prediction=self._prediction(request.prediction),
             dry_breakers=self._dry_breakers if sampling.dry_multiplier else frozenset(),
+        )
+
+    def _stop_watch(
+        self, request: GenerationRequest, prompt: BuiltPrompt
+    ) -> Callable[[], StopWatch] | None:
+        """A reader of the answer, since the request's stop strings end a chat's content alone.
+
+        The API process reads the same text in the same way, so both find the same end.
+        """
+        if not request.stop or not isinstance(request.prompt, ChatPrompt):
+            return None
+        return partial(
+            ReplyParser,
+            self._chat.reply_format,
+            prefix=prompt.reply_prefix,
+            tools_active=prompt.tools_active,
+            tools=as_functions(request.prompt).tools,
+            stops=request.stop,
         )
 
     def _check_bias(self, bias: Iterable[int]) -> None:

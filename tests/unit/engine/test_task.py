@@ -53,6 +53,37 @@ def test_a_visible_control_token_can_complete_a_stop_string() -> None:
     assert rig.finished(1).reason == "stop"
 
 
+class SecondSeven:
+    """Ends an answer at its second token 7: the first is in a part that does not count."""
+
+    def __init__(self) -> None:
+        self.stop: str | None = None
+        self._text = ""
+
+    def feed(self, text: str) -> None:
+        self._text += text
+        self.stop = "<7>" if self._text.count("<7>") > 1 else None
+
+
+class Sevens(FakeBackend):
+    """A model that says the same token again and again."""
+
+    def row_after(self, tokens: list[int]) -> NDArray[np.float32]:
+        row = np.zeros(self.vocabulary_size, dtype=np.float32)
+        row[7] = 10
+        return row
+
+
+def test_each_answer_ends_where_its_stop_watch_says_so_and_no_later_token_is_counted() -> None:
+    rig = Rig(Sevens())
+    rig.submit(1, [1], max_tokens=10, n=2, stop_watch=SecondSeven)
+    rig.run()
+    for index in (0, 1):
+        finished = rig.finished(1, index)
+        assert (finished.reason, finished.stop) == ("stop", "<7>")
+        assert finished.usage.completion_tokens == 2
+
+
 class Tempted(FakeBackend):
     """A model that would rather repeat than not: 4 before 9."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from server.core.reply import message_of
 from server.core.reply_format import ReplyFormat
-from server.core.request import Message, Tool
+from server.core.request import Message, Tool, ToolCall
 from server.reply.builtin_formats import builtin_format, builtin_tables
 from server.reply.parser import ReplyParser
 from server.reply.syntax import compile_calls
@@ -29,6 +29,10 @@ WEATHER = Tool(
 )
 TOOLS = [WEATHER, Tool(name="get_time", parameters={"properties": {"city": {"type": "string"}}})]
 
+CALLS = [
+    ToolCall(id="a1b2c3d4e", name="get_weather", arguments='{"city": "Oslo", "days": 3}'),
+    ToolCall(id="f5g6h7i8j", name="get_time", arguments='{"city": "x < y"}'),
+]
 
 FORMATS = [pytest.param(builtin_format(name), id=name) for name in builtin_tables()]
 
@@ -42,9 +46,15 @@ def trigger(reply_format: ReplyFormat) -> str:
 def parse_in_pieces(
     pieces: Iterable[str], reply_format: ReplyFormat | None, **options: Any
 ) -> Message:
+    return read_in_pieces(pieces, reply_format, **options)[0]
+
+
+def read_in_pieces(
+    pieces: Iterable[str], reply_format: ReplyFormat | None, **options: Any
+) -> tuple[Message, ReplyParser]:
     parser = ReplyParser(reply_format, **{"tools_active": True, **options})
     deltas = [delta for piece in pieces for delta in parser.feed(piece)]
-    return message_of([*deltas, *parser.finish()])
+    return message_of([*deltas, *parser.finish()]), parser
 
 
 def without_ids(message: Message) -> Message:

@@ -115,8 +115,7 @@ def test_the_prefix_of_the_prompt_opens_the_reasoning() -> None:
         ReasoningDelta("Hm"),
         ReasoningDelta("."),
         ContentDelta("Hi"),
-        ContentDelta(" there"),
-        ContentDelta("\n"),
+        ContentDelta(" there\n"),
     ]
 
 

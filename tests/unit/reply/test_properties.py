@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from server.core.reply import message_of
 from server.core.reply_format import ReplyFormat
-from server.core.request import Message, ToolCall
+from server.core.request import Message
 from server.reply.builtin_formats import builtin_format, builtin_tables
 from server.reply.parser import ReplyParser, parse_reply
 from server.reply.writer import write_calls
-from tests.unit.reply.replies import FORMATS, TOOLS, parse_in_pieces, trigger, without_ids
+from tests.unit.reply.replies import CALLS, FORMATS, TOOLS, parse_in_pieces, trigger, without_ids
 
 settings.register_profile("replies", max_examples=10, deadline=None)
 settings.load_profile("replies")
@@ -27,10 +27,6 @@ settings.load_profile("replies")
 # In the process tier for its time: random replies in every format.
 pytestmark = pytest.mark.process
 
-CALLS = [
-    ToolCall(id="a1b2c3d4e", name="get_weather", arguments='{"city": "Oslo", "days": 3}'),
-    ToolCall(id="f5g6h7i8j", name="get_time", arguments='{"city": "x < y"}'),
-]
 NAMES = list(builtin_tables())
 WORDS = st.text(string.ascii_lowercase + " \n<>|{}[]\"'`:,=()é", max_size=12)
 

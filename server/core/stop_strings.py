@@ -1,0 +1,56 @@
+"""Looking for stop strings in text that arrives in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StopStrings:
+    """Passes text on up to the first stop string, which is not part of it.
+
+    Holds back text that may still become a stop string. Of several stop strings the one that begins
+    first counts, and of several there the first in the list.
+
+    Args:
+        stops: The stop strings; empty ones are left out.
+
+    Attributes:
+        stop: The stop string that was found; None while there is none.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = [stop for stop in stops if stop]
+        self._held = ""
+        self.stop: str | None = None
+
+    def push(self, text: str) -> str:
+        """Add ``text`` and return the text that is certain now; nothing after a stop."""
+        if not self._stops:
+            return text
+        if self.stop is not None:
+            return ""
+        text = self._held + text
+        found = [(at, n) for n, at in enumerate(map(text.find, self._stops)) if at >= 0]
+        if found:
+            at, n = min(found)
+            self.stop = self._stops[n]
+            self._held = ""
+            return text[:at]
+        keep = len(text) - self._possible_stop(text)
+        self._held = text[keep:]
+        return text[:keep]
+
+    def finish(self) -> str:
+        """The text still held back, which becomes no stop string any more."""
+        held, self._held = self._held, ""
+        return held
+
+    def _possible_stop(self, text: str) -> int:
+        """The length of the longest suffix of ``text`` that begins a stop string."""
+        longest = 0
+        for stop in self._stops:
+            for length in range(min(len(stop) - 1, len(text)), longest, -1):
+                if text.endswith(stop[:length]):
+                    longest = length
+                    break
+        return longest
