@@ -23,3 +23,22 @@ def inexact(value: object) -> str:
             return inexact([*value.keys(), *value.values()])
         case _:
             return ""
+
+
+def type_of(value: object) -> str:
+    """The type of a decoded JSON value; a number without a fraction part is an integer."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case str():
+            return "string"
+        case dict():
+            return "object"
+        case _:
+            return "array"

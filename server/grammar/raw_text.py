@@ -9,13 +9,21 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from server.grammar.json_values import type_of
 from server.grammar.keywords import ANNOTATIONS, Schema, types
 from server.grammar.lark import ANY_TEXT, Grammar, one_of, quoted, without
 
 _INTEGER = r"-?(0|[1-9][0-9]*)"
 _NUMBER = rf"{_INTEGER}(\.[0-9]+)?([eE][+\-]?[0-9]+)?"
-# Texts that a reader without types takes for JSON or for a Python constant.
-_LOOKS_LIKE_JSON = rf"/\s*([\[{{](?s:.*)|true|false|null|True|False|None|{_NUMBER})\s*/"
+# Texts that a reader without types takes for JSON or for a Python constant, by their type there.
+_LOOKS = {
+    "null": "null|None",
+    "boolean": "true|false|True|False",
+    "integer": _INTEGER,
+    "number": _NUMBER,
+    "object": r"\{(?s:.*)",
+    "array": r"\[(?s:.*)",
+}
 _WORDS = {
     "null": ["null"],
     "boolean": ["true", "false"],
@@ -53,16 +61,24 @@ def text_terminal(strings: Sequence[Schema]) -> str:
 def loose_terminal(strings: Sequence[Schema], others: Sequence[Schema]) -> str:
     """A terminal for texts that a reader without types reads as a value that matches.
 
-    Excludes strings that look like JSON. From ``others`` it allows scalars without further limits.
+    Excludes strings that look like a type of ``others``. Of those it allows scalars without
+    further limits.
     """
+    kinds = dict.fromkeys(kind for schema in others for kind in _kinds(schema))
+    looks = "|".join(_LOOKS[kind] for kind in kinds)
     words = [each for schema in others for each in _words(schema)]
-    return one_of([f"({text_terminal(strings)} & ~{_LOOKS_LIKE_JSON})", *words])
+    return one_of([rf"({text_terminal(strings)} & ~/\s*({looks})\s*/)", *words])
 
 
 def ended_by(ending: str, terminal: str, grammar: Grammar) -> str:
     """Text that ``terminal`` matches, up to the first ``ending``, and ``ending`` itself."""
     body = f"({terminal} & {without(ending.split(maxsplit=1)[0])})"
     return grammar.until(body, ending)
+
+
+def _kinds(schema: Schema) -> Iterable[str]:
+    """The types of the values that a schema for other values than strings allows."""
+    return map(type_of, schema["enum"]) if "enum" in schema else types(schema)
 
 
 def _words(schema: Schema) -> Iterable[str]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from server.core.reply_format import Calls
 from server.core.request import Tool
+from server.grammar.json_values import type_of
 from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar, one_of, quoted
 from server.grammar.raw_text import ended_by, loose_terminal, text_terminal
@@ -22,6 +22,7 @@ from server.reply.dialects.dialect import Dialect
 from server.reply.dialects.members import Member, json_part, members
 from server.reply.source import EndOfReply, Markers, NotACall, Source, Steps, Write
 from server.reply.syntax import compile_calls
+from server.reply.value_types import ALL, STRING, ArgumentTypes, Types
 
 _ARGUMENT = re.compile(r"\S.*\{key\}\s*\S.*\{value\}\s*\S", re.DOTALL)
 _PYTHON_CONSTANTS = {"True": "true", "False": "false", "None": "null"}
@@ -55,21 +56,22 @@ class Tagged(Dialect):
 
     def read(self, source: Source, write: Write, tool: Tool | None) -> Steps[None]:
         """Read arguments up to the closing texts of the call, which are left unread."""
-        properties = _properties((tool and tool.parameters) or {})
+        types = ArgumentTypes(tool and tool.parameters)
         separator = "{"
         yield from source.skip_space()
         while (yield from source.accept(self._open[0])):
             yield from source.expect(*self._open[1:])
             key = (yield from source.before(self._after_key[0])).strip()
             yield from source.expect(*self._after_key[1:])
-            string = _is_string(properties.get(key))
+            allowed = types.of(key)
             if self._marks_strings:
-                string = (yield from source.word(_WORD)) == "true"
+                marked = (yield from source.word(_WORD)) == "true"
+                allowed = STRING if marked else ALL - STRING
                 yield from source.expect(*self._after_mark)
             write(f'{separator}"{json_text.escape(key)}": ')
             separator = ", "
             yield from source.accept(self._lead)
-            yield from self._value(source, write, string)
+            yield from self._value(source, write, allowed)
             yield from source.skip_space()
         if separator == "{":
             if not self._call_close or not (yield from source.comes(self._call_close[0])):
@@ -77,8 +79,8 @@ class Tagged(Dialect):
             write("{")
         write("}")
 
-    def _value(self, source: Source, write: Write, string: bool | None) -> Steps[None]:
-        if string:
+    def _value(self, source: Source, write: Write, allowed: Types) -> Steps[None]:
+        if allowed == STRING:
             write('"')
             marker = yield from source.stream(
                 self._value_end, lambda text: write(json_text.escape(text))
@@ -91,7 +93,7 @@ class Tagged(Dialect):
             except EndOfReply:
                 write('"' + json_text.escape("".join(pieces)))
                 raise
-            write(_as_json("".join(pieces), quoted=string is None))
+            write(_as_json("".join(pieces), allowed))
         source.take(len(marker))
         yield from source.expect(*self._close[1:])
 
@@ -108,14 +110,12 @@ class Tagged(Dialect):
     def grammar(self, schema: Schema, grammar: Grammar) -> str:
         """Arguments in the order of the schema."""
         root = self_contained(schema)
-        properties = _properties(root)
         arguments = []
         for member in members(root, _NAMES):
             if self._marks_strings:
                 value = self._marked(member, root, grammar)
             else:
-                string = _is_string(properties.get(member.key))
-                value = self._unmarked(member, string, root, grammar)
+                value = self._unmarked(member, root, grammar)
             head = f"{grammar.spelling.literal(self._before)} {quoted(member.key)}"
             argument = grammar.rule(f"{head} {value}")
             arguments.append(f"{argument}?" if member.optional else argument)
@@ -135,46 +135,26 @@ class Tagged(Dialect):
             ways.append(f"{head} {json_part(other, root, grammar)} {literal(self._after)}")
         return one_of(ways)
 
-    def _unmarked(self, member: Member, string: bool | None, root: Schema, grammar: Grammar) -> str:
-        """A value that is a string by its schema or, where ``string`` is None, by its looks."""
+    def _unmarked(self, member: Member, root: Schema, grammar: Grammar) -> str:
+        """A value that is a string by its schema or, where that allows others too, by its looks."""
         literal = grammar.spelling.literal
         head = literal(self._between)
         strings, others = split_union(member.schema, root)
-        if string is False or not strings:
+        if not strings:
             value = json_part(member.schema, root, grammar)
             return f"{head} {value} {literal(self._after)}"
-        terminal = text_terminal(strings) if string else loose_terminal(strings, others)
+        terminal = loose_terminal(strings, others) if others else text_terminal(strings)
         return f"{head} {ended_by(self._after, terminal, grammar)}"
 
 
-def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    properties = schema.get("properties")
-    return properties if isinstance(properties, dict) else {}
-
-
-def _is_string(schema: Any) -> bool | None:
-    """Whether a value of ``schema`` is a string; None: it may be."""
-    if not isinstance(schema, dict):
-        return None
-    types = schema.get("type")
-    if types is None:
-        values = [schema["const"]] if "const" in schema else schema.get("enum")
-        if not isinstance(values, list) or not values:
-            return None
-        types = ["string" if isinstance(value, str) else "other" for value in values]
-    types = [types] if isinstance(types, str) else types
-    if not isinstance(types, list) or "string" not in types:
-        return False
-    return True if set(types) == {"string"} else None
-
-
-def _as_json(text: str, *, quoted: bool) -> str:
-    """``text`` if it is JSON (``quoted``: other than a string), else a JSON string of it."""
+def _as_json(text: str, allowed: Types) -> str:
+    """The JSON of ``text``: of another type than string where it looks like one that is allowed."""
     bare = text.strip()
-    if bare in _PYTHON_CONSTANTS:
-        return _PYTHON_CONSTANTS[bare]
-    if json_text.is_valid(bare) and not (quoted and bare.startswith('"')):
-        return bare
-    # Some templates print lists and objects in Python's notation.
-    converted = python_text.to_json(bare) if bare.startswith(("[", "{")) else None
-    return converted or f'"{json_text.escape(text)}"'
+    written = _PYTHON_CONSTANTS.get(bare, bare)
+    if not json_text.is_valid(written) and bare.startswith(("[", "{")):
+        # Some templates print lists and objects in Python's notation.
+        written = python_text.to_json(bare) or ""
+    is_json = json_text.is_valid(written)
+    if is_json and (type_of(json_text.parsed(written)) in allowed - STRING or not allowed & STRING):
+        return written
+    return f'"{json_text.escape(text)}"'
