@@ -25,20 +25,17 @@ def inexact(value: object) -> str:
             return ""
 
 
+_TYPES = {
+    type(None): "null",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    dict: "object",
+    list: "array",
+}
+
+
 def type_of(value: object) -> str:
     """The type of a decoded JSON value; a number without a fraction part is an integer."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int():
-            return "integer"
-        case float():
-            return "number"
-        case str():
-            return "string"
-        case dict():
-            return "object"
-        case _:
-            return "array"
+    return _TYPES[type(value)]

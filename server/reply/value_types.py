@@ -44,14 +44,13 @@ class ArgumentTypes:
         """The types of an argument of objects like ``schema``; None: it says nothing of them."""
         if not isinstance(schema, dict) or level > _MOST_LEVELS:
             return None
-        found = []
+        found: list[Types | None] = []
         properties = schema.get("properties")
         if isinstance(properties, dict) and name in properties:
             found.append(self._types(properties[name], 0))
         elif isinstance(more := schema.get("additionalProperties"), dict):
             found.append(self._types(more, 0))
-        for each in self._all_of(schema):
-            found.append(self._argument(name, each, level + 1))
+        found += [self._argument(name, each, level + 1) for each in self._all_of(schema)]
         for choices in _choices(schema):
             ways = [self._argument(name, each, level + 1) for each in choices]
             said = [way for way in ways if way is not None]
