@@ -31,6 +31,7 @@ CONFIG_NAME = "dragoman.toml"
 
 _BYTES_PER_UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[KMGT]?)(?:i?B)?|(?P<percent>%))")
+_STORE_URL = re.compile(r"sqlite:///(?!:memory:).+|postgresql://.+")
 
 
 class ConfigError(ValueError):
@@ -60,6 +61,12 @@ def _check_amount(value: str) -> str:
     return value
 
 
+def _check_store_url(value: str) -> str:
+    if not _STORE_URL.fullmatch(value):
+        raise ValueError("give sqlite:///PATH or postgresql://USER@HOST/NAME")
+    return value
+
+
 def _expand(path: Path) -> Path:
     return path.expanduser()
 
@@ -72,6 +79,9 @@ Words = Annotated[
 ]
 Paths = Annotated[list[ExpandedPath], NoDecode, BeforeValidator(_split_commas)]
 Amount = Annotated[str, BeforeValidator(_amount), AfterValidator(_check_amount)]
+
+
+StoreUrl = Annotated[str, AfterValidator(_check_store_url)]
 
 
 class Settings(BaseSettings):
@@ -224,6 +234,26 @@ class Settings(BaseSettings):
     )
     drain_seconds: float = Field(
         default=10.0, ge=0, description="Seconds that running requests have to finish at shutdown."
+    )
+
+    store: bool = Field(
+        default=True,
+        description="Keep responses and conversations, so that clients can fetch them and go on "
+        "from them.",
+    )
+    store_url: StoreUrl = Field(
+        default_factory=lambda: f"sqlite:///{_xdg('XDG_DATA_HOME', '.local/share')}/store.db",
+        repr=False,
+        description="Database of the store: `sqlite:///PATH` or `postgresql://USER@HOST/NAME` "
+        "(default: `store.db` in `dragoman` in the XDG data directory).",
+    )
+    store_max_bytes: int = Field(
+        default=1 << 30,
+        ge=1,
+        description="Maximum bytes in the store; what was not used for longest is removed.",
+    )
+    store_max_days: float = Field(
+        default=30.0, gt=0, description="Days without use after which something stored is removed."
     )
 
     log_format: Literal["text", "json"] = Field(default="text", description="Format of the log.")

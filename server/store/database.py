@@ -1,0 +1,150 @@
+"""Opening the database: its file or its server, and its schema."""
+
+from __future__ import annotations
+
+import os
+import secrets as random
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, insert, inspect, select
+from sqlalchemy.engine import URL, make_url
+
+from server.store.errors import StoreUnavailable
+from server.store.schema import MIGRATIONS, schema_version, secrets
+
+_BUSY_SECONDS = 5.0
+"""How long a transaction waits for one of another process. A choice: writes take milliseconds."""
+_ADVISORY_LOCK = 0x6472_6167_6F6D_616E
+"""Held on PostgreSQL while the schema is brought up to date: the letters of the project's name."""
+_IMMEDIATE = "dragoman_immediate"
+
+
+class Database:
+    """An open database, whose schema is the newest.
+
+    Args:
+        url: ``sqlite:///PATH`` or ``postgresql://…``.
+
+    Raises what the driver raises, and StoreUnavailable for a schema that is newer than this code.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        self.file = Path(parsed.database or "") if _is_sqlite(parsed) else None
+        if self.file is not None:
+            _prepare_file(self.file)
+            self.engine = _sqlite_engine(parsed)
+        else:
+            self.engine = create_engine(parsed.set(drivername="postgresql+psycopg"))
+        self._writing = self.engine.execution_options(**{_IMMEDIATE: True})
+        try:
+            with self.writing() as connection:
+                _migrate(connection)
+                self.secret = _secret(connection)
+            self._identity = self._file_identity()
+        except BaseException:
+            self.engine.dispose()
+            raise
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A transaction that only reads."""
+        return self.engine.begin()
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A transaction that writes; SQLite has one at a time, which others wait for."""
+        return self._writing.begin()
+
+    @property
+    def vanished(self) -> bool:
+        """Whether the file was removed or replaced since it was opened."""
+        return self._identity != self._file_identity()
+
+    def reclaim(self) -> None:
+        """Give the space of removed records back to the file system; PostgreSQL does so itself."""
+        if self.file is None:
+            return
+        with self.engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None, "it is connected"
+            # Each step of the statement frees one page, and `execute` takes only one step.
+            driver.executescript("PRAGMA incremental_vacuum")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def _file_identity(self) -> tuple[int, int] | None:
+        if self.file is None:
+            return None
+        try:
+            found = self.file.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+def _is_sqlite(url: URL) -> bool:
+    return url.drivername == "sqlite"
+
+
+def _prepare_file(file: Path) -> None:
+    """Make the folder and the file, for their owner only; SQLite's other files copy its mode."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _: object) -> None:
+        # The driver would begin transactions by itself, and only before writing.
+        connection.isolation_level = None
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            # Both stay with the file. Setting them again would wait for those who write.
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            connection.execute("PRAGMA journal_mode=WAL")
+        # A commit survives the death of this process; the last ones may not survive the machine's.
+        # The file is whole in both cases.
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get(_IMMEDIATE, False)
+        # A transaction that reads first and then writes would fail if another wrote in between.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _migrate(connection: Connection) -> None:
+    """Bring the schema up to date; of several servers that begin at once, one does."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+    version = 0
+    if inspect(connection).has_table(schema_version.name):
+        version = connection.execute(select(schema_version.c.version)).scalar_one()
+    if version > len(MIGRATIONS):
+        raise StoreUnavailable(
+            f"The store was written by a newer dragoman: it has version {version} of the schema, "
+            f"and this one knows version {len(MIGRATIONS)}."
+        )
+    for migration in MIGRATIONS[version:]:
+        migration(connection)
+    if version == 0:
+        connection.execute(insert(schema_version).values(version=len(MIGRATIONS)))
+    elif version < len(MIGRATIONS):
+        connection.execute(schema_version.update().values(version=len(MIGRATIONS)))
+
+
+def _secret(connection: Connection) -> bytes:
+    """The key of the hashes that say whose a record is; made with the database."""
+    name = "owner"
+    found = connection.execute(select(secrets.c.value).where(secrets.c.name == name)).scalar()
+    if found is not None:
+        return bytes(found)
+    made = random.token_bytes(32)
+    connection.execute(insert(secrets).values(name=name, value=made))
+    return made

@@ -1,0 +1,114 @@
+"""What is stored, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+Direction = Literal["input", "output"]
+Order = Literal["asc", "desc"]
+Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+
+RUNNING: tuple[Status, ...] = ("queued", "in_progress")
+"""States of a response that is still being made; such a response is never evicted."""
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """An item of a response or of a conversation.
+
+    Attributes:
+        id: Its id, the same in ``body``.
+        body: The item on the wire, as JSON.
+        tokens: The tokens of the model's answer that the item was read from, where they are kept.
+    """
+
+    id: str
+    body: bytes
+    tokens: Sequence[int] | None = None
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """A response, without its items.
+
+    Attributes:
+        id: Its id.
+        owner: Whose it is (`Store.owner`).
+        created_at: Seconds since 1970.
+        status: Its state, the same in ``body``.
+        body: The response on the wire, as JSON, with an empty list for its output.
+        previous_id: The response that it goes on from.
+        conversation_id: The conversation that it belongs to.
+        runner: The server that makes it in the background.
+    """
+
+    id: str
+    owner: str
+    created_at: int
+    status: Status
+    body: bytes
+    previous_id: str | None = None
+    conversation_id: str | None = None
+    runner: str | None = None
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation, without its items; ``metadata`` is a JSON object."""
+
+    id: str
+    owner: str
+    created_at: int
+    metadata: bytes
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """An event of a response's stream: its ``sequence_number``, its type, and its JSON."""
+
+    sequence: int
+    type: str
+    body: bytes
+
+
+class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Which items to list: at most ``limit``, after the item with the id ``after``."""
+
+    after: str | None = None
+    limit: int = 20
+    order: Order = "desc"
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some of a list of items; ``more`` says whether others follow."""
+
+    items: list[Item]
+    more: bool
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that is kept: bytes, and seconds since the last use."""
+
+    bytes: int
+    seconds: float
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of what is stored, and its bytes; ``oldest`` and ``newest`` are seconds since 1970."""
+
+    version: int
+    responses: int
+    running: int
+    conversations: int
+    items: int
+    events: int
+    bytes: int
+    oldest: int | None
+    newest: int | None
+
+
+class Swept(msgspec.Struct, frozen=True):
+    """What a sweep removed: chains of responses, conversations, and their bytes."""
+
+    chains: int = 0
+    conversations: int = 0
+    bytes: int = 0

@@ -1,0 +1,114 @@
+"""The tables, and the migrations that make them.
+
+A migration is never changed once it is released: a later one changes what it made. Bodies are JSON
+in binary columns, since PostgreSQL's text cannot hold U+0000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
+
+_metadata = MetaData()
+# SQLite numbers rows by itself only in columns of the type INTEGER.
+_Key = BigInteger().with_variant(Integer, "sqlite")
+
+schema_version = Table(
+    "schema_version", _metadata, Column("version", Integer, primary_key=True, autoincrement=False)
+)
+
+secrets = Table(
+    "secrets",
+    _metadata,
+    Column("name", String, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+runners = Table(
+    "runners",
+    _metadata,
+    Column("id", String, primary_key=True),
+    Column("seen_at", Float, nullable=False),
+)
+"""Servers that make responses in the background, and when each was last seen."""
+
+responses = Table(
+    "responses",
+    _metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+    Column("status", String, nullable=False),
+    Column("previous_id", String),
+    # The first response of the chain that this one belongs to; chains are evicted whole.
+    Column("root_id", String, nullable=False),
+    Column("conversation_id", String),
+    Column("runner", String),
+    Column("bytes", BigInteger, nullable=False),
+    # The last column: reading the others does not read it.
+    Column("body", LargeBinary, nullable=False),
+    Index("responses_by_previous", "previous_id"),
+    Index("responses_by_root", "root_id", "used_at"),
+    Index("responses_by_conversation", "conversation_id"),
+    Index("responses_by_status", "status", "runner"),
+)
+
+conversations = Table(
+    "conversations",
+    _metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+    Column("metadata", LargeBinary, nullable=False),
+)
+
+items = Table(
+    "items",
+    _metadata,
+    # The order of the items of a response, and of a conversation.
+    Column("key", _Key, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False),
+    Column("owner", String, nullable=False),
+    # An item belongs to a response, to a conversation, or to both; else it is removed.
+    Column("response_id", String),
+    Column("direction", String, nullable=False),
+    Column("conversation_id", String),
+    Column("bytes", BigInteger, nullable=False),
+    Column("tokens", LargeBinary),
+    Column("body", LargeBinary, nullable=False),
+    # They have the bytes, so that adding them up reads no bodies.
+    Index("items_by_response", "response_id", "key", "bytes"),
+    Index("items_by_conversation", "conversation_id", "key", "bytes"),
+    Index("items_by_id", "id", "owner"),
+)
+
+events = Table(
+    "events",
+    _metadata,
+    Column("response_id", String, primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("type", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+
+def _create(connection: Connection) -> None:
+    _metadata.create_all(connection, checkfirst=False)
+
+
+MIGRATIONS: Sequence[Callable[[Connection], None]] = (_create,)
+"""Each brings a database from the version before it, its index here, to the next."""

@@ -1,0 +1,170 @@
+"""The store as the event loop sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from server.store.errors import StoreUnavailable
+from server.store.kinds import Limits, Swept
+
+if TYPE_CHECKING:
+    from server.store.database import Database
+    from server.store.records import Records
+
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+_READERS = 4
+_SWEEP_SECONDS = 600.0
+_SWEEP_SHARE = 64
+"""A sweep is due after the share 1/64 of the bound was written, or after ten minutes."""
+
+
+class Store:
+    """Runs transactions, each on a thread of the store's own; one thread does all that write.
+
+    Nothing is opened before the first transaction. When the database's file vanishes, a new one is
+    begun.
+
+    Args:
+        url: ``sqlite:///PATH`` or ``postgresql://…``; None switches the store off.
+        limits: The most that is kept.
+    """
+
+    def __init__(self, url: str | None, limits: Limits) -> None:
+        self.enabled = url is not None
+        self.failing = False
+        self._url = url or ""
+        self._limits = limits
+        self._database: Database | None = None
+        self._opening = threading.Lock()
+        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._readers = ThreadPoolExecutor(_READERS, "store-reader")
+        self._written = 0
+        self._swept_at = float("-inf")
+
+    async def read(self, work: Callable[[Records], T]) -> T:
+        """The result of ``work`` in a transaction that only reads; raises StoreUnavailable."""
+        return await self._run(self._readers, lambda: self._transact(work, writes=False))
+
+    async def write(self, work: Callable[[Records], T], *, size: int = 0) -> T:
+        """The result of ``work`` in a transaction that may write about ``size`` bytes.
+
+        When this returns, what was written survives the death of the process. Raises
+        StoreUnavailable, and then nothing was written.
+        """
+        result = await self._run(self._writer, lambda: self._transact(work, writes=True))
+        self._written += size
+        self._sweep_if_due()
+        return result
+
+    async def owner(self, key_digest: str) -> str:
+        """Whose the records of an API key are: a hash of its digest with this store's secret.
+
+        Without API keys, ``key_digest`` is empty and so is the owner.
+        """
+        if not key_digest:
+            return ""
+        database = self._database
+        if database is None:
+            database = await self._run(self._readers, self._open)
+        return hmac.new(database.secret, key_digest.encode(), hashlib.sha256).hexdigest()
+
+    async def close(self) -> None:
+        """Wait for the transactions that run, and close the database."""
+        await asyncio.to_thread(self.close_now)
+
+    def close_now(self) -> None:
+        """As `close`, for programs without an event loop."""
+        self._writer.shutdown()
+        self._readers.shutdown()
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        # Where the awaiting task is cancelled, a transaction that has begun still runs to its end.
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    def _transact(self, work: Callable[[Records], T], *, writes: bool) -> T:
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - as in `_open`
+
+        from server.store.records import Records  # noqa: PLC0415
+
+        database = self._open()
+        try:
+            with database.writing() if writes else database.reading() as connection:
+                result = work(Records(connection))
+        except (SQLAlchemyError, OSError) as error:
+            raise self._failed(error) from error
+        self._recovered()
+        return result
+
+    def _open(self) -> Database:
+        """The database, opened if need be; on a thread of the store's."""
+        # It takes a fifth of a second, which a server's start should not wait for.
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+        from server.store.database import Database  # noqa: PLC0415
+
+        with self._opening:
+            if self._database is not None and self._database.vanished:
+                _logger.warning("the store's file has vanished: a new one is begun")
+                self._database.close()
+                self._database = None
+            if self._database is None:
+                try:
+                    self._database = Database(self._url)
+                except (SQLAlchemyError, OSError) as error:
+                    raise self._failed(error) from error
+            database: Database = self._database
+            return database
+
+    def _failed(self, error: Exception) -> StoreUnavailable:
+        reason = str(getattr(error, "orig", None) or error).strip()
+        if not self.failing:
+            _logger.warning("the store fails, and answers are not stored: %s", reason)
+        self.failing = True
+        return StoreUnavailable(f"The store fails: {reason[:200]}.")
+
+    def _recovered(self) -> None:
+        if self.failing:
+            _logger.info("the store works again")
+        self.failing = False
+
+    def _sweep_if_due(self) -> None:
+        due = self._written * _SWEEP_SHARE > self._limits.bytes
+        if not due and time.monotonic() - self._swept_at < _SWEEP_SECONDS:
+            return
+        self._written = 0
+        self._swept_at = time.monotonic()
+        self._writer.submit(self._sweep)
+
+    def sweep(self) -> Swept:
+        """Remove what is too old or too much; blocks. Raises StoreUnavailable."""
+        swept = self._transact(lambda records: records.upkeep.sweep(self._limits), writes=True)
+        if swept.chains or swept.conversations:
+            self._open().reclaim()
+        return swept
+
+    def _sweep(self) -> None:
+        try:
+            swept = self.sweep()
+        except StoreUnavailable:
+            return  # it is in the log
+        if swept.chains or swept.conversations:
+            _logger.info(
+                "removed %d chains of responses and %d conversations from the store: %d bytes",
+                swept.chains,
+                swept.conversations,
+                swept.bytes,
+            )
