@@ -9,8 +9,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-# Heads of 16 numbers, which every attention kernel takes.
-EMBEDDING = 64
+# Heads of 32 numbers, which every attention kernel and every type of cells takes.
+EMBEDDING = 128
 HEADS = 4
 HEAD_LENGTH = EMBEDDING // HEADS
 FEED_FORWARD = 64
@@ -25,7 +25,15 @@ VOCABULARY = 259
 class _Writer:
     """Writes one model: metadata, a byte-level vocabulary and random float32 tensors."""
 
-    def __init__(self, path: Path, architecture: str, seed: int, tensors_per_part: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        architecture: str,
+        seed: int,
+        tensors_per_part: int = 0,
+        window: int = WINDOW,
+    ) -> None:
+        self.window = window
         self.gguf = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_per_part)
         self._random = np.random.default_rng(seed)
 
@@ -139,7 +147,7 @@ def _full_attention(writer: _Writer) -> None:
 
 def _sliding_window(writer: _Writer) -> None:
     writer.metadata()
-    writer.gguf.add_sliding_window(WINDOW)
+    writer.gguf.add_sliding_window(writer.window)
     writer.gguf.add_key_length(HEAD_LENGTH)
     writer.gguf.add_value_length(HEAD_LENGTH)
     for layer in range(LAYERS):
@@ -212,10 +220,14 @@ def write_tiny_model(
     *,
     chat_template: str | None = None,
     tensors_per_part: int = 0,
+    window: int = WINDOW,
 ) -> Path:
-    """Write a model with the given memory type to ``path``, or in parts to files beside it."""
+    """Write a model with the given memory type to ``path``, or in parts to files beside it.
+
+    Only the type "sliding window" has a ``window``, in tokens.
+    """
     architecture, blocks = MEMORY_TYPES[memory_type]
-    writer = _Writer(path, architecture, seed, tensors_per_part)
+    writer = _Writer(path, architecture, seed, tensors_per_part, window)
     writer.vocabulary()
     if chat_template is not None:
         writer.gguf.add_chat_template(chat_template)

@@ -59,17 +59,18 @@ def estimate_memory(
     return min(total, _MOST_BYTES)
 
 
-def sequence_ids(parallel: int, *, partial_removal: bool = False) -> int:
+def sequence_ids(parallel: int, *, partial_removal: bool = False, windowed: bool = False) -> int:
     """How many sequence ids a context has, for running sequences and for cached prefixes.
 
     Without ``partial_removal`` (recurrent models) each id takes a whole state, so there are fewer.
+    With sliding windows each has a twin (`server.engine.llama.window_guard`).
     """
     cached = _CACHED_SEQUENCES if partial_removal else min(parallel, _CACHED_SEQUENCES)
-    return min(_MOST_SEQUENCE_IDS, parallel + cached)
+    return min(_MOST_SEQUENCE_IDS // 2 if windowed else _MOST_SEQUENCE_IDS, parallel + cached)
 
 
 def outputs_per_batch(ids: int) -> int:
-    """The most rows of logits that one step may give, with ``ids`` sequence ids.
+    """The most rows of logits that one step may give, with ``ids`` sequence ids, twins included.
 
     llama.cpp lays out its graph for at least one row per id, and aborts where the limit is lower.
     """
@@ -152,7 +153,9 @@ def _state_values(header: GgufHeader) -> int:
 
 def buffer_bytes(header: GgufHeader, cells: int, settings: WorkerSettings) -> int:
     """Bytes of llama.cpp's compute buffer and of the logits that a step hands out."""
-    rows = outputs_per_batch(sequence_ids(settings.parallel, partial_removal=True))
+    windowed = header.sliding_window is not None
+    ids = sequence_ids(settings.parallel, partial_removal=True, windowed=windowed)
+    rows = outputs_per_batch(2 * ids if windowed else ids)
     logits = rows * (header.vocabulary or 0) * _FLOAT_BYTES
     tokens = min(settings.ubatch_size, max(settings.batch_size, settings.parallel))
     layers = tokens * (_layer_bytes(header) + cells * _cell_bytes(header, settings))

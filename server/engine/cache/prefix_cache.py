@@ -7,7 +7,7 @@ import numpy as np
 from server.core.request import CacheScope
 from server.engine.cache.cell_tree import CellTree
 from server.engine.cache.prefix_store import PrefixStore, Segment
-from server.engine.cache.radix_tree import Holder, split
+from server.engine.cache.radix_tree import Holder, Node, split
 from server.engine.cache.sequence_memory import SequenceMemory
 from server.engine.spans import Keys
 
@@ -43,6 +43,7 @@ class PrefixCache(CellTree):
         """``stored_tokens`` is the store's size in cells; only partial removal can use it."""
         super().__init__(memory, cells=cells, sequence_ids=sequence_ids)
         self._store = PrefixStore(stored_tokens if memory.partial_removal else 0)
+        self._most_moved = min(_MOST_MOVED, memory.window or _MOST_MOVED)
 
     def known(self, scope: CacheScope, keys: Keys, limit: int) -> int:
         """How many of the first ``limit`` keys are in cells or in the store."""
@@ -84,7 +85,7 @@ class PrefixCache(CellTree):
         """
         moved = 0
         while (victim := self._least_recently_used()) is not None:
-            count = min(len(victim.node.keys), _MOST_MOVED)
+            count = victim.node.end - self._start_of_move(victim.node)
             unused = self._clock - victim.node.last_used
             stays = len(self._cached) == 1 if idle else unused < _IDLE_TOKENS
             has_room = count <= self._store.cells_free or unused >= _DISPLACING_TOKENS
@@ -124,17 +125,31 @@ class PrefixCache(CellTree):
         Of a long edge only the end moves.
         """
         node = holder.node
-        if not self._store.make_room(min(len(node.keys), _MOST_MOVED)):
+        start = self._start_of_move(node)
+        if not self._store.make_room(node.end - start):
             return False
-        if len(node.keys) > _MOST_MOVED:
+        if start > node.start:
             if not self._free_ids:
                 return False
-            self._hold(split(node, len(node.keys) - _MOST_MOVED), holder)
+            self._hold(split(node, start - node.start), holder)
         keys = np.concatenate([step.keys for step in node.path()][::-1])
         state = self._memory.save(holder.id, node.start, self._store.allocate)
         self._store.put(Segment(holder.scope, keys, node.start, state))
         self._release(holder)
         return True
+
+    def _start_of_move(self, node: Node) -> int:
+        """The first cell of the edge's end that moves to the store at once.
+
+        A segment may be used again in part, so it must be complete in every layer. Of
+        sliding-window layers llama.cpp saves only what the token after the end would read: the
+        cells within the window before it, or those since the last multiple of the window where
+        attention is chunked (``llama_hparams::is_masked_swa``, b11434).
+        """
+        start = max(node.start, node.end - self._most_moved)
+        if self._memory.window is not None:
+            start = max(start, (node.end - 1) // self._memory.window * self._memory.window)
+        return start
 
     def _restore(self, holder: Holder, keys: Keys) -> None:
         """Put what the store has of ``keys`` back into cells, behind those the id already has."""

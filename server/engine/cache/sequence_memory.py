@@ -13,10 +13,12 @@ class SequenceMemory(Protocol):
     """KV cells that sequence ids can share.
 
     ``partial_removal`` is false where a state cannot be cut back to an earlier token (recurrent and
-    hybrid models): such a state is copied and kept only as a whole.
+    hybrid models): such a state is copied and kept only as a whole. ``window`` is the number of
+    cells that sliding-window layers look back, or None without such layers.
     """
 
     partial_removal: bool
+    window: int | None
 
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         """Let the unused id ``target`` share the first ``length`` cells of ``source``."""
@@ -32,7 +34,8 @@ class SequenceMemory(Protocol):
     ) -> NDArray[np.uint8]:
         """Copy the cells from ``start`` on; the id loses those before.
 
-        Fills and returns the array that ``allocate`` gives for the number of bytes needed.
+        Fills and returns the array that ``allocate`` gives for the number of bytes needed. Of
+        sliding-window layers, only the cells that the next token would read are in it.
         """
 
     def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:

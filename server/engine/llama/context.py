@@ -16,6 +16,7 @@ from server.engine.backend import DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
 from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel
+from server.engine.llama.window_guard import WindowGuard
 
 GGML_TYPES: dict[KvType, int] = {
     "f32": llama_cpp.GGML_TYPE_F32,
@@ -32,7 +33,11 @@ FLASH_ATTENTION_TYPES: dict[FlashAttention, int] = {
 
 
 class ContextSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The sizes of a context; ``sequence_ids`` is at most 256 (LLAMA_MAX_SEQ)."""
+    """The sizes of a context.
+
+    ``sequence_ids`` is at most 256 (LLAMA_MAX_SEQ) and ``outputs_per_batch`` at least as many; with
+    sliding windows each id counts twice (see `server.engine.llama.window_guard`).
+    """
 
     kv_cells: int
     sequence_ids: int
@@ -48,8 +53,8 @@ class LlamaContext:
     """KV cells and compute buffers of one model (see `server.engine.backend.Backend`).
 
     The cells are unified: all sequences draw on one pool, so they can share prefixes.
-    Sliding-window layers get full-size caches (``swa_full``), so a prefix can be reused up to any
-    token.
+    Sliding-window layers get full-size caches (``swa_full``) and a guard over their cells, so a
+    prefix can be reused up to any token.
     """
 
     def __init__(self, model: LlamaModel, settings: ContextSettings) -> None:
@@ -58,11 +63,13 @@ class LlamaContext:
         Raises:
             LoadError: llama.cpp cannot create it, usually for lack of memory.
         """
+        window = model.window if model.partial_removal else None
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = settings.kv_cells
-        parameters.n_batch = settings.batch_size
         parameters.n_ubatch = min(settings.ubatch_size, settings.batch_size)
-        parameters.n_seq_max = settings.sequence_ids
+        # Between the parts of a divided batch, the guard could not follow.
+        parameters.n_batch = parameters.n_ubatch if window else settings.batch_size
+        parameters.n_seq_max = settings.sequence_ids * (2 if window else 1)
         parameters.n_outputs_max = settings.outputs_per_batch
         parameters.n_threads = settings.threads
         parameters.n_threads_batch = settings.threads
@@ -80,6 +87,11 @@ class LlamaContext:
         self.batch_size = int(llama_cpp.llama_n_batch(self._pointer))
         self.outputs_per_batch = settings.outputs_per_batch
         self.partial_removal = model.partial_removal
+        self.window = window
+        self._guard: WindowGuard | None = None
+        if window is not None:
+            ids = settings.sequence_ids
+            self._guard = WindowGuard(ids, window, self._share_cells, self._free_cells)
         self.piece = model.vocabulary.piece
         self._ends = model.vocabulary.end_of_generation_tokens
         self.is_control = model.vocabulary.is_control
@@ -116,6 +128,8 @@ class LlamaContext:
             raise NoCellsLeft("too few KV cells are free")
         if status != 0:
             raise DecodeFailed(f"llama_decode answered {status}: {log.take()}")
+        if self._guard is not None:
+            self._guard.grown(batch)
 
     def logits(self, rows: int) -> NDArray[np.float32]:
         """The last decode's logits, shape (rows, vocabulary_size): a view, valid until the next."""
@@ -130,18 +144,24 @@ class LlamaContext:
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         """Let the unused id ``target`` share the first ``length`` cells of ``source``."""
         end = length if self.partial_removal else -1
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, end)
+        self._share_cells(source, target, 0, end)
+        if self._guard is not None:
+            self._guard.shared(target, 0, length)
 
     def share_range(self, source: int, target: int, start: int, end: int) -> None:
         """Free ``target``'s own cells [start, end) and share ``source``'s instead."""
         llama_cpp.llama_memory_seq_rm(self._memory, target, start, end)
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
+        self._share_cells(source, target, start, end)
+        if self._guard is not None:
+            self._guard.shared(target, start, end)
 
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
         """Free the cells of ``sequence_id`` from cell ``length`` on; with 0, all of them."""
         start = length if length > 0 else -1
         if not llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start, -1):
             raise ValueError(f"sequence {sequence_id} cannot be cut back to {length} tokens")
+        if self._guard is not None:
+            self._guard.cut(sequence_id, length)
 
     def save(
         self, sequence_id: int, start: int, allocate: Callable[[int], NDArray[np.uint8]]
@@ -168,6 +188,14 @@ class LlamaContext:
     def clear(self) -> None:
         """Free all cells."""
         llama_cpp.llama_memory_clear(self._memory, False)
+        if self._guard is not None:
+            self._guard.clear()
+
+    def _share_cells(self, source: int, target: int, start: int, end: int) -> None:
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
+
+    def _free_cells(self, sequence_id: int, start: int) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start, -1)
 
     def set_threads(self, threads: int) -> None:
         """Use ``threads`` threads from the next decode on."""

@@ -96,6 +96,11 @@ class LlamaModel:
         )
 
     @property
+    def window(self) -> int | None:
+        """How many tokens its sliding-window layers look back, the token itself included."""
+        return int(llama_cpp.llama_model_n_swa(self.pointer)) or None
+
+    @property
     def is_supported(self) -> bool:
         """Whether it generates or embeds: no encoder-decoder, diffusion model or reranker."""
         return (

@@ -126,15 +126,17 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
 
 def _context(opened: OpenedModel) -> LlamaContext:
     settings, cells = opened.request.settings, opened.layout.kv_cells
-    ids = sequence_ids(settings.parallel, partial_removal=opened.model.partial_removal)
+    removable = opened.model.partial_removal
+    windowed = removable and opened.model.window is not None
+    ids = sequence_ids(settings.parallel, partial_removal=removable, windowed=windowed)
     return LlamaContext(
         opened.model,
         ContextSettings(
             kv_cells=cells,
             sequence_ids=ids,
             batch_size=min(max(settings.batch_size, settings.parallel), cells),
-            ubatch_size=settings.ubatch_size,
-            outputs_per_batch=outputs_per_batch(ids),
+            ubatch_size=max(settings.ubatch_size, settings.parallel),
+            outputs_per_batch=outputs_per_batch(2 * ids if windowed else ids),
             threads=opened.threads,
             flash_attention=settings.flash_attention,
             kv_type=settings.kv_type,

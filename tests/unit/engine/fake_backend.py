@@ -1,7 +1,8 @@
 """A twin of the llama.cpp backend whose cells can be inspected.
 
 Every cell remembers its token, its position and the sequence ids that share it. The "model" is a
-hash: the next token follows from all tokens before it, so a wrong cell changes the answer.
+hash: the next token follows from all tokens before it, so a wrong cell changes the answer. With a
+``window``, a saved state has only the cells that the next token would read, as in llama.cpp.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from server.engine.backend import DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
 
 END = 0
+# In the place of a token whose cell a sliding-window layer lacks.
+LOST = -1
 
 
 class FakeBackend:
@@ -27,6 +30,7 @@ class FakeBackend:
         outputs_per_batch: int = 64,
         vocabulary_size: int = 50,
         partial_removal: bool = True,
+        window: int | None = None,
     ) -> None:
         self.kv_cells = kv_cells
         self.sequence_ids = sequence_ids
@@ -34,6 +38,7 @@ class FakeBackend:
         self.outputs_per_batch = outputs_per_batch
         self.vocabulary_size = vocabulary_size
         self.partial_removal = partial_removal
+        self.window = window
         self.threads = 0
         self.poison: int | None = None
         self.decoded_tokens = 0
@@ -130,7 +135,8 @@ class FakeBackend:
         assert self.partial_removal
         kept = {p: c for p, c in cells.items() if p >= start}
         self._cells[sequence_id] = kept
-        pairs = [[p, self._tokens[c]] for p, c in kept.items()]
+        read_next = len(cells) - (self.window or len(cells))
+        pairs = [[p, self._tokens[c] if p >= read_next else LOST] for p, c in kept.items()]
         saved = np.array(pairs, dtype=np.int32).reshape(-1).view(np.uint8)
         state = allocate(saved.size)
         state[:] = saved

@@ -1,131 +1,20 @@
-"""The engine over llama.cpp: prefix hits, preemptions and neighbours leave every answer unchanged.
-
-"Unchanged" means that all log-probabilities agree within ``ROUNDING`` at every token. Bitwise
-equality is out of reach: the order of sums depends on the batch's shape and on where cells lie, and
-half precision (KV cells, llama.cpp's table for GELU) turns a last bit into 0.001 of a value. The
-models are small, random and in float32. They load in safe mode, which every CPU can run in the test
-process (see docs/architecture.md).
-"""
+"""The engine over llama.cpp: prefix hits, preemption and neighbours leave answers unchanged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from server.core.events import Delta, Event, Finished
+from server.core.events import Finished
 from server.core.request import CacheScope
-from server.core.sampling import Sampling
-from server.engine.engine import Engine
-from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
-from server.engine.spans import TokenSpan
-from server.engine.task import Task
-from tests.tiny_models import CONTEXT, MEMORY_TYPES, VOCABULARY, write_tiny_model
+from tests.tiny_models import MEMORY_TYPES, write_tiny_model
+from tests.unit.engine.model_rig import SEQUENCE_IDS, Answer, Model, assert_same, prompt
 from tests.unit.engine.processor import has_feature
 
 pytestmark = pytest.mark.process
-
-ANSWER_TOKENS = 24
-SEQUENCE_IDS = 24
-# The largest difference in this file is 0.0009 (AVX2 and AVX-512); a missing cell makes 0.3.
-ROUNDING = 0.005
-
-
-class Answer(NamedTuple):
-    """The token ids of a greedy answer, and every log-probability at each: (tokens, vocabulary)."""
-
-    tokens: list[int]
-    logprobs: NDArray[np.float64]
-
-
-def assert_same(answers: list[Answer], expected: list[Answer]) -> None:
-    """Compare log-probabilities up to the first token that differs, which must be a tie.
-
-    Two greedy tokens that differ although both distributions agree within ``ROUNDING`` are such a
-    tie. The texts after it have nothing in common.
-    """
-    for answer, reference in zip(answers, expected, strict=True):
-        assert len(answer.tokens) == len(reference.tokens)
-        differs = np.not_equal(answer.tokens, reference.tokens)
-        compared = int(differs.argmax()) + 1 if differs.any() else len(differs)
-        change = np.abs(answer.logprobs[:compared] - reference.logprobs[:compared]).max()
-        assert change < ROUNDING
-
-
-class Model:
-    """A loaded model and the answers it gave."""
-
-    def __init__(self, path: Path, *, kv_cells: int, flash_attention: bool) -> None:
-        self.model = LlamaModel(str(path), safe_mode=True)
-        self.context = LlamaContext(
-            self.model,
-            ContextSettings(
-                kv_cells=kv_cells,
-                sequence_ids=SEQUENCE_IDS,
-                batch_size=128,
-                ubatch_size=64,
-                outputs_per_batch=64,
-                threads=1,
-                flash_attention="on" if flash_attention else "off",
-                kv_type="f32" if not flash_attention else "f16",
-            ),
-        )
-        self.events: list[Event] = []
-        self.engine = Engine(
-            self.context,
-            self.events.extend,
-            parallel=8,
-            inter_token_budget=1.0,
-            prompt_lookup=False,
-            threads=1,
-            stored_tokens=kv_cells // 4,
-        )
-
-    def close(self) -> None:
-        self.context.close()
-        self.model.close()
-
-    def answers(self, prompts: list[list[int]], **more: object) -> list[Answer]:
-        """The greedy answers to prompts that arrive together."""
-        self.events.clear()
-        for number, prompt in enumerate(prompts):
-            options: dict[str, object] = {
-                "max_tokens": ANSWER_TOKENS,
-                "logprobs": VOCABULARY,
-            } | more
-            task = Task(
-                id=number,
-                spans=[TokenSpan(prompt)],
-                sampling=Sampling(temperature=0, logit_bias=dict.fromkeys(range(3), -np.inf)),
-                length_limit=CONTEXT,
-                **options,  # type: ignore[arg-type]
-            )
-            self.engine.submit(task)
-        self.engine._receive()
-        while self.engine._answers:
-            self.engine.step()
-            self.engine._cache.check_integrity()
-        return [self.answer(number) for number in range(len(prompts))]
-
-    def answer(self, number: int, index: int = 0) -> Answer:
-        """The answer ``index`` to prompt ``number``."""
-        deltas = [e for e in self.events if isinstance(e, Delta)]
-        mine = [e for e in deltas if (e.id, e.index) == (number, index)]
-        scores = [token for e in mine for token in e.logprobs]
-        logprobs = np.empty((len(scores), VOCABULARY))
-        for row, score in zip(logprobs, scores, strict=True):
-            ids, _, row_logprobs = zip(*score.top, strict=True)
-            row[list(ids)] = row_logprobs
-        return Answer([score.id for score in scores], logprobs)
-
-    def cached(self, number: int = 0) -> int:
-        return next(
-            e.usage.cached_tokens for e in self.events if isinstance(e, Finished) and e.id == number
-        )
 
 
 @pytest.fixture(scope="module", params=MEMORY_TYPES)
@@ -159,10 +48,6 @@ def lone(path: Path, flash: bool) -> Callable[[list[int]], Answer]:
         return alone
 
     return answer
-
-
-def prompt(seed: int, length: int) -> list[int]:
-    return [int(t) for t in np.random.default_rng(seed).integers(3, 250, length)]
 
 
 def test_a_returning_conversation_is_answered_as_if_it_were_new(

@@ -20,8 +20,10 @@ SHARED = CacheScope()
 class Rig:
     """A cache over a fake backend that decodes what it is told."""
 
-    def __init__(self, stored_tokens: int = 0, **options: int | bool) -> None:
-        self.backend = FakeBackend(**options)  # type: ignore[arg-type]
+    def __init__(
+        self, stored_tokens: int = 0, backend: FakeBackend | None = None, **options: int | bool
+    ) -> None:
+        self.backend = backend or FakeBackend(**options)  # type: ignore[arg-type]
         self.cache = PrefixCache(
             self.backend,
             cells=self.backend.kv_cells,
@@ -281,6 +283,22 @@ def test_a_long_prefix_goes_to_the_store_in_parts(monkeypatch: pytest.MonkeyPatc
     rig.check()
 
 
+def test_a_segment_holds_no_more_than_sliding_windows_save() -> None:
+    rig = Rig(kv_cells=300, batch_size=300, stored_tokens=20, window=4)
+    long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    rig.finish(rig.start(long)[0], long)
+    rig.start([5] * 140)
+    rig.cache.tidy()
+    assert rig.backend.cells_used == 140
+    starts = [segment.start for segment in rig.cache._store._segments]
+    assert starts == [8, 4, 0], "at multiples of the window, since attention may be chunked"
+    asked = [*long[:7], 30, 31]
+    begun = rig.cache.begin(SHARED, np.array(asked, dtype=np.int32), 8)
+    assert begun is not None
+    assert rig.backend.tokens_of(begun[0]) == asked[:7]
+    rig.check()
+
+
 token_lists = st.lists(st.integers(1, 3), min_size=2, max_size=12)
 actions = st.lists(
     st.tuples(
@@ -293,18 +311,34 @@ actions = st.lists(
 
 
 @settings(max_examples=200, deadline=None)
-@given(actions, st.booleans(), st.sampled_from([0, 15, 100]), st.sampled_from([3, 512]))
+@given(
+    actions,
+    st.booleans(),
+    st.sampled_from([0, 15, 100]),
+    st.sampled_from([3, 512]),
+    st.sampled_from([None, 2, 5]),
+)
 def test_books_and_cells_agree_after_any_history(
-    history: list[tuple[str, int, list[int]]], partial: bool, stored_tokens: int, most_moved: int
+    history: list[tuple[str, int, list[int]]],
+    partial: bool,
+    stored_tokens: int,
+    most_moved: int,
+    window: int | None,
 ) -> None:
     with patch.object(prefix_cache, "_MOST_MOVED", most_moved):
-        check_history(history, partial, stored_tokens)
+        check_history(history, partial, stored_tokens, window)
 
 
 def check_history(
-    history: list[tuple[str, int, list[int]]], partial: bool, stored_tokens: int
+    history: list[tuple[str, int, list[int]]],
+    partial: bool,
+    stored_tokens: int,
+    window: int | None,
 ) -> None:
-    rig = Rig(stored_tokens, kv_cells=60, sequence_ids=6, batch_size=60, partial_removal=partial)
+    backend = FakeBackend(
+        kv_cells=60, sequence_ids=6, batch_size=60, partial_removal=partial, window=window
+    )
+    rig = Rig(stored_tokens, backend)
     running: dict[int, list[int]] = {}
     for action, pick, tokens in history:
         chosen = sorted(running)[pick % len(running)] if running else None

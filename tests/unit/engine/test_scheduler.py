@@ -28,6 +28,7 @@ class NoMemory:
 
     def __init__(self, *, partial_removal: bool) -> None:
         self.partial_removal = partial_removal
+        self.window: int | None = None
 
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         pass
