@@ -104,9 +104,7 @@ class ChatPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
 
     ``template_kwargs`` are variables for the template (``enable_thinking``, …), checked against the
     template's own undeclared variables. With ``continue_final_message`` the last assistant message
-    is left open and continued. With ``systems_in_place`` system text after other messages stays
-    there, even where the template has no place for it: what comes before it is then the same prefix
-    as without it.
+    is left open and continued.
     """
 
     messages: list[Message]
@@ -115,7 +113,6 @@ class ChatPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     template_kwargs: dict[str, Any] = {}
     add_generation_prompt: bool = True
     continue_final_message: bool = False
-    systems_in_place: bool = False
 
 
 class TextPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="text"):

@@ -54,7 +54,6 @@ def parse_conversation(body: wire.Conversation) -> Parsed:
         template_kwargs=_template_kwargs(body),
         add_generation_prompt=not continued,
         continue_final_message=continued,
-        systems_in_place=True,
     )
     hosted = {
         f"tools.{tool.type}" for tool in body.tools or [] if isinstance(tool, wire.HostedTool)

@@ -6,12 +6,15 @@ import ctypes
 import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import llama_cpp
 from llguidance import LLTokenizer
 
 from server.core.vocabulary import SpecialToken, TokenType
+
+if TYPE_CHECKING:
+    from server.engine.llama.word_pieces import WordPieces
 
 T = TypeVar("T")
 
@@ -32,6 +35,7 @@ _WHITE_SPACE = b" \t\n\v\f\r"
 # a default stack of a few megabytes.
 _BIG_STACK_BYTES = 1 << 30
 _BIG_STACK_FROM_CHARACTERS = 8_000
+_KEYS = "tokenizer.ggml."
 _stack_size_lock = threading.Lock()
 
 
@@ -42,9 +46,16 @@ class LlamaVocabulary:
         """``model`` is a llama_model pointer, valid as long as this is used."""
         self._pointer = llama_cpp.llama_model_get_vocab(model)
         self.size = int(llama_cpp.llama_vocab_n_tokens(self._pointer))
-        self.bos = self._token_or_none(llama_cpp.llama_vocab_bos)
-        self.eos = self._token_or_none(llama_cpp.llama_vocab_eos)
-        self.add_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._pointer))
+        self._stated = {
+            key.removeprefix(_KEYS): value
+            for key, value in metadata.items()
+            if key.startswith(_KEYS)
+        }
+        self.bos = self._stated_token(llama_cpp.llama_vocab_bos, "bos", "cls")
+        self.eos = self._stated_token(llama_cpp.llama_vocab_eos, "eos")
+        self.add_bos = self.bos is not None and bool(
+            llama_cpp.llama_vocab_get_add_bos(self._pointer)
+        )
         self._type = llama_cpp.llama_vocab_type(self._pointer)
         is_spm = self._type == llama_cpp.LLAMA_VOCAB_TYPE_SPM
         self.add_space_prefix = (
@@ -55,6 +66,14 @@ class LlamaVocabulary:
     def _token_or_none(self, getter: Callable[[Any], int]) -> int | None:
         token = int(getter(self._pointer))
         return None if token == llama_cpp.LLAMA_TOKEN_NULL else token
+
+    def _stated_token(self, getter: Callable[[Any], int], *names: str) -> int | None:
+        """The token, if the file names it under one of ``names``.
+
+        Otherwise llama.cpp has a default, which stands for some word in other vocabularies.
+        """
+        stated = any(f"{name}_token_id" in self._stated for name in names)
+        return self._token_or_none(getter) if stated else None
 
     @cached_property
     def special_tokens(self) -> list[SpecialToken]:
@@ -72,7 +91,12 @@ class LlamaVocabulary:
     def end_of_generation_tokens(self) -> frozenset[int]:
         """Every token that ends an answer."""
         is_end = llama_cpp.llama_vocab_is_eog
-        return frozenset(t for t in range(self.size) if is_end(self._pointer, t))
+        ends = {token for token in range(self.size) if is_end(self._pointer, token)}
+        if self.eos is None:
+            # llama.cpp's default counts only where it is no text.
+            default = int(llama_cpp.llama_vocab_eos(self._pointer))
+            ends -= {default} - {token.id for token in self.special_tokens}
+        return frozenset(ends)
 
     @cached_property
     def fill_in_the_middle(self) -> tuple[int, int, int] | None:
@@ -171,7 +195,23 @@ class LlamaVocabulary:
                 absorbed.update(_WHITE_SPACE)
         return longest, bytes(ignored | absorbed)
 
+    @cached_property
+    def _word_pieces(self) -> WordPieces | None:
+        """BERT's tokenizer, if the vocabulary is of its kind and names its unknown token."""
+        unknown = int(self._stated.get("unknown_token_id", self.size))
+        if self._type != llama_cpp.LLAMA_VOCAB_TYPE_WPM or unknown >= self.size:
+            return None
+        # Embedding alone needs the library, which takes 30 ms to import.
+        from server.engine.llama.word_pieces import WordPieces  # noqa: PLC0415
+
+        tokens = [self.text(token) for token in range(self.size)]
+        special = [token.id for token in self.special_tokens]
+        return WordPieces(tokens, unknown=unknown, special=special)
+
     def _tokenize(self, text: str, parse_special: bool, add_special: bool) -> list[int]:
+        if self._word_pieces is not None:
+            ids = self._word_pieces.ids(text, parse_special=parse_special)
+            return self._between_ends(ids) if add_special else ids
         raw = text.encode("utf-8")
         room = len(raw) + 2
         while True:
@@ -183,9 +223,16 @@ class LlamaVocabulary:
                 return list(tokens[:count])
             room = -count
 
+    def _between_ends(self, ids: list[int]) -> list[int]:
+        """BERT's text: between [CLS] and [SEP]."""
+        # llama.cpp and GGUF's writer both spell the key like this.
+        sep = self._stated_token(llama_cpp.llama_vocab_sep, "seperator", "sep")
+        start = [] if self.bos is None else [self.bos]
+        return [*start, *ids, *([] if sep is None else [sep])]
+
     def is_end_of_generation(self, token: int) -> bool:
         """Whether generating the token ends an answer."""
-        return bool(llama_cpp.llama_vocab_is_eog(self._pointer, token))
+        return token in self.end_of_generation_tokens
 
     def is_control(self, token: int) -> bool:
         """Whether the token is a control token."""

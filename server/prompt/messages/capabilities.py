@@ -16,7 +16,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         lasting_system: A leading system message, also where the last message is not a user's.
         developer_role: The developer role, by that name.
         several_systems: Two leading system messages.
-        late_system: A system message after other turns.
+        late_system: A system message after other turns, shown where it stands.
         author_names: A user message's ``name``.
         consecutive_users: Two user messages in a row.
         consecutive_assistants: Two assistant messages in a row.

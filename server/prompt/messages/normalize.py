@@ -81,7 +81,7 @@ def normalize(
             # The request's own text first, as in templates that describe tools.
             turns[:2] = [merged(turns[1], turns[0])]
         tools = []
-    turns = place_systems(turns, capabilities, in_place=prompt.systems_in_place)
+    turns = place_systems(turns, capabilities)
     turns = _alternate(turns, capabilities)
     return NormalizedChat(
         messages=[_for_template(turn.message, capabilities) for turn in turns],

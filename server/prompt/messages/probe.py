@@ -92,7 +92,6 @@ class _Probe:
         system_role = self._shows([system, user], SYSTEM, USER) and self._shows(
             [system, user], SYSTEM, USER, tools=[TOOL_SCHEMA]
         )
-        late = self._shows([user, assistant, system, user2], SYSTEM, USER, USER2)
         return {
             "system_role": system_role,
             "lasting_system": self._shows(
@@ -103,7 +102,11 @@ class _Probe:
             "developer_role": "developer" in self._template.source
             and self._shows([turn("developer", SYSTEM), user], SYSTEM, USER),
             "several_systems": self._shows([system, system2, user], SYSTEM, SYSTEM2, USER),
-            "late_system": late and self._shows([user, system], SYSTEM, USER),
+            "late_system": self._keeps_order([user, system], USER, SYSTEM)
+            and self._keeps_order(
+                [user, assistant, system, user2, assistant2], USER, ASSISTANT, SYSTEM, USER2
+            )
+            and self._keeps_order([user, assistant, system, user2], ASSISTANT, SYSTEM, USER2),
             "author_names": self._shows([{**user, "name": AUTHOR}], AUTHOR, USER),
             "consecutive_users": self._shows([user, user2], USER, USER2),
             "consecutive_assistants": self._shows(
@@ -250,6 +253,12 @@ class _Probe:
     def _shows(self, messages: list[dict[str, Any]], *needles: str, **options: Any) -> bool:
         text = self._render(messages, **options)
         return text is not None and all(needle in text for needle in needles)
+
+    def _keeps_order(self, messages: list[dict[str, Any]], *needles: str) -> bool:
+        """Whether the prompt shows the needles in this order: some templates move system text."""
+        text = self._render(messages) or ""
+        places = [text.find(needle) for needle in needles]
+        return places[0] >= 0 and places == sorted(places)
 
     def _render(self, messages: list[dict[str, Any]], **options: Any) -> str | None:
         """The prompt; None if the template fails."""

@@ -1,4 +1,4 @@
-"""System text at the places where a template takes it."""
+"""System text: leading text where a template takes it, later text where it stands."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from server.prompt.template.content import text_part
 _ROLES = {"system", "developer"}
 
 
-def place_systems(turns: list[Turn], capabilities: Capabilities, *, in_place: bool) -> list[Turn]:
-    """Put system text where the template takes it: once and first, or in the first user's turn.
+def place_systems(turns: list[Turn], capabilities: Capabilities) -> list[Turn]:
+    """Put leading system text where the template takes it: once, or in the first user's turn.
 
-    With ``in_place`` text after other turns stays there, as a user's turn in words where the
-    template has no place for it.
+    Text after other turns stays there, as a user's turn in words where the template has no place
+    for it: what comes before it is then the same prefix as without it.
     """
     if _are_native(turns, capabilities):
         return turns
-    if in_place:
-        turns = _late_in_words(turns)
-        if _are_native(turns, capabilities):
-            return turns
+    turns = _late_in_words(turns)
+    if _are_native(turns, capabilities):
+        return turns
     places = _places(turns)
     system = turns[places[0]]
     for place in places[1:]:

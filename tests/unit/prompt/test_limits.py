@@ -101,19 +101,19 @@ pytestmark = [
 
 @pytest.mark.parametrize("case", TOO_LARGE)
 def test_no_operation_makes_a_huge_value(case: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ConversationError):
         ChatTemplate(TOO_LARGE[case]).render([USER])
-    assert time.monotonic() - started < 1.5
+    assert time.process_time() - started < 1.5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2**21  # KiB
 
 
 @pytest.mark.parametrize("case", TOO_LONG)
 def test_a_template_that_does_not_end_is_stopped(case: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(TemplateLimitExceeded, match="did not finish within 2 seconds"):
         ChatTemplate(TOO_LONG[case]).render([USER])
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
 
 
 def test_a_template_that_gathers_memory_is_stopped() -> None:
@@ -131,16 +131,16 @@ def test_a_template_whose_compilation_does_not_end_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits, "TIME_LIMIT", 0.3)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(TemplateLimitExceeded):
         ChatTemplate("{% set x = [" + "1," * 200_000 + "] %}")
-    assert time.monotonic() - started < 1.5
+    assert time.process_time() - started < 1.5
 
 
 def test_a_looping_template_is_probed_once_only() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert probe(ChatTemplate(TOO_LONG["loops"])) == Capabilities()
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
 
 
 def test_text_may_be_eight_times_the_input_and_a_quarter_of_a_mebibyte() -> None:
@@ -160,6 +160,7 @@ def test_results_and_errors_come_back_from_limited_work() -> None:
 @pytest.fixture
 def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "TIME_LIMIT", 0.05)
+    monkeypatch.setattr(limits, "BLOCKED_LIMIT", 0.2)
     monkeypatch.setattr(limits, "GRACE", 0.1)
 
 
@@ -190,6 +191,16 @@ def test_work_that_does_not_stop_is_reported_as_stuck(stuck: list[float]) -> Non
         run_limited(_endless(release))
     assert len(stuck) == 1
     release.set()
+
+
+def test_waiting_for_a_processor_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TIME_LIMIT", 0.05)
+
+    def work() -> str:
+        time.sleep(0.3)
+        return "done"
+
+    assert run_limited(work) == "done"
 
 
 @pytest.mark.usefixtures("short_limits")

@@ -119,3 +119,21 @@ def test_names_read_from_ids_need_ids_that_name_the_function() -> None:
 def test_a_template_that_renders_nothing_can_do_nothing() -> None:
     assert probe(ChatTemplate("{{ raise_exception('no') }}")) == Capabilities()
     assert probe(ChatTemplate("constant")) == Capabilities()
+
+
+@pytest.mark.parametrize(
+    ("place", "late"),
+    [
+        ("{{ system }}{% for m in turns %}{{ m.content }}{% endfor %}", False),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", True),
+        ("{% for m in turns %}{{ system if loop.last }}{{ m.content }}{% endfor %}", False),
+    ],
+    ids=["first", "where it stands", "before the last turn"],
+)
+def test_late_system_text_counts_only_where_it_keeps_its_place(place: str, late: bool) -> None:
+    source = (
+        "{% set system = messages | selectattr('role', 'equalto', 'system')"
+        " | map(attribute='content') | join %}"
+        "{% set turns = messages | rejectattr('role', 'equalto', 'system') | list %}"
+    )
+    assert probe(ChatTemplate(source + place)).late_system is late

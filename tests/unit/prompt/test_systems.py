@@ -16,7 +16,7 @@ LATE = [system("A"), user("b"), system("C"), assistant("d"), user("e"), system("
 
 
 def in_place(capabilities: Capabilities, *messages: Message) -> list[tuple[str, object]]:
-    chat = normalize(ChatPrompt(messages=list(messages), systems_in_place=True), capabilities)
+    chat = normalize(ChatPrompt(messages=list(messages)), capabilities)
     assert len(chat.sources) == len(chat.messages)
     return [(message["role"], message["content"]) for message in chat.messages]
 
@@ -58,13 +58,8 @@ def test_a_conversation_of_system_text_alone_stays_one() -> None:
     assert in_place(without("several_systems"), system("A"), system("B")) == [("system", "A\n\nB")]
 
 
-# These take it by moving it: to the front, or before the last turn of the user.
-MOVING = {
-    "deepseek-ai-DeepSeek-V3.1",
-    "deepseek-ai-DeepSeek-V3.2",
-    "deepseek-ai-DeepSeek-V4-Flash-0731",
-    "mistralai-Mistral-Nemo-Instruct-2407",
-}
+# It puts all system text, leading text too, before the last turn of the user, as it was trained.
+MOVING = {"mistralai-Mistral-Nemo-Instruct-2407"}
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - MOVING))
@@ -72,7 +67,7 @@ def test_with_every_template_what_comes_before_it_is_the_same_prefix(name: str) 
     known = KnownTemplate.learn(template(name), None)
 
     def text(*messages: Message) -> str:
-        return known.text(ChatPrompt(messages=list(messages), systems_in_place=True))
+        return known.text(ChatPrompt(messages=list(messages)))
 
     begun = [system("Alpha"), user("Beta")]
     without_it = text(*begun, user("Gamma"))
