@@ -71,10 +71,11 @@ async def read(request: Request, model: type[Body]) -> Body:
     settings = context(request).settings
     limits = BodyLimits(bytes=settings.max_body_bytes, seconds=settings.request_timeout)
     raw = await receive(request, limits)
+    strict = settings.strict_parameters
     if len(raw) < _LARGE_BODY:
-        return validate(decode(raw), model)
+        return validate(decode(raw), model, strict=strict)
     value = await asyncio.to_thread(decode, raw)
-    return await asyncio.to_thread(validate, value, model)
+    return await asyncio.to_thread(validate, value, model, strict=strict)
 
 
 @contextmanager

@@ -151,13 +151,18 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     ``max_tokens`` None, or more than the context holds, means up to the context's end. ``logprobs``
     is the number of alternatives to report per token (0: only the chosen one), None for no logprobs
     at all. ``echo`` asks for the prompt's own tokens (with logprobs, if asked). ``prediction`` is
-    text the answer probably repeats.
+    text the answer probably repeats. The answer does not end by itself before it has
+    ``min_tokens``; ``stop_token_ids`` end it like the model's own end-of-generation tokens.
+    ``reasoning_budget`` is the most tokens of reasoning, None for no limit of its own.
     """
 
     prompt: Prompt
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
+    min_tokens: int = 0
     stop: list[str] = []
+    stop_token_ids: list[int] = []
+    reasoning_budget: int | None = None
     n: int = 1
     logprobs: int | None = None
     echo: bool = False

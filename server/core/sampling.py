@@ -54,7 +54,14 @@ _TABLE: list[tuple[str, type[int | float], float, float, float | None, str]] = [
         "Sharpens (below 1) or flattens the distribution; 0 is greedy.",
     ),
     ("top_p", float, 0, 1, 1, "Keeps the most probable tokens that make up this much together."),
-    ("top_k", int, 0, INT32_MAX, 0, "Keeps the most probable tokens up to this number; 0: all."),
+    (
+        "top_k",
+        int,
+        -1,
+        INT32_MAX,
+        0,
+        "Keeps the most probable tokens up to this number; 0 or -1: all.",
+    ),
     ("min_p", float, 0, 1, 0, "Keeps tokens at least this probable, relative to the best one."),
     ("typical_p", float, 0, 1, 1, "Keeps the most typical tokens that make up this much."),
     (
@@ -77,7 +84,7 @@ _TABLE: list[tuple[str, type[int | float], float, float, float | None, str]] = [
     ("mirostat", int, 0, 2, 0, "Version of mirostat, which steers surprise; 0: off."),
     ("mirostat_tau", float, 0, 100, 5, "The surprise that mirostat aims at, in bits."),
     ("mirostat_eta", float, 0, 1, 0.1, "How fast mirostat adapts."),
-    ("seed", int, -(2**63), 2**63 - 1, None, "Makes sampling repeatable; default: random."),
+    ("seed", int, -(2**63), 2**63 - 1, None, "Makes sampling repeatable; default, and -1: random."),
 ]
 
 PARAMETERS = {

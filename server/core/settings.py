@@ -219,6 +219,11 @@ class Settings(BaseSettings):
         description="Maximum bytes of a request line and its headers; larger ones are answered "
         "with 431.",
     )
+    strict_parameters: bool = Field(
+        default=False,
+        description="Refuse parameters that the server does not know with 400, rather than name "
+        "them in `x-dragoman-ignored`.",
+    )
     request_timeout: float = Field(
         default=60.0, gt=0, description="Seconds a client may take to send its request."
     )

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.api.openai.schemas.base import MAX_STOP_LENGTH
+from server.api.generation_fields import MAX_STOP_LENGTH
 from server.api.openai.schemas.chat_request import MAX_MESSAGES
 from tests.api.fakes import VOCABULARY, FakePool
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat, chat_body, completion_body
@@ -55,7 +55,7 @@ CHAT_CASES: list[tuple[str, dict[str, Any], str]] = [
         for name in ("frequency_penalty", "presence_penalty")
         for v in (-2.1, 2.1)
     ),
-    *((f"max_tokens {v}", {"max_tokens": v}, "max_tokens") for v in (-1, 0, 1.5, True)),
+    *((f"max_tokens {v}", {"max_tokens": v}, "max_tokens") for v in (-3, 0, 1.5, True)),
     (
         "two limits",
         {"max_tokens": 1, "max_completion_tokens": 2},
@@ -67,9 +67,8 @@ CHAT_CASES: list[tuple[str, dict[str, Any], str]] = [
         "messages",
     ),
     *((f"n {v}", {"n": v}, "n") for v in (0, 129, 10**9)),
-    ("five stops", {"stop": list("abcde")}, "stop"),
-    ("empty stop", {"stop": ""}, "stop"),
-    ("empty stop in a list", {"stop": ["a", ""]}, "stop[1]"),
+    ("257 stops", {"stop": ["a"] * 257}, "stop"),
+    ("stop a number", {"stop": ["a", 5]}, "stop[1]"),
     ("1 MB stop", {"stop": "x" * 2**20}, "stop"),
     ("21 top_logprobs", {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ("top_logprobs alone", {"top_logprobs": 1}, "top_logprobs"),
@@ -98,7 +97,7 @@ CHAT_CASES: list[tuple[str, dict[str, Any], str]] = [
     ("unknown format", {"response_format": {"type": "xml"}}, "response_format"),
     ("two constraints", {"regex": "a", "choice": ["b"]}, "choice"),
     ("no choice", {"choice": []}, "choice"),
-    ("top_k -1", {"top_k": -1}, "top_k"),
+    ("top_k -2", {"top_k": -2}, "top_k"),
     ("min_p 2", {"min_p": 2}, "min_p"),
     ("mirostat 3", {"mirostat": 3}, "mirostat"),
     ("repeat_penalty 0", {"repeat_penalty": 0}, "repeat_penalty"),
@@ -159,20 +158,6 @@ async def test_a_request_names_its_model(http: httpx.AsyncClient, path: str) -> 
     assert "required" in message.lower()
 
 
-@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
-async def test_unknown_fields_are_refused_by_name(http: httpx.AsyncClient, path: str) -> None:
-    body = chat_body(tempreature=1) if path == CHAT else completion_body(tempreature=1)
-    assert_error(
-        await http.post(path, json=body), 400, code="unknown_parameter", param="tempreature"
-    )
-
-
-async def test_unknown_fields_of_messages_are_refused_too(http: httpx.AsyncClient) -> None:
-    body = chat_body(messages=[{**USER, "colour": "red"}])
-    response = await http.post(CHAT, json=body)
-    assert_error(response, 400, code="unknown_parameter", param="messages[0].colour")
-
-
 @pytest.mark.parametrize("name", ["nope", "../../etc/passwd", "a\0b", "x" * 10_000, ""])
 async def test_unknown_models_are_404(http: httpx.AsyncClient, name: str) -> None:
     response = await http.post(CHAT, json=chat_body(model=name))
@@ -200,6 +185,6 @@ async def test_limits_themselves_are_allowed(http: httpx.AsyncClient, pool: Fake
 
 
 async def test_an_error_does_not_repeat_a_long_input(http: httpx.AsyncClient) -> None:
-    response = await http.post(CHAT, json=chat_body(**{"x" * 100_000: 1}))
+    response = await http.post(CHAT, json=chat_body(tool_choice={"type": "x" * 100_000}))
     assert response.status_code == 400
     assert len(response.content) < 1000

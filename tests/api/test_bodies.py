@@ -151,9 +151,9 @@ async def test_a_large_body_is_read_beside_the_event_loop(
     threads = []
 
     def recorded(step: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any) -> Any:
+        def run(*arguments: Any, **options: Any) -> Any:
             threads.append(threading.current_thread())
-            return step(*arguments)
+            return step(*arguments, **options)
 
         return run
 

@@ -204,7 +204,7 @@ async def test_a_suffix_reaches_the_model(http: httpx.AsyncClient, pool: FakePoo
         ({"max_tokens": 0}, "max_tokens"),
         ({"best_of": 1, "n": 2}, "best_of"),
         ({"best_of": 2, "stream": True}, "best_of"),
-        ({"logprobs": 6}, "logprobs"),
+        ({"logprobs": 21}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
     ],
 )

@@ -136,9 +136,10 @@ async def test_a_wrong_parameter_is_refused(
     assert_error(await http.post(EMBEDDINGS, json=body(**fields)), 400, param=name)
 
 
-async def test_an_unknown_parameter_is_refused(http: httpx.AsyncClient) -> None:
-    response = await http.post(EMBEDDINGS, json=body(truncate=True))
-    assert_error(response, 400, code="unknown_parameter", param="truncate")
+async def test_an_unknown_parameter_is_named(http: httpx.AsyncClient) -> None:
+    response = await http.post(EMBEDDINGS, json=body(truncate=True, user="u"))
+    assert response.status_code == 200
+    assert response.headers["x-dragoman-ignored"] == "user, truncate"
 
 
 def test_every_parameter_of_the_sdk_is_known_and_no_other() -> None:

@@ -242,12 +242,18 @@ FIELDS: dict[int, list[BadInput]] = {
         *(chat(f"frequency_penalty {v}", frequency_penalty=v) for v in (-2.1, 2.1)),
         *(chat(f"presence_penalty {v}", presence_penalty=v) for v in (-2.1, 2.1)),
     ],
-    38: [chat(f"max_tokens {v}", max_tokens=v) for v in (-1, 0, 1.5)],
+    38: [chat(f"max_tokens {v}", max_tokens=v) for v in (-3, 0, 1.5)],
     39: [chat("max_tokens 2^31: bounded by the context", 200, max_tokens=2**31)],
     40: [chat("both token limits, different", max_tokens=1, max_completion_tokens=2)],
     41: [chat(f"n {v}", n=v) for v in (0, 129, 10**9)],
-    42: [chat("five stop strings", stop=list("abcde"))],
-    43: [chat("an empty stop string", stop=""), chat("a stop string of 1 MB", stop="x" * 2**20)],
+    42: [
+        chat("five stop strings", 200, stop=list("abcde")),
+        chat("257 stop strings", stop=["a"] * 257),
+    ],
+    43: [
+        chat("an empty stop string", 200, stop=""),
+        chat("a stop string of 1 MB", stop="x" * 2**20),
+    ],
     44: [
         chat("top_logprobs 21", logprobs=True, top_logprobs=21),
         chat("top_logprobs without logprobs", top_logprobs=1),
@@ -265,7 +271,7 @@ FIELDS: dict[int, list[BadInput]] = {
     48: [chat("seed 2^64", seed=2**64)],
     49: [chat("stream as a word", stream="yes")],
     50: [chat("stream_options without stream", stream_options={"include_usage": True})],
-    51: [chat("an unknown field", 400, "unknown_parameter", tempreature=1)],
+    51: [chat("an unknown field, named in `x-dragoman-ignored`", 200, tempreature=1)],
     52: [
         completion("a token beyond the vocabulary", prompt=[49152]),
         completion("a negative token", prompt=[-1]),

@@ -9,7 +9,7 @@ import re
 
 from starlette.datastructures import Headers
 
-from server.api.anthropic.ignored import header_value
+from server.api.ignored_names import header_value
 
 _DATE = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")
 
@@ -40,7 +40,7 @@ def unknown_betas(headers: Headers) -> list[str]:
         beta.strip() for value in headers.getlist("anthropic-beta") for beta in value.split(",")
     ]
     unknown = [f"anthropic-beta.{beta}" for beta in stated if beta and _name(beta) not in _KNOWN]
-    return [header_value(unknown)] if unknown else []
+    return [header_value(sorted(unknown))] if unknown else []
 
 
 def _name(beta: str) -> str:

@@ -271,7 +271,8 @@ def _template_kwargs(body: wire.Conversation) -> dict[str, Any]:
     """The variables that templates have for thoughts and effort; without them, they do without."""
     variables: dict[str, Any] = {}
     if body.thinking is not None:
-        variables["enable_thinking"] = body.thinking.type != "disabled"
+        without = body.thinking.type == "disabled" or body.thinking.budget_tokens == 0
+        variables["enable_thinking"] = not without
     if body.output_config is not None and body.output_config.effort is not None:
         variables["reasoning_effort"] = body.output_config.effort
     return variables

@@ -6,19 +6,19 @@ from functools import partial
 
 import msgspec
 
+from server.api import ignored_names as shared
 from server.api.anthropic.betas import unknown_betas
 from server.api.anthropic.content import BILLING_HEADER, without_billing_header
 from server.api.anthropic.conversation import Parsed, parse_conversation
 from server.api.anthropic.encoder import PING, MessageEncoder
 from server.api.anthropic.errors import locate
-from server.api.anthropic.ignored import header_value, unknown_fields
 from server.api.anthropic.schemas.messages_request import Conversation, MessagesRequest
 from server.api.anthropic.schemas.messages_response import MessageOut
 from server.api.clamped import clamped_header
 from server.api.family import Operation, ParsedRequest
+from server.api.generation_fields import as_list, bounded, reasoning_budget
 from server.core.model_info import ModelInfo
 from server.core.request import Constraint, GenerationRequest
-from server.core.sampling import INT32_MAX, Sampling
 
 
 def parse(body: MessagesRequest) -> ParsedRequest:
@@ -26,9 +26,13 @@ def parse(body: MessagesRequest) -> ParsedRequest:
     parsed = parse_conversation(body)
     request = GenerationRequest(
         prompt=parsed.prompt,
-        sampling=Sampling(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k),
-        max_tokens=min(body.max_tokens, INT32_MAX),
-        stop=list(body.stop_sequences or []),
+        sampling=body.sampling(),
+        max_tokens=bounded(body.max_tokens),
+        min_tokens=body.min_tokens or 0,
+        stop=as_list(body.stop_sequences),
+        stop_token_ids=body.stop_token_ids or [],
+        reasoning_budget=_reasoning_budget(body),
+        ignore_eos=bool(body.ignore_eos),
         constraint=_constraint(body),
     )
     display = body.thinking.display if body.thinking else None
@@ -38,11 +42,16 @@ def parse(body: MessagesRequest) -> ParsedRequest:
         requests=[request],
         stream=bool(body.stream),
         encoder=encoder.of_model,
-        locate=partial(locate, messages=parsed.messages, tools=parsed.tools),
+        locate=lambda at: body.place(locate(at, messages=parsed.messages, tools=parsed.tools)),
         headers=partial(_headers, body, parsed),
         keep_alive=lambda: (PING,),
         failed=encoder.failed,
     )
+
+
+def _reasoning_budget(body: MessagesRequest) -> int | None:
+    stated = None if body.thinking is None else body.thinking.budget_tokens
+    return reasoning_budget(body.reasoning_budget if stated is None else stated)
 
 
 def _constraint(body: MessagesRequest) -> Constraint | None:
@@ -54,7 +63,9 @@ def _constraint(body: MessagesRequest) -> Constraint | None:
 
 def _headers(body: MessagesRequest, parsed: Parsed, info: ModelInfo | None) -> dict[str, str]:
     """Headers that name what has no effect, and how much a limit was lowered."""
-    return ignored_header(body, parsed, info) | clamped_header("max_tokens", body.max_tokens, info)
+    return ignored_header(body, parsed, info) | clamped_header(
+        {"max_tokens": body.max_tokens, "num_ctx": body.num_ctx}, info
+    )
 
 
 def ignored_header(body: Conversation, parsed: Parsed, info: ModelInfo | None) -> dict[str, str]:
@@ -62,13 +73,13 @@ def ignored_header(body: Conversation, parsed: Parsed, info: ModelInfo | None) -
 
     Of a model that is not loaded yet it is not known what its template reads.
     """
-    names = parsed.ignored | set(unknown_fields(body))
+    names = parsed.ignored | set(shared.unknown_names(body))
     if _has_billing_header(body):
         names.add(f"system.{BILLING_HEADER}")
     if info is not None and info.template_variables is not None:
         unread = parsed.prompt.template_kwargs.keys() - set(info.template_variables)
         names |= {_VARIABLES[name] for name in unread}
-    return {"x-dragoman-ignored": header_value(names)} if names else {}
+    return shared.ignored_header(sorted(names))
 
 
 _VARIABLES = {"enable_thinking": "thinking", "reasoning_effort": "output_config.effort"}

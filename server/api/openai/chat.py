@@ -5,18 +5,17 @@ from __future__ import annotations
 from functools import partial
 
 from server.api.family import Operation, ParsedRequest
+from server.api.generation_fields import reasoning_budget
 from server.api.openai import parameters
 from server.api.openai.chat_encoder import ChatEncoder
 from server.api.openai.conversation import chat_prompt
 from server.api.openai.errors import locate
 from server.api.openai.schemas.chat_request import (
     ChatCompletionRequest,
-    JsonObjectFormat,
-    JsonSchemaFormat,
 )
 from server.api.openai.schemas.chat_response import ChatCompletion
-from server.core.errors import InvalidRequest, UnsupportedParameter
-from server.core.request import Constraint, GenerationRequest
+from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
+from server.core.request import GenerationRequest
 
 
 def parse(body: ChatCompletionRequest) -> ParsedRequest:
@@ -25,9 +24,7 @@ def parse(body: ChatCompletionRequest) -> ParsedRequest:
     Raises UnsupportedParameter or InvalidRequest where fields cannot be served or contradict each
     other.
     """
-    common = parameters.common(
-        body, max_tokens=_max_tokens(body), response_format=_response_format(body)
-    )
+    common = parameters.common(body, max_tokens=_max_tokens(body))
     if "audio" in (body.modalities or []):
         raise UnsupportedParameter("modalities: audio is not supported.", at=("modalities",))
     if body.top_logprobs is not None and not body.logprobs:
@@ -36,7 +33,10 @@ def parse(body: ChatCompletionRequest) -> ParsedRequest:
         prompt=chat_prompt(body),
         sampling=common.sampling,
         max_tokens=common.max_tokens,
+        min_tokens=common.min_tokens,
         stop=common.stop,
+        stop_token_ids=common.stop_token_ids,
+        reasoning_budget=reasoning_budget(body.reasoning_budget),
         n=body.n or 1,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         constraint=common.constraint,
@@ -48,7 +48,7 @@ def parse(body: ChatCompletionRequest) -> ParsedRequest:
         requests=[request],
         stream=bool(body.stream),
         encoder=partial(ChatEncoder, include_usage=common.include_usage),
-        locate=partial(locate, request=request),
+        locate=partial(_locate, body=body, request=request),
         headers=partial(parameters.answer_headers, body),
     )
 
@@ -61,24 +61,18 @@ def _prediction(body: ChatCompletionRequest) -> str | None:
     return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
-def _response_format(body: ChatCompletionRequest) -> Constraint | None:
-    match body.response_format:
-        case JsonObjectFormat():
-            return Constraint(kind="json_object")
-        case JsonSchemaFormat(json_schema=schema):
-            # OpenAI: no schema at all means any JSON object.
-            return Constraint.of("json_schema", schema.json_schema or {"type": "object"})
-        case _:
-            return None
+def _locate(at: Locator, *, body: ChatCompletionRequest, request: GenerationRequest) -> Locator:
+    """Where in the body the canonical place ``at`` was stated."""
+    return body.place(locate(at, request, constraint=parameters.constraint_field(body)))
 
 
 def _max_tokens(body: ChatCompletionRequest) -> int | None:
     if body.max_tokens is None or body.max_completion_tokens is None:
         return body.max_completion_tokens or body.max_tokens
     if body.max_tokens != body.max_completion_tokens:
-        raise InvalidRequest(
-            "max_tokens and max_completion_tokens differ.", at=("max_completion_tokens",)
-        )
+        places = [body.place((name,)) for name in ("max_tokens", "max_completion_tokens")]
+        names = " and ".join(map(path_text, places))
+        raise InvalidRequest(f"{names} differ.", at=places[1])
     return body.max_tokens
 
 

@@ -49,7 +49,7 @@ def _locate(at: Locator, *, body: CompletionRequest, request: GenerationRequest)
     only_tokens = isinstance(body.prompt, list) and isinstance(body.prompt[0], int)
     if at[:1] == ("prompt",) and not only_tokens:
         return ("prompt",)
-    return locate(at, request)
+    return body.place(locate(at, request, constraint=parameters.constraint_field(body)))
 
 
 def _candidates(body: CompletionRequest) -> Candidates:
@@ -101,7 +101,9 @@ def _request(
         prompt=prompt,
         sampling=common.sampling,
         max_tokens=common.max_tokens,
+        min_tokens=common.min_tokens,
         stop=common.stop,
+        stop_token_ids=common.stop_token_ids,
         n=candidates.generated,
         logprobs=0 if body.logprobs is None and ranked else body.logprobs,
         echo=bool(body.echo),

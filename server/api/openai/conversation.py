@@ -166,4 +166,6 @@ def _template_kwargs(body: wire.ConversationFields) -> dict[str, Any]:
             continue
         if variables.setdefault(name, value) != value:
             raise InvalidRequest(f"{name} and chat_template_kwargs.{name} differ.", at=(name,))
+    if body.reasoning_budget == 0:
+        variables.setdefault("enable_thinking", False)
     return variables

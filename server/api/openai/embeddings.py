@@ -14,6 +14,7 @@ from fastapi.responses import Response
 
 from server.api.context import context
 from server.api.endpoint import described_body, located, read
+from server.api.ignored_names import ignored_header, unknown_names
 from server.api.openai.errors import locate
 from server.api.openai.schemas.embeddings import EmbeddingList, EmbeddingRequest
 from server.core.embeddings import Embeddings
@@ -41,8 +42,8 @@ async def create_embeddings(request: Request) -> Response:
     shared.metrics.embedded(model, embeddings.prompt_tokens)
     # Thousands of inputs make a million numbers.
     content = await asyncio.to_thread(_answer, embeddings, len(inputs), model, body)
-    ignored = {"x-dragoman-ignored": "user"} if body.user is not None else {}
-    return Response(content, media_type="application/json", headers=ignored)
+    names = [*(["user"] if body.user is not None else []), *unknown_names(body)]
+    return Response(content, media_type="application/json", headers=ignored_header(names))
 
 
 def _inputs(body: EmbeddingRequest) -> list[str | list[int]]:

@@ -43,13 +43,18 @@ def error_type(status: int) -> str:
     return "rate_limit_error" if status == 429 else "invalid_request_error"
 
 
-def locate(at: Locator, request: GenerationRequest | None = None) -> Locator:
-    """Where in an OpenAI body the canonical place ``at`` of ``request`` was stated."""
+def locate(
+    at: Locator, request: GenerationRequest | None = None, *, constraint: str | None = None
+) -> Locator:
+    """Where in an OpenAI body the canonical place ``at`` of ``request`` was stated.
+
+    ``constraint`` is the field that states the constraint.
+    """
     match at:
         case ("prompt", *_) if request is not None and isinstance(request.prompt, ChatPrompt):
             at = ("messages",)
-        case ("constraint",) if request is not None and request.constraint is not None:
-            at = (_CONSTRAINT_FIELDS[request.constraint.kind],)
+        case ("constraint", *_) if constraint is not None:
+            at = (constraint,)
         case ("sampling", name):
             at = (name,)
         case ("template_kwargs", *rest):
@@ -59,13 +64,3 @@ def locate(at: Locator, request: GenerationRequest | None = None) -> Locator:
         case ("input", *_):
             at = ("input",)
     return at
-
-
-_CONSTRAINT_FIELDS = {
-    "json_object": "response_format",
-    "json_schema": "response_format",
-    "regex": "regex",
-    "choice": "choice",
-    "lark": "lark",
-    "gbnf": "grammar",
-}

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from server.api.clamped import clamped_header
-from server.api.openai.schemas.base import ConstraintFields, GenerationFields, SamplingFields
-from server.core.errors import InvalidRequest, UnsupportedParameter
+from server.api.generation_fields import as_list, bounded
+from server.api.ignored_names import ignored_header
+from server.api.openai.schemas.base import (
+    ConstraintFields,
+    GenerationFields,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+)
+from server.core.errors import InvalidRequest, UnsupportedParameter, path_text
 from server.core.model_info import ModelInfo
 from server.core.request import Constraint
-from server.core.sampling import INT32_MAX, Sampling
-
-_PLAIN_SAMPLING = [name for name in Sampling.__struct_fields__ if name != "logit_bias"]
+from server.core.sampling import Sampling
 
 
 class CommonParameters(NamedTuple):
@@ -19,21 +24,18 @@ class CommonParameters(NamedTuple):
 
     sampling: Sampling
     max_tokens: int | None
+    min_tokens: int
     stop: list[str]
+    stop_token_ids: list[int]
     constraint: Constraint | None
     ignore_eos: bool
     include_usage: bool
 
 
-def common(
-    body: GenerationFields, *, max_tokens: int | None, response_format: Constraint | None = None
-) -> CommonParameters:
+def common(body: GenerationFields, *, max_tokens: int | None) -> CommonParameters:
     """The parameters that chat completions and completions have in common.
 
-    Args:
-        body: The body.
-        max_tokens: Its limit of generated tokens, whatever the field is called.
-        response_format: The constraint of OpenAI's own field, where the body has one.
+    ``max_tokens`` is the limit of generated tokens, whatever the body's field is called.
 
     Raises:
         UnsupportedParameter: A field would change the answer and is not honoured.
@@ -43,25 +45,15 @@ def common(
         if getattr(body, name) is not None:
             raise UnsupportedParameter(f"{name} is not supported.", at=(name,))
     return CommonParameters(
-        sampling=sampling(body),
+        sampling=body.sampling(),
         max_tokens=bounded(max_tokens),
-        stop=[body.stop] if isinstance(body.stop, str) else list(body.stop or []),
-        constraint=constraint(body, response_format),
+        min_tokens=body.min_tokens or 0,
+        stop=as_list(body.stop),
+        stop_token_ids=body.stop_token_ids or [],
+        constraint=constraint(body),
         ignore_eos=bool(body.ignore_eos),
         include_usage=_include_usage(body),
     )
-
-
-def sampling(body: SamplingFields) -> Sampling:
-    """The sampling parameters."""
-    bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
-    plain = {name: getattr(body, name) for name in _PLAIN_SAMPLING}
-    return Sampling(**plain, logit_bias=bias)
-
-
-def bounded(max_tokens: int | None) -> int | None:
-    """A limit of tokens that fits into a message to the worker; no context is longer."""
-    return None if max_tokens is None else min(max_tokens, INT32_MAX)
 
 
 def answer_headers(body: GenerationFields, info: ModelInfo | None) -> dict[str, str]:
@@ -76,14 +68,14 @@ def answer_headers(body: GenerationFields, info: ModelInfo | None) -> dict[str, 
             for name in ("enable_thinking", "reasoning_effort")
             if getattr(body, name, None) is not None and name not in info.template_variables
         ]
-    ignored = {"x-dragoman-ignored": ", ".join(names)} if names else {}
-    return ignored | _clamped(body, info)
+    return ignored_header(names) | _clamped(body, info)
 
 
 def _clamped(body: GenerationFields, info: ModelInfo | None) -> dict[str, str]:
     stated = {name: getattr(body, name, None) for name in ("max_completion_tokens", "max_tokens")}
     field = next((name for name, asked in stated.items() if asked is not None), "max_tokens")
-    return clamped_header(field, stated[field], info)
+    asked = {path_text(body.place((field,))): stated[field], "num_ctx": body.num_ctx}
+    return clamped_header(asked, info)
 
 
 def _include_usage(body: GenerationFields) -> bool:
@@ -97,10 +89,28 @@ def _include_usage(body: GenerationFields) -> bool:
     return bool(body.stream_options.include_usage)
 
 
-def constraint(
-    body: ConstraintFields, response_format: Constraint | None = None
-) -> Constraint | None:
-    """The answer's constraint; raises InvalidRequest where a body states more than one."""
+def constraint(body: ConstraintFields, text_format: Constraint | None = None) -> Constraint | None:
+    """The answer's constraint; ``text_format`` is one that the body states elsewhere.
+
+    Raises InvalidRequest where a body states more than one.
+    """
+    found = _constraints(body)
+    if text_format is not None:
+        found["text"] = text_format
+    if len(found) > 1:
+        places = [body.place((name,)) for name in found]
+        names = " and ".join(map(path_text, places))
+        raise InvalidRequest(f"{names} exclude each other.", at=places[1])
+    return next(iter(found.values()), None)
+
+
+def constraint_field(body: ConstraintFields) -> str | None:
+    """The field that states the constraint of ``body``."""
+    return next(iter(_constraints(body)), None)
+
+
+def _constraints(body: ConstraintFields) -> dict[str, Constraint]:
+    """The constraints in ``body``, by their fields."""
     found: dict[str, Constraint] = {}
     if body.regex is not None:
         found["regex"] = Constraint(kind="regex", body=body.regex)
@@ -110,9 +120,16 @@ def constraint(
         found["lark"] = Constraint(kind="lark", body=body.lark)
     if body.grammar is not None:
         found["grammar"] = Constraint(kind="gbnf", body=body.grammar)
-    if response_format is not None:
-        found["response_format"] = response_format
-    if len(found) > 1:
-        names = " and ".join(found)
-        raise InvalidRequest(f"{names} exclude each other.", at=(list(found)[1],))
-    return next(iter(found.values()), None)
+    if body.json_schema is not None:
+        found["json_schema"] = Constraint.of("json_schema", body.json_schema)
+    match body.response_format:
+        case JsonObjectFormat(json_schema=None):
+            found["response_format"] = Constraint(kind="json_object")
+        case JsonObjectFormat(json_schema=schema):
+            found["response_format"] = Constraint.of("json_schema", schema)
+        case JsonSchemaFormat(json_schema=schema):
+            # OpenAI: no schema at all means any JSON object.
+            found["response_format"] = Constraint.of(
+                "json_schema", schema.json_schema or {"type": "object"}
+            )
+    return found

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.endpoint import described_body, read, rendered
+from server.api.ignored_names import ignored_header, unknown_names
 from server.api.openai.conversation import chat_prompt
 from server.api.openai.errors import locate
 from server.api.openai.schemas.template import NativePrompt, PromptSegment, TemplateRequest
@@ -37,7 +38,11 @@ async def apply_template(request: Request) -> Response:
             for segment in native.segments
         ],
     )
-    return Response(to_json(answer), media_type="application/json")
+    return Response(
+        to_json(answer),
+        media_type="application/json",
+        headers=ignored_header(unknown_names(body)),
+    )
 
 
 def _prompt(body: TemplateRequest) -> ChatPrompt | TextPrompt:

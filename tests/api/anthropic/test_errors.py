@@ -61,7 +61,7 @@ def failing(
     ("fields", "place"),
     [
         ({"max_tokens": None}, "max_tokens"),
-        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_tokens": -3}, "max_tokens"),
         ({"max_tokens": "5"}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
@@ -74,7 +74,7 @@ def failing(
         ({"messages": [{"role": "system"}]}, "messages"),
         ({"system": [{"type": "image"}]}, "system[0].type"),
         ({"temperature": 9}, "temperature"),
-        ({"stop_sequences": [""]}, "stop_sequences[0]"),
+        ({"stop_sequences": [5]}, "stop_sequences[0]"),
         ({"tools": [{"name": "a b"}]}, "tools[0].name"),
         ({"tools": [{"description": "x"}]}, "tools[0].name"),
         ({"tools": [TOOL, TOOL]}, "tools[1]"),

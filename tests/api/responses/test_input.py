@@ -366,7 +366,7 @@ async def test_what_has_no_effect_is_named(http: httpx.AsyncClient) -> None:
     )
     assert said == (
         "service_tier, store, truncation, text.verbosity, include (web_search_call.results), "
-        "client_metadata, input[0].internal\\n"
+        "client_metadata, input[0].internal?"
     )
     assert await ignored(http, store=False, include=[], user=None) is None
     many = [{**USER, "x": 1} for _ in range(1000)]

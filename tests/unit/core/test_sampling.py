@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.api.openai.schemas.base import SamplingFields
+from server.api.generation_fields import SamplingFields
 from server.api.validation import validate
 from server.core.errors import InvalidRequest
 from server.core.sampling import PARAMETERS, Parameter, Sampling

@@ -5,34 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
+
+from server.api.validation import Opaque, WireModel
 
 # Choices. A session of an agent has some hundred messages, with a few blocks each.
 MAX_MESSAGES = 10_000
 MAX_BLOCKS = 10_000
 
 
-class Tolerant(BaseModel):
-    """A part of a request: nothing is converted, and fields it does not know are kept as extras.
-
-    Anthropic's clients send new fields long before servers know them. The answer names them.
-    """
-
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
-
-
-class Opaque(Tolerant):
-    """A part that is refused or left out as a whole, whatever its fields."""
-
-
-class TextBlock(Tolerant):
+class TextBlock(WireModel):
     """A piece of text."""
 
     type: Literal["text"]
     text: str
 
 
-class ThinkingBlock(Tolerant):
+class ThinkingBlock(WireModel):
     """Thoughts of an earlier answer, as clients send them back."""
 
     type: Literal["thinking"]
@@ -40,7 +29,7 @@ class ThinkingBlock(Tolerant):
     signature: str | None = None
 
 
-class ToolUseBlock(Tolerant):
+class ToolUseBlock(WireModel):
     """A call of an earlier answer; a client that could not read the input gives it as text."""
 
     type: Literal["tool_use"]
@@ -49,7 +38,7 @@ class ToolUseBlock(Tolerant):
     input: dict[str, Any] | str | None = None
 
 
-class SearchResultBlock(Tolerant):
+class SearchResultBlock(WireModel):
     """Something found, as text."""
 
     type: Literal["search_result"]
@@ -58,7 +47,7 @@ class SearchResultBlock(Tolerant):
     content: Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)]
 
 
-class DocumentBlock(Tolerant):
+class DocumentBlock(WireModel):
     """A document; only one whose source is plain text can be served."""
 
     type: Literal["document"]
@@ -67,21 +56,21 @@ class DocumentBlock(Tolerant):
     context: str | None = None
 
 
-class ToolReferenceBlock(Tolerant):
+class ToolReferenceBlock(WireModel):
     """Names a tool whose definition was deferred: from now on the model knows it."""
 
     type: Literal["tool_reference"]
     tool_name: str
 
 
-class SystemBlock(Tolerant):
+class SystemBlock(WireModel):
     """System text in the middle of a user's turn."""
 
     type: Literal["mid_conv_system"]
     content: str | Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)]
 
 
-class ToolAdditionBlock(Tolerant):
+class ToolAdditionBlock(WireModel):
     """Offers a tool whose definition was deferred, in a system message."""
 
     type: Literal["tool_addition"]
@@ -117,7 +106,7 @@ ResultPart = Annotated[
 """A block in the result of a tool."""
 
 
-class ToolResultBlock(Tolerant):
+class ToolResultBlock(WireModel):
     """The result of a call; without content it is empty."""
 
     type: Literal["tool_result"]

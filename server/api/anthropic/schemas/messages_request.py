@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from server.api.anthropic.schemas.blocks import (
     MAX_BLOCKS,
     MAX_MESSAGES,
     Block,
-    Opaque,
     TextBlock,
-    Tolerant,
 )
-from server.api.validation import sampling_field
+from server.api.generation_fields import LocalFields, Stops
+from server.api.spellings import respell
+from server.api.validation import Opaque, Respelled, WireModel, whole
 
 # Choices: agents with many MCP servers bring a few hundred tools.
 MAX_TOOLS = 512
-MAX_STOPS = 64
-MAX_STOP_LENGTH = 1024
 
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
-StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 
 
-class Turn(Tolerant):
+class Turn(WireModel):
     """A message; ``content`` may only be absent in a system message that has other fields.
 
     A system message that says ``clear_at: next_user_message`` holds until the user speaks again.
@@ -36,7 +33,7 @@ class Turn(Tolerant):
     clear_at: Literal["next_user_message", "never"] | None = None
 
 
-class FunctionTool(Tolerant):
+class FunctionTool(WireModel):
     """A tool that the client runs."""
 
     type: Literal["custom"] | None = None
@@ -66,7 +63,7 @@ Tool = Annotated[
 ]
 
 
-class ToolChoice(Tolerant):
+class ToolChoice(WireModel):
     """How the model must use the tools; ``name`` with the type ``tool`` only."""
 
     type: Literal["auto", "any", "tool", "none"]
@@ -74,7 +71,7 @@ class ToolChoice(Tolerant):
     disable_parallel_tool_use: bool | None = None
 
 
-class Thinking(Tolerant):
+class Thinking(WireModel):
     """Whether the model thinks: any type but ``disabled`` lets it.
 
     With ``display: omitted`` the thoughts are only in the signatures, from which they come back.
@@ -82,9 +79,12 @@ class Thinking(Tolerant):
 
     type: str
     display: str | None = None
+    budget_tokens: Annotated[int, Field(ge=0), BeforeValidator(whole)] | None = Field(
+        None, description="The most tokens of reasoning."
+    )
 
 
-class JsonFormat(Tolerant):
+class JsonFormat(WireModel):
     """JSON that matches a schema."""
 
     model_config = ConfigDict(protected_namespaces=())
@@ -93,14 +93,14 @@ class JsonFormat(Tolerant):
     json_schema: dict[str, Any] = Field(alias="schema")
 
 
-class OutputConfig(Tolerant):
+class OutputConfig(WireModel):
     """How much effort goes into an answer, and its format."""
 
     effort: str | None = None
     format: JsonFormat | None = None
 
 
-class Conversation(Tolerant):
+class Conversation(WireModel):
     """What makes the prompt."""
 
     model: str
@@ -112,15 +112,20 @@ class Conversation(Tolerant):
     output_config: OutputConfig | None = None
 
 
-class MessagesRequest(Conversation):
+class MessagesRequest(Conversation, LocalFields):
     """Parameters of a message."""
 
     max_tokens: Annotated[int, Field(ge=0)]
     stream: bool | None = None
-    stop_sequences: Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None = None
-    temperature: float | None = sampling_field("temperature")
-    top_p: float | None = sampling_field("top_p")
-    top_k: int | None = sampling_field("top_k")
+    stop_sequences: Stops | None = None
+    reasoning_budget: Annotated[int, Field(ge=-1)] | None = Field(
+        None, description="Short for ``thinking.budget_tokens``."
+    )
+
+    @classmethod
+    def respelled(cls, body: dict[str, Any]) -> Respelled:
+        """``body`` under our names for what other servers name differently."""
+        return respell(body, cls, {"stop": "stop_sequences"})
 
 
 class CountTokensRequest(Conversation):

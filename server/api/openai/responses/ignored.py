@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from server.api import ignored_names as shared
 from server.api.openai.responses.schemas.lenient import unknown_fields
 from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.core.model_info import ModelInfo
@@ -17,9 +18,6 @@ _WITHOUT_EFFECT = (
     "user",
 )
 _KNOWN_INCLUDES = {"message.output_text.logprobs", "reasoning.encrypted_content"}
-_MOST_NAMES = 40
-"""A choice: clients and proxies limit headers to some kilobytes."""
-_LONGEST_NAME = 100
 
 
 def ignored_names(body: ResponsesRequest) -> Iterator[str]:
@@ -53,15 +51,4 @@ def ignored_header(
         switches = {"reasoning_effort"} | ({"enable_thinking"} if effort == "none" else set())
         if not switches & set(info.template_variables):
             shown.append("reasoning.effort")
-    if not shown:
-        return {}
-    more = len(shown) - _MOST_NAMES
-    shown = [_printable(name) for name in shown[:_MOST_NAMES]]
-    if more > 0:
-        shown.append(f"and {more} more")
-    return {"x-dragoman-ignored": ", ".join(shown)}
-
-
-def _printable(name: str) -> str:
-    """``name`` as a header can hold it."""
-    return name[:_LONGEST_NAME].encode("unicode_escape").decode()
+    return shared.ignored_header(shown)

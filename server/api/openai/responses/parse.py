@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from server.api.clamped import clamped_header
 from server.api.family import Operation, ParsedRequest
+from server.api.generation_fields import as_list, bounded, reasoning_budget
 from server.api.openai import parameters
 from server.api.openai.responses.conversation import Conversation, conversation
 from server.api.openai.responses.encoder import ResponseEncoder, ResponseForm
@@ -20,7 +21,6 @@ from server.api.openai.responses.schemas.items import CustomToolCallItem, Functi
 from server.api.openai.responses.schemas.request import (
     JsonObjectFormat,
     JsonSchemaFormat,
-    ReasoningOptions,
     ResponsesRequest,
 )
 from server.api.openai.responses.schemas.response import ResponseObject
@@ -74,7 +74,7 @@ def parsed_prompt(body: ResponsesRequest) -> ParsedPrompt:
         messages=found.messages,
         tools=tools.tools,
         tool_choice=choice if tools.tools else ToolChoice(),
-        template_kwargs=_template_kwargs(body.reasoning),
+        template_kwargs=_template_kwargs(body),
     )
     return ParsedPrompt(prompt, tools, found)
 
@@ -87,8 +87,13 @@ def parse(body: ResponsesRequest) -> ParsedRequest:
     parsed = parsed_prompt(body)
     request = GenerationRequest(
         prompt=parsed.prompt,
-        sampling=parameters.sampling(body),
-        max_tokens=parameters.bounded(body.max_output_tokens),
+        sampling=body.sampling(),
+        max_tokens=bounded(body.max_output_tokens),
+        min_tokens=body.min_tokens or 0,
+        stop=as_list(body.stop),
+        stop_token_ids=body.stop_token_ids or [],
+        reasoning_budget=_reasoning_budget(body),
+        ignore_eos=bool(body.ignore_eos),
         logprobs=_logprobs(body),
         constraint=parameters.constraint(body, _text_format(body)),
     )
@@ -136,18 +141,24 @@ def _check_state(body: ResponsesRequest) -> None:
         raise UnsupportedParameter("prompt: stored prompts are not supported.", at=("prompt",))
 
 
-def _template_kwargs(reasoning: ReasoningOptions | None) -> dict[str, Any]:
-    if reasoning is None or reasoning.effort is None:
-        return {}
-    off = {"enable_thinking": False} if reasoning.effort == "none" else {}
-    return {"reasoning_effort": reasoning.effort, **off}
+def _template_kwargs(body: ResponsesRequest) -> dict[str, Any]:
+    effort = _effort(body)
+    stated = {} if effort is None else {"reasoning_effort": effort}
+    off = effort == "none" or _reasoning_budget(body) == 0
+    return {**stated, "enable_thinking": False} if off else stated
+
+
+def _reasoning_budget(body: ResponsesRequest) -> int | None:
+    stated = None if body.reasoning is None else body.reasoning.max_tokens
+    return reasoning_budget(body.reasoning_budget if stated is None else stated)
 
 
 def _headers(
     body: ResponsesRequest, names: Sequence[str], info: ModelInfo | None
 ) -> dict[str, str]:
     """Headers that name what has no effect, and how much a limit was lowered."""
-    clamped = clamped_header("max_output_tokens", body.max_output_tokens, info)
+    asked = {"max_output_tokens": body.max_output_tokens, "num_ctx": body.num_ctx}
+    clamped = clamped_header(asked, info)
     return ignored_header(names, info, effort=_effort(body)) | clamped
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from server.api.openai.schemas.base import GenerationFields
-from server.api.validation import WireModel
+from server.api.spellings import respell
+from server.api.validation import Opaque, Respelled, WireModel
 
 MAX_MESSAGES = 10_000
 MAX_PARTS = 1_000
@@ -15,7 +16,15 @@ MAX_TOOLS = 128
 MAX_TOP_LOGPROBS = 20
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+def _none_as_false(value: object) -> object:
+    """A number of logprobs, as completions have it: 0 is none."""
+    return False if value == 0 else value
+
+
 AnswerLimit = Annotated[int, Field(ge=1)]
+Budget = Annotated[int, Field(ge=-1)]
 
 
 class TextPart(WireModel):
@@ -35,10 +44,8 @@ class RefusalPart(WireModel):
     refusal: str
 
 
-class MediaPart(BaseModel):
+class MediaPart(Opaque):
     """Images, audio and files: known, and refused as unsupported."""
-
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
     type: Literal["image_url", "input_audio", "file"]
 
@@ -63,10 +70,8 @@ class FunctionToolCall(WireModel):
     index: int | None = None
 
 
-class CustomToolCall(BaseModel):
+class CustomToolCall(Opaque):
     """A call of a free-form tool: known, and refused as unsupported."""
-
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
     type: Literal["custom"]
 
@@ -131,10 +136,8 @@ class FunctionTool(WireModel):
     function: FunctionDefinition
 
 
-class CustomTool(BaseModel):
+class CustomTool(Opaque):
     """A free-form tool: known, and refused as unsupported."""
-
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
     type: Literal["custom"]
 
@@ -173,41 +176,6 @@ class AllowedToolsChoice(WireModel):
     allowed_tools: AllowedTools
 
 
-class TextFormat(WireModel):
-    """Free text."""
-
-    type: Literal["text"]
-
-
-class JsonObjectFormat(WireModel):
-    """Any JSON object."""
-
-    type: Literal["json_object"]
-
-
-class JsonSchema(WireModel):
-    """The schema an answer must match."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
-
-    name: FunctionName
-    description: str | None = None
-    json_schema: dict[str, Any] | None = Field(None, alias="schema")
-    strict: bool | None = None
-
-
-class JsonSchemaFormat(WireModel):
-    """JSON that matches a schema."""
-
-    type: Literal["json_schema"]
-    json_schema: JsonSchema
-
-
-ResponseFormat = Annotated[
-    TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")
-]
-
-
 class Prediction(WireModel):
     """Text that the answer probably repeats."""
 
@@ -217,6 +185,11 @@ class Prediction(WireModel):
 
 class ConversationFields(WireModel):
     """The fields that make the prompt of a chat."""
+
+    @classmethod
+    def respelled(cls, body: dict[str, Any]) -> Respelled:
+        """``body`` under our names for what other servers name differently."""
+        return respell(body, cls)
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     tools: (
@@ -241,6 +214,9 @@ class ConversationFields(WireModel):
     )
     enable_thinking: bool | None = Field(
         None, description="Short for ``chat_template_kwargs.enable_thinking``."
+    )
+    reasoning_budget: Budget | None = Field(
+        None, description="The most tokens of reasoning; 0: none, -1: no limit of its own."
     )
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = Field(
@@ -270,9 +246,8 @@ class ChatCompletionRequest(GenerationFields, ConversationFields):
 
     max_tokens: AnswerLimit | None = None
     max_completion_tokens: AnswerLimit | None = None
-    logprobs: bool | None = None
+    logprobs: Annotated[bool, BeforeValidator(_none_as_false)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
-    response_format: ResponseFormat | None = None
     prediction: Prediction | None = None
     modalities: list[Literal["text", "audio"]] | None = None
 

@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from server.api.openai.schemas.base import MAX_CHOICES, GenerationFields, NotNegative
+from server.api.generation_fields import NotNegative
+from server.api.openai.schemas.base import MAX_CHOICES, GenerationFields
 from server.api.openai.schemas.usage import CompletionUsage
 
 DEFAULT_MAX_TOKENS = 16
 MAX_PROMPTS = 2048
-MAX_LOGPROBS = 5
+MAX_LOGPROBS = 20
 
 # Which tokens the vocabulary has is the worker's to say, but they must fit into a message to it.
 TokenIds = Annotated[list[NotNegative], Field(min_length=1)]

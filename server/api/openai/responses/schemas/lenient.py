@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
+
+from server.api.validation import WireModel
 
 
-class LenientModel(BaseModel):
-    """A part of a request: nothing is converted; fields that are unknown here have no effect.
-
-    Agents send fields that only OpenAI's own servers read. `unknown_fields` names them.
-    """
-
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+class LenientModel(WireModel):
+    """A part of a request: agents send fields that only OpenAI's own servers read."""
 
 
 def type_of(part: object) -> str | None:

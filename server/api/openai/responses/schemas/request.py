@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
+from server.api.generation_fields import LocalFields, Stops
 from server.api.openai.responses.schemas.items import InputItem
 from server.api.openai.responses.schemas.lenient import LenientModel
 from server.api.openai.responses.schemas.tools import MAX_TOOLS, AnyTool, Choice
-from server.api.openai.schemas.base import ConstraintFields, SamplingFields
+from server.api.openai.schemas.base import ConstraintFields
+from server.api.spellings import respell
+from server.api.validation import Respelled, whole
 
 MAX_ITEMS = 10_000
 MAX_TOP_LOGPROBS = 20
@@ -25,6 +28,9 @@ class ReasoningOptions(LenientModel):
     """
 
     effort: Effort | None = None
+    max_tokens: Annotated[int, Field(ge=-1), BeforeValidator(whole)] | None = Field(
+        None, description="The most tokens of reasoning, as OpenRouter has it."
+    )
     summary: Literal["auto", "concise", "detailed"] | None = None
     generate_summary: Literal["auto", "concise", "detailed"] | None = Field(
         None, description="The old name of ``summary``."
@@ -46,7 +52,7 @@ class JsonObjectFormat(LenientModel):
 class JsonSchemaFormat(LenientModel):
     """JSON that matches a schema."""
 
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(protected_namespaces=())
 
     type: Literal["json_schema"]
     name: Annotated[str, Field(max_length=256)] | None = None
@@ -79,10 +85,8 @@ class ConversationRef(LenientModel):
     id: str
 
 
-class ResponsesRequest(SamplingFields, ConstraintFields):
-    """Parameters of a response; fields that are unknown here have no effect."""
-
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+class ResponsesRequest(LocalFields, ConstraintFields):
+    """Parameters of a response."""
 
     model: str
     input: str | Annotated[list[InputItem], Field(max_length=MAX_ITEMS)]
@@ -93,6 +97,10 @@ class ResponsesRequest(SamplingFields, ConstraintFields):
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    stop: Stops | None = None
+    reasoning_budget: Annotated[int, Field(ge=-1)] | None = Field(
+        None, description="Short for ``reasoning.max_tokens``."
+    )
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="Nothing is left out: a conversation that is too long is refused."
@@ -115,3 +123,8 @@ class ResponsesRequest(SamplingFields, ConstraintFields):
     safety_identifier: str | None = Field(None, description="Accepted and ignored.")
     service_tier: str | None = Field(None, description="Accepted and ignored.")
     user: str | None = Field(None, description="Accepted and ignored.")
+
+    @classmethod
+    def respelled(cls, body: dict[str, Any]) -> Respelled:
+        """``body`` under our names for what other servers name differently."""
+        return respell(body, cls, {"max_tokens": "max_output_tokens"})

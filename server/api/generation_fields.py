@@ -1,0 +1,93 @@
+"""Generation parameters that all families have in common, and what they mean canonically."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from server.api.validation import WireModel, sampling_field
+from server.core.sampling import INT32_MAX, MOST_LOGIT_BIAS, Sampling
+
+MAX_STOPS = 256
+"""A choice: evaluators send dozens, and each is looked for in all new text."""
+MAX_STOP_LENGTH = 1024
+MAX_STOP_TOKENS = 1024
+
+NotNegative = Annotated[int, Field(ge=0, le=INT32_MAX)]
+LogitBias = Annotated[float, Field(ge=-MOST_LOGIT_BIAS, le=MOST_LOGIT_BIAS)]
+StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+Stops = StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)]
+TokenText = Annotated[str, Field(pattern=r"^-?[0-9]{1,10}$")]
+
+_PLAIN_SAMPLING = [name for name in Sampling.__struct_fields__ if name != "logit_bias"]
+
+
+class SamplingFields(WireModel):
+    """Sampling parameters; null means the default.
+
+    OpenAI's come first; the others are common among local servers and lie at top level, where the
+    SDKs' ``extra_body`` puts them.
+    """
+
+    temperature: float | None = sampling_field("temperature")
+    top_p: float | None = sampling_field("top_p")
+    frequency_penalty: float | None = sampling_field("frequency_penalty")
+    presence_penalty: float | None = sampling_field("presence_penalty")
+    logit_bias: dict[TokenText, LogitBias] | None = None
+    seed: int | None = sampling_field("seed")
+
+    top_k: int | None = sampling_field("top_k")
+    min_p: float | None = sampling_field("min_p")
+    typical_p: float | None = sampling_field("typical_p")
+    repeat_penalty: float | None = sampling_field("repeat_penalty")
+    repeat_last_n: int | None = sampling_field("repeat_last_n")
+    dry_multiplier: float | None = sampling_field("dry_multiplier")
+    dry_base: float | None = sampling_field("dry_base")
+    dry_allowed_length: int | None = sampling_field("dry_allowed_length")
+    dry_penalty_last_n: int | None = sampling_field("dry_penalty_last_n")
+    xtc_probability: float | None = sampling_field("xtc_probability")
+    xtc_threshold: float | None = sampling_field("xtc_threshold")
+    mirostat: int | None = sampling_field("mirostat")
+    mirostat_tau: float | None = sampling_field("mirostat_tau")
+    mirostat_eta: float | None = sampling_field("mirostat_eta")
+
+    def sampling(self) -> Sampling:
+        """These parameters, canonical."""
+        bias = {int(token): value for token, value in (self.logit_bias or {}).items()}
+        plain = {name: getattr(self, name) for name in _PLAIN_SAMPLING}
+        return Sampling(**plain, logit_bias=bias)
+
+
+class LocalFields(SamplingFields):
+    """Sampling, and parameters of local servers that OpenAI and Anthropic do not have."""
+
+    ignore_eos: bool | None = Field(
+        None, description="Never end before the limit of tokens or a stop string."
+    )
+    min_tokens: NotNegative | None = Field(
+        None, description="The answer does not end by itself before it has this many tokens."
+    )
+    stop_token_ids: Annotated[list[NotNegative], Field(max_length=MAX_STOP_TOKENS)] | None = Field(
+        None, description="Tokens that end the answer, like the model's own end of turn."
+    )
+    num_ctx: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="A context that the request needs; a larger one than the model's is named in "
+        "`x-dragoman-clamped`.",
+    )
+
+
+def bounded(max_tokens: int | None) -> int | None:
+    """A limit of tokens that fits into a message to the worker; no context is longer."""
+    return None if max_tokens is None else min(max_tokens, INT32_MAX)
+
+
+def reasoning_budget(stated: int | None) -> int | None:
+    """The most tokens of reasoning; -1 states that there is no limit."""
+    return None if stated == -1 else bounded(stated)
+
+
+def as_list(stops: str | list[str] | None) -> list[str]:
+    """Stop strings as a list."""
+    return [stops] if isinstance(stops, str) else list(stops or [])
