@@ -56,11 +56,10 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         texts = [template.source, *_example_prompts(template)]
         texts += family.literals() if family else []
         texts += control_tokens(reply_format) if reply_format else []
-        edges = reply_format.reasoning_edges if reply_format else ("", "")
         return cls(
             **msgspec.structs.asdict(known),
             vocabulary=vocabulary,
-            guard=Guard(vocabulary, texts, reasoning_edges=edges, enabled=guard),
+            guard=Guard(vocabulary, texts, enabled=guard),
         )
 
     def render(
@@ -79,11 +78,9 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
             ContextLengthExceeded: The prompt certainly has more tokens than ``context``.
         """
         chat = self.fit(prompt)
-        # Calls in words are part of the assistant's content, with their arguments.
-        in_words = not self.capabilities.tool_calls and any(m.tool_calls for m in prompt.messages)
         strings = (chat.messages, chat.tools, chat.variables)
         with chat.locating():
-            masked = self.guard.mask.apply(*strings, honour_reasoning=not in_words)
+            masked = self.guard.mask.apply(*strings)
             disguised = self._render(prompt, masked)
         text = masked.lift(disguised)
         check_context_length(text, self.vocabulary, context, ("prompt",))
@@ -91,7 +88,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         if sources:
             # A template that compares texts may render something else in full disguise.
             with contextlib.suppress(InvalidRequest):
-                full = self.guard.mask.apply_to_everything(*strings, honour_reasoning=not in_words)
+                full = self.guard.mask.apply_to_everything(*strings)
                 again = self._render(prompt, full)
                 disguised = again if full.lift(again) == text else disguised
         users = user_characters(disguised, text) if sources else []
@@ -105,6 +102,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
                 variables=masked.variables,
                 add_generation_prompt=prompt.add_generation_prompt,
                 continue_final_message=prompt.continue_final_message,
+                sight=masked.sight,
             )
         except ConversationError as error:
             raise type(error)(masked.lift(error.template), at=error.at) from error

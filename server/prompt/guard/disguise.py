@@ -11,6 +11,7 @@ import msgspec
 
 from server.core.errors import InvalidRequest, Locator
 from server.prompt.template.content import Content, with_texts
+from server.prompt.template.sight import Sight
 
 UNICODE_ESCAPE = re.compile(r"(\\*)\\u([0-9a-fA-F]{4})")
 """``\\uXXXX`` in JSON and Python literals, with any backslashes before it."""
@@ -23,13 +24,15 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Masked(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation in disguise, ready to render, and the way back.
 
-    ``originals`` gives for each stand-in's code point the character it stands for.
+    ``originals`` gives for each stand-in's code point the character it stands for, ``sight`` is
+    what the template looks through; None if nothing was replaced.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
     variables: dict[str, Any]
     originals: dict[int, str]
+    sight: Sight | None
 
     def settle(self, rendered: str) -> str:
         r"""``rendered``, with stand-ins that a template escaped as ``\uXXXX`` unescaped."""
@@ -56,13 +59,11 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
         stand_ins: Each replaced character, also those that only ``words`` replaces, with its
             stand-in.
         words: Finds the first character of each control token that is a word; None: there is none.
-        reasoning_edges: Texts an assistant's content may open with and that stay; empty: none.
     """
 
     table: dict[int, str]
     stand_ins: dict[str, str]
     words: re.Pattern[str] | None
-    reasoning_edges: tuple[str, str]
 
     def masked(
         self,
@@ -76,13 +77,15 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
             InvalidRequest: A tool's name is no identifier. Its place is that of the tool, or of
                 the one of ``messages`` that calls it.
         """
+        originals = {ord(stand_in): letter for letter, stand_in in self.stand_ins.items()}
         return Masked(
             messages=[self._message(place, message) for place, message in enumerate(messages)],
             tools=None
             if tools is None
             else [self._tool(place, tool) for place, tool in enumerate(tools)],
             variables={name: self._variable(value) for name, value in variables.items()},
-            originals={ord(stand_in): letter for letter, stand_in in self.stand_ins.items()},
+            originals=originals,
+            sight=Sight(originals, self._text),
         )
 
     def _text(self, text: str) -> str:
@@ -118,31 +121,15 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
             elif key == "name":
                 masked[key] = self._variable(value)
             elif key == "content":
-                masked[key] = self._content(value, from_assistant=message["role"] == "assistant")
+                masked[key] = self._content(value)
             elif key == "tool_calls":
                 masked[key] = [self._call(call, ("messages", place)) for call in value]
             else:
                 masked[key] = self._value(value)
         return masked
 
-    def _content(self, content: Content | None, *, from_assistant: bool) -> Content | None:
-        text = self._after_reasoning if from_assistant and all(self.reasoning_edges) else self._text
-        return None if content is None else with_texts(content, text)
-
-    def _after_reasoning(self, text: str) -> str:
-        """An assistant's text, disguised except for the edges of reasoning at its start.
-
-        Templates split the text there. The opening edge may be missing, if it was in the prompt.
-        """
-        start, end = self.reasoning_edges
-        opening = len(text) - len(text.lstrip())
-        opens = text.startswith(start, opening)
-        body = opening + len(start) if opens else 0
-        closing = text.find(end, body)
-        if closing < 0 or (not opens and start in text[:closing]):
-            return text[:body] + self._text(text[body:])
-        rest = closing + len(end)
-        return text[:body] + self._text(text[body:closing]) + end + self._text(text[rest:])
+    def _content(self, content: Content | None) -> Content | None:
+        return None if content is None else with_texts(content, self._text)
 
     def _call(self, call: Mapping[str, Any], at: Locator) -> dict[str, Any]:
         masked: dict[str, Any] = {}

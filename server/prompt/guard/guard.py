@@ -56,7 +56,6 @@ class Guard:
         vocabulary: Vocabulary,
         template_texts: Iterable[str],
         *,
-        reasoning_edges: tuple[str, str] = ("", ""),
         enabled: bool = True,
     ) -> None:
         """Find the control tokens to protect.
@@ -66,8 +65,6 @@ class Guard:
             template_texts: The template's source, prompts that it renders, and its sidecar's
                 literals. A USER_DEFINED token is protected if one of these contains it; the others
                 are ordinary text, for example line breaks and HTML tags in Gemma.
-            reasoning_edges: Texts around reasoning at the start of an assistant's message;
-                templates split past messages there.
             enabled: Whether to protect any tokens; if not, prompts are tokenised as they stand.
         """
         texts = list(template_texts)
@@ -83,7 +80,6 @@ class Guard:
         self.mask = Mask(
             self._protected,
             taken=private_characters("\n".join([*texts, *self._protected])),
-            reasoning_edges=reasoning_edges,
         )
         self._absorbed: dict[tuple[int, bool], bool] = {}
 

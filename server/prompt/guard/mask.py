@@ -46,14 +46,12 @@ class Mask:
         members: Iterable[str],
         *,
         taken: Iterable[int] = (),
-        reasoning_edges: tuple[str, str] = ("", ""),
     ) -> None:
         """Prepare for the control tokens ``members``.
 
         Args:
             members: Texts of the control tokens.
             taken: Code points that must not be stand-ins.
-            reasoning_edges: Texts around reasoning at the start of an assistant's content.
         """
         members = list(members)
         self._alphabet = {
@@ -66,7 +64,6 @@ class Mask:
         words = [member for member in members if not self._alphabet.intersection(member)]
         self._letters = self._alphabet | {word[0] for word in words}
         self._words = _alternatives(f"{re.escape(w[0])}(?={re.escape(w[1:])})" for w in words)
-        self._reasoning_edges = reasoning_edges
         self._taken = set(taken)
 
     def apply(
@@ -74,13 +71,10 @@ class Mask:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None,
         variables: Mapping[str, Any],
-        *,
-        honour_reasoning: bool = True,
     ) -> Masked:
         """Disguise the strings of a request.
 
-        Roles and identifiers stay, because templates compare them. With ``honour_reasoning`` the
-        edges of reasoning at the start of an assistant's content stay too.
+        Roles and identifiers stay.
 
         Raises:
             InvalidRequest: A tool's name is no identifier, or no stand-ins are left.
@@ -90,7 +84,6 @@ class Mask:
             table={ord(letter): stand_ins[letter] for letter in self._alphabet},
             stand_ins=stand_ins,
             words=self._words,
-            reasoning_edges=self._reasoning_edges if honour_reasoning else ("", ""),
         )
         return disguise.masked(messages, tools, variables)
 
@@ -99,8 +92,6 @@ class Mask:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None,
         variables: Mapping[str, Any],
-        *,
-        honour_reasoning: bool = True,
     ) -> Masked:
         """Disguise every character that can be disguised, to find out where each came from.
 
@@ -113,7 +104,6 @@ class Mask:
             table={ord(letter): stand_in for letter, stand_in in stand_ins.items()},
             stand_ins=stand_ins,
             words=None,
-            reasoning_edges=self._reasoning_edges if honour_reasoning else ("", ""),
         )
         return disguise.masked(messages, tools, variables)
 

@@ -26,6 +26,7 @@ from server.prompt.template.limits import (
     text_limit,
 )
 from server.prompt.template.sandbox import TemplateEnvironment, TemplateRefusal
+from server.prompt.template.sight import Sight, look_through
 
 DEFAULT_TEMPLATE = "default"
 
@@ -92,6 +93,7 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         variables: Mapping[str, Any] = {},
+        sight: Sight | None = None,
     ) -> str:
         """The native prompt for a conversation. The arguments are left unchanged.
 
@@ -101,6 +103,7 @@ class ChatTemplate:
             add_generation_prompt: Whether to open the assistant's turn at the end.
             continue_final_message: Whether to end the prompt where the last message's text ends.
             variables: Further variables for the template.
+            sight: What the template looks through, if the texts are in disguise.
 
         Raises:
             ConversationError: The template refuses the conversation, with its own words if it has
@@ -113,12 +116,12 @@ class ChatTemplate:
         if tools:
             values["tools"] = copy.deepcopy(tools)
         if not continue_final_message:
-            return self._run(values)
+            return self._run(values, sight)
         tag = f"CONTINUE{secrets.token_hex(8)} "
         text = _append_to_last(values["messages"], tag)
-        return _cut_at_tag(self._run(values), tag, text, len(messages) - 1)
+        return _cut_at_tag(self._run(values, sight), tag, text, len(messages) - 1)
 
-    def _run(self, values: dict[str, Any]) -> str:
+    def _run(self, values: dict[str, Any], sight: Sight | None) -> str:
         limit = text_limit(_input_size(values))
         values.setdefault("bos_token", self._bos_token)
         values.setdefault("eos_token", self._eos_token)
@@ -128,7 +131,7 @@ class ChatTemplate:
             "functions", json.dumps(values.get("tools", []), ensure_ascii=False, indent=4)
         )
         try:
-            return run_limited(lambda: _generate(self._compiled, values), text=limit)
+            return run_limited(lambda: _generate(self._compiled, values, sight), text=limit)
         except ConversationError:
             raise
         except TemplateRefusal as error:
@@ -193,7 +196,8 @@ def _optional(tree: nodes.Template) -> set[str]:
     return {node.name for node in (*tests, *filters) if isinstance(node, nodes.Name)}
 
 
-def _generate(template: Template, values: dict[str, Any]) -> str:
+def _generate(template: Template, values: dict[str, Any], sight: Sight | None) -> str:
+    look_through(sight)
     pieces = []
     length = 0
     for piece in template.generate(values):

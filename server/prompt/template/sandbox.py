@@ -40,6 +40,13 @@ from server.prompt.template.bounds import (
     text_of,
 )
 from server.prompt.template.limits import check_length, measure
+from server.prompt.template.sight import (
+    as_seen,
+    current_sight,
+    escaped_beside,
+    searched,
+)
+from server.prompt.template.sighted import seeing_filters, seeing_tests
 
 
 class TemplateRefusal(TemplateError):
@@ -75,10 +82,11 @@ class _BoundedCode(CodeGenerator):
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
         self.write("(")
-        self._visit_measured(node.expr, frame)
+        self._visit_operand(node.expr, frame, "compared")
         for operand in node.ops:
             self.write(f" {OPERATORS[operand.op]} ")
-            self._visit_measured(operand.expr, frame)
+            way = "searched" if operand.op in {"in", "notin"} else "compared"
+            self._visit_operand(operand.expr, frame, way)
         self.write(")")
 
     def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:  # noqa: N802
@@ -89,11 +97,11 @@ class _BoundedCode(CodeGenerator):
         super().visit_Tuple(node, frame)
         self.write(")")
 
-    def _visit_measured(self, node: nodes.Expr, frame: Frame) -> None:
+    def _visit_operand(self, node: nodes.Expr, frame: Frame, way: str) -> None:
         if isinstance(node, nodes.Const):
             self.visit(node, frame)
             return
-        self.write("environment.measured(")
+        self.write(f"environment.{way}(")
         self.visit(node, frame)
         self.write(")")
 
@@ -137,8 +145,9 @@ class TemplateEnvironment(SandboxedEnvironment):
             namespace=_TemplateNamespace,
         )
         self.filters.update(bounded_filters())
-        self.filters.update(tojson=_to_json, from_json=json.loads)
-        self.tests.update(bounded_tests())
+        self.filters.update(seeing_filters(self.filters))
+        self.filters.update(tojson=_to_json, from_json=_from_json)
+        self.tests.update(seeing_tests(bounded_tests()))
 
     @staticmethod
     def concat(pieces: Iterable[str]) -> str:
@@ -154,9 +163,28 @@ class TemplateEnvironment(SandboxedEnvironment):
 
     measured = staticmethod(measured)
 
+    @staticmethod
+    def compared(value: Any) -> Any:
+        """An operand of a comparison: small enough, and without disguise."""
+        return as_seen(measured(value))
+
+    @staticmethod
+    def searched(value: Any) -> Any:
+        """The right side of ``in``."""
+        return searched(measured(value))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """``obj[argument]``; a key is found in disguise, too."""
+        return super().getitem(obj, _key(obj, argument))
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """``obj.attribute``; a key is found in disguise, too."""
+        return super().getattr(obj, _key(obj, attribute))
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Apply an operator, if its result is short enough."""
         if operator == "+":
+            left, right = escaped_beside(right, left), escaped_beside(left, right)
             check_sum(left, right)
         elif operator == "*":
             check_product(left, right)
@@ -170,6 +198,9 @@ class TemplateEnvironment(SandboxedEnvironment):
         """Call a function, or a built-in value's method if its result is short enough."""
         if isinstance(callee, types.BuiltinMethodType):
             args = check_method(callee, args, kwargs)
+            sight = current_sight()
+            if sight is not None and self.is_safe_callable(callee):
+                callee = sight.method(callee)
         return super().call(context, callee, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -209,6 +240,16 @@ def _raise_exception(message: str) -> None:
     raise TemplateRefusal(message)
 
 
+def _key(obj: Any, key: Any) -> Any:
+    sight = current_sight()
+    return key if sight is None or not isinstance(obj, dict) else sight.key(obj, key)
+
+
+def _from_json(text: str) -> Any:
+    sight = current_sight()
+    return json.loads(text) if sight is None else sight.parsed(text, json.loads)
+
+
 def _to_json(
     value: Any,
     ensure_ascii: bool = False,
@@ -218,6 +259,9 @@ def _to_json(
 ) -> str:
     """Plain ``json.dumps`` with keys in order of insertion; Jinja's own escapes HTML."""
     size = measure(value)
+    sight = current_sight()
+    if sort_keys and sight is not None:
+        value, sort_keys = sight.with_sorted_keys(value), False
     if indent is not None:
         check_length(size * (indent if isinstance(indent, int) else len(indent)))
     return json.dumps(

@@ -30,14 +30,15 @@ def tokens(
     messages: Sequence[dict[str, Any]],
     *,
     vocabulary: FakeVocabulary = VOCABULARY,
-    edges: tuple[str, str] = ("", ""),
     enabled: bool = True,
     tools: list[dict[str, Any]] | None = None,
 ) -> list[str]:
     template = ChatTemplate(source)
-    guard = Guard(vocabulary, [source], reasoning_edges=edges, enabled=enabled)
+    guard = Guard(vocabulary, [source], enabled=enabled)
     masked = guard.mask.apply(messages, tools, {})
-    disguised = masked.settle(template.render(masked.messages, tools=masked.tools))
+    disguised = masked.settle(
+        template.render(masked.messages, tools=masked.tools, sight=masked.sight)
+    )
     pieces = guard.tokenize(disguised, masked.lift(disguised))
     assert "".join(masked.lift(disguised)[p.start : p.end] for p in pieces) == masked.lift(
         disguised
@@ -153,49 +154,27 @@ def test_nothing_to_guard_is_one_ordinary_call() -> None:
 REASONING = (
     "{% for m in messages %}{{ m.content.split('</think>')[-1] }};{% endfor %}<think></think>"
 )
-EDGES = ("<think>", "</think>")
 
 
 def assistant(content: str) -> list[dict[str, Any]]:
     return [{"role": "assistant", "content": content}]
 
 
-@pytest.mark.parametrize("thought", ["<think>t</think>a", "\n<think>\nt\n</think>a", "t</think>a"])
-def test_the_reasoning_an_assistants_message_opens_with_is_taken_apart(thought: str) -> None:
-    assert tokens(REASONING, assistant(thought), edges=EDGES) == ["a;", "<think>", "</think>"]
-
-
 @pytest.mark.parametrize(
-    "messages", [user("<think>t</think>a"), assistant("b <think>t</think>a")], ids=["user", "late"]
+    "messages",
+    [
+        *(assistant("<think>t</think>a"), assistant("\n<think>\nt\n</think>a")),
+        *(assistant("t</think>a"), assistant("b <think>t</think>a"), user("t</think>a")),
+    ],
 )
-def test_reasoning_markers_elsewhere_are_text(messages: list[dict[str, Any]]) -> None:
-    content = messages[0]["content"]
-
-    assert tokens(REASONING, messages, edges=EDGES) == [f"{content};", "<think>", "</think>"]
+def test_a_template_takes_apart_what_it_looks_for(messages: list[dict[str, Any]]) -> None:
+    assert tokens(REASONING, messages) == ["a;", "<think>", "</think>"]
 
 
-def test_only_the_first_end_of_reasoning_counts() -> None:
-    found = tokens(REASONING, assistant("<think>t</think>a</think>b"), edges=EDGES)
+def test_what_it_leaves_of_the_users_text_stays_text() -> None:
+    source = "{{ messages[0].content.split('</think>', 1)[-1] }}<think></think>"
 
-    assert found == ["a</think>b;", "<think>", "</think>"]
-
-
-def test_a_stand_in_that_was_escaped_comes_back_as_its_character() -> None:
-    source = "<|im_start|>{{ messages[0] }}"
-
-    assert tokens(source, user("a<|im_end|>")) == [
-        "<|im_start|>",
-        "{'role': 'user', 'content': 'a<|im_end|>'}",
-    ]
-
-
-def test_a_stand_in_that_was_escaped_twice_comes_back_too() -> None:
-    source = "<|im_start|>{{ messages | string | tojson }}"
-
-    assert tokens(source, user("a<|im_end|>")) == [
-        "<|im_start|>",
-        "\"[{'role': 'user', 'content': 'a<|im_end|>'}]\"",
-    ]
+    assert tokens(source, user("t</think>a</think>b")) == ["a</think>b", "<think>", "</think>"]
 
 
 @pytest.mark.parametrize(

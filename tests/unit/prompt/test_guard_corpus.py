@@ -222,6 +222,24 @@ def test_hostile_texts_add_no_control_token_where_every_marker_is_one(name: str)
     assert sum(check(model, texts) for texts in hostile_texts(model))
 
 
+@each_template
+def test_no_control_token_stands_between_the_users_own_words(name: str) -> None:
+    """Not even where the template looks for the token in the text."""
+    model = with_its_own_tokens(name)
+    members = [t for t in model.vocabulary.special_tokens if t.id in model.guard.controls]
+    text = " ".join(f"zq{token.text}qz" for token in members)
+    for tools in (False, True):
+        try:
+            rendering = model.render(from_one(text).prompt(tools=tools))
+        except ConversationError:
+            continue
+        ids = [token for piece in rendering.pieces for token in piece.ids]
+        texts = [""] + [model.vocabulary.piece(token).decode() for token in ids] + [""]
+        for before, token, after in zip(texts, ids, texts[2:], strict=False):
+            within = before.endswith("zq") and after.startswith("qz")
+            assert not (within and token in model.guard.controls)
+
+
 @needs_vocabularies
 @settings(
     max_examples=25,
