@@ -310,6 +310,8 @@ class Engine:
         if answer.finished:
             self._scheduler.remove(state)
             self._retire(answer)
+            if answer.task.written is not None:
+                answer.task.written(state.spans.keys(0), state.prompt_length)
         return events
 
     def _retire(self, answer: Answer) -> None:

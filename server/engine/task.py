@@ -8,7 +8,7 @@ from typing import Protocol
 
 from server.core.request import CacheScope
 from server.core.sampling import Sampling
-from server.engine.spans import Span
+from server.engine.spans import Keys, Span
 
 
 class StopWatch(Protocol):
@@ -31,7 +31,8 @@ class Task:
     only in parts of it. ``logprobs`` is the number of alternatives to report per token, None for no
     logprobs. ``visible_control_tokens`` appear in the text although they are control tokens: the
     reply parser reads them. ``dry_breakers`` end a repetition for DRY. ``prediction`` are tokens
-    that the answer probably repeats.
+    that the answer probably repeats. ``written`` is told each finished answer: the keys of prompt
+    and answer, and how many are the prompt's.
     """
 
     id: int
@@ -51,6 +52,7 @@ class Task:
     visible_control_tokens: frozenset[int] = frozenset()
     prediction: Sequence[int] = ()
     dry_breakers: frozenset[int] = frozenset()
+    written: Callable[[Keys, int], None] | None = None
 
     @property
     def prompt_length(self) -> int:

@@ -154,6 +154,34 @@ def test_a_returning_chat_takes_its_history_from_the_cache(client: OpenAI) -> No
     assert cached >= first.usage.prompt_tokens
 
 
+def test_an_answer_written_in_unusual_tokens_comes_back_from_the_cache(client: OpenAI) -> None:
+    """The tokenizer cuts the texts of such answers into other tokens than the model wrote."""
+    compared = 0
+    for seed in range(8):
+        history: list[ChatCompletionMessageParam] = [
+            {"role": "user", "content": f"Write down {seed} strange words."}
+        ]
+        first = client.chat.completions.create(
+            model=INSTRUCT, messages=history, temperature=2, seed=seed, max_tokens=20
+        )
+        content = first.choices[0].message.content or ""
+        history += [
+            {"role": "assistant", "content": content},
+            {"role": "user", "content": "And then?"},
+        ]
+        second = client.chat.completions.create(model=INSTRUCT, messages=history, max_tokens=1)
+        assert first.usage is not None
+        assert second.usage is not None
+        assert second.usage.prompt_tokens_details is not None
+        if "\N{REPLACEMENT CHARACTER}" in content:
+            continue  # bytes that are no text cannot come back
+        compared += 1
+        written = first.usage.prompt_tokens + first.usage.completion_tokens
+        # The last token was chosen but never computed.
+        assert second.usage.prompt_tokens_details.cached_tokens == written - 1
+    assert compared >= 4
+
+
 def test_sixteen_requests_at_a_time_against_both_models(server: Server) -> None:
     client = server.client()
     alone = {model: ask(client, model, question) for model, question in SURE_QUESTION.items()}

@@ -12,6 +12,7 @@ from server.engine.engine import Engine
 from server.engine.sampling.matcher import GrammarCompiler, GrammarError, GrammarMatcher
 from server.grammar.conversion import schema_grammar, to_grammar
 from server.prompt.chat_model import BuiltPrompt
+from server.prompt.written_answers import WrittenAnswers
 from server.reply.custom_tools import as_functions
 from server.reply.tool_schema import arguments_schema, unenforceable
 from server.worker.protocol import Generate, Render, Rendered, StepEvents, refusal
@@ -42,7 +43,10 @@ class Preparer:
         self._queue: RequestQueue[Generate | Render] = RequestQueue(
             self._answer, send, failure="The request could not be prepared"
         )
-        self._tasks = TaskBuilder(model)
+        # Answers whose cells are gone need not come back token by token.
+        cells = model.context.kv_cells + model.stored_tokens
+        written = WrittenAnswers(model.vocabulary, most_tokens=cells)
+        self._tasks = TaskBuilder(model, written)
         self._lock = threading.Lock()
         self._pending: set[int] = set()
 

@@ -15,6 +15,7 @@ from server.engine.spans import TokenSpan
 from server.engine.task import StopWatch, Task
 from server.prompt.chat_model import BuiltPrompt
 from server.prompt.context_length import check_context_length
+from server.prompt.written_answers import WrittenAnswers
 from server.reply.control_tokens import control_tokens
 from server.reply.custom_tools import as_functions
 from server.reply.parser import ReplyParser
@@ -28,8 +29,9 @@ _DRY_BREAKERS = (b"\n", b":", b'"', b"*")
 class TaskBuilder:
     """Makes the engine's tasks for one model."""
 
-    def __init__(self, model: GenerationModel) -> None:
+    def __init__(self, model: GenerationModel, written: WrittenAnswers) -> None:
         self._chat = model.chat
+        self._written = written
         self._vocabulary = model.vocabulary
         self._context = model.info.context
 
@@ -41,6 +43,9 @@ class TaskBuilder:
             ContextLengthExceeded: Prompt and answer do not fit into the context.
         """
         request, tokens, limit = message.request, prompt.rendered.tokens, self._context
+        is_chat = isinstance(request.prompt, ChatPrompt)
+        if is_chat:
+            tokens = self._written.put_back(message.scope, tokens)
         if not tokens:
             raise InvalidRequest("The prompt is empty: there is no token to begin with.")
         if len(tokens) + (request.max_tokens != 0) > limit:
@@ -71,6 +76,7 @@ class TaskBuilder:
             visible_control_tokens=self._visible_control_tokens,
             prediction=self._prediction(request.prediction),
             dry_breakers=self._dry_breakers if sampling.dry_multiplier else frozenset(),
+            written=partial(self._written.remember, message.scope) if is_chat else None,
         )
 
     def _stop_watch(

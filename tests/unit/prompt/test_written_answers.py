@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.core.request import CacheScope
+from server.prompt.written_answers import WrittenAnswers
+from tests.unit.fake_vocabulary import FakeVocabulary
+
+SCOPE = CacheScope()
+TURN, END, CALL = 0, 1, 2
+# A token of one byte, which no text in UTF-8 has.
+NO_TEXT = 7
+_PAIRS = 1 << 21
+
+
+class PairVocabulary(FakeVocabulary):
+    """Besides characters, has a token for every pair of ASCII letters; it cuts texts into pairs."""
+
+    def __init__(self) -> None:
+        super().__init__([("<turn>", "control"), ("<end>", "control"), ("<call>", "user_defined")])
+
+    def pair(self, text: str) -> int:
+        return _PAIRS + ord(text[0]) * 128 + ord(text[1])
+
+    def piece(self, token: int) -> bytes:
+        if token == NO_TEXT:
+            return b"\xff"
+        if token < _PAIRS:
+            return super().piece(token)
+        return bytes(divmod(token - _PAIRS, 128))
+
+    def pairs(self, text: str) -> list[int]:
+        """``text`` as a tokenizer would cut it."""
+        whole = len(text) // 2 * 2
+        pairs = [self.pair(text[i : i + 2]) for i in range(0, whole, 2)]
+        return pairs + self.letters(text[whole:])
+
+    def letters(self, text: str) -> list[int]:
+        """``text`` as a model may write it."""
+        return self.tokenize(text, parse_special=False)
+
+    def spelled(self, text: str) -> list[int]:
+        """``text`` in characters only, as the guard cuts it."""
+        return [token for letter in text for token in self.letters(letter)]
+
+
+VOCABULARY = PairVocabulary()
+
+
+def memory(most_tokens: int = 1000) -> WrittenAnswers:
+    return WrittenAnswers(VOCABULARY, most_tokens=most_tokens)
+
+
+def said(tokens: list[int]) -> bytes:
+    return b"".join(VOCABULARY.piece(token) for token in tokens)
+
+
+def remember(
+    answers: WrittenAnswers, prompt: list[int], answer: list[int], scope: CacheScope = SCOPE
+) -> None:
+    tokens = np.array(prompt + answer, dtype=np.int32)
+    answers.remember(scope, tokens, len(prompt))
+
+
+ASKED = [TURN, *VOCABULARY.pairs("u:hi"), END, TURN, *VOCABULARY.pairs("a:")]
+WRITTEN = [*VOCABULARY.letters("hel"), *VOCABULARY.pairs("lo")]
+HISTORY = [*ASKED, *VOCABULARY.pairs("hello"), END, TURN, *VOCABULARY.pairs("u:more")]
+
+
+def test_an_answer_comes_back_in_the_tokens_it_was_written_in() -> None:
+    answers = memory()
+    remember(answers, ASKED, WRITTEN)
+    put_back = answers.put_back(SCOPE, HISTORY)
+    assert put_back[: len(ASKED) + len(WRITTEN)] == ASKED + WRITTEN
+    assert put_back[len(ASKED) + len(WRITTEN) :] == HISTORY[len(ASKED) + 3 :]
+
+
+def test_all_answers_of_a_conversation_come_back() -> None:
+    answers = memory()
+    remember(answers, ASKED, WRITTEN)
+    second = [*ASKED, *WRITTEN, END, TURN, *VOCABULARY.pairs("u:and"), END, *ASKED[-2:]]
+    remember(answers, second, VOCABULARY.letters("bye"))
+    text = VOCABULARY.pairs("hello"), VOCABULARY.pairs("u:and"), VOCABULARY.pairs("bye")
+    history = [*ASKED, *text[0], END, TURN, *text[1], END, *ASKED[-2:], *text[2], END]
+    assert answers.put_back(SCOPE, history) == [*second, *VOCABULARY.letters("bye"), END]
+
+
+def test_an_opening_that_the_tokenizer_joins_with_the_answer_comes_back_too() -> None:
+    answers = memory()
+    prompt = [TURN, *VOCABULARY.letters("a:x")]
+    remember(answers, prompt, VOCABULARY.letters("yz"))
+    history = [TURN, *VOCABULARY.pairs("a:xyz"), END]
+    assert answers.put_back(SCOPE, history) == [*prompt, *VOCABULARY.letters("yz"), END]
+
+
+def test_of_an_answer_that_was_changed_the_unchanged_beginning_comes_back() -> None:
+    answers = memory()
+    remember(answers, ASKED, VOCABULARY.letters("abcdefgh"))
+    history = [*ASKED, *VOCABULARY.pairs("abcdXfgh"), END]
+    expected = [*ASKED, *VOCABULARY.letters("abcd"), *VOCABULARY.pairs("Xfgh"), END]
+    assert answers.put_back(SCOPE, history) == expected
+
+
+def test_text_that_spells_a_special_token_never_becomes_one() -> None:
+    answers = memory()
+    remember(answers, ASKED, [CALL, *VOCABULARY.letters("f()")])
+    history = [*ASKED, *VOCABULARY.spelled("<call>f()"), END]
+    assert answers.put_back(SCOPE, history) == history
+
+
+def test_bytes_that_are_no_text_are_never_taken_for_a_special_token() -> None:
+    answers = memory()
+    zeros = VOCABULARY.letters("\0\0\0")
+    remember(answers, ASKED, [NO_TEXT, *VOCABULARY.letters("\2"), *zeros, *zeros])
+    history = [*ASKED, CALL, *zeros, END]
+    assert answers.put_back(SCOPE, history) == history
+
+
+def test_answers_of_one_scope_are_not_put_into_prompts_of_another() -> None:
+    answers = memory()
+    remember(answers, ASKED, WRITTEN, CacheScope(api_key="another"))
+    assert answers.put_back(SCOPE, HISTORY) == HISTORY
+
+
+def test_the_tokens_written_last_count() -> None:
+    answers = memory()
+    remember(answers, ASKED, VOCABULARY.letters("hello"))
+    remember(answers, ASKED, WRITTEN)
+    assert answers.put_back(SCOPE, HISTORY)[: len(ASKED + WRITTEN)] == ASKED + WRITTEN
+
+
+def test_the_oldest_answers_are_forgotten() -> None:
+    answers = memory(most_tokens=20)
+    remember(answers, ASKED, WRITTEN)
+    remember(answers, ASKED, VOCABULARY.letters("something else"))
+    assert answers.put_back(SCOPE, HISTORY) == HISTORY
+    remember(answers, ASKED, WRITTEN)
+    assert answers.put_back(SCOPE, HISTORY) != HISTORY
+
+
+def test_without_a_special_token_before_it_an_answer_is_not_kept() -> None:
+    answers = memory()
+    prompt = VOCABULARY.pairs("user hi assistant ")
+    remember(answers, prompt, WRITTEN)
+    history = [*prompt, *VOCABULARY.pairs("hello")]
+    assert answers.put_back(SCOPE, history) == history
+
+
+texts = st.text("ab", max_size=6)
+
+
+@given(st.lists(texts, min_size=1, max_size=4), st.lists(texts, max_size=6), st.data())
+def test_prompts_say_the_same_after_as_before(
+    written: list[str], turns: list[str], data: st.DataObject
+) -> None:
+    answers = memory()
+    for text in written:
+        cut = data.draw(st.integers(0, len(text)))
+        answer = [*VOCABULARY.letters(text[:cut]), *VOCABULARY.pairs(text[cut:])]
+        remember(answers, [TURN, *VOCABULARY.pairs("a:")], answer)
+    prompt = [token for turn in turns for token in (TURN, *VOCABULARY.pairs("a:" + turn), END)]
+    put_back = answers.put_back(SCOPE, prompt)
+    assert said(put_back) == said(prompt)
+    assert [t for t in put_back if t < 3] == [t for t in prompt if t < 3]
