@@ -70,6 +70,8 @@ class Setup:
             chat=chat,
             compiler=begin_compiler(lambda: None, vocabulary.size),
             info=SimpleNamespace(context=CONTEXT, parallel=PARALLEL),
+            context=SimpleNamespace(kv_cells=CONTEXT),
+            stored_tokens=0,
             vocabulary=vocabulary,
         )
         engine: Any = self.engine
