@@ -8,10 +8,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.e2e.server import CHECKOUT
 
 _FOLDER = Path(__file__).parent / "agents"
 _SECONDS = 60
@@ -70,8 +73,40 @@ async def run(command: list[str | Path], folder: Path, home: Path, **environment
     return Run(process.returncode or 0, out.decode(), err.decode())
 
 
+def with_programs() -> str:
+    """The PATH on which the installed programs come first, with the Node that some of them need."""
+    return f"{_FOLDER / 'node_modules' / '.bin'}{os.pathsep}{os.environ['PATH']}"
+
+
+async def printed_configuration(client: str, url: str, folder: Path) -> str:
+    """What `dragoman connect` prints for ``client`` and the server at ``url``."""
+    dragoman = Path(sys.executable).with_name("dragoman")
+    command: list[str | Path] = [dragoman, "connect", client, "--url", url]
+    printed = await run(command, folder, folder, PYTHONPATH=str(CHECKOUT))
+    assert printed.code == 0, printed.err
+    return printed.out
+
+
+def exported(configuration: str) -> dict[str, str]:
+    """The variables that a configuration for a shell exports."""
+    lines = [line for line in configuration.splitlines() if line.startswith("export ")]
+    return dict(line.removeprefix("export ").split("=", 1) for line in lines)
+
+
 def repository(folder: Path) -> Path:
     """A new git repository in ``folder``."""
     folder.mkdir(parents=True)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     return folder
+
+
+def misspelled(folder: Path) -> Path:
+    """A file with a word to correct, in a new git repository in ``folder``."""
+    file = repository(folder) / "hello.py"
+    file.write_text('print("helo")\n')
+    return file
+
+
+def is_corrected(file: Path) -> bool:
+    """Whether the word is spelled right now, and nothing else has changed."""
+    return file.read_text() == 'print("hello")\n'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 
 from server.app import create_app
@@ -25,12 +27,23 @@ MODEL = "scripted"
 _WORKER = (sys.executable, "-m", "tests.conformance.scripted_worker")
 
 
+def call(name: str, **arguments: Any) -> str:
+    """A call as Hermes writes it."""
+    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
 class ScriptedServer:
     """A server on a free port; ``url`` is its root."""
 
     def __init__(self, url: str, script: Path) -> None:
         self.url = url
         self._script = script
+
+    async def load(self) -> None:
+        """Load the model, as its context is not known before."""
+        async with httpx.AsyncClient(base_url=self.url) as http:
+            body = {"model": MODEL, "input": ""}
+            assert (await http.post("/v1/responses/input_tokens", json=body)).status_code == 200
 
     def requests(self) -> list[GenerationRequest]:
         """The requests that reached the model, in order."""

@@ -48,6 +48,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         say: The raw text of the model.
         when: Occurs in the request's last message.
+        tools: Whether the request offers tools; None where that does not matter.
         reason: Why the answer ends.
         prefix: What the prompt already opened of the reply.
         pause: Seconds before the first token.
@@ -57,6 +58,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
     say: str = ""
     when: str = ""
+    tools: bool | None = None
     reason: FinishReason = "stop"
     prefix: str = ""
     pause: float = 0.0
@@ -123,11 +125,11 @@ class ScriptedWorker:
                 f"prompt has {size} tokens.",
                 at=("prompt",),
             )
-        turn = self._turn(_last_text(prompt))
+        tools = isinstance(prompt, ChatPrompt) and bool(prompt.tools)
+        turn = self._turn(_last_text(prompt), tools=tools)
         if turn.retry_after is not None:
             raise QueueFull("The model's queue is full.", retry_after=turn.retry_after)
         time.sleep(turn.pause)
-        tools = isinstance(prompt, ChatPrompt) and bool(prompt.tools)
         tools = tools and prompt.tool_choice.mode != "none"  # type: ignore[union-attr]
         self._tell(
             Accepted(
@@ -146,10 +148,11 @@ class ScriptedWorker:
     def _tell(self, event: Event) -> None:
         self._send(StepEvents(events=[event]))
 
-    def _turn(self, text: str) -> Turn:
+    def _turn(self, text: str, *, tools: bool) -> Turn:
         used = self._used.read_text().split() if self._used.exists() else []
         for number, turn in enumerate(self._script.turns):
-            if str(number) not in used and turn.when in text:
+            fits = turn.when in text and turn.tools in {None, tools}
+            if fits and str(number) not in used:
                 with self._used.open("a") as marked:
                     marked.write(f"{number}\n")
                 return turn

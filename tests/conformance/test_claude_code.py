@@ -5,29 +5,27 @@ A model that is small enough for tests cannot steer an agent; all below the work
 
 from __future__ import annotations
 
-import json
 import platform
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from server.core.request import Message
-from tests.conformance.agent_programs import Run, program, repository, run
-from tests.conformance.scripted import MODEL, ScriptedServer, scripted_server
+from tests.conformance.agent_programs import (
+    Run,
+    exported,
+    printed_configuration,
+    program,
+    repository,
+    run,
+)
+from tests.conformance.scripted import MODEL, ScriptedServer, call, scripted_server
 from tests.conformance.scripted_worker import Turn
-from tests.e2e.server import CHECKOUT
 
 pytestmark = pytest.mark.timeout(400)
 
 _NATIVE = f"@anthropic-ai/claude-code-linux-{'arm64' if platform.machine() == 'aarch64' else 'x64'}"
-
-
-def call(name: str, **arguments: Any) -> str:
-    """A call as Hermes writes it."""
-    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
 
 @dataclass(frozen=True)
@@ -54,12 +52,8 @@ class Claude:
         )
 
     async def _environment(self, server: ScriptedServer) -> dict[str, str]:
-        dragoman = Path(sys.executable).with_name("dragoman")
-        command: list[str | Path] = [dragoman, "connect", "claude-code", "--url", server.url]
-        printed = await run(command, self.folder, self.folder, PYTHONPATH=str(CHECKOUT))
-        assert printed.code == 0, printed.err
-        lines = [line for line in printed.out.splitlines() if line.startswith("export ")]
-        environment = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        printed = await printed_configuration("claude-code", server.url, self.folder)
+        environment = exported(printed)
         assert environment["ANTHROPIC_MODEL"] == MODEL
         return environment
 

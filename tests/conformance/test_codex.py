@@ -6,7 +6,6 @@ A model that is small enough for tests cannot steer an agent; all below the work
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +16,17 @@ import httpx
 import pytest
 
 from server.core.request import Constraint
-from tests.conformance.agent_programs import Run, program, repository, run
-from tests.conformance.scripted import MODEL, ScriptedServer, scripted_server
+from tests.conformance.agent_programs import (
+    Run,
+    printed_configuration,
+    program,
+    repository,
+    run,
+)
+from tests.conformance.scripted import MODEL, ScriptedServer, call, scripted_server
 from tests.conformance.scripted_worker import Turn
-from tests.e2e.server import CHECKOUT
 
 pytestmark = pytest.mark.timeout(400)
-
-
-def call(name: str, **arguments: Any) -> str:
-    """A call as Hermes writes it."""
-    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,8 @@ def items(ran: Run, kind: str) -> list[dict[str, Any]]:
 
 async def catalogue(server: ScriptedServer, folder: Path) -> dict[str, str]:
     """The setting that lets Codex know the model, once it is loaded."""
+    await server.load()
     async with httpx.AsyncClient(base_url=server.url) as http:
-        body = {"model": MODEL, "input": "", "max_output_tokens": 1}
-        assert (await http.post("/v1/responses/input_tokens", json=body)).status_code == 200
         models = await http.get("/v1/models")
     (folder / "models.json").write_bytes(models.content)
     return {"model_catalog_json": json.dumps(str(folder / "models.json"))}
@@ -239,18 +237,11 @@ async def test_it_says_why_a_local_provider_lacks_a_model(codex: Codex, tmp_path
 async def test_the_printed_configuration_works(codex: Codex, tmp_path: Path) -> None:
     home = tmp_path / "home" / ".codex"
     home.mkdir(parents=True)
-    dragoman = Path(sys.executable).with_name("dragoman")
     async with scripted_server(tmp_path, Turn(say="Connected.")) as server:
         await catalogue(server, home)
         (home / "models.json").rename(home / "dragoman.json")
-        printed = await run(
-            [dragoman, "connect", "codex", "--url", server.url],
-            tmp_path,
-            tmp_path,
-            PYTHONPATH=str(CHECKOUT),
-        )
-        assert printed.code == 0, printed.err
-        (home / "config.toml").write_text(printed.out)
+        printed = await printed_configuration("codex", server.url, tmp_path)
+        (home / "config.toml").write_text(printed)
         ran = await codex.run(["Connect."], DRAGOMAN_API_KEY="none")
         (prompt,) = server.prompts()
     assert [item["text"] for item in items(ran, "agent_message")] == ["Connected."]
