@@ -17,6 +17,7 @@ from server.grammar import keywords
 from server.grammar.disjoint import exclude_each_other
 from server.grammar.json_values import inexact
 from server.grammar.keywords import Schema, subschemas, types
+from server.grammar.patterns import Untranslatable, anchored
 from server.grammar.references import resolve
 
 WHITESPACE = r" |\n[ \t]{0,40}"
@@ -126,6 +127,7 @@ class _Walk:
                 )
         self._check_values(schema, place)
         self._check_format(schema, place)
+        self._translate_patterns(schema, place)
         # llguidance counts a name that the model writes twice as two properties; readers see one.
         if schema.get("minProperties", 0) > len(set(schema.get("required", ()))) + 1:
             raise InvalidConstraint(
@@ -148,6 +150,25 @@ class _Walk:
                 raise InvalidConstraint(
                     f"The keyword '{keyword}' has {problem}, which cannot be enforced (at {place})."
                 )
+
+    def _translate_patterns(self, schema: Schema, place: str) -> None:
+        if "pattern" in schema:
+            schema["pattern"] = self._translated(schema["pattern"], f"{place}/pattern")
+        named: dict[str, Any] = {}
+        for pattern, each in schema.get("patternProperties", {}).items():
+            name = self._translated(pattern, f"{place}/patternProperties")
+            # Two patterns may say the same.
+            named[name] = {"allOf": [named[name], each]} if name in named else each
+        if named:
+            schema["patternProperties"] = named
+
+    def _translated(self, pattern: str, place: str) -> str:
+        try:
+            return anchored(pattern)
+        except Untranslatable as error:
+            raise InvalidConstraint(
+                f"The pattern {pattern[:50]!r} cannot be enforced: {error} (at {place})."
+            ) from error
 
     def _check_format(self, schema: Schema, place: str) -> None:
         form = schema.get("format")

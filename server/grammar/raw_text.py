@@ -6,12 +6,12 @@ A grammar made here may allow less than the schema, but never more.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 
 from server.grammar.json_values import type_of
 from server.grammar.keywords import ANNOTATIONS, Schema, types
 from server.grammar.lark import ANY_TEXT, Grammar, one_of, quoted, without
+from server.grammar.patterns import Untranslatable, whole
 
 _INTEGER = r"-?(0|[1-9][0-9]*)"
 _NUMBER = rf"{_INTEGER}(\.[0-9]+)?([eE][+\-]?[0-9]+)?"
@@ -46,7 +46,6 @@ _FORMATS = {
     "uuid": r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
     "uri": r"[a-z][a-z0-9+.\-]{1,15}:(//)?[A-Za-z0-9._~!$&'()*+,;=:@/?\-]{1,500}",
 }
-_PATTERN_PART = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
 
 
 class Unwritable(Exception):
@@ -99,39 +98,16 @@ def _string(schema: Schema) -> str:
     if "minLength" in schema or "maxLength" in schema:
         limits.append(f"/(?s:.){{{schema.get('minLength', 0)},{schema.get('maxLength', '')}}}/")
     if "pattern" in schema:
-        limits.append(one_of([f"/{each}/" for each in _alternatives(schema["pattern"])]))
+        limits.append(_pattern(schema["pattern"]))
     if "format" in schema:
         if schema["format"] not in _FORMATS:
             raise Unwritable(f"the keyword 'format: {schema['format']}' cannot be enforced")
-        limits.append(f"/{_in_lark(_FORMATS[schema['format']])}/")
+        limits.append(_pattern(f"^(?:{_FORMATS[schema['format']]})$"))
     return f"({' & '.join(limits or [ANY_TEXT])})"
 
 
-def _alternatives(pattern: str) -> list[str]:
-    """The alternatives of a pattern that is searched for, each as one that matches a whole text."""
-    found: list[list[str]] = [[]]
-    depth = 0
-    for part in _PATTERN_PART.findall(pattern):
-        depth += (part == "(") - (part == ")")
-        if part == "|" and depth == 0:
-            found.append([])
-        else:
-            found[-1].append(part)
-    return [_anchored(parts) for parts in found]
-
-
-def _anchored(parts: list[str]) -> str:
-    before, after = "(?s:.*)", "(?s:.*)"
-    if parts[:1] == ["^"]:
-        parts, before = parts[1:], ""
-    if parts[-1:] == ["$"]:
-        parts, after = parts[:-1], ""
-    if "^" in parts or "$" in parts:
-        raise Unwritable("the keyword 'pattern' cannot be enforced with '^' or '$' inside")
-    return f"{before}({_in_lark(''.join(parts))}){after}"
-
-
-def _in_lark(pattern: str) -> str:
-    """A regular expression, escaped to stand between slashes."""
-    shown = {"/": r"\x{2f}", "\n": r"\n", "\r": r"\r", r"\/": r"\x{2f}"}
-    return "".join(shown.get(part, part) for part in re.findall(r"\\.|.", pattern, re.DOTALL))
+def _pattern(pattern: str) -> str:
+    try:
+        return f"/(?:{whole(pattern)})/"
+    except Untranslatable as error:
+        raise Unwritable(f"the keyword 'pattern' cannot be enforced: {error}") from error

@@ -1,0 +1,40 @@
+r"""Regular expressions of ECMA-262, the dialect of JSON Schema, written for the grammar compiler.
+
+`whole` reads a pattern as a JavaScript engine does: with the ``u`` flag where that is valid, else
+by the forgiving rules of Annex B. It gives back an expression without anchors for whole texts, in a
+syntax that JavaScript and the compiler (Rust's ``regex-syntax``) read alike: groups, alternatives,
+counts, and classes in which every character but letters and digits is written as ``\u{…}``. Such an
+expression is a pattern again, which `whole` leaves alone if it stands between ``^`` and ``$``.
+
+Source: ECMA-262, 2025, section 22.2 and Annex B.1.2.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from server.grammar.pattern_parser import parse
+from server.grammar.pattern_parts import ANY, Repeat, Series, Untranslatable, written
+
+__all__ = ["Untranslatable", "anchored", "whole"]
+
+_ANYTHING = Repeat(ANY, 0, None)
+# Matches nothing: the grammar's own refusal of it says that nothing can match.
+_NOTHING = r"[^\u{0}-\u{10ffff}]"
+
+
+@lru_cache(maxsize=4096)
+def whole(pattern: str) -> str:
+    """An expression that matches exactly the texts in which ``pattern`` is found.
+
+    Raises:
+        Untranslatable: The pattern is not valid, or no such expression can be written; the message
+            is a clause that says why.
+    """
+    found = written(Series((_ANYTHING, parse(pattern), _ANYTHING)))
+    return _NOTHING if found is None else found.text
+
+
+def anchored(pattern: str) -> str:
+    """As `whole`, for a reader that searches unless the expression says otherwise."""
+    return f"^(?:{whole(pattern)})$"
