@@ -35,7 +35,8 @@ from server.core.reply import (
     ToolCallStart,
 )
 from server.core.request import CacheScope, ChatPrompt, GenerationRequest
-from server.reply.custom_tools import CustomCalls, as_functions
+from server.reply.chat_parser import chat_parser
+from server.reply.custom_tools import CustomCalls
 from server.reply.join import ParsedEvent
 from server.reply.parser import ReplyParser
 
@@ -161,12 +162,11 @@ class _Answers:
         prompt = self._request.prompt
         if not isinstance(prompt, ChatPrompt):
             return _PlainAnswer(number, self._prompt)
-        parser = ReplyParser(
+        parser = chat_parser(
             self._info.reply_format,
+            self._request,
             prefix=accepted.reply_prefix,
             tools_active=accepted.tools_active,
-            tools=as_functions(prompt).tools,
-            stops=self._request.stop,
             answer=number,
         )
         answer = _ParsedAnswer(number, self._prompt, parser)
@@ -228,7 +228,7 @@ class _ParsedAnswer:
         yield from self._attributed(self._parser.feed(delta.text))
 
     def finish(self, finished: Finished) -> Iterator[ReplyEvent]:
-        yield from self._attributed(self._parser.finish())
+        yield from self._attributed(self._parser.finish(cut=finished.reason == "length"))
         in_content = self._last in {None, ContentDelta}
         # The end of the text can show that what was held back is content with a stop string.
         stop = self._parser.stop or finished.stop

@@ -6,6 +6,7 @@ import json
 import re
 
 from server.reply.source import NotACall, Source, Steps, Write
+from server.reply.syntax import FENCE
 
 # Outside strings "<" is never JSON, and it opens nearly every marker that may follow.
 _OUTSIDE = re.compile(r'[^"{}\[\]<]*')
@@ -41,6 +42,22 @@ def string(source: Source) -> Steps[str]:
     if not isinstance(text, str) or _LONE_SURROGATE.search(text):
         raise NotACall
     return text
+
+
+def opens_fence(source: Source) -> Steps[bool]:
+    """Read white space and, if one opens here, a code fence with its word; whether one did."""
+    yield from source.skip_space()
+    if not (yield from source.accept(FENCE)):
+        return False
+    while _SCALAR.fullmatch((yield from source.peek())):
+        source.run(_SCALAR)
+    return True
+
+
+def closes_fence(source: Source) -> Steps[None]:
+    """Read white space and, if it comes next, the end of a code fence."""
+    yield from source.skip_space()
+    yield from source.accept(FENCE)
 
 
 def is_valid(text: str) -> bool:

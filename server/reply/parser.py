@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from server.core.reply import ContentDelta, ReasoningDelta, message_of
 from server.core.reply_format import Channels, ReplyFormat
 from server.core.request import Message, Tool
 from server.core.stop_strings import StopStrings
-from server.reply.call import CallReader
+from server.reply.call_sections import CallSections
+from server.reply.headers import begins_header, called_name
 from server.reply.join import ParsedEvent, join
 from server.reply.sink import TextSink
 from server.reply.source import EndOfReply, Markers, NotACall, Source, Steps
-from server.reply.syntax import compile_calls
 
 
 class _Stopped(Exception):
@@ -28,6 +27,8 @@ class ReplyParser:
     corrected. The parser holds back only text that may still become a marker, and calls that are
     not certain yet. Text that begins like a call and continues differently is content.
 
+    Reasoning that is never closed stays reasoning; calls that stand in it then count as calls.
+
     Args:
         reply_format: The family's format; None: everything is content.
         prefix: The part of the generation prompt that belongs to the reply (``<think>``).
@@ -35,6 +36,8 @@ class ReplyParser:
         tools: The request's tools; dialects without types take the types from them.
         stops: Texts that end the reply where its content has them. In reasoning and in calls they
             are text like any other. White space in front of a call belongs to the call.
+        taken_ids: Ids of calls that the conversation has already.
+        tolerant: Whether calls are also read in other forms than the family's own (`forms`).
         answer: The answer's index, for the events.
     """
 
@@ -46,21 +49,29 @@ class ReplyParser:
         tools_active: bool,
         tools: Sequence[Tool] = (),
         stops: Sequence[str] = (),
+        taken_ids: Iterable[str] = (),
+        tolerant: bool = True,
         answer: int = 0,
     ) -> None:
         self._answer = answer
         self._format = reply_format or ReplyFormat(name="content")
-        self._calls = self._format.calls if tools_active else None
-        self._syntax = compile_calls(self._calls) if self._calls else None
-        self._trigger = self._syntax.trigger if self._syntax else ""
-        self._thought_edges = self._format.reasoning_edges
-        self._tools = tools
-        self._call_count = 0
         self._prefix = prefix
+        self._tools = tools
         self._events: list[ParsedEvent] = []
         self._source = Source()
-        joint = "\n" if self._format.channels else ""
+        self._calls: CallSections | None = None
+        if tools_active and self._format.calls:
+            self._calls = CallSections(
+                self._format.calls,
+                tools,
+                source=self._source,
+                emit=self._emit,
+                answer=answer,
+                taken=taken_ids,
+                tolerant=tolerant,
+            )
         self._stops = StopStrings(stops)
+        joint = "\n" if self._format.channels else ""
         self._content = TextSink(self._emit_content, joint=joint)
         self._thoughts = TextSink(lambda text: self._emit(ReasoningDelta(text, answer)), joint="\n")
         self._steps = self._reply()
@@ -72,9 +83,14 @@ class ReplyParser:
         next(self._steps, None)
         return self._drain()
 
-    def finish(self) -> list[ParsedEvent]:
-        """End the reply; the events that were held back."""
-        self._source.close()
+    def finish(self, *, cut: bool = False) -> list[ParsedEvent]:
+        """End the reply; the events that were held back.
+
+        Args:
+            cut: Whether the model had more to say. Then the markup of what it has begun to write, a
+                call or a header, is left out; otherwise such text is content.
+        """
+        self._source.close(cut=cut)
         next(self._steps, None)
         return self._drain()
 
@@ -114,6 +130,10 @@ class ReplyParser:
             pass
 
     def _close(self) -> None:
+        if self._source.unread:
+            # Half a marker, before a cut.
+            self._content.boundary()
+            self._thoughts.boundary()
         self._thoughts.close()
         with suppress(_Stopped):
             self._content.close()
@@ -121,31 +141,32 @@ class ReplyParser:
 
     def _plain(self) -> Steps[None]:
         """Read a reply without headers: reasoning, then content, and calls anywhere."""
-        texts = (*self._thought_edges, *self._format.framing, self._trigger)
-        markers = Markers(texts)
-        self._content.trims = any(texts)
-        self._content.trims_end = any((*self._format.framing, self._trigger))
+        edges, framing = self._format.reasoning_edges, self._format.framing
+        calls = self._calls.texts() if self._calls else ()
+        at_start = Markers((*edges, *framing, *calls, *(self._calls.bare if self._calls else ())))
+        inside = Markers((*framing, *calls))
+        self._content.trims = any((*edges, *framing, self._calls))
+        self._content.trims_end = any((*framing, self._calls))
         while True:
+            markers = at_start if self._content.empty else inside
             marker = yield from self._source.stream(markers, self._content.write)
-            if marker in self._format.framing:
+            if marker in framing:
                 self._source.take(len(marker))
                 self._content.boundary()
-                continue
-            if marker in self._thought_edges and self._content.empty:
+            elif marker in edges and self._content.empty:
                 self._source.take(len(marker))
                 self._content.boundary()
-                if marker == self._thought_edges[0]:
+                if marker == edges[0]:
                     yield from self._think()
-            elif marker == self._trigger and self._may_call():
-                yield from self._call_section(self._content)
             else:
-                self._content.write(self._source.take(len(marker)))
+                yield from self._call_or_text(marker, self._content)
 
     def _think(self) -> Steps[None]:
         """Read the rest of a reasoning block, its end included."""
-        _, end = self._thought_edges
+        _, end = self._format.reasoning_edges
         calls_inside = self._format.reasoning is not None and self._format.reasoning.calls
-        markers = Markers((end, self._trigger if calls_inside else ""))
+        triggers = self._calls.marked if self._calls else ()
+        markers = Markers((end, *triggers))
         self._thoughts.boundary()
         while True:
             marker = yield from self._source.stream(markers, self._thoughts.write)
@@ -153,79 +174,64 @@ class ReplyParser:
                 self._source.take(len(end))
                 self._thoughts.boundary()
                 return
-            yield from self._call_section(self._thoughts)
+            assert self._calls
+            if calls_inside or not (yield from self._closes(end)):
+                calls_inside = True
+                yield from self._calls.read(marker, self._thoughts)
 
-    def _may_call(self) -> bool:
-        if self._syntax is None or self._calls is None:
-            return False
-        if self._syntax.bare and not self._content.empty:
-            return False
-        return self._calls.several or self._call_count == 0
+    def _closes(self, end: str) -> Steps[bool]:
+        """Read the rest of a reasoning block up to its ``end``; whether there is one.
 
-    def _call_section(self, around: TextSink) -> Steps[None]:
-        """Read calls, beginning with a trigger; text that is not a call goes to ``around``."""
-        self._source.record()
+        If not, nothing is read.
+        """
+        held: list[str] = []
         try:
-            yield from self._calls_of_section(around)
-        except NotACall:
-            around.write(self._source.recorded())
+            yield from self._source.stream(Markers([end]), held.append)
         except EndOfReply:
-            around.write(self._source.recorded())
-            raise
-        self._source.recorded()
-
-    def _calls_of_section(self, around: TextSink) -> Steps[None]:
-        syntax = self._syntax
-        assert syntax
-        yield from self._source.expect(*syntax.begin)
-        while True:
-            call = self._new_call()
-            yield from self._call(call, call.read(self._source), around)
-            if not syntax.begin:
-                return
-            if (yield from self._section_ends(syntax.end)):
-                return
-            yield from self._source.expect(*syntax.separator)
-
-    def _section_ends(self, end: tuple[str, ...]) -> Steps[bool]:
-        yield from self._source.skip_space()
-        if not end or not (yield from self._source.accept(end[0])):
+            if self._source.cut:
+                self._thoughts.write("".join(held))
+                raise
+            self._source.give_back("".join(held))
             return False
-        self._source.record()
-        yield from self._source.expect(*end[1:])
+        self._thoughts.write("".join(held))
         return True
 
-    def _new_call(self) -> CallReader:
-        assert self._calls
-        return CallReader(self._calls, self._call_count, self._emit, self._tools, self._answer)
+    def _call_or_text(self, marker: str, around: TextSink) -> Steps[None]:
+        """Read what begins with ``marker``, the text of calls; without one it is just text."""
+        line_start = marker.startswith("\n")
+        if line_start:
+            around.write(self._source.take(1))
+            marker = marker[1:]
+        calls = self._calls
+        if calls and line_start:
+            marker = yield from calls.opening(marker)
+        if calls and (marker in calls.marked or line_start or around.empty):
+            yield from calls.read(marker, around)
+        else:
+            around.write(self._source.take(len(marker)))
 
-    def _call(self, call: CallReader, steps: Steps[None], around: TextSink) -> Steps[None]:
-        """Read one call by its ``steps``, then record only the text after it."""
-        try:
-            yield from steps
-        except EndOfReply:
-            if not call.started:
-                call.start()
-            raise
-        finally:
-            if call.started:
-                self._call_count += 1
-                around.boundary()
-                self._source.record()
+    # --- messages with headers ---
 
     def _messages(self, channels: Channels) -> Steps[None]:
         """Read a reply that consists of messages with headers."""
-        trigger = "" if channels.call else self._trigger
-        outside = Markers((*channels.start, *channels.end, trigger))
+        calls = self._message_calls(channels)
+        outside = Markers((*channels.start, *channels.end, *calls))
         while True:
             marker = yield from self._source.stream(outside, self._content.write)
             if marker in channels.start:
                 yield from self._message(channels, marker)
-            elif marker == trigger:
-                yield from self._call_section(self._content)
+            elif marker in calls:
+                yield from self._call_or_text(marker, self._content)
             else:
                 self._source.take(len(marker))
                 self._content.boundary()
+
+    def _message_calls(self, channels: Channels) -> tuple[str, ...]:
+        """The texts that may open calls in the body of a message."""
+        if self._calls is None:
+            return ()
+        texts = self._calls.texts()
+        return tuple(text for text in texts if not channels.call or text != self._calls.own)
 
     def _message(self, channels: Channels, start: str) -> Steps[None]:
         self._source.record()
@@ -241,40 +247,44 @@ class ReplyParser:
             else:
                 self._content.write(read)
             return
+        except EndOfReply:
+            self._cut_header(channels, self._source.recorded() + self._source.unread)
+            raise
         self._prefix = ""
         self._content.boundary()
         self._thoughts.boundary()
-        named = re.search(_name_pattern(channels.call), header) if channels.call else None
+        name = called_name(channels, header, self._tools)
         is_content = header.strip() == channels.content
-        if named and self._calls and not is_content:
-            yield from self._message_call(named.group(1))
+        if name and self._calls and not is_content:
+            yield from self._calls.read_message(name, self._source.recorded(), self._content)
             return
         header = self._source.recorded()
-        if (named or channels.content) and not is_content:
+        if (name or channels.content) and not is_content:
             self._content.write(header)
         thinking = channels.reasoning is not None and channels.reasoning in header
         yield from self._message_body(channels, self._thoughts if thinking else self._content)
 
-    def _message_call(self, name: str) -> Steps[None]:
-        call = self._new_call()
-        try:
-            yield from self._call(call, call.read_arguments(self._source, name), self._content)
-        except NotACall:
-            self._content.write(self._source.recorded())
-        except EndOfReply:
-            self._content.write(self._source.recorded())
-            raise
-        self._source.recorded()
+    def _cut_header(self, channels: Channels, read: str) -> None:
+        """The reply was cut in a header, or in a text that should have begun with one."""
+        text = read.removeprefix(self._prefix)
+        if self._prefix and not begins_header(channels, self._format.calls, read, self._tools):
+            self._content.write(text)
+        self._content.boundary()
 
     def _message_body(self, channels: Channels, sink: TextSink) -> Steps[None]:
-        trigger = "" if channels.call else self._trigger
-        markers = Markers((*channels.start, *channels.end, trigger))
+        calls = self._message_calls(channels)
+        if sink is self._thoughts and self._calls:
+            calls = tuple(text for text in calls if text == self._calls.own)
+        bare = self._calls.bare if calls and self._calls and sink is self._content else ()
+        at_start = Markers((*channels.start, *channels.end, *calls, *bare))
+        inside = Markers((*channels.start, *channels.end, *calls))
         while True:
+            markers = at_start if sink.empty else inside
             marker = yield from self._source.stream(markers, sink.write)
-            if marker != trigger:
+            if marker in channels.start or marker in channels.end:
                 sink.boundary()
                 return
-            yield from self._call_section(sink)
+            yield from self._call_or_text(marker, sink)
 
 
 def parse_reply(
@@ -284,12 +294,11 @@ def parse_reply(
     prefix: str = "",
     tools_active: bool,
     tools: Sequence[Tool] = (),
+    tolerant: bool = True,
+    cut: bool = False,
 ) -> Message:
     """The message in a complete reply; the arguments are those of `ReplyParser`."""
-    parser = ReplyParser(reply_format, prefix=prefix, tools_active=tools_active, tools=tools)
-    return message_of([*parser.feed(text), *parser.finish()])
-
-
-def _name_pattern(pattern: str) -> str:
-    name = re.escape(pattern).replace(r"\{name\}", r"([\w.\-]+)")
-    return rf"(?<!\S){name}(?=[\s<]|$)"
+    parser = ReplyParser(
+        reply_format, prefix=prefix, tools_active=tools_active, tools=tools, tolerant=tolerant
+    )
+    return message_of([*parser.feed(text), *parser.finish(cut=cut)])

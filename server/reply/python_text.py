@@ -28,7 +28,7 @@ def to_json(text: str) -> str | None:
     """The JSON of a whole text in Python's notation; None if it is not a value."""
     source = Source()
     source.feed(f"{text} ")
-    source.close()
+    source.close(cut=False)
     pieces: list[str] = []
     try:
         for _ in value(source, pieces.append):

@@ -70,12 +70,18 @@ class Markers:
 
 
 class Source:
-    """The unread text of a reply."""
+    """The unread text of a reply.
+
+    Attributes:
+        cut: Whether the text ended before the model ended it. Half a marker at the end is then one
+            that was begun; it stays unread.
+    """
 
     def __init__(self) -> None:
         self._text = ""
         self._at = 0
         self._closed = False
+        self.cut = False
         self._record: list[str] | None = None
 
     def feed(self, text: str) -> None:
@@ -83,19 +89,40 @@ class Source:
         self._text = self._text[self._at :] + text
         self._at = 0
 
-    def close(self) -> None:
+    def close(self, *, cut: bool) -> None:
         """End the text."""
         self._closed = True
+        self.cut = cut
+
+    @property
+    def unread(self) -> str:
+        """The text at hand that was not consumed."""
+        return self._text[self._at :]
 
     def record(self) -> None:
         """Begin to record consumed text."""
         self._record = []
 
+    def seen(self) -> str:
+        """The text consumed since `record`."""
+        return "".join(self._record or ())
+
     def recorded(self) -> str:
         """The text consumed since `record`; recording ends."""
-        text = "".join(self._record or ())
+        text = self.seen()
         self._record = None
         return text
+
+    def rewind(self) -> int:
+        """Give back the text consumed since `record`, and end recording; its length."""
+        text = self.recorded()
+        self.give_back(text)
+        return len(text)
+
+    def give_back(self, text: str) -> None:
+        """Put consumed text in front of what is unread."""
+        self._text = text + self.unread
+        self._at = 0
 
     def take(self, count: int) -> str:
         """Consume ``count`` characters, which must be at hand."""
@@ -130,10 +157,10 @@ class Source:
                 return character
 
     def comes(self, expected: str) -> Steps[bool]:
-        """Whether ``expected`` comes next; leaves it unread."""
+        """Whether ``expected`` comes next; leaves it unread. Raises EndOfReply if it was cut."""
         while not self._text.startswith(expected, self._at):
             at_hand = self._text[self._at : self._at + len(expected)]
-            if self._closed or not expected.startswith(at_hand):
+            if not expected.startswith(at_hand) or (self._closed and not self.cut):
                 return False
             yield from self.more()
         return True
@@ -171,10 +198,10 @@ class Source:
         raise NotACall
 
     def before(self, end: str) -> Steps[str]:
-        """Consume a name and the ``end`` behind it; the name. Raises NotACall."""
+        """Consume a name and the ``end`` behind it; the name. Raises NotACall, EndOfReply."""
         most = MOST_NAME + len(end)
         while (place := self._text.find(end, self._at, self._at + most)) < 0:
-            if self._closed or len(self._text) - self._at >= most:
+            if len(self._text) - self._at >= most or (self._closed and not self.cut):
                 raise NotACall
             yield from self.more()
         text = self.take(place - self._at)
@@ -188,10 +215,11 @@ class Source:
             The marker.
 
         Raises:
-            EndOfReply: There is no marker; all text was written.
+            EndOfReply: There is no marker; all text was written, but half a marker at a cut.
         """
         while True:
-            start, end = markers.find(self._text, self._at, final=self._closed)
+            final = self._closed and not self.cut
+            start, end = markers.find(self._text, self._at, final=final)
             if start > self._at:
                 write(self.take(start - self._at))
             if end > start:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
 from server.core.reply_format import Calls
+
+FENCE = "```"
+_BRACKETS = {"[", "]", ","}
 
 Hole = Literal["name", "id", "index", "arguments"]
 
@@ -87,6 +91,20 @@ def compile_calls(calls: Calls) -> CallSyntax:
 def atoms(literal: str) -> tuple[str, ...]:
     """The texts of ``literal`` between which white space is allowed."""
     return tuple(_ATOM.findall(literal))
+
+
+def without_object(call: str) -> str:
+    """The pattern of a call with ``{arguments}`` in the place of a whole JSON object."""
+    return _JSON_CALL.sub("{arguments}", call)
+
+
+def marks(texts: Sequence[str]) -> tuple[str, ...]:
+    """The atoms that mark something, without the brackets and fences at both ends.
+
+    Those are read where they come, since a model may leave them out.
+    """
+    kept = [n for n, text in enumerate(texts) if text not in _BRACKETS and text[:3] != FENCE]
+    return tuple(texts[kept[0] : kept[-1] + 1]) if kept else ()
 
 
 def _object_call(pattern: str) -> ObjectCall:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from server.prompt.messages.probing_conversations import (
 from server.prompt.template.chat_template import ChatTemplate
 from server.reply.parser import parse_reply
 from server.reply.prefix import reply_prefix
+from server.reply.syntax import atoms, without_object
 from server.reply.writer import write_calls
 
 _USER = Message(role="user", content=USER)
@@ -86,10 +88,19 @@ class RoundTrip:
         opened = reply_prefix(self.prompt, reply_format)
         prefixes = ("", opened) if message.reasoning_content else ("",)
         readings = (
-            parse_reply(text, reply_format, prefix=prefix, tools_active=True, tools=TYPED_TOOLS)
+            parse_reply(
+                text,
+                reply_format,
+                prefix=prefix,
+                tools_active=True,
+                tools=TYPED_TOOLS,
+                tolerant=False,
+            )
             for prefix in prefixes
         )
-        return any(_same(message, reading) for reading in readings)
+        return _shows_markup(text, message, reply_format) and any(
+            _same(message, reading) for reading in readings
+        )
 
     def _shows(self, needle: str) -> bool:
         message = _message(TYPED_CALLS[:1], reasoning_content=needle)
@@ -113,6 +124,26 @@ def common_prefix(first: str, second: str) -> int:
     return next(
         (place for place, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second))
     )
+
+
+def _shows_markup(text: str, message: Message, reply_format: ReplyFormat) -> bool:
+    """Whether the calls in ``text`` stand between just those texts that the format has there.
+
+    A reader would not miss brackets, but a grammar writes them. Some templates leave out the end.
+    """
+    calls = reply_format.calls
+    if not message.tool_calls or calls is None or reply_format.channels:
+        return True
+    pieces = re.split(r"(\{(?:name|arguments|id|index)\})", without_object(calls.call))
+    call = "".join(".*" if place % 2 else _spaced(piece) for place, piece in enumerate(pieces))
+    several = _spaced(calls.separator).join([call] * len(message.tool_calls))
+    end = rf"(?:{_spaced(calls.end)}|(?!\s*\]))"
+    return re.search(_spaced(calls.begin) + several + end, text, re.DOTALL) is not None
+
+
+def _spaced(literal: str) -> str:
+    """A regular expression for ``literal`` with any white space at its borders and in it."""
+    return r"\s*" + "".join(rf"{re.escape(atom)}\s*" for atom in atoms(literal))
 
 
 def _message(calls: Sequence[ToolCall], **parts: Any) -> Message:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from server.core.reply_format import Calls
 from server.core.request import Tool
 from server.grammar.keywords import Schema
@@ -18,19 +20,26 @@ class PlainJson(Dialect):
         """Needs nothing of the call syntax."""
 
     def read(self, source: Source, write: Write, tool: Tool | None) -> Steps[None]:
-        """Read an object, or one inside a JSON string; ``null`` stands for an empty one."""
+        """Read an object, also in a fence, in a JSON string or as the one item of an array.
+
+        ``null``, an empty string and an empty array stand for an empty object.
+        """
+        fenced = yield from json_text.opens_fence(source)
         match (yield from source.skip_space()):
             case "{":
                 yield from json_text.value(source, write)
             case '"':
-                text = yield from json_text.string(source)
-                if not isinstance(json_text.parsed(text), dict):
-                    raise NotACall
-                write(text)
+                write(_object((yield from json_text.string(source))))
+            case "[":
+                pieces: list[str] = []
+                yield from json_text.value(source, pieces.append)
+                write(_object("".join(pieces)))
             case "n" if (yield from source.accept("null")):
                 write("{}")
             case _:
                 raise NotACall
+        if fenced:
+            yield from json_text.closes_fence(source)
 
     def write(self, arguments: str) -> str:
         """The text as it is."""
@@ -39,3 +48,15 @@ class PlainJson(Dialect):
     def grammar(self, schema: Schema, grammar: Grammar) -> str:
         """Llguidance's own grammar for the schema."""
         return grammar.part({"json_schema": schema})
+
+
+def _object(text: str) -> str:
+    """The JSON object that ``text`` stands for. Raises NotACall if it stands for none."""
+    value = json_text.parsed(text)
+    if isinstance(value, dict):
+        return text
+    if value == [] or not text.strip():
+        return "{}"
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        return json.dumps(value[0], ensure_ascii=False)
+    raise NotACall

@@ -16,9 +16,8 @@ from server.engine.task import StopWatch, Task
 from server.prompt.chat_model import BuiltPrompt
 from server.prompt.context_length import check_context_length
 from server.prompt.written_answers import WrittenAnswers
+from server.reply.chat_parser import chat_parser
 from server.reply.control_tokens import control_tokens
-from server.reply.custom_tools import as_functions
-from server.reply.parser import ReplyParser
 from server.worker.protocol import Generate
 from server.worker.serve.load import GenerationModel
 
@@ -82,19 +81,15 @@ class TaskBuilder:
     def _stop_watch(
         self, request: GenerationRequest, prompt: BuiltPrompt
     ) -> Callable[[], StopWatch] | None:
-        """A reader of the answer, since the request's stop strings end a chat's content alone.
-
-        The API process reads the same text in the same way, so both find the same end.
-        """
+        """A reader of the answer, since the request's stop strings end a chat's content alone."""
         if not request.stop or not isinstance(request.prompt, ChatPrompt):
             return None
         return partial(
-            ReplyParser,
+            chat_parser,
             self._chat.reply_format,
+            request,
             prefix=prompt.reply_prefix,
             tools_active=prompt.tools_active,
-            tools=as_functions(request.prompt).tools,
-            stops=request.stop,
         )
 
     def _check_bias(self, bias: Iterable[int]) -> None:

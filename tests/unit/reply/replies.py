@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,6 +34,64 @@ CALLS = [
     ToolCall(id="a1b2c3d4e", name="get_weather", arguments='{"city": "Oslo", "days": 3}'),
     ToolCall(id="f5g6h7i8j", name="get_time", arguments='{"city": "x < y"}'),
 ]
+
+_OSLO = '{"city": "Oslo", "days": 3}'
+_JSON_CALL = '{"name": "get_weather", "arguments": ' + _OSLO + "}"
+_TAGS = (
+    "<function=get_weather>\n<parameter=city>\nOslo\n</parameter>\n<parameter=days>\n3\n"
+    "</parameter>\n</function>\n</tool_call>"
+)
+_INVOKE = (
+    '<invoke name="get_weather">\n<parameter name="city">Oslo</parameter>\n'
+    '<parameter name="days">3</parameter>\n</invoke>'
+)
+FOREIGN_CALLS = {
+    "JSON": _JSON_CALL,
+    "parameters": _JSON_CALL.replace("arguments", "parameters"),
+    "function, args": _JSON_CALL.replace("name", "function").replace("arguments", "args"),
+    "tool, input": _JSON_CALL.replace("name", "tool").replace("arguments", "input"),
+    "tool_name": _JSON_CALL.replace("name", "tool_name").replace("arguments", "tool_input"),
+    "action": _JSON_CALL.replace("name", "action").replace("arguments", "action_input"),
+    "arguments first": f'{{"arguments": {_OSLO}, "name": "get_weather"}}',
+    "arguments as text": json.dumps({"name": "get_weather", "arguments": _OSLO}),
+    "type": _JSON_CALL.replace("{", '{"type": "function", ', 1),
+    "OpenAI": f'{{"type": "function", "function": {_JSON_CALL}}}',
+    "OpenAI's list": f'{{"tool_calls": [{{"id": "a", "function": {_JSON_CALL}}}]}}',
+    "array": f"[{_JSON_CALL}]",
+    "fence": f"```json\n{_JSON_CALL}\n```",
+    "plain fence": f"```\n[{_JSON_CALL}]\n```",
+    "closed only": f"{_JSON_CALL}\n</tool_call>",
+    "Python": '[get_weather(city="Oslo", days=3)]',
+    "Hermes": f"<tool_call>\n{_JSON_CALL}\n</tool_call>",
+    "Hermes, never closed": f"<tool_call>\n{_JSON_CALL}",
+    "Hermes with a fence": f"<tool_call>\n```json\n{_JSON_CALL}\n```\n</tool_call>",
+    "Hermes with an array": f"<tool_call>[{_JSON_CALL}]</tool_call>",
+    "Qwen": f"<tool_call>\n{_TAGS}",
+    "Qwen, never opened": _TAGS,
+    "Functionary": f"<function=get_weather>{_OSLO}</function>",
+    "GLM": "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Oslo</arg_value>\n"
+    "<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>",
+    "invoke": _INVOKE,
+    "invoke in a section": f"<function_calls>\n{_INVOKE}\n</function_calls>",
+    "MiniMax": f"<minimax:tool_call>\n{_INVOKE}\n</minimax:tool_call>",
+    "Mistral": f"[TOOL_CALLS][{_JSON_CALL}]",
+    "Mistral with an object": f"[TOOL_CALLS]{_JSON_CALL}",
+    "Mistral's later form": f"[TOOL_CALLS]get_weather[ARGS]{_OSLO}",
+    "Llama's tag": f"<|python_tag|>{_JSON_CALL.replace('arguments', 'parameters')}",
+    "Kimi without a section": "<|tool_call_begin|>functions.get_weather:0"
+    f"<|tool_call_argument_begin|>{_OSLO}<|tool_call_end|><|tool_calls_section_end|>",
+    "DeepSeek without a section": "<｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>"
+    f"{_OSLO}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    "DSML without a section": '<｜DSML｜invoke name="get_weather">\n'
+    '<｜DSML｜parameter name="city" string="true">Oslo</｜DSML｜parameter>\n'
+    '<｜DSML｜parameter name="days" string="false">3</｜DSML｜parameter>\n'
+    "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+    "Gemma": '<|tool_call>call:get_weather{city:<|"|>Oslo<|"|>,days:3}<tool_call|>',
+    "LFM2": '<|tool_call_start|>[get_weather(city="Oslo", days=3)]<|tool_call_end|>',
+    "Nemotron": f"<TOOLCALL>[{_JSON_CALL}]</TOOLCALL>",
+    "Command R": f"```json\n[{_JSON_CALL.replace('name', 'tool_name')}]\n```",
+}
+"""One call in forms that models fall back to, whatever their family writes."""
 
 FORMATS = [pytest.param(builtin_format(name), id=name) for name in builtin_tables()]
 

@@ -19,7 +19,15 @@ from server.core.request import Message
 from server.reply.builtin_formats import builtin_format, builtin_tables
 from server.reply.parser import ReplyParser, parse_reply
 from server.reply.writer import write_calls
-from tests.unit.reply.replies import CALLS, FORMATS, TOOLS, parse_in_pieces, trigger, without_ids
+from tests.unit.reply.replies import (
+    CALLS,
+    FOREIGN_CALLS,
+    FORMATS,
+    TOOLS,
+    parse_in_pieces,
+    trigger,
+    without_ids,
+)
 
 settings.register_profile("replies", max_examples=10, deadline=None)
 settings.load_profile("replies")
@@ -52,6 +60,10 @@ def raw_replies(draw: st.DrawFn, name: str) -> str:
     whole = st.sampled_from([write_calls(CALLS[:n], reply_format.calls) for n in (1, 2)])
     cut_call = st.tuples(whole, st.integers(0, 80)).map(lambda pair: pair[0][: pair[1]])
     marker = st.sampled_from(literals(reply_format))
+    foreign = st.sampled_from([f"\n{call}" for call in FOREIGN_CALLS.values()])
+    cut_foreign = st.tuples(foreign, st.integers(1, 80)).map(lambda pair: pair[0][: pair[1]])
+    whole = st.one_of(whole, foreign)
+    cut_call = st.one_of(cut_call, cut_foreign)
     return "".join(draw(st.lists(st.one_of(WORDS, marker, whole, cut_call), max_size=8)))
 
 
