@@ -175,26 +175,12 @@ class ReplyParser:
                 self._thoughts.boundary()
                 return
             assert self._calls
-            if calls_inside or not (yield from self._closes(end)):
-                calls_inside = True
+            held = "" if calls_inside else (yield from self._source.text_before(end))
+            calls_inside = not held
+            if held:
+                self._thoughts.write(held)
+            else:
                 yield from self._calls.read(marker, self._thoughts)
-
-    def _closes(self, end: str) -> Steps[bool]:
-        """Read the rest of a reasoning block up to its ``end``; whether there is one.
-
-        If not, nothing is read.
-        """
-        held: list[str] = []
-        try:
-            yield from self._source.stream(Markers([end]), held.append)
-        except EndOfReply:
-            if self._source.cut:
-                self._thoughts.write("".join(held))
-                raise
-            self._source.give_back("".join(held))
-            return False
-        self._thoughts.write("".join(held))
-        return True
 
     def _call_or_text(self, marker: str, around: TextSink) -> Steps[None]:
         """Read what begins with ``marker``, the text of calls; without one it is just text."""

@@ -208,6 +208,17 @@ class Source:
         self.take(len(end))
         return text
 
+    def text_before(self, end: str) -> Steps[str]:
+        """Consume text up to ``end``; empty if that does not come and the text was not cut."""
+        held: list[str] = []
+        try:
+            yield from self.stream(Markers([end]), held.append)
+        except EndOfReply:
+            if not self.cut:
+                self.give_back("".join(held))
+                return ""
+        return "".join(held)
+
     def stream(self, markers: Markers, write: Write) -> Steps[str]:
         """Consume text into ``write``, up to the first of ``markers``, which stays unread.
 
