@@ -20,7 +20,7 @@ from server.prompt.families.definitions import Family
 from server.prompt.families.kind import KindVerdict, detect_kind
 from server.prompt.guard.guard import Piece
 from server.prompt.guard.segments import segments
-from server.prompt.messages.normalize import SOFT_VARIABLES, known_variables
+from server.prompt.messages.normalize import effective_variables
 from server.prompt.messages.parts import message_text
 from server.prompt.model_template import ModelTemplate, family_template, valid_templates
 from server.prompt.raw_prompt import raw_prompt, with_one_bos
@@ -90,8 +90,7 @@ class ChatModel:
         self.template_source = "gguf" if choice.own_template else f"family {self.family}"
         self.template_sha256 = main.template.sha256
         self.capabilities = main.capabilities
-        settable = dict.fromkeys(main.template.variables | SOFT_VARIABLES)
-        self.template_variables = sorted(known_variables(settable, main.template))
+        self.template_variables = sorted(effective_variables(main.template))
         # A separate template for tools also shows how calls are written.
         self.reply_format = templates[select_template(templates, tools=True)].reply_format
         self._spelling = Spelling(vocabulary)

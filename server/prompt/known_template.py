@@ -17,6 +17,7 @@ from server.prompt.families.definitions import Family
 from server.prompt.format_discovery.resolve import resolve_reply_format
 from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.completeness import check_complete
+from server.prompt.messages.efforts import Efforts
 from server.prompt.messages.normalize import NormalizedChat, normalize, template_variables
 from server.prompt.messages.probe import probe
 from server.prompt.messages.tool_turns import GENERIC_CALLS
@@ -49,6 +50,7 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
         template: The template.
         capabilities: What it can express.
         reply_format: None if replies are content only.
+        efforts: What it knows of effort in reasoning.
         indent_labels: Lines of a message that begin with one of these are indented.
     """
 
@@ -56,6 +58,7 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: Capabilities
     reply_format: ReplyFormat | None
     indent_labels: list[str]
+    efforts: Efforts = Efforts()
 
     @classmethod
     def learn(cls, template: ChatTemplate, family: Family | None) -> KnownTemplate:
@@ -77,6 +80,7 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
             template=template,
             capabilities=capabilities,
             reply_format=reply_format,
+            efforts=Efforts.of(template),
             indent_labels=family.indent_labels if family else [],
         )
 
@@ -102,7 +106,7 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
     def _fit(self, prompt: ChatPrompt, capabilities: Capabilities) -> FittedChat:
         calls = self.reply_format.calls if self.reply_format else None
         chat = normalize(prompt, capabilities, calls or GENERIC_CALLS)
-        variables = template_variables(prompt.template_kwargs, self.template)
+        variables = template_variables(self.efforts.applied(prompt.template_kwargs), self.template)
         check_complete(
             chat,
             self.template,

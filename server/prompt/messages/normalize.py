@@ -19,6 +19,7 @@ from server.core.errors import PLACE, ConversationError, Locator
 from server.core.reply_format import Calls
 from server.core.request import ChatPrompt, Message
 from server.prompt.messages.capabilities import Capabilities
+from server.prompt.messages.efforts import EFFORT
 from server.prompt.messages.parts import parts_of, template_content, text_of
 from server.prompt.messages.systems import place_systems
 from server.prompt.messages.tool_turns import (
@@ -34,7 +35,7 @@ from server.prompt.messages.tool_turns import (
 from server.prompt.template.chat_template import ChatTemplate
 from server.prompt.template.content import text_part
 
-SOFT_VARIABLES = frozenset({"enable_thinking", "reasoning_effort"})
+SOFT_VARIABLES = frozenset({"enable_thinking", EFFORT})
 """Variables that clients send to any model; templates that do not know them do without."""
 
 
@@ -96,6 +97,15 @@ def known_variables(names: Mapping[str, Any], template: ChatTemplate) -> frozens
     if _thinking_alias(template) and "enable_thinking" in names:
         known |= {"enable_thinking"}
     return frozenset(known)
+
+
+def effective_variables(template: ChatTemplate) -> frozenset[str]:
+    """The names in a request's ``template_kwargs`` that have an effect on this template.
+
+    An effort sets the switch for thoughts, too (``efforts.py``).
+    """
+    known = known_variables(dict.fromkeys(template.variables | SOFT_VARIABLES), template)
+    return known | {EFFORT} if "enable_thinking" in known else known
 
 
 def template_variables(
