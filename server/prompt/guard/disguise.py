@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from server.core.errors import InvalidRequest, Locator
+from server.prompt.template.authored import Author, Authored
 from server.prompt.template.content import Content, with_texts
 from server.prompt.template.sight import Sight
 
@@ -58,11 +59,14 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
         table: The replaced characters, for `str.translate`.
         stand_ins: Each replaced character, also those that only ``words`` replaces, with its
             stand-in.
+        opaque: For each stand-in's code point another one, through which the template does not
+            look.
         words: Finds the first character of each control token that is a word; None: there is none.
     """
 
     table: dict[int, str]
     stand_ins: dict[str, str]
+    opaque: dict[int, str]
     words: re.Pattern[str] | None
 
     def masked(
@@ -84,11 +88,26 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
             if tools is None
             else [self._tool(place, tool) for place, tool in enumerate(tools)],
             variables={name: self._variable(value) for name, value in variables.items()},
-            originals=originals,
+            originals=originals
+            | {ord(other): originals[code] for code, other in self.opaque.items()},
             sight=Sight(originals, self._text),
         )
 
     def _text(self, text: str) -> str:
+        if isinstance(text, Authored):
+            return "".join(self._piece(*piece) for piece in text.pieces())
+        return self._replaced(text)
+
+    def _piece(self, author: Author, text: str) -> str:
+        match author:
+            case "server":
+                return text
+            case "value":
+                return self._replaced(text).translate(self.opaque)
+            case "request":
+                return self._replaced(text)
+
+    def _replaced(self, text: str) -> str:
         if self.words:
             text = self.words.sub(lambda match: self.stand_ins[match[0]], text)
         return text.translate(self.table)

@@ -79,10 +79,13 @@ class Mask:
         Raises:
             InvalidRequest: A tool's name is no identifier, or no stand-ins are left.
         """
-        stand_ins = self._stand_ins(self._letters, _text_of(messages, tools, variables))
+        text = _text_of(messages, tools, variables)
+        stand_ins = self._stand_ins(self._letters, text)
+        others = self._stand_ins(self._letters, "\n".join([text, *stand_ins.values()]))
         disguise = Disguise(
             table={ord(letter): stand_ins[letter] for letter in self._alphabet},
             stand_ins=stand_ins,
+            opaque={ord(stand_in): others[letter] for letter, stand_in in stand_ins.items()},
             words=self._words,
         )
         return disguise.masked(messages, tools, variables)
@@ -103,6 +106,7 @@ class Mask:
         disguise = Disguise(
             table={ord(letter): stand_in for letter, stand_in in stand_ins.items()},
             stand_ins=stand_ins,
+            opaque={},
             words=None,
         )
         return disguise.masked(messages, tools, variables)

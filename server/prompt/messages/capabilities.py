@@ -26,6 +26,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         bare_parameters: Parameters without properties, and properties without descriptions.
         tool_calls: Past tool calls: name and arguments.
         object_arguments: Arguments of calls as an object (false: as JSON text).
+        free_arguments: Arguments of calls as any text, JSON or not, shown as it is.
         free_call_ids: Call ids in OpenAI's form.
         short_call_ids: Call ids of nine letters and digits.
         empty_content_with_calls: Calls beside the content ``""``.
@@ -58,6 +59,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     bare_parameters: bool = False
     tool_calls: bool = False
     object_arguments: bool = False
+    free_arguments: bool = False
     free_call_ids: bool = False
     short_call_ids: bool = False
     empty_content_with_calls: bool = False

@@ -11,6 +11,7 @@ import msgspec
 
 from server.core.request import Message
 from server.prompt.messages.capabilities import Capabilities
+from server.prompt.template.authored import joined_texts
 from server.prompt.template.content import Content, Part, text_part
 
 
@@ -25,7 +26,7 @@ def parts_of(message: Message) -> list[Part]:
 
 def text_of(parts: Sequence[Part]) -> str:
     """The text of all parts, each on its own lines."""
-    return "\n".join(part["text"] for part in parts if part["type"] == "text")
+    return joined_texts("\n", (part["text"] for part in parts if part["type"] == "text"))
 
 
 def message_text(message: Message) -> str:
@@ -35,7 +36,7 @@ def message_text(message: Message) -> str:
 
 def joined(first: Sequence[Part], second: Sequence[Part]) -> list[Part]:
     """Two contents as one part of text, with a blank line between them."""
-    return [text_part("\n\n".join(text for text in (text_of(first), text_of(second)) if text))]
+    return [text_part(joined_texts("\n\n", filter(None, (text_of(first), text_of(second)))))]
 
 
 def template_content(parts: list[Part], capabilities: Capabilities) -> Content:

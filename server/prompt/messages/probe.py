@@ -18,6 +18,7 @@ from server.prompt.messages.probing_conversations import (
     ASSISTANT,
     ASSISTANT2,
     AUTHOR,
+    CUT_OFF,
     DESCRIPTION,
     FREE_IDS,
     KEY,
@@ -203,6 +204,7 @@ class _Probe:
         return found | {
             "tool_calls": True,
             "object_arguments": style.as_object,
+            "free_arguments": self._shows([user, _cut_off(calls), result], NAME, CUT_OFF),
             "free_call_ids": style.ids is FREE_IDS,
             "short_call_ids": style.ids is SHORT_IDS or style.ids is FREE_IDS,
             "content_with_calls": self._shows([user, speaking, result], ASSISTANT, NAME, VALUE)
@@ -273,3 +275,10 @@ class _Probe:
             return None
         except ConversationError:
             return None
+
+
+def _cut_off(calling: dict[str, Any]) -> dict[str, Any]:
+    """The message with the first part of its call's arguments."""
+    call = calling["tool_calls"][0]
+    function = {**call["function"], "arguments": CUT_OFF}
+    return {**calling, "tool_calls": [{**call, "function": function}]}

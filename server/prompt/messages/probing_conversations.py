@@ -50,6 +50,9 @@ CALLS = [
     ToolCall(id=SHORT_IDS[1], name=NAME2, arguments=json.dumps({KEY2: VALUE2})),
 ]
 
+CUT_OFF = CALLS[0].arguments[:-2]
+"""Arguments that end inside a string."""
+
 TYPED_TOOLS = [
     Tool(
         name=name,

@@ -11,8 +11,10 @@ import msgspec
 from server.core.errors import PLACE, ConversationError
 from server.core.reply_format import Calls
 from server.core.request import Message, Tool, ToolCall
+from server.prompt.messages.authored_calls import authored_calls
 from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.parts import joined, message_text, parts_of, text_of
+from server.prompt.template.authored import by_server, joined_texts
 from server.prompt.template.content import Part, text_part
 from server.reply.builtin_formats import builtin_tables
 from server.reply.writer import write_calls
@@ -20,7 +22,6 @@ from server.reply.writer import write_calls
 GENERIC_CALLS = msgspec.convert(builtin_tables()["hermes"]["calls"], Calls)
 """How calls are written if the template cannot express them."""
 
-_GENERIC_RESULT = '<tool_response>\n{{"name": {name}, "content": {content}}}\n</tool_response>'
 _BRANCHES = {"anyOf", "oneOf", "allOf", "$ref"}
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -115,10 +116,15 @@ def exchange_turns(
 
     Results are put in the order of their calls: many templates show no ids, so a model can only
     tell them apart by their order. ``calls_syntax`` is the form of calls that the template would
-    leave out.
+    leave out, and of those whose arguments are no JSON object: an answer may have been cut off.
     """
     if not capabilities.tool_calls:
         return _in_words(exchange, capabilities, calls_syntax)
+    if not capabilities.free_arguments and any(
+        parsed_object(call.arguments or "{}") is None for call in exchange.message.tool_calls
+    ):
+        words = msgspec.structs.replace(capabilities, tool_results=False)
+        return _in_words(exchange, words, calls_syntax)
     content = parts_of(exchange.message)
     calls = [_native_call(exchange, place, capabilities) for place in range(len(exchange.results))]
     results = [_result(exchange, place, capabilities) for place in range(len(exchange.results))]
@@ -177,12 +183,15 @@ def describe_tools(tools: list[Tool], calls_syntax: Calls) -> str:
     """The tools and how to call them, as text for the system message."""
     schemas = "\n".join(json.dumps(tool_schema(tool), ensure_ascii=False) for tool in tools)
     sample = ToolCall(id="ID", name="NAME", arguments='{"KEY": "VALUE"}')
-    return (
-        "You can call functions. They are described here, each by one JSON object:\n"
-        f"<tools>\n{schemas}\n</tools>\n\n"
+    how = (
         "To call the function NAME with the argument KEY, write exactly:\n"
         f"{write_calls([sample], calls_syntax)}"
     )
+    pieces = (
+        by_server("You can call functions. They are described here, each by one JSON object:"),
+        *(by_server("<tools>"), schemas, by_server(f"</tools>\n\n{how}")),
+    )
+    return joined_texts("\n", pieces)
 
 
 def _in_words(exchange: Exchange, capabilities: Capabilities, calls_syntax: Calls) -> list[Turn]:
@@ -191,11 +200,9 @@ def _in_words(exchange: Exchange, capabilities: Capabilities, calls_syntax: Call
         msgspec.structs.replace(call, arguments=call.arguments or "{}")
         for call in message.tool_calls
     ]
-    written = write_calls(calls, calls_syntax)
-    spoken: dict[str, Any] = {
-        "role": "assistant",
-        "content": [text_part("\n".join(filter(None, (message_text(message), written))))],
-    }
+    written = authored_calls(calls, calls_syntax)
+    text = joined_texts("\n", filter(None, (message_text(message), written)))
+    spoken: dict[str, Any] = {"role": "assistant", "content": [text_part(text)]}
     if message.reasoning_content:
         spoken["reasoning_content"] = message.reasoning_content
     results = [_result(exchange, place, capabilities) for place in range(len(exchange.results))]
@@ -206,7 +213,8 @@ def _native_call(exchange: Exchange, place: int, capabilities: Capabilities) -> 
     call = exchange.message.tool_calls[place]
     arguments: Any = call.arguments or "{}"
     if capabilities.object_arguments:
-        arguments = _arguments_object(exchange.index, place, arguments)
+        parsed = parsed_object(arguments)
+        arguments = arguments if parsed is None else parsed
     native: dict[str, Any] = {
         "type": "function",
         "function": {"name": call.name, "arguments": arguments},
@@ -215,15 +223,13 @@ def _native_call(exchange: Exchange, place: int, capabilities: Capabilities) -> 
     return {"id": identity, **native} if identity else native
 
 
-def _arguments_object(index: int, place: int, text: str) -> dict[str, Any]:
-    at = ("messages", index, "tool_calls", place, "arguments")
+def parsed_object(text: str) -> dict[str, Any] | None:
+    """The JSON object that ``text`` is, or None."""
     try:
         arguments = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise ConversationError(f"{PLACE} is not JSON: {error}.", at=at) from error
-    if not isinstance(arguments, dict):
-        raise ConversationError(f"{PLACE} is not a JSON object.", at=at)
-    return arguments
+    except (ValueError, RecursionError):
+        return None
+    return arguments if isinstance(arguments, dict) else None
 
 
 def _no_constant(name: str) -> None:
@@ -257,7 +263,13 @@ def _result(exchange: Exchange, place: int, capabilities: Capabilities) -> Turn 
     call = exchange.message.tool_calls[place]
     text = message_text(message)
     if not capabilities.tool_results:
-        words = _GENERIC_RESULT.format(name=_json(call.name), content=_json(text))
+        words = joined_texts(
+            "",
+            [
+                *(by_server('<tool_response>\n{"name": '), _json(call.name)),
+                *(by_server(', "content": '), _json(text), by_server("}\n</tool_response>")),
+            ],
+        )
         return Turn(index, {"role": "user", "content": [text_part(words)]})
     shaped: dict[str, Any] = {"role": "tool"}
     identity = _call_id(exchange, place, capabilities) or message.tool_call_id
