@@ -18,6 +18,7 @@ from server.api.error_responses import ErrorResponses
 from server.api.family import ErrorShape, Family
 from server.api.native import family as native
 from server.api.openai import family as openai
+from server.api.runs import Runs
 from server.core.errors import DragomanError, InvalidRequest, NotFound
 from server.core.pool import Pool
 from server.core.settings import Settings
@@ -28,6 +29,8 @@ from server.http.middleware import (
     KeyMiddleware,
     RequestMiddleware,
 )
+from server.store.kinds import Limits
+from server.store.store import Store
 from server.telemetry import Metrics
 
 # The first has the shape of errors that belong to no family.
@@ -44,8 +47,16 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        # Ends what runs in the background as well, which then stores how it ended.
         await pool.close(settings.drain_seconds)
+        await runs.close()
+        await store.close()
 
+    store = Store(
+        settings.store_url if settings.store else None,
+        Limits(bytes=settings.store_max_bytes, seconds=settings.store_max_days * 86_400),
+    )
+    runs = Runs()
     figures = Metrics(stats=pool.stats, restarts=pool.restarts)
     respond = ErrorResponses(families)
     app = FastAPI(
@@ -56,7 +67,9 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.state.context = Context(settings=settings, pool=pool, metrics=figures)
+    app.state.context = Context(
+        settings=settings, pool=pool, metrics=figures, store=store, runs=runs
+    )
     app.state.families = families
     app.state.error_responses = respond
     for family in families:
@@ -80,7 +93,7 @@ def _add_routes(app: FastAPI, family: Family, errors: ErrorShape) -> None:
     for operation in family.operations:
         app.add_api_route(
             operation.path,
-            endpoint(operation, errors),
+            endpoint(operation),
             methods=["POST"],
             response_model=operation.answer,
             name="create",  # the description of the API names it after this and the path

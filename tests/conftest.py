@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -97,6 +98,10 @@ def client(server: Server) -> Iterator[OpenAI]:
     with server.client() as client:
         yield client
 
+
+# What servers and tests store goes when the tests are over.
+_data = TemporaryDirectory(ignore_cleanup_errors=True)
+os.environ["XDG_DATA_HOME"] = _data.name
 
 # In CI the same examples every time; at a desk new ones. `make fuzz` looks further.
 hypothesis.settings.register_profile("ci", derandomize=True)

@@ -6,7 +6,15 @@ body -> family: parse -> reply events -> family: encode -> response
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,15 +23,23 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from server.api.context import context
-from server.api.family import Body, Encoder, ErrorShape, Frame, Operation, ParsedRequest
+from server.api.context import Context, context
+from server.api.family import (
+    Body,
+    Encoder,
+    ErrorShape,
+    Frame,
+    Operation,
+    ParsedRequest,
+    Shorter,
+)
 from server.api.replies import accepted, reply_events
 from server.api.validation import validate
-from server.core.errors import DragomanError, Locator
+from server.core.errors import ContextLengthExceeded, DragomanError, Locator
 from server.core.model_info import ModelInfo
 from server.core.native_prompt import RenderedPrompt
-from server.core.reply import Reply, ReplyEvent, ReplyFold
-from server.core.request import Prompt
+from server.core.reply import AnswerFinished, Reply, ReplyEvent, ReplyFold
+from server.core.request import CacheScope, GenerationRequest, Prompt
 from server.http import sse
 from server.http.body import BodyLimits, decode, receive
 from server.http.disconnect import unless_gone
@@ -36,22 +52,25 @@ IGNORED = "x-dragoman-ignored"
 """The header of an answer that names what of the request had no effect."""
 
 
-def endpoint(
-    operation: Operation[Any], errors: ErrorShape
-) -> Callable[[Request], Awaitable[Response]]:
-    """The handler of ``operation``, whose errors have the shape ``errors``."""
+def endpoint(operation: Operation[Any]) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of ``operation``."""
 
     async def handle(request: Request) -> Response:
         parsed = operation.parse(await read(request, operation.body))
         if unread := operation.unread_headers(request.headers):
             stated = parsed.headers
             parsed = replace(parsed, headers=lambda info: naming(unread, stated(info)))
-        with located(parsed.locate):
-            if parsed.stream:
-                return await _stream(request, parsed, errors)
-            return await _whole(request, parsed)
+        return await answered(request, parsed)
 
     return handle
+
+
+async def answered(request: Request, parsed: ParsedRequest) -> Response:
+    """The answer to ``request``, whole or as a stream."""
+    with located(parsed.locate):
+        if parsed.stream:
+            return await _stream(request, parsed)
+        return await _whole(request, parsed)
 
 
 def naming(unread: Sequence[str], headers: dict[str, str]) -> dict[str, str]:
@@ -99,21 +118,44 @@ async def rendered(
         return client.info, await unless_gone(request, client.render(prompt))
 
 
-async def _begin(
-    request: Request, parsed: ParsedRequest
+async def begin(
+    shared: Context,
+    model: str,
+    requests: Sequence[GenerationRequest],
+    scope: CacheScope,
+    shorter: Shorter | None,
 ) -> tuple[ModelInfo, AsyncGenerator[ReplyEvent]]:
-    """The model, loaded if need be, and the events of its reply."""
-    shared = context(request)
-    client = await shared.pool.open(parsed.model)
-    events = reply_events(shared, client, parsed.requests, request.state.cache_scope)
-    return client.info, events
+    """The model, loaded if need be, and the events of its reply to ``requests``.
+
+    Where the context does not hold them, to those that ``shorter`` gives, if there is one.
+    """
+    client = await shared.pool.open(model)
+    while True:
+        events = reply_events(shared, client, requests, scope)
+        if shorter is None:
+            return client.info, events
+        try:
+            return client.info, await accepted(events, requests)
+        except ContextLengthExceeded as error:
+            others = shorter(error)
+            if others is None:
+                raise
+            requests = others
+
+
+def _begun(
+    request: Request, parsed: ParsedRequest
+) -> Coroutine[Any, Any, tuple[ModelInfo, AsyncGenerator[ReplyEvent]]]:
+    scope = request.state.cache_scope
+    return begin(context(request), parsed.model, parsed.requests, scope, parsed.shorter)
 
 
 async def _whole(request: Request, parsed: ParsedRequest) -> Response:
-    info, events = await unless_gone(request, _begin(request, parsed))
+    info, events = await unless_gone(request, _begun(request, parsed))
     async with aclosing(events):
         reply = await unless_gone(request, _folded(events))
     body = parsed.encoder(info).whole(reply)
+    await parsed.settle()
     return Response(body, media_type="application/json", headers=parsed.headers(info))
 
 
@@ -124,11 +166,13 @@ async def _folded(events: AsyncGenerator[ReplyEvent]) -> Reply:
     return folding.reply()
 
 
-async def _stream(request: Request, parsed: ParsedRequest, errors: ErrorShape) -> Response:
-    async def begin() -> tuple[ModelInfo, AsyncGenerator[bytes]]:
-        info, events = await _begin(request, parsed)
+async def _stream(request: Request, parsed: ParsedRequest) -> Response:
+    errors: ErrorShape = request.app.state.error_responses.shape(request.url.path)
+
+    async def start() -> tuple[ModelInfo, AsyncGenerator[bytes]]:
+        info, events = await _begun(request, parsed)
         started = await accepted(events, parsed.requests)
-        return info, _encoded(started, parsed.encoder(info))
+        return info, _encoded(started, parsed.encoder(info), parsed.settle)
 
     def failed(error: DragomanError) -> bytes:
         error = error.moved(parsed.locate(error.at))
@@ -139,14 +183,19 @@ async def _stream(request: Request, parsed: ParsedRequest, errors: ErrorShape) -
         message=lambda: _bytes(parsed.keep_alive()) or sse.COMMENT,
     )
     return await sse.stream(
-        request, begin(), keep_alive=keep_alive, headers=parsed.headers, failed=failed
+        request, start(), keep_alive=keep_alive, headers=parsed.headers, failed=failed
     )
 
 
-async def _encoded(events: AsyncGenerator[ReplyEvent], encoder: Encoder) -> AsyncGenerator[bytes]:
+async def _encoded(
+    events: AsyncGenerator[ReplyEvent], encoder: Encoder, settle: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[bytes]:
     async with aclosing(events):
         async for event in events:
-            if encoded := _bytes(encoder.frames(event)):
+            encoded = _bytes(encoder.frames(event))
+            if isinstance(event, AnswerFinished):
+                await settle()
+            if encoded:
                 yield encoded
     if encoded := _bytes(encoder.end()):
         yield encoded

@@ -7,7 +7,7 @@ answers, errors, disconnects, keep-alive comments, metrics, keys and the descrip
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -15,13 +15,17 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.datastructures import Headers
 
-from server.core.errors import DragomanError, Locator
+from server.core.errors import ContextLengthExceeded, DragomanError, Locator
 from server.core.model_info import ModelInfo
 from server.core.reply import Reply, ReplyEvent
 from server.core.request import GenerationRequest
 from server.http.errors import status_of
 
 Body = TypeVar("Body", bound=BaseModel)
+
+
+Shorter = Callable[[ContextLengthExceeded], Sequence[GenerationRequest] | None]
+"""Gives shorter requests for ones that the context does not hold; None: they cannot be shorter."""
 
 
 class Frame(NamedTuple):
@@ -44,6 +48,10 @@ class Encoder(Protocol):
         """The JSON of the whole reply."""
 
 
+async def _settled() -> None:
+    """Nothing is left to do when an answer is complete."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ParsedRequest:
     """A body, turned into canonical requests.
@@ -60,6 +68,9 @@ class ParsedRequest:
             follow in the order in which both were made.
         failed: The frames that end a stream with an error, whose place is a path into the body by
             then. None: the frame of the family's `ErrorShape` does.
+        settle: Awaited when an answer is complete, before the client hears of its end; a streamed
+            reply of several answers awaits it for each.
+        shorter: Where there is none, a request that is too long is refused.
     """
 
     model: str
@@ -70,6 +81,8 @@ class ParsedRequest:
     headers: Callable[[ModelInfo | None], dict[str, str]] = lambda _: {}
     keep_alive: Callable[[], Iterable[Frame]] = lambda: ()
     failed: Callable[[DragomanError], Iterable[Frame]] | None = None
+    settle: Callable[[], Awaitable[None]] = _settled
+    shorter: Shorter | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

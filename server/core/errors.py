@@ -13,6 +13,7 @@
     ├── QueueFull                     queue_full
     ├── WorkerDied                    worker_died
     ├── ModelUnavailable              model_unavailable
+    ├── StoreUnavailable              store_unavailable
     └── Overloaded                    overloaded
 
 An error knows no wire format. It names the place at fault by a *locator* in canonical terms:
@@ -194,6 +195,12 @@ class ModelUnavailable(DragomanError):
     """The model cannot be served now; the message says why."""
 
     code = "model_unavailable"
+
+
+class StoreUnavailable(DragomanError):
+    """What is stored cannot be read or written now; the message says why."""
+
+    code = "store_unavailable"
 
 
 class Overloaded(DragomanError):

@@ -14,6 +14,7 @@ DragomanError                     500
 ├── HeadersTooLarge               431
 ├── WorkerDied                    500
 ├── ModelUnavailable              503
+├── StoreUnavailable              503
 └── Overloaded                    503
 """
 
@@ -27,6 +28,7 @@ from server.core.errors import (
     Overloaded,
     QueueFull,
     RequestTimeout,
+    StoreUnavailable,
 )
 
 
@@ -85,6 +87,7 @@ _STATUS: dict[type[BaseException], int] = {
     QueueFull: 429,
     HeadersTooLarge: 431,
     ModelUnavailable: 503,
+    StoreUnavailable: 503,
     Overloaded: 503,
     DragomanError: 500,
 }

@@ -204,7 +204,7 @@ class CorsMiddleware:
 
 def _preflight_headers(headers: Headers) -> dict[str, str]:
     return {
-        "access-control-allow-methods": "GET, POST",
+        "access-control-allow-methods": "GET, POST, DELETE",
         "access-control-allow-headers": headers.get("access-control-request-headers", ""),
         "access-control-max-age": "600",
     }

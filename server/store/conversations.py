@@ -14,10 +14,11 @@ from server.store.schema import conversations, items
 
 
 class Conversations:
-    """The stored conversations."""
+    """The stored conversations; ``added`` counts the bytes of the items that were appended."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.added = 0
 
     def get(self, conversation_id: str, owner: str) -> Conversation | None:
         """The conversation, if it is there and ``owner``'s."""
@@ -53,7 +54,7 @@ class Conversations:
 
     def append(self, conversation: Conversation, added: Iterable[Item]) -> None:
         """Append items."""
-        add_items(
+        self.added += add_items(
             self._connection,
             added,
             owner=conversation.owner,

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, func, insert, inspect, select
 from sqlalchemy.engine import URL, make_url
 
-from server.store.errors import StoreUnavailable
+from server.core.errors import StoreUnavailable
 from server.store.schema import MIGRATIONS, schema_version, secrets
 
 _BUSY_SECONDS = 5.0

@@ -9,8 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
-from server.store.errors import UnknownCursor
-from server.store.kinds import Direction, Item, Page, PageRequest
+from server.store.kinds import Direction, Item, Page, PageRequest, UnknownCursor
 from server.store.schema import items
 
 _MOST_PARAMETERS = 500
@@ -25,9 +24,9 @@ def add_items(
     direction: Direction,
     response_id: str | None = None,
     conversation_id: str | None = None,
-) -> None:
-    """Append ``added`` to a response, to a conversation, or to both."""
-    rows = [
+) -> int:
+    """Append ``added`` to a response, to a conversation, or to both; returns their bytes."""
+    rows: list[dict[str, Any]] = [
         {
             "id": item.id,
             "owner": owner,
@@ -42,6 +41,7 @@ def add_items(
     ]
     if rows:
         connection.execute(insert(items), rows)
+    return sum(row["bytes"] for row in rows)
 
 
 def remove_from_response(connection: Connection, of_these: ColumnElement[bool]) -> None:

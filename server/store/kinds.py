@@ -15,6 +15,10 @@ RUNNING: tuple[Status, ...] = ("queued", "in_progress")
 """States of a response that is still being made; such a response is never evicted."""
 
 
+RUNNER_SECONDS = 20.0
+"""A server that was not seen for this long is gone, and so are the responses it was making."""
+
+
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """An item of a response or of a conversation.
 
@@ -83,6 +87,10 @@ class Page(msgspec.Struct, frozen=True):
 
     items: list[Item]
     more: bool
+
+
+class UnknownCursor(LookupError):
+    """A page should begin after an item that is not in the list."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

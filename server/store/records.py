@@ -5,7 +5,9 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from server.store.conversations import Conversations
+from server.store.event_log import EventLog
 from server.store.responses import Responses
+from server.store.runners import Runners
 from server.store.upkeep import Upkeep
 
 
@@ -15,4 +17,11 @@ class Records:
     def __init__(self, connection: Connection) -> None:
         self.responses = Responses(connection)
         self.conversations = Conversations(connection)
+        self.events = EventLog(connection)
+        self.runners = Runners(connection)
         self.upkeep = Upkeep(connection)
+
+    @property
+    def added(self) -> int:
+        """The bytes that this transaction stored."""
+        return self.responses.added + self.conversations.added

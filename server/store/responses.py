@@ -7,24 +7,32 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, exists, func, insert, literal, select, update
+from sqlalchemy import Connection, Select, delete, exists, insert, literal, select, update
 
+from server.store.event_log import EventLog
 from server.store.items import add_items, item_of, page, remove_from_response, with_keys
-from server.store.kinds import RUNNING, Item, Page, PageRequest, Response, Status, StoredEvent
-from server.store.schema import conversations, events, items, responses, runners
+from server.store.kinds import (
+    RUNNING,
+    Item,
+    Page,
+    PageRequest,
+    Response,
+    Status,
+    StoredEvent,
+)
+from server.store.schema import conversations, items, responses
 
 _DELETED = "deleted"
 """The state of a response that was deleted while others still go on from it."""
 
-RUNNER_SECONDS = 20.0
-"""A server that was not seen for this long is gone, and so are the responses it was making."""
-
 
 class Responses:
-    """The stored responses."""
+    """The stored responses; ``added`` counts the bytes that were stored."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._events = EventLog(connection)
+        self.added = 0
 
     def get(self, response_id: str, owner: str) -> Response | None:
         """The response, if it is there and ``owner``'s."""
@@ -70,8 +78,8 @@ class Responses:
             response_id=response.id,
             conversation_id=conversation_id,
         )
-        append(inputs, direction="input")
-        append(outputs, direction="output")
+        self.added += append(inputs, direction="input") + append(outputs, direction="output")
+        self.added += len(response.body)
         self._connection.execute(delete(responses).where(responses.c.id == response.id))
         fields = msgspec.structs.asdict(response)
         self._connection.execute(
@@ -79,21 +87,35 @@ class Responses:
                 **fields,
                 used_at=int(time.time()),
                 root_id=self._root_of(response.previous_id) or response.id,
-                bytes=len(response.body) + self._event_bytes(response.id),
+                bytes=len(response.body) + self._events.bytes(response.id),
             )
         )
 
-    def finish(self, response: Response, inputs: Iterable[Item], outputs: Iterable[Item]) -> bool:
-        """As `save`, for a response that runs; False if it was ended or deleted meanwhile."""
-        running = self._connection.execute(
-            select(responses.c.id)
-            .where(responses.c.id == response.id, responses.c.status.in_(RUNNING))
-            .with_for_update()
-        ).one_or_none()
-        if running is None:
+    def finish(
+        self,
+        response: Response,
+        inputs: Iterable[Item],
+        outputs: Iterable[Item],
+        last: Sequence[StoredEvent] = (),
+    ) -> bool:
+        """As `save`, for a response that runs, with its ``last`` events.
+
+        Nothing is stored, and the answer is False, if it was ended or deleted meanwhile.
+        """
+        if not self.is_running(response.id):
             return False
+        self.added += self._events.add(response.id, last)
         self.save(response, inputs, outputs)
         return True
+
+    def is_running(self, response_id: str) -> bool:
+        """Whether the response is still being made; it stays so until the transaction ends."""
+        running = self._connection.execute(
+            select(responses.c.id)
+            .where(responses.c.id == response_id, responses.c.status.in_(RUNNING))
+            .with_for_update()
+        )
+        return running.one_or_none() is not None
 
     def set_running(self, response_id: str, status: Status, body: bytes) -> None:
         """Say that a response that is running has come to ``status``."""
@@ -111,7 +133,7 @@ class Responses:
         found = self.get(response_id, owner)
         if found is None:
             return False
-        self._connection.execute(delete(events).where(events.c.response_id == response_id))
+        self._events.remove(response_id)
         if self._has_followers(response_id):
             self._connection.execute(
                 update(responses)
@@ -217,44 +239,6 @@ class Responses:
         rows = self._connection.execute(statement.order_by(items.c.key))
         return [(row.key, row.id) for row in rows]
 
-    # --- events ---
-
-    def add_events(self, response_id: str, added: Sequence[StoredEvent]) -> None:
-        """Append events of the response's stream."""
-        if not added:
-            return
-        rows = [{"response_id": response_id, **msgspec.structs.asdict(event)} for event in added]
-        self._connection.execute(insert(events), rows)
-
-    def events_after(self, response_id: str, sequence: int) -> list[StoredEvent]:
-        """The events of the response's stream after number ``sequence``."""
-        rows = self._connection.execute(
-            select(events.c.sequence, events.c.type, events.c.body)
-            .where(events.c.response_id == response_id, events.c.sequence > sequence)
-            .order_by(events.c.sequence)
-        )
-        return [StoredEvent(row.sequence, row.type, bytes(row.body)) for row in rows]
-
-    # --- servers that make responses in the background ---
-
-    def see_runner(self, runner: str) -> None:
-        """Note that the server ``runner`` is there."""
-        seen = {"seen_at": time.time()}
-        found = self._connection.execute(update(runners).where(runners.c.id == runner).values(seen))
-        if not found.rowcount:
-            self._connection.execute(insert(runners).values(id=runner, **seen))
-
-    def forget_runner(self, runner: str) -> None:
-        """Note that the server ``runner`` makes no responses any more."""
-        self._connection.execute(delete(runners).where(runners.c.id == runner))
-
-    def runner_is_gone(self, runner: str) -> bool:
-        """Whether the server ``runner`` was not seen for `RUNNER_SECONDS`."""
-        seen = self._connection.execute(
-            select(runners.c.seen_at).where(runners.c.id == runner)
-        ).scalar()
-        return seen is None or seen < time.time() - RUNNER_SECONDS
-
     # --- chains ---
 
     def _root_of(self, response_id: str | None) -> str | None:
@@ -274,9 +258,3 @@ class Responses:
             responses.c.id == own.scalar_subquery(), responses.c.status == _DELETED
         )
         return self._connection.execute(before).scalar()
-
-    def _event_bytes(self, response_id: str) -> int:
-        size = select(func.coalesce(func.sum(func.length(events.c.body)), 0))
-        return int(
-            self._connection.execute(size.where(events.c.response_id == response_id)).scalar_one()
-        )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from server.store.errors import StoreUnavailable
+from server.core.errors import StoreUnavailable
 from server.store.kinds import Limits, Swept
 
 if TYPE_CHECKING:
@@ -52,18 +52,22 @@ class Store:
         self._written = 0
         self._swept_at = float("-inf")
 
+    def prepare(self) -> None:
+        """Begin to open the database, so that the first answer does not wait for it at its end."""
+        if self.enabled and self._database is None:
+            self._readers.submit(self._open)
+
     async def read(self, work: Callable[[Records], T]) -> T:
         """The result of ``work`` in a transaction that only reads; raises StoreUnavailable."""
         return await self._run(self._readers, lambda: self._transact(work, writes=False))
 
-    async def write(self, work: Callable[[Records], T], *, size: int = 0) -> T:
-        """The result of ``work`` in a transaction that may write about ``size`` bytes.
+    async def write(self, work: Callable[[Records], T]) -> T:
+        """The result of ``work`` in a transaction that may write.
 
         When this returns, what was written survives the death of the process. Raises
         StoreUnavailable, and then nothing was written.
         """
         result = await self._run(self._writer, lambda: self._transact(work, writes=True))
-        self._written += size
         self._sweep_if_due()
         return result
 
@@ -103,10 +107,12 @@ class Store:
         database = self._open()
         try:
             with database.writing() if writes else database.reading() as connection:
-                result = work(Records(connection))
+                records = Records(connection)
+                result = work(records)
         except (SQLAlchemyError, OSError) as error:
             raise self._failed(error) from error
         self._recovered()
+        self._written += records.added
         return result
 
     def _open(self) -> Database:
@@ -134,7 +140,7 @@ class Store:
         if not self.failing:
             _logger.warning("the store fails, and answers are not stored: %s", reason)
         self.failing = True
-        return StoreUnavailable(f"The store fails: {reason[:200]}.")
+        return StoreUnavailable("What is stored cannot be reached now; the server's log says why.")
 
     def _recovered(self) -> None:
         if self.failing:

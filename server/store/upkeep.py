@@ -10,8 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Table, delete, func, literal, select, union_all
 
 from server.store.items import remove_from_conversation, remove_from_response
-from server.store.kinds import RUNNING, Info, Limits, Swept
-from server.store.responses import RUNNER_SECONDS
+from server.store.kinds import RUNNER_SECONDS, RUNNING, Info, Limits, Swept
 from server.store.schema import (
     conversations,
     events,

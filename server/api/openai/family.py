@@ -7,15 +7,23 @@ from server.api.openai import embeddings, template
 from server.api.openai.chat import CHAT_COMPLETIONS
 from server.api.openai.completions import COMPLETIONS
 from server.api.openai.errors import error_body, error_frame
-from server.api.openai.responses import input_tokens, websocket
-from server.api.openai.responses.parse import RESPONSES
+from server.api.openai.responses import compact, create, input_tokens, retrieve, websocket
+from server.api.openai.responses.schemas.request import CompactRequest, ResponsesRequest
 from server.api.openai.schemas.embeddings import EmbeddingRequest
 from server.api.openai.schemas.error import ErrorBody
 from server.api.openai.schemas.template import TemplateRequest
 
 FAMILY = Family(
     errors=ErrorShape(body=error_body, frame=error_frame, schema=ErrorBody),
-    operations=(CHAT_COMPLETIONS, COMPLETIONS, RESPONSES),
-    routers=(embeddings.router, template.router, input_tokens.router, websocket.router),
-    bodies=(EmbeddingRequest, TemplateRequest),
+    operations=(CHAT_COMPLETIONS, COMPLETIONS),
+    routers=(
+        embeddings.router,
+        template.router,
+        create.router,
+        input_tokens.router,
+        compact.router,
+        websocket.router,
+        retrieve.router,
+    ),
+    bodies=(EmbeddingRequest, TemplateRequest, ResponsesRequest, CompactRequest),
 )

@@ -19,7 +19,7 @@ Connect = Callable[..., httpx.AsyncClient]
 
 
 async def events(http: httpx.AsyncClient, **fields: Any) -> list[dict[str, Any]]:
-    answered = await raw(http, stream=True, **fields)
+    answered = await raw(http, stream=True, store=False, **fields)
     # Behind the last event a comment may come: it is no event.
     assert ": ping" not in answered.text.partition("event: response.failed")[0]
     return read_events(answered.content)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.api.openai.responses.reasoning import unpacked
+from server.api.openai.responses.packing import unpacked
 from server.core.errors import DragomanError
 from server.core.events import Accepted, Delta, Event
 from server.core.request import GenerationRequest
@@ -235,7 +235,7 @@ async def test_settings_are_repeated(connect: Connect) -> None:
     response = (await raw(connect(), **settings)).json()
     checked(response)
     assert {name: response[name] for name in settings} == settings
-    assert response["store"] is False
+    assert response["store"] is True
 
 
 async def test_a_tool_without_parameters_is_repeated_as_clients_read_it(connect: Connect) -> None:

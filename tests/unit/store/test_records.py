@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import update
 
 from server.store.database import Database
-from server.store.errors import UnknownCursor
 from server.store.kinds import (
     Conversation,
     Item,
@@ -21,6 +20,7 @@ from server.store.kinds import (
     Status,
     StoredEvent,
     Swept,
+    UnknownCursor,
 )
 from server.store.records import Records
 from server.store.schema import responses, runners
@@ -213,20 +213,18 @@ def test_a_response_that_was_cancelled_stays_so(records: Records) -> None:
 def test_events_are_found_after_a_number(records: Records) -> None:
     records.responses.save(response("r"), [], [])
     given = [StoredEvent(number, "response.created", b"{}") for number in range(5)]
-    records.responses.add_events("r", given[:3])
-    records.responses.add_events("r", given[3:])
-    assert records.responses.events_after("r", 2) == given[3:]
+    records.events.add("r", given[:3])
+    records.events.add("r", given[3:])
+    assert records.events.after("r", 2) == given[3:]
     records.responses.delete("r", "me")
     assert records.upkeep.info().events == 0
 
 
 def test_a_server_that_was_not_seen_is_gone(records: Records) -> None:
-    assert records.responses.runner_is_gone("x")
-    records.responses.see_runner("x")
-    records.responses.see_runner("x")
-    assert not records.responses.runner_is_gone("x")
-    records.responses.forget_runner("x")
-    assert records.responses.runner_is_gone("x")
+    assert records.runners.is_gone("x")
+    records.runners.see("x")
+    records.runners.see("x")
+    assert not records.runners.is_gone("x")
 
 
 def test_a_sweep_removes_what_was_not_used_for_too_long_as_whole_chains(
@@ -282,7 +280,7 @@ def test_a_sweep_removes_conversations_but_not_what_responses_have_of_them(
 def test_a_running_response_is_not_swept_unless_its_server_is_gone(database: Database) -> None:
     with database.writing() as connection:
         records = Records(connection)
-        records.responses.see_runner("x")
+        records.runners.see("x")
         records.conversations.create(conversation(), [])
         running = response("r", status="in_progress", runner="x", conversation="conv_1")
         records.responses.save(running, [item("i")], [])

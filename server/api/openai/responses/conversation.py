@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from server.api.openai.responses.reasoning import unpacked
+from server.api.openai.responses.origin import Origin
+from server.api.openai.responses.packing import unpacked
 from server.api.openai.responses.schemas import items as wire
 from server.api.openai.responses.schemas.lenient import unknown_fields
 from server.api.openai.responses.tools import Toolbox, WireName
@@ -24,6 +25,12 @@ from server.core.errors import (
 )
 from server.core.request import Content, ContentPart, Message, TextPart, ToolCall
 
+_CALLS = (wire.FunctionCallItem, wire.CustomToolCallItem)
+_SUMMARY = "This is a summary of the conversation so far:"
+
+_Placed = tuple[wire.InputItem, Locator]
+"""An item, and where the request has it."""
+
 
 @dataclass
 class Conversation:
@@ -34,12 +41,16 @@ class Conversation:
         places: Where the request has each message.
         call_places: Where it has each call of each message.
         ignored: Paths of items, and of their fields, that have no effect.
+        call_ids: Ids of all calls in it.
+        given: The items that the request itself brings, those it refers to among them.
     """
 
     messages: list[Message] = field(default_factory=list)
     places: list[Locator] = field(default_factory=list)
     call_places: list[list[Locator]] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    call_ids: frozenset[str] = frozenset()
+    given: list[wire.InputItem] = field(default_factory=list)
 
     def add(self, message: Message, at: Locator, calls: Sequence[Locator] = ()) -> None:
         """Append ``message``, which the request has at ``at``."""
@@ -49,25 +60,31 @@ class Conversation:
 
 
 def conversation(
-    instructions: str | None, given: str | Sequence[wire.InputItem], tools: Toolbox
+    instructions: str | None,
+    given: str | Sequence[wire.InputItem],
+    tools: Toolbox,
+    origin: Origin,
 ) -> Conversation:
-    """The conversation of a request; its items may add to ``tools``.
+    """The conversation of a request that goes on from ``origin``; items may add to ``tools``.
 
     Raises:
         InvalidRequest: The result of a call stands without the call.
-        NotFound: An item refers to a stored one.
+        NotFound: An item refers to one that is not stored.
         UnsupportedParameter: An item has images, audio or files.
     """
     found = Conversation()
     if instructions:
         found.add(Message(role="system", content=instructions), ("instructions",))
-    if isinstance(given, str):
-        found.add(Message(role="user", content=given), ("input",))
-        return found
-    for index, item in enumerate(given):
+    placed = [(item, origin.at) for item in origin.items]
+    for item, at in _placed(given, origin, found.ignored):
+        placed.append((item, at))
+        found.given.append(item)
+    for item, at in placed:
         if isinstance(item, wire.AdditionalToolsItem):
-            tools.add(item.tools, ("input", index, "tools"))
-    _Builder(found, given, tools).build()
+            tools.add(item.tools, (*at, "tools"))
+    _Builder(found, placed, tools, origin).build()
+    calls = (item for item, _ in placed if isinstance(item, _CALLS))
+    found.call_ids = frozenset(call.call_id for call in calls)
     if not found.messages:
         # LM Studio's clients load a model by asking nothing for one token.
         found.add(Message(role="user", content=""), ("input",))
@@ -99,19 +116,44 @@ class _Turn:
         )
 
 
+def _placed(
+    given: str | Sequence[wire.InputItem], origin: Origin, ignored: list[str]
+) -> Iterator[_Placed]:
+    """The items of a request and their places, those it refers to instead of the references."""
+    if isinstance(given, str):
+        yield wire.MessageItem(role="user", content=given), ("input",)
+        return
+    before = {item.id for item in origin.items}
+    for index, item in enumerate(given):
+        at: Locator = ("input", index)
+        if not isinstance(item, wire.ItemReference):
+            yield item, at
+        elif item.id in before:
+            ignored.append(f"{path_text(at)} (it is there already)")
+        elif item.id in origin.references:
+            yield origin.references[item.id], at
+        else:
+            place = (*at, "id")
+            raise NotFound(
+                f"{path_text(place)}: there is no item {item.id[:100]!r} here. Send the item "
+                "itself.",
+                at=place,
+            )
+
+
 class _Builder:
     def __init__(
-        self, found: Conversation, given: Sequence[wire.InputItem], tools: Toolbox
+        self, found: Conversation, placed: Sequence[_Placed], tools: Toolbox, origin: Origin
     ) -> None:
         self._found = found
-        self._items = given
+        self._placed = placed
         self._tools = tools
-        self._results = _results_by_call(given)
+        self._origin = origin
+        self._results = _results_by_call(placed)
         self._turn: _Turn | None = None
 
     def build(self) -> None:
-        for index, item in enumerate(self._items):
-            at = ("input", index)
+        for index, (item, at) in enumerate(self._placed):
             ignored = [f"{path_text(at)}.{name}" for name in unknown_fields(item)]
             match item:
                 case wire.MessageItem(role="assistant"):
@@ -123,21 +165,18 @@ class _Builder:
                 case wire.ReasoningItem():
                     self._reason(item, at)
                 case wire.FunctionCallItem() | wire.CustomToolCallItem():
-                    self._call(item, index)
+                    self._call(item, index, at)
                 case wire.CallOutputItem():
                     self._close()
+                case wire.CompactionItem():
+                    self._close()
+                    self._compaction(item, at)
                 case wire.AdditionalToolsItem():
                     pass
-                case wire.ItemReference():
-                    place = (*at, "id")
-                    raise NotFound(
-                        f"{path_text(place)}: there is no item {item.id[:100]!r}: nothing is "
-                        "stored here. Send the item itself.",
-                        at=place,
-                    )
                 case _:
                     ignored = [f"{path_text(at)} ({item.type})"]
-            self._found.ignored += ignored
+            if at != self._origin.at:  # of stored items it was said when they came
+                self._found.ignored += ignored
         self._close()
 
     def _open(self, at: Locator) -> _Turn:
@@ -158,8 +197,16 @@ class _Builder:
         if text:
             self._open(at).reasoning.append(text)
 
-    def _call(self, item: wire.FunctionCallItem | wire.CustomToolCallItem, index: int) -> None:
-        at = ("input", index)
+    def _compaction(self, item: wire.CompactionItem, at: Locator) -> None:
+        text = unpacked(item.encrypted_content, "compaction")
+        if text is None:
+            self._found.ignored.append(f"{path_text(at)}.encrypted_content")
+        else:
+            self._found.add(Message(role="user", content=f"{_SUMMARY}\n\n{text}"), at)
+
+    def _call(
+        self, item: wire.FunctionCallItem | wire.CustomToolCallItem, index: int, at: Locator
+    ) -> None:
         turn = self._open(at)
         name = self._tools.offered(WireName(item.name, item.namespace))
         if isinstance(item, wire.CustomToolCallItem):
@@ -181,29 +228,29 @@ class _Builder:
             index = self._results.get(call_index)
             if index is None:
                 continue
-            result = self._items[index]
+            result, at = self._placed[index]
             assert isinstance(result, wire.CallOutputItem)
-            content = _content(result.output, ("input", index, "output"))
+            content = _content(result.output, (*at, "output"))
             message = Message(role="tool", content=content, tool_call_id=result.call_id)
-            self._found.add(message, ("input", index))
+            self._found.add(message, at)
 
 
-def _results_by_call(given: Sequence[wire.InputItem]) -> dict[int, int]:
+def _results_by_call(placed: Sequence[_Placed]) -> dict[int, int]:
     """The index of the result of the call at each index; a call may have none.
 
     Ids may repeat: a result answers the first call before it that has its id and no result yet.
     """
     waiting: dict[str, list[int]] = defaultdict(list)
     results: dict[int, int] = {}
-    for index, item in enumerate(given):
-        if isinstance(item, wire.FunctionCallItem | wire.CustomToolCallItem):
+    for index, (item, at) in enumerate(placed):
+        if isinstance(item, _CALLS):
             waiting[item.call_id].append(index)
         elif isinstance(item, wire.CallOutputItem):
             if not waiting[item.call_id]:
                 raise InvalidRequest(
                     f"No tool call found for function call output with call_id "
                     f"{item.call_id[:100]}.",
-                    at=("input", index, "call_id"),
+                    at=(*at, "call_id"),
                 )
             results[waiting[item.call_id].pop(0)] = index
     return results

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import msgspec
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 
 from server.api.family import Frame
 from server.api.openai.responses.errors import failure
+from server.api.openai.responses.form import ResponseForm
 from server.api.openai.responses.output_items import (
     CustomToolCallItem,
     Event,
@@ -29,7 +29,6 @@ from server.api.openai.responses.schemas.response import (
     ResponseObject,
     ResponseUsage,
 )
-from server.api.openai.responses.tools import Toolbox
 from server.api.validation import to_json
 from server.core.errors import DragomanError
 from server.core.events import TokenLogprob, Usage
@@ -51,29 +50,15 @@ from server.core.reply import (
 from server.core.request import TextPart, ToolCall
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResponseForm:
-    """What a request says about the form of its response.
-
-    Attributes:
-        settings: Fields of the response that repeat the request's settings.
-        tools: The tools, which have other names here than in the model's calls.
-        reasoning_as_summary: Whether reasoning is given as its summary.
-        call_ids: Ids of the calls in the request, which no new call may have.
-    """
-
-    settings: dict[str, Any]
-    tools: Toolbox
-    reasoning_as_summary: bool
-    call_ids: frozenset[str] = field(default_factory=frozenset)
-
-
 class ResponseEncoder:
     """Encodes one response, from before its model is loaded on.
 
     Args:
         model: The model's name in the request.
         form: What the request says of the response's form.
+
+    Attributes:
+        response: The response as the last event with it has it, or as it ended.
     """
 
     def __init__(self, model: str, form: ResponseForm) -> None:
@@ -92,6 +77,7 @@ class ResponseEncoder:
         self._open: GrowingItem | None = None
         # A response without text and calls has one empty message: agents would ask again.
         self._silent = True
+        self.response = self._response(status="in_progress")
 
     def of_model(self, info: ModelInfo) -> Self:
         """This encoder, now that the model is known."""
@@ -115,9 +101,22 @@ class ResponseEncoder:
             yield from self.in_progress()
         if self._open is not None:
             self._done.append(self._open.item("incomplete"))
-        response = self._response(status="failed", error=failure(error))
+        self.response = self._response(status="failed", error=failure(error))
         self._over = True
-        yield self._frame({"type": "response.failed", "response": response})
+        yield self._frame({"type": "response.failed", "response": self.response})
+
+    def queued(self) -> Iterator[Frame]:
+        """The events that show that the response will be made."""
+        self.response = self._response(status="queued")
+        for what in ("created", "queued"):
+            yield self._frame({"type": f"response.{what}", "response": self.response})
+
+    def cancel(self) -> None:
+        """The response ends here; no event tells of it, as OpenAI's clients know none."""
+        if self._open is not None:
+            self._done.append(self._open.item("incomplete"))
+        self.response = self._response(status="cancelled")
+        self._over = True
 
     def frames(self, event: ReplyEvent) -> Iterator[Frame]:
         """The events that tell of ``event``."""
@@ -152,7 +151,8 @@ class ResponseEncoder:
         reason = answer.finish_reason or "stop"
         self._done = [item.item("completed") for item in items[:-1]]
         self._done.append(items[-1].item(_status(reason)))
-        return to_json(self._ended(reason, reply.usage))
+        self.response = self._ended(reason, reply.usage)
+        return to_json(self.response)
 
     # --- items ---
 
@@ -218,9 +218,9 @@ class ResponseEncoder:
         if self._silent:
             yield from self._begin(MessageItem())
         yield from self._close(_status(event.reason))
-        response = self._ended(event.reason, event.usage)
+        self.response = self._ended(event.reason, event.usage)
         self._over = True
-        yield self._frame({"type": f"response.{response.status}", "response": response})
+        yield self._frame({"type": f"response.{self.response.status}", "response": self.response})
 
     def _about(self, item: GrowingItem, events: Iterable[Event]) -> Iterator[Frame]:
         for event in events:
@@ -230,8 +230,8 @@ class ResponseEncoder:
         return {**event, "item_id": item.id, "output_index": len(self._done)}
 
     def _lifecycle(self, what: str) -> Frame:
-        response = self._response(status="in_progress")
-        return self._frame({"type": f"response.{what}", "response": response})
+        self.response = self._response(status="in_progress")
+        return self._frame({"type": f"response.{what}", "response": self.response})
 
     def _frame(self, event: Event) -> Frame:
         numbered = {**event, "sequence_number": self._sequence}
@@ -244,10 +244,10 @@ class ResponseEncoder:
         if reason == "length":
             details = IncompleteDetails(reason="max_output_tokens")
             return self._response(
-                status="incomplete", incomplete_details=details, usage=_usage(usage)
+                status="incomplete", incomplete_details=details, usage=response_usage(usage)
             )
         return self._response(
-            status="completed", completed_at=int(time.time()), usage=_usage(usage)
+            status="completed", completed_at=int(time.time()), usage=response_usage(usage)
         )
 
     def _response(self, **fields: Any) -> ResponseObject:
@@ -273,7 +273,8 @@ def _tokens_of(text: str, tokens: Sequence[TokenLogprob]) -> int:
     return count
 
 
-def _usage(usage: Usage) -> ResponseUsage:
+def response_usage(usage: Usage) -> ResponseUsage:
+    """``usage`` on the wire."""
     return ResponseUsage(
         input_tokens=usage.prompt_tokens,
         input_tokens_details=InputTokensDetails(

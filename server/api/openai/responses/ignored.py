@@ -23,20 +23,19 @@ _KNOWN_INCLUDES = {"message.output_text.logprobs", "reasoning.encrypted_content"
 def ignored_names(body: ResponsesRequest) -> Iterator[str]:
     """Paths of the fields of ``body`` that have no effect, apart from items and tools."""
     yield from (name for name in _WITHOUT_EFFECT if getattr(body, name) is not None)
-    if body.store:
-        yield "store"
-    if body.truncation == "auto":
-        yield "truncation"
     if body.text is not None and body.text.verbosity is not None:
         yield "text.verbosity"
     for name in ("text", "reasoning"):
         part = getattr(body, name)
         if part is not None:
             yield from (f"{name}.{field}" for field in unknown_fields(part))
-    for name in body.include or []:
-        if name not in _KNOWN_INCLUDES:
-            yield f"include ({name})"
+    yield from ignored_includes(body.include or [])
     yield from unknown_fields(body)
+
+
+def ignored_includes(names: Sequence[str]) -> Iterator[str]:
+    """Which ``names`` of what to include are not known here."""
+    return (f"include ({name})" for name in names if name not in _KNOWN_INCLUDES)
 
 
 def ignored_header(

@@ -7,6 +7,7 @@ from fastapi.responses import Response
 
 from server.api.endpoint import described_body, read, rendered
 from server.api.openai.responses.ignored import ignored_header, ignored_names
+from server.api.openai.responses.origin import origin_of
 from server.api.openai.responses.parse import parsed_prompt
 from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.api.openai.responses.schemas.response import InputTokens
@@ -23,7 +24,13 @@ router = APIRouter()
 async def count_input_tokens(request: Request) -> Response:
     """Count the tokens of a prompt, without generating."""
     body = await read(request, ResponsesRequest)
-    parsed = parsed_prompt(body)
+    origin = await origin_of(
+        request,
+        given=body.input,
+        previous_response_id=body.previous_response_id,
+        conversation=body.conversation,
+    )
+    parsed = parsed_prompt(body, origin)
     info, prompt = await rendered(request, body.model, parsed.prompt, parsed.locate)
     answer = InputTokens(object="response.input_tokens", input_tokens=len(prompt.tokens))
     names = [*ignored_names(body), *parsed.tools.ignored, *parsed.conversation.ignored]

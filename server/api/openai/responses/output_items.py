@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from server.api.openai.logprobs import chat_logprobs
-from server.api.openai.responses.reasoning import packed
+from server.api.openai.responses.packing import packed
 from server.api.openai.responses.schemas.response import (
     CustomToolCall,
     FunctionCall,

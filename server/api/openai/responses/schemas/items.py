@@ -15,7 +15,7 @@ CallId = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 class Item(LenientModel):
-    """What all items have in common; the id and the status of an item have no effect."""
+    """What all items have in common; an item is stored under its id."""
 
     id: str | None = None
     status: str | None = None
@@ -109,6 +109,13 @@ class AdditionalToolsItem(Item):
     tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)]
 
 
+class CompactionItem(Item):
+    """What a conversation was about before; ``encrypted_content`` is what this server made."""
+
+    type: Literal["compaction"]
+    encrypted_content: str
+
+
 class ItemReference(Item):
     """Stands for a stored item; OpenAI's short form is the id alone."""
 
@@ -130,6 +137,7 @@ _KINDS = {
     "function_call_output": "output",
     "custom_tool_call_output": "output",
     "additional_tools": "additional_tools",
+    "compaction": "compaction",
     "item_reference": "item_reference",
 }
 
@@ -151,6 +159,7 @@ InputItem = Annotated[
     | Annotated[CustomToolCallItem, Tag("custom_tool_call")]
     | Annotated[CallOutputItem, Tag("output")]
     | Annotated[AdditionalToolsItem, Tag("additional_tools")]
+    | Annotated[CompactionItem, Tag("compaction")]
     | Annotated[ItemReference, Tag("item_reference")]
     | Annotated[OtherItem, Tag("other")],
     Discriminator(

@@ -85,6 +85,15 @@ class ConversationRef(LenientModel):
     id: str
 
 
+class CompactRequest(LenientModel):
+    """A conversation to be made shorter; fields that are unknown here have no effect."""
+
+    model: str
+    input: str | Annotated[list[InputItem], Field(max_length=MAX_ITEMS)] | None = None
+    instructions: str | None = None
+    previous_response_id: str | None = None
+
+
 class ResponsesRequest(LocalFields, ConstraintFields):
     """Parameters of a response."""
 
@@ -103,18 +112,24 @@ class ResponsesRequest(LocalFields, ConstraintFields):
     )
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     truncation: Literal["auto", "disabled"] | None = Field(
-        None, description="Nothing is left out: a conversation that is too long is refused."
+        None, description="With ``auto``, the oldest items of a too long conversation are left out."
     )
     include: list[str] | None = None
     metadata: dict[str, str] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
-    store: bool | None = Field(None, description="Nothing is stored: the answer says false.")
-    background: bool | None = Field(None, description="Unsupported; true is refused.")
-    previous_response_id: str | None = Field(None, description="Nothing is stored; refused.")
+    store: bool | None = Field(None, description="Whether to keep the response (default: true).")
+    background: bool | None = Field(
+        None, description="Answer at once, and make the response without the client."
+    )
+    previous_response_id: str | None = Field(
+        None, description="The stored response whose items come before ``input``."
+    )
     conversation: str | ConversationRef | None = Field(
-        None, description="Nothing is stored; refused."
+        None,
+        description="The stored conversation whose items come before ``input``, and which input "
+        "and output are appended to.",
     )
     prompt: Any = Field(None, description="A stored prompt; refused.")
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from server.api.openai.schemas.chat_response import ChatTokenLogprob
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
-ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
 class OutputText(BaseModel):
@@ -112,6 +112,12 @@ class IncompleteDetails(BaseModel):
     reason: Literal["max_output_tokens"]
 
 
+class ConversationId(BaseModel):
+    """The conversation that a response belongs to."""
+
+    id: str
+
+
 class ResponseObject(BaseModel):
     """A response: its status, its output, and the settings it was made with."""
 
@@ -140,6 +146,7 @@ class ResponseObject(BaseModel):
     store: bool
     background: bool
     previous_response_id: str | None
+    conversation: ConversationId | None
     prompt_cache_key: str | None
     user: str | None
 
@@ -149,3 +156,31 @@ class InputTokens(BaseModel):
 
     object: Literal["response.input_tokens"]
     input_tokens: int
+
+
+class DeletedResponse(BaseModel):
+    """Says that a response is gone."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+class ItemList(BaseModel):
+    """A page of items; both ids are empty where the page is."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str
+    last_id: str
+    has_more: bool
+
+
+class Compaction(BaseModel):
+    """A conversation made shorter: the users' messages, and an item that stands for the rest."""
+
+    id: str
+    object: Literal["response.compaction"]
+    created_at: int
+    output: list[dict[str, Any]]
+    usage: ResponseUsage

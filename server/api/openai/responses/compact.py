@@ -1,0 +1,110 @@
+"""``POST /v1/responses/compact``: a conversation made shorter by having the model sum it up."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from server.api.context import context
+from server.api.endpoint import begin, described_body, located, read
+from server.api.openai.responses.conversation import Conversation, conversation
+from server.api.openai.responses.encoder import response_usage
+from server.api.openai.responses.ignored import ignored_header
+from server.api.openai.responses.origin import Origin, origin_of
+from server.api.openai.responses.packing import packed
+from server.api.openai.responses.schemas.items import MessageItem
+from server.api.openai.responses.schemas.lenient import unknown_fields
+from server.api.openai.responses.schemas.request import CompactRequest
+from server.api.openai.responses.schemas.response import Compaction
+from server.api.openai.responses.stored_items import input_items
+from server.api.openai.responses.tools import Toolbox
+from server.api.openai.responses.truncation import Shortening
+from server.core.errors import InvalidRequest, Locator
+from server.core.ids import random_id
+from server.core.model_info import ModelInfo
+from server.core.reply import Reply, ReplyFold
+from server.core.request import ChatPrompt, GenerationRequest, Message
+from server.http.disconnect import unless_gone
+
+router = APIRouter()
+
+_TASK = (
+    "Sum up this conversation so that it can go on from your summary alone: what was asked for, "
+    "what was found out and done, what was decided, and what is left to do. Keep names, paths, "
+    "numbers and errors exactly. Write only the summary."
+)
+_MOST_TOKENS = 2048
+"""Of a summary. A choice: some pages, and room for what comes next in a small context."""
+
+
+@router.post(
+    "/v1/responses/compact",
+    response_model=Compaction,
+    openapi_extra=described_body(CompactRequest),
+)
+async def compact(request: Request) -> Response:
+    """Make a conversation shorter: the users' messages, and an item that stands for all of it.
+
+    Of a conversation that the context does not hold, the oldest items are left out of the summary.
+    """
+    body = await read(request, CompactRequest)
+    given = body.input if body.input is not None else []
+    origin = await origin_of(request, given=given, previous_response_id=body.previous_response_id)
+    found = conversation(body.instructions, given, Toolbox(), origin)
+    if not given and not origin.items:
+        raise InvalidRequest("input: there is nothing to make shorter.", at=("input",))
+    ignored = [*unknown_fields(body), *found.ignored]
+    info, reply = await _summary(request, body.model, found, ignored)
+    summary = {
+        "id": f"cmp_{random_id(40)}",
+        "type": "compaction",
+        "encrypted_content": packed(reply.answers[0].text.strip(), "compaction"),
+    }
+    answer = {
+        "id": f"resp_{random_id(40)}",
+        "object": "response.compaction",
+        "created_at": int(time.time()),
+        "output": [*_users_messages(origin, found), summary],
+        "usage": response_usage(reply.usage).model_dump(),
+    }
+    headers = ignored_header(ignored, info, effort=None)
+    return Response(msgspec.json.encode(answer), media_type="application/json", headers=headers)
+
+
+async def _summary(
+    request: Request, model: str, found: Conversation, ignored: list[str]
+) -> tuple[ModelInfo, Reply]:
+    found.add(Message(role="user", content=_TASK), ("input",))
+    asked = GenerationRequest(prompt=ChatPrompt(messages=found.messages), max_tokens=_MOST_TOKENS)
+
+    def locate(at: Locator) -> Locator:
+        match at:
+            case ("messages", int(index), *_):
+                return found.places[index]
+            case ("prompt" | "messages", *_):
+                return ("input",)
+        return at
+
+    async def summed_up() -> tuple[ModelInfo, Reply]:
+        shorter = Shortening(asked, found, ignored)
+        scope = request.state.cache_scope
+        info, events = await begin(context(request), model, [asked], scope, shorter)
+        folding = ReplyFold()
+        async for event in events:
+            folding.add(event)
+        return info, folding.reply()
+
+    with located(locate):
+        return await unless_gone(request, summed_up())
+
+
+def _users_messages(origin: Origin, found: Conversation) -> list[msgspec.Raw]:
+    messages = [
+        item
+        for item in (*origin.items, *found.given)
+        if isinstance(item, MessageItem) and item.role == "user"
+    ]
+    return [msgspec.Raw(item.body) for item in input_items(messages)]

@@ -1,0 +1,102 @@
+"""``truncation: auto``: the oldest items of a conversation that is too long are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
+from math import ceil
+
+import msgspec
+
+from server.api.openai.responses.conversation import Conversation
+from server.core.errors import ContextLengthExceeded, Locator, path_text
+from server.core.request import ChatPrompt, GenerationRequest, Message, TextPart
+
+_MOST_ANSWER_SHARE = 4
+"""Room for the answer: as many tokens as it may have, but at most a quarter of the context."""
+
+
+class Shortening:
+    """Shortens a request, each time it is called, until the context holds it.
+
+    System text at the beginning stays, and so does the last turn of the user. Whole turns go first,
+    the oldest before the others; then the answers in the last turn, each with its calls and their
+    results.
+
+    Args:
+        request: The request.
+        conversation: Its conversation, whose places are kept up to date.
+        ignored: Gets the paths of what is left out.
+    """
+
+    def __init__(
+        self, request: GenerationRequest, conversation: Conversation, ignored: list[str]
+    ) -> None:
+        self._request = request
+        self._conversation = conversation
+        self._ignored = ignored
+
+    def __call__(self, error: ContextLengthExceeded) -> Sequence[GenerationRequest] | None:
+        """A shorter request; None where nothing more can be left out."""
+        messages = self._conversation.messages
+        dropped: set[int] = set()
+        missing = self._missing_share(error) * sum(map(_length, messages))
+        for unit in _units(messages):
+            if missing <= 0:
+                break
+            dropped.update(unit)
+            missing -= sum(_length(messages[index]) for index in unit)
+        if not dropped:
+            return None
+        self._drop(dropped)
+        prompt = self._request.prompt
+        assert isinstance(prompt, ChatPrompt)
+        prompt = msgspec.structs.replace(prompt, messages=list(self._conversation.messages))
+        self._request = msgspec.structs.replace(self._request, prompt=prompt)
+        return [self._request]
+
+    def _missing_share(self, error: ContextLengthExceeded) -> float:
+        """The share of the prompt that has to go."""
+        tokens, most = error.numbers.get("tokens", 0), error.numbers.get("most", 0)
+        room = min(self._request.max_tokens or most, ceil(most / _MOST_ANSWER_SHARE))
+        return max(tokens - most + room, 1) / max(tokens, 1)
+
+    def _drop(self, dropped: set[int]) -> None:
+        found = self._conversation
+        self._ignored += _named([found.places[index] for index in sorted(dropped)])
+        kept = [index for index in range(len(found.messages)) if index not in dropped]
+        found.messages = [found.messages[index] for index in kept]
+        found.places = [found.places[index] for index in kept]
+        found.call_places = [found.call_places[index] for index in kept]
+
+
+def _units(messages: Sequence[Message]) -> Iterator[range]:
+    """What can be left out, the oldest first: turns, then answers of the last turn."""
+    count = len(messages)
+    first = next((i for i in range(count) if messages[i].role not in _SYSTEM), count)
+    turns = [i for i in range(first, count) if i == first or messages[i].role == "user"]
+    for begin, end in pairwise(turns):
+        yield range(begin, end)
+    last = turns[-1] if turns else count
+    answers = [i for i in range(last + 1, count) if messages[i].role == "assistant"]
+    for begin, end in pairwise(answers):
+        yield range(begin, end)
+
+
+_SYSTEM = {"system", "developer"}
+
+
+def _length(message: Message) -> int:
+    """The characters of a message, and some for its markup."""
+    content = message.content or ""
+    parts = [TextPart(content)] if isinstance(content, str) else content
+    texts = [part.text for part in parts]
+    texts += [call.name + call.arguments for call in message.tool_calls]
+    return 16 + sum(map(len, texts)) + len(message.reasoning_content or "")
+
+
+def _named(places: Sequence[Locator]) -> Iterator[str]:
+    """Names of the places; stored items have one name together, with their number."""
+    for name, group in groupby(map(path_text, places)):
+        count = len(list(group))
+        yield name if name.startswith("input") else f"{name} ({count} of the oldest messages)"

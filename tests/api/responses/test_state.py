@@ -1,0 +1,409 @@
+"""Responses are stored, gone on from, listed and deleted; each key sees its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai.types.responses import ResponseItem
+from pydantic import TypeAdapter
+
+from server.core.errors import ContextLengthExceeded
+from server.core.events import Event, Failed
+from server.core.request import ChatPrompt, GenerationRequest, Message
+from server.reply.builtin_formats import builtin_format
+from tests.api.fakes import FakePool, answer, hello
+from tests.api.responses.test_output import call
+from tests.api.responses.wire import checked, raw, read_events, respond, response_body, types
+from tests.api.wire import assert_error
+
+Connect = Callable[..., httpx.AsyncClient]
+
+ME = {"authorization": "Bearer me"}
+YOU = {"authorization": "Bearer you"}
+_item: TypeAdapter[Any] = TypeAdapter(ResponseItem)
+
+
+def prompt(pool: FakePool) -> list[tuple[str, Any]]:
+    """Roles and contents of the last prompt."""
+    last = pool.client.requests[-1].prompt
+    assert isinstance(last, ChatPrompt)
+    return [(message.role, text(message)) for message in last.messages]
+
+
+def text(message: Message) -> Any:
+    content = message.content
+    if content is None:
+        return [(call.name, call.arguments) for call in message.tool_calls]
+    return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+def block(folder: Path) -> None:
+    """Put a file where the folder should be."""
+    folder.write_text("")
+
+
+def unblock(folder: Path) -> None:
+    folder.unlink()
+
+
+def exists(folder: Path) -> bool:
+    return folder.exists()
+
+
+def assert_not_found(answered: httpx.Response) -> None:
+    assert_error(answered, 404, code="not_found", param="response_id")
+
+
+async def fetch(http: httpx.AsyncClient, path: str, **query: Any) -> dict[str, Any]:
+    found = await http.get(f"/v1/responses/{path}", params=query)
+    assert found.status_code == 200, found.text
+    body: dict[str, Any] = found.json()
+    return body
+
+
+async def items(http: httpx.AsyncClient, name: str, **query: Any) -> list[dict[str, Any]]:
+    """Input items, each valid in strict mode, all pages."""
+    found: list[dict[str, Any]] = []
+    more = True
+    while more:
+        after = {"after": found[-1]["id"]} if found else {}
+        page = await fetch(http, f"{name}/input_items", **{"order": "asc", **query, **after})
+        for item in page["data"]:
+            _item.validate_python(item, strict=True)
+        assert page["first_id"] == page["data"][0]["id"]
+        assert page["last_id"] == page["data"][-1]["id"]
+        found += page["data"]
+        more = page["has_more"]
+    return found
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_response_is_fetched_as_it_was_answered(
+    http: httpx.AsyncClient, *, stream: bool
+) -> None:
+    answered = await raw(http, stream=stream, metadata={"a": "\0\ud7ff"}, top_logprobs=1)
+    whole = read_events(answered.content)[-1]["response"] if stream else answered.json()
+    found = await fetch(http, whole["id"])
+    assert found == whole
+    checked(found)
+
+
+async def test_a_response_goes_on_from_another_but_not_with_its_instructions_and_tools(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    tool = {"type": "function", "name": "f", "parameters": {}}
+    first = await respond(http, input="one", instructions="Be brief.", tools=[tool])
+    second = await respond(http, input="two", previous_response_id=first.id)
+    assert second.previous_response_id == first.id
+    assert prompt(pool) == [("user", "one"), ("assistant", "Hello!"), ("user", "two")]
+    assert pool.client.requests[-1].prompt.tools == []  # type: ignore[union-attr]
+    await respond(http, input="three", previous_response_id=second.id, instructions="Shout.")
+    assert [role for role, _ in prompt(pool)] == [
+        "system",
+        *("user", "assistant", "user", "assistant", "user"),
+    ]
+    # Branches do not see each other.
+    await respond(http, input="other", previous_response_id=first.id)
+    assert prompt(pool)[-1] == ("user", "other")
+    assert len(prompt(pool)) == 3
+
+
+async def test_a_call_is_answered_by_its_result_alone(connect: Connect) -> None:
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        if len(pool.client.requests) > 1:
+            return hello(request)
+        return answer(request, call("f", {"a": 1}), tools_active=True)
+
+    pool = FakePool(script, builtin_format("hermes"))
+    http = connect(pool)
+    tool = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+    first = await respond(http, tools=[tool])
+    [made] = first.output
+    assert made.type == "function_call"
+    result = {"type": "function_call_output", "call_id": made.call_id, "output": "42"}
+    second = await respond(http, input=[result], previous_response_id=first.id, tools=[tool])
+    assert [role for role, _ in prompt(pool)] == ["user", "assistant", "tool"]
+    listed = await items(http, second.id)
+    assert [item["type"] for item in listed] == [
+        "message",
+        "function_call",
+        "function_call_output",
+    ]
+    assert listed[1]["id"] == made.id
+
+
+async def test_input_items_have_ids_that_stay(http: httpx.AsyncClient) -> None:
+    given: list[dict[str, Any]] = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "id": "msg_mine"},
+        {"role": "developer", "content": [{"type": "input_text", "text": "c"}]},
+        {"type": "reasoning", "id": "rs_1", "summary": None, "encrypted_content": "foreign"},
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "x", "id": "no id" * 100},
+        {"type": "custom_tool_call", "call_id": "c2", "name": "g", "input": "raw"},
+        {"type": "custom_tool_call_output", "call_id": "c2", "output": "y"},
+    ]
+    made = await respond(http, input=given)
+    listed = await items(http, made.id, limit=3)
+    assert [item["type"] for item in listed] == [
+        "message",
+        "message",
+        "message",
+        *(item["type"] for item in given[3:]),
+    ]
+    assert [listed[1]["id"], listed[3]["id"]] == ["msg_mine", "rs_1"]
+    assert len({item["id"] for item in listed}) == len(given)
+    assert await items(http, made.id, limit=100) == listed
+    newest_first = (await fetch(http, f"{made.id}/input_items", limit=500))["data"]
+    assert newest_first == listed[::-1]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "x"}, "limit"),
+        ({"limit": "-1"}, "limit"),
+        ({"order": "up"}, "order"),
+        ({"after": "msg_none"}, "after"),
+    ],
+)
+async def test_pages_that_do_not_exist_are_refused(
+    http: httpx.AsyncClient, query: dict[str, str], param: str
+) -> None:
+    made = await respond(http)
+    found = await http.get(f"/v1/responses/{made.id}/input_items", params=query)
+    assert_error(found, 400, param=param)
+
+
+async def test_references_stand_for_stored_items(http: httpx.AsyncClient, pool: FakePool) -> None:
+    first = await respond(http, input="one")
+    reference = {"type": "item_reference", "id": first.output[0].id}
+    second = await respond(http, input=[{"role": "user", "content": "one"}, reference])
+    assert prompt(pool) == [("user", "one"), ("assistant", "Hello!")]
+    assert (await items(http, second.id))[1]["id"] == first.output[0].id
+    answered = await raw(http, input=[reference], previous_response_id=first.id)
+    assert answered.headers["x-dragoman-ignored"] == "input[0] (it is there already)"
+    assert len(prompt(pool)) == 2
+
+
+async def test_a_deleted_response_is_gone(http: httpx.AsyncClient, pool: FakePool) -> None:
+    first = await respond(http)
+    second = await respond(http, previous_response_id=first.id)
+    gone = await http.delete(f"/v1/responses/{first.id}")
+    assert gone.json() == {"id": first.id, "object": "response", "deleted": True}
+    assert_error(
+        await http.get(f"/v1/responses/{first.id}"), 404, code="not_found", param="response_id"
+    )
+    assert_error(
+        await http.delete(f"/v1/responses/{first.id}"), 404, code="not_found", param="response_id"
+    )
+    # What goes on from it keeps what it was made from.
+    await respond(http, previous_response_id=second.id)
+    assert len(prompt(pool)) == 5
+
+
+async def test_a_key_does_not_see_what_others_stored(connect: Connect) -> None:
+    http = connect(api_keys=["me", "you"])
+    mine = (await http.post("/v1/responses", json=response_body(), headers=ME)).json()
+    name, message = mine["id"], mine["output"][0]["id"]
+    assert (await http.get(f"/v1/responses/{name}", headers=ME)).status_code == 200
+    for method, path in (
+        ("GET", ""),
+        ("GET", "/input_items"),
+        ("POST", "/cancel"),
+        ("DELETE", ""),
+    ):
+        asked = await http.request(method, f"/v1/responses/{name}{path}", headers=YOU)
+        assert_not_found(asked)
+    for fields, status in (
+        ({"previous_response_id": name}, 400),
+        ({"input": [{"type": "item_reference", "id": message}]}, 404),
+    ):
+        asked = await http.post("/v1/responses", json=response_body(**fields), headers=YOU)
+        assert asked.status_code == status
+
+
+@pytest.mark.parametrize("name", ["resp_none", "%00", "x" * 5000, "%F0%9F%A6%99"])
+async def test_what_is_not_there_is_not_found(http: httpx.AsyncClient, name: str) -> None:
+    for path in ("", "/input_items"):
+        assert_error(
+            await http.get(f"/v1/responses/{name}{path}"),
+            404,
+            code="not_found",
+            param="response_id",
+        )
+    assert_error(
+        await http.delete(f"/v1/responses/{name}"), 404, code="not_found", param="response_id"
+    )
+    answered = await http.post("/v1/responses", json=response_body(previous_response_id=name))
+    assert_error(answered, 400, code="previous_response_not_found", param="previous_response_id")
+
+
+async def test_store_false_writes_nothing(http: httpx.AsyncClient, own_store: Path) -> None:
+    made = await respond(http, store=False)
+    assert made.model_dump()["store"] is False
+    assert not exists(own_store)
+    assert_error(
+        await http.get(f"/v1/responses/{made.id}"), 404, code="not_found", param="response_id"
+    )
+
+
+async def test_a_store_that_is_switched_off_keeps_nothing_and_says_so(
+    connect: Connect, own_store: Path
+) -> None:
+    http = connect(store=False)
+    answered = await raw(http, store=True)
+    assert answered.headers["x-dragoman-ignored"] == "store"
+    assert answered.json()["store"] is False
+    assert "x-dragoman-ignored" not in (await raw(http)).headers
+    assert_error(
+        await http.get(f"/v1/responses/{answered.json()['id']}"),
+        404,
+        code="not_found",
+        param="response_id",
+    )
+    for fields, code in (
+        ({"previous_response_id": "resp_1"}, "previous_response_not_found"),
+        ({"background": True}, "unsupported_parameter"),
+        ({"conversation": "conv_1"}, "not_found"),
+    ):
+        refused = await http.post("/v1/responses", json=response_body(**fields))
+        assert refused.json()["error"]["code"] == code
+    assert not exists(own_store)
+
+
+async def test_answers_are_served_while_the_store_fails(
+    http: httpx.AsyncClient, own_store: Path
+) -> None:
+    block(own_store)
+    answered = await raw(http)
+    assert answered.headers["x-dragoman-ignored"] == "store"
+    streamed = await raw(http, stream=True)
+    assert streamed.headers["x-dragoman-ignored"] == "store"
+    assert types(read_events(streamed.content))[-1] == "completed"
+    found = await http.get(f"/v1/responses/{answered.json()['id']}")
+    assert_error(found, 503, type_="server_error", code="store_unavailable")
+    unblock(own_store)
+    stored = await raw(http)
+    assert await fetch(http, stored.json()["id"]) == stored.json()
+    assert "x-dragoman-ignored" not in (await raw(http)).headers
+
+
+async def test_a_tool_output_of_10_mb_is_stored(http: httpx.AsyncClient) -> None:
+    given: list[dict[str, Any]] = [
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "x" * 10_000_000},
+    ]
+    made = await respond(http, input=given)
+    listed = await items(http, made.id)
+    assert len(listed[1]["output"]) == 10_000_000
+
+
+async def test_a_chain_of_1000_items_is_listed_and_gone_on_from(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    given = [{"role": "user", "content": str(number)} for number in range(1000)]
+    made = await respond(http, input=given)
+    await respond(http, previous_response_id=made.id)
+    assert len(prompt(pool)) == 1002
+    listed = await items(http, made.id, limit=100)
+    assert [item["content"][0]["text"] for item in listed] == [str(n) for n in range(1000)]
+
+
+async def test_a_stored_response_is_streamed_again(http: httpx.AsyncClient) -> None:
+    made = (await raw(http, top_logprobs=1)).json()
+    streamed = await http.get(f"/v1/responses/{made['id']}", params={"stream": "true"})
+    events = read_events(streamed.content)
+    assert events[-1]["response"] == made
+    assert "".join(event.get("delta", "") for event in events) == "Hello!"
+    refused = await http.get(
+        f"/v1/responses/{made['id']}", params={"stream": "true", "starting_after": "1"}
+    )
+    assert_error(refused, 400, param="starting_after")
+
+
+async def test_tokens_are_counted_with_what_is_stored(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    first = await respond(http)
+    body = response_body(previous_response_id=first.id)
+    assert (await http.post("/v1/responses/input_tokens", json=body)).status_code == 200
+    rendered = pool.client.rendered[-1]
+    assert isinstance(rendered, ChatPrompt)
+    assert len(rendered.messages) == 3
+
+
+# --- truncation ---
+
+
+def crowded(most: int) -> FakePool:
+    """A pool whose context holds ``most`` tokens, one for each character of a message."""
+
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        assert isinstance(request.prompt, ChatPrompt)
+        tokens = sum(len(str(text(message))) for message in request.prompt.messages)
+        if tokens <= most:
+            return hello(request)
+        error = ContextLengthExceeded(
+            "Too long.", at=("prompt",), numbers={"tokens": tokens, "most": most}
+        )
+        return [Failed(id=1, error=error.info)]
+
+    return FakePool(script)
+
+
+async def test_truncation_leaves_out_the_oldest_turns_and_says_which(connect: Connect) -> None:
+    pool = crowded(100)
+    given = [
+        {"role": "user" if n % 2 == 0 else "assistant", "content": f"{n}" * 20} for n in range(9)
+    ]
+    answered = await raw(
+        connect(pool), input=given, truncation="auto", instructions="Brief.", max_output_tokens=5
+    )
+    kept = prompt(pool)
+    assert kept[0] == ("system", "Brief.")
+    assert kept[-1] == ("user", "8" * 20)
+    assert kept[1][0] == "user"
+    dropped = len(given) + 1 - len(kept)
+    assert dropped > 0
+    named = ", ".join(f"input[{index}]" for index in range(dropped))
+    assert answered.headers["x-dragoman-ignored"] == named
+    assert answered.json()["truncation"] == "auto"
+
+
+async def test_truncation_keeps_calls_with_their_results(connect: Connect) -> None:
+    pool = crowded(120)
+    given: list[dict[str, Any]] = [{"role": "user", "content": "work"}]
+    for n in range(6):
+        given.append({"type": "function_call", "call_id": f"c{n}", "name": "f", "arguments": "{}"})
+        given.append({"type": "function_call_output", "call_id": f"c{n}", "output": f"{n}" * 30})
+    await raw(connect(pool), input=given, truncation="auto")
+    kept = prompt(pool)
+    assert kept[0] == ("user", "work")
+    assert [role for role, _ in kept[1:]] == ["assistant", "tool"] * (len(kept) // 2)
+    assert kept[-1] == ("tool", "5" * 30)
+
+
+async def test_truncation_names_stored_items_by_their_number(connect: Connect) -> None:
+    pool = crowded(50)
+    http = connect(pool)
+    first = await respond(http, input="x" * 40)
+    answered = await raw(http, input="y" * 20, truncation="auto", previous_response_id=first.id)
+    assert prompt(pool) == [("user", "y" * 20)]
+    assert (
+        answered.headers["x-dragoman-ignored"] == "previous_response_id (2 of the oldest messages)"
+    )
+
+
+@pytest.mark.parametrize("truncation", [None, "disabled", "auto"])
+async def test_what_cannot_be_made_shorter_is_refused(
+    connect: Connect, truncation: str | None
+) -> None:
+    body = response_body(input="x" * 500, truncation=truncation)
+    refused = await connect(crowded(50)).post("/v1/responses", json=body)
+    assert_error(refused, 400, code="context_length_exceeded", param="input")
