@@ -6,6 +6,8 @@ from server.api.family import ErrorShape, Family
 from server.api.openai import embeddings, template
 from server.api.openai.chat import CHAT_COMPLETIONS
 from server.api.openai.completions import COMPLETIONS
+from server.api.openai.conversations import router as conversations
+from server.api.openai.conversations.bodies import ChangedConversation, NewConversation, NewItems
 from server.api.openai.errors import error_body, error_frame
 from server.api.openai.responses import compact, create, input_tokens, retrieve, websocket
 from server.api.openai.responses.schemas.request import CompactRequest, ResponsesRequest
@@ -24,6 +26,15 @@ FAMILY = Family(
         compact.router,
         websocket.router,
         retrieve.router,
+        conversations.router,
     ),
-    bodies=(EmbeddingRequest, TemplateRequest, ResponsesRequest, CompactRequest),
+    bodies=(
+        EmbeddingRequest,
+        TemplateRequest,
+        ResponsesRequest,
+        CompactRequest,
+        NewConversation,
+        ChangedConversation,
+        NewItems,
+    ),
 )

@@ -75,15 +75,15 @@ def conversation(
     found = Conversation()
     if instructions:
         found.add(Message(role="system", content=instructions), ("instructions",))
-    placed = [(item, origin.at) for item in origin.items]
-    for item, at in _placed(given, origin, found.ignored):
-        placed.append((item, at))
-        found.given.append(item)
-    for item, at in placed:
+    everything = [(item, origin.at) for item in origin.items]
+    own = list(placed(given, origin, found.ignored))
+    found.given = [item for item, _ in own]
+    everything += own
+    for item, at in everything:
         if isinstance(item, wire.AdditionalToolsItem):
             tools.add(item.tools, (*at, "tools"))
-    _Builder(found, placed, tools, origin).build()
-    calls = (item for item, _ in placed if isinstance(item, _CALLS))
+    _Builder(found, everything, tools, origin).build()
+    calls = (item for item, _ in everything if isinstance(item, _CALLS))
     found.call_ids = frozenset(call.call_id for call in calls)
     if not found.messages:
         # LM Studio's clients load a model by asking nothing for one token.
@@ -116,16 +116,24 @@ class _Turn:
         )
 
 
-def _placed(
-    given: str | Sequence[wire.InputItem], origin: Origin, ignored: list[str]
+def placed(
+    given: str | Sequence[wire.InputItem],
+    origin: Origin,
+    ignored: list[str],
+    *,
+    field: str = "input",
 ) -> Iterator[_Placed]:
-    """The items of a request and their places, those it refers to instead of the references."""
+    """The items of a request and their places, those it refers to instead of the references.
+
+    ``field`` has the items; ``ignored`` gets the places of references to what is there already.
+    Raises NotFound for a reference to what is not stored.
+    """
     if isinstance(given, str):
-        yield wire.MessageItem(role="user", content=given), ("input",)
+        yield wire.MessageItem(role="user", content=given), (field,)
         return
     before = {item.id for item in origin.items}
     for index, item in enumerate(given):
-        at: Locator = ("input", index)
+        at: Locator = (field, index)
         if not isinstance(item, wire.ItemReference):
             yield item, at
         elif item.id in before:

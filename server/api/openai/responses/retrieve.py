@@ -103,15 +103,10 @@ async def input_items(request: Request, response_id: str) -> Response:
             lambda records: records.responses.input_page(response_id, asked)
         )
     except UnknownCursor:
-        raise no_cursor() from None
+        raise InvalidRequest("after: the list has no such item.", at=("after",)) from None
     ignored = ignored_includes(words(request, "include"))
     headers = ignored_header(list(ignored), None, effort=None)
     return Response(item_list(page), media_type="application/json", headers=headers)
-
-
-def no_cursor() -> InvalidRequest:
-    """The error for a page after an item that is not there."""
-    return InvalidRequest("after: the list has no such item.", at=("after",))
 
 
 async def _owner(request: Request) -> str:

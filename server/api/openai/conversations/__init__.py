@@ -1,0 +1,1 @@
+"""OpenAI's Conversations: lists of items that are stored, which responses go on from and add to."""

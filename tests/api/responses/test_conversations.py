@@ -1,0 +1,212 @@
+"""Conversations: made, changed, listed, and gone on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from openai.types.conversations import Conversation, ConversationItem
+from pydantic import TypeAdapter
+
+from tests.api.fakes import FakePool
+from tests.api.responses.test_state import prompt
+from tests.api.responses.wire import raw, respond, response_body
+from tests.api.wire import assert_error
+
+Connect = Callable[..., httpx.AsyncClient]
+
+PATH = "/v1/conversations"
+USER = {"role": "user", "content": "hi"}
+_item: TypeAdapter[Any] = TypeAdapter(ConversationItem)
+
+
+async def create(http: httpx.AsyncClient, **fields: Any) -> str:
+    answered = await http.post(PATH, json=fields)
+    assert answered.status_code == 200, answered.text
+    return Conversation.model_validate(answered.json(), strict=True).id
+
+
+async def listed(http: httpx.AsyncClient, name: str, **query: Any) -> list[dict[str, Any]]:
+    answered = await http.get(f"{PATH}/{name}/items", params={"order": "asc", **query})
+    assert answered.status_code == 200, answered.text
+    found: list[dict[str, Any]] = answered.json()["data"]
+    for item in found:
+        _item.validate_python(item, strict=True)
+    return found
+
+
+def texts(items: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(item["role"], item["content"][0]["text"]) for item in items]
+
+
+async def test_a_conversation_is_made_changed_and_deleted(http: httpx.AsyncClient) -> None:
+    name = await create(http, metadata={"a": "b"}, items=[USER])
+    made = (await http.get(f"{PATH}/{name}")).json()
+    assert (made["object"], made["metadata"]) == ("conversation", {"a": "b"})
+    changed = await http.post(f"{PATH}/{name}", json={"metadata": {"c": "d"}})
+    assert changed.json() == {**made, "metadata": {"c": "d"}}
+    assert (await http.get(f"{PATH}/{name}")).json() == changed.json()
+    gone = await http.delete(f"{PATH}/{name}")
+    assert gone.json() == {"id": name, "object": "conversation.deleted", "deleted": True}
+    assert_error(await http.get(f"{PATH}/{name}"), 404, code="not_found", param="conversation_id")
+
+
+async def test_items_are_appended_listed_fetched_and_deleted(http: httpx.AsyncClient) -> None:
+    name = await create(http)
+    assert await listed(http, name) == []
+    added = await http.post(
+        f"{PATH}/{name}/items",
+        json={"items": [USER, {"role": "assistant", "content": "ho", "id": "msg_ho"}]},
+    )
+    assert added.json()["object"] == "list"
+    assert await listed(http, name) == added.json()["data"]
+    newest = (await http.get(f"{PATH}/{name}/items", params={"limit": 1})).json()
+    assert [item["id"] for item in newest["data"]] == ["msg_ho"]
+    assert (newest["first_id"], newest["last_id"], newest["has_more"]) == (
+        "msg_ho",
+        "msg_ho",
+        True,
+    )
+    item = await http.get(f"{PATH}/{name}/items/msg_ho")
+    assert item.json() == newest["data"][0]
+    left = await http.delete(f"{PATH}/{name}/items/msg_ho")
+    assert Conversation.model_validate(left.json(), strict=True).id == name
+    assert texts(await listed(http, name)) == [("user", "hi")]
+    missing = await http.get(f"{PATH}/{name}/items/msg_ho")
+    assert_error(missing, 404, code="not_found", param="item_id")
+
+
+@pytest.mark.parametrize("as_object", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_response_goes_on_from_a_conversation_and_is_appended_to_it(
+    http: httpx.AsyncClient, pool: FakePool, *, as_object: bool, stream: bool
+) -> None:
+    name = await create(http, items=[{"role": "user", "content": "zero"}])
+    reference = {"id": name} if as_object else name
+    for turn in ("one", "two"):
+        answered = await raw(http, input=turn, conversation=reference, stream=stream)
+        if not stream:
+            assert answered.json()["conversation"] == {"id": name}
+    assert prompt(pool) == [
+        ("user", "zero"),
+        ("user", "one"),
+        ("assistant", "Hello!"),
+        ("user", "two"),
+    ]
+    assert texts(await listed(http, name))[1:] == [
+        ("user", "one"),
+        ("assistant", "Hello!"),
+        ("user", "two"),
+        ("assistant", "Hello!"),
+    ]
+
+
+async def test_items_of_a_response_have_the_same_id_everywhere(http: httpx.AsyncClient) -> None:
+    name = await create(http)
+    made = await respond(http, conversation=name)
+    asked, answered = await listed(http, name)
+    assert answered["id"] == made.output[0].id
+    inputs = (await http.get(f"/v1/responses/{made.id}/input_items")).json()["data"]
+    assert [item["id"] for item in inputs] == [asked["id"]]
+
+
+async def test_nothing_is_appended_where_store_is_false(http: httpx.AsyncClient) -> None:
+    name = await create(http, items=[USER])
+    answered = await raw(http, conversation=name, store=False)
+    assert answered.headers["x-dragoman-ignored"] == "conversation (nothing is appended)"
+    assert len(await listed(http, name)) == 1
+
+
+async def test_a_response_in_the_background_is_appended_when_it_is_done(
+    connect: Connect,
+) -> None:
+    from tests.api.responses.test_background import begin, slowly, until
+
+    http = connect(slowly())
+    name = await create(http, items=[USER])
+    made = await begin(http, conversation=name)
+    assert len(await listed(http, name)) == 1
+    await until(http, made, "completed")
+    assert [role for role, _ in texts(await listed(http, name))] == ["user", "user", "assistant"]
+
+
+async def test_1000_items_are_appended_and_listed(http: httpx.AsyncClient, pool: FakePool) -> None:
+    name = await create(http, items=[{"role": "user", "content": str(n)} for n in range(1000)])
+    await respond(http, conversation=name)
+    assert len(prompt(pool)) == 1001
+    assert len(await listed(http, name, limit=100)) == 100
+
+
+async def test_references_are_resolved_when_they_are_appended(http: httpx.AsyncClient) -> None:
+    made = await respond(http)
+    reference = {"type": "item_reference", "id": made.output[0].id}
+    name = await create(http, items=[reference])
+    assert texts(await listed(http, name)) == [("assistant", "Hello!")]
+    missing = await http.post(PATH, json={"items": [{"type": "item_reference", "id": "x"}]})
+    assert_error(missing, 404, code="not_found", param="items[0].id")
+
+
+async def test_encrypted_content_that_is_not_ours_is_kept_and_has_no_effect(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    reasoning = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "!no!"}
+    compaction = {"type": "compaction", "encrypted_content": "dragoman-compaction-1:!!!"}
+    name = await create(http, items=[reasoning, compaction])
+    await respond(http, conversation=name)
+    assert prompt(pool) == [("user", "hi")]
+    assert (await listed(http, name))[0]["encrypted_content"] == "!no!"
+    answered = await raw(http, input=[reasoning, compaction, USER])
+    assert answered.headers["x-dragoman-ignored"] == (
+        "input[0].encrypted_content, input[1].encrypted_content"
+    )
+
+
+async def test_a_key_does_not_see_the_conversations_of_others(connect: Connect) -> None:
+    http = connect(api_keys=["me", "you"])
+    mine = {"authorization": "Bearer me"}
+    yours = {"authorization": "Bearer you"}
+    made = (await http.post(PATH, json={"items": [USER]}, headers=mine)).json()
+    for method, path, body in (
+        ("GET", "", None),
+        ("POST", "", {"metadata": {}}),
+        ("DELETE", "", None),
+        ("GET", "/items", None),
+        ("POST", "/items", {"items": [USER]}),
+    ):
+        asked = await http.request(method, f"{PATH}/{made['id']}{path}", json=body, headers=yours)
+        assert_error(asked, 404, code="not_found", param="conversation_id")
+    answered = await http.post(
+        "/v1/responses", json=response_body(conversation=made["id"]), headers=yours
+    )
+    assert_error(answered, 404, code="not_found", param="conversation")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"items": 7}, "items"),
+        ({"items": [{"role": "nobody", "content": ""}]}, "items[0].role"),
+        ({"metadata": {"a": 1}}, "metadata.a"),
+    ],
+)
+async def test_bad_bodies_are_refused_with_their_place(
+    http: httpx.AsyncClient, body: dict[str, Any], param: str
+) -> None:
+    assert_error(await http.post(PATH, json=body), 400, param=param)
+
+
+async def test_both_kinds_of_state_exclude_each_other(http: httpx.AsyncClient) -> None:
+    name = await create(http)
+    made = await respond(http)
+    body = response_body(conversation=name, previous_response_id=made.id)
+    refused = await http.post("/v1/responses", json=body)
+    assert_error(refused, 400, param="previous_response_id")
+
+
+async def test_there_are_no_conversations_while_the_store_is_off(connect: Connect) -> None:
+    http = connect(store=False)
+    assert_error(await http.post(PATH, json={}), 400, code="unsupported_parameter")
+    missing = await http.get(f"{PATH}/conv_1")
+    assert_error(missing, 404, code="not_found", param="conversation_id")
