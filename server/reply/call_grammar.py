@@ -70,7 +70,15 @@ class CallsWriter:
             skipped = len(opened)
         call = self._any_call(0)
         first = self._any_call(skipped) if skipped else call
-        parts = [self._literal(begin), first]
+        return f"{self._literal(begin)} {self._with_more(first, call)}".strip()
+
+    def write_behind_head(self, name: str) -> str:
+        """Up to the most calls, of which the first is to ``name``, from its arguments on."""
+        first = self._call(self._call_pattern[self._call_pattern.index("{arguments}") :], name)
+        return self._with_more(first, self._any_call(0) if self._most > 1 else "")
+
+    def _with_more(self, first: str, call: str) -> str:
+        parts = [first]
         if self._most > 1:
             separator = self._literal(self._separator)
             parts.append(f"({separator} {call}){{0,{self._most - 1}}}")

@@ -37,7 +37,9 @@ _BARE_JSON = Calls(call=_JSON)
 _BARE_PYTHON = Calls(
     begin="[", call="{name}({arguments})", separator=", ", end="]", dialect="pythonic"
 )
-_TWO_MARKERS = re.compile(r"<[^<>\s]+>\s+(?=<)")
+
+TWO_MARKERS = re.compile(r"<[^<>\s]+>\s+(<[^<>{\s]+)(?=\{name\})")
+"""The beginning of a call that opens with two markers, of which the second holds the name."""
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -115,5 +117,5 @@ def _shortened(calls: Calls) -> Iterator[Calls]:
         call = f"{calls.call}\n{calls.end}"
         calls = msgspec.structs.replace(calls, call=call, begin="", separator="", end="")
         yield calls
-    if found := _TWO_MARKERS.match(calls.call):
-        yield msgspec.structs.replace(calls, call=calls.call[found.end() :])
+    if found := TWO_MARKERS.match(calls.call):
+        yield msgspec.structs.replace(calls, call=calls.call[found.start(1) :])

@@ -7,12 +7,14 @@ Content must match the request's constraint, if there is one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 from server.core.reply_format import Calls, Channels, Reasoning, ReplyFormat
 from server.core.request import Tool, ToolChoice
 from server.grammar.lark import ANY_TEXT, Grammar, Spelling, escaped, one_of, without
 from server.reply.call_grammar import CallsWriter
+from server.reply.forms import TWO_MARKERS
 from server.reply.syntax import CallSyntax, compile_calls
 
 MOST_CALLS = {"auto": 32, "required": 8, "named": 1}
@@ -24,6 +26,9 @@ request that names a tool wants one call.
 
 # White space after reasoning, as much as models write there; a choice.
 _SPACE = r"/\s{1,8}/?"
+
+# A member that models write before the name in a call without a marker.
+_TYPE = r'"type"\s*:\s*"function"\s*'
 
 
 def reply_grammar(
@@ -79,6 +84,7 @@ class _ReplyWriter:
         self._content = content
         self._spelling = spelling
         self._grammar = Grammar(spelling)
+        self._names = [tool.name for tool in tools]
         self._calls = self._calls_writer(tools) if tools else None
 
     def write(self) -> str | None:
@@ -153,7 +159,7 @@ class _ReplyWriter:
         assert self._calls
         syntax = compile_calls(self._call_syntax)
         if syntax.bare:
-            return self._text_or_bare_call(syntax.trigger)
+            return self._text_or_bare_call(syntax)
         start = self._format.reasoning_edges[0] if reasoning and not self._prefix else ""
         pattern, opened = self._trigger(syntax)
         items = self._spelling.items(opened)
@@ -166,20 +172,75 @@ class _ReplyWriter:
             spelt_out = self._spelling.text(items[control : control + 1])
             text = self._grammar.terminal(f"/(?s:.+)/ & {without(spelt_out)}{no_thoughts}")
             pieces = f"({text}? {others})*" if others else ""
-            token = f"<[{items[control]}]>"
-            return f"{pieces} {text}? ({token} {self._calls.write(opened)})?"
-        text = self._grammar.terminal(f"/(?s:.+)/{no_thoughts}")
-        pieces = f"({text}? {others})*" if others else ""
-        trigger = self._grammar.terminal(f"/(?s:.*){pattern}/{no_thoughts}", lazy=True)
-        return f"{pieces} ({text} | {trigger} {self._calls.write(opened)})?"
+            ways = [f"{text}? <[{items[control]}]> {self._calls.write(opened)}"]
+        else:
+            text = self._grammar.terminal(f"/(?s:.+)/{no_thoughts}")
+            pieces = f"({text}? {others})*" if others else ""
+            trigger = self._grammar.terminal(f"/(?s:.*){pattern}/{no_thoughts}", lazy=True)
+            ways = [f"{trigger} {self._calls.write(opened)}"]
+        if second := self._second_marker():
+            pattern = escaped(second.split()[-1])
+            trigger = self._grammar.terminal(f"/(?s:.*){pattern}/{no_thoughts}", lazy=True)
+            ways.append(f"{trigger} {self._calls.write(second)}")
+        return f"{pieces} {one_of([text, *ways])}?"
 
-    def _text_or_bare_call(self, trigger: str) -> str:
-        """Free text, or a call without a marker, recognised only at the start."""
+    def _second_marker(self) -> str:
+        """The beginning of a call up to its second marker, which models write without the first.
+
+        Empty if calls open with one marker, or in a section.
+        """
+        found = TWO_MARKERS.match(self._call_syntax.call)
+        return found.group() if found and not self._call_syntax.begin else ""
+
+    def _text_or_bare_call(self, syntax: CallSyntax) -> str:
+        """Free text, or a call without a marker, recognised only at the start.
+
+        Text may be JSON too, unless it names a tool of the request or has the keys of a call. A
+        call opens with one terminal, up to its arguments: until there it may still be text.
+        """
         assert self._calls
         others = self._spelling.control_tokens(without="")
-        text = self._grammar.terminal(rf"/\s*[^\s{escaped(trigger)}](?s:.*)/")
         more = f"({others} /(?s:.+)/?)*" if others else ""
-        return f"{one_of([f'{text} {more}', f'{_SPACE} {self._calls.write()}'])}?"
+        heads = self._bare_heads(syntax)
+        if not heads:
+            text = self._grammar.terminal(rf"/\s*[^\s{escaped(syntax.trigger)}](?s:.*)/")
+            return f"{one_of([f'{text} {more}', f'{_SPACE} {self._calls.write()}'])}?"
+        calls = []
+        for name, head in heads.items():
+            opening = self._grammar.terminal(f"/{head}/", lazy=True)
+            calls.append(f"{opening} {_SPACE} {self._calls.write_behind_head(name)}")
+        like_calls = rf"/\s*{self._like_call(syntax)}(?s:.*)/"
+        text = self._grammar.terminal(rf"/\s*\S(?s:.*)/ & ~{like_calls}")
+        return f"{one_of([f'{text} {more}', *calls])}?"
+
+    def _bare_heads(self, syntax: CallSyntax) -> dict[str, str]:
+        """Regular expressions for calls up to their arguments, by the name of the tool.
+
+        None if the family writes more than the name there.
+        """
+        calls = self._call_syntax
+        head, _, tail = f"{calls.begin}{calls.call}".partition("{arguments}")
+        if not syntax.object or "{id}" in head or "{index}" in head or "{name}" in tail:
+            return {}
+        heads = {}
+        for name in self._names:
+            texts = re.findall(r'"\{name\}"|"\w+"|\S', head)
+            atoms = [escaped(text.replace("{name}", name)) for text in texts]
+            atoms.insert(texts.index("{") + 1, rf"({_TYPE},)?")
+            heads[name] = r"\s*".join(["", *atoms])
+        return heads
+
+    def _like_call(self, syntax: CallSyntax) -> str:
+        """A regular expression for the beginning of an object that is, or is meant as, a call."""
+        assert syntax.object
+        keys = syntax.object
+        names = "|".join(escaped(name) for name in self._names)
+        opening = r"\[\s*\{" if syntax.trigger == "[" else r"\{"
+        if keys.name is None:
+            return rf'{opening}\s*"({names})"\s*:'
+        name, arguments = escaped(keys.name), escaped(keys.arguments)
+        named = rf'"{name}"\s*:\s*"(({names})"|[^"]*"\s*,\s*"{arguments}")'
+        return rf"{opening}\s*({_TYPE}|{named})"
 
     def _trigger(self, syntax: CallSyntax) -> tuple[str, str]:
         """The text that opens a call, as a regular expression and as the family writes it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import product
 from typing import Any
 
 import pytest
@@ -172,8 +173,8 @@ def test_a_bare_object_is_a_call_at_the_start_of_the_reply_only() -> None:
     assert accepts(call, "llama-3", tools=[WEATHER])
     assert accepts(f"\n{call}", "llama-3", tools=[WEATHER])
     assert accepts('For example {"a": 1}', "llama-3", tools=[WEATHER])
-    assert not accepts('{"a": 1}', "llama-3", tools=[WEATHER])
-    assert not accepts(' {"a": 1}', "llama-3", tools=[WEATHER])
+    assert accepts('{"a": 1}', "llama-3", tools=[WEATHER])
+    assert not accepts('{"name": "weather", "parameters": 1}', "llama-3", tools=[WEATHER])
 
 
 def test_an_ordinary_word_alone_opens_no_call() -> None:
@@ -327,10 +328,11 @@ def _matches(value: str, schema: dict[str, Any]) -> bool:
     [
         (
             {"anyOf": [{"type": "string"}, {"type": "null"}]},
-            ["Oslo", "null", "2024-01-01", ""],
-            ["5", "true", " 1.5 ", "None", "{}", "[1]"],
+            ["Oslo", "null", "2024-01-01", "", "5", "true", " 1.5 ", "{}", "[1]"],
+            ["None"],
         ),
-        ({"type": ["string", "integer"]}, ["5", "-12", "a"], ["1.5", "null", "True"]),
+        ({"type": ["string", "integer"]}, ["5", "-12", "a", "1.5", "null"], [" 5"]),
+        ({"type": ["string", "object"]}, ["a", "[1]", "5"], ["{x", " {}"]),
         ({"enum": ["a", 1, None]}, ["a", "1", "null"], ["b", "2"]),
     ],
 )
@@ -364,3 +366,39 @@ def test_a_reply_format_of_reasoning_only_is_enough_for_content() -> None:
     )
     assert grammar is not None
     assert matcher(grammar).validate_tokens(list(b"Hm</think>5")) == 11
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ('{"city":"Oslo"}', True),
+        ('{"name": "Bob", "age": 7}', True),
+        ('[{"city": "Oslo"}]', True),
+        ("{ is a brace", True),
+        ("Hello.", True),
+        ('{"name": "weather", "parameters": {"city": "Oslo"}}', True),
+        ('{"name":"weather","parameters":{"city":"Oslo"}}', True),
+        ('{"type": "function", "name": "weather", "parameters": {"city": "Oslo"}}', True),
+        ('{"name": "weather", "parameters": {"city": 7}}', False),
+        ('{"name": "weather"}', False),
+        ('{"name": "unknown", "parameters": {}}', False),
+        ('{"type": "function", "function": "weather"}', False),
+    ],
+)
+def test_a_plain_json_answer_beside_tools_is_allowed_and_a_call_is_held_to_its_schema(
+    text: str, allowed: bool
+) -> None:
+    assert accepts(text, "llama-3", tools=[WEATHER, TIME]) == allowed
+
+
+@pytest.mark.parametrize("name", ["qwen3-coder", "seed-oss"])
+def test_a_call_without_its_first_marker_is_held_to_its_schema(name: str) -> None:
+    calls = builtin_format(name).calls
+    assert calls
+    rain = Tool(name="rain", parameters={"properties": {"days": {"type": "integer"}}})
+    arguments = calls.argument.replace("{key}", "days")
+    for before, value in product(("", "So: "), ("7", "x")):
+        call = calls.call.replace("{name}", "rain")
+        call = call.replace("{arguments}", arguments.replace("{value}", value))
+        text = before + call.split("\n", 1)[1]
+        assert accepts(text, name, tools=[rain]) == (value == "7")

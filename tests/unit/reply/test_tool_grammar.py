@@ -132,6 +132,9 @@ def closings(reply_format: ReplyFormat) -> list[str]:
     assert calls
     found = [reply_format.reasoning_edges[1], calls.begin, trigger(reply_format), QUOTE]
     found.append(calls.argument.partition("{value}")[2])
+    if trigger(reply_format) == "{":
+        # An object alone is a call only if it begins like one.
+        found.insert(0, calls.call.replace("{name}", "get").partition("{arguments}")[0])
     if reply_format.channels:
         found += [end + PREFIXES[reply_format.name] for end in (*reply_format.channels.end[:1], "")]
     return [text for text in found if text]
