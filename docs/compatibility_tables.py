@@ -37,10 +37,14 @@ _REMARKS = {
 _OURS = "constraints.txt"
 _APART = "tests/conformance/clients/requirements.txt"
 _NODE = "tests/conformance/node/package.json"
+_PROGRAMS = "tests/conformance/agents/package.json"
+_HELLO = "an answer, with what `dragoman connect` prints"
 _STRICT = "every answer in strict mode, whole and streamed; `parse`, `stream`; a tool loop"
 _LANGCHAIN = "`with_structured_output` both ways, a tool loop, streaming"
 _SCORES = "`local-completions` gives the accuracy of llama.cpp by itself"
-_AGENTS = "a tool loop and an answer under a schema, whole and streamed"
+_AGENTS = "a tool loop and an answer under a schema, whole and streamed, over chat and responses"
+_ROUTES = "its routes to messages and responses, and Anthropic's API in front of responses"
+_SESSION = "a file is edited"
 _RESPONSES = "the Responses API: whole, streamed, `parse`, a tool loop, counts of tokens"
 _MESSAGES = "messages whole and streamed, `parse`, a tool loop, counts of tokens, stops, the cache"
 # Name, package, where its version is pinned, what is tried, by which test.
@@ -51,17 +55,51 @@ _CLIENTS = [
     ("openai (Python), an older one", "openai", _APART, "through instructor", "test_instructor.py"),
     ("openai (Node)", "openai", _NODE, "the same from one script", "test_node.py"),
     ("Vercel AI SDK", "ai", _NODE, "text, objects, a tool loop, streaming", "test_node.py"),
+    ("… its openai", "@ai-sdk/openai", _NODE, "the same over the Responses API", "test_node.py"),
+    ("… its anthropic", "@ai-sdk/anthropic", _NODE, "the same over messages", "test_node.py"),
     ("instructor", "instructor", _APART, "extraction by schema and by tool", "test_instructor.py"),
     (
         "pydantic-ai",
         "pydantic-ai-slim",
         _OURS,
-        "native and tool output, a tool loop",
+        "native and tool output, a tool loop; over chat, responses and messages",
         "test_frameworks.py",
     ),
     ("langchain-openai", "langchain-openai", _OURS, _LANGCHAIN, "test_frameworks.py"),
+    ("langchain-anthropic", "langchain-anthropic", _OURS, _LANGCHAIN, "test_frameworks.py"),
     ("openai-agents", "openai-agents", _APART, _AGENTS, "test_openai_agents.py"),
+    ("litellm", "litellm", _APART, _ROUTES, "test_litellm.py"),
     ("lm-eval", "lm_eval", _APART, _SCORES, "test_evaluation.py"),
+    (
+        "Codex",
+        "@openai/codex",
+        _PROGRAMS,
+        f"{_SESSION} by patch; compaction, a dead worker, a full queue, silence; `--oss`",
+        "test_codex.py",
+    ),
+    (
+        "Claude Code",
+        "@anthropic-ai/claude-code",
+        _PROGRAMS,
+        f"{_SESSION}; compaction, a dead worker, a full queue",
+        "test_claude_code.py",
+    ),
+    (
+        "OpenCode",
+        "opencode-ai",
+        _PROGRAMS,
+        f"{_SESSION}; over chat, responses and messages",
+        "test_opencode.py",
+    ),
+    (
+        "Qwen Code",
+        "@qwen-code/qwen-code",
+        _PROGRAMS,
+        f"{_SESSION}; a dead worker, a full queue",
+        "test_qwen_code.py",
+    ),
+    ("Cline", "cline", _PROGRAMS, _HELLO, "test_connect.py"),
+    ("Continue", "@continuedev/cli", _PROGRAMS, _HELLO, "test_connect.py"),
 ]
 
 

@@ -124,6 +124,7 @@ class ScriptedWorker:
                 f"This model's maximum context length is {self._script.context} tokens, but the "
                 f"prompt has {size} tokens.",
                 at=("prompt",),
+                numbers={"tokens": size, "most": self._script.context},
             )
         tools = isinstance(prompt, ChatPrompt) and bool(prompt.tools)
         turn = self._turn(_last_text(prompt), tools=tools)

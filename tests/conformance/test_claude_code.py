@@ -120,3 +120,25 @@ async def test_a_full_queue_and_a_dead_worker_cost_it_a_second_try(
         said = answer(await claude.ask(server, "Fix the spelling in hello.py."))
     assert said == "The word is spelled right."
     assert claude.file.read_text() == 'print("hello")\n'
+
+
+async def test_it_compacts_what_does_not_fit(claude: Claude, tmp_path: Path) -> None:
+    lines = "".join(f"line {number} of a long file\n" for number in range(1000))
+    files = [claude.file.with_name(name) for name in ("one.txt", "two.txt")]
+    for file in files:
+        file.write_text(lines)
+    turns = [
+        Turn(say=f"I read one.\n{call('Read', file_path=str(files[0]))}"),
+        Turn(say=f"I read two.\n{call('Read', file_path=str(files[1]))}"),
+        Turn(when="TEXT ONLY", say="<summary>The first file has 1000 lines.</summary>"),
+        Turn(say="Both are read."),
+    ]
+    async with scripted_server(tmp_path, *turns, script={"context": 25_000}) as server:
+        said = answer(await claude.ask(server, "Read both files."))
+        *_, refused, compaction, after = server.prompts()
+    assert said == "Both are read."
+    assert "I read two." in [message.content for message in refused.messages]
+    assert "I read one." in [message.content for message in compaction.messages]
+    # The summary stands for what was read first.
+    assert "I read one." not in [message.content for message in after.messages]
+    assert "The first file has 1000 lines." in str(after.messages)

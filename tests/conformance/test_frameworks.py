@@ -13,11 +13,16 @@ from tests.e2e.server import BASE, INSTRUCT, Server
 pytest.importorskip("pydantic_ai", reason="not installed: pip install '.[clients]'")
 pytest.importorskip("langchain_openai", reason="not installed: pip install '.[clients]'")
 
+from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic_ai import Agent, NativeOutput, RunContext, ToolOutput
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models import Model
+from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.profiles import ModelProfile
+from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
@@ -40,26 +45,33 @@ def model(request: pytest.FixtureRequest) -> str:
 
 
 class TestPydanticAi:
-    @pytest.fixture
-    async def chat(self, server: Server, model: str) -> AsyncIterator[OpenAIChatModel]:
+    @pytest.fixture(params=["chat", "responses", "messages"])
+    async def chat(
+        self, server: Server, model: str, request: pytest.FixtureRequest
+    ) -> AsyncIterator[Model]:
+        settings = ModelSettings(temperature=0, max_tokens=100)
+        if request.param == "messages":
+            claude = AnthropicProvider(base_url=server.url, api_key="unused")
+            async with claude.client:
+                # pydantic-ai knows by name which of Anthropic's models answer under a schema.
+                profile = ModelProfile(supports_json_schema_output=True)
+                yield AnthropicModel(model, provider=claude, settings=settings, profile=profile)
+            return
+        kind = OpenAIChatModel if request.param == "chat" else OpenAIResponsesModel
         provider = OpenAIProvider(base_url=f"{server.url}/v1", api_key="unused")
         async with provider.client:
-            yield OpenAIChatModel(
-                model,
-                provider=provider,
-                settings=ModelSettings(temperature=0, max_tokens=100),
-            )
+            yield kind(model, provider=provider, settings=settings)
 
-    async def test_native_output(self, chat: OpenAIChatModel) -> None:
+    async def test_native_output(self, chat: Model) -> None:
         agent = Agent(chat, output_type=NativeOutput(City), retries=0)
         assert (await agent.run(QUESTION)).output.name
 
-    async def test_tool_output(self, chat: OpenAIChatModel) -> None:
+    async def test_tool_output(self, chat: Model) -> None:
         """The agent gets its answer from a forced call."""
         agent = Agent(chat, output_type=ToolOutput(City), retries=0)
         assert (await agent.run(QUESTION)).output.name
 
-    async def test_a_tool_loop(self, chat: OpenAIChatModel) -> None:
+    async def test_a_tool_loop(self, chat: Model) -> None:
         """The first turn must call the tool; the second reports its result."""
         asked = []
 
@@ -82,8 +94,21 @@ class TestPydanticAi:
 
 
 class TestLangchain:
-    @pytest.fixture
-    def chat(self, server: Server, model: str) -> ChatOpenAI:
+    @pytest.fixture(params=["chat", "messages"])
+    def chat(
+        self, server: Server, model: str, request: pytest.FixtureRequest
+    ) -> ChatOpenAI | ChatAnthropic:
+        if request.param == "messages":
+            return ChatAnthropic(
+                base_url=server.url,
+                api_key=SecretStr("unused"),
+                model_name=model,
+                temperature=0,
+                max_tokens_to_sample=100,
+                max_retries=0,
+                timeout=100,
+                stop=None,
+            )
         return ChatOpenAI(
             base_url=f"{server.url}/v1",
             api_key=SecretStr("unused"),
@@ -94,12 +119,12 @@ class TestLangchain:
         )
 
     @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
-    def test_structured_output(self, chat: ChatOpenAI, method: str) -> None:
+    def test_structured_output(self, chat: ChatOpenAI | ChatAnthropic, method: str) -> None:
         structured = chat.with_structured_output(City, method=method)  # type: ignore[arg-type]
         city = structured.invoke(QUESTION)
         assert isinstance(city, City)
 
-    def test_a_tool_loop(self, chat: ChatOpenAI) -> None:
+    def test_a_tool_loop(self, chat: ChatOpenAI | ChatAnthropic) -> None:
         @tool
         def inhabitants(city: Literal["Canberra", "Sydney"]) -> int:
             """How many people live in a city."""
@@ -114,5 +139,5 @@ class TestLangchain:
         answer = chat.invoke([*messages, asked, told])
         assert answer.text
 
-    def test_it_streams(self, chat: ChatOpenAI) -> None:
+    def test_it_streams(self, chat: ChatOpenAI | ChatAnthropic) -> None:
         assert "".join(chunk.text for chunk in chat.stream("Name a colour."))

@@ -33,7 +33,7 @@ def node() -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("script", "checks"), [("check.mjs", 11), ("ai.mjs", 6)])
+@pytest.mark.parametrize(("script", "checks"), [("check.mjs", 11), ("ai.mjs", 18)])
 @pytest.mark.usefixtures("node")
 def test_the_sdk_is_served(server: Server, script: str, checks: int) -> None:
     checked = run("node", script, server.url, INSTRUCT, BASE)

@@ -1,6 +1,7 @@
 """An agent of openai-agents that must call a tool and then tells of it; prints what happened.
 
-Arguments: the server's URL, the model's id, whether to stream (``True`` or ``False``).
+Arguments: the server's URL, the model's id, the API (``chat`` or ``responses``), and whether to
+stream (``True`` or ``False``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from agents import (
     Agent,
     ModelSettings,
     OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
     Runner,
     function_tool,
     set_tracing_disabled,
@@ -51,11 +53,12 @@ async def answer(agent: Agent[Any], *, streamed: bool) -> Any:
     return run.final_output
 
 
-async def main(url: str, model: str, streamed: str) -> None:
+async def main(url: str, model: str, api: str, streamed: str) -> None:
     """Run one agent with a tool, and one whose answer has a schema."""
     set_tracing_disabled(disabled=True)
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0) as client:
-        chat = OpenAIChatCompletionsModel(model=model, openai_client=client)
+        models = {"chat": OpenAIChatCompletionsModel, "responses": OpenAIResponsesModel}
+        chat = models[api](model=model, openai_client=client)
         settings = ModelSettings(temperature=0, max_tokens=100, include_usage=True)
         # After its call, the agent goes back to a free choice.
         forced = settings.resolve(ModelSettings(tool_choice="required", parallel_tool_calls=False))

@@ -2,18 +2,19 @@
 // Prints one line for each check; the first that fails ends the script.
 
 import assert from "node:assert/strict";
+import { createAnthropic } from "@ai-sdk/anthropic";
+import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateObject, generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
 const [url, ...models] = process.argv.slice(2);
-const provider = createOpenAICompatible({
-  name: "dragoman",
-  baseURL: `${url}/v1`,
-  apiKey: "unused",
-  includeUsage: true,
-  supportsStructuredOutputs: true,
-});
+const server = { name: "dragoman", baseURL: `${url}/v1`, apiKey: "unused" };
+const providers = {
+  chat: createOpenAICompatible({ ...server, includeUsage: true, supportsStructuredOutputs: true }),
+  responses: createOpenAI(server),
+  messages: createAnthropic(server),
+};
 const colour = z.object({ red: z.number().int().min(0).max(255) });
 const prompt = "Name a colour.";
 const limits = { maxOutputTokens: 100, maxRetries: 0, temperature: 0 };
@@ -62,9 +63,11 @@ async function toolLoop(model) {
   assert.ok(painted.length >= 2);
 }
 
-for (const id of models) {
-  for (const check of [text, object, toolLoop]) {
-    await check(provider(id));
-    console.log(`${id}: ${check.name}`);
+for (const [api, provider] of Object.entries(providers)) {
+  for (const id of models) {
+    for (const check of [text, object, toolLoop]) {
+      await check(provider(id));
+      console.log(`${api}, ${id}: ${check.name}`);
+    }
   }
 }
