@@ -46,6 +46,8 @@ class ErrorResponses:
             headers["retry-after"] = str(max(1, round(error.retry_after)))
         if isinstance(error, Unauthorized):
             headers["www-authenticate"] = "Bearer"
+            # Claude Code would try a wrong key ten more times, which takes minutes.
+            headers["x-should-retry"] = "false"
         shape = self.shape(path)
         return Response(
             msgspec.json.encode(shape.body(error)),

@@ -6,6 +6,7 @@ A model that is small enough for tests cannot steer an agent; all below the work
 from __future__ import annotations
 
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,15 +42,15 @@ class Claude:
 
     async def ask(self, server: ScriptedServer, prompt: str) -> Run:
         """Let it do ``prompt``, configured as `dragoman connect` says."""
+        return await self.run(prompt, **await self._environment(server))
+
+    async def run(self, prompt: str, **environment: str) -> Run:
+        """`claude -p` in ``environment``."""
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
-        environment = await self._environment(server)
-        return await run(
-            [self.command, "-p", prompt, "--output-format", "json", "--allowedTools", "Read,Edit"],
-            self.file.parent,
-            home,
-            **environment,
-        )
+        options = ["--output-format", "json", "--allowedTools", "Read,Edit"]
+        command: list[str | Path] = [self.command, "-p", prompt, *options]
+        return await run(command, self.file.parent, home, **environment)
 
     async def _environment(self, server: ScriptedServer) -> dict[str, str]:
         printed = await printed_configuration("claude-code", server.url, self.folder)
@@ -120,6 +121,19 @@ async def test_a_full_queue_and_a_dead_worker_cost_it_a_second_try(
         said = answer(await claude.ask(server, "Fix the spelling in hello.py."))
     assert said == "The word is spelled right."
     assert claude.file.read_text() == 'print("hello")\n'
+
+
+async def test_a_wrong_key_is_said_at_once(claude: Claude, tmp_path: Path) -> None:
+    async with scripted_server(tmp_path, api_keys=["right"]) as server:
+        started = time.monotonic()
+        ran = await claude.run(
+            "Hello.", ANTHROPIC_BASE_URL=server.url, ANTHROPIC_AUTH_TOKEN="wrong"
+        )
+        seconds = time.monotonic() - started
+    (told,) = ran.events()
+    assert told["api_error_status"] == 401
+    # It tries ten times more where the answer does not say that it should not: over a minute.
+    assert seconds < 20
 
 
 async def test_it_compacts_what_does_not_fit(claude: Claude, tmp_path: Path) -> None:

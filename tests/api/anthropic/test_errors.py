@@ -95,7 +95,9 @@ async def test_a_bad_field_is_named(http: httpx.AsyncClient, fields: Any, place:
 async def test_other_errors_have_its_shape_too(connect: Connect, path: str) -> None:
     http = connect(api_keys=["secret"])
     key = {"x-api-key": "secret"}
-    assert_error(await http.post(path, json=body()), 401, "authentication_error")
+    refused = await http.post(path, json=body())
+    assert_error(refused, 401, "authentication_error")
+    assert refused.headers["x-should-retry"] == "false"
     for response, status, kind in (
         (await http.post(path, json=body(model="none"), headers=key), 404, "not_found_error"),
         (await http.post(path, json=body(model="org/broken"), headers=key), 503, "api_error"),
