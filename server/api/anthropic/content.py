@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from server.api.anthropic.schemas import blocks
+from server.api.billing_header import without_billing_header
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
 from server.core.request import TextPart
-
-# Claude Code puts it in front of its system prompt. Its value differs with each conversation, and
-# with it all that follows would differ for the prefix cache.
-_BILLING_HEADER = re.compile(r"x-anthropic-billing-header:[^\n]*\n?")
-BILLING_HEADER = "x-anthropic-billing-header"
-
-
-def without_billing_header(text: str) -> str:
-    """A system prompt without the line by which Claude Code tells Anthropic whom to bill."""
-    found = _BILLING_HEADER.match(text)
-    return text[found.end() :].lstrip("\n") if found else text
 
 
 def system_parts(system: str | Sequence[blocks.TextBlock]) -> list[TextPart]:

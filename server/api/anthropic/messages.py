@@ -8,12 +8,12 @@ import msgspec
 
 from server.api import ignored_names as shared
 from server.api.anthropic.betas import unknown_betas
-from server.api.anthropic.content import BILLING_HEADER, without_billing_header
 from server.api.anthropic.conversation import Parsed, parse_conversation
 from server.api.anthropic.encoder import PING, MessageEncoder
 from server.api.anthropic.errors import locate
 from server.api.anthropic.schemas.messages_request import Conversation, MessagesRequest
 from server.api.anthropic.schemas.messages_response import MessageOut
+from server.api.billing_header import BILLING_HEADER, without_billing_header
 from server.api.clamped import clamped_header
 from server.api.family import Operation, ParsedRequest
 from server.api.generation_fields import as_list, bounded, reasoning_budget

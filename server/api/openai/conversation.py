@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
+from server.api.billing_header import unbilled
 from server.api.openai.schemas import chat_request as wire
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
 from server.core.request import (
@@ -44,7 +46,8 @@ def chat_prompt(body: wire.ConversationFields) -> ChatPrompt:
 
 def messages(turns: Sequence[wire.ChatMessage]) -> list[Message]:
     """The turns of a conversation."""
-    return [_message(turn, ("messages", index)) for index, turn in enumerate(turns)]
+    found = [_message(turn, ("messages", index)) for index, turn in enumerate(turns)]
+    return [*map(unbilled, found[:1]), *found[1:]]
 
 
 def _message(message: wire.ChatMessage, at: Locator) -> Message:
@@ -74,13 +77,37 @@ def _assistant(message: wire.AssistantMessage, at: Locator) -> Message:
         content=_spoken(message, at),
         name=message.name,
         tool_calls=[_tool_call(call, at) for call in message.tool_calls or []],
-        reasoning_content=message.reasoning_content,
+        reasoning_content=_thoughts(message),
     )
+
+
+def _thoughts(message: wire.AssistantMessage) -> str | None:
+    """The reasoning of an answer, under the first of its names that has any.
+
+    Clients send the same thoughts under several names, as one server or another wrote them.
+    """
+    details = [*(message.reasoning_details or []), *(message.thinking_blocks or [])]
+    parts = message.content if isinstance(message.content, list) else []
+    named = (
+        *(message.reasoning_content, message.reasoning, message.thinking),
+        "".join(each.text or each.summary or each.thinking or "" for each in details),
+        "\n\n".join(_thought(part) for part in parts if isinstance(part, wire.ThoughtPart)),
+    )
+    return next(filter(None, named), None)
+
+
+def _thought(part: wire.ThoughtPart) -> str:
+    if isinstance(part.thinking, list):
+        return "".join(piece.text for piece in part.thinking)
+    return part.thinking or part.text or ""
 
 
 def _spoken(message: wire.AssistantMessage, at: Locator) -> Content | None:
     """The assistant's content; a refusal beside it is one more part of text."""
-    content = None if message.content is None else _content(message.content, at)
+    said = message.content
+    if isinstance(said, list):
+        said = [part for part in said if not isinstance(part, wire.ThoughtPart)] or None
+    content = None if said is None else _content(said, at)
     if not content:
         return content if message.refusal is None else message.refusal
     if not message.refusal:
@@ -94,7 +121,15 @@ def _tool_call(call: wire.FunctionToolCall | wire.CustomToolCall, at: Locator) -
         raise UnsupportedParameter(
             f"{path_text(at)}: only function calls are supported.", at=(*at, "tool_calls")
         )
-    return ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+    arguments = call.function.arguments
+    return ToolCall(id=call.id, name=call.function.name, arguments=arguments_text(arguments))
+
+
+def arguments_text(arguments: str | dict[str, Any] | None) -> str:
+    """Arguments of a call as JSON text, spaced as models write it."""
+    if isinstance(arguments, dict):
+        return json.dumps(arguments, ensure_ascii=False)
+    return arguments or ""
 
 
 def _content(content: wire.Content, at: Locator) -> Content:
@@ -103,13 +138,13 @@ def _content(content: wire.Content, at: Locator) -> Content:
     return [_part(part, (*at, "content", index)) for index, part in enumerate(content)]
 
 
-def _part(part: wire.TextPart | wire.RefusalPart | wire.MediaPart, at: Locator) -> ContentPart:
+def _part(part: wire.Part, at: Locator) -> ContentPart:
     match part:
         case wire.TextPart():
             return TextPart(part.text)
         case wire.RefusalPart():
             return TextPart(part.refusal)
-        case wire.MediaPart():
+        case wire.MediaPart() | wire.ThoughtPart():
             raise UnsupportedParameter(f"{path_text(at)}: {part.type} is not supported.", at=at)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from server.api.billing_header import BILLING_HEADER, is_billed
 from server.api.clamped import clamped_header
 from server.api.generation_fields import as_list, bounded
 from server.api.ignored_names import ignored_header
@@ -13,6 +15,7 @@ from server.api.openai.schemas.base import (
     JsonObjectFormat,
     JsonSchemaFormat,
 )
+from server.api.openai.schemas.chat_request import ChatMessage, InstructionMessage
 from server.core.errors import InvalidRequest, UnsupportedParameter, path_text
 from server.core.model_info import ModelInfo
 from server.core.request import Constraint
@@ -62,6 +65,8 @@ def answer_headers(body: GenerationFields, info: ModelInfo | None) -> dict[str, 
     Of a model that is not loaded yet it is not known what its template reads.
     """
     names = body.ignored()
+    if _is_billed(getattr(body, "messages", [])[:1]):
+        names.append(f"messages.{BILLING_HEADER}")
     if info is not None and info.template_variables is not None:
         names += [
             name
@@ -69,6 +74,12 @@ def answer_headers(body: GenerationFields, info: ModelInfo | None) -> dict[str, 
             if getattr(body, name, None) is not None and name not in info.template_variables
         ]
     return ignored_header(names) | _clamped(body, info)
+
+
+def _is_billed(first: Sequence[ChatMessage]) -> bool:
+    return any(
+        isinstance(message, InstructionMessage) and is_billed(message.content) for message in first
+    )
 
 
 def _clamped(body: GenerationFields, info: ModelInfo | None) -> dict[str, str]:

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from server.api.billing_header import BILLING_HEADER, unbilled
+from server.api.openai.conversation import arguments_text
 from server.api.openai.responses.origin import Origin
 from server.api.openai.responses.packing import unpacked
 from server.api.openai.responses.schemas import items as wire
@@ -88,6 +90,9 @@ def conversation(
     if not found.messages:
         # LM Studio's clients load a model by asking nothing for one token.
         found.add(Message(role="user", content=""), ("input",))
+    if (first := unbilled(found.messages[0])) != found.messages[0]:
+        found.messages[0] = first
+        found.ignored.append(f"{path_text(found.places[0])}.{BILLING_HEADER}")
     return found
 
 
@@ -221,7 +226,7 @@ class _Builder:
             call = ToolCall(id=item.call_id, name=name, arguments=item.input, kind="custom")
             turn.places.append((*at, "input"))
         else:
-            call = ToolCall(id=item.call_id, name=name, arguments=item.arguments)
+            call = ToolCall(id=item.call_id, name=name, arguments=arguments_text(item.arguments))
             turn.places.append((*at, "arguments"))
         turn.calls.append(call)
         turn.indexes.append(index)

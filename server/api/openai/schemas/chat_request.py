@@ -50,15 +50,34 @@ class MediaPart(Opaque):
     type: Literal["image_url", "input_audio", "file"]
 
 
-Part = Annotated[TextPart | RefusalPart | MediaPart, Field(discriminator="type")]
+class ThoughtPart(Opaque):
+    """Reasoning among the parts of an earlier answer, as Mistral and Anthropic have it."""
+
+    type: Literal["thinking", "reasoning"]
+    thinking: str | list[TextPart] | None = None
+    text: str | None = None
+
+
+class Thought(Opaque):
+    """An item of ``reasoning_details`` (OpenRouter) or ``thinking_blocks`` (LiteLLM).
+
+    Sealed thoughts have no text.
+    """
+
+    text: str | None = None
+    summary: str | None = None
+    thinking: str | None = None
+
+
+Part = Annotated[TextPart | RefusalPart | ThoughtPart | MediaPart, Field(discriminator="type")]
 Content = str | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
 
 
 class FunctionCall(WireModel):
-    """The call of a function; ``arguments`` is JSON text."""
+    """The call of a function; ``arguments`` is JSON text, or the object itself."""
 
     name: str
-    arguments: str
+    arguments: str | dict[str, Any] | None = None
 
 
 class FunctionToolCall(WireModel):
@@ -100,6 +119,10 @@ class AssistantMessage(WireModel):
     name: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = Field(None, description="Another name of ``reasoning_content``.")
+    thinking: str | None = Field(None, description="Another name of ``reasoning_content``.")
+    reasoning_details: list[Thought] | None = None
+    thinking_blocks: list[Thought] | None = None
     tool_calls: list[FunctionToolCall | CustomToolCall] | None = None
     function_call: FunctionCall | None = Field(None, description="Deprecated by OpenAI; refused.")
     audio: dict[str, Any] | None = Field(None, description="Unsupported; refused.")

@@ -73,12 +73,12 @@ class ReasoningItem(Item):
 
 
 class FunctionCallItem(Item):
-    """A call of a function; ``arguments`` is JSON text."""
+    """A call of a function; ``arguments`` is JSON text, or the object itself."""
 
     type: Literal["function_call"]
     call_id: CallId
     name: str
-    arguments: str
+    arguments: str | dict[str, Any] | None = None
     namespace: str | None = None
 
 
