@@ -7,21 +7,21 @@ import json
 import re
 
 from server.reply import json_text
-from server.reply.source import MOST_LEVELS, EndOfReply, NotACall, Source, Steps, Write
+from server.reply.notation import Notation
+from server.reply.source import EndOfReply, NotACall, Source, Steps, Write
 
 _BARE = re.compile(r"[\w.+\-]*")
 _TEXT = re.compile(r"[^'\"\\]*")
 _HEX = re.compile(r"[0-9a-fA-F]*")
 _AFTER_STRING = ",)]}:"
-_CLOSING = {"[": "]", "(": ")"}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\n": ""}
 _CONSTANTS = {"True": "true", "False": "false", "None": "null"}
 _CODE_DIGITS = {"x": 2, "u": 4, "U": 8}
 
 
 def value(source: Source, write: Write) -> Steps[None]:
-    """Pass on any value. Raises NotACall where it cannot go on."""
-    yield from _value(source, write, 1)
+    """Pass on any value. Raises NotACall where it cannot go on, EndOfReply."""
+    yield from _PYTHON.value(source, write)
 
 
 def to_json(text: str) -> str | None:
@@ -40,51 +40,6 @@ def to_json(text: str) -> str | None:
         converted = "".join(pieces)
         return converted if json_text.is_valid(converted) else None
     return None
-
-
-def _value(source: Source, write: Write, depth: int) -> Steps[None]:
-    if depth > MOST_LEVELS:
-        raise NotACall
-    match (yield from source.skip_space()):
-        case "'" | '"':
-            yield from _string(source, write)
-        case "[" | "(":
-            yield from _list(source, write, depth + 1)
-        case "{":
-            yield from _dict(source, write, depth + 1)
-        case _:
-            write(_as_json((yield from source.word(_BARE))))
-
-
-def _list(source: Source, write: Write, depth: int) -> Steps[None]:
-    end = _CLOSING[source.take(1)]
-    write("[")
-    separator = ""
-    while (yield from source.skip_space()) != end:
-        write(separator)
-        separator = ", "
-        yield from _value(source, write, depth)
-        yield from source.skip_comma(before=end)
-    source.take(1)
-    write("]")
-
-
-def _dict(source: Source, write: Write, depth: int) -> Steps[None]:
-    source.take(1)
-    write("{")
-    separator = ""
-    while (first := (yield from source.skip_space())) != "}":
-        write(separator)
-        separator = ", "
-        if first in "'\"":
-            yield from _string(source, write)
-        else:
-            write(f'"{(yield from source.word(_BARE))}"')
-        yield from source.expect(":")
-        write(": ")
-        yield from _value(source, write, depth)
-        yield from source.skip_comma(before="}")
-    write(source.take(1))
 
 
 def _string(source: Source, write: Write) -> Steps[None]:
@@ -135,3 +90,13 @@ def _as_json(word: str) -> str:
         return json.dumps(ast.literal_eval(word), allow_nan=False)
     except (ValueError, SyntaxError, TypeError):
         return f'"{json_text.escape(word)}"'
+
+
+_PYTHON = Notation(
+    quotes="'\"",
+    string=_string,
+    lists={"[": "]", "(": ")"},
+    key=_BARE,
+    word=_BARE,
+    scalar=_as_json,
+)

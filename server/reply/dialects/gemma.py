@@ -16,7 +16,8 @@ from server.grammar.unions import resolved, split_union
 from server.reply import json_text
 from server.reply.dialects.dialect import Dialect
 from server.reply.dialects.members import in_order, json_part, members
-from server.reply.source import MOST_LEVELS, Markers, NotACall, Source, Steps, Write
+from server.reply.notation import Notation
+from server.reply.source import Markers, NotACall, Source, Steps, Write
 
 QUOTE = '<|"|>'
 
@@ -40,7 +41,7 @@ class Gemma(Dialect):
         """Read an object, in which a bare word that is not JSON is a string."""
         if (yield from source.skip_space()) != "{":
             raise NotACall
-        yield from _object(source, write, 1)
+        yield from _GEMMA.object(source, write)
 
     def write(self, arguments: str) -> str:
         """Bare keys, Gemma's quotes around strings, no white space."""
@@ -61,52 +62,6 @@ def _written(value: Any) -> str:
     return json.dumps(value)
 
 
-def _value(source: Source, write: Write, depth: int) -> Steps[None]:
-    if depth > MOST_LEVELS:
-        raise NotACall
-    match (yield from source.skip_space()):
-        case "{":
-            yield from _object(source, write, depth + 1)
-        case "[":
-            yield from _array(source, write, depth + 1)
-        case "<" | '"':
-            yield from _string(source, write)
-        case _:
-            text = (yield from source.word(_BARE)).strip()
-            write(text if json_text.is_valid(text) else f'"{json_text.escape(text)}"')
-
-
-def _object(source: Source, write: Write, depth: int) -> Steps[None]:
-    source.take(1)
-    write("{")
-    separator = ""
-    while (first := (yield from source.skip_space())) != "}":
-        write(separator)
-        separator = ", "
-        if first in '<"':
-            yield from _string(source, write)
-        else:
-            key = (yield from source.word(_KEY)).strip()
-            write(f'"{json_text.escape(key)}"')
-        yield from source.expect(":")
-        write(": ")
-        yield from _value(source, write, depth)
-        yield from source.skip_comma(before="}")
-    write(source.take(1))
-
-
-def _array(source: Source, write: Write, depth: int) -> Steps[None]:
-    source.take(1)
-    write("[")
-    separator = ""
-    while (yield from source.skip_space()) != "]":
-        write(separator)
-        separator = ", "
-        yield from _value(source, write, depth)
-        yield from source.skip_comma(before="]")
-    write(source.take(1))
-
-
 def _string(source: Source, write: Write) -> Steps[None]:
     if (yield from source.accept(QUOTE)):
         write('"')
@@ -115,6 +70,16 @@ def _string(source: Source, write: Write) -> Steps[None]:
         write('"')
     else:
         yield from json_text.value(source, write)
+
+
+def _scalar(text: str) -> str:
+    """The JSON of a value without quotes: a string, unless it is JSON itself."""
+    return text if json_text.is_valid(text) else f'"{json_text.escape(text)}"'
+
+
+_GEMMA = Notation(
+    quotes='<"', string=_string, lists={"[": "]"}, key=_KEY, word=_BARE, scalar=_scalar
+)
 
 
 class _ValueRules:
