@@ -8,16 +8,21 @@ import typing
 from pathlib import Path
 from types import ModuleType
 
+from anthropic.types.beta import message_create_params as beta_message_params
 from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import response_create_params
 from pydantic import BaseModel
 
+from server.api.anthropic.schemas.messages_request import MessagesRequest
+from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.api.openai.schemas.base import GenerationFields
 from server.api.openai.schemas.chat_request import ChatCompletionRequest
 from server.api.openai.schemas.completions import CompletionRequest
 from server.api.openai.schemas.embeddings import EmbeddingRequest
 from tests.conformance.bad_constraints import CONSTRAINTS, PROMPTS
 from tests.conformance.bad_inputs import FIELDS, SCENARIOS, TRANSPORT, BadInput
+from tests.conformance.recorded import RECORDED
 
 ROOT = Path(__file__).parent.parent
 _ACCEPTED_AND_IGNORED = "Accepted and ignored."
@@ -32,7 +37,15 @@ _REMARKS = {
     "stream_options": "`include_obfuscation` is ignored",
     "suffix": "where the vocabulary can fill in the middle, else refused",
     "tool_choice": "a named function is called exactly once",
-    "tools": "functions; custom tools are refused",
+    "tools": "functions; custom tools on `/v1/responses` only",
+}
+_ANTHROPIC_REMARKS = {
+    "max_tokens": "more than the context holds ends where it does",
+    "mcp_servers": "no server of tools is asked here",
+    "messages": "text; images are refused",
+    "output_config": "`effort` where the template knows it",
+    "thinking": "where the template knows it",
+    "tools": "those that the client runs",
 }
 _OURS = "constraints.txt"
 _APART = "tests/conformance/clients/requirements.txt"
@@ -107,7 +120,9 @@ def _sdk_parameters(module: ModuleType, name: str) -> set[str]:
     return set(typing.get_type_hints(getattr(module, name)))
 
 
-_ENDPOINTS: dict[str, tuple[type[BaseModel], set[str]]] = {
+_Endpoints = dict[str, tuple[type[BaseModel], set[str]]]
+
+_ENDPOINTS: _Endpoints = {
     "/v1/chat/completions": (
         ChatCompletionRequest,
         _sdk_parameters(chat_create_params, "CompletionCreateParamsStreaming"),
@@ -120,14 +135,28 @@ _ENDPOINTS: dict[str, tuple[type[BaseModel], set[str]]] = {
         EmbeddingRequest,
         _sdk_parameters(embedding_create_params, "EmbeddingCreateParams"),
     ),
+    "/v1/responses": (
+        ResponsesRequest,
+        _sdk_parameters(response_create_params, "ResponseCreateParamsStreaming"),
+    ),
+}
+_ANTHROPIC: _Endpoints = {
+    "/v1/messages": (
+        MessagesRequest,
+        # ``betas`` is the package's name for a header.
+        _sdk_parameters(beta_message_params, "MessageCreateParamsStreaming") - {"betas"},
+    ),
 }
 _OPENAI = set[str]().union(*(names for _, names in _ENDPOINTS.values()))
 
 
-def _status(model: type[BaseModel], name: str) -> str:
-    """What becomes of parameter ``name`` of a request of this kind."""
+def _status(model: type[BaseModel], known: set[str], name: str) -> str:
+    """What becomes of parameter ``name`` of a request of this kind; the SDK knows ``known``."""
     if name not in model.model_fields:
-        return ABSENT
+        lenient = model.model_config.get("extra") == "allow"
+        return IGNORED if lenient and name in known else ABSENT
+    if "refused" in (model.model_fields[name].description or ""):
+        return REFUSED
     if issubclass(model, GenerationFields) and name in model.UNSUPPORTED:
         return REFUSED
     ignored = issubclass(model, GenerationFields) and name in model.IGNORED
@@ -136,14 +165,14 @@ def _status(model: type[BaseModel], name: str) -> str:
     return HONOURED
 
 
-def _parameters(names: set[str]) -> str:
+def _parameters(names: set[str], endpoints: _Endpoints, remarks: dict[str, str]) -> str:
     rows = [
-        f"| Parameter | {' | '.join(f'`{path}`' for path in _ENDPOINTS)} | Remark |",
-        "| --- |" + " --- |" * (len(_ENDPOINTS) + 1),
+        f"| Parameter | {' | '.join(f'`{path}`' for path in endpoints)} | Remark |",
+        "| --- |" + " --- |" * (len(endpoints) + 1),
     ]
     for name in sorted(names):
-        cells = [_status(model, name) for model, _ in _ENDPOINTS.values()]
-        rows.append(f"| `{name}` | {' | '.join(cells)} | {_REMARKS.get(name, _described(name))} |")
+        cells = [_status(model, known, name) for model, known in endpoints.values()]
+        rows.append(f"| `{name}` | {' | '.join(cells)} | {remarks.get(name) or _described(name)} |")
     return "\n".join(rows)
 
 
@@ -151,18 +180,25 @@ def _described(name: str) -> str:
     """What the schema itself says, in Markdown."""
     fields = (model.model_fields.get(name) for model, _ in _ENDPOINTS.values())
     text = next((field.description for field in fields if field and field.description), "")
+    text = text.removeprefix(_ACCEPTED_AND_IGNORED)
     return text.replace("``", "`").replace("|", "\\|")
 
 
 def openai_parameters() -> str:
     """Every parameter of OpenAI's, by endpoint."""
-    return _parameters(_OPENAI)
+    return _parameters(_OPENAI, _ENDPOINTS, _REMARKS)
+
+
+def anthropic_parameters() -> str:
+    """Every parameter of Anthropic's messages, those of its betas included."""
+    (_, names), *_ = _ANTHROPIC.values()
+    return _parameters(names, _ANTHROPIC, _ANTHROPIC_REMARKS)
 
 
 def own_parameters() -> str:
     """Every parameter that OpenAI does not have."""
     known = set[str]().union(*(model.model_fields for model, _ in _ENDPOINTS.values()))
-    return _parameters(known - _OPENAI)
+    return _parameters(known - _OPENAI, _ENDPOINTS, _REMARKS)
 
 
 def clients() -> str:
@@ -171,6 +207,16 @@ def clients() -> str:
     for name, package, file, tried, test in _CLIENTS:
         version = _version(package, file)
         rows.append(f"| {name} | {version} | {tried} | `tests/conformance/{test}` |")
+    return "\n".join(rows)
+
+
+def agents() -> str:
+    """What agents send first, as the tests record it."""
+    rows = ["| Agent | Path | Bytes | Keys | Tools |", "| --- | --- | ---: | --- | --- |"]
+    for agent, sent in RECORDED.items():
+        keys = ", ".join(f"`{key}`" for key in sorted(sent.keys))
+        tools = ", ".join(f"`{tool}`" for tool in sent.tools)
+        rows.append(f"| {agent} | `{sent.path}` | {sent.size:,} | {keys} | {tools} |")
     return "\n".join(rows)
 
 

@@ -85,7 +85,9 @@ def with_compatibility_tables(page: str) -> str:
     """docs/compatibility.md with its tables brought up to date."""
     page = with_part(page, "parameters", compatibility_tables.openai_parameters())
     page = with_part(page, "own parameters", compatibility_tables.own_parameters())
+    page = with_part(page, "Anthropic's parameters", compatibility_tables.anthropic_parameters())
     page = with_part(page, "clients", compatibility_tables.clients())
+    page = with_part(page, "agents", compatibility_tables.agents())
     return with_part(page, "bad inputs", compatibility_tables.bad_inputs())
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.app import create_app
 from server.core.model_source import ModelFile
@@ -21,6 +22,7 @@ from server.core.settings import Settings
 from server.core.worker_settings import WorkerSettings
 from server.http import transport
 from server.worker.supervise.pool import ModelPool
+from tests.conformance.recorded import Sent
 from tests.conformance.scripted_worker import Script, Turn, requests_file
 
 MODEL = "scripted"
@@ -33,10 +35,11 @@ def call(name: str, **arguments: Any) -> str:
 
 
 class ScriptedServer:
-    """A server on a free port; ``url`` is its root."""
+    """A server on a free port; ``url`` is its root, ``sent`` are the requests that it got."""
 
-    def __init__(self, url: str, script: Path) -> None:
+    def __init__(self, url: str, script: Path, sent: Sequence[Sent]) -> None:
         self.url = url
+        self.sent = sent
         self._script = script
 
     async def load(self) -> None:
@@ -54,6 +57,29 @@ class ScriptedServer:
         """Their conversations."""
         prompts = [request.prompt for request in self.requests()]
         return [prompt for prompt in prompts if isinstance(prompt, ChatPrompt)]
+
+
+class _Recorder:
+    """An application that notes what is posted to another one."""
+
+    def __init__(self, app: ASGIApp, sent: list[Sent]) -> None:
+        self._app = app
+        self._sent = sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = bytearray()
+
+        async def noted() -> Message:
+            message = await receive()
+            body.extend(message.get("body", b""))
+            ended = message["type"] == "http.request" and not message.get("more_body")
+            if ended and scope["method"] == "POST":
+                query = scope["query_string"].decode()
+                path = f"{scope['path']}?{query}" if query else scope["path"]
+                self._sent.append(Sent.of(path, bytes(body)))
+            return message
+
+        await self._app(scope, noted, send)
 
 
 class _Scripts:
@@ -78,12 +104,16 @@ async def scripted_server(
     chosen = Settings(**{"drain_seconds": 0, **settings})
     pool = ModelPool(_Scripts(file), memory_budget=1 << 30, command=_WORKER)
     await pool.start()
+    app = create_app(chosen, pool)
+    sent: list[Sent] = []
+    app.add_middleware(_Recorder, sent=sent)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = transport.Server(create_app(chosen, pool), chosen, pool)
+        server = transport.Server(app, chosen, pool)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await server.listening.wait()
         try:
-            yield ScriptedServer(f"http://127.0.0.1:{listener.getsockname()[1]}", file)
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield ScriptedServer(url, file, sent)
         finally:
             server.should_exit = True
             await asyncio.wait_for(serving, 20)

@@ -21,6 +21,7 @@ from tests.conformance.agent_programs import (
     repository,
     run,
 )
+from tests.conformance.recorded import check
 from tests.conformance.scripted import MODEL, ScriptedServer, call, scripted_server
 from tests.conformance.scripted_worker import Turn
 
@@ -95,6 +96,7 @@ async def test_it_reads_and_edits_a_file(claude: Claude, tmp_path: Path) -> None
     async with scripted_server(tmp_path, *edit(claude)) as server:
         said = answer(await claude.ask(server, "Fix the spelling in hello.py."))
         first, second, third = server.prompts()
+    check("Claude Code", server.sent)
     assert said == "The word is spelled right."
     assert claude.file.read_text() == 'print("hello")\n'
     # Each request extends the one before: thoughts, text, call and result are one turn.

@@ -23,6 +23,7 @@ from tests.conformance.agent_programs import (
     repository,
     run,
 )
+from tests.conformance.recorded import check
 from tests.conformance.scripted import MODEL, ScriptedServer, call, scripted_server
 from tests.conformance.scripted_worker import Turn
 
@@ -108,6 +109,7 @@ async def test_it_runs_a_command_and_ends(codex: Codex, tmp_path: Path) -> None:
     async with scripted_server(tmp_path, *turns) as server:
         ran = await codex.ask(server, "Write a greeting.")
         first, second = server.prompts()
+    check("Codex", server.sent)
     assert (codex.repository / "greeting.txt").read_text() == "hello"
     assert [item["text"] for item in items(ran, "agent_message")] == [
         "I write it.",
@@ -134,6 +136,7 @@ async def test_it_applies_a_patch(codex: Codex, tmp_path: Path) -> None:
     async with scripted_server(tmp_path, *turns) as server:
         ran = await codex.ask(server, "Note it.", await catalogue(server, tmp_path))
         first, second = server.prompts()
+    check("Codex, with its catalogue", server.sent)
     assert (codex.repository / "notes.txt").read_text() == 'one "two" é\n'
     assert [item["text"] for item in items(ran, "agent_message")] == ["Noted."]
     assert items(ran, "error") == []

@@ -16,6 +16,7 @@ from tests.conformance.agent_programs import (
     program,
     run,
 )
+from tests.conformance.recorded import check
 from tests.conformance.scripted import ScriptedServer, call, scripted_server
 from tests.conformance.scripted_worker import Turn
 
@@ -75,14 +76,18 @@ def file(tmp_path: Path) -> Path:
     return misspelled(tmp_path / "repository")
 
 
-@pytest.mark.parametrize("package", [_CHAT, "@ai-sdk/openai", "@ai-sdk/anthropic"])
+@pytest.mark.parametrize(
+    ("api", "package"),
+    [("chat", _CHAT), ("responses", "@ai-sdk/openai"), ("messages", "@ai-sdk/anthropic")],
+)
 async def test_it_edits_a_file_over_each_api(
-    opencode: Path, file: Path, tmp_path: Path, package: str
+    opencode: Path, file: Path, tmp_path: Path, api: str, package: str
 ) -> None:
     async with scripted_server(tmp_path, *edit(file)) as server:
         ran = await ask(opencode, server, file.parent, package)
         turns = [prompt for prompt in server.prompts() if prompt.tools]
         limits = {request.max_tokens for request in server.requests()}
+    check(f"OpenCode, {api}", server.sent)
     assert texts(ran) == ["I read it.", "It is spelled right."]
     assert is_corrected(file)
     # Each request extends the one before, so that nothing has to be read again.

@@ -18,6 +18,7 @@ from tests.conformance.agent_programs import (
     run,
     with_programs,
 )
+from tests.conformance.recorded import check
 from tests.conformance.scripted import ScriptedServer, call, scripted_server
 from tests.conformance.scripted_worker import Turn
 
@@ -65,6 +66,7 @@ async def test_it_edits_a_file(file: Path, tmp_path: Path) -> None:
         said = answer(await ask(server, file))
         turns = server.prompts()
         limits = {request.max_tokens for request in server.requests()}
+    check("Qwen Code", server.sent)
     assert said == "It is spelled right."
     assert is_corrected(file)
     # Each request extends the one before, so that nothing has to be read again.
