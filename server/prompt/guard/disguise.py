@@ -145,7 +145,7 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
         """JSON text, disguised only inside its strings so that templates can parse it."""
         try:
             json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return self._text(text)
         return _JSON_STRING.sub(lambda match: self._text(match[0]), text)
 

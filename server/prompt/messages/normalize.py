@@ -169,10 +169,9 @@ def _turns(messages: list[Message], capabilities: Capabilities, calls_syntax: Ca
     index = 0
     while index < len(messages):
         message = messages[index]
-        end = index + 1
-        while end < len(messages) and messages[end].role == "tool":
-            end += 1
-        results = [(place, messages[place]) for place in range(index + 1, end)]
+        end = _end_of_results(messages, index + 1)
+        following = range(index + 1, end)
+        results = [(place, messages[place]) for place in following if _is_result(messages[place])]
         if message.role == "tool":
             raise orphan(index, message, [])
         if message.tool_calls:
@@ -183,8 +182,27 @@ def _turns(messages: list[Message], capabilities: Capabilities, calls_syntax: Ca
             raise orphan(*results[0], [])
         else:
             turns.append(Turn(index, _plain(message, capabilities)))
+        turns += [
+            Turn(place, _plain(messages[place], capabilities))
+            for place in following
+            if not _is_result(messages[place])
+        ]
         index = end
     return turns
+
+
+def _is_result(message: Message) -> bool:
+    return message.role == "tool"
+
+
+def _end_of_results(messages: list[Message], start: int) -> int:
+    """The end of a run of results from ``start``; system text among them comes behind them."""
+    end = place = start
+    while place < len(messages) and messages[place].role in {"tool", "system", "developer"}:
+        place += 1
+        if _is_result(messages[place - 1]):
+            end = place
+    return end
 
 
 def _plain(message: Message, capabilities: Capabilities) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tests.unit.prompt.conversations import (
     WEATHER,
     call,
     calling,
+    developer,
     result,
     system,
     user,
@@ -182,3 +183,21 @@ def test_tools_get_the_fields_that_a_template_needs() -> None:
             },
         }
     ]
+
+
+@pytest.mark.parametrize("note", [system("n"), developer("n")])
+def test_system_text_among_results_comes_behind_them(note: Message) -> None:
+    pair = calling(call("f", "1"), call("g", "2"))
+    found = shaped(NATIVE, user("a"), pair, note, result("x", "1"), note, result("y", "2"), note)
+
+    assert [message["role"] for message in found] == [
+        *("user", "assistant", "tool", "tool", "system", "system", "system")
+    ]
+    assert [message["content"] for message in found[2:]] == ["x", "y", "n", "n", "n"]
+
+
+def test_arguments_nested_too_deeply_to_be_read_are_shown_as_they_stand() -> None:
+    deep = "[" * 100_000
+    messages = shaped(NATIVE, user("a"), calling(call("f", "1", deep)), result("x", "1"))
+
+    assert deep in str(messages)
