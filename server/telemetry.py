@@ -186,6 +186,12 @@ _HELP = {
     "generated_tokens_total": "Tokens generated.",
     "cached_tokens_total": "Prompt tokens taken from the prefix cache.",
     "preemptions_total": "Sequences preempted for lack of KV cells.",
+    "disk_reads_total": "Segments of cached prefixes read from disk.",
+    "disk_read_bytes_total": "Bytes of cached prefixes read from disk.",
+    "disk_tokens_total": "Tokens of prompts that were read from disk instead of computed.",
+    "disk_writes_total": "Segments of cached prefixes written to disk.",
+    "disk_written_bytes_total": "Bytes of cached prefixes written to disk.",
+    "disk_unusable_total": "Damaged or foreign files of cached prefixes that were removed.",
 }
 
 

@@ -23,7 +23,12 @@ def banner(url: str, settings: Settings, models: Sequence[ModelEntry]) -> str:
         lines += ["Loaded on first use:", *(f"  {name}" for name in on_demand), ""]
     if failed:
         lines += ["Not served:", *(f"  {model.id}: {model.reason}" for model in failed), ""]
-    lines += [f"keys   {_authentication(settings)}", f"guard  {_guard(settings, loaded)}", ""]
+    lines += [
+        f"keys   {_authentication(settings)}",
+        f"guard  {_guard(settings, loaded)}",
+        f"disk   {_disk(settings)}",
+        "",
+    ]
     if loaded or on_demand:
         model_id = loaded[0].model_id if loaded else on_demand[0]
         path, body = _first_request(loaded[0] if loaded else None)
@@ -68,6 +73,12 @@ def _guard(settings: Settings, loaded: Sequence[ModelInfo]) -> str:
         return "on: user text never becomes control tokens"
     where = f" for {', '.join(unguarded)}" if unguarded and settings.guard else ""
     return f"OFF{where}: user text may become control tokens and take over the conversation"
+
+
+def _disk(settings: Settings) -> str:
+    if settings.prefix_disk_bytes(100) == 0:
+        return "no prompts: cached prefixes end with the process"
+    return f"up to {settings.prefix_disk} of cached prompts in {settings.prefixes_dir}"
 
 
 def _first_request(model: ModelInfo | None) -> tuple[str, dict[str, object]]:

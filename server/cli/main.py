@@ -21,6 +21,7 @@ COMMANDS = {
     "list": "server.cli.list:list_models",
     "show": "server.cli.show:show",
     "rm": "server.cli.rm:rm",
+    "cache": "server.cli.cache:cache",
     "chat": "server.cli.chat:chat",
     "render": "server.cli.render:render",
     "parse": "server.cli.parse:parse",

@@ -81,6 +81,12 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     generated_tokens_total: int = 0
     cached_tokens_total: int = 0
     preemptions_total: int = 0
+    disk_reads_total: int = 0
+    disk_read_bytes_total: int = 0
+    disk_tokens_total: int = 0
+    disk_writes_total: int = 0
+    disk_written_bytes_total: int = 0
+    disk_unusable_total: int = 0
 
 
 class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,7 +57,7 @@ def _amount(value: object) -> object:
 
 def _check_amount(value: str) -> str:
     if not _AMOUNT.fullmatch(value):
-        raise ValueError("give bytes (8000000000, 8GiB) or a share of the memory (75%)")
+        raise ValueError("give bytes (8000000000, 8GiB) or a share of the whole (75%)")
     return value
 
 
@@ -113,6 +113,15 @@ class Settings(BaseSettings):
         default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"),
         description="Folder for downloads and for facts about this machine "
         "(default: `dragoman` in the XDG cache directory).",
+    )
+    prefix_disk: Amount = Field(
+        default="2GiB",
+        description="Room on disk for cached prefixes, which outlive the process: bytes (`8GiB`) "
+        "or a share of the disk (`5%`); 0 keeps none. It holds what prompts say.",
+    )
+    prefix_disk_dir: ExpandedPath | None = Field(
+        default=None,
+        description="Folder for these prefixes (default: `prefixes` in `cache_dir`).",
     )
     template_dirs: Paths = Field(
         default=[],
@@ -291,14 +300,26 @@ class Settings(BaseSettings):
 
     def memory_budget_bytes(self, machine_bytes: int) -> int | None:
         """The memory budget in bytes, given the machine's; None where the setting is silent."""
-        if self.memory_budget is None:
-            return None
-        amount = _AMOUNT.fullmatch(self.memory_budget)
-        assert amount is not None, "checked when the settings were made"
-        number = float(amount["number"])
-        if amount["percent"]:
-            return int(machine_bytes * number / 100)
-        return int(number * _BYTES_PER_UNIT[amount["unit"]])
+        return None if self.memory_budget is None else _bytes(self.memory_budget, machine_bytes)
+
+    @property
+    def prefixes_dir(self) -> Path:
+        """The folder for prefixes on disk."""
+        return self.prefix_disk_dir or self.cache_dir / "prefixes"
+
+    def prefix_disk_bytes(self, disk_bytes: int) -> int:
+        """The room for prefixes in bytes, given the size of the disk."""
+        return _bytes(self.prefix_disk, disk_bytes)
+
+
+def _bytes(amount: str, whole: int) -> int:
+    """The bytes that a checked ``Amount`` stands for; shares are of ``whole``."""
+    parts = _AMOUNT.fullmatch(amount)
+    assert parts is not None, "checked when the settings were made"
+    number = float(parts["number"])
+    return int(
+        number * whole / 100 if parts["percent"] else number * _BYTES_PER_UNIT[parts["unit"]]
+    )
 
 
 class _ConfigFile(PydanticBaseSettingsSource):

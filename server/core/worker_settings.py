@@ -20,7 +20,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``ctx_size`` is the most tokens of one request, ``kv_tokens`` the KV cells shared by all.
     ``template_dirs`` are searched in order for families. ``itl_budget_ms`` bounds the inter-token
     latency of running streams while a prompt is prefilled. ``memory_bytes`` is what the model may
-    use in all (weights and KV cells).
+    use in all (weights and KV cells). Prefixes take ``prefix_disk_bytes`` in ``prefixes_dir`` at
+    most, 0 for none; at its end, a worker writes for ``drain_seconds`` at most.
     """
 
     ctx_size: int | None = None
@@ -42,3 +43,6 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     template_dirs: list[str] = []
     memory_bytes: int | None = None
     safe_mode: bool = False
+    prefix_disk_bytes: int = 0
+    prefixes_dir: str = ""
+    drain_seconds: float = 10.0

@@ -16,6 +16,7 @@ from server.engine.answer import Answer, BrokenLogits
 from server.engine.backend import Backend, DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
 from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.decoder import Decoder
 from server.engine.inbox import Cancel, Inbox, Stop, Submit
 from server.engine.sampling.matcher import GrammarError, GrammarMatcher
@@ -32,6 +33,8 @@ Emit = Callable[[list[Event]], None]
 # The engine is idle after this many seconds without work. The next request of a conversation often
 # comes at once, and moving cells to the store must not delay it; a choice.
 _IDLE_SECONDS = 0.03
+# The pause before a tier that is busy writing is asked again, in seconds; a choice.
+_BUSY_SECONDS = 0.005
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class Engine:
         threads: int,
         on_gpu: bool = False,
         stored_tokens: int = 0,
+        prefix_tier: PrefixTier | None = None,
     ) -> None:
         """Prepare to `run`.
 
@@ -76,6 +80,7 @@ class Engine:
             threads: the configured number of threads; the engine may use fewer.
             on_gpu: whether a GPU computes part of the model.
             stored_tokens: how many cells of cached prefixes to keep in host memory.
+            prefix_tier: keeps cached prefixes beyond that.
         """
         self._backend = backend
         self._emit = emit
@@ -85,6 +90,7 @@ class Engine:
             cells=backend.kv_cells,
             sequence_ids=backend.sequence_ids,
             stored_tokens=stored_tokens,
+            tier=prefix_tier,
         )
         self._scheduler = Scheduler(
             self._cache,
@@ -180,6 +186,13 @@ class Engine:
                 self.step()
             self.cells_used = self._cache.cells_pinned
 
+    def keep_prefixes(self, seconds: float) -> None:
+        """After `run`, give cached prefixes to the tier, for ``seconds`` at most."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and (moved := self._cache.keep_next()) is not None:
+            if not moved:
+                time.sleep(_BUSY_SECONDS)
+
     def step(self) -> None:
         """Plan a step, compute it and emit its events."""
         self._propose_drafts()
@@ -230,6 +243,8 @@ class Engine:
     def _begin(self, answers: Sequence[Answer]) -> None:
         if not self._answers:
             self._last_end = time.monotonic()  # time spent idle says nothing about speed
+        state = answers[0].state
+        self._cache.read_ahead(state.scope, state.spans.keys(), state.reusable)
         for answer in answers:
             self._answers[answer.state.order] = answer
             self._requests.setdefault(answer.task.id, set()).add(answer.state.order)

@@ -112,7 +112,8 @@ def _environment(folder: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("DRAGOMAN_", "LLAMA_"))
     }
-    return inherited | {"XDG_CONFIG_HOME": folder}
+    # Nothing of one run may help the next.
+    return inherited | {"XDG_CONFIG_HOME": folder, "DRAGOMAN_PREFIX_DISK": "0"}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

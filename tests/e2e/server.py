@@ -85,15 +85,17 @@ def running_server(
 ) -> Iterator[Server]:
     """``dragoman serve`` with these arguments, ready to answer; ended by SIGTERM afterwards.
 
-    ``prefix`` is a command that executes the rest of the line in its place.
+    ``prefix`` is a command that executes the rest of the line in its place. Unless the environment
+    says otherwise, no prefix is taken from earlier runs.
     """
     port = free_port()
     command = [str(Path(sys.executable).with_name("dragoman")), "serve", "--port", str(port)]
+    defaults = {"DRAGOMAN_MODELS_DIR": str(MODELS), "DRAGOMAN_PREFIX_DISK": "0"}
     with TemporaryFile() as log:
         process = subprocess.Popen(
             [*prefix, *command, *arguments],
             cwd=CHECKOUT,
-            env=os.environ | {"DRAGOMAN_MODELS_DIR": str(MODELS)} | environment,
+            env=os.environ | defaults | environment,
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -309,7 +309,7 @@ class CellTree:
 
     def _least_recently_used(self) -> Holder | None:
         """The cached id to give up first."""
-        return min(self._cached.values(), key=_last_used, default=None)
+        return min(self._cached.values(), key=last_used, default=None)
 
     def _touch(self, node: Node) -> None:
         self._clock += 1
@@ -322,5 +322,6 @@ def _exact_holder(node: Node) -> Holder | None:
     return next((holder for holder in node.holders if holder.length == node.end), None)
 
 
-def _last_used(holder: Holder) -> int:
+def last_used(holder: Holder) -> int:
+    """When a running sequence last had the holder's cells, on the tree's clock."""
     return holder.node.last_used

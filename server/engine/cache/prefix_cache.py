@@ -1,13 +1,20 @@
-"""The prefix cache: frees cells when they run short, and brings prefixes back from the store."""
+"""The prefix cache: frees cells when they run short, and brings prefixes back.
+
+Prefixes that leave the cells go to the store in memory; what the store displaces goes to the tier
+behind it, if there is one.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from server.core.request import CacheScope
-from server.engine.cache.cell_tree import CellTree
-from server.engine.cache.prefix_store import PrefixStore, Segment
+from server.engine.cache.cell_tree import CellTree, last_used
+from server.engine.cache.prefix_store import PrefixStore
+from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.cache.radix_tree import Holder, Node, split
+from server.engine.cache.segment import KeptSegment, Segment
 from server.engine.cache.sequence_memory import SequenceMemory
 from server.engine.spans import Keys
 
@@ -39,16 +46,31 @@ class PrefixCache(CellTree):
         cells: int,
         sequence_ids: int,
         stored_tokens: int = 0,
+        tier: PrefixTier | None = None,
     ) -> None:
-        """``stored_tokens`` is the store's size in cells; only partial removal can use it."""
+        """``stored_tokens`` is the store's size in cells; ``tier`` lies behind the store.
+
+        Only partial removal can use either.
+        """
         super().__init__(memory, cells=cells, sequence_ids=sequence_ids)
-        self._store = PrefixStore(stored_tokens if memory.partial_removal else 0)
+        self._tier = tier if memory.partial_removal else None
+        self._store = PrefixStore(stored_tokens if memory.partial_removal else 0, self._tier)
+        self._next_kept: Segment | None = None
         self._most_moved = min(_MOST_MOVED, memory.window or _MOST_MOVED)
 
     def known(self, scope: CacheScope, keys: Keys, limit: int) -> int:
-        """How many of the first ``limit`` keys are in cells or in the store."""
+        """How many of the first ``limit`` keys are in cells, in the store or in the tier."""
+        keys = keys[:limit]
         length = self.match(scope, keys, limit)
-        return self._store.reach(scope, keys[:limit], length)
+        while (found := self._find(scope, keys, length)) is not None:
+            length = found[1]
+        return length
+
+    def read_ahead(self, scope: CacheScope, keys: Keys, limit: int) -> None:
+        """Begin to read what the tier has of the first ``limit`` keys, ahead of `begin`."""
+        if self._tier is not None:
+            length = self._store.reach(scope, keys[:limit], self.match(scope, keys, limit))
+            self._tier.read_ahead(scope, keys[:limit], length)
 
     def begin(self, scope: CacheScope, keys: Keys, limit: int) -> tuple[int, int] | None:
         """A running id that has the longest cached prefix of ``keys[:limit]``.
@@ -99,6 +121,25 @@ class PrefixCache(CellTree):
             moved += count
         return moved > 0
 
+    def keep_next(self) -> bool | None:
+        """Move one more prefix that nothing runs with to the tier, what was used last first.
+
+        Returns false if it has to wait until others are written, and None when none is left.
+        """
+        if self._tier is None:
+            return None
+        if self._next_kept is None:
+            victim = max(self._cached.values(), key=last_used, default=None)
+            self._next_kept = (
+                self._store.take_newest() if victim is None else self._copy_out(victim)
+            )
+        if self._next_kept is None:
+            return None
+        if not self._tier.keep(self._next_kept):
+            return False
+        self._next_kept = None
+        return True
+
     def clear(self) -> None:
         """Release every prefix cached in cells."""
         while (victim := self._least_recently_used()) is not None:
@@ -125,18 +166,29 @@ class PrefixCache(CellTree):
         Of a long edge only the end moves.
         """
         node = holder.node
-        start = self._start_of_move(node)
-        if not self._store.make_room(node.end - start):
+        if not self._store.make_room(node.end - self._start_of_move(node)):
             return False
+        segment = self._copy_out(holder)
+        if segment is not None:
+            self._store.put(segment)
+        return segment is not None
+
+    def _copy_out(self, holder: Holder) -> Segment | None:
+        """Release a cached leaf, of a long edge only the end, and return a copy of its cells.
+
+        Returns None if no id is free to hold the rest.
+        """
+        node = holder.node
+        start = self._start_of_move(node)
         if start > node.start:
             if not self._free_ids:
-                return False
+                return None
             self._hold(split(node, start - node.start), holder)
         keys = np.concatenate([step.keys for step in node.path()][::-1])
         state = self._memory.save(holder.id, node.start, self._store.allocate)
-        self._store.put(Segment(holder.scope, keys, node.start, state))
+        segment = Segment(holder.scope, keys, node.start, state)
         self._release(holder)
-        return True
+        return segment
 
     def _start_of_move(self, node: Node) -> int:
         """The first cell of the edge's end that moves to the store at once.
@@ -151,28 +203,67 @@ class PrefixCache(CellTree):
             start = max(start, (node.end - 1) // self._memory.window * self._memory.window)
         return start
 
-    def _restore(self, holder: Holder, keys: Keys) -> None:
-        """Put what the store has of ``keys`` back into cells, behind those the id already has."""
-        while found := self._store.find(holder.scope, keys, holder.length):
-            segment, end = found
-            self._store.take(segment)  # making room must not drop it
-            has_id = bool(self._free_ids) or self._free_one_id()
-            if not (has_id and self.make_room(segment.cells)):
-                if self._store.make_room(segment.cells):
-                    self._store.put(segment)
-                return
-            if not self._put_back(holder, segment, end):
-                return
-            self._share(holder, keys[:end])
-            if end < len(segment.keys) and self._store.make_room(segment.cells):
-                self._store.put(segment)
-            else:
-                self._store.recycle(segment.state)
+    def _find(
+        self, scope: CacheScope, keys: Keys, length: int
+    ) -> tuple[Segment | KeptSegment, int] | None:
+        """What continues ``keys[:length]`` furthest, in store or tier, and up to which key."""
+        stored = self._store.find(scope, keys, length)
+        kept = self._tier.find(scope, keys, length) if self._tier else None
+        return kept if kept and (stored is None or stored[1] < kept[1]) else stored
 
-    def _put_back(self, holder: Holder, segment: Segment, end: int) -> bool:
-        """Give the id the segment's cells up to ``end``, by way of an unused id."""
+    def _restore(self, holder: Holder, keys: Keys) -> None:
+        """Put what store and tier have of ``keys`` back into cells, behind those the id has."""
+        while found := self._find(holder.scope, keys, holder.length):
+            segment, end = found
+            goes_on = (
+                self._restore_stored(holder, keys, segment, end)
+                if isinstance(segment, Segment)
+                else self._restore_kept(holder, keys, segment, end)
+            )
+            if not goes_on:
+                return
+
+    def _restore_stored(self, holder: Holder, keys: Keys, segment: Segment, end: int) -> bool:
+        """Put a segment of the store back up to ``end``; false if no more can be put back."""
+        self._store.take(segment)  # making room must not drop it
+        if not self._has_space(segment.cells):
+            if self._store.make_room(segment.cells):
+                self._store.put(segment)
+            return False
+        if not self._put_back(holder, segment.state, end):
+            return False
+        self._share(holder, keys[:end])
+        if self._tier is not None:
+            self._tier.keep(segment)  # what was used twice will be asked for again
+        if end < len(segment.keys) and self._store.make_room(segment.cells):
+            self._store.put(segment)
+        else:
+            self._store.recycle(segment.state)
+        return True
+
+    def _restore_kept(self, holder: Holder, keys: Keys, segment: KeptSegment, end: int) -> bool:
+        """Put a segment of the tier back up to ``end``; false if no more can be put back."""
+        assert self._tier is not None
+        if not self._has_space(len(segment.keys)):
+            return False
+        state = self._tier.load(segment, keys)
+        if state is None:
+            return True
+        if self._put_back(holder, state, end):
+            self._share(holder, keys[:end])
+        else:
+            self._tier.refuse(segment)
+        self._store.recycle(state)
+        return True
+
+    def _has_space(self, cells: int) -> bool:
+        """Make room for ``cells`` and an id to put them back with; false if that fails."""
+        return (bool(self._free_ids) or self._free_one_id()) and self.make_room(cells)
+
+    def _put_back(self, holder: Holder, state: NDArray[np.uint8], end: int) -> bool:
+        """Give the id the cells of ``state`` up to ``end``, by way of an unused id."""
         unused = self._free_ids[-1]
-        if not self._memory.restore(segment.state, unused):
+        if not self._memory.restore(state, unused):
             return False
         self._memory.share_range(unused, holder.id, holder.length, end)
         self._memory.truncate_sequence(unused, 0)

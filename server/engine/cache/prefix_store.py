@@ -7,39 +7,26 @@ here. Putting one back into cells takes a copy, not a computation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from server.core.request import CacheScope
+from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.cache.radix_tree import common_prefix
+from server.engine.cache.segment import Segment
 from server.engine.spans import Keys
 
 # Buffers are multiples of this size, so that one can serve the next segment too; a choice.
 _BUFFER_BYTES = 1 << 20
 
 
-@dataclass(eq=False, slots=True)
-class Segment:
-    """The backend's copy of the cells of ``keys[start:]``; those before are not in it."""
-
-    scope: CacheScope
-    keys: Keys
-    start: int
-    state: NDArray[np.uint8]
-
-    @property
-    def cells(self) -> int:
-        """The number of cells it takes to put it back."""
-        return len(self.keys) - self.start
-
-
 class PrefixStore:
     """Segments of up to ``most_cells`` cells together; new ones displace the oldest."""
 
-    def __init__(self, most_cells: int) -> None:
+    def __init__(self, most_cells: int, tier: PrefixTier | None = None) -> None:
+        """``tier`` gets the segments that are displaced."""
         self.cells_free = most_cells
+        self._tier = tier
         self._most_cells = most_cells
         self._segments: list[Segment] = []  # oldest first
         self._spare: NDArray[np.uint8] | None = None
@@ -51,6 +38,8 @@ class PrefixStore:
         while cells > self.cells_free:
             oldest = self._segments[0]
             self.take(oldest)
+            if self._tier is not None:
+                self._tier.keep(oldest)
             self.recycle(oldest.state)
         return True
 
@@ -65,6 +54,14 @@ class PrefixStore:
         self._segments.remove(segment)
         self.cells_free += segment.cells
 
+    def take_newest(self) -> Segment | None:
+        """Remove the newest segment and return it; None if there is none."""
+        if not self._segments:
+            return None
+        newest = self._segments[-1]
+        self.take(newest)
+        return newest
+
     def allocate(self, size: int) -> NDArray[np.uint8]:
         """An array of ``size`` bytes for a state, in a recycled buffer if one fits.
 
@@ -76,8 +73,9 @@ class PrefixStore:
         return spare[:size]
 
     def recycle(self, state: NDArray[np.uint8]) -> None:
-        """Keep the buffer of ``state``, which is no longer read, for the next segment."""
-        self._spare = state.base
+        """Keep the buffer of ``state`` for the next segment, unless it is still to be written."""
+        if self._tier is None or not self._tier.holds(state):
+            self._spare = state.base
 
     def find(self, scope: CacheScope, keys: Keys, length: int) -> tuple[Segment, int] | None:
         """The segment that continues ``keys[:length]`` furthest, and up to which key."""

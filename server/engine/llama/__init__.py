@@ -6,7 +6,12 @@ numpy views. llama.h documents each call.
 
 from server.engine.llama.context import ContextSettings, LlamaContext
 from server.engine.llama.embedder import LlamaEmbedder
-from server.engine.llama.library import LoadError, build_description, gpu_available
+from server.engine.llama.library import (
+    LoadError,
+    build_description,
+    build_files,
+    gpu_available,
+)
 from server.engine.llama.model import LlamaModel
 
 __all__ = [
@@ -16,5 +21,6 @@ __all__ = [
     "LlamaModel",
     "LoadError",
     "build_description",
+    "build_files",
     "gpu_available",
 ]

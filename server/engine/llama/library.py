@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 from typing import Any
 
 import llama_cpp
@@ -52,6 +53,12 @@ def build_description() -> str:
     """The llama.cpp build and the CPU features it uses, as llama.cpp prints them."""
     system: bytes = llama_cpp.llama_print_system_info()
     return f"llama-cpp-python {llama_cpp.__version__}; {system.decode('utf-8', 'replace').strip()}"
+
+
+def build_files() -> list[Path]:
+    """The shared libraries of this build, our kernels among them."""
+    folder = Path(llama_cpp.__file__).parent / "lib"
+    return sorted(file for file in folder.iterdir() if file.is_file() and not file.is_symlink())
 
 
 def new_context(model: Any, parameters: Any) -> Any:

@@ -85,18 +85,21 @@ def serve(connection: Connection, services: Services) -> None:
         _spawn(name, run)
     _spawn("heartbeat", lambda: _beat(connection, services))
     connection.send(Ready(info=services.info))
-    _spawn("reader", lambda: _read(connection, services))
+    stopped = threading.Event()
+    _spawn("reader", lambda: _read(connection, services, stopped))
     services.run()
+    stopped.set()
+    services.close()
     os._exit(0)
 
 
-def _read(connection: Connection, services: Services) -> None:
+def _read(connection: Connection, services: Services, stopped: threading.Event) -> None:
     """Hand on each request; when there are no more, the process ends after its current step."""
     while isinstance(message := connection.receive(), Request):
         services.handle(message)
     services.stop()
-    time.sleep(_STEP_SECONDS)
-    os._exit(0)
+    if not stopped.wait(_STEP_SECONDS):
+        os._exit(0)
 
 
 def _give_up(services: Services) -> None:

@@ -12,6 +12,7 @@ from server.core.events import Event
 from server.core.model_info import EngineStats, ModelInfo
 from server.core.worker_settings import WorkerSettings
 from server.engine.backend import Backend
+from server.engine.disk.prefix_disk import DiskCounters, PrefixDisk
 from server.engine.engine import Engine
 from server.worker.protocol import (
     Cancel,
@@ -26,6 +27,7 @@ from server.worker.protocol import (
 from server.worker.serve.connection import Send
 from server.worker.serve.embed import EmbeddingService
 from server.worker.serve.load import EmbeddingModel, GenerationModel, Loaded, VocabularyOnly
+from server.worker.serve.prefixes import prefix_disk
 from server.worker.serve.prepare import Preparer, render
 from server.worker.serve.request_queue import RequestQueue
 
@@ -42,6 +44,7 @@ class Services:
         otherwise: What to say to a request that no service takes.
         run: Serves on the main thread, until ``stop`` is called from another one.
         stop: Ends ``run`` soon.
+        close: Called when ``run`` has ended, before the process does.
         heartbeat: How the model is now.
         fail_current: Refuses the request whose prompt is being made.
         threads: Functions that run until the process ends, each on its own thread, by name.
@@ -55,6 +58,7 @@ class Services:
     heartbeat: Callable[[], Heartbeat]
     fail_current: Callable[[DragomanError], None]
     threads: dict[str, Callable[[], None]] = field(default_factory=dict)
+    close: Callable[[], None] = lambda: None
     _takers: dict[type[Request], list[Callable[[Any], None]]] = field(
         default_factory=dict, init=False
     )
@@ -94,6 +98,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         if events:
             send(StepEvents(events=events))
 
+    disk = prefix_disk(model.info, settings)
     engine = Engine(
         model.context,
         send_events,
@@ -103,7 +108,15 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         threads=model.info.threads,
         on_gpu=model.info.gpu_layers > 0,
         stored_tokens=model.stored_tokens,
+        prefix_tier=disk,
     )
+
+    def keep_prefixes() -> None:
+        if disk is not None:
+            end = time.monotonic() + settings.drain_seconds
+            engine.keep_prefixes(settings.drain_seconds)
+            disk.close(end - time.monotonic())
+
     preparer = Preparer(model, engine, send, queue_size=settings.queue_size)
     embeddings = EmbeddingService(model, send, queue_size=settings.queue_size)
     services = Services(
@@ -112,9 +125,10 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         otherwise=f"The model {model.info.model_id!r} generates and embeds; it does nothing else.",
         run=engine.run,
         stop=engine.stop,
-        heartbeat=lambda: engine_heartbeat(engine, model.context, embeddings),
+        heartbeat=lambda: engine_heartbeat(engine, model.context, embeddings, disk),
         fail_current=preparer.fail_current,
         threads={"preparer": preparer.run, "embeddings": embeddings.run},
+        close=keep_prefixes,
     )
     services.register(Generate, preparer.generate)
     services.register(Render, preparer.render)
@@ -165,10 +179,13 @@ def _prompts(
     return services
 
 
-def engine_heartbeat(engine: Engine, backend: Backend, embeddings: EmbeddingService) -> Heartbeat:
+def engine_heartbeat(
+    engine: Engine, backend: Backend, embeddings: EmbeddingService, disk: PrefixDisk | None
+) -> Heartbeat:
     """How long the current step, or embeddings beside it, have taken, and the counters."""
     started = engine.step_started
     step_seconds = 0.0 if started is None else time.monotonic() - started
+    on_disk = disk.counters if disk else DiskCounters()
     return Heartbeat(
         step_seconds=max(step_seconds, embeddings.step_seconds),
         stats=EngineStats(
@@ -182,5 +199,11 @@ def engine_heartbeat(engine: Engine, backend: Backend, embeddings: EmbeddingServ
             generated_tokens_total=engine.counters.generated_tokens,
             cached_tokens_total=engine.counters.cached_tokens,
             preemptions_total=engine.counters.preemptions,
+            disk_reads_total=on_disk.read,
+            disk_read_bytes_total=on_disk.read_bytes,
+            disk_tokens_total=on_disk.read_cells,
+            disk_writes_total=on_disk.written,
+            disk_written_bytes_total=on_disk.written_bytes,
+            disk_unusable_total=on_disk.unusable,
         ),
     )

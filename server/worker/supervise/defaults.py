@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import msgspec
 
 from server.core.settings import Settings
@@ -11,4 +13,8 @@ from server.core.worker_settings import WorkerSettings
 def worker_defaults(settings: Settings) -> WorkerSettings:
     """The part of ``settings`` that is for workers."""
     shared = settings.model_dump(mode="json", include=set(WorkerSettings.__struct_fields__))
+    folder = settings.prefixes_dir.absolute()
+    disk = next(path for path in (folder, *folder.parents) if path.exists())
+    if room := settings.prefix_disk_bytes(shutil.disk_usage(disk).total):
+        shared |= {"prefix_disk_bytes": room, "prefixes_dir": str(folder)}
     return msgspec.convert(shared, WorkerSettings)

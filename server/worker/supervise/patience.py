@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from server.core.worker_settings import WorkerSettings
+
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """How long a worker may be silent, and how often it may die; all times in seconds.
@@ -16,7 +18,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
         step_seconds: The longest engine step. The largest batch (2,048 tokens) takes 512 s at
             4 tokens/s, which we take as the slowest prefill anyone waits for.
         tick_seconds: The pause between two looks of the watchdog.
-        exit_seconds: The time from `Shutdown` to SIGKILL. A worker has nothing to save.
+        exit_seconds: The time from `Shutdown` to SIGKILL, besides that for keeping prefixes.
         backoff_seconds: The wait before the second respawn. It doubles with each further one, up to
             ``backoff_cap_seconds``; the first respawn does not wait.
         short_life_seconds: A worker that dies sooner than this after it was ready counts towards
@@ -37,6 +39,10 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     short_life_seconds: float = 60.0
     crash_loop_deaths: int = 5
     cool_down_seconds: float = 30.0
+
+    def exit(self, settings: WorkerSettings) -> float:
+        """Seconds from `Shutdown` to SIGKILL, in which a worker may keep its prefixes."""
+        return self.exit_seconds + (settings.drain_seconds if settings.prefix_disk_bytes else 0.0)
 
     def backoff(self, short_lives: int) -> float:
         """Seconds to wait before the respawn after ``short_lives`` consecutive short lives."""

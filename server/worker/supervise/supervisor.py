@@ -231,7 +231,7 @@ class Supervisor:
             self._process = None
             if self.state == "ready":
                 self._enter("loading")
-            ending = await process.end(self._patience.exit_seconds)
+            ending = await process.end(self._patience.exit(self.load.settings))
             if self.listener is not None:
                 self.listener.worker_died(
                     WorkerDied(f"The worker of model {self.load.model_id!r} {ending}.")

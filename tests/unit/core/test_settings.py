@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -165,13 +166,35 @@ def test_flags_of_lists_are_singular() -> None:
 
 def test_a_worker_is_told_every_setting_that_it_knows() -> None:
     settings = Settings(
-        ctx_size=100, threads=3, template_dirs=[Path("mine")], guard=False, kv_type="q8_0"
+        ctx_size=100,
+        threads=3,
+        template_dirs=[Path("mine")],
+        guard=False,
+        kv_type="q8_0",
+        prefix_disk="3KiB",
+        prefix_disk_dir=Path("/prefixes"),
     )
     told = worker_defaults(settings)
     assert told == WorkerSettings(
-        ctx_size=100, threads=3, template_dirs=["mine"], guard=False, kv_type="q8_0"
+        ctx_size=100,
+        threads=3,
+        template_dirs=["mine"],
+        guard=False,
+        kv_type="q8_0",
+        prefix_disk_bytes=3072,
+        prefixes_dir="/prefixes",
     )
 
 
 def test_the_defaults_of_a_worker_are_those_of_the_settings() -> None:
-    assert worker_defaults(Settings()) == WorkerSettings()
+    assert worker_defaults(Settings(prefix_disk="0")) == WorkerSettings()
+
+
+def test_prefixes_take_a_share_of_the_disk_they_lie_on(tmp_path: Path) -> None:
+    settings = Settings(prefix_disk="50%", prefix_disk_dir=tmp_path / "not" / "there")
+    half = shutil.disk_usage(tmp_path).total // 2
+    assert abs(worker_defaults(settings).prefix_disk_bytes - half) <= 1
+
+
+def test_prefixes_lie_in_the_cache_unless_told_otherwise() -> None:
+    assert Settings(cache_dir=Path("/c")).prefixes_dir == Path("/c/prefixes")

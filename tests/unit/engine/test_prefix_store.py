@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 
 from server.core.request import CacheScope
-from server.engine.cache.prefix_store import PrefixStore, Segment
+from server.engine.cache.prefix_store import PrefixStore
+from server.engine.cache.segment import Segment
 
 _STATE_BYTES = 8_500_000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -103,5 +104,15 @@ def test_requests_are_handed_on_until_there_are_no_more(
     messages: list[ToWorker] = [Render(id=1, prompt=TextPrompt(text="a")), Cancel(id=1)]
     connection: Any = Connection(*messages, last, Cancel(id=2))
     with pytest.raises(Exited, match="0"):
-        process._read(connection, services)
+        process._read(connection, services, threading.Event())
     assert done == [*messages, "stop"]
+
+
+def test_a_worker_whose_step_ended_in_time_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may keep its prefixes meanwhile."""
+    services: Any = SimpleNamespace(stop=lambda: None)
+    monkeypatch.setattr(process, "_STEP_SECONDS", 0.0)
+    connection: Any = Connection(Shutdown())
+    stopped = threading.Event()
+    stopped.set()
+    process._read(connection, services, stopped)

@@ -133,4 +133,4 @@ def test_a_hung_embedding_shows_in_the_heartbeat_of_a_worker_that_generates() ->
     )
     context: Any = SimpleNamespace(kv_cells=8)
     embeddings: Any = SimpleNamespace(step_seconds=700.0)
-    assert engine_heartbeat(engine, context, embeddings).step_seconds == 700.0
+    assert engine_heartbeat(engine, context, embeddings, None).step_seconds == 700.0

@@ -1,0 +1,56 @@
+"""`dragoman cache`: the cached prefixes on disk."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from server.cli.console import out
+from server.cli.formatting import columns, size
+from server.cli.options import takes_settings
+from server.core.prefix_folder import segment_files, sweep
+from server.core.settings import Settings
+
+
+class Action(StrEnum):
+    """What to do with the cached prefixes."""
+
+    INFO = "info"
+    CLEAR = "clear"
+
+
+@takes_settings("config", "cache_dir", "prefix_disk_dir")
+def cache(
+    settings: Settings,
+    action: Annotated[
+        Action,
+        typer.Argument(help="info: count what is there. clear: remove all of it."),
+    ],
+) -> None:
+    """Show or remove the cached prompts that lie on disk.
+
+    A server may run meanwhile; it computes again what is gone.
+    """
+    folder = settings.prefixes_dir
+    if action is Action.CLEAR:
+        count = len(segment_files(folder))
+        sweep(folder, most_bytes=-1, most_age=0.0)
+        out.print(f"removed {count} files from {folder}", markup=False)
+        return
+    files = segment_files(folder)
+    rows = [
+        ("folder", str(folder)),
+        ("models and settings", str(len({file.path.parent for file in files}))),
+        ("files", str(len(files))),
+        ("size", size(sum(file.size for file in files))),
+        ("last used", _time(files[0].used) if files else "-"),
+        ("longest unused", _time(files[-1].used) if files else "-"),
+    ]
+    out.print(columns(rows), markup=False)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,43 @@
+"""What the prefix cache needs of a tier behind the store; `server.engine.disk` is one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.core.request import CacheScope
+from server.engine.cache.segment import KeptSegment, Segment
+from server.engine.spans import Keys
+
+
+class PrefixTier(Protocol):
+    """Keeps segments beyond the process's memory, and perhaps beyond the process.
+
+    It may forget anything at any time. All calls come from the engine's thread.
+    """
+
+    def find(self, scope: CacheScope, keys: Keys, length: int) -> tuple[KeptSegment, int] | None:
+        """The segment that continues ``keys[:length]`` furthest, and up to which key."""
+
+    def read_ahead(self, scope: CacheScope, keys: Keys, length: int) -> None:
+        """Begin to read what continues ``keys[:length]``; `load` will ask for it soon."""
+
+    def load(self, segment: KeptSegment, keys: Keys) -> NDArray[np.uint8] | None:
+        """The state of a segment that `find` returned for ``keys``; None if it cannot be used.
+
+        What cannot be used is not found again.
+        """
+
+    def refuse(self, segment: KeptSegment) -> None:
+        """Forget a segment whose state the backend did not take."""
+
+    def keep(self, segment: Segment) -> bool:
+        """Write ``segment`` in the background; false if that has to wait until others are written.
+
+        Its state must not change while the tier `holds` it.
+        """
+
+    def holds(self, state: NDArray[np.uint8]) -> bool:
+        """Whether ``state`` is still to be written."""

@@ -1,0 +1,1 @@
+"""The prefix cache's tier on disk."""

@@ -1,0 +1,32 @@
+"""Names that say nothing to those who do not have the secret."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from server.core.request import CacheScope
+from server.engine.cache.segment import Segment
+
+_DIGEST_BYTES = 16
+
+
+class Names:
+    """Digests under ``secret``, so that what one API key asked cannot be found for another."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def scope(self, scope: CacheScope) -> bytes:
+        """A digest of a cache scope."""
+        return self._digest(f"{scope.api_key}\0{scope.adapter}".encode())
+
+    def segment(self, segment: Segment) -> str:
+        """The name of a segment: of its scope, its start and all its keys."""
+        text = self.scope(segment.scope) + segment.start.to_bytes(4, "little")
+        text += np.ascontiguousarray(segment.keys, dtype="<i4").tobytes()
+        return self._digest(text).hex()
+
+    def _digest(self, text: bytes) -> bytes:
+        return hashlib.blake2b(text, key=self._secret, digest_size=_DIGEST_BYTES).digest()

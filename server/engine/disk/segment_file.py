@@ -1,0 +1,149 @@
+"""The file of one stored segment: a header that says what it holds, and llama.cpp's state.
+
+::
+
+    magic, version        8 bytes
+    length of the header  4 bytes, little-endian
+    XXH3-128 of what follows up to the state, with the two fields above
+    header                MessagePack
+    ids                   all keys of the path, 4 bytes each
+    state                 from the next multiple of 4,096 bytes to the end of the file
+
+llama.cpp takes a state of other weights or with flipped bits without a word, so no byte of a file
+reaches it before fingerprint, keys, length and checksum fit.
+"""
+
+from __future__ import annotations
+
+import os
+from io import FileIO
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from server.engine.spans import Keys
+
+_MAGIC = b"dragkv\x00\x01"
+_ALIGNMENT = 4096
+_FIXED_BYTES = len(_MAGIC) + 4 + 16
+# A header says little; more is no header of ours.
+_MOST_HEADER_BYTES = 1024
+
+
+class UnusableFile(Exception):
+    """A file that is not what its place says: truncated, changed, of another version or model."""
+
+
+class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What a segment file holds: the cells ``keys[start:]`` of a path of ``length`` keys.
+
+    Attributes:
+        fingerprint: Of everything a state depends on besides its keys.
+        scope: Digest of the cache scope.
+        start: The first cell.
+        length: The number of keys on the path, those before the first cell included.
+        state_bytes: The size of the state.
+        checksum: XXH3-128 of the state.
+    """
+
+    fingerprint: bytes
+    scope: bytes
+    start: int
+    length: int
+    state_bytes: int
+    checksum: bytes
+
+
+def write_segment(
+    path: Path,
+    *,
+    fingerprint: bytes,
+    scope: bytes,
+    keys: Keys,
+    start: int,
+    state: NDArray[np.uint8],
+) -> int:
+    """Write a file beside ``path`` and rename it, so that it is there whole or not at all.
+
+    Returns its size in bytes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    header = msgspec.msgpack.encode(
+        SegmentHeader(
+            fingerprint=fingerprint,
+            scope=scope,
+            start=start,
+            length=len(keys),
+            state_bytes=state.size,
+            checksum=xxhash.xxh3_128_digest(state.data),
+        )
+    )
+    ids = np.ascontiguousarray(keys, dtype="<i4").tobytes()
+    front = _MAGIC + len(header).to_bytes(4, "little")
+    head = front + xxhash.xxh3_128_digest(front + header + ids) + header + ids
+    head += bytes(-len(head) % _ALIGNMENT)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(aside, "xb", opener=_private) as file:
+            file.write(head)
+            file.write(state.data)
+        aside.rename(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    return len(head) + state.size
+
+
+def read_header(file: FileIO) -> tuple[SegmentHeader, Keys, int]:
+    """The header, all keys, and where the state begins.
+
+    Raises:
+        UnusableFile: it is none of ours, or damaged.
+        OSError: it cannot be read.
+    """
+    fixed = file.read(_FIXED_BYTES)
+    size = int.from_bytes(fixed[len(_MAGIC) : len(_MAGIC) + 4], "little")
+    if not fixed.startswith(_MAGIC) or len(fixed) < _FIXED_BYTES or size > _MOST_HEADER_BYTES:
+        raise UnusableFile("it is not a segment of this version")
+    encoded = file.read(size)
+    try:
+        header = msgspec.msgpack.decode(encoded, type=SegmentHeader)
+    except msgspec.DecodeError as error:
+        raise UnusableFile("its header is damaged") from error
+    total = os.fstat(file.fileno()).st_size
+    if not 0 <= header.start < header.length <= total // 4:
+        raise UnusableFile("its header is damaged")
+    ids = file.read(4 * header.length)
+    front = fixed[: len(_MAGIC) + 4]
+    if xxhash.xxh3_128_digest(front + encoded + ids) != fixed[len(front) :]:
+        raise UnusableFile("its header is damaged")
+    state_at = -(-(_FIXED_BYTES + size + len(ids)) // _ALIGNMENT) * _ALIGNMENT
+    if total != state_at + header.state_bytes:
+        raise UnusableFile("it is cut short or has more than it should")
+    return header, np.frombuffer(ids, dtype="<i4").astype(np.int32), state_at
+
+
+def read_state(file: FileIO, header: SegmentHeader, state_at: int) -> NDArray[np.uint8]:
+    """The state of a file whose header was read.
+
+    Raises:
+        UnusableFile: it is damaged.
+        OSError: it cannot be read.
+    """
+    state = np.empty(header.state_bytes, dtype=np.uint8)
+    file.seek(state_at)
+    read = 0
+    while count := file.readinto(state.data[read:]):  # Linux reads 2 GiB at once at most
+        read += count
+    if read != state.size or xxhash.xxh3_128_digest(state.data) != header.checksum:
+        raise UnusableFile("its contents are damaged")
+    return state
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,383 @@
+"""Prefixes on disk: found again by another process, and never used when anything is wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from server.core.prefix_folder import SUFFIX, sweep
+from server.core.request import CacheScope
+from server.engine.batch import Batch
+from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.cache.segment import Segment
+from server.engine.disk import prefix_disk
+from server.engine.disk.prefix_disk import PrefixDisk
+from server.engine.disk.segment_file import UnusableFile, read_header, read_state, write_segment
+from tests.unit.engine.fake_backend import FakeBackend
+
+SHARED = CacheScope()
+LONG = [random.Random(1).randrange(1, 40) for _ in range(60)]
+
+
+class Rig:
+    """A cache over a fake backend and a folder, as one worker process has it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fingerprint: bytes = b"model",
+        most_bytes: int = 1 << 20,
+        stored_tokens: int = 0,
+        window: int | None = None,
+    ) -> None:
+        self.backend = FakeBackend(kv_cells=256, batch_size=256, window=window)
+        self.disk = PrefixDisk(folder, most_bytes=most_bytes, fingerprint=lambda: fingerprint)
+        self.settle()
+        self.cache = PrefixCache(
+            self.backend,
+            cells=256,
+            sequence_ids=16,
+            stored_tokens=stored_tokens,
+            tier=self.disk,
+        )
+
+    def settle(self) -> None:
+        """Wait until all is written that was to be."""
+        self.disk._writer.submit(lambda: None).result(30)
+
+    def ask(self, tokens: list[int], scope: CacheScope = SHARED) -> int:
+        """Compute a prompt and end; returns how many of its tokens were not computed."""
+        keys = np.array(tokens, dtype=np.int32)
+        begun = self.cache.begin(scope, keys, len(tokens) - 1)
+        assert begun is not None
+        sequence_id, shared = begun
+        assert self.backend.tokens_of(sequence_id) == tokens[:shared]
+        assert self.cache.make_room(len(tokens) - shared)
+        batch = Batch(256)
+        batch.add(sequence_id, keys[shared:], shared, len(tokens) - shared - 1)
+        self.backend.decode(batch)
+        self.cache.grow(sequence_id, len(tokens) - shared)
+        self.cache.finish(sequence_id, keys)
+        self.cache.check_integrity()
+        return shared
+
+    def stop(self) -> None:
+        """What a worker does at its end."""
+        while (moved := self.cache.keep_next()) is not None:
+            if not moved:
+                self.settle()
+        self.disk.close(30)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "prefixes"
+
+
+@pytest.fixture(autouse=True)
+def no_threads_left() -> Iterator[None]:
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("prefix-"):
+            thread.join(10)
+
+
+def kept(folder: Path, tokens: list[int] = LONG, **options: int) -> list[Path]:
+    """The files of a worker that computed ``tokens`` and ended."""
+    rig = Rig(folder, **options)  # type: ignore[arg-type]
+    rig.ask(tokens)
+    rig.stop()
+    return sorted(folder.glob(f"*/*{SUFFIX}"))
+
+
+def test_a_prefix_outlives_the_process(folder: Path) -> None:
+    kept(folder)
+    again = Rig(folder)
+    assert again.ask([*LONG, 41, 42]) == len(LONG)
+    assert again.disk.counters.read == 1
+    again.stop()
+
+
+def test_a_part_of_a_prefix_is_used_too(folder: Path) -> None:
+    kept(folder)
+    again = Rig(folder)
+    assert again.ask([*LONG[:33], 41, 42]) == 33
+    again.stop()
+
+
+def test_what_was_read_ahead_is_used(folder: Path) -> None:
+    kept(folder)
+    again = Rig(folder)
+    keys = np.array([*LONG, 41], dtype=np.int32)
+    again.cache.read_ahead(SHARED, keys, len(LONG))
+    again.disk._reader.submit(lambda: None).result(30)
+    assert again.disk.counters.read == 1
+    assert again.ask([*LONG, 41]) == len(LONG)
+    assert again.disk.counters.read == 1
+    again.stop()
+
+
+def test_segments_of_sliding_windows_are_whole(folder: Path) -> None:
+    files = kept(folder, window=16)
+    assert len(files) == 4
+    again = Rig(folder, window=16)
+    assert again.ask([*LONG[:41], 41, 42]) == 41
+    again.stop()
+
+
+def test_what_memory_has_no_room_for_goes_to_disk(folder: Path) -> None:
+    rig = Rig(folder, stored_tokens=70)
+    for first in range(5):
+        rig.ask([first, *LONG[:50]])
+    for _ in range(20):
+        rig.cache._clock += 3000
+        rig.cache.tidy(idle=True)
+    rig.settle()
+    assert len([*folder.glob(f"*/*{SUFFIX}")]) >= 2
+    assert rig.ask([1, *LONG[:50], 41]) == 51
+    rig.stop()
+
+
+def test_what_was_used_twice_goes_to_disk(folder: Path) -> None:
+    rig = Rig(folder, stored_tokens=200)
+    rig.ask(LONG)
+    rig.ask([7] * 20)
+    rig.cache.tidy(idle=True)
+    rig.settle()
+    assert not [*folder.glob(f"*/*{SUFFIX}")]
+    assert rig.ask([*LONG, 41]) == len(LONG)
+    rig.settle()
+    assert len([*folder.glob(f"*/*{SUFFIX}")]) == 1
+    rig.stop()
+
+
+def test_another_model_or_setting_finds_nothing(folder: Path) -> None:
+    kept(folder)
+    other = Rig(folder, fingerprint=b"other")
+    assert other.ask([*LONG, 41]) == 0
+    other.stop()
+
+
+def test_another_key_finds_nothing_and_its_files_have_other_names(folder: Path) -> None:
+    (first,) = kept(folder)
+    other = Rig(folder)
+    assert other.ask([*LONG, 41], CacheScope(api_key="other")) == 0
+    other.stop()
+    assert len({path.name for path in folder.glob(f"*/*{SUFFIX}")} | {first.name}) == 2
+
+
+def test_names_depend_on_a_secret_and_nobody_else_may_look(folder: Path, tmp_path: Path) -> None:
+    (here,) = kept(folder)
+    (there,) = kept(tmp_path / "elsewhere")
+    assert here.name != there.name
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert here.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("fault", ["cut", "longer", "flipped", "empty", "other magic", "gone"])
+def test_a_file_that_is_not_as_it_was_written_is_computed_again(
+    folder: Path, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path,) = kept(folder)
+    again = Rig(folder)
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[-5] ^= 1
+    changed: dict[str, bytes] = {
+        "cut": bytes(content[:-1]),
+        "longer": content + b"x",
+        "flipped": bytes(flipped),
+        "empty": b"",
+        "other magic": b"x" + content[1:],
+    }
+    path.unlink()
+    if fault in changed:
+        path.write_bytes(changed[fault])
+    with caplog.at_level(logging.WARNING):
+        assert again.ask([*LONG, 41]) == 0
+        again.settle()
+        assert again.ask([*LONG, 42]) == len(LONG), "it is cached in cells now"
+    assert not path.exists()
+    assert ("cannot be used" in caplog.text) == (fault != "gone")
+    again.stop()
+
+
+def test_a_damaged_file_is_removed_at_the_start(folder: Path) -> None:
+    (path,) = kept(folder)
+    path.write_bytes(path.read_bytes()[:100])
+    again = Rig(folder)
+    assert not path.exists()
+    assert again.disk.counters.unusable == 1
+    again.stop()
+
+
+def test_a_state_that_the_backend_does_not_take_is_removed(folder: Path) -> None:
+    (path,) = kept(folder)
+    again = Rig(folder)
+    again.backend.restore = lambda *_: False  # type: ignore[method-assign]
+    assert again.ask([*LONG, 41]) == 0
+    again.settle()
+    assert not path.exists()
+    again.stop()
+
+
+def test_a_file_with_other_tokens_under_the_same_name_is_never_used(folder: Path) -> None:
+    (path,) = kept(folder)
+    again = Rig(folder)
+    with FileIO(path) as file:
+        header, keys, state_at = read_header(file)
+        state = read_state(file, header, state_at)
+    keys[3] += 1
+    path.unlink()
+    write_segment(
+        path,
+        fingerprint=header.fingerprint,
+        scope=header.scope,
+        keys=keys,
+        start=header.start,
+        state=state,
+    )
+    assert again.ask([*LONG, 41]) == 0
+    again.stop()
+
+
+def test_no_mutation_of_a_file_is_accepted(tmp_path: Path) -> None:
+    """A short run of `make fuzz-prefixes`, which does the same 100,000 times."""
+    assert mutations_accepted(tmp_path, 500) == 0
+
+
+def mutations_accepted(folder: Path, count: int) -> int:
+    """How many of ``count`` random changes to a segment file go unnoticed."""
+    path = folder / "mutated"
+    state = np.frombuffer(random.Random(2).randbytes(3000), dtype=np.uint8)
+    keys = np.arange(50, dtype=np.int32)
+    write_segment(path, fingerprint=b"f" * 16, scope=b"s" * 16, keys=keys, start=20, state=state)
+    whole = path.read_bytes()
+    chance = random.Random(3)
+    accepted = 0
+    for _ in range(count):
+        changed = bytearray(whole)
+        for _ in range(chance.choice((1, 1, 2, 8))):
+            place = chance.randrange(len(changed) or 1)
+            match chance.randrange(4):
+                case 0:
+                    changed[place : place + 1] = bytes([chance.randrange(256)])
+                case 1:
+                    del changed[place : place + chance.choice((1, 4, 16, 4096))]
+                case 2:
+                    changed[place:place] = chance.randbytes(chance.choice((1, 4, 16)))
+                case _ if changed:
+                    changed[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(changed)
+        try:
+            with FileIO(path) as file:
+                header, read_keys, state_at = read_header(file)
+                read = read_state(file, header, state_at)
+        except UnusableFile:
+            continue
+        same = np.array_equal(read, state) and np.array_equal(read_keys, keys)
+        accepted += not (same and (header.fingerprint, header.start) == (b"f" * 16, 20))
+    return accepted
+
+
+def test_what_was_used_least_recently_makes_room(folder: Path) -> None:
+    (first,) = kept(folder)
+    os.utime(first, (1e9, 1.5e9))
+    size = first.stat().st_size
+    rig = Rig(folder, most_bytes=3 * size + size // 2)
+    for token in (41, 42, 43, 44):
+        rig.ask([token, *LONG])
+    rig.stop()
+    left = [*folder.glob(f"*/*{SUFFIX}")]
+    assert first not in left
+    assert sum(path.stat().st_size for path in left) <= 3 * size + size // 2
+
+
+def test_old_files_and_abandoned_ones_are_swept(folder: Path) -> None:
+    (path,) = kept(folder)
+    half = path.with_name(".half.123")
+    half.write_bytes(b"half")
+    assert sweep(folder, 1 << 30, 1000.0) == []
+    assert half.exists()
+    for old in (path, half):
+        os.utime(old, (1e9, 1e9))
+    assert sweep(folder, 1 << 30, 1000.0) == [path.stem]
+    assert not half.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prefix_disk, "write_segment", full)
+    assert kept(folder) == []
+    assert "No space left on device" in caplog.text
+    monkeypatch.undo()
+    folder.with_name("file").write_text("in the way")
+    rig = Rig(folder.with_name("file"))
+    assert rig.ask(LONG) == 0
+    rig.stop()
+    assert "not kept on disk" in caplog.text
+
+
+def test_a_disk_that_does_not_answer_is_done_without(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(folder)
+    monkeypatch.setattr(prefix_disk, "_LONGEST_WAIT", 0.01)
+    answers = threading.Event()
+    again = Rig(folder)
+    again.disk._reader.submit(answers.wait)
+    assert again.ask([*LONG, 41]) == 0
+    answers.set()
+    again.stop()
+
+
+def test_no_more_is_written_than_a_day_allows(folder: Path) -> None:
+    (path,) = kept(folder)
+    most = path.stat().st_size // 4
+    rig = Rig(folder.with_name("small"), most_bytes=most)
+    for token in range(41, 49):
+        rig.ask([token, *LONG])
+        rig.cache.keep_next()
+    rig.stop()
+    assert rig.disk.counters.written_bytes <= 8 * most + 8 * 4096
+
+
+def test_a_state_is_not_overwritten_before_it_is_on_disk(folder: Path) -> None:
+    rig = Rig(folder, stored_tokens=64)
+    goes_on = threading.Event()
+    rig.disk._writer.submit(goes_on.wait)
+    state = rig.cache._store.allocate(8 * len(LONG))
+    state[:] = 7
+    assert rig.disk.keep(Segment(SHARED, np.array(LONG, dtype=np.int32), 0, state))
+    rig.cache._store.recycle(state)
+    assert not np.shares_memory(rig.cache._store.allocate(8 * len(LONG)), state)
+    goes_on.set()
+    rig.settle()
+    rig.cache._store.recycle(state)
+    assert np.shares_memory(rig.cache._store.allocate(8 * len(LONG)), state)
+    rig.stop()
+
+
+def test_two_workers_share_one_folder(folder: Path) -> None:
+    rigs = [Rig(folder), Rig(folder)]
+    for rig in rigs:
+        rig.ask(LONG)
+    for rig in rigs:
+        rig.stop()
+    assert rigs[0].disk.counters.unusable == rigs[1].disk.counters.unusable == 0
+    third = Rig(folder)
+    assert third.ask([*LONG, 41]) == len(LONG)
+    third.stop()
