@@ -74,7 +74,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
 
         Raises:
             ConversationError: The template cannot express the conversation.
-            InvalidRequest: A tool's name is not valid.
+            InvalidRequest: It has too many private-use characters for a disguise.
             ContextLengthExceeded: The prompt certainly has more tokens than ``context``.
         """
         chat = self.fit(prompt)

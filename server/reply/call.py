@@ -14,7 +14,7 @@ from server.reply import json_text
 from server.reply.dialects.table import dialect_of
 from server.reply.join import ParsedEvent
 from server.reply.source import NotACall, Source, Steps
-from server.reply.syntax import ObjectCall, compile_calls, marks
+from server.reply.syntax import FENCE, ObjectCall, compile_calls, marks
 
 _NAME = re.compile(r"[\w./\-]*")
 _ID = re.compile(r"[\w\-]*")
@@ -144,7 +144,7 @@ class CallReader:
     def _header_part(self, source: Source, part: tuple[str, ...] | str) -> Steps[None]:
         match part:
             case tuple():
-                yield from source.expect(*marks(part))
+                yield from source.expect(*(text for text in part if text[:3] != FENCE))
             case "name":
                 yield from source.skip_space()
                 self._named((yield from source.word(_NAME)))

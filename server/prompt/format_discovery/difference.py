@@ -25,6 +25,7 @@ from server.prompt.messages.probing_conversations import (
 )
 
 _BOTH_ARGUMENTS = json.dumps({KEY: VALUE, KEY2: VALUE2})
+_MARKER = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 _LAST_MARKER = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\s*\Z")
 
 
@@ -38,34 +39,69 @@ class _Frame(msgspec.Struct, frozen=True):
 
 
 class _Arguments(msgspec.Struct, frozen=True):
-    """A way to write arguments: compact or spaced JSON, or an argument pattern."""
+    """A way to write arguments: JSON, keyword arguments, or an argument pattern."""
 
     separators: tuple[str, str] = (", ", ": ")
+    indent: int | None = None
+    keywords: bool = False
     pattern: str = ""
 
     def write(self, text: str) -> str:
         """Write ``text``, a JSON object of strings, this way."""
         arguments = json.loads(text)
+        if self.keywords:
+            return ", ".join(f"{key}={json.dumps(value)}" for key, value in arguments.items())
         if not self.pattern:
-            return json.dumps(arguments, separators=self.separators)
+            return json.dumps(arguments, separators=self.separators, indent=self.indent)
         return "".join(
             self.pattern.replace("{key}", key).replace("{value}", value)
             for key, value in arguments.items()
         )
 
 
-def derive_reasoning(round_trip: RoundTrip) -> Reasoning | None:
-    """The texts around an assistant message's reasoning; None if the template does not show it."""
+def derive_answers(round_trip: RoundTrip) -> ReplyFormat:
+    """The texts around an assistant message's reasoning and content, as far as there are any."""
+    plain = ReplyFormat(name="derived")
+    said = Message(role="assistant", content=ASSISTANT)
+    before, found, after = (round_trip.reply(said, plain) or "").partition(ASSISTANT)
+    framing: tuple[str, ...] = ()
+    if found and _MARKER.fullmatch(before.strip()):
+        framing = (before.strip(), _without_turn_end(after, round_trip.turn_end).strip())
+    reasoning = derive_reasoning(round_trip, framing)
+    return ReplyFormat(
+        name="derived", reasoning=reasoning, framing=tuple(text for text in framing if text)
+    )
+
+
+def derive_reasoning(round_trip: RoundTrip, framing: tuple[str, ...] = ()) -> Reasoning | None:
+    """The texts around an assistant message's reasoning.
+
+    Args:
+        round_trip: Renders messages with the template.
+        framing: The texts around content.
+
+    Returns:
+        None if the template neither shows reasoning nor begins it in the prompt.
+    """
     plain = ReplyFormat(name="derived")
     said = Message(role="assistant", content=ASSISTANT, reasoning_content=REASONING)
     start, reasoning, rest = (round_trip.reply(said, plain) or "").partition(REASONING)
     end, content, _ = rest.partition(ASSISTANT)
-    if not start.strip():
-        opened = _LAST_MARKER.search(round_trip.prompt)
-        start = opened.group() if opened else ""
-    if not (reasoning and content and start.strip() and end.strip()):
+    opened = "" if round_trip.opens_answers else _last_marker(round_trip.prompt)
+    if not reasoning:
+        closed = re.sub(r"^(<\|?|\[)", r"\1/", opened.strip())
+        shown = opened and closed in round_trip.source
+        return Reasoning(start=opened, end=closed) if shown else None
+    start = start if start.strip() else opened
+    end = end.removesuffix(framing[0]) if framing else end
+    if not (content and start.strip() and end.strip()):
         return None
     return Reasoning(start=start, end=end)
+
+
+def _last_marker(text: str) -> str:
+    found = _LAST_MARKER.search(text)
+    return found.group() if found else ""
 
 
 def derive_calls(round_trip: RoundTrip, reasoning: Reasoning | None) -> Calls | None:
@@ -88,15 +124,19 @@ def derive_calls(round_trip: RoundTrip, reasoning: Reasoning | None) -> Calls | 
             continue
         pair = _pair(two, arguments)
         calls = _assemble(pair, turn_end) if pair else _alone(single, turn_end)
-        dialect: dict[str, str] = (
-            {"dialect": "tagged", "argument": arguments.pattern} if arguments.pattern else {}
-        )
+        dialect: dict[str, str] = {}
+        if arguments.pattern:
+            dialect = {"dialect": "tagged", "argument": arguments.pattern}
+        elif arguments.keywords:
+            dialect = {"dialect": "pythonic"}
         return msgspec.convert({**msgspec.to_builtins(calls), **dialect}, Calls)
     return None
 
 
 def _ways(both: str) -> list[_Arguments]:
     ways = [_Arguments(), _Arguments(separators=(",", ":"))]
+    ways += [_Arguments(indent=indent, separators=(",", ": ")) for indent in (2, 4)]
+    ways.append(_Arguments(keywords=True))
     pattern = _argument_pattern(both)
     return [*ways, _Arguments(pattern=pattern)] if pattern else ways
 

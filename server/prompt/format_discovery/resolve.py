@@ -9,7 +9,7 @@ import msgspec
 
 from server.core.reply_format import Reasoning, ReplyFormat
 from server.prompt.format_discovery.candidates import candidates
-from server.prompt.format_discovery.difference import derive_calls, derive_reasoning
+from server.prompt.format_discovery.difference import derive_answers, derive_calls
 from server.prompt.format_discovery.round_trip import RoundTrip
 from server.prompt.messages.capabilities import Capabilities
 from server.prompt.template.chat_template import ChatTemplate
@@ -61,18 +61,29 @@ def _found(
     for reply_format in candidates(template):
         if round_trip.holds(reply_format):
             return reply_format
-    reasoning = _known_reasoning(template) or derive_reasoning(round_trip)
+    derived = _answers(template, round_trip)
     if capabilities.tool_calls:
-        calls = derive_calls(round_trip, reasoning)
+        calls = derive_calls(round_trip, derived.reasoning)
     elif capabilities.tools:
         # It describes tools, but it does not show how they are called.
         calls = None
     else:
         calls = builtin_format(GENERIC).calls
-    derived = ReplyFormat(name="derived", reasoning=reasoning, calls=calls)
-    if calls and round_trip.holds(derived):
-        return derived
-    return msgspec.structs.replace(derived, calls=None) if reasoning else None
+    calling = msgspec.structs.replace(derived, calls=calls)
+    if calls and round_trip.holds_derived(calling):
+        return calling
+    return derived if derived.reasoning or derived.framing else None
+
+
+def _answers(template: ChatTemplate, round_trip: RoundTrip) -> ReplyFormat:
+    """A format of answers without calls that passes the round trip, the richest there is."""
+    plain = ReplyFormat(name="derived")
+    known = msgspec.structs.replace(plain, reasoning=_known_reasoning(template))
+    derived = derive_answers(round_trip)
+    framed = msgspec.structs.replace(derived, reasoning=None)
+    tried = [known] if known.reasoning else []
+    tried += [derived, framed]
+    return next((each for each in tried if round_trip.holds_answers(each)), plain)
 
 
 def _known_reasoning(template: ChatTemplate) -> Reasoning | None:

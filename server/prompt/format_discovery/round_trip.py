@@ -14,6 +14,7 @@ from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.normalize import normalize
 from server.prompt.messages.probing_conversations import (
     ASSISTANT,
+    MARKUP_CALL,
     REASONING,
     TYPED_CALLS,
     TYPED_TEXT,
@@ -36,19 +37,23 @@ class RoundTrip:
 
     Attributes:
         prompt: A prompt that asks for a reply; empty if the template cannot be rendered.
+        turn_end: What the template writes behind a turn.
+        source: The template's source.
     """
 
     def __init__(self, template: ChatTemplate, capabilities: Capabilities) -> None:
         self._template = template
         self._capabilities = capabilities
+        self.source = template.source
         self.prompt = self._render([_USER], add_generation_prompt=True) or ""
+        self.turn_end = (self._render([_USER], add_generation_prompt=False) or "").split(USER)[-1]
 
     def holds(self, reply_format: ReplyFormat) -> bool:
         """Whether calls come back unchanged: one, two, and beside content and reasoning."""
         several = reply_format.calls is not None and reply_format.calls.several
         with_content = (
             self._capabilities.content_with_calls or not self._native
-        ) and self._returns(Message(role="assistant", content=ASSISTANT), reply_format)
+        ) and self._returns(_answer(), reply_format)
         checks = [_message(TYPED_CALLS[:1]), _message(TYPED_CALLS[1:])]
         if several and (self._capabilities.parallel_calls or not self._native):
             checks.append(_message(TYPED_CALLS))
@@ -57,6 +62,29 @@ class RoundTrip:
         if reply_format.reasoning and self._shows(REASONING):
             checks.append(_message(TYPED_CALLS[:1], reasoning_content=REASONING))
         return all(self._returns(message, reply_format) for message in checks)
+
+    def holds_derived(self, reply_format: ReplyFormat) -> bool:
+        """As `holds`, for a format that nobody has seen: markup in a value comes back too."""
+        return self.holds(reply_format) and self._returns(_message([MARKUP_CALL]), reply_format)
+
+    def holds_answers(self, reply_format: ReplyFormat) -> bool:
+        """Whether answers without calls come back: a plain one, and one with reasoning."""
+        checks = [_answer()]
+        if reply_format.reasoning and self.shows_reasoning:
+            checks.append(_answer(reasoning_content=REASONING))
+        return all(self._answers(message, reply_format) for message in checks)
+
+    @property
+    def shows_reasoning(self) -> bool:
+        """Whether the template shows the reasoning of past answers."""
+        text = self._render([_USER, _answer(reasoning_content=REASONING)])
+        return text is not None and REASONING in text
+
+    @property
+    def opens_answers(self) -> bool:
+        """Whether past answers begin with all of what the prompt for a reply ends with."""
+        text = self._render([_USER, _answer()])
+        return text is not None and text.startswith(self.prompt.rstrip())
 
     def reply(self, message: Message, reply_format: ReplyFormat) -> str | None:
         """The text by which a model would have said ``message``; None if it cannot be rendered.
@@ -72,7 +100,7 @@ class RoundTrip:
         if said is None:
             return None
         prompt = self.prompt
-        start = common_prefix(prompt, said)
+        start = _outside_marker(said, common_prefix(prompt, said))
         # The prompt may begin the reply, for example by a reasoning block, differently than here.
         return said[min(start, len(prompt) - len(reply_prefix(prompt, reply_format))) :]
 
@@ -102,12 +130,30 @@ class RoundTrip:
             _same(message, reading) for reading in readings
         )
 
+    def _answers(self, message: Message, reply_format: ReplyFormat) -> bool:
+        text = self.reply(message, reply_format)
+        if text is None:
+            return False
+        opened = reply_prefix(self.prompt, reply_format)
+        prefixes = ("", opened) if message.reasoning_content else ("",)
+        readings = (
+            parse_reply(text, reply_format, prefix=prefix, tools_active=False)
+            for prefix in prefixes
+        )
+        return any(
+            (reading.reasoning_content or "").strip() == (message.reasoning_content or "")
+            and str(reading.content).lstrip().startswith(ASSISTANT)
+            for reading in readings
+        )
+
     def _shows(self, needle: str) -> bool:
         message = _message(TYPED_CALLS[:1], reasoning_content=needle)
         text = self._render([_USER, message], add_generation_prompt=False)
         return text is not None and needle in text
 
-    def _render(self, messages: list[Message], *, add_generation_prompt: bool) -> str | None:
+    def _render(
+        self, messages: list[Message], *, add_generation_prompt: bool = False
+    ) -> str | None:
         prompt = ChatPrompt(messages=messages, tools=TYPED_TOOLS)
         try:
             chat = normalize(prompt, self._capabilities)
@@ -144,6 +190,20 @@ def _shows_markup(text: str, message: Message, reply_format: ReplyFormat) -> boo
 def _spaced(literal: str) -> str:
     """A regular expression for ``literal`` with any white space at its borders and in it."""
     return r"\s*" + "".join(rf"{re.escape(atom)}\s*" for atom in atoms(literal))
+
+
+def _outside_marker(text: str, place: int) -> int:
+    """``place`` or, if it lies inside a marker, the marker's beginning."""
+    opened = text.rfind("<", 0, place)
+    closed = text.find(">", opened)
+    in_marker = (
+        opened >= 0 and place <= closed and not re.search(r"[\s<>]", text[opened + 1 : closed])
+    )
+    return opened if in_marker else place
+
+
+def _answer(**parts: Any) -> Message:
+    return Message(role="assistant", content=ASSISTANT, **parts)
 
 
 def _message(calls: Sequence[ToolCall], **parts: Any) -> Message:

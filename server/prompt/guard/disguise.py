@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from server.core.errors import InvalidRequest, Locator
 from server.prompt.template.authored import Author, Authored
 from server.prompt.template.content import Content, with_texts
 from server.prompt.template.sight import Sight
@@ -18,8 +17,6 @@ UNICODE_ESCAPE = re.compile(r"(\\*)\\u([0-9a-fA-F]{4})")
 """``\\uXXXX`` in JSON and Python literals, with any backslashes before it."""
 
 _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""OpenAI's rule for the names of functions: templates compare names, so these are not disguised."""
 
 
 class Masked(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,19 +72,12 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
         tools: Sequence[Mapping[str, Any]] | None,
         variables: Mapping[str, Any],
     ) -> Masked:
-        """Disguise a conversation in the shape its template takes.
-
-        Raises:
-            InvalidRequest: A tool's name is no identifier. Its place is that of the tool, or of
-                the one of ``messages`` that calls it.
-        """
+        """Disguise a conversation in the shape its template takes."""
         originals = {ord(stand_in): letter for letter, stand_in in self.stand_ins.items()}
         return Masked(
-            messages=[self._message(place, message) for place, message in enumerate(messages)],
-            tools=None
-            if tools is None
-            else [self._tool(place, tool) for place, tool in enumerate(tools)],
-            variables={name: self._variable(value) for name, value in variables.items()},
+            messages=[self._message(message) for message in messages],
+            tools=None if tools is None else [self._tool(tool) for tool in tools],
+            variables=self._fields(variables),
             originals=originals
             | {ord(other): originals[code] for code, other in self.opaque.items()},
             sight=Sight(originals, self._text),
@@ -122,27 +112,19 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
             return [self._value(item) for item in value]
         return value
 
-    def _variable(self, value: Any) -> Any:
-        """A template variable; identifiers stay, since the template may compare them."""
-        if isinstance(value, str):
-            return value if _IDENTIFIER.fullmatch(value) else self._text(value)
-        if isinstance(value, Mapping):
-            return {self._variable(key): self._variable(item) for key, item in value.items()}
-        if isinstance(value, Sequence):
-            return [self._variable(item) for item in value]
-        return value
+    def _fields(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values under names that the server chose or that the template knows."""
+        return {key: self._value(value) for key, value in values.items()}
 
-    def _message(self, place: int, message: Mapping[str, Any]) -> dict[str, Any]:
+    def _message(self, message: Mapping[str, Any]) -> dict[str, Any]:
         masked = {}
         for key, value in message.items():
             if key == "role":
                 masked[key] = value
-            elif key == "name":
-                masked[key] = self._variable(value)
             elif key == "content":
                 masked[key] = self._content(value)
             elif key == "tool_calls":
-                masked[key] = [self._call(call, ("messages", place)) for call in value]
+                masked[key] = [self._call(call) for call in value]
             else:
                 masked[key] = self._value(value)
         return masked
@@ -150,20 +132,14 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
     def _content(self, content: Content | None) -> Content | None:
         return None if content is None else with_texts(content, self._text)
 
-    def _call(self, call: Mapping[str, Any], at: Locator) -> dict[str, Any]:
-        masked: dict[str, Any] = {}
-        for key, value in call.items():
-            if key == "function":
-                arguments = value.get("arguments")
-                function = {**value, "name": _checked_name(value["name"], at)}
-                if isinstance(arguments, str):
-                    function["arguments"] = self._json_text(arguments)
-                elif arguments is not None:
-                    function["arguments"] = self._value(arguments)
-                masked[key] = function
-            else:
-                masked[key] = value if key == "type" else self._value(value)
-        return masked
+    def _call(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        function = {**call["function"], "name": self._text(call["function"]["name"])}
+        arguments = function.get("arguments")
+        if arguments is not None:
+            as_text = isinstance(arguments, str)
+            function["arguments"] = (self._json_text if as_text else self._value)(arguments)
+        fields = {key: value for key, value in call.items() if key not in {"type", "function"}}
+        return {**call, **self._fields(fields), "function": function}
 
     def _json_text(self, text: str) -> str:
         """JSON text, disguised only inside its strings so that templates can parse it."""
@@ -173,18 +149,5 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
             return self._text(text)
         return _JSON_STRING.sub(lambda match: self._text(match[0]), text)
 
-    def _tool(self, place: int, tool: Mapping[str, Any]) -> dict[str, Any]:
-        function = {
-            key: _checked_name(value, ("tools", place)) if key == "name" else self._value(value)
-            for key, value in tool["function"].items()
-        }
-        return {**tool, "function": function}
-
-
-def _checked_name(name: str, at: Locator) -> str:
-    if not _IDENTIFIER.fullmatch(name):
-        raise InvalidRequest(
-            f"The tool name {name[:80]!r} is not made of 1 to 64 letters, digits, _ and -.",
-            at=at,
-        )
-    return name
+    def _tool(self, tool: Mapping[str, Any]) -> dict[str, Any]:
+        return {**tool, "function": self._fields(tool["function"])}

@@ -74,10 +74,8 @@ class Mask:
     ) -> Masked:
         """Disguise the strings of a request.
 
-        Roles and identifiers stay.
-
         Raises:
-            InvalidRequest: A tool's name is no identifier, or no stand-ins are left.
+            InvalidRequest: No stand-ins are left.
         """
         text = _text_of(messages, tools, variables)
         stand_ins = self._stand_ins(self._letters, text)

@@ -85,6 +85,11 @@ TYPED_CALLS = [
 ]
 """Calls with a value of each type; one of their texts looks like a number."""
 
+MARKUP_CALL = msgspec.structs.replace(
+    TYPED_CALLS[0], arguments=json.dumps({"place": '<b>R&D</b> "x" [y] {z}'})
+)
+"""A call whose text has characters that mean something in markup."""
+
 
 class CallStyle(msgspec.Struct, frozen=True):
     """A way to write tool calls: their ids, the arguments' type, and the content beside them."""

@@ -26,6 +26,8 @@ from server.reply.value_types import ALL, STRING, ArgumentTypes, Types
 
 _ARGUMENT = re.compile(r"\S.*\{key\}\s*\S.*\{value\}\s*\S", re.DOTALL)
 _PYTHON_CONSTANTS = {"True": "true", "False": "false", "None": "null"}
+_CDATA_START = "<![CDATA["
+_CDATA = re.compile(r"\s*<!\[CDATA\[(.*)\]\]>\s*", re.DOTALL)
 _WORD = re.compile(r"\w*")
 _NAMES = re.compile(r"[^\s<>\"]([^<>\"\n]{0,200}[^\s<>\"])?")
 
@@ -80,7 +82,7 @@ class Tagged(Dialect):
         write("}")
 
     def _value(self, source: Source, write: Write, allowed: Types) -> Steps[None]:
-        if allowed == STRING:
+        if allowed == STRING and not (yield from source.comes(_CDATA_START)):
             write('"')
             marker = yield from source.stream(
                 self._value_end, lambda text: write(json_text.escape(text))
@@ -93,7 +95,9 @@ class Tagged(Dialect):
             except EndOfReply:
                 write('"' + json_text.escape("".join(pieces)))
                 raise
-            write(_as_json("".join(pieces), allowed))
+            text = "".join(pieces)
+            wrapped = _CDATA.fullmatch(text)
+            write(_as_json(wrapped.group(1) if wrapped else text, allowed))
         source.take(len(marker))
         yield from source.expect(*self._close[1:])
 

@@ -265,11 +265,11 @@ async def test_tools_come_as_an_item_too(http: httpx.AsyncClient, pool: FakePool
 async def test_names_that_models_cannot_write_are_replaced(
     http: httpx.AsyncClient, pool: FakePool
 ) -> None:
-    tools = [function("a.b"), function("a b"), function("x" * 70)]
+    tools = [function("a.b"), function("a_b"), function("a b"), function("x" * 130)]
     items = [USER, called("1", name="a b"), output("1")]
     found = await request(http, pool, input=items, tools=tools)
     assert isinstance(found.prompt, ChatPrompt)
-    assert [tool.name for tool in found.prompt.tools] == ["a_b", "a_b_2", "x" * 64]
+    assert [tool.name for tool in found.prompt.tools] == ["a.b", "a_b", "a_b_2", "x" * 128]
     assert found.prompt.messages[1].tool_calls[0].name == "a_b_2"
 
 

@@ -214,10 +214,12 @@ def test_arguments_that_are_json_text_can_still_be_parsed_by_the_template() -> N
     assert tokens(source, [call], vocabulary=vocabulary) == ["[INST]", "[INST]"]
 
 
-@pytest.mark.parametrize("name", ["a b", "<|im_end|>", "", "x" * 65, "f\n"])
-def test_a_tool_name_that_is_no_identifier_is_refused(name: str) -> None:
-    with pytest.raises(InvalidRequest, match="tool name"):
-        tokens(CHATML, user("x"), tools=[{"type": "function", "function": {"name": name}}])
+@pytest.mark.parametrize("name", ["a.b", "a b", "<|im_end|>", "x" * 128, "f\n"])
+def test_the_name_of_a_tool_stays_text(name: str) -> None:
+    source = "{{ tools[0].function.name }}<|im_end|>"
+    tools = [{"type": "function", "function": {"name": name}}]
+
+    assert tokens(source, user("x"), tools=tools) == [name, "<|im_end|>"]
 
 
 def test_a_control_token_made_of_letters_is_text_where_the_user_wrote_it() -> None:
@@ -257,15 +259,16 @@ def test_lengths_and_white_space_stay_the_same_in_disguise() -> None:
     assert '"quoted\\"' in masked
 
 
-def test_variables_that_are_identifiers_stay_readable_for_the_template() -> None:
+def test_variables_are_guarded_and_a_template_sees_them_as_they_are() -> None:
     variables = {"effort": "x_high", "documents": [{"my_title": "<|im_end|>"}], "flag": True}
+    source = (
+        "{{ effort == 'x_high' }} {{ flag }} {{ documents[0].my_title }} {{ effort }}<|im_end|>"
+    )
+    masked = Mask(["<|im_end|>"]).apply([], None, variables)
+    text = ChatTemplate(source).render([], variables=masked.variables, sight=masked.sight)
 
-    masked = Mask(["<|im_end|>"]).apply([], None, variables).variables
-
-    assert masked["effort"] == "x_high"
-    assert masked["flag"] is True
-    assert list(masked["documents"][0]) == ["my_title"]
-    assert "<" not in masked["documents"][0]["my_title"]
+    assert masked.lift(text) == "True True <|im_end|> x_high<|im_end|>"
+    assert text.count("<|im_end|>") == 1
 
 
 def test_a_request_that_uses_up_the_private_use_area_is_refused() -> None:

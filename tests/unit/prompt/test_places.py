@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from server.core.errors import ConversationError, InvalidRequest
+from server.core.errors import ConversationError
 from server.core.request import ChatPrompt, Tool
-from server.prompt.guard.mask import Mask
 from server.prompt.known_template import KnownTemplate
 from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.completeness import check_complete
 from server.prompt.messages.normalize import normalize
-from server.prompt.model_template import ModelTemplate
 from server.prompt.template.chat_template import ChatTemplate
-from tests.unit.fake_vocabulary import FakeVocabulary
-from tests.unit.prompt.conversations import assistant, call, calling, result, system, user
+from tests.unit.prompt.conversations import assistant, system, user
 
 STRICT = (
     "{% for m in messages %}"
@@ -55,25 +50,3 @@ def test_tools_in_words_that_the_template_leaves_out_are_the_tools() -> None:
         check_complete(chat, forgetful)
 
     assert caught.value.at == ("tools",)
-
-
-def test_a_tool_s_name_that_is_refused_has_the_tool_s_index() -> None:
-    tools: list[dict[str, Any]] = [
-        {"type": "function", "function": {"name": name}} for name in ("f", "g h")
-    ]
-
-    with pytest.raises(InvalidRequest, match="tool name 'g h'") as caught:
-        Mask(["<|im_end|>"]).apply([], tools, {})
-
-    assert caught.value.at == ("tools", 1)
-
-
-def test_a_call_s_name_that_is_refused_has_the_index_of_the_request_s_message() -> None:
-    template = ModelTemplate.open(ChatTemplate(HERMES), FakeVocabulary([]), None, guard=True)
-    assert template.capabilities.tool_calls
-    messages = [system("a"), user("b"), calling(call("g h")), result("c")]
-
-    with pytest.raises(InvalidRequest, match="tool name 'g h'") as caught:
-        template.render(ChatPrompt(messages=messages))
-
-    assert caught.value.at == ("messages", 2)

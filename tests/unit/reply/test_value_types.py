@@ -133,3 +133,20 @@ def test_arguments_are_found_behind_references_and_combinations_of_the_whole(mor
 def test_a_schema_that_makes_no_sense_leaves_the_value_to_its_looks(schema: Any) -> None:
     assert value(schema, "42") == 42
     assert value(schema, "about 42") == "about 42"
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "wanted"),
+    [
+        ({"type": "string"}, "<![CDATA[a < b]]>", "a < b"),
+        ({"type": "string"}, "<![CDATA[\na < b\n]]>", "\na < b\n"),
+        ({"type": "integer"}, "<![CDATA[7]]>", 7),
+        ({"type": ["string", "null"]}, "<![CDATA[<x/>]]>", "<x/>"),
+        ({"type": "string"}, "<![CDATA[a]]> and more", "<![CDATA[a]]> and more"),
+        ({"type": "string"}, "see <![CDATA[a]]>", "see <![CDATA[a]]>"),
+    ],
+)
+def test_a_value_in_a_cdata_section_is_what_the_section_holds(
+    schema: Any, text: str, wanted: Any
+) -> None:
+    assert value(schema, text) == wanted

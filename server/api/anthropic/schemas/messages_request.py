@@ -19,7 +19,7 @@ from server.api.validation import Opaque, Respelled, WireModel, whole
 # Choices: agents with many MCP servers bring a few hundred tools.
 MAX_TOOLS = 512
 
-ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 
 
 class Turn(WireModel):

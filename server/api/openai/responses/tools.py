@@ -13,8 +13,8 @@ from server.api.openai.responses.schemas.lenient import unknown_fields
 from server.core.errors import InvalidRequest, Locator, path_text
 from server.core.request import Constraint, Tool, ToolChoice
 
-_LONGEST_NAME = 64
-_UNUSUAL = re.compile(r"[^a-zA-Z0-9_-]")
+_LONGEST_NAME = 128
+_UNUSUAL = re.compile(r"[^a-zA-Z0-9_.-]")
 
 
 class WireName(NamedTuple):

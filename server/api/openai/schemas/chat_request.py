@@ -15,7 +15,8 @@ MAX_PARTS = 1_000
 MAX_TOOLS = 128
 MAX_TOP_LOGPROBS = 20
 
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+# OpenAI's rule has no dots and 64 characters; MCP's tools may have both and 128.
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 
 
 def _none_as_false(value: object) -> object:

@@ -1,0 +1,27 @@
+"""Names of tools as MCP allows them: dots, and up to 128 characters."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.core.request import Tool, ToolCall
+from server.reply.builtin_formats import builtin_format, builtin_tables
+from server.reply.parser import parse_reply
+from server.reply.writer import write_calls
+
+CALLING = [name for name, table in builtin_tables().items() if "calls" in table]
+
+
+@pytest.mark.parametrize("format_name", CALLING)
+@pytest.mark.parametrize("name", ["a.b", ".a", "1-a", "a..b", "x" * 128, "a.b-c_d." + "y" * 120])
+def test_every_format_writes_and_reads_them(format_name: str, name: str) -> None:
+    reply_format = builtin_format(format_name)
+    assert reply_format.calls
+    call = ToolCall(id="a1B2c3D4e", name=name, arguments='{"key": "value"}')
+    tool = Tool(name=name, parameters={"type": "object", "properties": {"key": {"type": "string"}}})
+    text = write_calls([call], reply_format.calls)
+
+    message = parse_reply(text, reply_format, tools_active=True, tools=[tool])
+
+    assert [made.name for made in message.tool_calls] == [name]
+    assert not message.content
