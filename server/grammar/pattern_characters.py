@@ -12,9 +12,9 @@ from server.grammar.pattern_classes import (
     WORD,
     WORD_OF_ANY_CASE,
     Class,
+    Untranslatable,
     property_class,
 )
-from server.grammar.pattern_parts import Untranslatable
 
 _CONTROLS = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
 _SYNTAX = frozenset("^$\\.*+?()[]{}|/")
@@ -39,13 +39,14 @@ class PatternCharacters:
     Args:
         pattern: The pattern.
         forgiving: Whether it is read by the rules of Annex B.
+        modifiers: The flags that hold at its beginning.
     """
 
-    def __init__(self, pattern: str, *, forgiving: bool) -> None:
+    def __init__(self, pattern: str, *, forgiving: bool, modifiers: Modifiers) -> None:
         self._text = pattern
         self._at = 0
         self._forgiving = forgiving
-        self._modifiers = Modifiers()
+        self._modifiers = modifiers
 
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]
@@ -159,6 +160,10 @@ class PatternCharacters:
 
     def _class(self) -> Class:
         negated = self._take("^")
+        chosen = self._class_items()
+        return chosen.negate() if negated else chosen
+
+    def _class_items(self) -> Class:
         chosen = Class()
         while not self._take("]"):
             low = self._class_atom()
@@ -176,7 +181,7 @@ class PatternCharacters:
             if low.single > high.single:
                 raise Untranslatable("it is not valid: a range is out of order")
             chosen |= Class.of(low.single, high.single)
-        return chosen.negate() if negated else chosen
+        return chosen
 
     def _class_atom(self) -> Class:
         sign = self._peek()

@@ -6,12 +6,21 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from server.grammar.pattern_parts import Untranslatable, character
-
 _LAST = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ")
+
 Ranges = tuple[tuple[int, int], ...]
+
+
+class Untranslatable(ValueError):
+    """A pattern that the grammar cannot express; the message is a clause that says why."""
+
+
+def character(code: int) -> str:
+    """A character as JavaScript and the compiler both read it, outside a class and inside."""
+    return chr(code) if chr(code) in _PLAIN else f"\\u{{{code:x}}}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,11 @@ class Class:
         return first if first == last else None
 
     def __or__(self, other: Class) -> Class:
-        """The characters of both; neither may be negated."""
+        """The characters of both. Raises Untranslatable for a negated set and another."""
+        if self.negated or other.negated:
+            if self == Class() or other == Class():
+                return self if other == Class() else other
+            raise Untranslatable("a set of all but some characters cannot be joined with others")
         return Class(
             _merged([*self.ranges, *other.ranges]),
             tuple(dict.fromkeys(self.properties + other.properties)),
@@ -58,6 +71,21 @@ class Class:
     def negate(self) -> Class:
         """All other characters."""
         return replace(self, negated=not self.negated)
+
+    def without(self, other: Class) -> Class:
+        """The characters of this set that are not in ``other``, which has ranges alone.
+
+        Properties stay as they are: no character of ``other`` may have them.
+        """
+        if self.negated:
+            return replace(self, ranges=_merged([*self.ranges, *other.ranges]))
+        lacking = Class(self.ranges).inverted() | other
+        return replace(self, ranges=lacking.inverted().ranges)
+
+    def may_hold(self, code: int) -> bool:
+        """Whether the character may belong to the set; what properties hold is not looked up."""
+        listed = any(first <= code <= last for first, last in self.ranges)
+        return bool(self.properties) or listed is not self.negated
 
     def written(self) -> str:
         """The set as an expression; empty if no character of a text can belong to it.
@@ -74,7 +102,7 @@ class Class:
         if self.negated and everything:
             return ""
         if not ranges and not self.properties:
-            return f"[{character(0)}-{character(_LAST)}]" if self.negated else ""
+            return EVERYTHING.written() if self.negated else ""
         if not self.negated and self.single is not None:
             return character(self.single)
         inside = "".join(
@@ -82,6 +110,9 @@ class Class:
             for first, last in ranges
         )
         return f"[{'^' if self.negated else ''}{inside}{''.join(self.properties)}]"
+
+
+EVERYTHING = Class(((0, _LAST),))
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
@@ -94,17 +125,18 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
     return tuple(merged)
 
 
-def _listed(*ranges: tuple[int, int] | int) -> Class:
+def listed(*ranges: tuple[int, int] | int) -> Class:
+    """The characters of ranges, and single ones."""
     return Class(_merged((each, each) if isinstance(each, int) else each for each in ranges))
 
 
-DIGITS = _listed((0x30, 0x39))
-WORD = _listed((0x30, 0x39), (0x41, 0x5A), 0x5F, (0x61, 0x7A))
-WORD_OF_ANY_CASE = WORD | _listed(0x17F, 0x212A)
+DIGITS = listed((0x30, 0x39))
+WORD = listed((0x30, 0x39), (0x41, 0x5A), 0x5F, (0x61, 0x7A))
+WORD_OF_ANY_CASE = WORD | listed(0x17F, 0x212A)
 """``\\w`` where case is ignored: the long s and the sign for Kelvin are letters of ASCII then."""
 
-LINE_ENDS = _listed(0x0A, 0x0D, 0x2028, 0x2029)
-SPACES = _listed(
+LINE_ENDS = listed(0x0A, 0x0D, 0x2028, 0x2029)
+SPACES = listed(
     *((0x09, 0x0D), 0x20, 0xA0, 0x1680, (0x2000, 0x200A), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000),
     0xFEFF,
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from server.grammar.pattern_characters import Modifiers, NeedsForgiveness, PatternCharacters
-from server.grammar.pattern_classes import LINE_ENDS, Class
+from server.grammar.pattern_classes import LINE_ENDS, Class, Untranslatable
 from server.grammar.pattern_parts import (
     ANY,
     Anchor,
@@ -19,14 +19,14 @@ from server.grammar.pattern_parts import (
     Part,
     Repeat,
     Series,
-    Untranslatable,
 )
 
 # Choices. Deeper nesting would come near Python's limit of recursion.
 _MOST_LEVELS = 60
-_MOST_CHARACTERS = 5_000
+_MOST_CHARACTERS = 20_000
 _LARGEST_COUNT = 100_000
 
+_NO_MODIFIERS = Modifiers()
 _COUNT = re.compile(r"\{(\d+)(,(\d*))?\}", re.ASCII)
 _GROUP_NAME = re.compile(r"P?<[^\W\d][\w$]*>|P?<\$[\w$]*>")
 _FLAGS = re.compile(r"([ims]*)(?:-([ims]*))?:")
@@ -41,26 +41,34 @@ def parse(pattern: str) -> Part:
     Raises:
         Untranslatable: It is not valid, or holds something that cannot be expressed.
     """
-    if len(pattern) > _MOST_CHARACTERS:
-        raise Untranslatable(f"it has more than {_MOST_CHARACTERS} characters")
     try:
-        return _Parser(pattern, forgiving=False).parse()
+        return Parser(pattern, forgiving=False).parse()
     except NeedsForgiveness:
-        return _Parser(pattern, forgiving=True).parse()
+        return Parser(pattern, forgiving=True).parse()
 
 
-class _Parser(PatternCharacters):
-    def __init__(self, pattern: str, *, forgiving: bool) -> None:
-        super().__init__(pattern, forgiving=forgiving)
+class Parser(PatternCharacters):
+    """Reads a pattern from its beginning to its end."""
+
+    def __init__(
+        self, pattern: str, *, forgiving: bool, modifiers: Modifiers = _NO_MODIFIERS
+    ) -> None:
+        if len(pattern) > _MOST_CHARACTERS:
+            raise Untranslatable(f"it has more than {_MOST_CHARACTERS} characters")
+        super().__init__(pattern, forgiving=forgiving, modifiers=modifiers)
         self._level = 0
         opened = [found[1] for found in _GROUPS.finditer(pattern) if found[1]]
         self._groups = len(opened)
         self._named = any(len(each) > 1 for each in opened)
 
     def parse(self) -> Part:
+        """The parts of the pattern. Raises Untranslatable and, if unforgiving, NeedsForgiveness."""
         if leading := _LEADING_FLAGS.match(self._text):
             self._at = leading.end()
-            self._modifiers = Modifiers("i" in leading[1], "s" in leading[1])
+            self._modifiers = Modifiers(
+                "i" in leading[1] or self._modifiers.ignore_case,
+                "s" in leading[1] or self._modifiers.dot_all,
+            )
         part = self._choice()
         if self._at < len(self._text):
             raise Untranslatable("it is not valid: a ')' closes nothing")
@@ -124,7 +132,7 @@ class _Parser(PatternCharacters):
         self._at += 1
         match sign:
             case ".":
-                return ANY if self._modifiers.dot_all else self._one(LINE_ENDS.inverted())
+                return self._dot()
             case "(":
                 return self._group()
             case "[":
@@ -138,6 +146,9 @@ class _Parser(PatternCharacters):
             case "{" | "}" | "]":
                 self._forgive(f"a lone '{sign}'")
         return self._literal(ord(sign))
+
+    def _dot(self) -> Part:
+        return ANY if self._modifiers.dot_all else self._one(LINE_ENDS.inverted())
 
     def _group(self) -> Part:
         before = self._modifiers
@@ -176,12 +187,7 @@ class _Parser(PatternCharacters):
         return self._one(Class.of(code))
 
     def _one(self, chosen: Class) -> Part:
-        expression = chosen.written()
-        if not expression:
-            return Choice(())
-        if self._modifiers.ignore_case:
-            return One(f"(?i:{expression})")
-        return One(expression)
+        return One(chosen, self._modifiers.ignore_case)
 
     def _escape(self) -> Part:
         sign = self._peek()

@@ -14,17 +14,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
+from server.grammar.pattern_classes import EVERYTHING, Class, Untranslatable
+
 # Resolving anchors can double parts; a choice.
-_MOST_CHARACTERS = 30_000
+_MOST_CHARACTERS = 100_000
 # A counted part with anchors inside is written out that often; a choice.
 _MOST_COPIES = 10
 # What a count may follow without brackets: a character or a class.
 _SINGLE = re.compile(r"[A-Za-z0-9 ]|\\u\{[0-9a-f]+\}|\[[^\[\]]*\]")
-_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ")
-
-
-class Untranslatable(ValueError):
-    """A pattern that the grammar cannot express; the message is a clause that says why."""
 
 
 class Written(NamedTuple):
@@ -43,9 +40,10 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True)
 class One:
-    """One character; ``expression`` is the character or its class."""
+    """One character of a class."""
 
-    expression: str
+    chosen: Class
+    ignore_case: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,13 +83,13 @@ _PLACES: tuple[Place, ...] = (_INSIDE, (False, True), (True, False), (True, True
 
 Part = One | Anchor | Series | Choice | Repeat
 
-ANY = One("[\\u{0}-\\u{10ffff}]")
+ANY = One(EVERYTHING)
 _EMPTY = Written("", nullable=True)
 
 
-def character(code: int) -> str:
-    """A character as JavaScript and the compiler both read it, outside a class and inside."""
-    return chr(code) if chr(code) in _PLAIN else f"\\u{{{code:x}}}"
+def text(content: str, *, ignore_case: bool = False) -> Part:
+    """The characters of ``content``, one after another."""
+    return Series(tuple(One(Class.of(ord(each)), ignore_case) for each in content))
 
 
 def written(part: Part) -> Written | None:
@@ -120,7 +118,11 @@ class _Writer:
 
     def _written(self, part: Part, place: Place) -> Written | None:
         match part:
-            case One(expression):
+            case One(chosen, ignore_case):
+                expression = chosen.written()
+                if not expression:
+                    return None
+                expression = f"(?i:{expression})" if ignore_case else expression
                 return Written(expression, nullable=False)
             case Anchor(end=at_end):
                 return _EMPTY if place[at_end] else None

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from server.grammar.pattern_classes import Untranslatable
 from server.grammar.pattern_parser import parse
-from server.grammar.pattern_parts import ANY, Repeat, Series, Untranslatable, written
+from server.grammar.pattern_parts import ANY, Repeat, Series, written
 
 __all__ = ["Untranslatable", "anchored", "whole"]
 

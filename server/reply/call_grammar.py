@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from server.core.reply_format import Calls
 from server.core.request import Tool
 from server.grammar.lark import Grammar, one_of, quoted
+from server.grammar.pattern_classes import Untranslatable
 from server.grammar.raw_text import Unwritable
+from server.reply.custom_tools import INPUT
 from server.reply.dialects.dialect import Dialect
 from server.reply.dialects.table import dialect_of
-from server.reply.tool_schema import arguments_schema, unenforceable
+from server.reply.tool_schema import arguments_schema, unenforceable, ungrammatical
 
 _HOLE = re.compile(r"\{(name|arguments|id|index)\}")
 _ID_PART = re.compile(r"\{(name|index|random):?(\d*)\}")
@@ -122,6 +124,11 @@ class CallsWriter:
 
 def _arguments(tool: Tool, index: int, dialect: Dialect, grammar: Grammar) -> str:
     """The arguments of a call to ``tool``, in Lark."""
+    if tool.grammar is not None:
+        try:
+            return dialect.free_form(INPUT, tool.grammar, grammar)
+        except Untranslatable as error:
+            raise ungrammatical(tool, index, f"{error}.") from error
     schema = arguments_schema(tool, index)
     try:
         return dialect.grammar(schema, grammar)

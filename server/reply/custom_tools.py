@@ -1,6 +1,7 @@
 """Free-form tools for models that know only functions.
 
-Such a tool is offered as a function whose one parameter is the input. A call of it is turned back
+Such a tool is offered as a function whose one parameter is the input, which its grammar governs in
+every dialect. A call of it is turned back
 while it streams: the string in its arguments is the input.
 """
 
@@ -21,8 +22,13 @@ from server.core.reply import (
 )
 from server.core.request import ChatPrompt, Message, Tool, ToolCall
 
-_INPUT = "input"
-_OPENING = re.compile(rf'\s*\{{\s*"{_INPUT}"\s*:\s*"')
+INPUT = "input"
+_PARAMETERS: dict[str, Any] = {
+    "type": "object",
+    "properties": {INPUT: {"type": "string"}},
+    "required": [INPUT],
+}
+_OPENING = re.compile(rf'\s*\{{\s*"{INPUT}"\s*:\s*"')
 # An escape that is not whole yet, or the first half of a pair.
 _INCOMPLETE_ESCAPE = re.compile(
     r"\\(?:u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?)?$"
@@ -39,19 +45,15 @@ def as_functions(prompt: ChatPrompt) -> ChatPrompt:
 def _function(tool: Tool) -> Tool:
     if tool.kind != "custom":
         return tool
-    text: dict[str, Any] = {"type": "string"}
     description = tool.description or ""
     if tool.grammar is not None:
-        if tool.grammar.kind == "regex":
-            text["pattern"] = f"^(?:{tool.grammar.body})$"
         rule = f"The input must match this {tool.grammar.kind} grammar:\n{tool.grammar.body}"
         description = f"{description}\n\n{rule}".strip()
     return msgspec.structs.replace(
         tool,
         kind="function",
         description=description or None,
-        parameters={"type": "object", "properties": {_INPUT: text}, "required": [_INPUT]},
-        grammar=None,
+        parameters=_PARAMETERS,
     )
 
 
@@ -64,7 +66,7 @@ def _with_function_calls(message: Message) -> Message:
 def _call(call: ToolCall) -> ToolCall:
     if call.kind != "custom":
         return call
-    arguments = json.dumps({_INPUT: call.arguments}, ensure_ascii=False)
+    arguments = json.dumps({INPUT: call.arguments}, ensure_ascii=False)
     return msgspec.structs.replace(call, kind="function", arguments=arguments)
 
 

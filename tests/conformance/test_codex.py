@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from server.core.request import Constraint
+from server.core.request import ChatPrompt, Constraint
+from server.reply.builtin_formats import builtin_format
+from server.reply.custom_tools import as_functions
 from tests.conformance.agent_programs import (
     Run,
     printed_configuration,
@@ -26,6 +28,8 @@ from tests.conformance.agent_programs import (
 from tests.conformance.recorded import check
 from tests.conformance.scripted import MODEL, ScriptedServer, call, scripted_server
 from tests.conformance.scripted_worker import Turn
+from tests.unit.grammar.subjects import matches
+from tests.unit.reply.test_tool_grammar import grammar_for
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -143,6 +147,18 @@ async def test_it_applies_a_patch(codex: Codex, tmp_path: Path) -> None:
     assert {tool.name: tool.kind for tool in first.tools}["apply_patch"] == "custom"
     (patched,) = second.messages[-2].tool_calls
     assert (patched.kind, patched.arguments) == ("custom", patch)
+    # The script answers as the grammar of Codex's tool lets a model answer, and only so.
+    assert allowed(first, patch)
+    assert not allowed(first, patch.replace("+one", "one"))
+    assert not allowed(first, f"**{patch}")
+
+
+def allowed(prompt: ChatPrompt, patch: str) -> bool:
+    """Whether a model that calls as Hermes does can write ``patch`` into Codex's tool."""
+    (tool,) = (each for each in as_functions(prompt).tools if each.grammar is not None)
+    reply = json.dumps({"name": tool.name, "arguments": {"input": patch}}, ensure_ascii=False)
+    grammar = grammar_for(builtin_format("hermes"), tools=[tool])
+    return matches(grammar, f"<tool_call>\n{reply}\n</tool_call>")
 
 
 async def test_it_compacts_what_nears_the_context(codex: Codex, tmp_path: Path) -> None:

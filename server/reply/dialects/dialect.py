@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from server.core.reply_format import Calls
-from server.core.request import Tool
+from server.core.request import Constraint, Tool
 from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar
 from server.reply.source import Source, Steps, Write
@@ -74,4 +74,20 @@ class Dialect(ABC):
 
         Raises:
             Unwritable: The dialect cannot enforce the schema.
+        """
+
+    @abstractmethod
+    def free_form(self, name: str, text: Constraint, grammar: Grammar) -> str:
+        """Hold the one argument of a free-form tool to the tool's own grammar.
+
+        Args:
+            name: The argument's name.
+            text: What its value must match.
+            grammar: Takes the rules that the arguments need.
+
+        Returns:
+            The arguments as an expression in Lark.
+
+        Raises:
+            Untranslatable: The grammar holds something that the dialect cannot enforce.
         """

@@ -7,7 +7,8 @@ import re
 from typing import Any, ClassVar
 
 from server.core.reply_format import Calls
-from server.core.request import Tool
+from server.core.request import Constraint, Tool
+from server.grammar.free_text import free_text
 from server.grammar.keywords import ANNOTATIONS, Schema
 from server.grammar.lark import Grammar, one_of, quoted
 from server.grammar.raw_text import ended_by, text_terminal
@@ -50,6 +51,11 @@ class Gemma(Dialect):
     def grammar(self, schema: Schema, grammar: Grammar) -> str:
         """Arguments in the order of the schema; a value Gemma cannot enforce is JSON."""
         return _ValueRules(self_contained(schema), grammar).write()
+
+    def free_form(self, name: str, text: Constraint, grammar: Grammar) -> str:
+        """The text between Gemma's quotes."""
+        head = f"{quoted('{' + name + ':')} {grammar.spelling.literal(QUOTE)}"
+        return f'{head} {free_text(text, QUOTE, grammar)} "}}"'
 
 
 def _written(value: Any) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 from server.core.reply_format import Calls
-from server.core.request import Tool
+from server.core.request import Constraint, Tool
+from server.grammar.free_text import free_text_in_json
 from server.grammar.keywords import Schema
-from server.grammar.lark import Grammar
+from server.grammar.lark import Grammar, quoted
 from server.reply import json_text
 from server.reply.dialects.dialect import Dialect
 from server.reply.source import NotACall, Source, Steps, Write
@@ -48,6 +49,11 @@ class PlainJson(Dialect):
     def grammar(self, schema: Schema, grammar: Grammar) -> str:
         """Llguidance's own grammar for the schema."""
         return grammar.part({"json_schema": schema})
+
+    def free_form(self, name: str, text: Constraint, grammar: Grammar) -> str:
+        """The text escaped between quotes."""
+        head = f'{quoted("{" + json.dumps(name) + ":")} " "? {quoted(chr(34))}'
+        return f"{head} {free_text_in_json(text, grammar)} {quoted(chr(34) + '}')}"
 
 
 def _object(text: str) -> str:

@@ -7,9 +7,10 @@ import re
 from typing import Any
 
 from server.core.reply_format import Calls
-from server.core.request import Tool
+from server.core.request import Constraint, Tool
+from server.grammar.free_text import free_text_in_json
 from server.grammar.keywords import Schema
-from server.grammar.lark import Grammar
+from server.grammar.lark import Grammar, quoted
 from server.grammar.references import self_contained
 from server.reply import json_text, python_text
 from server.reply.dialects.dialect import Dialect
@@ -48,6 +49,11 @@ class Pythonic(Dialect):
         found = members(root, _NAMES)
         written = [f'"{member.key}=" {_value(member.schema, root, grammar)}' for member in found]
         return in_order(found, written, ", ", grammar)
+
+    def free_form(self, name: str, text: Constraint, grammar: Grammar) -> str:
+        """The text as a string that Python and JSON read alike."""
+        head = quoted(f'{name}="')
+        return f"{head} {free_text_in_json(text, grammar)} {quoted(chr(34))}"
 
 
 def _written(value: Any) -> str:

@@ -10,7 +10,8 @@ import re
 from typing import Any
 
 from server.core.reply_format import Calls
-from server.core.request import Tool
+from server.core.request import Constraint, Tool
+from server.grammar.free_text import free_text
 from server.grammar.json_values import type_of
 from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar, one_of, quoted
@@ -124,6 +125,13 @@ class Tagged(Dialect):
             argument = grammar.rule(f"{head} {value}")
             arguments.append(f"{argument}?" if member.optional else argument)
         return " ".join(arguments)
+
+    def free_form(self, name: str, text: Constraint, grammar: Grammar) -> str:
+        """The text up to the closing tag."""
+        literal = grammar.spelling.literal
+        between = literal(self._between.replace("{string}", "true"))
+        value = free_text(text, self._after, grammar)
+        return f"{literal(self._before)} {quoted(name)} {between} {value}"
 
     def _marked(self, member: Member, root: Schema, grammar: Grammar) -> str:
         """A value after a mark that says whether it is a string."""

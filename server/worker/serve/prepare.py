@@ -14,7 +14,7 @@ from server.grammar.conversion import schema_grammar, to_grammar
 from server.prompt.chat_model import BuiltPrompt
 from server.prompt.written_answers import WrittenAnswers
 from server.reply.custom_tools import as_functions
-from server.reply.tool_schema import arguments_schema, unenforceable
+from server.reply.tool_schema import arguments_schema, unenforceable, ungrammatical
 from server.worker.protocol import Generate, Render, Rendered, StepEvents, refusal
 from server.worker.serve.connection import Send
 from server.worker.serve.load import GenerationModel, Loaded, VocabularyOnly
@@ -176,7 +176,13 @@ def _content_grammar(constraint: Constraint) -> str:
 
 
 def _try_out(tool: Tool, index: int, compiler: GrammarCompiler) -> None:
-    """Refuse ``tool`` by name if its schema cannot be enforced."""
+    """Refuse ``tool`` by name if its schema or its grammar cannot be enforced."""
+    if tool.grammar is not None:
+        try:
+            compiler.try_out(to_grammar(tool.grammar))
+        except GrammarError as error:
+            raise ungrammatical(tool, index, str(error)) from error
+        return
     try:
         compiler.try_out(schema_grammar(arguments_schema(tool, index)))
     except GrammarError as error:

@@ -249,9 +249,7 @@ async def test_all_kinds_of_tools(http: httpx.AsyncClient, pool: FakePool) -> No
         ),
         Tool(name="r", kind="custom", grammar=Constraint(kind="regex", body="start: /a/")),
     ]
-    assert await ignored(http, tools=tools) == (
-        "tools[2] (web_search), tools[3].format, tools[5], tools[6] (None)"
-    )
+    assert await ignored(http, tools=tools) == ("tools[2] (web_search), tools[5], tools[6] (None)")
 
 
 async def test_tools_come_as_an_item_too(http: httpx.AsyncClient, pool: FakePool) -> None:

@@ -114,7 +114,7 @@ REASONS = {
     "a{1" + "0" * 4900 + "}": "counts beyond",
     "(?:^a){20}": "counts something",
     "a" * 30_000: "more than",
-    "日" * 5_000: "too long",
+    "日" * 20_000: "too long",
 }
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from server.core.reply import message_of
 from server.core.reply_format import Calls, ReplyFormat
-from server.core.request import Tool, ToolCall, ToolChoice
+from server.core.request import Constraint, Tool, ToolCall, ToolChoice
 from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar, Spelling
+from server.grammar.pattern_classes import Untranslatable
 from server.reply.builtin_formats import format_from_table
 from server.reply.control_tokens import control_tokens
 from server.reply.dialects.dialect import Dialect
@@ -50,6 +51,9 @@ class Lines(Dialect):
     def grammar(self, schema: Schema, grammar: Grammar) -> str:
         head = grammar.spelling.literal("<|line|>")
         return " ".join(f'({head} "{key}: " /[0-9]+/ "\\n")?' for key in schema["properties"])
+
+    def free_form(self, name: str, text: Constraint, grammar: Grammar) -> str:
+        raise Untranslatable("it has whole numbers only")
 
 
 TABLE = {"name": "toy", "calls": {"call": "<call>{name}\n{arguments}</call>", "dialect": "lines"}}

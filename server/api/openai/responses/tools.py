@@ -129,8 +129,6 @@ class Toolbox:
             lines = (namespace_description, canonical.description)
             description = "\n\n".join(line for line in lines if line)
             canonical = msgspec.structs.replace(canonical, description=description)
-        if canonical.grammar is not None and canonical.grammar.kind == "lark":
-            self.ignored.append(f"{path_text(at)}.format")
         self.tools.append(canonical)
         self.places.append(at)
         return True
