@@ -25,6 +25,7 @@ COMMANDS = {
     "chat": "server.cli.chat:chat",
     "render": "server.cli.render:render",
     "parse": "server.cli.parse:parse",
+    "store": "server.cli.store:store",
     "connect": "server.cli.connect:connect",
     "bench": "server.cli.bench:bench",
     "health": "server.cli.health:health",

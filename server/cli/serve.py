@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import logging
 import os
 import signal
@@ -50,6 +51,7 @@ def serve(settings: Settings) -> None:
     """
     check_exposure(settings)
     check_models(settings)
+    check_store(settings)
     listener = listen(settings.host, settings.port)
     signal.signal(signal.SIGTERM, _exit_at_once)
     configure_logging(settings.log_format, settings.log_level)
@@ -77,6 +79,13 @@ def check_models(settings: Settings) -> None:
     for file in settings.models:
         if not file.is_file():
             raise ConfigError(f"there is no file {file}")
+
+
+def check_store(settings: Settings) -> None:
+    """Raises ConfigError if the store needs a driver that is not installed."""
+    needed = settings.store and settings.store_url.startswith("postgresql:")
+    if needed and importlib.util.find_spec("psycopg") is None:
+        raise ConfigError("store_url: PostgreSQL needs a driver: pip install 'dragoman[postgres]'")
 
 
 def _pull_starter(settings: Settings) -> None:

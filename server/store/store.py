@@ -59,7 +59,7 @@ class Store:
 
     async def read(self, work: Callable[[Records], T]) -> T:
         """The result of ``work`` in a transaction that only reads; raises StoreUnavailable."""
-        return await self._run(self._readers, lambda: self._transact(work, writes=False))
+        return await self._run(self._readers, lambda: self.transact(work, writes=False))
 
     async def write(self, work: Callable[[Records], T]) -> T:
         """The result of ``work`` in a transaction that may write.
@@ -67,8 +67,25 @@ class Store:
         When this returns, what was written survives the death of the process. Raises
         StoreUnavailable, and then nothing was written.
         """
-        result = await self._run(self._writer, lambda: self._transact(work, writes=True))
+        result = await self._run(self._writer, lambda: self.transact(work, writes=True))
         self._sweep_if_due()
+        return result
+
+    def transact(self, work: Callable[[Records], T], *, writes: bool) -> T:
+        """As `read` and `write`, for programs without an event loop: blocks."""
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - as in `_open`
+
+        from server.store.records import Records  # noqa: PLC0415
+
+        database = self._open()
+        try:
+            with database.writing() if writes else database.reading() as connection:
+                records = Records(connection)
+                result = work(records)
+        except (SQLAlchemyError, OSError) as error:
+            raise self._failed(error) from error
+        self._recovered()
+        self._written += records.added
         return result
 
     async def owner(self, key_digest: str) -> str:
@@ -99,22 +116,6 @@ class Store:
         # Where the awaiting task is cancelled, a transaction that has begun still runs to its end.
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
-    def _transact(self, work: Callable[[Records], T], *, writes: bool) -> T:
-        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - as in `_open`
-
-        from server.store.records import Records  # noqa: PLC0415
-
-        database = self._open()
-        try:
-            with database.writing() if writes else database.reading() as connection:
-                records = Records(connection)
-                result = work(records)
-        except (SQLAlchemyError, OSError) as error:
-            raise self._failed(error) from error
-        self._recovered()
-        self._written += records.added
-        return result
-
     def _open(self) -> Database:
         """The database, opened if need be; on a thread of the store's."""
         # It takes a fifth of a second, which a server's start should not wait for.
@@ -138,7 +139,7 @@ class Store:
     def _failed(self, error: Exception) -> StoreUnavailable:
         reason = str(getattr(error, "orig", None) or error).strip()
         if not self.failing:
-            _logger.warning("the store fails, and answers are not stored: %s", reason)
+            _logger.warning("the store fails: %s", reason)
         self.failing = True
         return StoreUnavailable("What is stored cannot be reached now; the server's log says why.")
 
@@ -157,7 +158,7 @@ class Store:
 
     def sweep(self) -> Swept:
         """Remove what is too old or too much; blocks. Raises StoreUnavailable."""
-        swept = self._transact(lambda records: records.upkeep.sweep(self._limits), writes=True)
+        swept = self.transact(lambda records: records.upkeep.sweep(self._limits), writes=True)
         if swept.chains or swept.conversations:
             self._open().reclaim()
         return swept

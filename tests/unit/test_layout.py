@@ -29,6 +29,7 @@ SHARED_NAMES = {
     "context": "what endpoints share, and in engine/llama a llama_context",
     "errors": "the errors, and those of HTTP with the status of each",
     "pool": "the pool that the API sees, and the one that runs workers",
+    "store": "the command, and the store as the event loop sees it",
     "vocabulary": "the vocabulary that the server sees, and llama.cpp's",
 }
 

@@ -37,7 +37,11 @@ _TASK = (
     "numbers and errors exactly. Write only the summary."
 )
 _MOST_TOKENS = 2048
-"""Of a summary. A choice: some pages, and room for what comes next in a small context."""
+_MOST_SHARE = 8
+"""A summary has at most 2,048 tokens, and at most an eighth of the context.
+
+A choice: some pages, and room for what comes next in a small context.
+"""
 
 
 @router.post(
@@ -78,7 +82,6 @@ async def _summary(
     request: Request, model: str, found: Conversation, ignored: list[str]
 ) -> tuple[ModelInfo, Reply]:
     found.add(Message(role="user", content=_TASK), ("input",))
-    asked = GenerationRequest(prompt=ChatPrompt(messages=found.messages), max_tokens=_MOST_TOKENS)
 
     def locate(at: Locator) -> Locator:
         match at:
@@ -89,6 +92,11 @@ async def _summary(
         return at
 
     async def summed_up() -> tuple[ModelInfo, Reply]:
+        client = await context(request).pool.open(model)
+        asked = GenerationRequest(
+            prompt=ChatPrompt(messages=found.messages),
+            max_tokens=min(_MOST_TOKENS, max(client.info.context // _MOST_SHARE, 1)),
+        )
         shorter = Shortening(asked, found, ignored)
         scope = request.state.cache_scope
         info, events = await begin(context(request), model, [asked], scope, shorter)
