@@ -120,9 +120,13 @@ class Source:
         return len(text)
 
     def give_back(self, text: str) -> None:
-        """Put consumed text in front of what is unread."""
-        self._text = text + self.unread
-        self._at = 0
+        """Unread ``text``, which was consumed last."""
+        if len(text) <= self._at:
+            self._at -= len(text)
+        else:
+            # It came in earlier pieces, which are no longer at hand.
+            self._text = text + self.unread
+            self._at = 0
 
     def take(self, count: int) -> str:
         """Consume ``count`` characters, which must be at hand."""

@@ -68,8 +68,9 @@ class Tagged(Dialect):
             yield from source.expect(*self._after_key[1:])
             allowed = types.of(key)
             if self._marks_strings:
-                marked = (yield from source.word(_WORD)) == "true"
-                allowed = STRING if marked else ALL - STRING
+                is_string = (yield from source.word(_WORD)) == "true"
+                # A mark that the schema rules out is a slip of the model's.
+                allowed = allowed & (STRING if is_string else ALL - STRING) or allowed
                 yield from source.expect(*self._after_mark)
             write(f'{separator}"{json_text.escape(key)}": ')
             separator = ", "

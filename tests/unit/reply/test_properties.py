@@ -185,8 +185,10 @@ def test_without_a_format_all_is_content_at_once(text: str, places: list[int]) -
 def test_time_is_linear_in_the_length(name: str, whole: bool) -> None:
     reply_format = builtin_format(name)
     opening = trigger(reply_format)
-    for unit in (opening, "<", " ", opening + '{"'):
-        text = unit * ((200_000 if whole else 10_000) // len(unit))
+    own = (opening, "<", " ", opening + '{"')
+    others = ("\n{", "\n[", '\n{"arguments": {}, ', "\n```", "<function=get_weather>")
+    for unit in (*own, *others):
+        text = unit * ((60_000 if whole else 6_000) // len(unit))
         start = time.process_time()
-        parse_in_pieces([text] if whole else text, reply_format)
+        parse_in_pieces([text] if whole else text, reply_format, tools=TOOLS)
         assert time.process_time() - start < 3

@@ -150,3 +150,28 @@ def test_a_value_in_a_cdata_section_is_what_the_section_holds(
     schema: Any, text: str, wanted: Any
 ) -> None:
     assert value(schema, text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("schema", "mark", "text", "wanted"),
+    [
+        ({"type": "string"}, "true", "42", "42"),
+        ({"type": "string"}, "false", "42", "42"),
+        ({"type": "integer"}, "true", "42", 42),
+        ({"type": ["string", "integer"]}, "true", "42", "42"),
+        ({"type": ["string", "integer"]}, "false", "42", 42),
+        ({}, "true", "42", "42"),
+        ({}, "false", "42", 42),
+    ],
+)
+def test_a_mark_decides_only_what_the_schema_leaves_open(
+    schema: Any, mark: str, text: str, wanted: Any
+) -> None:
+    reply = (
+        '<｜DSML｜function_calls>\n<｜DSML｜invoke name="get">\n<｜DSML｜parameter name="k" '
+        f'string="{mark}">{text}</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>'
+    )
+    tools = [Tool(name="get", parameters={"properties": {"k": schema}})]
+    reply_format = builtin_format("deepseek-v3_2")
+    (call,) = parse_reply(reply, reply_format, tools_active=True, tools=tools).tool_calls
+    assert json.loads(call.arguments) == {"k": wanted}
