@@ -33,7 +33,7 @@ _REMARKS = {
     "max_tokens": "more than the context holds means up to its end",
     "messages": "text and refusals; images, audio and files are refused",
     "modalities": "`text` alone",
-    "reasoning_effort": "where the template knows it, else ignored",
+    "reasoning_effort": "the nearest level that the template knows, or its switch; else ignored",
     "stream_options": "`include_obfuscation` is ignored",
     "suffix": "where the vocabulary can fill in the middle, else refused",
     "tool_choice": "a named function is called exactly once",
@@ -43,7 +43,7 @@ _ANTHROPIC_REMARKS = {
     "max_tokens": "more than the context holds ends where it does",
     "mcp_servers": "no server of tools is asked here",
     "messages": "text; images are refused",
-    "output_config": "`effort` where the template knows it",
+    "output_config": "`effort`: the nearest level that the template knows",
     "thinking": "where the template knows it",
     "tools": "those that the client runs",
 }
