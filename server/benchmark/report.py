@@ -7,14 +7,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from server.benchmark.workloads import Run
+from server.benchmark.target import Run
+from server.benchmark.timed_client import Answer
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run in numbers; times are in seconds, over the requests that did not fail.
 
     ``tokens_per_second`` and ``characters_per_second`` are over ``seconds``, the whole run. TTFT is
-    the time to a stream's first piece of text, ITL the time between two pieces.
+    the time to a stream's first piece of text, ITL the time between two pieces. ``computed``, where
+    prompts grow, are the prompt tokens that were computed, as a multiple of those that were new.
     """
 
     workload: str
@@ -27,6 +29,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tokens_per_second: float
     characters_per_second: float
     ttft_p50: float | None = None
+    ttft_p95: float | None = None
     ttft_max: float | None = None
     itl_p50: float | None = None
     itl_p99: float | None = None
@@ -34,6 +37,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     newcomer_ttft: float | None = None
     accepted_tokens: int = 0
     rejected_tokens: int = 0
+    computed: float | None = None
     errors: list[str] = []
 
 
@@ -62,6 +66,7 @@ def summarize(run: Run) -> Summary:
         tokens_per_second=tokens / run.seconds,
         characters_per_second=sum(len(answer.text) for answer in streams) / run.seconds,
         ttft_p50=percentile(first, 0.5),
+        ttft_p95=percentile(first, 0.95),
         ttft_max=percentile(first, 1),
         itl_p50=percentile(gaps, 0.5),
         itl_p99=percentile(gaps, 0.99),
@@ -69,8 +74,18 @@ def summarize(run: Run) -> Summary:
         newcomer_ttft=run.newcomer.first if run.newcomer else None,
         accepted_tokens=sum(answer.accepted_tokens for answer in streams),
         rejected_tokens=sum(answer.rejected_tokens for answer in streams),
+        computed=_computed(streams) if run.growing else None,
         errors=sorted({answer.error for answer in everyone if answer.error is not None}),
     )
+
+
+def _computed(turns: Sequence[Answer]) -> float | None:
+    """Prompt tokens computed, divided by the new ones: the last prompt's without the answers."""
+    if not turns:
+        return None
+    computed = sum(turn.prompt_tokens - turn.cached_tokens for turn in turns)
+    written = sum(turn.completion_tokens for turn in turns[:-1])
+    return computed / max(1, turns[-1].prompt_tokens - written)
 
 
 def table(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
@@ -101,6 +116,8 @@ def _row(summary: Summary) -> tuple[str, ...]:
 
 def _notes(summary: Summary) -> list[str]:
     notes = []
+    if summary.computed is not None:
+        notes.append(f"{summary.computed:.2f} x the new prompt tokens computed")
     if summary.newcomer_ttft is not None:
         notes.append(f"newcomer's TTFT {_milliseconds(summary.newcomer_ttft)} ms")
     if predicted := summary.accepted_tokens + summary.rejected_tokens:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httptools
@@ -21,7 +21,8 @@ from server.core.event_stream import EventStreamParser
 
 _TIMEOUT_SECONDS = 900.0
 
-_Piece = tuple[float, bytes]
+Piece = tuple[float, bytes]
+"""Bytes of a body, and when they came."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +45,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
     accepted_tokens: int = 0
     rejected_tokens: int = 0
+
+
+class Api(NamedTuple):
+    """A path, the options that make its answer a stream, and how that is read."""
+
+    path: str
+    options: dict[str, Any]
+    read: Callable[[int, Iterable[Piece], float, float], Answer]
 
 
 class _PromptDetails(msgspec.Struct):
@@ -91,8 +100,8 @@ class Endpoint:
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         prefix = parts.path.rstrip("/").removesuffix("/v1")
+        self._prefix = prefix
         lines = [
-            f"POST {prefix}/v1/chat/completions HTTP/1.1",
             f"host: {parts.netloc.rpartition('@')[2]}",
             "content-type: application/json",
             "connection: close",
@@ -101,11 +110,15 @@ class Endpoint:
             lines.append(f"authorization: Bearer {api_key}")
         self._head = "\r\n".join(lines).encode("latin-1")
 
-    async def stream(self, body: dict[str, Any]) -> Answer:
-        """The streamed answer to ``body``; a failure of any kind is told in its ``error``."""
-        options = {"stream": True, "stream_options": {"include_usage": True}}
+    async def stream(self, body: dict[str, Any], api: Api | None = None) -> Answer:
+        """The streamed answer of ``api`` (default: chat completions) to ``body``.
+
+        A failure of any kind is told in its ``error``.
+        """
+        path, options, read = api or CHAT
         content = msgspec.json.encode(body | options)
-        head = b"%b\r\ncontent-length: %d\r\n\r\n" % (self._head, len(content))
+        line = f"POST {self._prefix}{path} HTTP/1.1\r\n".encode("latin-1")
+        head = line + b"%b\r\ncontent-length: %d\r\n\r\n" % (self._head, len(content))
         started = time.perf_counter()
         exchange = _Exchange(head + content)
         try:
@@ -114,14 +127,14 @@ class Endpoint:
         except (OSError, httptools.HttpParserError) as error:
             reason = str(error) or f"no answer within {_TIMEOUT_SECONDS:.0f} seconds"
             return Answer(started=started, seconds=time.perf_counter() - started, error=reason)
-        return parse_answer(exchange.status, exchange.pieces, started, time.perf_counter())
+        return read(exchange.status, exchange.pieces, started, time.perf_counter())
 
 
 class _Exchange(asyncio.Protocol):
     """One request and the pieces of its answer's body, over a connection of its own."""
 
     def __init__(self, request: bytes) -> None:
-        self.pieces: list[_Piece] = []
+        self.pieces: list[Piece] = []
         self.status = 0
         self._request = request
         self._parser = httptools.HttpResponseParser(self)
@@ -169,17 +182,17 @@ class _Exchange(asyncio.Protocol):
             self._done.set_exception(error)
 
 
-def parse_answer(status: int, pieces: Iterable[_Piece], started: float, ended: float) -> Answer:
+def parse_answer(status: int, pieces: Iterable[Piece], started: float, ended: float) -> Answer:
     """The answer in the ``pieces`` of a body, each with the time of its arrival."""
     seconds = ended - started
     if status != 200:
         body = b"".join(piece for _, piece in pieces)
-        return Answer(started=started, seconds=seconds, status=status, error=_reason(status, body))
+        return Answer(started=started, seconds=seconds, status=status, error=reason(status, body))
     stamps: list[float] = []
     texts: list[str] = []
     usage: _Usage | None = None
     error: str | None = "the stream ended early"
-    for stamp, data in _events(pieces):
+    for stamp, data in events(pieces):
         if data == b"[DONE]":
             error = None
             break
@@ -215,7 +228,14 @@ def parse_answer(status: int, pieces: Iterable[_Piece], started: float, ended: f
     )
 
 
-def _events(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
+CHAT = Api(
+    "/v1/chat/completions",
+    {"stream": True, "stream_options": {"include_usage": True}},
+    parse_answer,
+)
+
+
+def events(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """The data of each server-sent event, with the time of the piece that completed it."""
     parser = EventStreamParser()
     for stamp, piece in pieces:
@@ -223,7 +243,8 @@ def _events(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
             yield stamp, event.data
 
 
-def _reason(status: int, body: bytes) -> str:
+def reason(status: int, body: bytes) -> str:
+    """Why an answer of this ``status`` is none, from its body."""
     if not status:
         return "the connection was closed without an answer"
     try:

@@ -1,7 +1,8 @@
 """The workloads of the load generator.
 
-All are greedy, and all but ``json`` ignore the end of text, so that every server generates the same
-number of tokens. Each prompt begins with its own number, so that no two share a prefix by accident.
+All are greedy, and all but ``json`` and the agents' ignore the end of text, so that every server
+generates the same number of tokens. Each prompt begins with its own number, so that no two share a
+prefix by accident.
 """
 
 from __future__ import annotations
@@ -13,17 +14,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import msgspec
-
-from server.benchmark.timed_client import Answer, Endpoint
-
-# Each is one token in most vocabularies, so that a number of words is nearly a number of tokens.
-_WORDS = """
-    apple bread chair clock cloud coast corner cotton dance desert doctor door dream farm field
-    floor flower friend glass gold grass ground horse house kitchen lake leaf letter light
-    machine moon mother music night ocean office picture plate road rock room salt school shadow
-    ship snow stone story street table tower train tree valley voice wall water wheel wind wood
-"""
+from server.benchmark.agent import MessagesSession, ResponsesSession, agent
+from server.benchmark.target import Run, Target
+from server.benchmark.texts import some_text
 
 _SENTENCES = [
     "The old ferry crosses the river twice every morning.",
@@ -91,37 +84,7 @@ CUSTOMER: dict[str, Any] = {
 _STALL_HEAD_START_SECONDS = 1.5
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """The endpoint and model that a workload asks.
-
-    Only ``overflow`` needs ``kv_tokens``, the KV cells that the server's requests share.
-    """
-
-    endpoint: Endpoint
-    model: str
-    kv_tokens: int = 0
-
-    async def ask(self, messages: list[dict[str, str]], tokens: int, **parameters: Any) -> Answer:
-        """The answer to ``messages``, of at most ``tokens`` tokens."""
-        body = {"model": self.model, "messages": messages, "max_tokens": tokens, "temperature": 0}
-        return await self.endpoint.stream(body | parameters)
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """The answers to a workload; ``newcomer`` answers the late prompt of ``stall``."""
-
-    workload: str
-    answers: list[Answer]
-    seconds: float
-    newcomer: Answer | None = None
-
-
 Workload = Callable[[Target, int], Awaitable[Run]]
-
-
-def some_text(words: int, seed: int) -> str:
-    """Random words, the same for the same ``seed``."""
-    return " ".join(random.Random(seed).choices(_WORDS.split(), k=words))  # noqa: S311 nothing is secret
 
 
 def _some_sentences(count: int, seed: int) -> str:
@@ -238,4 +201,6 @@ WORKLOADS: dict[str, Workload] = {
     "returning": _returning,
     "copy": _copy,
     "overflow": _overflow,
+    "agent-messages": partial(agent, name="agent-messages", session=MessagesSession),
+    "agent-responses": partial(agent, name="agent-responses", session=ResponsesSession),
 }

@@ -12,16 +12,17 @@ import typer
 from rich.table import Table
 
 from server.benchmark.report import Summary, summarize, table
+from server.benchmark.target import Target
 from server.benchmark.timed_client import Endpoint
-from server.benchmark.workloads import WORKLOADS, Target, run_workload
+from server.benchmark.workloads import WORKLOADS, run_workload
 from server.cli.chat import model_ids
 from server.cli.console import CommandError, err, out
 from server.cli.formatting import columns
 from server.cli.server_client import Client
 from server.core.settings import load
 
-# Workloads that need no facts about the server.
-_USUAL = [name for name in WORKLOADS if name != "overflow"]
+# Workloads that need no facts about the server, nor a context of more than 8,192 tokens.
+_USUAL = [name for name in WORKLOADS if name != "overflow" and not name.startswith("agent")]
 
 
 def bench(
@@ -34,7 +35,7 @@ def bench(
         typer.Option(
             metavar="NAME",
             help=f"Workload to run: {', '.join(WORKLOADS)}. May be repeated "
-            "(default: all but overflow).",
+            "(default: all but overflow and the agents').",
         ),
     ] = None,
     kv_tokens: Annotated[

@@ -12,6 +12,8 @@ from tests.benchmark.session import OURS, OURS_ONE_THREAD, PEER, PEER_TUNED, Sam
 
 SERVERS = (OURS, PEER, PEER_TUNED)
 _MEMORY_ALLOWANCE = 120.0
+# Templates close a turn in other tokens than the model does; nothing else is to be read again.
+_RECOMPUTED = 1.05
 
 
 class Measure(msgspec.Struct, frozen=True):
@@ -40,6 +42,10 @@ MEASURES = (
     Measure("main", "json", "json: characters/s", "characters_per_second", "more", 1.3),
     Measure("gemma", "json", "json on Gemma: characters/s", "characters_per_second", "more", 1.5),
     Measure("main", "returning", "returning: TTFT p50, s", "ttft_p50", "less", 1.0),
+    Measure("agent", "agent-messages", "agent, messages: TTFT p50, s", "ttft_p50", "less", 0.35),
+    Measure("agent", "agent-messages", "agent, messages: TTFT p95, s", "ttft_p95", "less", 0.5),
+    Measure("agent", "agent-responses", "agent, responses: TTFT p50, s", "ttft_p50", "less", 0.35),
+    Measure("agent", "agent-responses", "agent, responses: TTFT p95, s", "ttft_p95", "less", 0.5),
     Measure("main", "copy", "copy: tokens/s", "tokens_per_second", "more", 1.4),
 )
 
@@ -64,6 +70,7 @@ def compare(samples: Sequence[Sample], starts: Sequence[Start]) -> list[Row]:
     """A row for each measure."""
     rows = [row for measure in MEASURES if (row := _measured(measure, samples))]
     rows += _counted(samples)
+    rows += _computed(samples)
     rows += _started(starts)
     rows += _beside_a_neighbour(samples)
     return rows
@@ -134,6 +141,21 @@ def _share(label: str, samples: Sequence[Sample], good: Callable[[Sample], int])
             server: 100 * passed / asked for server, (passed, asked) in counts.items()
         }
         yield Row(label=label, values=values, ratio="", target="all", met=values[OURS] == 100)
+
+
+def _computed(samples: Sequence[Sample]) -> Iterator[Row]:
+    """Prompt tokens computed over an agent's session, as a multiple of the new ones."""
+    for api in ("messages", "responses"):
+        values = _values(samples, "agent", f"agent-{api}", "computed")
+        if OURS in values:
+            ours = values[OURS]
+            yield Row(
+                label=f"agent, {api}: prompt tokens computed / new",
+                values=values,
+                ratio="",
+                target=f"≤ {_RECOMPUTED:.2f}",
+                met=ours is not None and ours <= _RECOMPUTED,
+            )
 
 
 def _started(starts: Sequence[Start]) -> Iterator[Row]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from server.benchmark.target import Target
 from server.benchmark.timed_client import Answer, Endpoint
-from server.benchmark.workloads import Target
 from tests.e2e.server import free_port
 
 _START_SECONDS = 120
@@ -52,11 +52,11 @@ class Started(NamedTuple):
     pid: int
 
 
-def dragoman(name: str, *extra: str, kv_tokens: int) -> Server:
-    """This checkout's server; one request may use up to 8192 of the cells."""
-    cells, context = str(kv_tokens), str(min(8192, kv_tokens))
+def dragoman(name: str, *extra: str, kv_tokens: int, context: int = 8192) -> Server:
+    """This checkout's server; one request may use up to ``context`` of the cells."""
+    cells, most = str(kv_tokens), str(min(context, kv_tokens))
     arguments = ("serve", "{model}", "--port", "{port}")
-    sizes = ("--kv-tokens", cells, "--ctx-size", context)
+    sizes = ("--kv-tokens", cells, "--ctx-size", most)
     binary = Path(sys.executable).with_name("dragoman")
     return Server(name, binary, (*arguments, *sizes, *extra), kv_tokens)
 

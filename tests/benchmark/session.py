@@ -16,9 +16,11 @@ from typing import NamedTuple
 
 import jsonschema
 import msgspec
+from msgspec import structs
 
 from server.benchmark.report import Summary, summarize
-from server.benchmark.workloads import CUSTOMER, Run, run_workload
+from server.benchmark.target import Run
+from server.benchmark.workloads import CUSTOMER, run_workload
 from tests.benchmark.servers import (
     Server,
     busy_neighbour,
@@ -44,7 +46,9 @@ _TUNED_QUICK = ("c8", "c16", "json")
 WORKLOADS = (
     *("single", "c8", "c16", "prefix16", "stall", "json", "returning", "copy"),
     *("overflow", "neighbour"),
+    *("agent-messages", "agent-responses"),
 )
+_AGENTS = WORKLOADS[-2:]
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +74,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 class Experiment(NamedTuple):
     """Servers that run the same workloads on the same model.
 
-    ``servers`` maps each server to its workloads. Those in ``weighed`` are also started alone.
+    ``servers`` maps each server to its workloads. Those in ``weighed`` are also started alone. With
+    ``short``, agents' sessions are.
     """
 
     name: str
@@ -80,6 +85,7 @@ class Experiment(NamedTuple):
     takes: dict[str, int]
     neighbour: bool = False
     weighed: bool = False
+    short: bool = False
 
 
 class Plan(NamedTuple):
@@ -94,7 +100,7 @@ class Plan(NamedTuple):
 
     def experiments(self) -> Iterator[Experiment]:
         """Everything to measure, in order."""
-        special = {"overflow", "neighbour"}
+        special = {"overflow", "neighbour", *_AGENTS}
         usual = [name for name in self.workloads if name not in special]
         tuned = [name for name in usual if not self.quick or name in _TUNED_QUICK]
         if usual:
@@ -105,6 +111,8 @@ class Plan(NamedTuple):
             yield self._overflow()
         if "neighbour" in self.workloads:
             yield self._neighbour()
+        if agents := [name for name in _AGENTS if name in self.workloads]:
+            yield self._agents(agents)
 
     def _versus_peer(
         self, name: str, model: Path, usual: Sequence[str], tuned: Sequence[str]
@@ -146,6 +154,17 @@ class Plan(NamedTuple):
             neighbour=True,
         )
 
+    def _agents(self, names: Sequence[str]) -> Experiment:
+        """A session needs twice the context that the model was trained on; only speed counts."""
+        longer = ("--override-kv", f"llama.context_length=int:{KV_TOKENS}")
+        servers = [
+            dragoman(OURS, kv_tokens=KV_TOKENS, context=KV_TOKENS),
+            llama_server(PEER, self.peer, "-np", "1", *longer, kv_tokens=KV_TOKENS),
+        ]
+        return Experiment(
+            "agent", self.model, [(server, names) for server in servers], 1, {}, short=self.quick
+        )
+
 
 class Session:
     """The measurements of `run`: ``samples`` and ``starts``."""
@@ -185,7 +204,8 @@ class Session:
             for turn, (name, seed) in enumerate(self._takes(experiment)):
                 for server, workloads in _rotated(experiment.servers, turn):
                     if name in workloads:
-                        run = asyncio.run(run_workload(name, targets[server.name], seed))
+                        target = structs.replace(targets[server.name], short=experiment.short)
+                        run = asyncio.run(run_workload(name, target, seed))
                         self._keep(experiment.name, server.name, run)
 
     def _takes(self, experiment: Experiment) -> Iterator[tuple[str, int]]:

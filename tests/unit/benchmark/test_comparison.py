@@ -163,3 +163,15 @@ def test_a_quick_session_leaves_the_tuned_peer_what_tuning_helps() -> None:
 
 def test_the_machine_is_described() -> None:
     assert "cores" in document.machine()
+
+
+@pytest.mark.parametrize(("computed", "met"), [(1.04, True), (1.06, False)])
+def test_an_agent_s_session_is_judged_by_what_is_computed_again(computed: float, met: bool) -> None:
+    samples = [
+        sample(OURS, "agent-messages", "agent", computed=computed, ttft_p50=0.3, ttft_p95=0.4),
+        sample(PEER, "agent-messages", "agent", computed=2.0, ttft_p50=1.0, ttft_p95=1.0),
+    ]
+    rows = {row.label: row for row in compare(samples, [])}
+    assert rows["agent, messages: prompt tokens computed / new"].met is met
+    assert rows["agent, messages: TTFT p50, s"].ratio == "0.30"
+    assert rows["agent, messages: TTFT p95, s"].met is True

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.benchmark.report import percentile, summarize, table
+from server.benchmark.target import Run
 from server.benchmark.timed_client import Answer
-from server.benchmark.workloads import Run
 
 
 def answer(

@@ -9,8 +9,10 @@ import jsonschema
 import pytest
 
 from server.benchmark import workloads
+from server.benchmark.target import Run, Target
+from server.benchmark.texts import some_text
 from server.benchmark.timed_client import Endpoint
-from server.benchmark.workloads import CUSTOMER, WORKLOADS, Run, Target, run_workload, some_text
+from server.benchmark.workloads import CUSTOMER, WORKLOADS, run_workload
 from tests.unit.benchmark.fake_endpoint import DONE, FakeEndpoint, chunk, usage
 
 pytestmark = pytest.mark.process
@@ -126,4 +128,5 @@ def test_text_is_the_same_for_a_seed_and_another_for_another() -> None:
 
 
 def test_every_workload_has_a_shape() -> None:
-    assert {*SHAPES, "stall"} == WORKLOADS.keys()
+    others = {"stall", "agent-messages", "agent-responses"}
+    assert {*SHAPES, *others} == WORKLOADS.keys()
