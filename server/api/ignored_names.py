@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from server.api.validation import unknown_fields
 from server.core.errors import Locator
+from server.core.model_info import ModelInfo
 
 # Choices: names of fields are the client's own, and clients and proxies limit headers to some
 # kilobytes.
@@ -20,6 +21,16 @@ _UNSAFE = re.compile(r"[^\w .()\[\]-]", re.ASCII)
 def unknown_names(body: BaseModel) -> Iterator[str]:
     """The fields in ``body`` that its schema does not know, without places in lists."""
     return (without_places(at) for at in unknown_fields(body))
+
+
+def without_reasoning(budget: int | None, info: ModelInfo | None) -> bool:
+    """Whether a ``budget`` of reasoning has no effect, since the model's replies have none.
+
+    Of a model that is not loaded yet that is not known: None.
+    """
+    if budget is None or budget <= 0 or info is None:
+        return False
+    return info.reply_format is None or not info.reply_format.reasons
 
 
 def without_places(at: Locator) -> str:

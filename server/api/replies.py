@@ -209,7 +209,8 @@ class _ParsedAnswer:
     """An answer to a chat: its text is parsed, and each token belongs to one part of it.
 
     Tokens that gave no text yet belong to the text that comes next, except within reasoning, whose
-    end marker counts as reasoning. Only tokens of the content are reported with their logprobs.
+    end marker and the space behind it count as reasoning. Only tokens of the content are reported
+    with their logprobs.
     """
 
     def __init__(self, number: int, prompt: int, parser: ReplyParser) -> None:
@@ -225,10 +226,13 @@ class _ParsedAnswer:
     def feed(self, delta: Delta) -> Iterator[ReplyEvent]:
         self._pending_tokens += delta.tokens
         self._pending += delta.logprobs
-        yield from self._attributed(self._parser.feed(delta.text))
+        thinking = self._parser.inside_reasoning or not delta.text.strip()
+        yield from self._attributed(self._parser.feed(delta.text), thinking=thinking)
 
     def finish(self, finished: Finished) -> Iterator[ReplyEvent]:
-        yield from self._attributed(self._parser.finish(cut=finished.reason == "length"))
+        thinking = self._parser.inside_reasoning
+        events = self._parser.finish(cut=finished.reason == "length")
+        yield from self._attributed(events, thinking=thinking)
         in_content = self._last in {None, ContentDelta}
         # The end of the text can show that what was held back is content with a stop string.
         stop = self._parser.stop or finished.stop
@@ -243,10 +247,14 @@ class _ParsedAnswer:
             logprobs=self._take_logprobs() if in_content else [],
         )
 
-    def _attributed(self, events: list[ParsedEvent]) -> Iterator[ReplyEvent]:
-        """``events`` again, the pending tokens counted and given to the part they belong to."""
+    def _attributed(self, events: list[ParsedEvent], *, thinking: bool) -> Iterator[ReplyEvent]:
+        """``events`` again, the pending tokens counted and given to the part they belong to.
+
+        With ``thinking``, tokens behind reasoning that gave no event belong to it.
+        """
         kinds = {type(event) for event in events}
-        if ReasoningDelta in kinds or (not kinds and self._last is ReasoningDelta):
+        goes_on = not kinds and thinking and self._last is ReasoningDelta
+        if ReasoningDelta in kinds or goes_on:
             self._reasoning_tokens += self._pending_tokens
             self._pending_tokens = 0
         if kinds and ContentDelta not in kinds:

@@ -87,6 +87,12 @@ class ReplyFormat(_Table, frozen=True, kw_only=True):
     stops: tuple[str, ...] = ()
 
     @property
+    def reasons(self) -> bool:
+        """Whether replies may hold reasoning."""
+        channels = self.channels
+        return self.reasoning is not None or bool(channels and channels.reasoning)
+
+    @property
     def reasoning_edges(self) -> tuple[str, str]:
         """The texts around reasoning, without white space; empty strings if there are none."""
         if self.reasoning is None:

@@ -1,4 +1,4 @@
-"""An answer while it is generated: its sequence, sampler, grammar matcher, text and counters."""
+"""An answer while it is generated: its sequence, sampler, rules, text and counters."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from server.core.events import (
     Usage,
 )
 from server.engine.backend import Backend
+from server.engine.sampling.length_rules import LengthRules
 from server.engine.sampling.logprobs import token_logprobs
 from server.engine.sampling.matcher import GrammarMatcher
 from server.engine.sampling.sampler import NoTokenLeft, Sampler
@@ -52,13 +53,13 @@ class Answer:
         *,
         spans: Spans,
         sampler: Sampler,
-        matcher: GrammarMatcher | None,
+        rules: GrammarMatcher | LengthRules | None,
         lookup: PromptLookup | None,
     ) -> None:
         self.task = task
         self.index = index
         self._sampler = sampler
-        self._matcher = matcher
+        self._rules = rules
         self._lookup = lookup
         self._draft_policy = DraftPolicy()
         self._draft_is_predicted = False
@@ -92,7 +93,7 @@ class Answer:
             order,
             spans=spans,
             sampler=self._sampler.fork(index, spans),
-            matcher=self._matcher.fork() if self._matcher else None,
+            rules=self._rules.fork() if self._rules else None,
             lookup=self._lookup.fork(spans) if self._lookup else None,
         )
 
@@ -112,7 +113,7 @@ class Answer:
             self.times.first_token = time.monotonic()
         drafts = self.state.drafts
         sampled = verified(
-            rows, drafts, self._sampler, self._matcher, takes_forced=self._takes_forced
+            rows, drafts, self._sampler, self._rules, takes_forced=self._takes_forced
         )
         accepted = 0
         try:
@@ -145,8 +146,8 @@ class Answer:
         )
         most = min(self._draft_policy.draft_length(active, row_cost), left - 1)
         tokens, self._draft_is_predicted = self._lookup.draft(most)
-        if tokens and self._matcher is not None:
-            tokens = tokens[: self._matcher.valid_prefix(tokens)]
+        if tokens and self._rules is not None:
+            tokens = tokens[: self._rules.valid_prefix(tokens)]
         return tokens
 
     def _count_drafts(self, drafted: int, accepted: int) -> None:
@@ -160,15 +161,17 @@ class Answer:
         """Continue the answer by ``token``, sampled from the logits ``row`` unless forced."""
         self._generated += 1
         self._new_tokens += 1
-        if backend.is_end_of_generation(token) and not self.task.ignore_eos:
+        ends = backend.is_end_of_generation(token) and not self.task.ignore_eos
+        if ends or token in self.task.stop_tokens:
             self.finished = "stop"
             return
         self.state.spans.append(token)
-        hidden = backend.is_control(token) and token not in self.task.visible_control_tokens
-        self._show(self._text.push(b"" if hidden else backend.piece(token)))
+        if isinstance(self._rules, LengthRules) and self._rules.interrupts:
+            self._text.drop_partial()
+        self._show(self._text.push(visible_piece(token, self.task, backend)))
         if self.task.logprobs is not None and row is not None:
             self._new_logprobs.append(_scored(row, token, self.task.logprobs, backend))
-        if self._stop is not None or (self._matcher is not None and self._matcher.is_complete):
+        if self._stop is not None or (self._rules is not None and self._rules.is_complete):
             self.finished = "stop"
         elif self._is_full:
             self.finished = "length"
@@ -201,11 +204,11 @@ class Answer:
         return self.task.logprobs is None
 
     def _append_forced(self, backend: Backend) -> None:
-        """Append the tokens that the grammar leaves no choice about."""
-        if self._matcher is None or not self._takes_forced or self.finished:
+        """Append the tokens that the rules leave no choice about."""
+        if self._rules is None or not self._takes_forced or self.finished:
             return
-        for token in self._matcher.forced_tokens():
-            self._matcher.accept(token)
+        for token in self._rules.forced_tokens():
+            self._rules.accept(token)
             self._sampler.accept(token)
             self._append(token, None, backend)
             if self.finished:
@@ -281,6 +284,12 @@ class Answer:
             prefill_seconds=first_token - admitted,
             decode_seconds=now - first_token,
         )
+
+
+def visible_piece(token: int, task: Task, backend: Backend) -> bytes:
+    """The bytes that ``token`` adds to the text of an answer to ``task``."""
+    hidden = backend.is_control(token) and token not in task.visible_control_tokens
+    return b"" if hidden else backend.piece(token)
 
 
 def _scored(

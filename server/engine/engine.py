@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from server.core.errors import DragomanError, InvalidConstraint
 from server.core.events import Event, Failed
-from server.engine.answer import Answer, BrokenLogits
+from server.engine.answer import Answer, BrokenLogits, visible_piece
 from server.engine.backend import Backend, DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
 from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.decoder import Decoder
 from server.engine.inbox import Cancel, Inbox, Stop, Submit
+from server.engine.sampling.length_rules import LengthRules
 from server.engine.sampling.matcher import GrammarError, GrammarMatcher
 from server.engine.sampling.sampler import Sampler
 from server.engine.scheduling.pace import Pace
@@ -132,7 +133,7 @@ class Engine:
             next(self._orders),
             spans=spans,
             sampler=sampler,
-            matcher=matcher,
+            rules=self._rules(task, matcher),
             lookup=self._lookup(task, spans),
         )
         others = [first.fork(index, next(self._orders)) for index in range(1, task.n)]
@@ -249,6 +250,20 @@ class Engine:
             self._answers[answer.state.order] = answer
             self._requests.setdefault(answer.task.id, set()).add(answer.state.order)
             self._scheduler.add(answer.state)
+
+    def _rules(
+        self, task: Task, matcher: GrammarMatcher | None
+    ) -> GrammarMatcher | LengthRules | None:
+        if not task.min_tokens and task.reasoning_limit is None:
+            return matcher
+        return LengthRules(
+            matcher,
+            vocabulary_size=self._backend.vocabulary_size,
+            piece=lambda token: visible_piece(token, task, self._backend),
+            min_tokens=task.min_tokens,
+            ends=task.end_tokens,
+            limit=task.reasoning_limit,
+        )
 
     def _lookup(self, task: Task, spans: Spans) -> PromptLookup | None:
         # Drafts change the shape of batches and with it the rounding of logits. A seeded answer

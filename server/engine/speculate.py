@@ -204,8 +204,8 @@ class DraftPolicy:
 class TokenRules(Protocol):
     """The part of a grammar matcher that `verified` uses."""
 
-    def allowed(self) -> NDArray[np.uint32]:
-        """The tokens that may come next, one bit each."""
+    def allowed(self) -> NDArray[np.uint32] | None:
+        """The tokens that may come next, one bit each; None: every token."""
 
     def accept(self, token: int) -> None:
         """Advance by ``token``."""

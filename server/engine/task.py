@@ -8,6 +8,7 @@ from typing import Protocol
 
 from server.core.request import CacheScope
 from server.core.sampling import Sampling
+from server.engine.sampling.length_rules import ReasoningLimit
 from server.engine.spans import Keys, Span
 
 
@@ -32,7 +33,9 @@ class Task:
     logprobs. ``visible_control_tokens`` appear in the text although they are control tokens: the
     reply parser reads them. ``dry_breakers`` end a repetition for DRY. ``prediction`` are tokens
     that the answer probably repeats. ``written`` is told each finished answer: the keys of prompt
-    and answer, and how many are the prompt's.
+    and answer, and how many are the prompt's. ``stop_tokens`` end the answer, beside the
+    end-of-generation tokens. With ``min_tokens``, the answer has that many before one of
+    ``end_tokens`` may come. ``reasoning_limit`` limits the reasoning in it.
     """
 
     id: int
@@ -53,6 +56,10 @@ class Task:
     prediction: Sequence[int] = ()
     dry_breakers: frozenset[int] = frozenset()
     written: Callable[[Keys, int], None] | None = None
+    stop_tokens: frozenset[int] = frozenset()
+    min_tokens: int = 0
+    end_tokens: frozenset[int] = frozenset()
+    reasoning_limit: ReasoningLimit | None = None
 
     @property
     def prompt_length(self) -> int:

@@ -38,6 +38,10 @@ class TextStream:
             self._strip = False
         return self._stops.push(text)
 
+    def drop_partial(self) -> None:
+        """Forget the bytes of a character that will not be completed."""
+        self._decoder.reset()
+
     def finish(self) -> str:
         """The text still held back, once no more pieces come."""
         return self._stops.finish()

@@ -39,6 +39,9 @@ class ReplyParser:
         taken_ids: Ids of calls that the conversation has already.
         tolerant: Whether calls are also read in other forms than the family's own (`forms`).
         answer: The answer's index, for the events.
+
+    Attributes:
+        inside_reasoning: Whether the text so far ends in reasoning that has not been closed.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class ReplyParser:
         self._answer = answer
         self._format = reply_format or ReplyFormat(name="content")
         self._prefix = prefix
+        self.inside_reasoning = False
         self._tools = tools
         self._events: list[ParsedEvent] = []
         self._source = Source()
@@ -163,6 +167,7 @@ class ReplyParser:
 
     def _think(self) -> Steps[None]:
         """Read the rest of a reasoning block, its end included."""
+        self.inside_reasoning = True
         _, end = self._format.reasoning_edges
         calls_inside = self._format.reasoning is not None and self._format.reasoning.calls
         triggers = self._calls.marked if self._calls else ()
@@ -173,6 +178,7 @@ class ReplyParser:
             if marker == end:
                 self._source.take(len(end))
                 self._thoughts.boundary()
+                self.inside_reasoning = False
                 return
             assert self._calls
             held = "" if calls_inside else (yield from self._source.text_before(end))
@@ -248,7 +254,9 @@ class ReplyParser:
         if (name or channels.content) and not is_content:
             self._content.write(header)
         thinking = channels.reasoning is not None and channels.reasoning in header
+        self.inside_reasoning = thinking
         yield from self._message_body(channels, self._thoughts if thinking else self._content)
+        self.inside_reasoning = False
 
     def _cut_header(self, channels: Channels, read: str) -> None:
         """The reply was cut in a header, or in a text that should have begun with one."""

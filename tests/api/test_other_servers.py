@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
+from server.core.reply_format import Reasoning, ReplyFormat
 from server.core.request import ChatPrompt, Constraint, GenerationRequest
 from server.core.sampling import INT32_MAX
 from tests.api.fakes import CONTEXT, FakePool
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat_body, completion_body
 
+THINKS = ReplyFormat(name="thinks", reasoning=Reasoning(start="<think>", end="</think>"))
+
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
 GBNF = 'root ::= "a"'
 LARK = 'start: "a"'
+
+
+@pytest.fixture
+def pool() -> FakePool:
+    return FakePool(reply_format=THINKS)
 
 
 def body_of(path: str, **fields: Any) -> dict[str, Any]:
@@ -229,6 +238,25 @@ async def test_other_families_have_a_budget_of_reasoning(
     http: httpx.AsyncClient, pool: FakePool, path: str, sent: dict[str, Any]
 ) -> None:
     assert (await canonical(http, pool, path, sent)).reasoning_budget == 9
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "named"),
+    [
+        (CHAT, {"reasoning_budget": 9}, "reasoning_budget"),
+        (CHAT, {"options": {"thinking_budget": 9}}, "options.thinking_budget"),
+        (MESSAGES, {"thinking_budget": 9}, "thinking_budget"),
+        (RESPONSES, {"reasoning": {"max_tokens": 9}}, "reasoning.max_tokens"),
+        (RESPONSES, {"reasoning_budget": 9}, "reasoning_budget"),
+        (CHAT, {"reasoning_budget": -1}, None),
+    ],
+)
+async def test_a_budget_is_named_where_a_model_does_not_reason(
+    connect: Callable[..., httpx.AsyncClient], path: str, sent: dict[str, Any], named: str | None
+) -> None:
+    response = await connect().post(path, json=body_of(path, **sent))
+    assert response.status_code == 200, response.text
+    assert response.headers.get("x-dragoman-ignored") == named
 
 
 @pytest.mark.parametrize(

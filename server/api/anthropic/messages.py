@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -17,6 +18,7 @@ from server.api.billing_header import BILLING_HEADER, without_billing_header
 from server.api.clamped import clamped_header
 from server.api.family import Operation, ParsedRequest
 from server.api.generation_fields import as_list, bounded, reasoning_budget
+from server.core.errors import path_text
 from server.core.model_info import ModelInfo
 from server.core.request import Constraint, GenerationRequest
 
@@ -63,17 +65,26 @@ def _constraint(body: MessagesRequest) -> Constraint | None:
 
 def _headers(body: MessagesRequest, parsed: Parsed, info: ModelInfo | None) -> dict[str, str]:
     """Headers that name what has no effect, and how much a limit was lowered."""
-    return ignored_header(body, parsed, info) | clamped_header(
-        {"max_tokens": body.max_tokens, "num_ctx": body.num_ctx}, info
-    )
+    ignored = ignored_header(body, parsed, info, without=_unused(body, info))
+    return ignored | clamped_header({"max_tokens": body.max_tokens, "num_ctx": body.num_ctx}, info)
 
 
-def ignored_header(body: Conversation, parsed: Parsed, info: ModelInfo | None) -> dict[str, str]:
+def _unused(body: MessagesRequest, info: ModelInfo | None) -> list[str]:
+    if not shared.without_reasoning(_reasoning_budget(body), info):
+        return []
+    stated = body.thinking is not None and body.thinking.budget_tokens is not None
+    place = ("thinking", "budget_tokens") if stated else body.place(("reasoning_budget",))
+    return [path_text(place)]
+
+
+def ignored_header(
+    body: Conversation, parsed: Parsed, info: ModelInfo | None, *, without: Sequence[str] = ()
+) -> dict[str, str]:
     """The response header that names what of ``body`` has no effect, if anything.
 
     Of a model that is not loaded yet it is not known what its template reads.
     """
-    names = parsed.ignored | set(shared.unknown_names(body))
+    names = parsed.ignored | {*shared.unknown_names(body), *without}
     if _has_billing_header(body):
         names.add(f"system.{BILLING_HEADER}")
     if info is not None and info.template_variables is not None:

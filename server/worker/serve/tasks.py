@@ -8,9 +8,10 @@ from functools import cached_property, partial
 
 import msgspec
 
-from server.core.errors import PLACE, ContextLengthExceeded, InvalidRequest
+from server.core.errors import PLACE, ContextLengthExceeded, InvalidRequest, Locator
 from server.core.request import ChatPrompt, GenerationRequest
 from server.core.sampling import Sampling
+from server.engine.sampling.length_rules import ReasoningLimit
 from server.engine.spans import TokenSpan
 from server.engine.task import StopWatch, Task
 from server.prompt.chat_model import BuiltPrompt
@@ -18,6 +19,7 @@ from server.prompt.context_length import check_context_length
 from server.prompt.written_answers import WrittenAnswers
 from server.reply.chat_parser import chat_parser
 from server.reply.control_tokens import control_tokens
+from server.reply.thoughts import thought_texts
 from server.worker.protocol import Generate
 from server.worker.serve.load import GenerationModel
 
@@ -38,7 +40,7 @@ class TaskBuilder:
         """The task of ``message``, whose prompt was built as ``prompt``.
 
         Raises:
-            InvalidRequest: The prompt is empty, or a bias is for a token that does not exist.
+            InvalidRequest: The prompt is empty, or a token that is named does not exist.
             ContextLengthExceeded: Prompt and answer do not fit into the context.
         """
         request, tokens, limit = message.request, prompt.rendered.tokens, self._context
@@ -54,7 +56,8 @@ class TaskBuilder:
                 at=("prompt",),
                 numbers={"tokens": len(tokens), "most": limit - (request.max_tokens != 0)},
             )
-        self._check_bias(request.sampling.logit_bias)
+        self._check_tokens(request.sampling.logit_bias, ("sampling", "logit_bias"))
+        self._check_tokens(request.stop_token_ids, ("stop_token_ids",))
         sampling = request.sampling.over(self._chat.sampling)
         stop_watch = self._stop_watch(request, prompt)
         return Task(
@@ -76,7 +79,42 @@ class TaskBuilder:
             prediction=self._prediction(request.prediction),
             dry_breakers=self._dry_breakers if sampling.dry_multiplier else frozenset(),
             written=partial(self._written.remember, message.scope) if is_chat else None,
+            stop_tokens=frozenset(request.stop_token_ids),
+            min_tokens=request.min_tokens,
+            end_tokens=self._ends(request) if request.min_tokens else frozenset(),
+            reasoning_limit=self._reasoning_limit(request, prompt),
         )
+
+    def _ends(self, request: GenerationRequest) -> frozenset[int]:
+        return self._vocabulary.end_of_generation_tokens | {*request.stop_token_ids}
+
+    def _reasoning_limit(
+        self, request: GenerationRequest, prompt: BuiltPrompt
+    ) -> ReasoningLimit | None:
+        """The request's budget of reasoning in the family's own texts; None where it has none."""
+        if request.reasoning_budget is None or not isinstance(request.prompt, ChatPrompt):
+            return None
+        texts = thought_texts(
+            self._chat.reply_format,
+            prefix=prompt.reply_prefix,
+            tools_active=prompt.tools_active,
+        )
+        if texts is None:
+            return None
+        return ReasoningLimit(
+            tokens=request.reasoning_budget,
+            openings=tuple(text.encode() for text in texts.openings),
+            ends=tuple(text.encode() for text in texts.ends),
+            opened=texts.opened,
+            recurs=texts.recurs,
+            closing=self._spelt(texts.closing),
+            closing_again=self._spelt(texts.closing_again),
+            skipping=self._spelt(texts.skipping),
+        )
+
+    def _spelt(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text of the family's own; its markers are control tokens."""
+        return tuple(self._vocabulary.tokenize(text, parse_special=True))
 
     def _stop_watch(
         self, request: GenerationRequest, prompt: BuiltPrompt
@@ -92,13 +130,13 @@ class TaskBuilder:
             tools_active=prompt.tools_active,
         )
 
-    def _check_bias(self, bias: Iterable[int]) -> None:
+    def _check_tokens(self, tokens: Iterable[int], at: Locator) -> None:
         size = self._vocabulary.size
-        unknown = next((token for token in bias if not 0 <= token < size), None)
+        unknown = next((token for token in tokens if not 0 <= token < size), None)
         if unknown is not None:
             raise InvalidRequest(
                 f"{PLACE}: token {unknown} is not in the vocabulary of {size} tokens.",
-                at=("sampling", "logit_bias"),
+                at=at,
             )
 
     def _prediction(self, text: str | None) -> list[int]:

@@ -254,6 +254,7 @@ async def test_what_has_no_effect_is_named(http: httpx.AsyncClient) -> None:
         "messages.content.cache_control",
         "metadata",
         "schl?ssel??x? y",
+        "thinking.budget_tokens",
         "tools.web_search_20250305",
         "anthropic-beta.a",
         "anthropic-beta.b",

@@ -10,6 +10,7 @@ from typing import Any
 from server.api.clamped import clamped_header
 from server.api.family import ParsedRequest
 from server.api.generation_fields import as_list, bounded, reasoning_budget
+from server.api.ignored_names import without_reasoning
 from server.api.openai import parameters
 from server.api.openai.responses.conversation import Conversation, conversation
 from server.api.openai.responses.encoder import ResponseEncoder
@@ -24,7 +25,7 @@ from server.api.openai.responses.schemas.request import (
 )
 from server.api.openai.responses.tools import Toolbox
 from server.api.openai.responses.truncation import Shortening
-from server.core.errors import Locator, UnsupportedParameter
+from server.core.errors import Locator, UnsupportedParameter, path_text
 from server.core.model_info import ModelInfo
 from server.core.request import ChatPrompt, Constraint, GenerationRequest, ToolChoice
 
@@ -149,6 +150,10 @@ def _headers(
     body: ResponsesRequest, names: Sequence[str], info: ModelInfo | None
 ) -> dict[str, str]:
     """Headers that name what has no effect, and how much a limit was lowered."""
+    if without_reasoning(_reasoning_budget(body), info):
+        stated = body.reasoning is not None and body.reasoning.max_tokens is not None
+        place = ("reasoning", "max_tokens") if stated else body.place(("reasoning_budget",))
+        names = [*names, path_text(place)]
     asked = {"max_output_tokens": body.max_output_tokens, "num_ctx": body.num_ctx}
     clamped = clamped_header(asked, info)
     return ignored_header(names, info, effort=effort_of(body)) | clamped
