@@ -17,12 +17,14 @@ from collections.abc import (
 )
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from server.api import looseness
 from server.api.context import Context, context
 from server.api.family import (
     Body,
@@ -33,6 +35,7 @@ from server.api.family import (
     ParsedRequest,
     Shorter,
 )
+from server.api.looseness import Looseness
 from server.api.replies import accepted, reply_events
 from server.api.validation import validate
 from server.core.errors import ContextLengthExceeded, DragomanError, Locator
@@ -135,7 +138,8 @@ async def begin(
         if shorter is None:
             return client.info, events
         try:
-            return client.info, await accepted(events, requests)
+            _, started = await accepted(events, requests)
+            return client.info, started
         except ContextLengthExceeded as error:
             others = shorter(error)
             if others is None:
@@ -156,23 +160,42 @@ async def _whole(request: Request, parsed: ParsedRequest) -> Response:
         reply = await unless_gone(request, _folded(events))
     body = parsed.encoder(info).whole(reply)
     await parsed.settle()
-    return Response(body, media_type="application/json", headers=parsed.headers(info))
+    said = looseness.headers(reply.loosened, reply.violations, parsed.locate)
+    headers = {**parsed.headers(info), **said}
+    return Response(body, media_type="application/json", headers=headers)
 
 
 async def _folded(events: AsyncGenerator[ReplyEvent]) -> Reply:
-    folding = ReplyFold()
+    folding, places = ReplyFold(), Looseness()
     async for event in events:
         folding.add(event)
-    return folding.reply()
+        places.add(event)
+    return msgspec.structs.replace(
+        folding.reply(), loosened=list(places.loosened), violations=list(places.violations)
+    )
+
+
+class _Start(NamedTuple):
+    """What is known when a stream begins: the model, and what the answers are not held to."""
+
+    info: ModelInfo
+    loosened: list[Locator]
 
 
 async def _stream(request: Request, parsed: ParsedRequest) -> Response:
     errors: ErrorShape = request.app.state.error_responses.shape(request.url.path)
 
-    async def start() -> tuple[ModelInfo, AsyncGenerator[bytes]]:
+    async def start() -> tuple[_Start, AsyncGenerator[bytes]]:
         info, events = await _begun(request, parsed)
-        started = await accepted(events, parsed.requests)
-        return info, _encoded(started, parsed.encoder(info), parsed.settle)
+        loosened, started = await accepted(events, parsed.requests)
+        encoded = _encoded(started, parsed.encoder(info), parsed.settle)
+        return _Start(info, loosened), encoded
+
+    def headers(known: _Start | None) -> dict[str, str]:
+        if known is None:
+            return parsed.headers(None)
+        said = looseness.headers(known.loosened, [], parsed.locate)
+        return {**parsed.headers(known.info), **said}
 
     def failed(error: DragomanError) -> bytes:
         error = error.moved(parsed.locate(error.at))
@@ -182,9 +205,7 @@ async def _stream(request: Request, parsed: ParsedRequest) -> Response:
         seconds=context(request).settings.ping_seconds,
         message=lambda: _bytes(parsed.keep_alive()) or sse.COMMENT,
     )
-    return await sse.stream(
-        request, start(), keep_alive=keep_alive, headers=parsed.headers, failed=failed
-    )
+    return await sse.stream(request, start(), keep_alive=keep_alive, headers=headers, failed=failed)
 
 
 async def _encoded(

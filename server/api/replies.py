@@ -13,8 +13,9 @@ from typing import Protocol, TypeVar, cast
 import msgspec
 
 from server.api.context import Context
+from server.api.looseness import Conformity, Looseness
 from server.api.merge import merge
-from server.core.errors import DragomanError
+from server.core.errors import DragomanError, Locator
 from server.core.events import (
     Accepted,
     Delta,
@@ -70,23 +71,26 @@ def reply_events(
 
 async def accepted(
     events: AsyncGenerator[ReplyEvent], requests: Sequence[GenerationRequest]
-) -> AsyncGenerator[ReplyEvent]:
+) -> tuple[list[Locator], AsyncGenerator[ReplyEvent]]:
     """Waits until the worker has accepted ``requests``, then gives back all ``events``.
 
-    After this it is safe to send 200. Of many requests the first are waited for, as many as run
-    together. Raises what ``events`` raises until then.
+    Before them comes what the answers are not held to. After this it is safe to send 200. Of many
+    requests the first are waited for, as many as run together. Raises what ``events`` raises until
+    then.
     """
     missing = sum(request.n for request in requests[:PROMPTS_AT_ONCE])
     early = []
+    looseness = Looseness()
     try:
         while missing:
             event = await anext(events)
             early.append(event)
+            looseness.add(event)
             missing -= isinstance(event, AnswerStarted)
     except BaseException:
         await events.aclose()
         raise
-    return _chain(early, events)
+    return list(looseness.loosened), _chain(early, events)
 
 
 async def _chain(early: list[T], late: AsyncGenerator[T]) -> AsyncGenerator[T]:
@@ -110,14 +114,16 @@ async def _events(
     contents = context.settings.log_contents
     if contents:
         _contents_log.info("%s prompt: %s", model, request.prompt)
+    conformity = None
     generator = cast("AsyncGenerator[Event]", client.generate(request, scope))
     async with aclosing(generator) as generated:
         async for event in generated:
             match event:
                 case Failed(error=error):
                     raise DragomanError.of(error)
-                case Accepted(prompt_tokens=prompt_tokens):
+                case Accepted(prompt_tokens=prompt_tokens, loosened=loosened):
                     meter.accepted(prompt_tokens)
+                    conformity = Conformity(model, request, loosened) if loosened else None
                 case Delta(index=index, tokens=tokens, text=text):
                     meter.tokens(index, tokens)
                     if contents:
@@ -125,7 +131,7 @@ async def _events(
                 case Finished(index=index, usage=usage):
                     meter.finished(index, usage)
             for reply_event in answers.events(event):
-                yield reply_event
+                yield await conformity.checked(reply_event) if conformity else reply_event
 
 
 class _Answers:
@@ -147,7 +153,7 @@ class _Answers:
                 numbers = range(self._first, self._first + self._request.n)
                 self._answers = [self._answer(number, event) for number in numbers]
                 for number in numbers:
-                    yield AnswerStarted(number, event.prompt_tokens)
+                    yield AnswerStarted(number, event.prompt_tokens, event.loosened)
             case PromptScored(text=text, tokens=tokens):
                 for number in range(self._first, self._first + self._request.n):
                     yield ContentDelta(text, number, tokens)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from server.core.errors import ErrorInfo
+from server.core.errors import ErrorInfo, Locator
 
 FinishReason = Literal["stop", "length"]
 
@@ -45,13 +45,15 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
 
     ``reply_prefix`` is the part of the generation prompt that already belongs to the reply (like
     an opened reasoning block), to be fed to the reply parser first. ``tools_active`` says whether
-    the reply may hold tool calls.
+    the reply may hold tool calls. ``loosened`` has the places of what the request's schemas say and
+    the answer is not held to, as paths from ``tools`` or ``constraint`` to a keyword.
     """
 
     id: int
     prompt_tokens: int
     reply_prefix: str = ""
     tools_active: bool = False
+    loosened: list[Locator] = []
 
 
 class PromptScored(msgspec.Struct, frozen=True, kw_only=True, tag="scored"):

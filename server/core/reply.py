@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from server.core.errors import Locator
 from server.core.events import TokenLogprob, Usage
 from server.core.request import Message, TextPart, ToolCall, ToolKind
 
@@ -20,10 +21,15 @@ AnswerFinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class AnswerStarted(msgspec.Struct, frozen=True):
-    """The request is accepted and an answer begins; its prompt has ``prompt_tokens`` tokens."""
+    """The request is accepted and an answer begins; its prompt has ``prompt_tokens`` tokens.
+
+    ``loosened`` has the places of what the request's schemas say and the answer is not held to (see
+    `server.core.events.Accepted`).
+    """
 
     answer: int = 0
     prompt_tokens: int = 0
+    loosened: list[Locator] = []
 
 
 class ContentDelta(msgspec.Struct, frozen=True):
@@ -72,7 +78,8 @@ class AnswerFinished(msgspec.Struct, frozen=True, kw_only=True):
 
     ``stop`` is the request's stop string that ended it, if one did. ``prompt`` is the index of the
     prompt it answers, since answers to one prompt share its tokens. ``logprobs`` has tokens of the
-    content that gave no text.
+    content that gave no text. ``violations`` has the places of what a loosened schema says and the
+    answer violates.
     """
 
     reason: AnswerFinishReason
@@ -81,6 +88,7 @@ class AnswerFinished(msgspec.Struct, frozen=True, kw_only=True):
     answer: int = 0
     prompt: int = 0
     logprobs: list[TokenLogprob] = []
+    violations: list[Locator] = []
 
 
 ReplyEvent = (
@@ -147,10 +155,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """All answers to a request, by their index, and what they cost together."""
+    """All answers to a request, by their index, and what they cost together.
+
+    ``loosened`` and ``violations`` are those of all answers, each place once, where they are known.
+    """
 
     answers: list[Answer]
     usage: Usage
+    loosened: list[Locator] = []
+    violations: list[Locator] = []
 
 
 class UsageSum:

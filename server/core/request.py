@@ -60,15 +60,19 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
 
     ``body`` is JSON text for ``json_schema`` (the schema) and ``choice`` (a list of strings), the
     expression or grammar text for ``regex``, ``lark`` and ``gbnf``, empty for ``json_object``.
+    Unless it is ``strict``, a schema may be loosened where it cannot be enforced.
     """
 
     kind: Literal["json_object", "json_schema", "regex", "choice", "lark", "gbnf"]
     body: str = ""
+    strict: bool = True
 
     @classmethod
-    def of(cls, kind: Literal["json_schema", "choice"], value: object) -> Self:
+    def of(
+        cls, kind: Literal["json_schema", "choice"], value: object, *, strict: bool = True
+    ) -> Self:
         """A constraint whose body is ``value`` as JSON."""
-        return cls(kind=kind, body=msgspec.json.encode(value).decode())
+        return cls(kind=kind, body=msgspec.json.encode(value).decode(), strict=strict)
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +82,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         name: Its name.
         description: Its purpose.
         parameters: A JSON Schema object for the arguments; None for a free-form tool.
-        strict: Whether the request asks for arguments that match exactly.
+        strict: Whether the arguments must match exactly; otherwise the schema may be loosened where
+            it cannot be enforced.
         kind: A function takes JSON; ``custom`` is a free-form tool, which takes any text.
         grammar: For a free-form tool: what the text must match.
     """

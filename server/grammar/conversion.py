@@ -13,6 +13,8 @@ from llguidance.gbnf_to_lark import gbnf_to_lark
 from server.core.errors import InvalidConstraint
 from server.core.request import Constraint
 from server.grammar.json_schema import enforceable
+from server.grammar.keywords import Schema
+from server.grammar.leniency import Leniency
 
 # These bound the conversion, which runs in the worker; compiling has limits of its own. A schema of
 # this size is decoded and checked in about 0.1 s, because `json_schema.LIMITS` bounds the rest. The
@@ -31,12 +33,16 @@ _MOST_CHOICES = 5_000
 _UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})")
 
 
-def to_grammar(constraint: Constraint) -> str:
+def to_grammar(constraint: Constraint, leniency: Leniency | None = None) -> str:
     """Convert a constraint to a grammar. The engine finds out whether the grammar compiles.
 
+    Args:
+        constraint: The constraint.
+        leniency: Takes what of a JSON Schema is given up; without it, all must be enforced.
+
     Raises:
-        InvalidConstraint: The constraint is malformed, too large, or holds a keyword that cannot be
-            enforced; the message names it.
+        InvalidConstraint: The constraint is malformed, too large, or is strict and holds a keyword
+            that cannot be enforced; the message names it.
     """
     most = _MOST_CHARACTERS[constraint.kind]
     if len(constraint.body) > most:
@@ -44,16 +50,19 @@ def to_grammar(constraint: Constraint) -> str:
             f"The {constraint.kind} has {len(constraint.body)} characters; "
             f"at most {most} are allowed.",
         )
+    if constraint.kind == "json_schema":
+        return schema_grammar(_decoded(constraint.body, "JSON Schema"), leniency)
     return _CONVERSIONS[constraint.kind](constraint.body)
 
 
-def schema_grammar(schema: object) -> str:
-    """The grammar of the JSON values that match a schema. Raises InvalidConstraint."""
-    return json.dumps({"grammars": [{"json_schema": enforceable(schema)}]})
+def schema_grammar(schema: object, leniency: Leniency | None = None) -> str:
+    """The grammar of the JSON values that match a schema. Raises what `enforceable` raises."""
+    return enforced_grammar(enforceable(schema, leniency))
 
 
-def _from_json_schema(body: str) -> str:
-    return schema_grammar(_decoded(body, "JSON Schema"))
+def enforced_grammar(schema: Schema) -> str:
+    """The grammar of a schema that `enforceable` made."""
+    return json.dumps({"grammars": [{"json_schema": schema}]})
 
 
 def _from_json_object(_: str) -> str:
@@ -104,7 +113,6 @@ def _decoded(body: str, kind: str) -> object:
 
 _CONVERSIONS: dict[str, Callable[[str], str]] = {
     "json_object": _from_json_object,
-    "json_schema": _from_json_schema,
     "regex": _from_regex,
     "choice": _from_choice,
     "lark": _from_lark,

@@ -1,24 +1,28 @@
-"""JSON Schemas that llguidance enforces completely; all others are refused.
+"""JSON Schemas that llguidance enforces completely, made of any others.
 
-llguidance ignores some keywords. `enforceable` makes sure that it ignores none that limits a value:
-it refuses standard keywords that cannot be enforced, and names their place. Annotations, among them
-all unknown keywords (JSON Schema 2020-12 Core, 6.5), have no effect.
+llguidance ignores some keywords and refuses others. `enforceable` leaves none that it ignores:
+what can be said in keywords that it enforces is rewritten, and everything else that limits a value
+is given up by name (`leniency`). Annotations, among them all unknown keywords (JSON Schema 2020-12
+Core, 6.5), are left out.
 """
 
 from __future__ import annotations
 
-from itertools import combinations
-from typing import Any
+from collections.abc import Mapping
+from itertools import count
 
 import msgspec
 
-from server.core.errors import InvalidConstraint
-from server.grammar import keywords
-from server.grammar.disjoint import exclude_each_other
-from server.grammar.json_values import inexact
-from server.grammar.keywords import Schema, subschemas, types
-from server.grammar.patterns import Untranslatable, anchored
-from server.grammar.references import resolve
+from server.core.errors import InvalidConstraint, Locator
+from server.grammar import keywords, loosening, rewriting
+from server.grammar.disjoint import all_exclude_each_other
+from server.grammar.earlier_drafts import nullable, spelled_as_today
+from server.grammar.keywords import Schema, check_shapes, subschemas
+from server.grammar.leniency import WEAKEST, Leniency, pointer
+from server.grammar.property_names import property_names
+from server.grammar.recursion import check_recursion
+from server.grammar.references import References, Target, referring, steps
+from server.grammar.rewriting import simplified
 
 WHITESPACE = r" |\n[ \t]{0,40}"
 """The white space allowed between two JSON tokens: a blank, or a newline with an indentation.
@@ -46,21 +50,25 @@ seconds that a trial may take (`engine.sampling.matcher`): 5,000 properties take
 subschemas or enum values less than 0.1 s.
 """
 
-# Branches are compared in pairs: 500 take 0.5 s, 2,000 take 8 s.
-_MOST_ONE_OF = 64
-# A round follows every unfinished reference once; in the worst case each round finishes one. A
-# chain of 1,000 references takes 0.6 s, one of 3,000 takes 6 s.
-_MOST_RECURSION_ROUNDS = 50
-# A reference to a reference, and so on; only used to compare branches of oneOf. A choice.
+# A reference to a reference, and so on; only used to look at single keywords. A choice.
 _MOST_HOPS = 10
+# In these drafts nothing beside ``$ref`` has an effect.
+_REFERENCE_STANDS_ALONE = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
 
 
-def enforceable(schema: object) -> Schema:
-    """A copy of a schema, rewritten where needed so that llguidance enforces all of it.
+def enforceable(schema: object, leniency: Leniency | None = None) -> Schema:
+    """The strongest schema that can be enforced and allows all that ``schema`` allows.
+
+    All references in it point at members of its ``$defs``.
+
+    Args:
+        schema: The schema, which stays as it is.
+        leniency: Takes what is given up; without it, everything must be enforced.
 
     Raises:
-        InvalidConstraint: The message names the keyword that cannot be enforced and its place, or
-            the limit that is exceeded.
+        InvalidConstraint: The schema is malformed or too large, no value can match it, or it is
+            strict and a keyword cannot be enforced. The message names the keyword and its place, or
+            the limit.
     """
     try:
         root = msgspec.json.decode(msgspec.json.encode(schema))
@@ -68,187 +76,203 @@ def enforceable(schema: object) -> Schema:
         raise InvalidConstraint("The JSON Schema is nested too deeply.") from error
     if not isinstance(root, dict):
         raise InvalidConstraint("The JSON Schema must be an object.")
-    _Walk(root).run()
-    root["x-guidance"] = {"whitespace_pattern": WHITESPACE, "json_allowed_escapes": _ESCAPES}
-    return root
+    leniency = leniency or Leniency(strict=True)
+    made = _Conversion(root, leniency).run()
+    if leniency.weakness >= WEAKEST:
+        leniency.give_up(())
+        made = {"type": made["type"]} if "type" in made else {}
+    made["x-guidance"] = {"whitespace_pattern": WHITESPACE, "json_allowed_escapes": _ESCAPES}
+    return made
 
 
-class _Walk:
-    """Checks and rewrites every schema that can be reached from the root."""
+class _Conversion:
+    """Converts every schema that can be reached from a root.
 
-    def __init__(self, root: Schema) -> None:
+    Schemas that are referred to become definitions. The root itself stays as it is meanwhile, so
+    that a reference can point into a keyword that is given up.
+    """
+
+    def __init__(self, root: Schema, leniency: Leniency) -> None:
         self._root = root
-        self._seen: set[int] = set()
-        self._referenced: dict[int, tuple[str, Schema | bool]] = {}
-        self._one_of: list[Schema] = []
-        self._properties = 0
-        self._enum_values = 0
-
-    def run(self) -> None:
-        self._root.pop("$schema", None)
-        self._root.pop("$id", None)
-        waiting: list[tuple[object, str, int]] = [(self._root, "#", 0)]
-        while waiting:
-            schema, place, depth = waiting.pop()
-            if isinstance(schema, bool) or id(schema) in self._seen:
-                continue
-            if not isinstance(schema, dict):
-                raise InvalidConstraint(f"The schema at {place} must be an object or a boolean.")
-            self._seen.add(id(schema))
-            self._check(schema, place)
-            self._check_size(depth)
-            waiting += [(child, place + at, depth + 1) for child, at in subschemas(schema)]
-            if "$ref" in schema:
-                waiting.append((self._target(schema["$ref"], place), schema["$ref"], depth))
-        for schema in self._one_of:
-            self._rewrite_one_of(schema)
-        self._check_recursion()
-
-    def _check_size(self, depth: int) -> None:
-        counts = (depth, len(self._seen), self._properties, self._enum_values)
-        for count, (what, most) in zip(counts, LIMITS.items(), strict=True):
-            if count > most:
-                raise InvalidConstraint(f"The JSON Schema has more than {most} {what}.")
-
-    def _check(self, schema: Schema, place: str) -> None:
-        for keyword, shape in keywords.SHAPES.items():
-            if keyword in schema and not keywords.HAS_SHAPE[shape](schema[keyword]):
-                raise InvalidConstraint(f"The keyword '{keyword}' must be {shape} (at {place}).")
-        for keyword in sorted(schema.keys() & keywords.NOT_ENFORCED):
-            raise self._not_enforced(keyword, place)
-        if schema.get("uniqueItems"):
-            raise self._not_enforced("uniqueItems", place)
-        for keyword in keywords.WITHOUT_EFFECT & schema.keys():
-            del schema[keyword]
-        for name in types(schema):
-            if name not in keywords.TYPES:
-                raise InvalidConstraint(
-                    f"The keyword 'type' names no type: {name[:50]!r} (at {place})."
-                )
-        self._check_values(schema, place)
-        self._check_format(schema, place)
-        self._translate_patterns(schema, place)
-        # llguidance counts a name that the model writes twice as two properties; readers see one.
-        if schema.get("minProperties", 0) > len(set(schema.get("required", ()))) + 1:
-            raise InvalidConstraint(
-                f"The keyword 'minProperties' cannot be enforced for more than the 'required' "
-                f"properties and one other (at {place})."
-            )
-        if "oneOf" in schema:
-            self._one_of.append(schema)
-        self._properties += len(schema.get("properties", ()))
-        self._enum_values += len(schema.get("enum", ()))
-
-    def _not_enforced(self, keyword: str, place: str) -> InvalidConstraint:
-        return InvalidConstraint(
-            f"The JSON Schema keyword '{keyword}' cannot be enforced (at {place})."
+        self._leniency = leniency
+        self._references = References(root)
+        self._shared = self._references.targets()
+        self._names: dict[int, str] = {}
+        self._taken: set[str] = set()
+        self._waiting: list[tuple[str, Target]] = []
+        self._one_of: list[tuple[Schema, Locator]] = []
+        self._counts = dict.fromkeys(LIMITS, 0)
+        draft = root.get("$schema")
+        self._reference_stands_alone = isinstance(draft, str) and any(
+            each in draft for each in _REFERENCE_STANDS_ALONE
         )
 
-    def _check_values(self, schema: Schema, place: str) -> None:
-        for keyword in sorted(schema.keys() & keywords.WITH_VALUES):
-            if problem := inexact(schema[keyword]):
-                raise InvalidConstraint(
-                    f"The keyword '{keyword}' has {problem}, which cannot be enforced (at {place})."
-                )
+    def run(self) -> Schema:
+        made = self._schema(self._root, (), 0)
+        if made is False:
+            raise InvalidConstraint("No value can match the JSON Schema.")
+        root: Schema = made if isinstance(made, dict) else {}
+        definitions: dict[str, Schema | bool] = {}
+        while self._waiting:
+            name, target = self._waiting.pop()
+            definitions[name] = self._schema(target.schema, target.path, 0, defining=True)
+        if definitions:
+            root["$defs"] = definitions
+        for schema, path in self._one_of:
+            self._settle_one_of(schema, path, definitions)
+        check_recursion(root, definitions)
+        return root
 
-    def _translate_patterns(self, schema: Schema, place: str) -> None:
-        if "pattern" in schema:
-            schema["pattern"] = self._translated(schema["pattern"], f"{place}/pattern")
-        named: dict[str, Any] = {}
-        for pattern, each in schema.get("patternProperties", {}).items():
-            name = self._translated(pattern, f"{place}/patternProperties")
-            # Two patterns may say the same.
-            named[name] = {"allOf": [named[name], each]} if name in named else each
-        if named:
-            schema["patternProperties"] = named
-
-    def _translated(self, pattern: str, place: str) -> str:
-        try:
-            return anchored(pattern)
-        except Untranslatable as error:
+    def _schema(
+        self, source: object, path: Locator, depth: int, *, defining: bool = False
+    ) -> Schema | bool:
+        if isinstance(source, bool):
+            return source
+        if not isinstance(source, dict):
             raise InvalidConstraint(
-                f"The pattern {pattern[:50]!r} cannot be enforced: {error} (at {place})."
-            ) from error
+                f"The schema at {pointer(path)} must be an object or a boolean."
+            )
+        if id(source) in self._shared and path and not defining and any(subschemas(source)):
+            return {"$ref": self._definition(Target(source, path))}
+        self._count("subschemas")
+        self._limit("levels of nesting", depth)
+        schema = dict(source)
+        spelled_as_today(schema)
+        check_shapes(schema, path)
+        if nullable(schema):
+            rest = self._limited(schema, source, path, depth)
+            return {"anyOf": [rest, {"type": "null"}]} if rest else {"type": "null"}
+        return self._limited(schema, source, path, depth)
 
-    def _check_format(self, schema: Schema, place: str) -> None:
-        form = schema.get("format")
-        if form in keywords.FORMATS_NOT_ENFORCED:
-            raise self._not_enforced(f"format: {form}", place)
-        if "format" in schema and form not in keywords.FORMATS:
-            del schema["format"]
+    def _limited(self, schema: Schema, source: Schema, path: Locator, depth: int) -> Schema | bool:
+        """What limits a value in ``schema``, an own copy of ``source``."""
+        if self._reference_stands_alone and "$ref" in schema:
+            schema = {"$ref": schema["$ref"]}
+        rewriting.without_effect(schema)
+        loosening.settle_given_up(schema, path, self._leniency)
+        self._refer(schema, source, path)
+        if "propertyNames" in schema:
+            names = self._followed(schema["propertyNames"])
+            if property_names(schema, names):
+                del schema["propertyNames"]
+        rewriting.unevaluated(schema)
+        if not rewriting.negation(schema):
+            return False
+        loosening.settle_values(schema, path, self._leniency)
+        loosening.settle_texts(schema, path, self._leniency)
+        loosening.settle_arrays(
+            schema, path, self._leniency, self._followed(schema.get("items", {}))
+        )
+        loosening.settle_objects(schema, path, self._leniency)
+        for keyword in sorted(schema.keys() & keywords.NOT_ENFORCED):
+            self._leniency.give_up((*path, keyword))
+        self._count("enum values", len(schema.get("enum", ())))
+        return self._with_parts(
+            {key: each for key, each in schema.items() if key in keywords.ENFORCED}, path, depth
+        )
 
-    def _rewrite_one_of(self, schema: Schema) -> None:
-        """Turn ``oneOf`` into ``anyOf``, which is enforced, if no value can match two branches."""
-        if not self._are_disjoint(schema["oneOf"]):
+    def _with_parts(self, schema: Schema, path: Locator, depth: int) -> Schema | bool:
+        """``schema`` with the schemas inside it converted."""
+        for keyword in [key for key in schema if key in keywords.WITH_SUBSCHEMAS]:
+            here, value = (*path, keyword), schema[keyword]
+            if keyword in keywords.NAMED_SUBSCHEMAS:
+                self._count("properties", len(value))
+                schema[keyword] = {
+                    name: self._schema(each, (*here, name), depth + 1)
+                    for name, each in value.items()
+                }
+            elif isinstance(value, list):
+                schema[keyword] = [
+                    self._schema(each, (*here, index), depth + 1)
+                    for index, each in enumerate(value)
+                ]
+            else:
+                schema[keyword] = self._schema(value, here, depth + 1)
+        if "oneOf" in schema:
+            self._one_of.append((schema, path))
+        return simplified(schema)
+
+    # --- references ---
+
+    def _refer(self, schema: Schema, source: Schema, path: Locator) -> None:
+        """Let the reference of ``schema`` point at a definition."""
+        for keyword in ("$recursiveRef", "$dynamicRef"):
+            # Within one schema they mean the same, unless the target is named twice.
+            if keyword in schema and "$ref" not in schema and isinstance(schema[keyword], str):
+                try:
+                    target = self._references.resolve(schema[keyword], source, pointer(path))
+                except InvalidConstraint:
+                    continue
+                del schema[keyword]
+                schema["$ref"] = self._definition(target)
+                return
+        if "$ref" in schema:
+            target = self._references.resolve(schema["$ref"], source, pointer(path))
+            schema["$ref"] = self._definition(target)
+
+    def _definition(self, target: Target) -> str:
+        """The reference to the definition of ``target``, which is converted later."""
+        name = self._names.get(id(target.schema))
+        if name is None:
+            match target.path:
+                case ("$defs" | "definitions", str(given)) if given not in self._taken:
+                    name = given
+                case _:
+                    name = next(
+                        each
+                        for number in count(len(self._names))
+                        if (each := f"ref{number}") not in self._taken
+                    )
+            self._taken.add(name)
+            self._names[id(target.schema)] = name
+            self._waiting.append((name, target))
+        return referring(name)
+
+    def _followed(self, schema: object) -> object:
+        """A schema of the root after following references without others beside them."""
+        for _ in range(_MOST_HOPS):
+            if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
+                break
+            schema = self._references.resolve(schema["$ref"], schema).schema
+        return schema
+
+    # --- at the end ---
+
+    def _settle_one_of(
+        self, schema: Schema, path: Locator, definitions: Mapping[str, Schema | bool]
+    ) -> None:
+        """Turn ``oneOf`` into ``anyOf``, which is as strong if no value matches two branches."""
+        branches = schema.pop("oneOf", None)
+        if branches is None:  # it was simplified away
             return
-        branches = schema.pop("oneOf")
+        followed = [_target(each, definitions) for each in branches]
+        if len(branches) > 1 and not all_exclude_each_other(followed):
+            self._leniency.give_up(
+                (*path, "oneOf"),
+                f"The keyword 'oneOf' cannot be enforced, because a value might match more than "
+                f"one of its schemas (at {pointer(path)}).",
+            )
         if "anyOf" in schema:
             schema["allOf"] = [*schema.get("allOf", []), {"anyOf": branches}]
         else:
             schema["anyOf"] = branches
 
-    def _target(self, reference: str, place: str = "#") -> Schema | bool:
-        found = resolve(reference, self._root, place)
-        self._referenced[id(found)] = (reference, found)
-        return found
+    # --- sizes ---
 
-    def _check_recursion(self) -> None:
-        """Refuse a ``$ref`` that no finite value can satisfy.
+    def _count(self, what: str, number: int = 1) -> None:
+        self._counts[what] += number
+        self._limit(what, self._counts[what])
 
-        This is a least fixed point: a schema is finite if a value can be built from finite ones.
-        """
-        finite: set[int] = set()
-        pending = dict(reversed(self._referenced.items()))
-        for _ in range(_MOST_RECURSION_ROUNDS):
-            before = len(finite)
-            for key, (_, schema) in pending.items():
-                if self._is_finite(schema, finite):
-                    finite.add(key)
-            pending = {key: each for key, each in pending.items() if key not in finite}
-            if not pending:
-                return
-            if len(finite) == before:
-                reference, _ = next(iter(pending.values()))
-                raise InvalidConstraint(f"The '$ref' {reference[:100]!r} recurses without an end.")
-        raise InvalidConstraint("The references ('$ref') of the JSON Schema form too long a chain.")
-
-    def _is_finite(self, schema: object, finite: set[int]) -> bool:
-        if not isinstance(schema, dict) or "const" in schema or "enum" in schema:
-            return True
-        if "$ref" in schema and id(self._target(schema["$ref"])) not in finite:
-            return False
-        if not all(self._is_finite(each, finite) for each in schema.get("allOf", [])):
-            return False
-        for keyword in ("anyOf", "oneOf"):
-            branches = schema.get(keyword)
-            if branches and not any(self._is_finite(each, finite) for each in branches):
-                return False
-        return any(
-            all(self._is_finite(part, finite) for part in _needed_parts(schema, name))
-            for name in types(schema) or ["null"]
-        )
-
-    def _are_disjoint(self, branches: list[Any]) -> bool:
-        """Whether the branches plainly exclude each other: no value can match two of them."""
-        if len(branches) > _MOST_ONE_OF:
-            return False
-        resolved = [self._resolved(branch) for branch in branches]
-        return all(exclude_each_other(a, b) for a, b in combinations(resolved, 2))
-
-    def _resolved(self, schema: object) -> Schema:
-        for _ in range(_MOST_HOPS):
-            if not isinstance(schema, dict) or "$ref" not in schema:
-                break
-            schema = self._target(schema["$ref"])
-        return schema if isinstance(schema, dict) else {}
+    def _limit(self, what: str, number: int) -> None:
+        if number > LIMITS[what]:
+            raise InvalidConstraint(f"The JSON Schema has more than {LIMITS[what]} {what}.")
 
 
-def _needed_parts(schema: Schema, type_name: str) -> list[object]:
-    """The subschemas of which every value of that type contains a match."""
-    if type_name == "object" and "required" in schema:
-        properties = schema.get("properties", {})
-        return [properties[name] for name in schema["required"] if name in properties]
-    if type_name == "array" and (least := schema.get("minItems", 0)) > 0:
-        first = schema.get("prefixItems", [])
-        return [*first[:least], *([schema.get("items")] if least > len(first) else [])]
-    return []
+def _target(schema: Schema | bool, definitions: Mapping[str, Schema | bool]) -> Schema:
+    """A converted schema after following references; everything else about it is unknown."""
+    for _ in range(_MOST_HOPS):
+        if not isinstance(schema, dict) or "$ref" not in schema:
+            break
+        (*_, name) = steps(schema["$ref"])
+        schema = definitions[name]
+    return schema if isinstance(schema, dict) else {}

@@ -1,29 +1,15 @@
-"""Values that a model could write only inexactly under llguidance."""
+"""Values of JSON: their types, which of them are equal, and which cannot be written exactly."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 # JSON writes these only as \uXXXX, which `json_schema` switches off.
 _ONLY_BY_NUMBER = re.compile(r"[\x00-\x07\x0b\x0e-\x1f]")
 # llguidance keeps numbers as doubles.
 _LARGEST_EXACT_INTEGER = 2**53
-
-
-def inexact(value: object) -> str:
-    """The first part of ``value`` that llguidance cannot enforce, in words; empty if none."""
-    match value:
-        case str() if _ONLY_BY_NUMBER.search(value):
-            return "a control character"
-        case int() if abs(value) > _LARGEST_EXACT_INTEGER:
-            return "an integer beyond 2^53"
-        case list():
-            return next(filter(None, map(inexact, value)), "")
-        case dict():
-            return inexact([*value.keys(), *value.values()])
-        case _:
-            return ""
-
 
 _TYPES = {
     type(None): "null",
@@ -39,3 +25,40 @@ _TYPES = {
 def type_of(value: object) -> str:
     """The type of a decoded JSON value; a number without a fraction part is an integer."""
     return _TYPES[type(value)]
+
+
+def is_of(value: object, named: Sequence[str]) -> bool:
+    """Whether ``value`` has one of the types ``named``; 1.0 is an integer, which is a number."""
+    name = type_of(value)
+    if isinstance(value, float) and value.is_integer() and "integer" in named:
+        return True
+    return name in named or (name == "integer" and "number" in named)
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether two values are equal in JSON, where 1 is 1.0 but not ``true``."""
+    match one, other:
+        case list(), list():
+            return len(one) == len(other) and all(map(equal, one, other))
+        case dict(), dict():
+            return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+        case bool(), _:
+            return one is other
+        case _, bool():
+            return False
+    return bool(one == other)
+
+
+def inexact(value: object) -> str:
+    """The first part of ``value`` that llguidance cannot enforce, in words; empty if none."""
+    match value:
+        case str() if _ONLY_BY_NUMBER.search(value):
+            return "a control character"
+        case int() if abs(value) > _LARGEST_EXACT_INTEGER:
+            return "an integer beyond 2^53"
+        case list():
+            return next(filter(None, map(inexact, value)), "")
+        case dict():
+            return inexact([*value.keys(), *value.values()])
+        case _:
+            return ""

@@ -129,6 +129,15 @@ class Grammar:
         self._parts.append({**grammar, "name": name})
         return f"@{name}"
 
+    def mark(self) -> tuple[int, int, int]:
+        """How much there is so far, for `reset`."""
+        return len(self._lines), len(self._parts), self.copied
+
+    def reset(self, mark: tuple[int, int, int]) -> None:
+        """Drop all that was added after ``mark``."""
+        lines, parts, self.copied = mark
+        del self._lines[lines:], self._parts[parts:]
+
     def written(self, start: str) -> str:
         """The whole grammar in llguidance's JSON form; ``start`` is its first expression."""
         lark = "\n".join([f"start: {start}", *self._lines])

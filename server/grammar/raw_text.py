@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from server.grammar.json_values import type_of
 from server.grammar.keywords import ANNOTATIONS, Schema, types
 from server.grammar.lark import ANY_TEXT, Grammar, one_of, quoted, without
 from server.grammar.patterns import Untranslatable, whole
@@ -57,27 +56,35 @@ def text_terminal(strings: Sequence[Schema]) -> str:
     return one_of([_string(schema) for schema in strings])
 
 
-def loose_terminal(strings: Sequence[Schema], others: Sequence[Schema]) -> str:
+def loose_terminal(
+    strings: Sequence[Schema], others: Sequence[Schema], *, looks: Iterable[str]
+) -> str:
     """A terminal for texts that a reader without types reads as a value that matches.
 
-    Excludes strings that look like a type of ``others``. Of those it allows scalars without
-    further limits.
+    Excludes strings that look like one of the types ``looks``, which a reader takes them for. Of
+    ``others`` it allows scalars without further limits.
     """
-    kinds = dict.fromkeys(kind for schema in others for kind in _kinds(schema))
-    looks = "|".join(_LOOKS[kind] for kind in kinds)
+    shapes = "|".join(_LOOKS[kind] for kind in sorted(looks))
     words = [each for schema in others for each in _words(schema)]
-    return one_of([rf"({text_terminal(strings)} & ~/\s*({looks})\s*/)", *words])
+    return one_of([rf"({text_terminal(strings)} & ~/\s*({shapes})\s*/)", *words])
+
+
+def compounds(schemas: Sequence[Schema]) -> list[Schema]:
+    """What of ``schemas`` matches objects and arrays, which a text shows by its first character."""
+    found = []
+    for schema in schemas:
+        if "enum" in schema:
+            values = [each for each in schema["enum"] if isinstance(each, dict | list)]
+            found += [{**schema, "enum": values}] if values else []
+        elif named := [name for name in types(schema) if name in {"array", "object"}]:
+            found.append({**schema, "type": named})
+    return found
 
 
 def ended_by(ending: str, terminal: str, grammar: Grammar) -> str:
     """Text that ``terminal`` matches, up to the first ``ending``, and ``ending`` itself."""
     body = f"({terminal} & {without(ending.split(maxsplit=1)[0])})"
     return grammar.until(body, ending)
-
-
-def _kinds(schema: Schema) -> Iterable[str]:
-    """The types of the values that a schema for other values than strings allows."""
-    return map(type_of, schema["enum"]) if "enum" in schema else types(schema)
 
 
 def _words(schema: Schema) -> Iterable[str]:
@@ -90,11 +97,9 @@ def _words(schema: Schema) -> Iterable[str]:
 
 
 def _string(schema: Schema) -> str:
+    limits = [_string(each) for each in schema.get("allOf", ())]
     if "enum" in schema:
-        if schema.keys() & {"pattern", "format", "minLength", "maxLength"}:
-            raise Unwritable("the keyword 'enum' cannot be enforced beside others")
-        return one_of([quoted(each) for each in schema["enum"]])
-    limits = []
+        limits.append(one_of([quoted(each) for each in schema["enum"]]))
     if "minLength" in schema or "maxLength" in schema:
         limits.append(f"/(?s:.){{{schema.get('minLength', 0)},{schema.get('maxLength', '')}}}/")
     if "pattern" in schema:

@@ -34,7 +34,7 @@ REFUSED = "dragoman.refused"
 _CLIENT_LEFT = 499
 _EXPOSED_HEADERS = (
     "x-request-id, request-id, openai-processing-ms, x-dragoman-ignored, x-dragoman-clamped, "
-    "retry-after"
+    "x-dragoman-loosened, x-dragoman-violated, retry-after"
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Self
 
 import msgspec
@@ -29,7 +30,7 @@ from server.prompt.template.chat_template import (
     select_template,
     templates_in,
 )
-from server.reply.grammar import reply_grammar
+from server.reply.grammar import ReplyGrammar, reply_grammar
 from server.reply.prefix import reply_prefix
 
 _SILENT = Sampling()
@@ -180,19 +181,26 @@ class ChatModel:
         users = [True] * len(text) if with_segments else []
         return BuiltPrompt(rendered=self._rendered(text, [piece], users))
 
-    def reply_grammar(self, prompt: Prompt, reply_prefix: str, content: str | None) -> str | None:
+    def reply_grammar(
+        self,
+        prompt: Prompt,
+        reply_prefix: str,
+        content: str | None,
+        weaknesses: Mapping[str, int] = MappingProxyType({}),
+    ) -> ReplyGrammar | None:
         """The grammar of a reply: calls match the tools' schemas, content matches ``content``.
 
         Args:
             prompt: The prompt.
             reply_prefix: The reply prefix that `build` found.
             content: A grammar for the content; None if it is free.
+            weaknesses: How weak the schemas of some tools are made, by their names.
 
         Raises:
             InvalidConstraint: A tool's arguments cannot be enforced; the message names the tool.
         """
         if not isinstance(prompt, ChatPrompt):
-            return content
+            return None if content is None else ReplyGrammar(content, [])
         return reply_grammar(
             self.reply_format,
             prefix=reply_prefix,
@@ -200,6 +208,7 @@ class ChatModel:
             choice=prompt.tool_choice,
             content=content,
             spelling=self._spelling,
+            weaknesses=weaknesses,
         )
 
     def _build_chat(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from server.core.errors import InvalidConstraint, Locator
 from server.core.reply_format import Calls
 from server.core.request import Tool
 from server.grammar.lark import Grammar, one_of, quoted
 from server.grammar.pattern_classes import Untranslatable
-from server.grammar.raw_text import Unwritable
 from server.reply.custom_tools import INPUT
 from server.reply.dialects.dialect import Dialect
 from server.reply.dialects.table import dialect_of
-from server.reply.tool_schema import arguments_schema, unenforceable, ungrammatical
+from server.reply.tool_schema import arguments_of, unenforceable, ungrammatical
 
 _HOLE = re.compile(r"\{(name|arguments|id|index)\}")
 _ID_PART = re.compile(r"\{(name|index|random):?(\d*)\}")
@@ -30,11 +30,15 @@ class CallsWriter:
         only: The name of the one tool that may be called; None: any.
         most: The most calls in one answer.
         grammar: Takes the rules.
+        weaknesses: How weak the schemas of some tools are made, by their names (see `Leniency`).
         header: The header of a message with one call, with ``{name}``; empty if calls have none.
         between: The text between messages with calls.
 
+    Attributes:
+        loosened: What the rules do not enforce, as paths into the request.
+
     Raises:
-        InvalidConstraint: The schema of a tool cannot be enforced.
+        InvalidConstraint: The schema of a tool is malformed, or strict and not enforceable.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class CallsWriter:
         only: str | None,
         most: int,
         grammar: Grammar,
+        weaknesses: Mapping[str, int],
         header: str = "",
         between: str = "",
     ) -> None:
@@ -57,8 +62,9 @@ class CallsWriter:
         if header:
             self._call_pattern = f"{header}{calls.begin}{calls.call}{calls.end}"
             self._begin, self._separator, self._end = "", between, ""
+        self.loosened: list[Locator] = []
         self._arguments = {
-            tool.name: _arguments(tool, index, dialect_of(calls), grammar)
+            tool.name: self._written(tool, index, weaknesses.get(tool.name, 0), dialect_of(calls))
             for index, tool in enumerate(tools)
             if only in {None, tool.name}
         }
@@ -85,6 +91,22 @@ class CallsWriter:
             separator = self._literal(self._separator)
             parts.append(f"({separator} {call}){{0,{self._most - 1}}}")
         return " ".join(filter(None, [*parts, self._grammar.spelling.closing(self._end)]))
+
+    def _written(self, tool: Tool, index: int, weakness: int, dialect: Dialect) -> str:
+        """The arguments of a call to ``tool``, in Lark."""
+        if tool.grammar is not None:
+            try:
+                return dialect.free_form(INPUT, tool.grammar, self._grammar)
+            except Untranslatable as error:
+                raise ungrammatical(tool, index, f"{error}.") from error
+        arguments = arguments_of(tool, index, weakness)
+        try:
+            written = dialect.grammar(arguments, self._grammar)
+        except InvalidConstraint as error:
+            raise unenforceable(tool, index, error.message) from error
+        loosened = arguments.leniency.loosened
+        self.loosened += [("tools", index, "parameters", *path) for path in loosened]
+        return written
 
     def _any_call(self, skipped: int) -> str:
         pattern = self._call_pattern[skipped:]
@@ -120,17 +142,3 @@ class CallsWriter:
                 written.append(f"/[a-zA-Z0-9]{{{length}}}/" if kind == "random" else _INDEX)
             written += [quoted(text)] if text else []
         return " ".join(written)
-
-
-def _arguments(tool: Tool, index: int, dialect: Dialect, grammar: Grammar) -> str:
-    """The arguments of a call to ``tool``, in Lark."""
-    if tool.grammar is not None:
-        try:
-            return dialect.free_form(INPUT, tool.grammar, grammar)
-        except Untranslatable as error:
-            raise ungrammatical(tool, index, f"{error}.") from error
-    schema = arguments_schema(tool, index)
-    try:
-        return dialect.grammar(schema, grammar)
-    except Unwritable as error:
-        raise unenforceable(tool, index, f"In this model's call syntax {error}.") from error

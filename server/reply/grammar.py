@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
+from server.core.errors import Locator
 from server.core.reply_format import Calls, Channels, Reasoning, ReplyFormat
 from server.core.request import Tool, ToolChoice
 from server.grammar.lark import ANY_TEXT, Grammar, Spelling, escaped, one_of, without
@@ -31,6 +34,13 @@ _SPACE = r"/\s{1,8}/?"
 _TYPE = r'"type"\s*:\s*"function"\s*'
 
 
+class ReplyGrammar(NamedTuple):
+    """A grammar in llguidance's JSON form, and the places of what it loosened in the request."""
+
+    text: str
+    loosened: list[Locator]
+
+
 def reply_grammar(
     reply_format: ReplyFormat | None,
     *,
@@ -39,7 +49,8 @@ def reply_grammar(
     choice: ToolChoice,
     content: str | None,
     spelling: Spelling,
-) -> str | None:
+    weaknesses: Mapping[str, int] = MappingProxyType({}),
+) -> ReplyGrammar | None:
     """The grammar of a reply; None if every reply is allowed.
 
     Args:
@@ -49,43 +60,44 @@ def reply_grammar(
         choice: The request's tool choice.
         content: A grammar for the content, in llguidance's JSON form; None: any content.
         spelling: Writes texts for the model's vocabulary.
+        weaknesses: How weak the schemas of some tools are made, by their names (see `Leniency`).
 
     Raises:
-        InvalidConstraint: The schema of a tool cannot be enforced. The message names the tool, and
-            ``at`` its place.
+        InvalidConstraint: The schema of a tool, which is named, is malformed or not enforceable.
     """
     if not tools and content is None:
         return None
-    writer = _ReplyWriter(
-        reply_format or ReplyFormat(name="content"),
-        prefix=prefix,
-        tools=tools,
-        choice=choice,
-        content=content,
-        spelling=spelling,
-    )
-    return writer.write()
+    form = reply_format or ReplyFormat(name="content")
+    writer = _ReplyWriter(form, prefix, choice, content, Grammar(spelling))
+    writer.offer(tools, weaknesses)
+    text = writer.write()
+    return None if text is None else ReplyGrammar(text, writer.loosened)
 
 
 class _ReplyWriter:
     def __init__(
         self,
         reply_format: ReplyFormat,
-        *,
         prefix: str,
-        tools: Sequence[Tool],
         choice: ToolChoice,
         content: str | None,
-        spelling: Spelling,
+        grammar: Grammar,
     ) -> None:
         self._format = reply_format
         self._prefix = prefix
         self._choice = choice
         self._content = content
-        self._spelling = spelling
-        self._grammar = Grammar(spelling)
-        self._names = [tool.name for tool in tools]
-        self._calls = self._calls_writer(tools) if tools else None
+        self._spelling = grammar.spelling
+        self._grammar = grammar
+        self._names: list[str] = []
+        self._calls: CallsWriter | None = None
+        self.loosened: list[Locator] = []
+
+    def offer(self, tools: Sequence[Tool], weaknesses: Mapping[str, int]) -> None:
+        if tools:
+            self._names = [tool.name for tool in tools]
+            self._calls = self._calls_writer(tools, weaknesses)
+            self.loosened = self._calls.loosened
 
     def write(self) -> str | None:
         channels = self._format.channels
@@ -101,7 +113,7 @@ class _ReplyWriter:
         assert self._format.calls
         return self._format.calls
 
-    def _calls_writer(self, tools: Sequence[Tool]) -> CallsWriter:
+    def _calls_writer(self, tools: Sequence[Tool], weaknesses: Mapping[str, int]) -> CallsWriter:
         channels = self._format.channels
         header = between = ""
         if channels and channels.calling:
@@ -113,6 +125,7 @@ class _ReplyWriter:
             only=self._choice.name,
             most=MOST_CALLS[self._choice.mode] if self._choice.parallel else 1,
             grammar=self._grammar,
+            weaknesses=weaknesses,
             header=header,
             between=between,
         )

@@ -243,14 +243,19 @@ def test_structured_output_streams_and_validates(client: OpenAI) -> None:
 
 def bad_tool(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     parameters = {"type": "object", "properties": {"a": schema}}
-    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+    function = {"name": name, "parameters": parameters, "strict": True}
+    return {"type": "function", "function": function}
 
 
 @pytest.mark.usefixtures("same_workers")
 @pytest.mark.parametrize(
     ("options", "param", "said"),
     [
-        ({"tools": [WEATHER, bad_tool("culprit", {"not": {}})]}, "tools[1]", "culprit.*'not'"),
+        (
+            {"tools": [WEATHER, bad_tool("culprit", {"not": {"minLength": 1}})]},
+            "tools[1]",
+            "culprit.*'not'",
+        ),
         (
             {"tools": [WEATHER, bad_tool("culprit", {"pattern": "(?<=a)b"})]},
             "tools[1]",
@@ -278,11 +283,11 @@ def bad_tool(name: str, schema: dict[str, Any]) -> dict[str, Any]:
             {
                 "response_format": {
                     "type": "json_schema",
-                    "json_schema": {"name": "a", "schema": {"not": {}}},
+                    "json_schema": {"name": "a", "schema": {"uniqueItems": True}, "strict": True},
                 }
             },
             "response_format",
-            "'not'",
+            "'uniqueItems'",
         ),
         ({"extra_body": {"regex": "(?<=a)b"}}, "regex", "look-behind"),
         ({"extra_body": {"choice": ["a"] * 5001}}, "choice", "5000"),
@@ -311,3 +316,79 @@ def test_a_completion_names_the_constraint_at_fault(client: OpenAI, name: str, v
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model=BASE, prompt="Once", extra_body={name: value})
     assert (caught.value.param, caught.value.code) == (name, "invalid_constraint")
+
+
+# What clients send without strict: patterns and keywords that no grammar holds.
+LOOSE: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "subscribe",
+        "description": "Subscribe an address to tags",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "email": {"type": "string", "pattern": "^(?!a)[a-z]{3}$", "maxLength": 20},
+                "tags": {
+                    "type": "array",
+                    "items": {"enum": ["x", "y"]},
+                    "minItems": 1,
+                    "uniqueItems": True,
+                },
+            },
+            "required": ["email", "tags"],
+        },
+    },
+}
+LOOSENED = [
+    "tools[1].parameters.properties.email.pattern",
+    "tools[1].parameters.properties.tags.uniqueItems",
+]
+
+
+@pytest.mark.parametrize("model", [INSTRUCT, BASE])
+def test_a_tool_that_cannot_be_enforced_is_served_and_said_beside_others(
+    client: OpenAI, model: str
+) -> None:
+    create: Any = client.chat.completions.with_raw_response.create
+    raw = create(
+        model=model,
+        messages=[QUESTION],
+        tools=[WEATHER, LOOSE],
+        tool_choice={"type": "function", "function": {"name": "subscribe"}},
+        temperature=0,
+        max_tokens=120,
+    )
+    assert raw.headers["x-dragoman-loosened"] == ", ".join(LOOSENED)
+    answer = raw.parse()
+    assert answer.usage is not None
+    assert answer.usage.model_extra is not None
+    assert answer.usage.model_extra["loosened"] == LOOSENED
+    (call,) = answer.choices[0].message.tool_calls or []
+    written = json.loads(call.function.arguments)
+    schema = LOOSE["function"]["parameters"]
+    violated = {
+        f"tools[1].parameters.{'.'.join(map(str, error.schema_path))}"
+        for error in jsonschema.Draft202012Validator(schema).iter_errors(written)
+    }
+    assert set(answer.usage.model_extra.get("violations", [])) == violated
+    assert set(raw.headers.get("x-dragoman-violated", "").split(", ")) - {""} == violated
+    # What is left of the schema is enforced.
+    assert violated <= set(LOOSENED)
+    assert len(written["email"]) <= 20
+
+
+def test_a_stream_says_what_was_loosened_before_and_after(client: OpenAI) -> None:
+    create: Any = client.chat.completions.with_raw_response.create
+    schema = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+    stream = create(
+        model=INSTRUCT,
+        messages=[QUESTION],
+        response_format={"type": "json_schema", "json_schema": {"name": "l", "schema": schema}},
+        stream=True,
+        stream_options={"include_usage": True},
+        max_tokens=60,
+    )
+    place = "response_format.json_schema.schema.uniqueItems"
+    assert stream.headers["x-dragoman-loosened"] == place
+    *_, last = stream.parse()
+    assert last.usage.model_extra["loosened"] == [place]

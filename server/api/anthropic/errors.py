@@ -73,8 +73,12 @@ def locate(
             at = ("messages",)
         case ("messages", int(index), *_):
             at = messages[index]
+        case ("tools", int(index), "parameters", *rest):
+            at = ("tools", tools[index], "input_schema", *rest)
         case ("tools", int(index), *rest):
             at = ("tools", tools[index], *rest)
+        case ("constraint", "schema", *rest):
+            at = ("output_config", "format", "schema", *rest)
         case ("constraint", *_):
             at = ("output_config", "format", "schema")
         case ("sampling", name):

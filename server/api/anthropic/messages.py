@@ -60,7 +60,7 @@ def _constraint(body: MessagesRequest) -> Constraint | None:
     if body.output_config is None or body.output_config.format is None:
         return None
     schema = msgspec.json.encode(body.output_config.format.json_schema).decode()
-    return Constraint(kind="json_schema", body=schema)
+    return Constraint(kind="json_schema", body=schema, strict=False)
 
 
 def _headers(body: MessagesRequest, parsed: Parsed, info: ModelInfo | None) -> dict[str, str]:

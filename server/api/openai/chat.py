@@ -43,12 +43,13 @@ def parse(body: ChatCompletionRequest) -> ParsedRequest:
         prediction=_prediction(body),
         ignore_eos=common.ignore_eos,
     )
+    place = partial(_locate, body=body, request=request)
     return ParsedRequest(
         model=body.model,
         requests=[request],
         stream=bool(body.stream),
-        encoder=partial(ChatEncoder, include_usage=common.include_usage),
-        locate=partial(_locate, body=body, request=request),
+        encoder=partial(ChatEncoder, include_usage=common.include_usage, locate=place),
+        locate=place,
         headers=partial(parameters.answer_headers, body),
     )
 
@@ -63,7 +64,8 @@ def _prediction(body: ChatCompletionRequest) -> str | None:
 
 def _locate(at: Locator, *, body: ChatCompletionRequest, request: GenerationRequest) -> Locator:
     """Where in the body the canonical place ``at`` was stated."""
-    return body.place(locate(at, request, constraint=parameters.constraint_field(body)))
+    constraint, schema = parameters.constraint_place(body), parameters.schema_place(body)
+    return body.place(locate(at, request, constraint=constraint, schema=schema))
 
 
 def _max_tokens(body: ChatCompletionRequest) -> int | None:

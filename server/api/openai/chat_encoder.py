@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from server.api.family import Frame
+from server.api.looseness import Looseness
 from server.api.openai.done import DONE
 from server.api.openai.logprobs import chat_logprobs
 from server.api.openai.schemas.chat_response import (
@@ -25,9 +26,11 @@ from server.api.openai.schemas.chat_response import (
     ToolCallDelta,
     ToolCallOut,
 )
+from server.api.openai.schemas.usage import CompletionUsage
 from server.api.openai.usage import completion_usage
 from server.api.validation import to_json
-from server.core.events import TokenLogprob
+from server.core.errors import Locator
+from server.core.events import TokenLogprob, Usage
 from server.core.ids import random_id
 from server.core.model_info import ModelInfo
 from server.core.reply import (
@@ -52,11 +55,16 @@ class ChatEncoder:
     Args:
         info: The model.
         include_usage: Whether a stream ends with a chunk that tells the usage.
+        locate: Turns a canonical place into a path into the body.
     """
 
-    def __init__(self, info: ModelInfo, *, include_usage: bool) -> None:
+    def __init__(
+        self, info: ModelInfo, *, include_usage: bool, locate: Callable[[Locator], Locator]
+    ) -> None:
         self._include_usage = include_usage
+        self._locate = locate
         self._usage = UsageSum()
+        self._looseness = Looseness()
         self._envelope: dict[str, Any] = {
             "id": f"chatcmpl-{random_id(29)}",
             "created": int(time.time()),
@@ -67,6 +75,7 @@ class ChatEncoder:
 
     def frames(self, event: ReplyEvent) -> Iterator[Frame]:
         """The chunk that tells of ``event``."""
+        self._looseness.add(event)
         if isinstance(event, AnswerFinished):
             self._usage.add(event)
         yield self._chunk([_choice(event)], **self._no_usage)
@@ -74,7 +83,8 @@ class ChatEncoder:
     def end(self) -> Iterator[Frame]:
         """The usage, if it is wanted, and OpenAI's mark of the end."""
         if self._include_usage:
-            yield self._chunk([], usage=completion_usage(self._usage.total))
+            usage = self._told(self._usage.total, self._looseness)
+            yield self._chunk([], usage=usage)
         yield DONE
 
     def whole(self, reply: Reply) -> bytes:
@@ -84,8 +94,15 @@ class ChatEncoder:
                 **self._envelope,
                 object="chat.completion",
                 choices=[_whole_choice(*numbered) for numbered in enumerate(reply.answers)],
-                usage=completion_usage(reply.usage),
+                usage=self._told(reply.usage, reply),
             )
+        )
+
+    def _told(self, usage: Usage, looseness: Looseness | Reply) -> CompletionUsage:
+        return completion_usage(
+            usage,
+            loosened=[self._locate(place) for place in looseness.loosened],
+            violations=[self._locate(place) for place in looseness.violations],
         )
 
     def _chunk(self, choices: list[ChatChunkChoice], **usage: Any) -> Frame:

@@ -49,7 +49,8 @@ def _locate(at: Locator, *, body: CompletionRequest, request: GenerationRequest)
     only_tokens = isinstance(body.prompt, list) and isinstance(body.prompt[0], int)
     if at[:1] == ("prompt",) and not only_tokens:
         return ("prompt",)
-    return body.place(locate(at, request, constraint=parameters.constraint_field(body)))
+    constraint, schema = parameters.constraint_place(body), parameters.schema_place(body)
+    return body.place(locate(at, request, constraint=constraint, schema=schema))
 
 
 def _candidates(body: CompletionRequest) -> Candidates:

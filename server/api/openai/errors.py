@@ -44,17 +44,23 @@ def error_type(status: int) -> str:
 
 
 def locate(
-    at: Locator, request: GenerationRequest | None = None, *, constraint: str | None = None
+    at: Locator,
+    request: GenerationRequest | None = None,
+    *,
+    constraint: Locator = (),
+    schema: Locator = (),
 ) -> Locator:
     """Where in an OpenAI body the canonical place ``at`` of ``request`` was stated.
 
-    ``constraint`` is the field that states the constraint.
+    ``constraint`` is the place of the constraint, ``schema`` that of its JSON Schema.
     """
     match at:
         case ("prompt", *_) if request is not None and isinstance(request.prompt, ChatPrompt):
             at = ("messages",)
-        case ("constraint", *_) if constraint is not None:
-            at = (constraint,)
+        case ("constraint", "schema", *rest) if schema:
+            at = (*schema, *rest)
+        case ("constraint", *_) if constraint:
+            at = constraint
         case ("sampling", name):
             at = (name,)
         case ("template_kwargs", *rest):

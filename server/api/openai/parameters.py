@@ -16,7 +16,7 @@ from server.api.openai.schemas.base import (
     JsonSchemaFormat,
 )
 from server.api.openai.schemas.chat_request import ChatMessage, InstructionMessage
-from server.core.errors import InvalidRequest, UnsupportedParameter, path_text
+from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
 from server.core.model_info import ModelInfo
 from server.core.request import Constraint
 from server.core.sampling import Sampling
@@ -117,9 +117,19 @@ def constraint(body: ConstraintFields, text_format: Constraint | None = None) ->
     return next(iter(found.values()), None)
 
 
-def constraint_field(body: ConstraintFields) -> str | None:
-    """The field that states the constraint of ``body``."""
-    return next(iter(_constraints(body)), None)
+def constraint_place(body: ConstraintFields) -> Locator:
+    """Where ``body`` states its constraint; for a JSON Schema that is not the schema itself."""
+    return tuple(_constraints(body))[:1]
+
+
+def schema_place(body: ConstraintFields) -> Locator:
+    """Where ``body`` has the JSON Schema of its constraint."""
+    match body.response_format:
+        case JsonObjectFormat():
+            return ("response_format", "schema")
+        case JsonSchemaFormat():
+            return ("response_format", "json_schema", "schema")
+    return constraint_place(body)
 
 
 def _constraints(body: ConstraintFields) -> dict[str, Constraint]:
@@ -134,15 +144,17 @@ def _constraints(body: ConstraintFields) -> dict[str, Constraint]:
     if body.grammar is not None:
         found["grammar"] = Constraint(kind="gbnf", body=body.grammar)
     if body.json_schema is not None:
-        found["json_schema"] = Constraint.of("json_schema", body.json_schema)
+        found["json_schema"] = Constraint.of("json_schema", body.json_schema, strict=False)
     match body.response_format:
         case JsonObjectFormat(json_schema=None):
             found["response_format"] = Constraint(kind="json_object")
         case JsonObjectFormat(json_schema=schema):
-            found["response_format"] = Constraint.of("json_schema", schema)
+            found["response_format"] = Constraint.of("json_schema", schema, strict=False)
         case JsonSchemaFormat(json_schema=schema):
             # OpenAI: no schema at all means any JSON object.
             found["response_format"] = Constraint.of(
-                "json_schema", schema.json_schema or {"type": "object"}
+                "json_schema",
+                schema.json_schema or {"type": "object"},
+                strict=bool(schema.strict),
             )
     return found

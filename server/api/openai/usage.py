@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from server.api.openai.schemas.usage import (
     CompletionTokensDetails,
     CompletionUsage,
     PromptTokensDetails,
 )
+from server.core.errors import Locator, path_text
 from server.core.events import Usage
 
 
-def completion_usage(total: Usage) -> CompletionUsage:
-    """The usage of a whole request."""
+def completion_usage(
+    total: Usage, loosened: Sequence[Locator] = (), violations: Sequence[Locator] = ()
+) -> CompletionUsage:
+    """The usage of a whole request.
+
+    ``loosened`` and ``violations`` are paths into the body.
+    """
+    own = {"loosened": loosened, "violations": violations}
+    said = {name: [path_text(path) for path in paths] for name, paths in own.items() if paths}
     return CompletionUsage(
         prompt_tokens=total.prompt_tokens,
         completion_tokens=total.completion_tokens,
@@ -22,4 +32,5 @@ def completion_usage(total: Usage) -> CompletionUsage:
             accepted_prediction_tokens=total.accepted_prediction_tokens,
             rejected_prediction_tokens=total.rejected_prediction_tokens,
         ),
+        **said,
     )

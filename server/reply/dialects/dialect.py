@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from server.core.reply_format import Calls
 from server.core.request import Constraint, Tool
-from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar
 from server.reply.source import Source, Steps, Write
+from server.reply.tool_schema import Arguments
 
 
 class Dialect(ABC):
@@ -62,18 +62,19 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def grammar(self, schema: Schema, grammar: Grammar) -> str:
-        """Hold arguments to a schema.
+    def grammar(self, arguments: Arguments, grammar: Grammar) -> str:
+        """Hold arguments to their schema.
 
         Args:
-            schema: A schema for objects, as `tool_schema.arguments_schema` makes it.
+            arguments: The arguments; what the dialect cannot enforce goes to their leniency.
             grammar: Takes the rules that the arguments need.
 
         Returns:
             The arguments as an expression in Lark.
 
         Raises:
-            Unwritable: The dialect cannot enforce the schema.
+            InvalidConstraint: The dialect cannot enforce the schema, which is strict, or no object
+                can match it.
         """
 
     @abstractmethod

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import Any, ClassVar
 
+from server.core.errors import Locator
 from server.core.reply_format import Calls
 from server.core.request import Constraint, Tool
 from server.grammar.free_text import free_text
-from server.grammar.keywords import ANNOTATIONS, Schema
+from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar, one_of, quoted
-from server.grammar.raw_text import ended_by, text_terminal
-from server.grammar.references import self_contained
-from server.grammar.unions import resolved, split_union
+from server.grammar.raw_text import Unwritable, ended_by, text_terminal
+from server.grammar.references import steps
+from server.grammar.unions import Alternatives
 from server.reply import json_text
 from server.reply.dialects.dialect import Dialect
-from server.reply.dialects.members import in_order, json_part, members
+from server.reply.dialects.members import (
+    Form,
+    Member,
+    form_of,
+    forms_of,
+    in_order,
+    json_part,
+    other_name,
+    repeated,
+    weaker_if_unwritable,
+)
 from server.reply.notation import Notation
 from server.reply.source import Markers, NotACall, Source, Steps, Write
+from server.reply.tool_schema import Arguments
 
 QUOTE = '<|"|>'
 
@@ -26,8 +39,8 @@ _KEY = re.compile(r'[^:{}\[\],<"]*')
 _BARE = re.compile(r'[^,{}\[\]<"]*')
 _QUOTE = Markers([QUOTE])
 _NAMES = re.compile(r"[^:{}\[\],<\"\s]([^:{}\[\],<\"]*[^:{}\[\],<\"\s])?")
-_OF_OBJECTS = {"type", "properties", "required", "additionalProperties", *ANNOTATIONS}
-_OF_ARRAYS = {"type", "items", "minItems", "maxItems", *ANNOTATIONS}
+_OF_OBJECTS = {"type", "properties", "required", "additionalProperties"}
+_OF_ARRAYS = {"type", "items", "minItems", "maxItems"}
 
 
 class Gemma(Dialect):
@@ -48,9 +61,9 @@ class Gemma(Dialect):
         """Bare keys, Gemma's quotes around strings, no white space."""
         return _written(json.loads(arguments))
 
-    def grammar(self, schema: Schema, grammar: Grammar) -> str:
+    def grammar(self, arguments: Arguments, grammar: Grammar) -> str:
         """Arguments in the order of the schema; a value Gemma cannot enforce is JSON."""
-        return _ValueRules(self_contained(schema), grammar).write()
+        return _ValueRules(arguments, grammar).write()
 
     def free_form(self, name: str, text: Constraint, grammar: Grammar) -> str:
         """The text between Gemma's quotes."""
@@ -95,54 +108,85 @@ class _ValueRules:
     list, because a chain of references can be longer than Python's stack.
     """
 
-    def __init__(self, root: Schema, grammar: Grammar) -> None:
-        self._root = root
+    def __init__(self, arguments: Arguments, grammar: Grammar) -> None:
+        self._arguments = arguments
+        self._root = arguments.schema
+        self._alternatives = Alternatives(arguments.schema)
         self._grammar = grammar
-        self._known: dict[int, str] = {}
-        self._waiting: list[tuple[str, Any]] = []
+        self._known: dict[int, tuple[str, Any]] = {}
+        self._waiting: list[tuple[str, Any, Locator]] = []
 
     def write(self) -> str:
-        arguments = self._object(self._root)
+        forms = forms_of(self._arguments, self._alternatives)
+        arguments = one_of([self._object(form, ()) for form in forms])
         while self._waiting:
-            name, schema = self._waiting.pop()
-            self._grammar.define(name, self._ways(schema))
+            name, schema, path = self._waiting.pop()
+            ways = weaker_if_unwritable(
+                partial(self._ways, path=path),
+                schema,
+                path,
+                self._arguments.leniency,
+                self._grammar,
+            )
+            self._grammar.define(name, ways)
         return arguments
 
-    def _object(self, schema: Schema) -> str:
-        found = members(schema, _NAMES)
-        written = [f"{quoted(f'{member.key}:')} {self._value(member.schema)}" for member in found]
-        return f'"{{" {in_order(found, written, ",", self._grammar)} "}}"'
+    def _object(self, form: Form, path: Locator) -> str:
+        members = list(form.members)
+        written = [
+            f"{self._key(key)} {self._value(schema, (*path, 'properties', key))}"
+            for key, schema, _ in members
+        ]
+        if form.others is not False:
+            name = other_name(form.listed, self._grammar)
+            other = self._value(form.others, (*path, "additionalProperties"))
+            members.append(Member("", form.others, optional=True))
+            written.append(repeated(f'{name} ":" {other}', ",", self._grammar))
+        return f'"{{" {in_order(members, written, ",", self._grammar)} "}}"'
 
-    def _value(self, schema: Any) -> str:
-        schema = resolved(schema, self._root)
-        name = self._known.get(id(schema))
-        if name is None:
-            self._known[id(schema)] = name = self._grammar.reserve()
-            self._waiting.append((name, schema))
-        return name
+    def _key(self, key: str) -> str:
+        """A name and its colon; one that cannot stand bare in JSON's quotes."""
+        written = key if _NAMES.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+        return quoted(f"{written}:")
 
-    def _ways(self, schema: Any) -> str:
-        strings, others = split_union(schema, self._root)
-        ways = [self._other(other) for other in others]
+    def _value(self, schema: Any, path: Locator) -> str:
+        # A reference and what it refers to share a rule.
+        target = schema
+        if isinstance(schema, dict) and schema.keys() == {"$ref"}:
+            target = self._root["$defs"][steps(schema["$ref"])[-1]]
+        if id(target) not in self._known:
+            name = self._grammar.reserve()
+            self._known[id(target)] = name, target
+            self._waiting.append((name, target, path))
+        return self._known[id(target)][0]
+
+    def _ways(self, schema: Any, *, path: Locator) -> str:
+        strings, others = self._alternatives.strings_and_others(schema)
+        ways = [self._other(other, path) for other in others]
         if strings:
             text = ended_by(QUOTE, text_terminal(strings), self._grammar)
             ways.append(f"{self._grammar.spelling.literal(QUOTE)} {text}")
         return one_of(ways)
 
-    def _other(self, schema: Schema) -> str:
+    def _other(self, schema: Schema, path: Locator) -> str:
         """A value that is not a string."""
         kind = schema.get("type")
         if kind == "object" and "properties" in schema and schema.keys() <= _OF_OBJECTS:
-            return self._object(schema)
+            form = form_of(schema, self._alternatives)
+            if form is None:
+                raise Unwritable("a required property is forbidden")
+            return self._object(form, path)
         if kind == "array" and "items" in schema and schema.keys() <= _OF_ARRAYS:
-            return self._array(schema)
+            return self._array(schema, path)
         return json_part(schema, self._root, self._grammar)
 
-    def _array(self, schema: Schema) -> str:
+    def _array(self, schema: Schema, path: Locator) -> str:
         least, most = schema.get("minItems", 0), schema.get("maxItems")
-        if schema["items"] is False or most == 0:
+        if most == 0 or not self._alternatives.of(schema["items"]):
+            if least:
+                raise Unwritable("an item is both required and forbidden")
             return '"[" "]"'
-        item = self._value(schema["items"])
+        item = self._value(schema["items"], (*path, "items"))
         more = f"{max(least - 1, 0)},{'' if most is None else most - 1}"
         items = f'{item} ("," {item}){{{more}}}'
         return f'"[" {items} "]"' if least else f'"[" ({items})? "]"'

@@ -7,11 +7,11 @@ import json
 from server.core.reply_format import Calls
 from server.core.request import Constraint, Tool
 from server.grammar.free_text import free_text_in_json
-from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar, quoted
 from server.reply import json_text
 from server.reply.dialects.dialect import Dialect
 from server.reply.source import NotACall, Source, Steps, Write
+from server.reply.tool_schema import Arguments
 
 
 class PlainJson(Dialect):
@@ -46,9 +46,9 @@ class PlainJson(Dialect):
         """The text as it is."""
         return arguments
 
-    def grammar(self, schema: Schema, grammar: Grammar) -> str:
+    def grammar(self, arguments: Arguments, grammar: Grammar) -> str:
         """Llguidance's own grammar for the schema."""
-        return grammar.part({"json_schema": schema})
+        return grammar.part({"json_schema": arguments.schema})
 
     def free_form(self, name: str, text: Constraint, grammar: Grammar) -> str:
         """The text escaped between quotes."""

@@ -7,22 +7,30 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
+from server.core.errors import Locator
 from server.core.reply_format import Calls
 from server.core.request import Constraint, Tool
 from server.grammar.free_text import free_text
 from server.grammar.json_values import type_of
 from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar, one_of, quoted
-from server.grammar.raw_text import ended_by, loose_terminal, text_terminal
-from server.grammar.references import self_contained
-from server.grammar.unions import split_union
+from server.grammar.raw_text import compounds, ended_by, loose_terminal, text_terminal
+from server.grammar.unions import Alternatives
 from server.reply import json_text, python_text
 from server.reply.dialects.dialect import Dialect
-from server.reply.dialects.members import Member, json_part, members
+from server.reply.dialects.members import (
+    Form,
+    forms_of,
+    json_part,
+    other_name,
+    weaker_if_unwritable,
+)
 from server.reply.source import EndOfReply, Markers, NotACall, Source, Steps, Write
 from server.reply.syntax import compile_calls
+from server.reply.tool_schema import Arguments
 from server.reply.value_types import ALL, STRING, ArgumentTypes, Types
 
 _ARGUMENT = re.compile(r"\S.*\{key\}\s*\S.*\{value\}\s*\S", re.DOTALL)
@@ -30,7 +38,6 @@ _PYTHON_CONSTANTS = {"True": "true", "False": "false", "None": "null"}
 _CDATA_START = "<![CDATA["
 _CDATA = re.compile(r"\s*<!\[CDATA\[(.*)\]\]>\s*", re.DOTALL)
 _WORD = re.compile(r"\w*")
-_NAMES = re.compile(r"[^\s<>\"]([^<>\"\n]{0,200}[^\s<>\"])?")
 
 
 class Tagged(Dialect):
@@ -113,19 +120,11 @@ class Tagged(Dialect):
         text = value if is_string else json.dumps(value, ensure_ascii=False)
         return f"{self._before}{key}{between}{text}{self._after}"
 
-    def grammar(self, schema: Schema, grammar: Grammar) -> str:
+    def grammar(self, arguments: Arguments, grammar: Grammar) -> str:
         """Arguments in the order of the schema."""
-        root = self_contained(schema)
-        arguments = []
-        for member in members(root, _NAMES):
-            if self._marks_strings:
-                value = self._marked(member, root, grammar)
-            else:
-                value = self._unmarked(member, root, grammar)
-            head = f"{grammar.spelling.literal(self._before)} {quoted(member.key)}"
-            argument = grammar.rule(f"{head} {value}")
-            arguments.append(f"{argument}?" if member.optional else argument)
-        return " ".join(arguments)
+        alternatives = Alternatives(arguments.schema)
+        forms = forms_of(arguments, alternatives)
+        return one_of([self._form(form, arguments, alternatives, grammar) for form in forms])
 
     def free_form(self, name: str, text: Constraint, grammar: Grammar) -> str:
         """The text up to the closing tag."""
@@ -134,10 +133,51 @@ class Tagged(Dialect):
         value = free_text(text, self._after, grammar)
         return f"{literal(self._before)} {quoted(name)} {between} {value}"
 
-    def _marked(self, member: Member, root: Schema, grammar: Grammar) -> str:
+    def _form(
+        self, form: Form, arguments: Arguments, alternatives: Alternatives, grammar: Grammar
+    ) -> str:
+        types = ArgumentTypes(arguments.tool.parameters)
+        before = grammar.spelling.literal(self._before)
+
+        def value(schema: Any, path: Locator, read_as: Types) -> str:
+            def write(weaker: Any) -> str:
+                strings, others = alternatives.strings_and_others(weaker)
+                if self._marks_strings:
+                    return self._marked(strings, others, arguments.schema, grammar)
+                if not strings or not read_as & STRING:
+                    return self._as_json(weaker, arguments.schema, grammar)
+                return self._unmarked(strings, others, read_as, arguments.schema, grammar)
+
+            return weaker_if_unwritable(write, schema, path, arguments.leniency, grammar)
+
+        written = []
+        for key, schema, optional in form.members:
+            if not self._can_write(key):
+                if not optional:
+                    arguments.leniency.give_up(
+                        ("required",),
+                        f"In this model's call syntax the argument name {key[:50]!r} cannot be "
+                        "written.",
+                    )
+                continue
+            text = value(schema, ("properties", key), types.of(key))
+            one = grammar.rule(f"{before} {quoted(key)} {text}")
+            written.append(f"{one}?" if optional else one)
+        if form.others is not False:
+            name = other_name(form.listed, grammar)
+            other = value(form.others, ("additionalProperties",), types.of(""))
+            written.append(f"({grammar.rule(f'{before} {name} {other}')})*")
+        return " ".join(written)
+
+    def _can_write(self, key: str) -> bool:
+        """Whether the reader finds the whole ``key``."""
+        return key == key.strip() != "" and self._after_key[0] not in key and "\n" not in key
+
+    def _marked(
+        self, strings: Sequence[Schema], others: Sequence[Schema], root: Schema, grammar: Grammar
+    ) -> str:
         """A value after a mark that says whether it is a string."""
         literal = grammar.spelling.literal
-        strings, others = split_union(member.schema, root)
         mark, then = self._between.split("{string}")
         ways = []
         if strings:
@@ -148,16 +188,26 @@ class Tagged(Dialect):
             ways.append(f"{head} {json_part(other, root, grammar)} {literal(self._after)}")
         return one_of(ways)
 
-    def _unmarked(self, member: Member, root: Schema, grammar: Grammar) -> str:
-        """A value that is a string by its schema or, where that allows others too, by its looks."""
+    def _as_json(self, schema: Any, root: Schema, grammar: Grammar) -> str:
         literal = grammar.spelling.literal
-        head = literal(self._between)
-        strings, others = split_union(member.schema, root)
-        if not strings:
-            value = json_part(member.schema, root, grammar)
-            return f"{head} {value} {literal(self._after)}"
-        terminal = loose_terminal(strings, others) if others else text_terminal(strings)
-        return f"{head} {ended_by(self._after, terminal, grammar)}"
+        return f"{literal(self._between)} {json_part(schema, root, grammar)} {literal(self._after)}"
+
+    def _unmarked(
+        self,
+        strings: Sequence[Schema],
+        others: Sequence[Schema],
+        read_as: Types,
+        root: Schema,
+        grammar: Grammar,
+    ) -> str:
+        """A value that is a string by its schema or, where that allows others too, by its looks."""
+        head = grammar.spelling.literal(self._between)
+        if read_as == STRING:
+            return f"{head} {ended_by(self._after, text_terminal(strings), grammar)}"
+        terminal = loose_terminal(strings, others, looks=read_as - STRING)
+        ways = [f"{head} {ended_by(self._after, terminal, grammar)}"]
+        ways += [self._as_json(each, root, grammar) for each in compounds(others)]
+        return one_of(ways)
 
 
 def _as_json(text: str, allowed: Types) -> str:

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import threading
-import time
+from functools import partial
 
-from server.core.errors import DragomanError, InvalidConstraint, QueueFull
+from server.core.errors import DragomanError, QueueFull
 from server.core.events import Accepted
-from server.core.request import ChatPrompt, Constraint, Prompt, Tool
+from server.core.request import ChatPrompt, Prompt
 from server.engine.engine import Engine
-from server.engine.sampling.matcher import GrammarCompiler, GrammarError, GrammarMatcher
-from server.grammar.conversion import schema_grammar, to_grammar
-from server.prompt.chat_model import BuiltPrompt
 from server.prompt.written_answers import WrittenAnswers
 from server.reply.custom_tools import as_functions
-from server.reply.tool_schema import arguments_schema, unenforceable, ungrammatical
 from server.worker.protocol import Generate, Render, Rendered, StepEvents, refusal
 from server.worker.serve.connection import Send
+from server.worker.serve.constrain import Constrainer
 from server.worker.serve.load import GenerationModel, Loaded, VocabularyOnly
 from server.worker.serve.request_queue import RequestQueue
 from server.worker.serve.tasks import TaskBuilder
-
-# For trying out all tools of a request, while other requests wait. Usual schemas take a few
-# milliseconds each, so 128 of them stay far below it.
-_TOOLS_SECONDS = 5.0
 
 
 class _Cancelled(Exception):
@@ -47,6 +40,7 @@ class Preparer:
         cells = model.context.kv_cells + model.stored_tokens
         written = WrittenAnswers(model.vocabulary, most_tokens=cells)
         self._tasks = TaskBuilder(model, written)
+        self._constrainer = Constrainer(model.chat, model.compiler)
         self._lock = threading.Lock()
         self._pending: set[int] = set()
 
@@ -107,16 +101,22 @@ class Preparer:
         wanted = _functions_only(request.request.prompt)
         prompt = self._model.chat.build(wanted, context=self._model.info.context)
         task = self._tasks.build(request, prompt)
-        matcher = self._matcher(request, wanted, prompt)
+        constrained = self._constrainer.constrain(
+            wanted,
+            prompt.reply_prefix,
+            request.request.constraint,
+            still_wanted=partial(self._check_wanted, request),
+        )
         self._check_wanted(request)
         accepted = Accepted(
             id=request.id,
             prompt_tokens=task.prompt_length,
             reply_prefix=prompt.reply_prefix,
             tools_active=prompt.tools_active,
+            loosened=constrained.loosened if constrained else [],
         )
         self._send(StepEvents(events=[accepted]))
-        self._engine.submit(task, matcher)
+        self._engine.submit(task, constrained.matcher if constrained else None)
         if not self._forget(request.id):
             # It was cancelled meanwhile, before the engine had it.
             self._engine.cancel(request.id)
@@ -132,61 +132,10 @@ class Preparer:
             self._pending.discard(request_id)
             return known
 
-    def _matcher(
-        self, request: Generate, wanted: Prompt, prompt: BuiltPrompt
-    ) -> GrammarMatcher | None:
-        """The grammar that the answer must match, at its start; None: it may be anything."""
-        constraint = request.request.constraint
-        content = _content_grammar(constraint) if constraint else None
-        grammar = self._model.chat.reply_grammar(wanted, prompt.reply_prefix, content)
-        if grammar is None:
-            return None
-        compiler = self._model.compiler.result()
-        matcher = compiler.cached(grammar)
-        if matcher is not None:
-            return matcher
-        if isinstance(wanted, ChatPrompt) and wanted.tool_choice.mode != "none":
-            deadline = time.monotonic() + _TOOLS_SECONDS
-            for index, tool in enumerate(wanted.tools):
-                self._check_wanted(request)
-                if time.monotonic() > deadline:
-                    reason = "The tools before it took too long to compile."
-                    raise unenforceable(tool, index, reason)
-                _try_out(tool, index, compiler)
-        try:
-            if content is not None and content != grammar:
-                compiler.try_out(content)
-            return compiler.compile(grammar)
-        except GrammarError as error:
-            at = ("constraint",) if constraint else ("tools",)
-            raise InvalidConstraint(str(error), at=at) from error
-
 
 def _functions_only(prompt: Prompt) -> Prompt:
     """``prompt`` in the terms of a model, which knows no free-form tools."""
     return as_functions(prompt) if isinstance(prompt, ChatPrompt) else prompt
-
-
-def _content_grammar(constraint: Constraint) -> str:
-    """The grammar of the request's own constraint, which holds for the content alone."""
-    try:
-        return to_grammar(constraint)
-    except InvalidConstraint as error:
-        raise error.moved(("constraint",)) from error
-
-
-def _try_out(tool: Tool, index: int, compiler: GrammarCompiler) -> None:
-    """Refuse ``tool`` by name if its schema or its grammar cannot be enforced."""
-    if tool.grammar is not None:
-        try:
-            compiler.try_out(to_grammar(tool.grammar))
-        except GrammarError as error:
-            raise ungrammatical(tool, index, str(error)) from error
-        return
-    try:
-        compiler.try_out(schema_grammar(arguments_schema(tool, index)))
-    except GrammarError as error:
-        raise unenforceable(tool, index, str(error)) from error
 
 
 def render(model: Loaded, request: Render) -> Rendered:

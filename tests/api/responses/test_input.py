@@ -338,7 +338,8 @@ async def test_parameters(http: httpx.AsyncClient, pool: FakePool) -> None:
     )
     assert (found.sampling.temperature, found.sampling.top_p, found.sampling.seed) == (0.5, 0.9, 1)
     assert (found.max_tokens, found.logprobs) == (7, 3)
-    assert found.constraint == Constraint(kind="json_schema", body='{"type":"object"}')
+    schema = Constraint(kind="json_schema", body='{"type":"object"}', strict=False)
+    assert found.constraint == schema
     assert isinstance(found.prompt, ChatPrompt)
     assert found.prompt.template_kwargs == {"reasoning_effort": "none", "enable_thinking": False}
     assert found.prompt.tool_choice == ToolChoice(parallel=False)

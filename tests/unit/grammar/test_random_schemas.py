@@ -131,7 +131,10 @@ def test_every_text_an_accepted_schema_lets_through_is_valid(
     schema: dict[str, Any], chooser: random.Random
 ) -> None:
     # Bounds hold for the number as it is written; as a float, 0.5000000000000000000001 is 0.5.
-    made = schema_grammar(schema)
+    try:
+        made = schema_grammar(schema)
+    except InvalidConstraint:  # branches of oneOf that may overlap, or no value is left
+        return
     exact = json.loads(json.dumps(schema), parse_float=Decimal)
     validator = jsonschema.Draft202012Validator(
         exact, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
@@ -12,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.errors import InvalidConstraint
-from server.grammar.references import definitions_of, resolve, self_contained
+from server.grammar.json_schema import enforceable
+from server.grammar.references import References, definitions_of, resolve
 
 # The names of the example in RFC 6901, section 5, and a few more.
 NAMES = {name: {"const": name} for name in ("foo", "", "a/b", "c%d", "e^f", "m~n", " ", "ä", "%20")}
@@ -68,7 +68,6 @@ def test_the_whole_schema_items_of_lists_and_booleans_can_be_referred_to() -> No
         ("#/$defs/foo/const", "points to no schema"),
         ("#/prefixItems", "points to no schema"),
         ("#foo", "must point into the schema itself"),
-        ("", "must point into the schema itself"),
         ("other.json#/a", "must point into the schema itself"),
         ("http://127.0.0.1:9/schema.json", "must point into the schema itself"),
     ],
@@ -77,7 +76,7 @@ def test_a_reference_that_cannot_be_followed_is_named_with_its_place(
     reference: str, problem: str
 ) -> None:
     with pytest.raises(InvalidConstraint) as caught:
-        resolve(reference, ROOT, "#/properties/a")
+        References(ROOT).resolve(reference, None, "#/properties/a")
     assert problem in caught.value.message
     assert repr(reference) in caught.value.message
     assert caught.value.message.endswith("(at #/properties/a).")
@@ -148,15 +147,16 @@ def references(schema: object) -> list[str]:
     return []
 
 
-def test_a_self_contained_schema_means_the_same() -> None:
-    made = self_contained(copy.deepcopy(TREE))
+def test_every_reference_points_at_a_definition_afterwards_and_means_the_same() -> None:
+    made = enforceable(TREE)
+    assert all(each.startswith("#/$defs/") for each in references(made))
     before, after = (jsonschema.Draft202012Validator(each) for each in (TREE, made))
     assert [before.is_valid(each) for each in VALUES] == [after.is_valid(each) for each in VALUES]
     assert len({before.is_valid(each) for each in VALUES}) == 2
 
 
-def test_parts_of_a_self_contained_schema_need_some_definitions_only() -> None:
-    made = self_contained(copy.deepcopy(TREE))
+def test_parts_of_a_schema_need_some_definitions_only() -> None:
+    made = enforceable(TREE)
     whole = jsonschema.Draft202012Validator(TREE)
     candidates = [*VALUES, *(inner for value in VALUES for inner in value.values())]
     for name, part in made["properties"].items():
@@ -169,9 +169,50 @@ def test_parts_of_a_self_contained_schema_need_some_definitions_only() -> None:
             assert alone.is_valid(value) == whole.is_valid({name: value}), (name, value)
 
 
-def test_a_schema_that_refers_to_definitions_only_is_left_as_it_is() -> None:
+def test_definitions_keep_their_names() -> None:
     schema = {"items": {"$ref": "#/$defs/a%20b"}, "$defs": {"a b": {"items": {"type": "null"}}}}
-    assert self_contained(copy.deepcopy(schema)) == schema
+    assert enforceable(schema)["$defs"] == schema["$defs"]
+
+
+NAMED: dict[str, Any] = {
+    "$id": "https://example.org/root",
+    "$defs": {
+        "here": {"$anchor": "there", "type": "integer"},
+        "old": {"$id": "#older", "type": "null"},
+        "apart": {
+            "$id": "apart",
+            "items": {"$ref": "#/$defs/own"},
+            "$defs": {"own": {"type": "boolean"}},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("reference", "value"),
+    [
+        ("#there", 1),
+        ("#older", None),
+        ("https://example.org/root#/$defs/here", 1),
+        ("https://example.org/root#there", 1),
+        ("apart", [True]),
+        ("https://example.org/apart", [True]),
+        ("apart#/$defs/own", True),
+        ("#/$defs/apart", [True]),
+    ],
+)
+def test_anchors_and_ids_are_followed(reference: str, value: Any) -> None:
+    made = enforceable({**NAMED, "properties": {"k": {"$ref": reference}}, "required": ["k"]})
+    validator = jsonschema.Draft202012Validator(made)
+    assert validator.is_valid({"k": value})
+    assert not validator.is_valid({"k": [1.5]})
+
+
+def test_a_recursive_reference_is_one_to_the_whole_schema() -> None:
+    made = enforceable({"properties": {"k": {"$recursiveRef": "#"}}, "additionalProperties": False})
+    validator = jsonschema.Draft202012Validator(made)
+    assert validator.is_valid({"k": {"k": {}}})
+    assert not validator.is_valid({"k": {"x": {}}})
 
 
 def test_nested_targets_do_not_multiply() -> None:
@@ -182,4 +223,4 @@ def test_nested_targets_do_not_multiply() -> None:
         pointers.append("#" + "/properties/p" * depth)
     schema["properties"] |= {f"r{n}": {"$ref": each} for n, each in enumerate(pointers)}
     before = len(json.dumps(schema))
-    assert len(json.dumps(self_contained(schema))) < 3 * before
+    assert len(json.dumps(enforceable(schema))) < 3 * before

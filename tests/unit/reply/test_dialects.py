@@ -11,7 +11,6 @@ import pytest
 from server.core.reply import message_of
 from server.core.reply_format import Calls, ReplyFormat
 from server.core.request import Constraint, Tool, ToolCall, ToolChoice
-from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar, Spelling
 from server.grammar.pattern_classes import Untranslatable
 from server.reply.builtin_formats import format_from_table
@@ -21,6 +20,7 @@ from server.reply.dialects.table import DIALECTS
 from server.reply.grammar import reply_grammar
 from server.reply.parser import ReplyParser, parse_reply
 from server.reply.source import Source, Steps, Write
+from server.reply.tool_schema import Arguments
 from server.reply.writer import write_calls
 from tests.unit.fake_vocabulary import FakeVocabulary
 from tests.unit.reply.test_tool_grammar import matcher, walk
@@ -48,9 +48,10 @@ class Lines(Dialect):
     def write(self, arguments: str) -> str:
         return "".join(f"<|line|>{key}: {n}\n" for key, n in json.loads(arguments).items())
 
-    def grammar(self, schema: Schema, grammar: Grammar) -> str:
+    def grammar(self, arguments: Arguments, grammar: Grammar) -> str:
         head = grammar.spelling.literal("<|line|>")
-        return " ".join(f'({head} "{key}: " /[0-9]+/ "\\n")?' for key in schema["properties"])
+        properties = arguments.schema["properties"]
+        return " ".join(f'({head} "{key}: " /[0-9]+/ "\\n")?' for key in properties)
 
     def free_form(self, name: str, text: Constraint, grammar: Grammar) -> str:
         raise Untranslatable("it has whole numbers only")
@@ -90,7 +91,7 @@ def test_what_its_grammar_allows_is_read_as_valid_calls(toy: ReplyFormat) -> Non
     assert grammar
     seen = set()
     for seed in range(20):
-        text = walk(matcher(grammar), random.Random(seed), ["</call>"])
+        text = walk(matcher(grammar.text), random.Random(seed), ["</call>"])
         assert text
         (call,) = parse_reply(text, toy, tools_active=True, tools=[TOOL]).tool_calls
         arguments = json.loads(call.arguments)

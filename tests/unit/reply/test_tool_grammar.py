@@ -86,7 +86,7 @@ def grammar_for(reply_format: ReplyFormat, **options: Any) -> str:
     }
     made = reply_grammar(reply_format, **(settings | options))
     assert made is not None
-    return made
+    return made.text
 
 
 class Controls(FakeVocabulary):

@@ -18,8 +18,9 @@ from server.core.request import CacheScope, ChatPrompt, GenerationRequest, Messa
 from server.core.sampling import Sampling
 from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
 from server.engine.task import Task
+from server.reply.grammar import ReplyGrammar
 from server.worker.protocol import FromWorker, Generate, Render, Rendered, StepEvents
-from server.worker.serve import prepare
+from server.worker.serve import constrain
 from server.worker.serve.prepare import Preparer
 
 PARALLEL, QUEUE_SIZE = 2, 3
@@ -63,7 +64,9 @@ class Setup:
             build=self._build,
             sampling=Sampling(),
             reply_format=None,
-            reply_grammar=lambda prompt, *_: "all" if isinstance(prompt, ChatPrompt) else None,
+            reply_grammar=lambda prompt, *_: (
+                ReplyGrammar("all", []) if isinstance(prompt, ChatPrompt) else None
+            ),
         )
         vocabulary = SimpleNamespace(special_tokens=[], size=VOCABULARY)
         model: Any = SimpleNamespace(
@@ -105,11 +108,12 @@ class Setup:
     def generate(self, request_id: int, text: str = "fine", **settings: Any) -> None:
         self._generate(request_id, GenerationRequest(prompt=TextPrompt(text=text), **settings))
 
-    def generate_with_tools(self, request_id: int, count: int) -> None:
-        prompt = ChatPrompt(
-            messages=[Message(role="user", content="hi")],
-            tools=[Tool(name=f"tool_{number}") for number in range(count)],
-        )
+    def generate_with_tools(self, request_id: int, count: int, *, strict: bool = True) -> None:
+        tools = [
+            Tool(name=f"tool_{n}", parameters={"properties": {f"p{n}": {}}}, strict=strict)
+            for n in range(count)
+        ]
+        prompt = ChatPrompt(messages=[Message(role="user", content="hi")], tools=tools)
         self._generate(request_id, GenerationRequest(prompt=prompt))
 
     def _generate(self, request_id: int, request: GenerationRequest) -> None:
@@ -265,7 +269,7 @@ def test_every_tool_is_tried_out(setup: Setup, trials: Trials) -> None:
 def test_trying_out_the_tools_of_a_request_ends_in_time(
     setup: Setup, trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "_TOOLS_SECONDS", 0.05)
+    monkeypatch.setattr(constrain, "_TOOLS_SECONDS", 0.05)
     setup.generate_with_tools(1, 128)
     trials.begun.get(timeout=5)
     time.sleep(0.06)
@@ -274,6 +278,18 @@ def test_trying_out_the_tools_of_a_request_ends_in_time(
     assert isinstance(failed, Failed)
     assert (failed.error.code, failed.error.at) == ("invalid_constraint", ("tools", 1))
     assert "tool_1 " in failed.error.message
+    assert trials.begun.qsize() == 0
+
+
+def test_tools_that_time_is_short_for_are_loosened_unless_they_are_strict(
+    setup: Setup, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constrain, "_TOOLS_SECONDS", 0.05)
+    setup.generate_with_tools(1, 128, strict=False)
+    trials.begun.get(timeout=5)
+    time.sleep(0.06)
+    trials.let_through.release(128)
+    assert isinstance(setup.event(), Accepted)
     assert trials.begun.qsize() == 0
 
 

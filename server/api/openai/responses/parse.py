@@ -51,8 +51,8 @@ class ParsedPrompt:
                 at = (*self.tools.places[index], *rest)
             case ("prompt" | "messages", *_):
                 at = ("input",)
-            case ("constraint", *_):
-                at = ("text", "format")
+            case ("constraint", *rest):
+                at = ("text", "format", *rest)
             case ("sampling", name, *_):
                 at = (name,)
             case ("template_kwargs", *_):
@@ -168,7 +168,7 @@ def _text_format(body: ResponsesRequest) -> Constraint | None:
     match body.text.format if body.text is not None else None:
         case JsonObjectFormat():
             return Constraint(kind="json_object")
-        case JsonSchemaFormat(json_schema=schema):
-            return Constraint.of("json_schema", schema)
+        case JsonSchemaFormat(json_schema=schema, strict=strict):
+            return Constraint.of("json_schema", schema, strict=bool(strict))
         case _:
             return None

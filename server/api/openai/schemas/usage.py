@@ -20,10 +20,16 @@ class CompletionTokensDetails(BaseModel):
 
 
 class CompletionUsage(BaseModel):
-    """The cost of a request in tokens; several answers add up, and their prompt counts once."""
+    """The cost of a request in tokens; several answers add up, and their prompt counts once.
+
+    Two fields are this server's own and only there if they are not empty: what of the request's
+    schemas the answers were ``loosened`` from, and the ``violations`` of it that were found.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
+    loosened: list[str] | None = None
+    violations: list[str] | None = None

@@ -1,0 +1,112 @@
+"""Schemas in the words of draft 2020-12, whatever draft of the standard or of OpenAPI they follow.
+
+Nulls stand for keywords that are not there: serializers of some languages write them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from server.grammar.keywords import Schema, types
+
+_COUNTS = (
+    *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
+    *("minContains", "maxContains"),
+)
+_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
+_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_SINGLE = (
+    *("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"),
+    *("unevaluatedItems", "unevaluatedProperties"),
+)
+
+
+def spelled_as_today(schema: Schema) -> None:
+    """Drop nulls, and write the keywords of earlier drafts and of OpenAPI as those of 2020-12."""
+    for keyword in [key for key, value in schema.items() if value is None and key != "const"]:
+        del schema[keyword]
+    for keyword in _COUNTS:
+        if isinstance(count := schema.get(keyword), float) and count.is_integer():
+            schema[keyword] = int(count)
+    for bound in ("minimum", "maximum"):
+        exclusive = f"exclusive{bound.capitalize()}"
+        if isinstance(schema.get(exclusive), bool) and schema.pop(exclusive) and bound in schema:
+            schema[exclusive] = schema.pop(bound)
+    if "divisibleBy" in schema:
+        schema.setdefault("multipleOf", schema.pop("divisibleBy"))
+    if isinstance(schema.get("items"), list):
+        schema["prefixItems"] = schema.pop("items")
+        if "additionalItems" in schema:
+            schema["items"] = schema.pop("additionalItems")
+    schema.pop("additionalItems", None)
+    _required_by_the_properties(schema)
+    _types(schema)
+
+
+def _required_by_the_properties(schema: Schema) -> None:
+    """``required: true`` inside a property (draft 3) names it in ``required``."""
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return
+    named = [
+        name
+        for name, each in properties.items()
+        if isinstance(each, dict) and each.get("required") is True
+    ]
+    if named and isinstance(schema.get("required", []), list | bool):
+        listed = schema.get("required", [])
+        schema["required"] = [*(listed if isinstance(listed, list) else []), *named]
+
+
+def _types(schema: Schema) -> None:
+    if isinstance(schema.get("required"), bool):
+        del schema["required"]
+    named = schema.get("type")
+    if isinstance(named, str):
+        # Google's function declarations write STRING, draft 3 has a type "any".
+        lower = named.lower() if named.isupper() else named
+        schema["type"] = lower
+        if lower == "any":
+            del schema["type"]
+
+
+def nullable(schema: Schema) -> bool:
+    """Take OpenAPI's ``nullable`` away, and say so in ``type`` where that can be.
+
+    Returns:
+        Whether null is still to be added, as an alternative to the rest.
+    """
+    if schema.pop("nullable", False) is not True or "null" in types(schema):
+        return False
+    if "type" in schema and not schema.keys() & {"enum", "const", "allOf", "anyOf", "oneOf"}:
+        schema["type"] = [*types(schema), "null"]
+        return False
+    return True
+
+
+def in_todays_words(schema: Any) -> Any:
+    """A copy of ``schema`` in which everything is said in keywords of draft 2020-12.
+
+    Nothing is left out: it serves a validator, which knows them all.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: each for key, each in schema.items() if key not in {"$schema", "$id", "id"}}
+    spelled_as_today(made)
+    _dependencies(made)
+    for keyword in [key for key in made if key in {*_LISTS, *_NAMED, *_SINGLE}]:
+        value = made[keyword]
+        if keyword in _NAMED and isinstance(value, dict):
+            made[keyword] = {name: in_todays_words(each) for name, each in value.items()}
+        elif keyword in _LISTS and isinstance(value, list):
+            made[keyword] = [in_todays_words(each) for each in value]
+        else:
+            made[keyword] = in_todays_words(value)
+    return {"anyOf": [made, {"type": "null"}]} if nullable(made) else made
+
+
+def _dependencies(schema: Schema) -> None:
+    dependencies = schema.pop("dependencies", None)
+    for name, each in dependencies.items() if isinstance(dependencies, dict) else ():
+        keyword = "dependentRequired" if isinstance(each, list) else "dependentSchemas"
+        schema[keyword] = {**schema.get(keyword, {}), name: each}

@@ -1,0 +1,83 @@
+"""Whole answers against the schemas of their request, where the grammar held only a part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+from server.core.errors import Locator
+from server.core.reply import Answer
+from server.core.request import ChatPrompt, GenerationRequest
+from server.grammar.earlier_drafts import in_todays_words
+
+# The most steps of a pattern with look-around, which could take for ever; a choice, some 10 ms.
+_MOST_STEPS = 100_000
+# A choice: an answer that violates more places is wrong as a whole.
+_MOST_VIOLATIONS = 16
+
+
+def violations(
+    request: GenerationRequest, loosened: Sequence[Locator], answer: Answer
+) -> list[Locator]:
+    """What of the loosened schemas an answer violates.
+
+    Args:
+        request: The request.
+        loosened: The places of what its answers were not held to.
+        answer: A whole answer. Of one that was cut off only whole parts are checked.
+
+    Returns:
+        The places of the keywords that are violated, as paths like ``loosened``.
+    """
+    found: list[Locator] = []
+    roots = {path[:2] for path in loosened}
+    tools = request.prompt.tools if isinstance(request.prompt, ChatPrompt) else []
+    for index, tool in enumerate(tools):
+        if ("tools", index) in roots and tool.parameters is not None:
+            place = ("tools", index, "parameters")
+            texts = [call.arguments for call in answer.calls if call.name == tool.name]
+            found += _violated(tool.parameters, texts, place)
+    constraint = request.constraint
+    if ("constraint", "schema") in roots and constraint is not None and answer.text:
+        schema = msgspec.json.decode(constraint.body)
+        found += _violated(schema, [answer.text], ("constraint", "schema"))
+    return list(dict.fromkeys(found))[:_MOST_VIOLATIONS]
+
+
+def _violated(schema: dict[str, Any], texts: Sequence[str], place: Locator) -> list[Locator]:
+    if not texts:
+        return []
+    validator = _validator(msgspec.json.encode(schema))
+    if validator is None:
+        return []
+    found: list[Locator] = []
+    for text in texts:
+        try:
+            value = json.loads(text)
+        except ValueError:  # cut off
+            continue
+        for error in validator.iter_errors(value):
+            found.append((*place, *error.schema_path))
+            if len(found) >= _MOST_VIOLATIONS:
+                break
+    return found
+
+
+@lru_cache(maxsize=128)
+def _validator(schema: bytes) -> jsonschema_rs.Draft202012Validator | None:
+    """A validator; None for a schema that it cannot take (a pattern of another dialect)."""
+    try:
+        return jsonschema_rs.Draft202012Validator(
+            in_todays_words(msgspec.json.decode(schema)),
+            validate_formats=True,
+            ignore_unknown_formats=True,
+            offline=True,
+            pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_MOST_STEPS),
+        )
+    except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
+        return None
