@@ -72,15 +72,6 @@ ANNOTATIONS = {"title", "description", "default", "examples", "deprecated", "$co
 
 TYPES = {"null", "boolean", "object", "array", "number", "integer", "string"}
 
-FORMATS = {
-    *("date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"),
-}
-FORMATS_NOT_ENFORCED = {
-    *("regex", "iri", "iri-reference", "idn-email", "idn-hostname", "uri-reference"),
-    *("uri-template", "json-pointer", "relative-json-pointer"),
-}
-"""The other formats of the standard. Formats it does not know, such as int32, are annotations."""
-
 WITH_VALUES = {
     *("const", "enum", "multipleOf"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),

@@ -7,7 +7,7 @@ up by name, after putting the strongest thing that can be enforced in its place.
 from __future__ import annotations
 
 from server.core.errors import InvalidConstraint, Locator
-from server.grammar import keywords, rewriting
+from server.grammar import formats, keywords, rewriting
 from server.grammar.json_values import inexact
 from server.grammar.keywords import Schema, types
 from server.grammar.leniency import Leniency, pointer
@@ -63,19 +63,18 @@ def settle_values(schema: Schema, path: Locator, leniency: Leniency) -> None:
 def settle_texts(schema: Schema, path: Locator, leniency: Leniency) -> None:
     """``format``, ``pattern`` and ``patternProperties``."""
     form = schema.get("format")
-    if form in keywords.FORMATS_NOT_ENFORCED:
+    if form in formats.NOT_ENFORCED:
         leniency.give_up(
             (*path, "format"),
             f"The JSON Schema keyword 'format: {form}' cannot be enforced (at {pointer(path)}).",
         )
-    if "format" in schema and form not in keywords.FORMATS:
-        del schema["format"]
     if "pattern" in schema:
         pattern = _enforceable(schema["pattern"], (*path, "pattern"), leniency)
         if pattern is None:
             del schema["pattern"]
         else:
             schema["pattern"] = pattern
+    formats.as_pattern(schema)
     if "patternProperties" in schema:
         _settle_pattern_properties(schema, (*path, "patternProperties"), leniency)
 
