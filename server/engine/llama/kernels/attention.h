@@ -9,7 +9,7 @@
  *
  * Cells are split into chunks, whose partial results are merged (split-KV; online_softmax.h).
  *
- * tests/unit/engine/test_kernels.py compares the results with exact attention; docs/benchmarks.md has the
+ * tests/unit/engine/test_attention_kernel.py compares the results with exact attention; docs/benchmarks.md has the
  * gain.
  */
 #pragma once
@@ -78,7 +78,7 @@ struct MaskedQuery {
 KERNEL inline Floats dot_products(const float * query, const float * keys, int64_t key_dim) {
     Floats accumulators[KV_TILE];
     for (Floats & accumulator : accumulators) {
-        accumulator = broadcast(0);
+        accumulator = broadcast(0.f);
     }
     for (int64_t d = 0; d < key_dim; d += LANES) {
         const Floats part = load_unaligned(query + d);

@@ -3,6 +3,7 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(_WIN32)
 
 #include "avx2_vector.h"
+#include "avx2_super_blocks.h"
 #include "avx2_weights.h"
 
 #include "attention.h"

@@ -13,6 +13,9 @@ namespace {
 
 constexpr int64_t LANES = 8;
 using Floats = __m256;
+// A 32-bit word in each lane, with the operators of integers.
+using Words = uint32_t __attribute__((vector_size(32)));
+using SignedWords = int32_t __attribute__((vector_size(32)));
 
 KERNEL inline Floats load(const float * aligned) { return _mm256_load_ps(aligned); }
 
@@ -33,6 +36,10 @@ KERNEL inline Floats broadcast_lane(Floats a, int i) {
     return _mm256_permutevar8x32_ps(a, _mm256_set1_epi32(i));
 }
 
+KERNEL inline Words broadcast(uint32_t word) { return Words{} + word; }
+
+KERNEL inline Floats to_floats(SignedWords a) { return _mm256_cvtepi32_ps(__m256i(a)); }
+
 KERNEL inline Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
 
 KERNEL inline Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
@@ -41,6 +48,11 @@ KERNEL inline Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); 
 
 // a * b + c.
 KERNEL inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+
+// c - a * b.
+KERNEL inline Floats subtract_product(Floats c, Floats a, Floats b) {
+    return _mm256_fnmadd_ps(a, b, c);
+}
 
 KERNEL inline float horizontal_sum(Floats a) {
     __m128 sum = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -67,6 +79,12 @@ KERNEL inline Floats horizontal_sums(Floats rows[LANES]) {
     }
     return _mm256_add_ps(_mm256_permute2f128_ps(rows[0], rows[1], 0x20),
                          _mm256_permute2f128_ps(rows[0], rows[1], 0x31));
+}
+
+// Replaces each byte, at most 15, by that byte of `table`.
+KERNEL inline Words look_up(const int8_t table[16], Words bytes) {
+    const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i *>(table));
+    return Words(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(entries), __m256i(bytes)));
 }
 
 // To the nearest integers, ties to even.

@@ -13,6 +13,9 @@ namespace {
 
 constexpr int64_t LANES = 16;
 using Floats = __m512;
+// A 32-bit word in each lane, with the operators of integers.
+using Words = uint32_t __attribute__((vector_size(64)));
+using SignedWords = int32_t __attribute__((vector_size(64)));
 
 KERNEL inline Floats load(const float * aligned) { return _mm512_load_ps(aligned); }
 
@@ -33,6 +36,10 @@ KERNEL inline Floats broadcast_lane(Floats a, int i) {
     return _mm512_permutexvar_ps(_mm512_set1_epi32(i), a);
 }
 
+KERNEL inline Words broadcast(uint32_t word) { return Words{} + word; }
+
+KERNEL inline Floats to_floats(SignedWords a) { return _mm512_cvtepi32_ps(__m512i(a)); }
+
 KERNEL inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
 
 KERNEL inline Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
@@ -41,6 +48,11 @@ KERNEL inline Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); 
 
 // a * b + c.
 KERNEL inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+
+// c - a * b.
+KERNEL inline Floats subtract_product(Floats c, Floats a, Floats b) {
+    return _mm512_fnmadd_ps(a, b, c);
+}
 
 KERNEL inline float horizontal_sum(Floats a) { return _mm512_reduce_add_ps(a); }
 
@@ -64,6 +76,12 @@ KERNEL inline Floats horizontal_sums(Floats rows[LANES]) {
     }
     return _mm512_add_ps(_mm512_shuffle_f32x4(rows[0], rows[1], 0x88),
                          _mm512_shuffle_f32x4(rows[0], rows[1], 0xdd));
+}
+
+// Replaces each byte, at most 15, by that byte of `table`.
+KERNEL inline Words look_up(const int8_t table[16], Words bytes) {
+    const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i *>(table));
+    return Words(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), __m512i(bytes)));
 }
 
 // To the nearest integers, ties to even.

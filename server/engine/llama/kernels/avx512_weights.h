@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "avx512_vector.h"
+#include "avx512_words.h"
 #include "blocks.h"
 
 namespace {
@@ -13,39 +13,6 @@ struct WeightBlocks {
     __m512i quants[BLOCK_SIZE / 4];  // unsigned; four neighbouring quants are the bytes of a lane
     Floats scale, offset;
 };
-
-// Reads `BYTES` of each row, at most 32; rows lie `stride` bytes apart from `first` on. Lane r of words[i]
-// becomes the 32-bit word i of row r. Reads nothing else: memory after the last row may be unmapped.
-template <size_t BYTES>
-KERNEL inline void transpose(const char * first, int64_t stride, __m512i words[8]) {
-    constexpr __mmask16 in_row = (1u << BYTES / 2) - 1;
-    __m512i rows[8], quads[8];
-    for (int i = 0; i < 8; i++) {
-        const char * row = first + (i < 4 ? i : i + 4) * stride;
-        const __m256i lower = _mm256_maskz_loadu_epi16(in_row, row);
-        const __m256i upper = _mm256_maskz_loadu_epi16(in_row, row + 4 * stride);
-        rows[i] = _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
-    }
-    for (int i = 0; i < 8; i += 4) {
-        const __m512i low01 = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        const __m512i high01 = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-        const __m512i low23 = _mm512_unpacklo_epi32(rows[i + 2], rows[i + 3]);
-        const __m512i high23 = _mm512_unpackhi_epi32(rows[i + 2], rows[i + 3]);
-        quads[i] = _mm512_unpacklo_epi64(low01, low23);
-        quads[i + 1] = _mm512_unpackhi_epi64(low01, low23);
-        quads[i + 2] = _mm512_unpacklo_epi64(high01, high23);
-        quads[i + 3] = _mm512_unpackhi_epi64(high01, high23);
-    }
-    for (int i = 0; i < 4; i++) {
-        words[i] = _mm512_shuffle_i32x4(quads[i], quads[i + 4], 0x88);
-        words[i + 4] = _mm512_shuffle_i32x4(quads[i], quads[i + 4], 0xdd);
-    }
-}
-
-// The lower 16 bits of each word, a half-precision number, as a float.
-KERNEL inline Floats half_to_float(__m512i words) {
-    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
-}
 
 // Adds 16 to each quant whose fifth bit is set. Bit i of a lane belongs to quant i of its row.
 KERNEL inline void add_fifth_bits(__m512i fifth_bits, __m512i quants[8]) {
@@ -74,7 +41,7 @@ KERNEL inline void unpack_q8_0(const char * first, int64_t stride, WeightBlocks 
         scales[row] = reinterpret_cast<const block_q8_0 *>(first + row * stride)->d;
     }
     blocks.scale = load_halves(scales);
-    blocks.offset = multiply(blocks.scale, broadcast(-128));
+    blocks.offset = multiply(blocks.scale, broadcast(-128.f));
 }
 
 // The other formats in memory: the scale; the minimum, if any; the fifth bits of all quants, if any; the
@@ -83,11 +50,11 @@ template <typename Block>
 KERNEL inline void unpack_nibbles(const char * first, int64_t stride, WeightBlocks & blocks) {
     __m512i words[8];
     transpose<sizeof(Block)>(first, stride, words);
-    blocks.scale = half_to_float(words[0]);
+    blocks.scale = half_to_float(Words(words[0]));
     if (HAS_MINIMUM<Block>) {
-        blocks.offset = half_to_float(_mm512_srli_epi32(words[0], 16));
+        blocks.offset = half_to_float(Words(words[0]) >> 16);
     } else {
-        blocks.offset = multiply(blocks.scale, broadcast(HAS_FIFTH_BITS<Block> ? -16 : -8));
+        blocks.offset = multiply(blocks.scale, broadcast(HAS_FIFTH_BITS<Block> ? -16.f : -8.f));
     }
     // Without a minimum, what follows the scale begins in the middle of a word.
     const auto word = [&](int i) KERNEL {

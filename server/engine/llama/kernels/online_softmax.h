@@ -62,7 +62,7 @@ KERNEL inline void online_softmax_update(PartialResult * partial, Floats scores,
         weights[cell] = broadcast_lane(weight, cell);
     }
     for (int64_t d = 0; d < value_dim; d += LANES) {
-        Floats even = load(accumulator + d), odd = broadcast(0);
+        Floats even = load(accumulator + d), odd = broadcast(0.f);
         for (int64_t cell = 0; cell < KV_TILE; cell += 2) {
             const float * value = values + cell * value_dim + d;
             even = multiply_add(load(value), weights[cell], even);

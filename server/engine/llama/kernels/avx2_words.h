@@ -1,0 +1,68 @@
+// Reads 32-bit words of as many rows of weights as a register of AVX2 has lanes.
+#pragma once
+
+#include <cstring>
+
+#include "avx2_vector.h"
+
+namespace {
+
+// So many panels and tokens are multiplied together: their sums stay in registers.
+constexpr int PANELS_TOGETHER = 1, TOKENS_TOGETHER = 4;
+
+// Reads `COUNT` words of each row; rows lie `stride` bytes apart from `first` on. Lane r of words[i] becomes
+// word i of row r. Reads nothing else: memory after the last row may be unmapped.
+template <int COUNT>
+KERNEL inline void load_words(const char * first, int64_t stride, Words * words) {
+    static_assert(COUNT % 4 == 0);
+    for (int start = 0; start < COUNT; start += 4, first += 16, words += 4) {
+        __m256i rows[4];
+        for (int i = 0; i < 4; i++) {
+            const char * row = first + i * stride;
+            const __m128i lower = _mm_loadu_si128(reinterpret_cast<const __m128i *>(row));
+            const __m128i upper =
+                _mm_loadu_si128(reinterpret_cast<const __m128i *>(row + 4 * stride));
+            rows[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(lower), upper, 1);
+        }
+        const __m256i low01 = _mm256_unpacklo_epi32(rows[0], rows[1]);
+        const __m256i high01 = _mm256_unpackhi_epi32(rows[0], rows[1]);
+        const __m256i low23 = _mm256_unpacklo_epi32(rows[2], rows[3]);
+        const __m256i high23 = _mm256_unpackhi_epi32(rows[2], rows[3]);
+        words[0] = Words(_mm256_unpacklo_epi64(low01, low23));
+        words[1] = Words(_mm256_unpackhi_epi64(low01, low23));
+        words[2] = Words(_mm256_unpacklo_epi64(high01, high23));
+        words[3] = Words(_mm256_unpackhi_epi64(high01, high23));
+    }
+}
+
+template <>
+KERNEL inline void load_words<1>(const char * first, int64_t stride, Words * words) {
+    uint32_t row_words[LANES];
+    for (int row = 0; row < LANES; row++) {
+        memcpy(&row_words[row], first + row * stride, sizeof row_words[row]);
+    }
+    *words = Words{row_words[0], row_words[1], row_words[2], row_words[3],
+                   row_words[4], row_words[5], row_words[6], row_words[7]};
+}
+
+// The lower 16 bits of each word, a half-precision number, as a float.
+KERNEL inline Floats half_to_float(Words words) {
+    const __m256i halves = __m256i(words & 0xffff);
+    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(halves),
+                                            _mm256_extracti128_si256(halves, 1)));
+}
+
+// The scale of a sub-block, twice in each lane as 16 bits.
+using SubBlockScale = Words;
+
+KERNEL inline SubBlockScale sub_block_scale(SignedWords scale) {
+    return Words(_mm256_blend_epi16(__m256i(scale), __m256i(scale << 16), 0xaa));
+}
+
+// What a dot product starts from, so that quants count from `offset` on: maddubs adds the products of the
+// lower and of the upper two bytes of each word in 16 bits.
+inline int32_t start_of_dot_product(int offset, int lower_sum, int upper_sum) {
+    return int32_t(uint32_t(-offset * upper_sum) << 16 | uint16_t(-offset * lower_sum));
+}
+
+}  // namespace

@@ -1,0 +1,64 @@
+// Dot products of super-blocks with activations, in registers of AVX-512.
+#pragma once
+
+#include "avx512_words.h"
+#include "super_activations.h"
+
+namespace {
+
+// Adds to sums[p][t] the products of a super-block of each row of panel p with that of token t.
+template <typename Block, int PANELS, int TOKENS>
+KERNEL inline void multiply_tokens(const SuperBlocks<Block> * weights,
+                                   const SuperActivations<Block> * activations,
+                                   Floats * const * sums) {
+    using F = Format<Block>;
+    constexpr int WORDS = SUB_BLOCK_WORDS<Block>;
+    Floats products[PANELS][TOKENS];
+    for (int t = 0; t < TOKENS; t++) {
+        for (int p = 0; p < PANELS; p++) {
+            products[p][t] = broadcast(0.f);
+        }
+    }
+    for (int sub_block = 0; sub_block < SUB_BLOCKS<Block>; sub_block++) {
+        __m512i dots[PANELS][TOKENS];
+        for (int t = 0; t < TOKENS; t++) {
+            for (int p = 0; p < PANELS; p++) {
+                dots[p][t] = F::OFFSET > 0 ? _mm512_set1_epi32(activations[t].sums[sub_block])
+                                           : _mm512_setzero_si512();
+            }
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < WORDS; i++) {
+            const int word = sub_block * WORDS + i;
+            for (int t = 0; t < TOKENS; t++) {
+                const __m512i other = _mm512_set1_epi32(activations[t].quants[word]);
+                for (int p = 0; p < PANELS; p++) {
+                    const __m512i quants = __m512i(weights[p].quants[word]);
+                    dots[p][t] = _mm512_dpbusd_epi32(dots[p][t], quants, other);
+                }
+            }
+        }
+        for (int t = 0; t < TOKENS; t++) {
+            for (int p = 0; p < PANELS; p++) {
+                products[p][t] = multiply_add(_mm512_cvtepi32_ps(dots[p][t]),
+                                              weights[p].scales[sub_block], products[p][t]);
+            }
+        }
+    }
+    for (int t = 0; t < TOKENS; t++) {
+        for (int p = 0; p < PANELS; p++) {
+            Floats sum = multiply(products[p][t], weights[p].scale);
+            if (F::HAS_MINIMUM) {
+                __m512i minimums = _mm512_setzero_si512();
+                for (int i = 0; i < SUB_BLOCKS<Block> / 2; i++) {
+                    minimums = _mm512_dpwssd_epi32(minimums, __m512i(weights[p].minimums[i]),
+                                                   _mm512_set1_epi32(activations[t].sums[i]));
+                }
+                sum = subtract_product(sum, _mm512_cvtepi32_ps(minimums), weights[p].minimum);
+            }
+            sums[p][t] = multiply_add(sum, broadcast(activations[t].scale), sums[p][t]);
+        }
+    }
+}
+
+}  // namespace

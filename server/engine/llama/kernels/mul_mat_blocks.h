@@ -1,0 +1,58 @@
+// Multiplies weights in blocks of 32 with activations. Included after the vector operations and weights of an
+// instruction set.
+#pragma once
+
+#include "blocks.h"
+#include "panel.h"
+
+namespace {
+
+// A block of the activations of a token: activation = scale * quant.
+struct ActivationBlock {
+    int32_t quants[BLOCK_SIZE / 4];  // four bytes in each
+    float scale;
+    float scaled_sum;  // scale * (sum of the quants)
+};
+
+// Adds to sums[0][t] the products of a panel with token t of a tile; a row of the panel is in each lane.
+// `activations` holds the tile block by block, and within a block token by token.
+//
+// For each block, with weight = scale * quant + offset:
+// sum(weight * activation) = scale * activation scale * dot product of quants + offset * scaled sum.
+template <typename Block, int PANELS>
+KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
+                            const ActivationBlock * activations, int64_t tokens,
+                            Floats (*sums)[TILE_TOKENS]) {
+    static_assert(PANELS == 1);
+    Floats * accumulators = sums[0];
+    for (int64_t block = 0; block < blocks; block++) {
+        // The next panel follows in memory. The processor cannot prefetch it by itself, since it does not
+        // track as many streams as a panel has rows.
+        const char * next = panel + PANEL_ROWS * (stride + block * int64_t(sizeof(Block)));
+        for (size_t offset = 0; offset < PANEL_ROWS * sizeof(Block); offset += 64) {
+            _mm_prefetch(next + offset, _MM_HINT_T0);
+        }
+        WeightBlocks weights;
+        if constexpr (IS_Q8_0<Block>) {
+            unpack_q8_0(panel + block * sizeof(Block), stride, weights);
+        } else {
+            unpack_nibbles<Block>(panel + block * sizeof(Block), stride, weights);
+        }
+        for (int64_t token = 0; token < tokens; token++, activations++) {
+            const Floats products = dot_products<Block>(weights, activations->quants);
+            const Floats scale = multiply(weights.scale, broadcast(activations->scale));
+            const Floats sum = multiply_add(scale, products, accumulators[token]);
+            accumulators[token] =
+                multiply_add(weights.offset, broadcast(activations->scaled_sum), sum);
+        }
+    }
+}
+
+KERNEL inline void quantize(const float * numbers, ActivationBlock & block) {
+    const float largest = absmax(numbers);
+    const int32_t sum = quantize_to_int8(numbers, largest > 0 ? 127 / largest : 0, block.quants);
+    block.scale = largest / 127;
+    block.scaled_sum = block.scale * sum;
+}
+
+}  // namespace

@@ -1,0 +1,41 @@
+// Multiplies weights in super-blocks of 256 with activations. Included after the vector operations of an
+// instruction set.
+#pragma once
+
+#include <type_traits>
+
+#include "super_activations.h"
+
+namespace {
+
+// Adds to sums[p][t] the products of panel p with token t of a tile; a row of the panel is in each lane.
+// `activations` holds the tile block by block, and within a block token by token.
+template <typename Block, int PANELS>
+KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
+                            const SuperActivations<Block> * activations, int64_t tokens,
+                            Floats (*sums)[TILE_TOKENS]) {
+    for (int64_t block = 0; block < blocks; block++, activations += tokens) {
+        SuperBlocks<Block> weights[PANELS];
+        for (int p = 0; p < PANELS; p++) {
+            const char * rows = panel + p * PANEL_ROWS * stride;
+            unpack(rows + block * sizeof(Block), stride, weights[p]);
+        }
+        int64_t token = 0;
+        const auto multiply_next = [&](auto count) KERNEL {
+            Floats * columns[PANELS];
+            for (int p = 0; p < PANELS; p++) {
+                columns[p] = sums[p] + token;
+            }
+            multiply_tokens<Block, PANELS, count>(weights, activations + token, columns);
+            token += count;
+        };
+        while (token + TOKENS_TOGETHER <= tokens) {
+            multiply_next(std::integral_constant<int, TOKENS_TOGETHER>());
+        }
+        while (token < tokens) {
+            multiply_next(std::integral_constant<int, 1>());
+        }
+    }
+}
+
+}  // namespace

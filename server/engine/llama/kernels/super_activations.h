@@ -1,0 +1,58 @@
+// Activations, quantized to 8 bits for the multiplication with super-blocks of weights.
+#pragma once
+
+#include "super_blocks.h"
+
+namespace {
+
+// 256 activations of a token: activation = scale * quant.
+template <typename Block>
+struct SuperActivations {
+    int32_t quants[SUPER_BLOCK_SIZE / 4];  // four bytes in each
+    // With minimums: the sums of the quants of two sub-blocks in each, 16 bits for one.
+    // With an offset: what the dot product with each sub-block starts from.
+    int32_t sums[SUB_BLOCKS<Block>];
+    float scale;
+};
+
+// Adds the quants of a sub-block: the lower two bytes of all words, and the upper two.
+template <int WORDS>
+KERNEL inline void add_quants(const int32_t * quants, int16_t & lower_sum, int16_t & upper_sum) {
+    __m128i sums = _mm_setzero_si128();
+    for (int i = 0; i < WORDS; i += 4) {
+        const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i *>(quants + i));
+        sums = _mm_add_epi16(sums, _mm_maddubs_epi16(_mm_set1_epi8(1), four));
+    }
+    sums = _mm_add_epi16(sums, _mm_shuffle_epi32(sums, 0x4e));
+    sums = _mm_add_epi16(sums, _mm_shuffle_epi32(sums, 0xb1));
+    const int32_t both = _mm_cvtsi128_si32(sums);
+    lower_sum = int16_t(both);
+    upper_sum = int16_t(both >> 16);
+}
+
+template <typename Block>
+KERNEL inline void quantize(const float * numbers, SuperActivations<Block> & block) {
+    float largest = 0;
+    for (int i = 0; i < SUPER_BLOCK_SIZE; i += BLOCK_SIZE) {
+        const float absolute = absmax(numbers + i);
+        largest = absolute > largest || absolute != absolute ? absolute : largest;
+    }
+    const float inverse_scale = largest > 0 ? 127 / largest : 0;
+    for (int i = 0; i < SUPER_BLOCK_SIZE; i += BLOCK_SIZE) {
+        quantize_to_int8(numbers + i, inverse_scale, block.quants + i / 4);
+    }
+    block.scale = largest / 127;
+    for (int i = 0; i < SUB_BLOCKS<Block>; i++) {
+        int16_t lower_sum, upper_sum;
+        add_quants<SUB_BLOCK_WORDS<Block>>(block.quants + i * SUB_BLOCK_WORDS<Block>, lower_sum,
+                                           upper_sum);
+        if (Format<Block>::HAS_MINIMUM) {
+            const uint32_t sum = uint16_t(lower_sum + upper_sum);
+            block.sums[i / 2] = i % 2 == 0 ? sum : block.sums[i / 2] | sum << 16;
+        } else {
+            block.sums[i] = start_of_dot_product(Format<Block>::OFFSET, lower_sum, upper_sum);
+        }
+    }
+}
+
+}  // namespace

@@ -1,0 +1,172 @@
+/* Formats of quantized weights in super-blocks of 256: Q4_K, Q5_K and Q6_K (ggml-common.h).
+ *
+ * A super-block has a scale in half precision, and sub-blocks of 16 or 32 quants have scales of 6 or 8 bits:
+ * weight = scale * sub-block scale * (quant - OFFSET), or
+ * weight = scale * sub-block scale * quant - minimum * sub-block minimum.
+ */
+#pragma once
+
+#include "blocks.h"
+
+namespace {
+
+constexpr int64_t SUPER_BLOCK_SIZE = QK_K;
+
+// What the kernels must know of a format. Quants are unsigned and at most LARGEST_QUANT.
+template <typename Block>
+struct Format {
+    static constexpr int SUB_BLOCK_SIZE = 0;  // not a format in super-blocks
+};
+
+template <>
+struct Format<block_q4_K> {
+    static constexpr int SUB_BLOCK_SIZE = 32, LARGEST_QUANT = 15, OFFSET = 0;
+    static constexpr bool HAS_MINIMUM = true;
+};
+
+template <>
+struct Format<block_q5_K> {
+    static constexpr int SUB_BLOCK_SIZE = 32, LARGEST_QUANT = 31, OFFSET = 0;
+    static constexpr bool HAS_MINIMUM = true;
+};
+
+template <>
+struct Format<block_q6_K> {
+    static constexpr int SUB_BLOCK_SIZE = 16, LARGEST_QUANT = 63, OFFSET = 32;
+    static constexpr bool HAS_MINIMUM = false;
+};
+
+template <typename Block>
+constexpr bool IS_SUPER_BLOCK = Format<Block>::SUB_BLOCK_SIZE > 0;
+
+template <typename Block>
+constexpr int SUB_BLOCKS = SUPER_BLOCK_SIZE / Format<Block>::SUB_BLOCK_SIZE;
+
+template <typename Block>
+constexpr int SUB_BLOCK_WORDS = Format<Block>::SUB_BLOCK_SIZE / 4;
+
+// A super-block of as many rows as a register has lanes, a row in each lane.
+template <typename Block>
+struct SuperBlocks {
+    Words quants[SUPER_BLOCK_SIZE / 4];  // four neighbouring quants are the bytes of a word
+    SubBlockScale scales[SUB_BLOCKS<Block>];
+    Words minimums[SUB_BLOCKS<Block> / 2];  // those of two sub-blocks in a word; only of formats with them
+    Floats scale, minimum;
+};
+
+constexpr uint32_t NIBBLES = 0x0f0f0f0f;  // the lower four bits of each byte of a word
+
+KERNEL inline uint32_t in_every_byte(uint32_t bits) { return bits * 0x01010101; }
+
+// Shifts to the left, or to the right if `bits` is negative.
+KERNEL inline Words shift(Words words, int bits) { return bits < 0 ? words >> -bits : words << bits; }
+
+// Prefetches a cache line of each row of the panels that follow in memory, by the offset of `first` in this
+// one. The processor cannot do that by itself, since it does not track as many streams as a panel has rows.
+// Formats call this for each 64 bytes while they unpack, so that few lines are waited for at a time.
+KERNEL inline void prefetch_next(const char * first, int64_t stride) {
+    const char * next = first + PANELS_TOGETHER * LANES * stride;
+    for (int row = 0; row < LANES; row++) {
+        _mm_prefetch(next + row * stride, _MM_HINT_T0);
+    }
+}
+
+// Q4_K and Q5_K begin with the scale, the minimum, and 12 bytes with 6 bits for each of 8 scales and 8
+// minimums. Those of sub-blocks 0 to 3 lie in the lower bits of the first eight bytes; the upper bits of
+// the same bytes belong to sub-blocks 4 to 7.
+template <typename Block>
+KERNEL inline void unpack_scales_and_minimums(const char * first, int64_t stride,
+                                              SuperBlocks<Block> & blocks) {
+    prefetch_next(first, stride);
+    Words words[4];
+    load_words<4>(first, stride, words);
+    blocks.scale = half_to_float(words[0]);
+    blocks.minimum = half_to_float(words[0] >> 16);
+    const Words scales[2] = {words[1] & in_every_byte(63),
+                             (words[3] & NIBBLES) | (words[1] >> 2 & in_every_byte(0x30))};
+    const Words minimums[2] = {words[2] & in_every_byte(63),
+                               (words[3] >> 4 & NIBBLES) | (words[2] >> 2 & in_every_byte(0x30))};
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        blocks.scales[i] = sub_block_scale(SignedWords(scales[i / 4] >> 8 * (i % 4) & 0xff));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const Words two = minimums[i / 2] >> 16 * (i % 2);
+        blocks.minimums[i] = (two & 0xff) | (two & 0xff00) << 8;
+    }
+}
+
+// Each 32 bytes have the quants of one sub-block in their lower halves and those of the next one in their
+// upper halves.
+KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_q4_K> & blocks) {
+    unpack_scales_and_minimums(first, stride, blocks);
+    for (int pair = 0; pair < 4; pair++) {
+        if (pair % 2 == 0) {
+            prefetch_next(first + 64 * (pair / 2 + 1), stride);
+        }
+        Words words[8];
+        load_words<8>(first + offsetof(block_q4_K, qs) + 32 * pair, stride, words);
+        for (int i = 0; i < 8; i++) {
+            blocks.quants[16 * pair + i] = words[i] & NIBBLES;
+            blocks.quants[16 * pair + i + 8] = words[i] >> 4 & NIBBLES;
+        }
+    }
+}
+
+// As Q4_K. Bit i of the 32 bytes of `qh` are the fifth bits of sub-block i.
+KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_q5_K> & blocks) {
+    unpack_scales_and_minimums(first, stride, blocks);
+    const uint32_t fifth_bit = in_every_byte(16);
+    Words fifth_bits[8];
+    load_words<8>(first + offsetof(block_q5_K, qh), stride, fifth_bits);
+#pragma GCC unroll 4
+    for (int pair = 0; pair < 4; pair++) {
+        if (pair % 2 == 0) {
+            prefetch_next(first + 64 * (pair / 2 + 1), stride);
+        }
+        Words words[8];
+        load_words<8>(first + offsetof(block_q5_K, qs) + 32 * pair, stride, words);
+        for (int i = 0; i < 8; i++) {
+            const Words lower = shift(fifth_bits[i], 4 - 2 * pair) & fifth_bit;
+            const Words upper = shift(fifth_bits[i], 3 - 2 * pair) & fifth_bit;
+            blocks.quants[16 * pair + i] = (words[i] & NIBBLES) | lower;
+            blocks.quants[16 * pair + i + 8] = (words[i] >> 4 & NIBBLES) | upper;
+        }
+    }
+}
+
+// Each half of 128 quants has four groups of 32. Their lower four bits are the lower halves of 64 bytes of
+// `ql`, then the upper halves of the same bytes; their upper two bits are bits 0-1, 2-3, 4-5 and 6-7 of 32
+// bytes of `qh`.
+KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_q6_K> & blocks) {
+    for (int half = 0; half < 2; half++) {
+        const char * lower = first + offsetof(block_q6_K, ql) + 64 * half;
+        Words words[16], upper_bits[8];
+        prefetch_next(first + 128 * half, stride);
+        load_words<8>(lower, stride, words);
+        load_words<8>(lower + 32, stride, words + 8);
+        prefetch_next(first + 128 * half + 64, stride);
+        load_words<8>(first + offsetof(block_q6_K, qh) + 32 * half, stride, upper_bits);
+#pragma GCC unroll 4
+        for (int group = 0; group < 4; group++) {
+            for (int i = 0; i < 8; i++) {
+                const Words lower_bits = words[group % 2 * 8 + i] >> group / 2 * 4;
+                const Words upper = shift(upper_bits[i], 4 - 2 * group) & in_every_byte(0x30);
+                blocks.quants[32 * half + 8 * group + i] = (lower_bits & NIBBLES) | upper;
+            }
+        }
+    }
+    Words scales[4];
+    load_words<4>(first + offsetof(block_q6_K, scales), stride, scales);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+        blocks.scales[i] = sub_block_scale(SignedWords(scales[i / 4] << (24 - 8 * (i % 4))) >> 24);
+    }
+    // The scale is the block's last two bytes; nothing after them is read.
+    Words last;
+    load_words<1>(first + sizeof(block_q6_K) - sizeof(uint32_t), stride, &last);
+    blocks.scale = half_to_float(last >> 16);
+}
+
+}  // namespace

@@ -1,0 +1,202 @@
+"""Our matrix kernels in llama.cpp's library, compared with exact products."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
+
+from tests.unit.engine.ggml import OF_KERNELS, Graph, call, quantize
+
+# Of each format: where its blocks have numbers in half precision, their scale and their minimum.
+HALVES = {
+    GGMLQuantizationType.Q4_0: [0],
+    GGMLQuantizationType.Q4_1: [0, 2],
+    GGMLQuantizationType.Q5_0: [0],
+    GGMLQuantizationType.Q5_1: [0, 2],
+    GGMLQuantizationType.Q8_0: [0],
+    GGMLQuantizationType.Q4_K: [0, 2],
+    GGMLQuantizationType.Q5_K: [0, 2],
+    GGMLQuantizationType.Q6_K: [208],
+}
+# More tokens than one tile of either kernel.
+MANY = 64 + 7
+# Odd multiples of 8 do not fill AVX-512's registers; the AVX2 kernels compute them there. An odd
+# multiple of 16 does not fill two of them.
+ROWS = [64, 48, 40]
+
+pytestmark = [*OF_KERNELS]
+of_every_format = pytest.mark.parametrize("kind", HALVES, ids=lambda kind: kind.name)
+
+
+def _quantized(
+    activations: npt.NDArray[np.float32], kind: GGMLQuantizationType
+) -> npt.NDArray[np.float64]:
+    """``activations`` after quantization to 8 bits with one scale per block, as in llama.cpp."""
+    blocks = activations.reshape(len(activations), -1, GGML_QUANT_SIZES[kind][0])
+    largest = np.abs(blocks).max(axis=-1, keepdims=True)
+    rounded = np.rint(blocks * (np.float32(127) / np.where(largest > 0, largest, 1)))
+    scaled = rounded.astype(np.float64) * (largest / np.float32(127))
+    result: npt.NDArray[np.float64] = scaled.reshape(activations.shape)
+    return result
+
+
+def _exact(
+    weights: npt.NDArray[np.uint8], kind: GGMLQuantizationType, activations: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """The product but for the rounding of activations, shape (tokens, rows)."""
+    numbers = quants.dequantize(weights, kind).astype(np.float64)
+    result: npt.NDArray[np.float64] = _quantized(activations, kind) @ numbers.T
+    return result
+
+
+def _product(
+    weights: npt.NDArray[np.uint8], kind: GGMLQuantizationType, activations: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """ggml's matrix product, shape (tokens, rows)."""
+    tokens, columns = activations.shape
+    graph = Graph()
+    matrix = graph.tensor(kind, (len(weights), columns), weights)
+    vectors = graph.tensor(GGMLQuantizationType.F32, activations.shape, activations)
+    product = c_void_p(call("ggml_mul_mat", c_void_p, graph.context, matrix, vectors))
+    return graph.compute(product, (tokens, len(weights)))
+
+
+def _random(
+    kind: GGMLQuantizationType, rows: int, tokens: int, blocks: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Weights in the format ``kind`` with a mean that is not 0, and activations."""
+    rng = np.random.default_rng(rows + tokens)
+    columns = blocks * GGML_QUANT_SIZES[kind][0]
+    weights = quantize(rng.normal(0.3, 1, (rows, columns)).astype(np.float32), kind)
+    return weights, rng.normal(size=(tokens, columns)).astype(np.float32)
+
+
+def test_llama_cpp_was_compiled_with_the_kernels() -> None:
+    device = c_void_p(call("ggml_backend_dev_by_type", c_void_p, c_int(0)))
+    registry = c_void_p(call("ggml_backend_dev_backend_reg", c_void_p, device))
+    get_types = ctypes.CFUNCTYPE(ctypes.POINTER(c_void_p), c_void_p)(
+        call(
+            "ggml_backend_reg_get_proc_address",
+            c_void_p,
+            registry,
+            c_char_p(b"ggml_backend_dev_get_extra_bufts"),
+        )
+    )(device)
+    names: list[object] = []
+    for kind in get_types:
+        if not kind:
+            break
+        names.append(call("ggml_backend_buft_name", c_char_p, c_void_p(kind)))
+    assert b"dragoman" in names
+
+
+@of_every_format
+@pytest.mark.parametrize("tokens", [1, 2, MANY])
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_product_is_exact_but_for_the_quantized_activations(
+    kind: GGMLQuantizationType, tokens: int, rows: int
+) -> None:
+    weights, activations = _random(kind, rows, tokens, 5)
+    activations[0, : GGML_QUANT_SIZES[kind][0]] = 0
+    # llama.cpp's own products in blocks of 32 are off by 0.01: it rounds scales to half precision.
+    difference = _product(weights, kind, activations) - _exact(weights, kind, activations)
+    assert np.abs(difference).max() < 1e-4
+
+
+@of_every_format
+def test_products_of_random_shapes_are_exact(kind: GGMLQuantizationType) -> None:
+    rng = np.random.default_rng(int(kind))
+    for _ in range(3):
+        rows, tokens, blocks = 8 * rng.integers(1, 20), rng.integers(1, 513), rng.integers(1, 9)
+        weights, activations = _random(kind, int(rows), int(tokens), int(blocks))
+        difference = _product(weights, kind, activations) - _exact(weights, kind, activations)
+        assert np.abs(difference).max() < 1e-3, (rows, tokens, blocks)
+
+
+@of_every_format
+def test_no_weights_overflow_the_sums_of_a_product(kind: GGMLQuantizationType) -> None:
+    rng = np.random.default_rng(0)
+    numbers, size = GGML_QUANT_SIZES[kind]
+    rows, blocks = 48, 3
+    weights = rng.integers(0, 256, (rows, blocks, size), np.uint8)
+    # Of scales and quants alike, all bits are set, or none, or the sign, or all but that.
+    weights[:4] = np.array([0xFF, 0x00, 0x80, 0x7F])[:, None, None]
+    for offset in HALVES[kind]:
+        weights[:, :, offset : offset + 2] = np.frombuffer(np.float16(0.001).tobytes(), np.uint8)
+    weights = weights.reshape(rows, -1)
+    signs = rng.integers(0, 2, (5, blocks * numbers)) * 2 - 1
+    signs[0], signs[1] = 1, -1
+    activations = signs.astype(np.float32)
+    exact = _exact(weights, kind, activations)
+    assert np.abs(_product(weights, kind, activations) - exact).max() < 1e-5 * np.abs(exact).max()
+
+
+@of_every_format
+def test_rows_of_activations_may_lie_apart(kind: GGMLQuantizationType) -> None:
+    weights, activations = _random(kind, 32, 3, 4)
+    used = activations.shape[1] // 2
+    graph = Graph()
+    matrix = graph.tensor(kind, (32, used), weights[:, : weights.shape[1] // 2])
+    whole = graph.tensor(GGMLQuantizationType.F32, activations.shape, activations)
+    sizes = c_int64(used), c_int64(3), c_size_t(4 * activations.shape[1]), c_size_t(4 * used)
+    half = c_void_p(call("ggml_view_2d", c_void_p, graph.context, whole, *sizes))
+    product = c_void_p(call("ggml_mul_mat", c_void_p, graph.context, matrix, half))
+    exact = _exact(weights[:, : weights.shape[1] // 2], kind, activations[:, used:])
+    assert np.abs(graph.compute(product, (3, 32)) - exact).max() < 1e-4
+
+
+@of_every_format
+@pytest.mark.parametrize("place", [0, 9, 31])
+def test_a_nan_or_infinite_activation_is_not_hidden(kind: GGMLQuantizationType, place: int) -> None:
+    weights, activations = _random(kind, 16, 3, 2)
+    activations[1, place] = np.nan
+    activations[2, place] = np.inf
+    product = _product(weights, kind, activations)
+    assert np.isfinite(product[0]).all()
+    assert np.isnan(product[1]).all()
+    assert not np.isfinite(product[2]).any()
+
+
+@of_every_format
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_token_gets_the_same_alone_and_beside_others(
+    kind: GGMLQuantizationType, rows: int
+) -> None:
+    weights, activations = _random(kind, rows, MANY, 3)
+    together = _product(weights, kind, activations)
+    alone = [_product(weights, kind, activations[i : i + 1])[0] for i in range(MANY)]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_rows_that_do_not_fill_a_panel_are_left_to_llama_cpp() -> None:
+    weights, activations = _random(GGMLQuantizationType.Q8_0, 20, 3, 1)
+    exact = _exact(weights, GGMLQuantizationType.Q8_0, activations)
+    product = _product(weights, GGMLQuantizationType.Q8_0, activations)
+    assert np.abs(product - exact).max() < 0.05
+
+
+@of_every_format
+def test_nothing_after_the_weights_is_read(kind: GGMLQuantizationType) -> None:
+    weights, activations = _random(kind, 64, 2, 2)
+    size = -(-weights.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    # The weights end where an unreadable page begins.
+    memory = mmap.mmap(-1, size + mmap.PAGESIZE)
+    memory[size - weights.nbytes : size] = weights.tobytes()
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None)
+    forbidden = c_void_p(address + size), c_size_t(mmap.PAGESIZE)
+    assert libc.mprotect(*forbidden, c_int(0)) == 0
+    graph = Graph()
+    matrix = graph.tensor(kind, (64, activations.shape[1]), weights)
+    graph.place(matrix, address + size - weights.nbytes, weights.nbytes)
+    vectors = graph.tensor(GGMLQuantizationType.F32, activations.shape, activations)
+    product = c_void_p(call("ggml_mul_mat", c_void_p, graph.context, matrix, vectors))
+    result = graph.compute(product, (2, 64))
+    assert libc.mprotect(*forbidden, c_int(mmap.PROT_READ)) == 0
+    assert np.abs(result - _exact(weights, kind, activations)).max() < 1e-3
