@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 
 import msgspec
-from llguidance import LLMatcher
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from server.core.errors import InvalidConstraint
@@ -15,6 +14,7 @@ from server.core.request import Constraint
 from server.grammar.json_schema import enforceable
 from server.grammar.keywords import Schema
 from server.grammar.leniency import Leniency
+from server.grammar.patterns import Untranslatable, full
 
 # These bound the conversion, which runs in the worker; compiling has limits of its own. A schema of
 # this size is decoded and checked in about 0.1 s, because `json_schema.LIMITS` bounds the rest. The
@@ -24,7 +24,7 @@ _MOST_CHARACTERS = {
     "json_object": 0,
     "json_schema": 1_000_000,
     "choice": 250_000,
-    "regex": 100_000,
+    "regex": 20_000,
     "lark": 100_000,
     "gbnf": 16_000,
 }
@@ -74,8 +74,11 @@ def _from_lark(body: str) -> str:
 
 
 def _from_regex(body: str) -> str:
-    grammar: str = LLMatcher.grammar_from_regex(body)
-    return grammar
+    """Of JavaScript's syntax, as in JSON Schema; the whole text must match."""
+    try:
+        return _from_lark(f"start: /(?:{full(body)})/")
+    except Untranslatable as error:
+        raise InvalidConstraint(f"The regular expression cannot be enforced: {error}.") from error
 
 
 def _from_choice(body: str) -> str:

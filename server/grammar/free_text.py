@@ -7,6 +7,8 @@ writes it. The rules of a grammar stay as they are.
 
 from __future__ import annotations
 
+import json
+
 from server.core.request import Constraint
 from server.grammar.json_escapes import escapes, in_json, plain
 from server.grammar.lark import Grammar, quoted, without
@@ -44,6 +46,18 @@ def free_text_in_json(constraint: Constraint, grammar: Grammar) -> str:
     if constraint.kind == "regex":
         return _terminal(in_json(parse_rust(constraint.body)))
     return grammar.part({"lark_grammar": rewritten(constraint.body, _escaped)})
+
+
+def text_grammar(constraint: Constraint) -> str:
+    """The grammar by itself, in llguidance's JSON form, for the compiler to judge.
+
+    Raises:
+        Untranslatable: As for the others.
+    """
+    lark = constraint.body
+    if constraint.kind == "regex":
+        lark = f"start: {_terminal(parse_rust(lark))}"
+    return json.dumps({"grammars": [{"lark_grammar": lark}]})
 
 
 def _escaped(part: Part, place: Place) -> Made:

@@ -17,7 +17,7 @@ from server.grammar.pattern_classes import Untranslatable
 from server.grammar.pattern_parser import parse
 from server.grammar.pattern_parts import ANY, Repeat, Series, written
 
-__all__ = ["Untranslatable", "anchored", "whole"]
+__all__ = ["Untranslatable", "anchored", "full", "whole"]
 
 _ANYTHING = Repeat(ANY, 0, None)
 # Matches nothing: the grammar's own refusal of it says that nothing can match.
@@ -39,3 +39,13 @@ def whole(pattern: str) -> str:
 def anchored(pattern: str) -> str:
     """As `whole`, for a reader that searches unless the expression says otherwise."""
     return f"^(?:{whole(pattern)})$"
+
+
+def full(pattern: str) -> str:
+    """An expression for the texts that ``pattern`` matches from their start to their end.
+
+    Raises:
+        Untranslatable: As for `whole`.
+    """
+    found = written(parse(pattern))
+    return _NOTHING if found is None else found.text

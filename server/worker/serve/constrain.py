@@ -18,7 +18,9 @@ from server.core.errors import InvalidConstraint, Locator, path_text
 from server.core.request import ChatPrompt, Constraint, Prompt, Tool, ToolChoice
 from server.engine.sampling.matcher import GrammarCompiler, GrammarError, GrammarMatcher
 from server.grammar.conversion import enforced_grammar, to_grammar
+from server.grammar.free_text import text_grammar
 from server.grammar.leniency import WEAKEST, Leniency
+from server.grammar.pattern_classes import Untranslatable
 from server.prompt.chat_model import ChatModel
 from server.reply.grammar import ReplyGrammar
 from server.reply.tool_schema import arguments_of, unenforceable, ungrammatical
@@ -197,8 +199,8 @@ class Constrainer:
         refused = None
         if tool.grammar is not None:
             try:
-                compiler.try_out(to_grammar(tool.grammar))
-            except GrammarError as error:
+                compiler.try_out(text_grammar(tool.grammar))
+            except (GrammarError, Untranslatable) as error:
                 raise ungrammatical(tool, index, str(error)) from error
             return 0
         for weakness in range(WEAKEST):

@@ -20,6 +20,7 @@ from tests.unit.grammar.subjects import grammar, matches, refusal
         ("regex", "[ab]{2}c?", ["ab", "bbc"], ["a", "abcd", "xab"]),
         ("regex", 'a/b"\\n', ['a/b"\n'], ["a/b"]),
         ("regex", "é+", ["éé"], ["e"]),
+        ("regex", r"^\d$|^[a&&b]$", ["1", "&"], ["٣", "1a"]),
         ("choice", '["yes", "no"]', ["yes", "no"], ["", "yesno", "y"]),
         (
             "choice",
@@ -61,7 +62,7 @@ def test_each_kind_matches_what_it_says(
         ("choice", '"a"'),
         ("choice", "yes"),
         ("choice", json.dumps([str(i) for i in range(5001)])),
-        ("regex", "a" * 100_001),
+        ("regex", "a" * 20_001),
         ("lark", "a" * 100_001),
         ("gbnf", ""),
         ("gbnf", "root ::= missing"),
@@ -78,3 +79,7 @@ def test_bad_bodies_are_refused(kind: str, body: str) -> None:
 def test_a_refusal_names_the_field() -> None:
     with pytest.raises(InvalidConstraint, match="1 to"):
         to_grammar(Constraint(kind="choice", body="[]"))
+
+
+def test_a_regular_expression_that_cannot_be_expressed_is_refused_in_our_words() -> None:
+    assert "look-ahead cannot be expressed" in refusal("regex", "(?!a)b")

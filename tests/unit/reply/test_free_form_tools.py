@@ -9,6 +9,7 @@ import pytest
 
 from server.core.errors import InvalidConstraint
 from server.core.request import ChatPrompt, Constraint, Message, Tool
+from server.grammar.free_text import text_grammar
 from server.reply.builtin_formats import builtin_format
 from server.reply.custom_tools import as_functions
 from server.reply.parser import parse_reply
@@ -129,3 +130,15 @@ def test_a_grammar_that_cannot_be_enforced_is_refused_with_the_tools_name(
         grammar_for(builtin_format(name), tools=tools)
     assert reason in caught.value.message
     assert caught.value.at == ("tools", 0)
+
+
+@pytest.mark.parametrize("grammar", GRAMMARS)
+def test_a_grammar_by_itself_is_what_the_compiler_judges(grammar: Constraint) -> None:
+    matcher(text_grammar(grammar))
+
+
+def test_the_expressions_of_free_form_tools_are_rusts() -> None:
+    made = text_grammar(Constraint(kind="regex", body=r"\A\x{41}\d\z"))
+    assert matches(made, "A1")
+    assert matches(made, "A٣")
+    assert not matches(made, "A1\n")
