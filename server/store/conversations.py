@@ -56,9 +56,8 @@ class Conversations:
         """Append items."""
         self.added += add_items(
             self._connection,
-            added,
+            inputs=added,
             owner=conversation.owner,
-            direction="input",
             conversation_id=conversation.id,
         )
         self._change(conversation)

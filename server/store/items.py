@@ -18,14 +18,16 @@ _MOST_PARAMETERS = 500
 
 def add_items(
     connection: Connection,
-    added: Iterable[Item],
     *,
+    inputs: Iterable[Item] = (),
+    outputs: Iterable[Item] = (),
     owner: str,
-    direction: Direction,
     response_id: str | None = None,
     conversation_id: str | None = None,
 ) -> int:
-    """Append ``added`` to a response, to a conversation, or to both; returns their bytes."""
+    """Append items to a response, to a conversation, or to both; returns their bytes."""
+    directed: list[tuple[Direction, Item]] = [("input", item) for item in inputs]
+    directed += [("output", item) for item in outputs]
     rows: list[dict[str, Any]] = [
         {
             "id": item.id,
@@ -37,7 +39,7 @@ def add_items(
             "tokens": None if item.tokens is None else _packed(item.tokens),
             "body": item.body,
         }
-        for item in added
+        for direction, item in directed
     ]
     if rows:
         connection.execute(insert(items), rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 import msgspec
 from sqlalchemy import Connection, Select, delete, exists, insert, literal, select, update
@@ -57,37 +56,25 @@ class Responses:
         )
 
     def save(self, response: Response, inputs: Iterable[Item], outputs: Iterable[Item]) -> None:
-        """Store a response with its items; they are appended to its conversation if it is over.
+        """Store a new response with its items; they are appended to its conversation if it is over.
 
         A response that it goes on from, and its conversation, may have been removed meanwhile.
         """
         over = response.status not in RUNNING
-        conversation_id = response.conversation_id if over else None
-        if conversation_id is not None:
-            found = self._connection.execute(
-                update(conversations)
-                .where(conversations.c.id == conversation_id)
-                .values(used_at=int(time.time()))
-            )
-            conversation_id = conversation_id if found.rowcount else None
-        remove_from_response(self._connection, items.c.response_id == response.id)
-        append = partial(
-            add_items,
+        self.added += len(response.body) + add_items(
             self._connection,
+            inputs=inputs,
+            outputs=outputs,
             owner=response.owner,
             response_id=response.id,
-            conversation_id=conversation_id,
+            conversation_id=self._used(response.conversation_id) if over else None,
         )
-        self.added += append(inputs, direction="input") + append(outputs, direction="output")
-        self.added += len(response.body)
-        self._connection.execute(delete(responses).where(responses.c.id == response.id))
-        fields = msgspec.structs.asdict(response)
         self._connection.execute(
             insert(responses).values(
-                **fields,
+                **msgspec.structs.asdict(response),
                 used_at=int(time.time()),
                 root_id=self._root_of(response.previous_id) or response.id,
-                bytes=len(response.body) + self._events.bytes(response.id),
+                bytes=len(response.body),
             )
         )
 
@@ -105,7 +92,12 @@ class Responses:
         if not self.is_running(response.id):
             return False
         self.added += self._events.add(response.id, last)
+        this = responses.c.id == response.id
+        remove_from_response(self._connection, items.c.response_id == response.id)
+        self._connection.execute(delete(responses).where(this))
         self.save(response, inputs, outputs)
+        size = len(response.body) + self._events.bytes(response.id)
+        self._connection.execute(update(responses).where(this).values(bytes=size))
         return True
 
     def is_running(self, response_id: str) -> bool:
@@ -239,7 +231,18 @@ class Responses:
         rows = self._connection.execute(statement.order_by(items.c.key))
         return [(row.key, row.id) for row in rows]
 
-    # --- chains ---
+    # --- chains and conversations ---
+
+    def _used(self, conversation_id: str | None) -> str | None:
+        """Note that the conversation is used; None if it is there no longer."""
+        if conversation_id is None:
+            return None
+        found = self._connection.execute(
+            update(conversations)
+            .where(conversations.c.id == conversation_id)
+            .values(used_at=int(time.time()))
+        )
+        return conversation_id if found.rowcount else None
 
     def _root_of(self, response_id: str | None) -> str | None:
         if response_id is None:
