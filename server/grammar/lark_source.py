@@ -33,6 +33,9 @@ _ESCAPE = re.compile(
 )
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "b": "\b", "v": "\v", "0": "\0"}
 
+# A choice; as many as a grammar for an answer may have.
+_MOST_CHARACTERS = 100_000
+
 _DECIMAL = r"(?:[0-9]+\.[0-9]*|\.[0-9]+)"
 _EXPONENT = r"[eE][+-]?[0-9]+"
 _FLOAT = rf"(?:[0-9]+{_EXPONENT}|{_DECIMAL}(?:{_EXPONENT})?)"
@@ -97,6 +100,8 @@ def rewritten(source: str, rewrite: Rewrite) -> str:
         Untranslatable: The source holds something beside rules and terminals, or ``rewrite`` raised
             it.
     """
+    if len(source) > _MOST_CHARACTERS:
+        raise Untranslatable(f"it has more than {_MOST_CHARACTERS} characters")
     return _Rewriting(source, rewrite).run()
 
 
@@ -108,17 +113,22 @@ class _Rewriting:
         self._rewrite = rewrite
         self._ignoring = "%ignore" in source
         self._kind: Literal["rule", "terminal", "ignored"] = "rule"
-        self._number = count()
+        free = next(name for n in count() if (name := f"text{n}_") not in source.lower())
+        self._names = (f"{free}{n}" for n in count())
         self._known: dict[Made, str] = {}
         self._added: list[str] = []
 
     def run(self) -> str:
         found = [(each.lastgroup or "", each[0]) for each in _TOKEN.finditer(self._source)]
-        pieces = []
-        for place, (kind, token) in enumerate(found):
-            following = (each for _, each in found[place + 1 :] if each.strip(" \t"))
-            last = next(following, "\n")[:1] in "\n|)+*?~%/#"
-            pieces.append(self._piece(kind, token, last=last))
+        lasts = []
+        following = "\n"
+        for _, token in reversed(found):
+            lasts.append(following[:1] in "\n|)+*?~%/#")
+            following = token if token.strip(" \t") else following
+        pieces = [
+            self._piece(kind, token, last=last)
+            for (kind, token), last in zip(found, reversed(lasts), strict=True)
+        ]
         return "".join(pieces) + "\n" + "".join(self._added)
 
     def _piece(self, kind: str, written: str, *, last: bool) -> str:
@@ -160,8 +170,8 @@ class _Rewriting:
     def _name(self, part: Part, *, last: bool) -> str:
         made = self._rewrite(part, Place(self._kind, last, self._ignoring))
         if made not in self._known:
-            prefix = "text" if made.is_rule else "TEXT"
-            name = next(n for k in self._number if (n := f"{prefix}{k}") not in self._source)
+            name = next(self._names)
+            name = name if made.is_rule else name.upper()
             self._known[made] = name
             self._added.append(f"{name}: {made.body}\n")
         return self._known[made]

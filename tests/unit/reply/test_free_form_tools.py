@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 
 import pytest
 
@@ -110,6 +111,7 @@ BAD = {
     "start: A\nA: /a/ & ~/b/": ("lark", "'~'"),
     'start: a\na: %json {"type": "integer"}': ("lark", "'%'"),
     "start: <[5]>": ("lark", "'<'"),
+    "start: a" + " " * 100_000: ("lark", "more than"),
     r"(a)\1": ("regex", "back-references"),
     "(": ("regex", "not valid"),
     "[]": ("regex", "not valid"),
@@ -142,3 +144,13 @@ def test_the_expressions_of_free_form_tools_are_rusts() -> None:
     assert matches(made, "A1")
     assert matches(made, "A٣")
     assert not matches(made, "A1\n")
+
+
+@pytest.mark.parametrize("name", ["hermes", "qwen3-coder"])
+def test_a_large_grammar_is_rewritten_quickly(name: str) -> None:
+    words = " | ".join(f'"word {number}"' for number in range(5000))
+    begun = time.process_time()
+    grammar_for(
+        builtin_format(name), tools=offered(Constraint(kind="lark", body=f"start: {words}"))
+    )
+    assert time.process_time() - begun < 2
