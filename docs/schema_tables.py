@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ DIALECTS = {
 }
 """Every dialect of arguments: a format that has it, and a call with one argument."""
 _TOKENIZER = byte_tokenizer()
+_BARE_KEY = re.compile(r"[^\[\]{}\"]+")
 
 
 class Trial(NamedTuple):
@@ -245,7 +247,7 @@ def verdict(trial: Trial, dialect: str) -> str:
     assert not matcher.is_error(), matcher.get_error()
 
     def allows(value: Any) -> bool:
-        texts = {call % each for each in _spellings(value, dialect)}
+        texts = {call % each for each in spellings(value, dialect)}
         return any(
             attempt.consume_tokens(list(text.encode())) and attempt.is_accepting()
             for text in texts
@@ -262,7 +264,7 @@ def verdict(trial: Trial, dialect: str) -> str:
     return ENFORCED if trial.failing else ANNOTATION
 
 
-def _spellings(value: Any, dialect: str) -> Iterator[str]:
+def spellings(value: Any, dialect: str) -> Iterator[str]:
     """The ways in which a dialect may write a value."""
     if dialect == "tags" and isinstance(value, str):
         yield value
@@ -279,7 +281,8 @@ def _in_gemma(value: Any) -> str:
         case str():
             return f"{QUOTE}{value}{QUOTE}"
         case dict():
-            return "{" + ",".join(f"{key}:{_in_gemma(item)}" for key, item in value.items()) + "}"
+            keys = {key: key if _BARE_KEY.fullmatch(key) else json.dumps(key) for key in value}
+            return "{" + ",".join(f"{keys[key]}:{_in_gemma(value[key])}" for key in value) + "}"
         case list():
             return f"[{','.join(map(_in_gemma, value))}]"
     return json.dumps(value)
