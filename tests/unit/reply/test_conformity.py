@@ -1,0 +1,95 @@
+"""Whole answers against schemas that were not enforced as a whole."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from server.core.errors import Locator
+from server.core.reply import Answer
+from server.core.request import (
+    ChatPrompt,
+    Constraint,
+    GenerationRequest,
+    Message,
+    TextPart,
+    Tool,
+    ToolCall,
+)
+from server.reply.conformity import violations
+
+pytestmark = pytest.mark.fast
+
+
+def violated(schema: dict[str, Any], text: str) -> list[Locator]:
+    """What ``text`` violates as the arguments of a call; the same as content."""
+    tool = Tool(name="f", parameters=schema)
+    prompt = ChatPrompt(messages=[Message(role="user", content="hi")], tools=[tool])
+    request = GenerationRequest(
+        prompt=prompt, constraint=Constraint.of("json_schema", schema, strict=False)
+    )
+    call = ToolCall(id="1", name="f", arguments=text)
+    called = Answer(parts=[call], logprobs=[], finish_reason="tool_calls")
+    said = Answer(parts=[TextPart(text)], logprobs=[], finish_reason="stop")
+    of_call = violations(request, [("tools", 0, "parameters", "x")], called)
+    of_content = violations(request, [("constraint", "schema", "x")], said)
+    assert [path[3:] for path in of_call] == [path[2:] for path in of_content]
+    return [path[3:] for path in of_call]
+
+
+def of(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "places"),
+    [
+        ({"type": "string", "pattern": "^(?!a)"}, "b", []),
+        ({"type": "string", "pattern": "^(?!a)"}, "a", ["pattern"]),
+        ({"type": "array", "uniqueItems": True}, [1, 1], ["uniqueItems"]),
+        ({"type": "string", "format": "json-pointer"}, "a", ["format"]),
+        ({"type": "string", "format": "unheard-of"}, "a", []),
+        ({"not": {"const": 1}}, 1, ["not"]),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, 1, ["oneOf"]),
+        ({"type": "integer", "nullable": True}, None, []),
+        ({"type": "integer", "minimum": 1, "exclusiveMinimum": True}, 1, ["exclusiveMinimum"]),
+        ({"dependencies": {"a": ["b"]}}, {"a": 1}, ["dependentRequired"]),
+    ],
+)
+def test_the_keywords_that_are_violated_are_named(
+    schema: dict[str, Any], value: Any, places: list[str]
+) -> None:
+    found = violated(of(k=schema), json.dumps({"k": value}))
+    assert found == [("properties", "k", place) for place in places]
+
+
+def test_a_violation_behind_a_reference_is_named_where_it_is_stated() -> None:
+    schema = of(k={"$ref": "#/$defs/d"}) | {"$defs": {"d": {"pattern": "^(?!a)"}}}
+    assert violated(schema, '{"k": "a"}') == [("$defs", "d", "pattern")]
+
+
+@pytest.mark.parametrize("text", ['{"k": "a', "", "no JSON"])
+def test_what_was_cut_off_is_not_checked(text: str) -> None:
+    assert violated(of(k={"pattern": "^(?!a)"}), text) == []
+
+
+@pytest.mark.parametrize(
+    "schema", [{"$ref": "http://127.0.0.1:9/x"}, {"pattern": "("}, {"type": "wizard"}]
+)
+def test_a_schema_that_cannot_be_checked_says_nothing(schema: dict[str, Any]) -> None:
+    assert violated(of(k=schema), '{"k": "a"}') == []
+
+
+def test_a_pattern_cannot_take_for_ever() -> None:
+    begun = time.process_time()
+    violated(of(k={"pattern": "^(?=(a+)+$)x"}), json.dumps({"k": "a" * 40 + "b"}))
+    assert time.process_time() - begun < 2
+
+
+def test_a_violation_is_named_once_and_there_are_not_too_many() -> None:
+    properties = {f"p{n}": {"pattern": "^(?!a)"} for n in range(100)}
+    found = violated(of(**properties), json.dumps(dict.fromkeys(properties, "a")))
+    assert len(found) == len(set(found)) == 16
