@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 # JSON writes these only as \uXXXX, which `json_schema` switches off.
@@ -56,9 +57,19 @@ def inexact(value: object) -> str:
             return "a control character"
         case int() if abs(value) > _LARGEST_EXACT_INTEGER:
             return "an integer beyond 2^53"
+        case float() if abs(value) > _LARGEST_EXACT_INTEGER:
+            return "a number beyond 2^53"
         case list():
             return next(filter(None, map(inexact, value)), "")
         case dict():
             return inexact([*value.keys(), *value.values()])
         case _:
             return ""
+
+
+def inexact_factor(value: float) -> str:
+    """As `inexact`, for a ``multipleOf``, whose digits llguidance keeps in 32 bits."""
+    _, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    whole = int("".join(map(str, digits))) * 10 ** min(max(exponent, 0), 10)
+    return "too many digits" if whole >= 2**32 else ""

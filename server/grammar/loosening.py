@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from server.core.errors import InvalidConstraint, Locator
 from server.grammar import formats, keywords, rewriting
-from server.grammar.json_values import inexact
+from server.grammar.json_values import inexact, inexact_factor
 from server.grammar.keywords import Schema, types
 from server.grammar.leniency import Leniency, pointer
 from server.grammar.patterns import Untranslatable, anchored
@@ -46,7 +46,10 @@ def settle_values(schema: Schema, path: Locator, leniency: Leniency) -> None:
         if bound in schema and schema[bound] * beyond >= _BEYOND_READERS:
             del schema[bound]
     for keyword in sorted(schema.keys() & keywords.WITH_VALUES):
-        if problem := inexact(schema[keyword]):
+        problem = inexact(schema[keyword])
+        if keyword == "multipleOf":
+            problem = problem or inexact_factor(schema[keyword])
+        if problem:
             leniency.give_up(
                 (*path, keyword),
                 f"The keyword '{keyword}' has {problem}, which cannot be enforced "

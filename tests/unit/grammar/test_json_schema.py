@@ -275,3 +275,13 @@ def test_large_but_sound_schemas_convert_quickly(body: str) -> None:
     begun = time.process_time()
     assert not matcher(grammar("json_schema", body)).is_error()
     assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("minimum", 1e18), ("maximum", -1e18), ("multipleOf", 2**32), ("multipleOf", 1.23456789012)],
+)
+def test_a_number_that_the_compiler_cannot_hold_is_refused_by_its_keyword(
+    keyword: str, value: float
+) -> None:
+    assert f"'{keyword}' has " in refusal("json_schema", json.dumps({keyword: value}))
