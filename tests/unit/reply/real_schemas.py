@@ -53,7 +53,12 @@ ARGUMENTS: dict[str, list[Real]] = {
     ],
     "formats of the standard that no grammar holds": [
         Real(string(format=name), ("format",), ("a",))
-        for name in ("regex", "iri", "uri-template", "json-pointer", "idn-email", "uri-reference")
+        for name in ("regex", "idn-email", "idn-hostname")
+    ],
+    "formats of the standard that a grammar holds": [
+        Real(string(format="ipv4"), (), ("127.0.0.1",), ("a",)),
+        Real(string(format="uuid"), (), ("123e4567-e89b-12d3-a456-426614174000",), ("a",)),
+        Real(string(format="json-pointer"), (), ("/a",), ("a",)),
     ],
     "formats that the standard does not know": [
         Real(string(format=name), (), ("a",)) for name in ("int32", "binary", "password", "cuid")
