@@ -22,7 +22,9 @@ from server.api.runs import Runs
 from server.core.errors import DragomanError, InvalidRequest, NotFound
 from server.core.pool import Pool
 from server.core.settings import Settings
+from server.http.bodiless import HeadMiddleware
 from server.http.errors import MethodNotAllowed
+from server.http.line_separators import LineSeparatorMiddleware
 from server.http.middleware import (
     CorsMiddleware,
     HostMiddleware,
@@ -84,6 +86,8 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
     app.add_middleware(CorsMiddleware, origins=settings.cors_origins)
     if settings.loopback:
         app.add_middleware(HostMiddleware, respond=respond)
+    app.add_middleware(LineSeparatorMiddleware)
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestMiddleware, metrics=figures, respond=respond)
     return app
 

@@ -21,6 +21,7 @@ from server.core.pool import Pool
 from server.core.settings import Settings
 from server.http.errors import HeadersTooLarge
 from server.http.middleware import REFUSED, UNMATCHED, ErrorResponder, record_request
+from server.http.request_parser import RequestParser
 from server.telemetry import Metrics, new_request_id
 
 # Seconds after which a client that does not read its answer is disconnected. A choice: a healthy
@@ -99,6 +100,7 @@ class _Connection(HttpToolsProtocol):
 
     def __init__(self, config: _Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
+        self.parser: RequestParser = RequestParser(self)
         self._settings = config.settings
         self._metrics = config.metrics
         self._respond = config.respond
@@ -144,6 +146,8 @@ class _Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: the application may begin."""
+        if self.parser.offered:
+            return
         self._in_head = False
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self._settings.max_header_bytes:
@@ -154,6 +158,8 @@ class _Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The whole request has arrived."""
+        if self.parser.offered:
+            return
         self._stop_receiving_limit()
         super().on_message_complete()
 

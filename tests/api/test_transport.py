@@ -374,3 +374,72 @@ async def test_answers_arrive_piece_by_piece() -> None:
         clock = asyncio.get_running_loop().time
         times = [clock() async for line in response.aiter_lines() if line]
     assert times[-1] - times[0] > 0.05
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        b"Connection: keep-alive, Upgrade\r\nUpgrade: h2c\r\n",
+        b"Upgrade: TLS/1.2\r\nConnection: upgrade\r\n",
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        b"Connection: HTTP2-Settings\r\nConnection: Upgrade\r\nUpgrade: h2c, foo/2\r\n",
+        b"Upgrade: h2c\r\n",
+    ],
+)
+@pytest.mark.parametrize("pieces", [1, 2, 400])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_an_offer_of_another_protocol_is_ignored_and_the_request_answered(
+    offer: bytes, pieces: int, chunked: bool
+) -> None:
+    body = json.dumps(chat_body()).encode()
+    framing = b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    if chunked:
+        framing = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    sent = JSON_HEAD + offer + framing
+    last = JSON_HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    async with serving() as running:
+        reader, writer = await running.open()
+        step = -(-len(sent) // pieces)
+        for start in range(0, len(sent), step):
+            writer.write(sent[start : start + step])
+            if pieces > 1:
+                await asyncio.sleep(0)
+        writer.write(last)
+        received = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert received.count(b"HTTP/1.1 200 OK") == 2
+        assert len(running.pool.client.requests) == 2
+        metrics = (await running.http.get("/metrics")).text
+    assert 'method="POST",route="/v1/chat/completions",status="200"} 2.0' in metrics
+
+
+async def test_an_offer_without_a_body_leaves_the_next_request_intact() -> None:
+    offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    async with serving() as running:
+        reader, writer = await running.open()
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n" + offer)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        received = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert received.count(b"HTTP/1.1 200 OK") == 2
+
+
+async def test_an_offer_counts_against_the_limits_of_a_head() -> None:
+    offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    async with serving(request_timeout=0.2) as running:
+        flood = REQUEST_HEAD + offer + b"X-Flood: " + b"a" * 100_000 + b"\r\n\r\n"
+        assert (await running.raw(flood))[0] == 431
+        assert (await running.raw(REQUEST_HEAD + offer))[0] == 408
+        short = JSON_HEAD + offer + b"Content-Length: 500\r\n\r\n{}"
+        assert (await running.raw(short))[0] == 408
+        await running.canary()
+
+
+async def test_a_tunnel_is_refused() -> None:
+    async with serving() as running:
+        status, _ = await running.raw(
+            b"CONNECT example.com:443 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        assert 400 <= status < 500
+        await running.canary()

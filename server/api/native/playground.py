@@ -57,13 +57,13 @@ _ASSETS = {
 }
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 def page(request: Request) -> Response:
     """The page."""
     return _answer(request, _ASSETS["index.html"])
 
 
-@router.api_route("/playground/{name}", methods=["GET", "HEAD"])
+@router.get("/playground/{name}")
 def asset(request: Request, name: str) -> Response:
     """A style sheet, a script or a picture of the page. Raises NotFound."""
     if name not in _ASSETS:
