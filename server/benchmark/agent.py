@@ -40,7 +40,8 @@ class Session(ABC):
 
     def __init__(self, shape: Shape, seed: int) -> None:
         self.shape = shape
-        self.system = f"Session {seed}. {some_text(shape.system, seed)}"
+        # No session may find another API's prefix.
+        self.system = f"Session {seed}, {self.api.path}. {some_text(shape.system, seed)}"
         self.question = "Work through the files and tell a long story about each."
 
     @abstractmethod
