@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli.console import out
+from server.cli.console import CommandError, out
 from server.cli.server_client import local_client
 from server.core.settings import load
 
@@ -17,9 +17,16 @@ Url = Annotated[
 
 
 def health(url: Url = None) -> None:
-    """Check whether the server is ready.
+    """Check whether the server is ready: all models that it was to load at start are.
 
     The exit code is 0 if it is ready, else 1.
     """
-    local_client(load(), url, timeout=5.0).get("/health/ready")
+    report = local_client(load(), url, timeout=5.0).get("/health")
+    if report["status"] != "ok":
+        unready = [
+            f"{state}: {', '.join(report[state])}"
+            for state in ("loading", "failed")
+            if report.get(state)
+        ]
+        raise CommandError(f"not ready ({'; '.join(unready) or report['status']})")
     out.print("ready")

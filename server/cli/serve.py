@@ -24,7 +24,6 @@ from server.cli.local_models import library
 from server.cli.options import EVERY_SETTING, takes_settings
 from server.cli.pull import fetch
 from server.cli.server_client import url_of
-from server.core.errors import DragomanError
 from server.core.model_info import ModelEntry
 from server.core.settings import ConfigError, Settings
 from server.library.registry import ModelsFolder
@@ -127,7 +126,7 @@ async def _serve(settings: Settings, folder: ModelsFolder, listener: socket.sock
         cache_dir=settings.cache_dir,
     )
     await pool.start()
-    loading = asyncio.create_task(_load_models(pool, folder, settings))
+    loading = asyncio.create_task(pool.preload(await _loaded_at_start(folder, settings)))
     server = await asyncio.to_thread(_http_server, settings, pool)
     gc.freeze()  # the imported modules stay to the end; collections need not scan them
 
@@ -149,18 +148,13 @@ def _http_server(settings: Settings, pool: ModelPool) -> Server:
     return Server(create_app(settings, pool), settings, pool)
 
 
-async def _load_models(pool: ModelPool, folder: ModelsFolder, settings: Settings) -> None:
-    """Load the models that the command line names, else the only usable model."""
+async def _loaded_at_start(folder: ModelsFolder, settings: Settings) -> list[str]:
+    """The models that the command line names, else the only usable model."""
     files = await asyncio.to_thread(folder.scan)
     named = [str(path) for path in settings.models]
     wanted = dict.fromkeys(file.id for path in named for file in files if path in file.files)
     usable = [file.id for file in files if file.error is None]
-    for model_id in wanted or (usable if len(usable) == 1 else []):
-        logger.info("loading %s", model_id)
-        try:
-            await pool.open(model_id)
-        except DragomanError as error:
-            logger.warning("%s", error.message)
+    return list(wanted) or (usable if len(usable) == 1 else [])
 
 
 def _announce(url: str, settings: Settings, models: Sequence[ModelEntry]) -> None:

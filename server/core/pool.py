@@ -7,7 +7,7 @@ from typing import Protocol
 
 from server.core.embeddings import Embeddings
 from server.core.events import Event
-from server.core.model_info import EngineStats, ModelEntry, ModelInfo
+from server.core.model_info import EngineStats, ModelEntry, ModelInfo, ModelState
 from server.core.native_prompt import RenderedPrompt
 from server.core.request import CacheScope, GenerationRequest, Prompt
 
@@ -55,6 +55,10 @@ class Pool(Protocol):
 
     async def open(self, model_id: str) -> Client:
         """The model, loaded if need be; raises ModelNotFound or ModelUnavailable."""
+        ...
+
+    def unready(self) -> Mapping[str, ModelState]:
+        """The models to be loaded at start that were not ready yet or failed, with their state."""
         ...
 
     def stats(self) -> Mapping[str, EngineStats]:

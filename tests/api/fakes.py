@@ -168,6 +168,7 @@ class FakePool:
         self.opening_seconds = 0.0
         self.opening_error: Exception | None = None
         self.closed_with: list[float] = []
+        self.at_start: dict[str, ModelState] = {}
 
     async def close(self, drain_seconds: float) -> None:
         """Remember the call."""
@@ -210,6 +211,10 @@ class FakePool:
         if self.opening_error is not None:
             raise self.opening_error
         return self.client
+
+    def unready(self) -> Mapping[str, ModelState]:
+        """Those that a test names."""
+        return self.at_start
 
     def stats(self) -> Mapping[str, EngineStats]:
         """Figures of the good model."""

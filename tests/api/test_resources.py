@@ -10,6 +10,7 @@ from openai.types import Model
 
 from server.core.errors import WorkerDied
 from server.core.events import Accepted, Delta, Event, Failed, Finished
+from server.core.model_info import ModelState
 from server.core.request import ChatPrompt, GenerationRequest, TextPrompt
 from tests.api.fakes import FakePool, usage
 from tests.api.wire import CHAT, assert_error, chat, chat_body
@@ -71,6 +72,32 @@ async def test_ready_is_503_while_the_model_loads_or_when_there_is_none(
     health = await http.get("/health")
     assert health.status_code == 200
     assert health.json()["models"][state] >= 1
+
+
+@pytest.mark.parametrize(
+    ("at_start", "status", "told"),
+    [
+        ({}, 200, ("ok", [], [])),
+        ({"second": "loading"}, 503, ("loading", ["second"], [])),
+        ({"second": "loading", "a third": "unloaded"}, 503, ("loading", ["a third", "second"], [])),
+        ({"second": "failed"}, 503, ("failed", [], ["second"])),
+        ({"second": "failed", "third": "loading"}, 503, ("failed", ["third"], ["second"])),
+    ],
+)
+async def test_ready_is_503_until_all_models_named_at_start_are_and_says_which_are_not(
+    http: httpx.AsyncClient,
+    pool: FakePool,
+    at_start: dict[str, ModelState],
+    status: int,
+    told: tuple[str, list[str], list[str]],
+) -> None:
+    pool.at_start = at_start
+    ready, health = await http.get("/health/ready"), await http.get("/health")
+    assert (ready.status_code, health.status_code) == (status, 200)
+    assert ready.json() == health.json()
+    body = ready.json()
+    assert (body["status"], body["loading"], body["failed"]) == told
+    assert body["models"]["ready"] == 1
 
 
 async def test_a_template_can_be_applied_without_generating(

@@ -14,13 +14,21 @@ from server.api.context import Context, context
 
 router = APIRouter()
 
+Status = Literal["ok", "loading", "failed", "no_model"]
+
 
 class Health(BaseModel):
-    """``status`` is what ``/health/ready`` decides on; ``models`` counts models by state."""
+    """``status`` is what ``/health/ready`` decides on; ``models`` counts models by state.
 
-    status: Literal["ok", "loading", "no_model"]
+    ``loading`` and ``failed`` name models that are to be loaded at start: those that were not ready
+    yet, and those that cannot be served. ``GET /v1/models`` has the reasons.
+    """
+
+    status: Status
     version: str
     models: dict[str, int]
+    loading: list[str]
+    failed: list[str]
 
 
 @router.get("/health/live")
@@ -31,7 +39,10 @@ async def live() -> dict[str, str]:
 
 @router.get("/health/ready", response_model=Health, responses={503: {"model": Health}})
 async def ready(request: Request) -> JSONResponse:
-    """200 when a request can be served, 503 while the first model loads or when there is none."""
+    """200 when requests can be served, by all models that are to be loaded at start.
+
+    503 until then, while one of them has failed, and where there is no model.
+    """
     health = _health(context(request))
     return JSONResponse(health.model_dump(), status_code=200 if health.status == "ok" else 503)
 
@@ -43,12 +54,25 @@ async def health(request: Request) -> Health:
 
 
 def _health(shared: Context) -> Health:
+    unready = shared.pool.unready()
     states: Counter[str] = Counter(entry.state for entry in shared.pool.models())
-    status: Literal["ok", "loading", "no_model"] = "no_model"
+    failed = sorted(name for name, state in unready.items() if state == "failed")
+    return Health(
+        status=_status(states, waiting=bool(unready), failed=bool(failed)),
+        version=__version__,
+        models=dict(states),
+        loading=sorted(unready.keys() - set(failed)),
+        failed=failed,
+    )
+
+
+def _status(states: Counter[str], *, waiting: bool, failed: bool) -> Status:
+    if failed:
+        return "failed"
+    if waiting:
+        return "loading"
     if states["ready"]:
-        status = "ok"
-    elif states["loading"]:
-        status = "loading"
-    elif states["unloaded"]:
-        status = "ok"
-    return Health(status=status, version=__version__, models=dict(states))
+        return "ok"
+    if states["loading"]:
+        return "loading"
+    return "ok" if states["unloaded"] else "no_model"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from server.core.errors import ModelNotFound, ModelUnavailable, Overloaded
-from server.core.model_info import EngineStats, ModelEntry
+from server.core.errors import DragomanError, ModelNotFound, ModelUnavailable, Overloaded
+from server.core.model_info import EngineStats, ModelEntry, ModelState
 from server.core.model_source import ModelFile, ModelSource
 from server.worker.protocol import Load
 from server.worker.supervise.child import WORKER_COMMAND
@@ -20,8 +20,6 @@ from server.worker.supervise.patience import Patience
 from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.slot import FileStamp, Slot, stamp_of
 from server.worker.supervise.supervisor import Supervisor
-
-__all__ = ["ModelEntry", "ModelPool"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +65,7 @@ class ModelPool:
         self._command = command
         self._patience = patience
         self._slots: dict[str, Slot] = {}
+        self._named: dict[str, bool] = {}  # at start, and whether each was ready once
         self._scan_lock = asyncio.Lock()
         self._scanned_at = float("-inf")
         self._room_lock = asyncio.Lock()
@@ -115,6 +114,25 @@ class ModelPool:
             await self._make_ready(slot)
         return slot.client
 
+    async def preload(self, model_ids: Iterable[str]) -> None:
+        """Load these models, one after another; `unready` tells of them from now on."""
+        self._named = dict.fromkeys(model_ids, False)
+        for model_id in self._named:
+            logger.info("loading %s", model_id)
+            try:
+                await self.open(model_id)
+            except DragomanError as error:
+                logger.warning("%s", error.message)
+
+    def unready(self) -> dict[str, ModelState]:
+        """The preloaded models that were not ready yet, and those that failed or are gone."""
+        states = {id_: slot.entry.state for id_, slot in self._slots.items()}
+        return {
+            name: state
+            for name, served in self._named.items()
+            if (state := states.get(name, "failed")) == "failed" or not served
+        }
+
     def stats(self) -> dict[str, EngineStats]:
         """The engine's counters and gauges of each loaded model."""
         return {
@@ -145,6 +163,8 @@ class ModelPool:
                 async with self._room_lock:
                     await self._start_loading(slot)
         await slot.supervisor.ready()
+        if slot.file.id in self._named:
+            self._named[slot.file.id] = True
 
     async def _start_loading(self, slot: Slot) -> None:
         if slot.file.error is not None:

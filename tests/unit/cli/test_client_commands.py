@@ -25,7 +25,7 @@ def chunk(**delta: str) -> dict[str, object]:
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
     answers = {
-        "/health/ready": (200, {"status": "ok"}),
+        "/health": (200, {"status": "ok"}),
         "/v1/models": (200, MODELS),
         "/v1/chat/completions": (
             200,
@@ -62,11 +62,25 @@ def test_a_ready_server_is_healthy(run: Run, server: FakeServer) -> None:
     assert run("health", "--url", server.url).exit_code == 0
 
 
-def test_a_server_that_is_not_ready_is_not_healthy(run: Run, server: FakeServer) -> None:
-    server.answers["/health/ready"] = (503, {"status": "loading"})
+@pytest.mark.parametrize(
+    ("report", "told"),
+    [
+        ({"status": "loading"}, "not ready (loading)"),
+        ({"status": "no_model", "loading": [], "failed": []}, "not ready (no_model)"),
+        ({"status": "loading", "loading": ["b", "c"], "failed": []}, "not ready (loading: b, c)"),
+        (
+            {"status": "failed", "loading": ["b"], "failed": ["a"]},
+            "not ready (loading: b; failed: a)",
+        ),
+    ],
+)
+def test_a_server_that_is_not_ready_is_not_healthy_and_it_is_said_why(
+    run: Run, server: FakeServer, report: dict[str, object], told: str
+) -> None:
+    server.answers["/health"] = (200, report)
     result = run("health", "--url", server.url)
     assert result.exit_code == 1
-    assert "503" in result.err
+    assert told in result.err
 
 
 def test_health_without_a_server_fails_and_says_why(run: Run) -> None:

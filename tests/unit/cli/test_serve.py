@@ -155,7 +155,7 @@ async def test_named_models_or_the_only_one_are_loaded_at_start(
 
     monkeypatch.setattr(ModelPool, "open", open_model)
     models = library(settings)
-    await serve_module._load_models(ModelPool(models), models, settings)
+    await ModelPool(models).preload(await serve_module._loaded_at_start(models, settings))
     assert opened == loaded
 
 

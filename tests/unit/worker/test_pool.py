@@ -219,3 +219,56 @@ class TestShutdown:
         async with asyncio.timeout(3.0):
             await pool.close(0.0)
         await stream.aclose()
+
+
+class TestPreloadedModels:
+    async def test_they_are_not_ready_until_each_was(
+        self, folder: Folder, pool_for: PoolFor
+    ) -> None:
+        for name in ("a", "b", "c"):
+            folder.add(name)
+        pool = pool_for()
+        await pool.start()
+        assert pool.unready() == {}
+        loading = asyncio.create_task(pool.preload(["a", "b"]))
+        await eventually(lambda: pool.unready() == {"a": "loading", "b": "unloaded"})
+        await eventually(lambda: pool.unready() == {"b": "loading"})
+        await loading
+        assert pool.unready() == {}
+
+    async def test_one_that_fails_stays_on_the_list_and_the_next_is_loaded(
+        self, folder: Folder, pool_for: PoolFor
+    ) -> None:
+        folder.add("a")
+        folder.add("b")
+        folder.errors["a"] = "the file is truncated"
+        pool = pool_for()
+        await pool.start()
+        await pool.preload(["a", "b"])
+        assert pool.unready() == {"a": "failed"}
+        assert states(pool)["b"] == "ready"
+        del folder.errors["a"]
+        await eventually(lambda: pool.unready() == {"a": "unloaded"})
+        await pool.open("a")
+        assert pool.unready() == {}
+
+    async def test_one_that_was_unloaded_again_counts_as_ready(
+        self, folder: Folder, pool_for: PoolFor
+    ) -> None:
+        folder.add("a", mib=600)
+        folder.add("b", mib=600)
+        pool = pool_for()
+        await pool.start()
+        await pool.preload(["a", "b"])
+        assert states(pool) == {"a": "unloaded", "b": "ready"}
+        assert pool.unready() == {}
+
+    async def test_one_whose_file_is_gone_is_not_ready(
+        self, folder: Folder, pool_for: PoolFor
+    ) -> None:
+        file = folder.add("a")
+        pool = pool_for(idle_unload_seconds=0.1)
+        await pool.start()
+        await pool.preload(["a"])
+        file.path.unlink()
+        await eventually(lambda: pool.unready() == {"a": "failed"})
