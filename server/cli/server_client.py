@@ -42,18 +42,34 @@ class Client:
         """The chunks of a streamed answer to ``POST path``; closing the iterator cancels it.
 
         Raises:
-            ServerError: The server refused, ended the stream with an error, or went away.
+            ServerError: The server refused, ended the stream with an error, or went away before
+                the end of the answer.
         """
         with self._request("POST", path, {**body, "stream": True}) as response:
-            parser = EventStreamParser()
-            while piece := response.read1(_PIECE_BYTES):
-                for event in parser.feed(piece):
-                    if event.data == b"[DONE]":
-                        continue
-                    chunk = _decode(event.data)
-                    if "error" in chunk:
-                        raise ServerError(chunk["error"]["message"])
-                    yield chunk
+            for data in self._events(response):
+                if data == b"[DONE]":
+                    return
+                chunk = _decode(data)
+                if "error" in chunk:
+                    raise ServerError(_message(chunk["error"]))
+                yield chunk
+            raise self._broke_off()
+
+    def _events(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        """The data of each event until the body ends."""
+        parser = EventStreamParser()
+        while True:
+            try:
+                piece = response.read1(_PIECE_BYTES)
+            except (OSError, http.client.HTTPException) as error:
+                raise self._broke_off() from error
+            if not piece:
+                return
+            for event in parser.feed(piece):
+                yield event.data
+
+    def _broke_off(self) -> ServerError:
+        return ServerError(f"{self.url} broke off before the end of the answer")
 
     @contextmanager
     def _request(
@@ -97,8 +113,13 @@ def _decode(body: bytes) -> Any:
         raise ServerError(f"the answer is not JSON: {body[:80]!r}") from error
 
 
+def _message(error: Any) -> str:
+    """What an error says, in the form of OpenAI or of servers that send text alone."""
+    return str(error.get("message", error) if isinstance(error, dict) else error)
+
+
 def _reason(response: http.client.HTTPResponse) -> str:
     try:
-        return str(json.loads(response.read())["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+        return _message(json.loads(response.read())["error"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return f"the server answered {response.status} {response.reason}"

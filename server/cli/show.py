@@ -92,7 +92,14 @@ def _info(info: ModelInfo) -> Iterator[tuple[str, str]]:
     yield "template", f"{info.template_source}, SHA-256 {info.template_sha256[:16]}"
     for name, able in sorted(info.capabilities.items()):
         yield f"  {name.replace('_', ' ')}", "yes" if able else "no"
-    calls = info.reply_format is not None and info.reply_format.calls is not None
-    yield "calls in replies", "parsed" if calls else "not supported"
+    yield "calls in replies", _calls(info)
     yield "guard", "on" if info.guard else "OFF"
     yield from (("warning", warning) for warning in info.warnings)
+
+
+def _calls(info: ModelInfo) -> str:
+    if info.reply_format is None or info.reply_format.calls is None:
+        return "not supported"
+    if info.capabilities.get("tools"):
+        return "parsed"
+    return "parsed; the template has no place for tools, so a system message describes them"

@@ -114,6 +114,11 @@ class Settings(BaseSettings):
         description="Folder for downloads and for facts about this machine "
         "(default: `dragoman` in the XDG cache directory).",
     )
+    pull_starter: bool | None = Field(
+        default=None,
+        description="Fetch a small model at a start without models (default: ask in a terminal; "
+        "elsewhere, fetch nothing).",
+    )
     prefix_disk: Amount = Field(
         default="2GiB",
         description="Room on disk for cached prefixes, which outlive the process: bytes (`8GiB`) "
@@ -370,6 +375,17 @@ def load(**flags: Any) -> Settings:
             reason = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{_origin(name, flags)}: {reason}")
         raise ConfigError("\n".join(lines)) from error
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Variables of the environment that begin like settings and are none, each with a near one."""
+    known = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
+    stated = [name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX)]
+    return {
+        name: next(iter(difflib.get_close_matches(name.upper(), known, n=1)), None)
+        for name in stated
+        if name.upper() not in known
+    }
 
 
 def _origin(name: str, flags: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.cli.main import COMMANDS
+from server.cli.commands import COMMANDS
 from server.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]

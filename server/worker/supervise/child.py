@@ -113,8 +113,9 @@ class WorkerProcess:
         self._writer = writer
         self._output_transport = output_transport
         self._killed_because: str | None = None
+        self._log = log
         self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._output = asyncio.create_task(self._follow(output, log))
+        self._output = asyncio.create_task(self._follow(output))
 
     @classmethod
     async def spawn(cls, command: Sequence[str], log: logging.Logger) -> WorkerProcess:
@@ -152,6 +153,11 @@ class WorkerProcess:
     def pid(self) -> int:
         """The operating system's process id."""
         return self._process.pid
+
+    @property
+    def unlogged_lines(self) -> list[str]:
+        """Its last output, unless the log has that already: it is logged at level `info`."""
+        return [] if self._log.isEnabledFor(logging.INFO) else list(self.last_lines)
 
     @property
     def died_by(self) -> signal.Signals | None:
@@ -220,21 +226,21 @@ class WorkerProcess:
             return "was killed by SIGKILL (by someone, or by the system when memory ran out)"
         return f"was killed by {died_by.name} ({signal.strsignal(died_by)})"
 
-    async def _follow(self, output: asyncio.StreamReader, log: logging.Logger) -> None:
+    async def _follow(self, output: asyncio.StreamReader) -> None:
         rest = b""
         while chunk := await output.read(_MAX_LINE_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > _MAX_LINE_BYTES:
                 lines, rest = [*lines, rest], b""
             for line in lines:
-                self._note(line, log)
+                self._note(line)
         if rest:
-            self._note(rest, log)
+            self._note(rest)
 
-    def _note(self, line: bytes, log: logging.Logger) -> None:
+    def _note(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
         self.last_lines.append(text)
-        log.info("%s", text)
+        self._log.info("%s", text)
 
 
 def _start(command: Sequence[str], descriptor: int) -> subprocess.Popen[bytes]:

@@ -238,7 +238,7 @@ class Supervisor:
                 )
         if self._refusal is not None:
             return _Death(reason=self._refusal, refused=True)
-        self._log.error("%s", "\n".join([f"the worker {ending}", *process.last_lines]))
+        self._log.error("%s", "\n".join([f"the worker {ending}", *process.unlogged_lines]))
         return _Death(
             reason=ending,
             served_seconds=None if self._ready_at is None else lived_until - self._ready_at,

@@ -9,9 +9,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+CUT, CUT_CHUNK = "cut", "cut in a chunk"
+
 
 class FakeServer:
-    """``answers`` maps a path to (status, body); a list as body is streamed as events."""
+    """``answers`` maps a path to (status, body); a list as body is streamed as events.
+
+    A stream breaks off where `CUT` stands, and with `CUT_CHUNK` within a chunk of HTTP's.
+    """
 
     def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
         self.answers = answers
@@ -46,8 +51,19 @@ class FakeServer:
                 fake.requests.append((self.path, headers, body))
                 status, answer = fake.answers[self.path]
                 if isinstance(answer, list):
-                    events = [f"data: {json.dumps(event)}\n\n" for event in answer]
-                    content = ": ping\n\n" + "".join(events) + "data: [DONE]\n\n"
+                    cuts = [cut for cut in (CUT, CUT_CHUNK) if cut in answer]
+                    sent = answer[: answer.index(cuts[0])] if cuts else answer
+                    events = [f"data: {json.dumps(event)}\n\n" for event in sent]
+                    end = "" if cuts else "data: [DONE]\n\n"
+                    content = ": ping\n\n" + "".join(events) + end
+                    if CUT_CHUNK in cuts:
+                        self.protocol_version = "HTTP/1.1"
+                        self.close_connection = True
+                        self.send_response(status)
+                        self.send_header("transfer-encoding", "chunked")
+                        self.end_headers()
+                        self.wfile.write(f"{len(content):x}\r\n{content}\r\nff\r\n".encode())
+                        return
                 else:
                     content = answer if isinstance(answer, str) else json.dumps(answer)
                 self.send_response(status)

@@ -11,7 +11,7 @@ import pytest
 
 from server.cli.server_client import Client, ServerError, url_of
 from tests.unit.cli.conftest import Run
-from tests.unit.cli.fake_server import FakeServer
+from tests.unit.cli.fake_server import CUT, CUT_CHUNK, FakeServer
 
 pytestmark = pytest.mark.process
 
@@ -162,9 +162,25 @@ def test_an_error_is_shown_and_the_conversation_goes_on(chat: Run, server: FakeS
         [chunk(content="Hel"), {"error": {"message": "The worker died."}}],
     )
     result = chat("Hi", "/raw", "Ho")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "The worker died." in result.err
     assert result.out.endswith(" mat\n")
+
+
+@pytest.mark.parametrize("cut", [CUT, CUT_CHUNK])
+@pytest.mark.parametrize("options", [(), ("--raw",)])
+def test_a_stream_without_its_end_is_a_failed_answer(
+    chat: Run, server: FakeServer, cut: str, options: tuple[str, ...]
+) -> None:
+    server.answers["/v1/chat/completions"] = (200, [chunk(content="Hel"), cut])
+    server.answers["/v1/completions"] = (200, [{"choices": [{"index": 0, "text": "Hel"}]}, cut])
+    result = chat("Hi", "Ho", options=options)
+    assert result.exit_code == 1
+    assert result.err.count("broke off before the end of the answer") == 2
+    assert result.out == "Hel\nHel\n"
+    if not options:
+        # The failed turn is forgotten, so that it can be said again.
+        assert bodies(server)[1]["messages"] == [{"role": "user", "content": "Ho"}]
 
 
 def test_an_error_answer_is_told_by_its_message(server: FakeServer) -> None:

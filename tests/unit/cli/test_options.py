@@ -77,3 +77,19 @@ def test_an_unknown_key_in_the_file_ends_every_command(run: Run, folder: object)
     result = run("list")
     assert result.exit_code == 2
     assert "dragoman.toml: unknown key 'colour'" in result.err
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAGOMAN_PROT", "9000")
+    monkeypatch.setenv("DRAGOMAN_API_KEY", "mine")
+    result = run("list")
+    assert result.exit_code == 0
+    assert (
+        "DRAGOMAN_PROT is no setting and has no effect; did you mean DRAGOMAN_PORT?" in result.err
+    )
+    assert "DRAGOMAN_API_KEY is no setting" in result.err
+    # Beside the server's keys it is the key that clients send.
+    monkeypatch.setenv("DRAGOMAN_API_KEYS", "mine,other")
+    assert "DRAGOMAN_API_KEY " not in run("list").err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -17,7 +19,7 @@ from typing import NoReturn
 import pytest
 
 from server.cli import serve as serve_module
-from server.cli.console import CommandError
+from server.cli.console import CommandError, err
 from server.cli.listen import listen
 from server.cli.local_models import library
 from server.cli.server_client import Client, ServerError
@@ -99,8 +101,29 @@ def test_a_model_that_does_not_exist_is_a_usage_error(run: Run) -> None:
     assert "there is no file nowhere.gguf" in result.err
 
 
+@pytest.mark.parametrize("answer", ["y", "n", None])
+def test_an_empty_folder_gets_no_model_unless_the_terminal_or_a_setting_says_so(
+    run: Run,
+    never_run: list[socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str | None,
+) -> None:
+    fetched = []
+    monkeypatch.setattr(serve_module, "fetch", lambda name, _: fetched.append(name))
+    if answer is not None:
+        terminal = io.StringIO(f"{answer}\n")
+        monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+        monkeypatch.setattr("sys.stdin", terminal)
+        monkeypatch.setattr(type(err), "is_terminal", True)
+    assert run("serve", "--port", "0").exit_code == 0
+    assert run("serve", "--port", "0", "--no-pull-starter").exit_code == 0
+    assert fetched == (["smollm2-135m-instruct"] if answer == "y" else [])
+    for listener in never_run:
+        listener.close()
+
+
 @pytest.mark.parametrize("offline", [False, True])
-def test_an_empty_folder_gets_the_starter_model_if_it_can_be_had(
+def test_an_empty_folder_gets_the_starter_model_if_it_is_wanted_and_can_be_had(
     run: Run,
     never_run: list[socket.socket],
     monkeypatch: pytest.MonkeyPatch,
@@ -115,7 +138,7 @@ def test_an_empty_folder_gets_the_starter_model_if_it_can_be_had(
             raise CommandError("the index cannot be reached")
 
     monkeypatch.setattr(serve_module, "fetch", fetch)
-    assert run("serve", "--port", "0").exit_code == 0
+    assert run("serve", "--port", "0", "--pull-starter").exit_code == 0
     assert fetched == [("smollm2-135m-instruct", Path("models"))]
     assert ("the index cannot be reached" in caplog.text) is offline
     (listener,) = never_run
@@ -281,3 +304,18 @@ def test_a_second_server_does_not_disturb_the_first(folder: Path) -> None:
         process.communicate(timeout=30)
     with pytest.raises(ServerError):
         Client(url).get("/health/live")
+
+
+@pytest.mark.parametrize("seconds", [0.15, 0.4, 0.8])
+def test_ctrl_c_while_it_starts_ends_it_without_a_traceback(folder: Path, seconds: float) -> None:
+    write_model(folder / "models/a.gguf")
+    with subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+    assert b"Traceback" not in said

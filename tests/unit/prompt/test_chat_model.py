@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from server.core.errors import ConversationError, InvalidRequest
@@ -227,8 +228,22 @@ def test_a_base_model_gets_the_transcript_with_its_stops() -> None:
     assert opened.kind == "base"
     assert opened.template_source == "family transcript"
     assert built.rendered.prompt == "Be brief.\n\nHuman: Hi\n\nAssistant:"
-    assert built.stops == ["\nHuman:", "\nUser:", "\nSystem:"]
+    assert built.stops == ["\nHuman:", "\nUser:", "\nSystem:", "\nAssistant:"]
     assert built.strip_leading_space
+
+
+def test_blank_lines_behind_past_answers_are_left_out_of_transcripts() -> None:
+    opened = model(None, file_name="x-base.gguf")
+    answered = chat(("user", "Hi"), ("assistant", "Hello. \n\n"))
+    bye = Message(role="user", content="Bye\n")
+
+    built = opened.build(msgspec.structs.replace(answered, messages=[*answered.messages, bye]))
+    continued = opened.build(
+        msgspec.structs.replace(answered, add_generation_prompt=False, continue_final_message=True)
+    )
+
+    assert built.rendered.prompt == ("Human: Hi\n\nAssistant: Hello.\n\nHuman: Bye\n\n\nAssistant:")
+    assert continued.rendered.prompt == "Human: Hi\n\nAssistant: Hello. \n\n"
 
 
 def test_labels_that_begin_a_line_of_a_message_are_indented() -> None:

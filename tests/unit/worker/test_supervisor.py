@@ -190,6 +190,19 @@ class TestSafeMode:
         assert supervisor.info.safe_mode
         assert [line.split()[1] for line in model.loads] == ["safe_mode=False", "safe_mode=True"]
 
+    @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
+    async def test_the_last_words_of_a_crashed_worker_are_logged_once(
+        self,
+        level: int,
+        supervisor_for: SupervisorFor,
+        fake_model: ModelMaker,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        caplog.set_level(level, "dragoman.worker.fake")
+        await supervisor_for(fake_model("crash SIGSEGV")).ready()
+        before, _, _ = caplog.text.partition("trying safe mode")
+        assert before.count("loading fake.gguf") == 1
+
     async def test_the_next_start_goes_straight_to_safe_mode(
         self, supervisor_for: SupervisorFor, fake_model: ModelMaker
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(str(error), error.exit_code)
     except DragomanError as error:
         _fail(error.message, 1)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def _app(asked: str) -> typer.Typer:
