@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ctypes import c_bool, c_int, c_int64, c_size_t, c_void_p
 
 import numpy as np
@@ -83,8 +85,9 @@ class Graph:
         placed = self._buffers[-1], tensor, c_void_p(address)
         assert call("ggml_backend_tensor_alloc", c_int, *placed) == 0
 
-    def compute(self, result: c_void_p, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Compute ``result`` and free the graph."""
+    @contextmanager
+    def built(self, result: c_void_p) -> Iterator[Callable[[], None]]:
+        """A function that computes ``result``; frees the graph at the end."""
         graph = c_void_p(call("ggml_new_graph", c_void_p, self.context))
         call("ggml_build_forward_expand", None, graph, result)
         allocate = "ggml_backend_alloc_ctx_tensors"
@@ -92,12 +95,21 @@ class Graph:
         for tensor, data in self._data:
             source = data.ctypes.data_as(c_void_p), c_size_t(0), c_size_t(data.nbytes)
             call("ggml_backend_tensor_set", None, tensor, *source)
-        assert call("ggml_backend_graph_compute", c_int, self._backend, graph) == 0
-        values = np.empty(shape, np.float32)
-        target = values.ctypes.data_as(c_void_p), c_size_t(0), c_size_t(values.nbytes)
-        call("ggml_backend_tensor_get", None, result, *target)
+
+        def run() -> None:
+            assert call("ggml_backend_graph_compute", c_int, self._backend, graph) == 0
+
+        yield run
         for buffer in self._buffers:
             call("ggml_backend_buffer_free", None, buffer)
         call("ggml_backend_free", None, self._backend)
         call("ggml_free", None, self.context)
+
+    def compute(self, result: c_void_p, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Compute ``result`` and free the graph."""
+        values = np.empty(shape, np.float32)
+        with self.built(result) as run:
+            run()
+            target = values.ctypes.data_as(c_void_p), c_size_t(0), c_size_t(values.nbytes)
+            call("ggml_backend_tensor_get", None, result, *target)
         return values

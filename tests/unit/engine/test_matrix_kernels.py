@@ -23,6 +23,11 @@ HALVES = {
     GGMLQuantizationType.Q4_K: [0, 2],
     GGMLQuantizationType.Q5_K: [0, 2],
     GGMLQuantizationType.Q6_K: [208],
+    GGMLQuantizationType.Q3_K: [108],
+    GGMLQuantizationType.Q2_K: [80, 82],
+    GGMLQuantizationType.IQ4_XS: [0],
+    GGMLQuantizationType.IQ4_NL: [0],
+    GGMLQuantizationType.MXFP4: [],
 }
 # More tokens than one tile of either kernel.
 MANY = 64 + 7
@@ -129,6 +134,8 @@ def test_no_weights_overflow_the_sums_of_a_product(kind: GGMLQuantizationType) -
     weights[:4] = np.array([0xFF, 0x00, 0x80, 0x7F])[:, None, None]
     for offset in HALVES[kind]:
         weights[:, :, offset : offset + 2] = np.frombuffer(np.float16(0.001).tobytes(), np.uint8)
+    if kind == GGMLQuantizationType.MXFP4:
+        weights[:, :, 0] = 118  # an exponent
     weights = weights.reshape(rows, -1)
     signs = rng.integers(0, 2, (5, blocks * numbers)) * 2 - 1
     signs[0], signs[1] = 1, -1
@@ -172,6 +179,66 @@ def test_a_token_gets_the_same_alone_and_beside_others(
     together = _product(weights, kind, activations)
     alone = [_product(weights, kind, activations[i : i + 1])[0] for i in range(MANY)]
     np.testing.assert_array_equal(together, alone)
+
+
+def _experts_product(
+    weights: npt.NDArray[np.uint8],
+    kind: GGMLQuantizationType,
+    activations: npt.NDArray[np.float32],
+    ids: npt.NDArray[np.int32],
+) -> npt.NDArray[np.float32]:
+    """ggml's product with chosen matrices, shape (tokens, used, rows).
+
+    Weights have shape (experts, rows, bytes), activations (tokens, used or 1, columns), ids
+    (tokens, used). The ids are a view of a wider tensor, as in llama.cpp.
+    """
+    (tokens, used), columns = ids.shape, activations.shape[-1]
+    wide = np.concatenate([ids, np.full((tokens, 3), 10**6, np.int32)], axis=1)
+    graph = Graph()
+    matrices = graph.tensor(kind, (*weights.shape[:2], columns), weights)
+    vectors = graph.tensor(GGMLQuantizationType.F32, activations.shape, activations)
+    every = graph.tensor(GGMLQuantizationType.I32, wide.shape, wide)
+    view = c_int64(used), c_int64(tokens), c_size_t(4 * (used + 3)), c_size_t(0)
+    chosen = c_void_p(call("ggml_view_2d", c_void_p, graph.context, every, *view))
+    operands = graph.context, matrices, vectors, chosen
+    product = c_void_p(call("ggml_mul_mat_id", c_void_p, *operands))
+    return graph.compute(product, (tokens, used, weights.shape[1]))
+
+
+@of_every_format
+@pytest.mark.parametrize("tokens", [1, 5, 2 * MANY])
+@pytest.mark.parametrize("shared", [True, False], ids=["one_input", "an_input_each"])
+def test_each_token_is_multiplied_with_the_experts_that_it_names(
+    kind: GGMLQuantizationType, tokens: int, shared: bool
+) -> None:
+    experts, used, rows = 6, 3, 48
+    rng = np.random.default_rng(tokens)
+    flat, activations = _random(kind, experts * rows, tokens * (1 if shared else used), 2)
+    weights = flat.reshape(experts, rows, -1)
+    # Expert 4 is never chosen, expert 0 by every token.
+    others = np.array([rng.permutation([1, 2, 3, 5])[: used - 1] for _ in range(tokens)])
+    ids = np.concatenate([others, np.zeros((tokens, 1))], axis=1).astype(np.int32)
+    inputs = activations.reshape(tokens, -1, activations.shape[-1])
+    product = _experts_product(weights, kind, inputs, ids)
+    for token in range(tokens):
+        for slot in range(used):
+            vector = inputs[token, slot % inputs.shape[1]][None]
+            exact = _exact(weights[ids[token, slot]], kind, vector)[0]
+            assert np.abs(product[token, slot] - exact).max() < 1e-4
+
+
+@of_every_format
+def test_a_token_gets_the_same_from_experts_alone_and_beside_others(
+    kind: GGMLQuantizationType,
+) -> None:
+    flat, activations = _random(kind, 4 * 32, MANY, 2)
+    weights, inputs = flat.reshape(4, 32, -1), activations[:, None]
+    rng = np.random.default_rng(0)
+    ids = np.array([rng.permutation(4)[:2] for _ in range(MANY)], np.int32)
+    together = _experts_product(weights, kind, inputs, ids)
+    for i in range(0, MANY, 9):
+        alone = _experts_product(weights, kind, inputs[i : i + 1], ids[i : i + 1])[0]
+        np.testing.assert_array_equal(together[i], alone)
 
 
 def test_rows_that_do_not_fill_a_panel_are_left_to_llama_cpp() -> None:

@@ -7,11 +7,13 @@
 #include "avx2_weights.h"
 
 #include "attention.h"
-#include "mul_mat.h"
+#include "mul_mat_traits.h"
 
 ggml::cpu::tensor_traits * avx2_traits(const ggml_tensor * op) {
     ggml::cpu::tensor_traits * traits = mul_mat_traits(op);
     return traits != nullptr ? traits : attention_traits(op);
 }
+
+bool avx2_multiplies(const ggml_tensor * weights) { return multiplies(weights); }
 
 #endif

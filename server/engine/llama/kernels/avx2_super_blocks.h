@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "avx2_words.h"
+#include "avx2_weights.h"
 #include "super_activations.h"
 
 namespace {
@@ -21,11 +21,13 @@ KERNEL inline void multiply_tokens(const SuperBlocks<Block> * panels,
     const SuperBlocks<Block> & weights = panels[0];
     using F = Format<Block>;
     constexpr int WORDS = SUB_BLOCK_WORDS<Block>;
+    constexpr bool SIGNED = F::HAS_CODEBOOK, HAS_OFFSET = F::OFFSET > 0 && !SIGNED;
     // A word adds two products to each half of a lane. So many words fit into 16 bits; with an offset,
     // the halves hold products of quants around zero.
-    constexpr int LARGEST = F::OFFSET > 0 ? F::OFFSET : F::LARGEST_QUANT;
-    constexpr int RUN = std::min(WORDS, INT16_MAX / (LARGEST * 2 * 127) & ~3);
-    static_assert(RUN > 0 && WORDS % RUN == 0 && F::LARGEST_QUANT * 2 * 127 <= INT16_MAX);
+    constexpr int LARGEST = SIGNED ? 127 : HAS_OFFSET ? F::OFFSET : F::LARGEST_QUANT;
+    constexpr int RUN = std::min(WORDS, INT16_MAX / (LARGEST * 2 * 127));
+    static_assert(RUN > 0 && WORDS % RUN == 0);
+    static_assert(SIGNED || F::LARGEST_QUANT * 2 * 127 <= INT16_MAX);
     __m256i products[TOKENS], minimums[TOKENS];
     for (int t = 0; t < TOKENS; t++) {
         products[t] = minimums[t] = _mm256_setzero_si256();
@@ -35,8 +37,8 @@ KERNEL inline void multiply_tokens(const SuperBlocks<Block> * panels,
         for (int run = 0; run < WORDS; run += RUN) {
             __m256i pairs[TOKENS];
             for (int t = 0; t < TOKENS; t++) {
-                pairs[t] = F::OFFSET > 0 ? _mm256_set1_epi32(activations[t].sums[sub_block])
-                                         : _mm256_setzero_si256();
+                pairs[t] = HAS_OFFSET ? _mm256_set1_epi32(activations[t].sums[sub_block])
+                                      : _mm256_setzero_si256();
             }
 #pragma GCC unroll 8
             for (int i = run; i < run + RUN; i++) {
@@ -44,7 +46,7 @@ KERNEL inline void multiply_tokens(const SuperBlocks<Block> * panels,
                 const __m256i quants = __m256i(weights.quants[word]);
                 for (int t = 0; t < TOKENS; t++) {
                     const __m256i other = _mm256_set1_epi32(activations[t].quants[word]);
-                    pairs[t] = _mm256_add_epi16(pairs[t], _mm256_maddubs_epi16(quants, other));
+                    pairs[t] = _mm256_add_epi16(pairs[t], products_of_bytes<SIGNED>(quants, other));
                     keep_order(pairs[t]);
                 }
             }

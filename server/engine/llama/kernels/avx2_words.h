@@ -59,6 +59,11 @@ KERNEL inline SubBlockScale sub_block_scale(SignedWords scale) {
     return Words(_mm256_blend_epi16(__m256i(scale), __m256i(scale << 16), 0xaa));
 }
 
+// The quants of codebooks as dot products take them: signed, since unsigned ones do not fit.
+constexpr bool SIGNED_CODEBOOK = true;
+
+KERNEL inline Words codebook_quants(Words quants) { return quants; }
+
 // What a dot product starts from, so that quants count from `offset` on: maddubs adds the products of the
 // lower and of the upper two bytes of each word in 16 bits.
 inline int32_t start_of_dot_product(int offset, int lower_sum, int upper_sum) {

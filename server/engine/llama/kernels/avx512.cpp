@@ -7,7 +7,7 @@
 #include "avx512_weights.h"
 
 #include "attention.h"
-#include "mul_mat.h"
+#include "mul_mat_traits.h"
 
 ggml::cpu::tensor_traits * avx512_traits(const ggml_tensor * op) {
     ggml::cpu::tensor_traits * traits = mul_mat_traits(op);

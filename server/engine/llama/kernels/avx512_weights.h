@@ -10,12 +10,12 @@ namespace {
 
 // One block of each of 16 rows, a row in each lane: weight = scale * quant + offset.
 struct WeightBlocks {
-    __m512i quants[BLOCK_SIZE / 4];  // unsigned; four neighbouring quants are the bytes of a lane
+    Words quants[BLOCK_SIZE / 4];  // unsigned; four neighbouring quants are the bytes of a lane
     Floats scale, offset;
 };
 
 // Adds 16 to each quant whose fifth bit is set. Bit i of a lane belongs to quant i of its row.
-KERNEL inline void add_fifth_bits(__m512i fifth_bits, __m512i quants[8]) {
+KERNEL inline void add_fifth_bits(__m512i fifth_bits, Words quants[8]) {
     const __m512i even_bits = _mm512_set1_epi32(0x08040201);
     const __m512i odd_bits = _mm512_set1_epi32(int(0x80402010));
     const __m512i sixteen = _mm512_set1_epi8(16);
@@ -24,17 +24,17 @@ KERNEL inline void add_fifth_bits(__m512i fifth_bits, __m512i quants[8]) {
         const __m512i byte = _mm512_shuffle_epi8(fifth_bits, byte_indices);
         const __mmask64 even = _mm512_test_epi8_mask(byte, even_bits);
         const __mmask64 odd = _mm512_test_epi8_mask(byte, odd_bits);
-        quants[i] = _mm512_mask_add_epi8(quants[i], even, quants[i], sixteen);
-        quants[i + 1] = _mm512_mask_add_epi8(quants[i + 1], odd, quants[i + 1], sixteen);
+        quants[i] |= Words(_mm512_maskz_mov_epi8(even, sixteen));
+        quants[i + 1] |= Words(_mm512_maskz_mov_epi8(odd, sixteen));
         byte_indices = _mm512_add_epi8(byte_indices, _mm512_set1_epi8(1));
     }
 }
 
 // block_q8_0 in memory: the scale; 32 signed quants.
 KERNEL inline void unpack_q8_0(const char * first, int64_t stride, WeightBlocks & blocks) {
-    transpose<BLOCK_SIZE>(first + offsetof(block_q8_0, qs), stride, blocks.quants);
-    for (__m512i & quants : blocks.quants) {
-        quants = _mm512_xor_si512(quants, _mm512_set1_epi8(-128));
+    load_words<8>(first + offsetof(block_q8_0, qs), stride, blocks.quants);
+    for (Words & quants : blocks.quants) {
+        quants ^= 0x80808080;
     }
     ggml_half scales[LANES];
     for (int row = 0; row < LANES; row++) {
@@ -62,11 +62,10 @@ KERNEL inline void unpack_nibbles(const char * first, int64_t stride, WeightBloc
                                   : _mm512_or_si512(_mm512_srli_epi32(words[i], 16),
                                                     _mm512_slli_epi32(words[i + 1], 16));
     };
-    const __m512i nibble = _mm512_set1_epi8(15);
     for (int i = 0; i < 4; i++) {
-        const __m512i pairs = word(i + HAS_FIFTH_BITS<Block>);
-        blocks.quants[i] = _mm512_and_si512(pairs, nibble);
-        blocks.quants[i + 4] = _mm512_and_si512(_mm512_srli_epi16(pairs, 4), nibble);
+        const Words pairs = Words(word(i + HAS_FIFTH_BITS<Block>));
+        blocks.quants[i] = pairs & NIBBLES;
+        blocks.quants[i + 4] = pairs >> 4 & NIBBLES;
     }
     if (HAS_FIFTH_BITS<Block>) {
         add_fifth_bits(word(0), blocks.quants);
@@ -80,8 +79,8 @@ KERNEL inline Floats dot_products(const WeightBlocks & blocks, const int32_t act
     for (int i = 0; i < 8; i += 2) {
         const __m512i first = _mm512_set1_epi32(activations[i]);
         const __m512i second = _mm512_set1_epi32(activations[i + 1]);
-        even = _mm512_dpbusd_epi32(even, blocks.quants[i], first);
-        odd = _mm512_dpbusd_epi32(odd, blocks.quants[i + 1], second);
+        even = _mm512_dpbusd_epi32(even, __m512i(blocks.quants[i]), first);
+        odd = _mm512_dpbusd_epi32(odd, __m512i(blocks.quants[i + 1]), second);
     }
     return _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
 }

@@ -91,6 +91,11 @@ using SubBlockScale = Floats;
 
 KERNEL inline SubBlockScale sub_block_scale(SignedWords scale) { return to_floats(scale); }
 
+// The quants of codebooks as dot products take them: unsigned, 128 more.
+constexpr bool SIGNED_CODEBOOK = false;
+
+KERNEL inline Words codebook_quants(Words quants) { return quants ^ 0x80808080; }
+
 // What a dot product starts from, so that quants count from `offset` on. The sums are those of the lower and
 // of the upper two bytes of each word of the activations.
 inline int32_t start_of_dot_product(int offset, int lower_sum, int upper_sum) {

@@ -3,6 +3,8 @@
  * An "extra buffer type" may take over operations; llama.cpp's own repacking and AMX code use the same
  * hook. Ours allocates no buffers: tensors stay where they are.
  */
+#include <cstring>
+
 #include "ggml-backend-impl.h"
 #include "ggml-cpu.h"
 #include "kernels.h"
@@ -27,6 +29,29 @@ class KernelBufferType : public ggml::cpu::extra_buffer_type {
         return find_traits(op);
     }
 };
+
+// Declines weights that our kernels multiply as they lie in the file, and leaves the rest to llama.cpp's
+// repacking: that copies weights into anonymous memory while it loads them, and its products are slower.
+class WithoutOurWeights : public ggml::cpu::extra_buffer_type {
+  public:
+    explicit WithoutOurWeights(ggml::cpu::extra_buffer_type * repacking) : repacking(repacking) {}
+
+  private:
+    ggml::cpu::extra_buffer_type * repacking;
+
+    bool supports_op(ggml_backend_dev_t device, const ggml_tensor * op) override {
+        return !avx2_multiplies(op->src[0]) && repacking->supports_op(device, op);
+    }
+
+    ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
+        return repacking->get_tensor_traits(op);
+    }
+};
+
+void leave_our_weights_in_place(ggml_backend_buffer_type_t type) {
+    static WithoutOurWeights context(static_cast<ggml::cpu::extra_buffer_type *>(type->context));
+    type->context = &context;
+}
 
 const char * get_name(ggml_backend_buffer_type_t) { return "dragoman"; }
 
@@ -64,6 +89,11 @@ __attribute__((constructor)) void register_kernels() {
         ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0),
         &context,
     };
+    for (ggml_backend_buffer_type_t other : ggml_backend_cpu_get_extra_buffer_types()) {
+        if (strcmp(ggml_backend_buft_name(other), "CPU_REPACK") == 0) {
+            leave_our_weights_in_place(other);
+        }
+    }
     ggml_backend_cpu_get_extra_buffer_types().push_back(&type);
 }
 

@@ -1,4 +1,5 @@
-/* Matrix multiplication for llama.cpp, with weights in blocks of 32 and in super-blocks of 256.
+/* Matrix multiplication for llama.cpp, with weights in blocks of 32 and in super-blocks of 256; mul_mat_id.h
+ * chooses a matrix for each row of activations.
  *
  * llama.cpp multiplies one row of weights with the activations of one token at a time, and unpacks the
  * row again for every token. This kernel unpacks a block of as many rows as a register has lanes, one
@@ -116,69 +117,6 @@ KERNEL void mul_mat(const ggml_compute_params * params, ggml_tensor * result) {
         const int64_t end = std::min(matrix.panels, (job + 1) * job_panels);
         multiply<Block>(matrix, job * job_panels, end, activations, tokens, results);
     }
-}
-
-// The kernel for a format of weights.
-struct Kernel {
-    void (*mul_mat)(const ggml_compute_params *, ggml_tensor *);
-    size_t activations_size;  // of the activations for one block, in bytes
-    int64_t block_size;
-};
-
-template <typename Block>
-constexpr Kernel KERNEL_FOR{mul_mat<Block>, sizeof(Activations<Block>), NUMBERS<Block>};
-
-const Kernel * kernel_for(ggml_type type) {
-    switch (type) {
-        case GGML_TYPE_Q4_0:
-            return &KERNEL_FOR<block_q4_0>;
-        case GGML_TYPE_Q4_1:
-            return &KERNEL_FOR<block_q4_1>;
-        case GGML_TYPE_Q5_0:
-            return &KERNEL_FOR<block_q5_0>;
-        case GGML_TYPE_Q5_1:
-            return &KERNEL_FOR<block_q5_1>;
-        case GGML_TYPE_Q8_0:
-            return &KERNEL_FOR<block_q8_0>;
-        case GGML_TYPE_Q4_K:
-            return &KERNEL_FOR<block_q4_K>;
-        case GGML_TYPE_Q5_K:
-            return &KERNEL_FOR<block_q5_K>;
-        case GGML_TYPE_Q6_K:
-            return &KERNEL_FOR<block_q6_K>;
-        default:
-            return nullptr;
-    }
-}
-
-class MulMatTraits : public ggml::cpu::tensor_traits {
-    bool work_size(int, const ggml_tensor * op, size_t & size) override {
-        const Kernel * kernel = kernel_for(op->src[0]->type);
-        const ggml_tensor * input = op->src[1];
-        const int64_t blocks = input->ne[0] / kernel->block_size;
-        size = input->ne[1] * (sizeof(float *) + blocks * kernel->activations_size);
-        return true;
-    }
-
-    // Every thread of llama.cpp's pool calls this and computes its part.
-    bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override {
-        kernel_for(op->src[0]->type)->mul_mat(params, op);
-        return true;
-    }
-};
-
-ggml::cpu::tensor_traits * mul_mat_traits(const ggml_tensor * op) {
-    static MulMatTraits traits;
-    if (op->op != GGML_OP_MUL_MAT || kernel_for(op->src[0]->type) == nullptr) {
-        return nullptr;
-    }
-    const ggml_tensor *weights = op->src[0], *input = op->src[1];
-    const bool weights_supported =
-        weights->buffer != nullptr && ggml_backend_buft_is_host(weights->buffer->buft) &&
-        ggml_is_contiguous(weights) && ggml_is_matrix(weights) && weights->ne[1] % PANEL_ROWS == 0;
-    const bool input_supported = input->type == GGML_TYPE_F32 && input->nb[0] == sizeof(float) &&
-                                 ggml_is_matrix(input) && op->nb[0] == sizeof(float);
-    return weights_supported && input_supported ? &traits : nullptr;
 }
 
 }  // namespace

@@ -7,6 +7,29 @@
 
 namespace {
 
+// The scale of a block; a code for each quant, those of quants i and i + 16 in one byte.
+template <typename Block>
+KERNEL inline void unpack_codes(const char * first, int64_t stride, WeightBlocks & blocks) {
+    constexpr bool IS_MXFP4 = std::is_same_v<Block, block_mxfp4>;
+    Words scales, pairs[4];
+    load_words<1>(first, stride, &scales);
+    if constexpr (IS_MXFP4) {
+        // A power of two: 2^(exponent - 128). The lowest two are not normal floats.
+        const Words exponents = scales & 0xff, subnormal = Words(exponents < 2);
+        const Words normal_bits = (exponents - 1) << 23, subnormal_bits = (exponents + 1) << 21;
+        blocks.scale = Floats((normal_bits & ~subnormal) | (subnormal_bits & subnormal));
+    } else {
+        blocks.scale = half_to_float(scales);
+    }
+    blocks.offset = multiply(blocks.scale, broadcast(SIGNED_CODEBOOK ? 0.f : -128.f));
+    load_words<4>(first + offsetof(Block, qs), stride, pairs);
+    const int8_t * codebook = IS_MXFP4 ? MXFP4_CODEBOOK : IQ4_CODEBOOK;
+    for (int i = 0; i < 4; i++) {
+        blocks.quants[i] = codebook_quants(look_up(codebook, pairs[i] & NIBBLES));
+        blocks.quants[i + 4] = codebook_quants(look_up(codebook, pairs[i] >> 4 & NIBBLES));
+    }
+}
+
 // A block of the activations of a token: activation = scale * quant.
 struct ActivationBlock {
     int32_t quants[BLOCK_SIZE / 4];  // four bytes in each
@@ -35,6 +58,8 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
         WeightBlocks weights;
         if constexpr (IS_Q8_0<Block>) {
             unpack_q8_0(panel + block * sizeof(Block), stride, weights);
+        } else if constexpr (HAS_CODEBOOK<Block>) {
+            unpack_codes<Block>(panel + block * sizeof(Block), stride, weights);
         } else {
             unpack_nibbles<Block>(panel + block * sizeof(Block), stride, weights);
         }

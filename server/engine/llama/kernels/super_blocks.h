@@ -1,6 +1,6 @@
-/* Formats of quantized weights in super-blocks of 256: Q4_K, Q5_K and Q6_K (ggml-common.h).
+/* Formats of quantized weights in super-blocks of 256: Q2_K to Q6_K and IQ4_XS (ggml-common.h).
  *
- * A super-block has a scale in half precision, and sub-blocks of 16 or 32 quants have scales of 6 or 8 bits:
+ * A super-block has a scale in half precision, and sub-blocks of 16 or 32 quants have scales of 4 to 8 bits:
  * weight = scale * sub-block scale * (quant - OFFSET), or
  * weight = scale * sub-block scale * quant - minimum * sub-block minimum.
  */
@@ -12,28 +12,47 @@ namespace {
 
 constexpr int64_t SUPER_BLOCK_SIZE = QK_K;
 
-// What the kernels must know of a format. Quants are unsigned and at most LARGEST_QUANT.
+// What the kernels must know of a format. Quants are unsigned and at most LARGEST_QUANT, unless they come from a
+// codebook and SIGNED_CODEBOOK is set.
 template <typename Block>
 struct Format {
     static constexpr int SUB_BLOCK_SIZE = 0;  // not a format in super-blocks
 };
 
 template <>
+struct Format<block_q2_K> {
+    static constexpr int SUB_BLOCK_SIZE = 16, LARGEST_QUANT = 3, OFFSET = 0;
+    static constexpr bool HAS_MINIMUM = true, HAS_CODEBOOK = false;
+};
+
+template <>
+struct Format<block_q3_K> {
+    static constexpr int SUB_BLOCK_SIZE = 16, LARGEST_QUANT = 7, OFFSET = 4;
+    static constexpr bool HAS_MINIMUM = false, HAS_CODEBOOK = false;
+};
+
+template <>
 struct Format<block_q4_K> {
     static constexpr int SUB_BLOCK_SIZE = 32, LARGEST_QUANT = 15, OFFSET = 0;
-    static constexpr bool HAS_MINIMUM = true;
+    static constexpr bool HAS_MINIMUM = true, HAS_CODEBOOK = false;
 };
 
 template <>
 struct Format<block_q5_K> {
     static constexpr int SUB_BLOCK_SIZE = 32, LARGEST_QUANT = 31, OFFSET = 0;
-    static constexpr bool HAS_MINIMUM = true;
+    static constexpr bool HAS_MINIMUM = true, HAS_CODEBOOK = false;
 };
 
 template <>
 struct Format<block_q6_K> {
     static constexpr int SUB_BLOCK_SIZE = 16, LARGEST_QUANT = 63, OFFSET = 32;
-    static constexpr bool HAS_MINIMUM = false;
+    static constexpr bool HAS_MINIMUM = false, HAS_CODEBOOK = false;
+};
+
+template <>
+struct Format<block_iq4_xs> {
+    static constexpr int SUB_BLOCK_SIZE = 32, LARGEST_QUANT = 255, OFFSET = 128;
+    static constexpr bool HAS_MINIMUM = false, HAS_CODEBOOK = true;
 };
 
 template <typename Block>
@@ -54,12 +73,19 @@ struct SuperBlocks {
     Floats scale, minimum;
 };
 
-constexpr uint32_t NIBBLES = 0x0f0f0f0f;  // the lower four bits of each byte of a word
-
-KERNEL inline uint32_t in_every_byte(uint32_t bits) { return bits * 0x01010101; }
-
 // Shifts to the left, or to the right if `bits` is negative.
 KERNEL inline Words shift(Words words, int bits) { return bits < 0 ? words >> -bits : words << bits; }
+
+// Byte `index` of the words of each row.
+KERNEL inline SignedWords byte(const Words * words, int index) {
+    return SignedWords(words[index / 4] >> 8 * (index % 4) & 0xff);
+}
+
+// Bytes 2 * index and 2 * index + 1 of the words of each row, 16 bits for each.
+KERNEL inline Words two_bytes(const Words * words, int index) {
+    const Words two = words[index / 2] >> 16 * (index % 2);
+    return (two & 0xff) | (two & 0xff00) << 8;
+}
 
 // Prefetches a cache line of each row of the panels that follow in memory, by the offset of `first` in this
 // one. The processor cannot do that by itself, since it does not track as many streams as a panel has rows.
@@ -88,12 +114,11 @@ KERNEL inline void unpack_scales_and_minimums(const char * first, int64_t stride
                                (words[3] >> 4 & NIBBLES) | (words[2] >> 2 & in_every_byte(0x30))};
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
-        blocks.scales[i] = sub_block_scale(SignedWords(scales[i / 4] >> 8 * (i % 4) & 0xff));
+        blocks.scales[i] = sub_block_scale(byte(scales, i));
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-        const Words two = minimums[i / 2] >> 16 * (i % 2);
-        blocks.minimums[i] = (two & 0xff) | (two & 0xff00) << 8;
+        blocks.minimums[i] = two_bytes(minimums, i);
     }
 }
 
@@ -167,6 +192,102 @@ KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_
     Words last;
     load_words<1>(first + sizeof(block_q6_K) - sizeof(uint32_t), stride, &last);
     blocks.scale = half_to_float(last >> 16);
+}
+
+// 16 bytes with a scale in their lower halves and a minimum in their upper ones; two bits for each quant, those
+// of four groups of 32 in the same 32 bytes; the scale and the minimum of the super-block.
+KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_q2_K> & blocks) {
+    prefetch_next(first, stride);
+    Words packed[4], scales[4], minimums[4], last;
+    load_words<4>(first + offsetof(block_q2_K, scales), stride, packed);
+    for (int i = 0; i < 4; i++) {
+        scales[i] = packed[i] & NIBBLES;
+        minimums[i] = packed[i] >> 4 & NIBBLES;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+        blocks.scales[i] = sub_block_scale(byte(scales, i));
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        blocks.minimums[i] = two_bytes(minimums, i);
+    }
+    for (int half = 0; half < 2; half++) {
+        Words words[8];
+        load_words<8>(first + offsetof(block_q2_K, qs) + 32 * half, stride, words);
+#pragma GCC unroll 4
+        for (int group = 0; group < 4; group++) {
+            for (int i = 0; i < 8; i++) {
+                blocks.quants[32 * half + 8 * group + i] =
+                    words[i] >> 2 * group & in_every_byte(3);
+            }
+        }
+    }
+    prefetch_next(first + 64, stride);
+    load_words<1>(first + sizeof(block_q2_K) - sizeof(uint32_t), stride, &last);
+    blocks.scale = half_to_float(last);
+    blocks.minimum = half_to_float(last >> 16);
+}
+
+// The third bits of all quants: bit i of 32 bytes belongs to group i of 32 quants. The lower two bits as in
+// Q2_K. 12 bytes with 16 scales: the lower four bits of eight, those of eight more, and upper two bits.
+KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_q3_K> & blocks) {
+    prefetch_next(first, stride);
+    Words third_bits[8];
+    load_words<8>(first + offsetof(block_q3_K, hmask), stride, third_bits);
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; half++) {
+        Words words[8];
+        load_words<8>(first + offsetof(block_q3_K, qs) + 32 * half, stride, words);
+#pragma GCC unroll 4
+        for (int group = 0; group < 4; group++) {
+            for (int i = 0; i < 8; i++) {
+                const Words third = shift(third_bits[i], 2 - 4 * half - group) & in_every_byte(4);
+                blocks.quants[32 * half + 8 * group + i] =
+                    (words[i] >> 2 * group & in_every_byte(3)) | third;
+            }
+        }
+    }
+    prefetch_next(first + 64, stride);
+    Words words[4], last;
+    load_words<4>(first + offsetof(block_q3_K, scales) - sizeof(uint32_t), stride, words);
+    const Words lower = words[1], higher = words[2], upper = words[3];
+    const Words scales[4] = {(lower & NIBBLES) | (upper << 4 & in_every_byte(0x30)),
+                             (higher & NIBBLES) | (upper << 2 & in_every_byte(0x30)),
+                             (lower >> 4 & NIBBLES) | (upper & in_every_byte(0x30)),
+                             (higher >> 4 & NIBBLES) | (upper >> 2 & in_every_byte(0x30))};
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+        blocks.scales[i] = sub_block_scale(byte(scales, i) - 32);
+    }
+    load_words<1>(first + sizeof(block_q3_K) - sizeof(uint32_t), stride, &last);
+    blocks.scale = half_to_float(last >> 16);
+}
+
+// The scale; two upper bits for the scale of each sub-block; four lower bits for each; for each sub-block, 16
+// bytes with the codes of quants i and i + 16.
+KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_iq4_xs> & blocks) {
+    prefetch_next(first, stride);
+    Words head[4];
+    load_words<4>(first, stride, head);
+    blocks.scale = half_to_float(head[0]);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        const Words lower = head[1] >> 4 * i & 15, upper = head[0] >> (16 + 2 * i) & 3;
+        blocks.scales[i] = sub_block_scale(SignedWords(lower | upper << 4) - 32);
+    }
+    for (int pair = 0; pair < 4; pair++) {
+        if (pair % 2 == 0) {
+            prefetch_next(first + 64 * (pair / 2 + 1), stride);
+        }
+        Words words[8];
+        load_words<8>(first + offsetof(block_iq4_xs, qs) + 32 * pair, stride, words);
+        for (int i = 0; i < 8; i++) {
+            Words * quants = blocks.quants + 16 * pair + i / 4 * 8 + i % 4;
+            quants[0] = codebook_quants(look_up(IQ4_CODEBOOK, words[i] & NIBBLES));
+            quants[4] = codebook_quants(look_up(IQ4_CODEBOOK, words[i] >> 4 & NIBBLES));
+        }
+    }
 }
 
 }  // namespace

@@ -1,0 +1,69 @@
+"""Matrix products of every format of weights, by the number of tokens: CPU time of one thread.
+
+    python -m tests.benchmark.products [FORMAT ...]
+
+A line has billions of products a second. For another build of llama-cpp-python, put its folder
+first on the path: PYTHONPATH=FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from ctypes import c_void_p
+
+import numpy as np
+from gguf import GGMLQuantizationType
+
+from tests.unit.engine.ggml import Graph, call, quantize
+
+FORMATS = [
+    "Q4_0",
+    "Q4_1",
+    "Q5_0",
+    "Q5_1",
+    "Q8_0",
+    "IQ4_NL",
+    "MXFP4",
+    "Q2_K",
+    "Q3_K",
+    "Q4_K",
+    "Q5_K",
+    "Q6_K",
+    "IQ4_XS",
+]
+ROWS, COLUMNS = 3072, 1024
+TOKENS = [1, 4, 16, 128]
+
+
+def seconds(kind: GGMLQuantizationType, tokens: int) -> float:
+    """CPU seconds of one product of ``tokens`` rows with random weights, the minimum of many."""
+    rng = np.random.default_rng(0)
+    weights = quantize(rng.normal(size=(ROWS, COLUMNS)).astype(np.float32), kind)
+    activations = rng.normal(size=(tokens, COLUMNS)).astype(np.float32)
+    graph = Graph(threads=1)
+    matrix = graph.tensor(kind, (ROWS, COLUMNS), weights)
+    vectors = graph.tensor(GGMLQuantizationType.F32, activations.shape, activations)
+    product = c_void_p(call("ggml_mul_mat", c_void_p, graph.context, matrix, vectors))
+    with graph.built(product) as run:
+        times = []
+        for _ in range(max(8, 400 // tokens)):
+            start = time.thread_time()
+            run()
+            times.append(time.thread_time() - start)
+    return min(times)
+
+
+def main() -> None:
+    """Print a line for each format."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("formats", nargs="*", default=FORMATS, metavar="FORMAT")
+    for name in parser.parse_args().formats:
+        kind = GGMLQuantizationType[name]
+        speeds = [ROWS * COLUMNS * tokens / seconds(kind, tokens) / 1e9 for tokens in TOKENS]
+        cells = (f"{n} tokens {speed:6.1f}" for n, speed in zip(TOKENS, speeds, strict=True))
+        print(f"{name:8}", *cells, flush=True)
+
+
+if __name__ == "__main__":
+    main()
