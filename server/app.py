@@ -24,10 +24,10 @@ from server.core.pool import Pool
 from server.core.settings import Settings
 from server.http.bodiless import HeadMiddleware
 from server.http.errors import MethodNotAllowed
+from server.http.hosts import HostMiddleware
 from server.http.line_separators import LineSeparatorMiddleware
 from server.http.middleware import (
     CorsMiddleware,
-    HostMiddleware,
     KeyMiddleware,
     RequestMiddleware,
 )
@@ -84,8 +84,8 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
     # The last one added is the outermost.
     app.add_middleware(KeyMiddleware, keys=settings.api_keys, respond=respond)
     app.add_middleware(CorsMiddleware, origins=settings.cors_origins)
-    if settings.loopback:
-        app.add_middleware(HostMiddleware, respond=respond)
+    if settings.loopback or settings.allowed_hosts:
+        app.add_middleware(HostMiddleware, allowed=settings.allowed_hosts, respond=respond)
     app.add_middleware(LineSeparatorMiddleware)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestMiddleware, metrics=figures, respond=respond)

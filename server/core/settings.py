@@ -67,6 +67,12 @@ def _check_store_url(value: str) -> str:
     return value
 
 
+def _check_host(value: str) -> str:
+    if "/" in value or "@" in value or value != value.strip():
+        raise ValueError("give a name or an address, with or without a port, and no URL")
+    return value
+
+
 def _expand(path: Path) -> Path:
     return path.expanduser()
 
@@ -74,6 +80,11 @@ def _expand(path: Path) -> Path:
 ExpandedPath = Annotated[Path, AfterValidator(_expand)]
 Words = Annotated[
     list[Annotated[str, StringConstraints(min_length=1)]],
+    NoDecode,
+    BeforeValidator(_split_commas),
+]
+HostNames = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1), AfterValidator(_check_host)]],
     NoDecode,
     BeforeValidator(_split_commas),
 ]
@@ -149,6 +160,13 @@ class Settings(BaseSettings):
     cors_origins: Words = Field(
         default=[],
         description="Origins of web pages that may call the server from a browser (default: none).",
+    )
+
+    allowed_hosts: HostNames = Field(
+        default=[],
+        description="Names and addresses, with or without a port, that are answered in `Host` "
+        "headers beside those of this machine, like `host.docker.internal`; `*.example.com` is all "
+        "names below one, `*` any (default: any, if `host` lets other machines in).",
     )
 
     ctx_size: int | None = Field(

@@ -1,10 +1,9 @@
-"""Middleware as plain ASGI: request ids, metrics, the access log, hosts, origins and keys."""
+"""Middleware as plain ASGI: request ids, metrics, the access log, origins and keys."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.core.errors import DragomanError
 from server.core.ids import request_id
 from server.core.request import CacheScope
-from server.http.errors import Forbidden, Unauthorized
+from server.http.errors import Unauthorized
 from server.telemetry import Metrics, new_request_id
 
 _access_log = logging.getLogger("dragoman.access")
@@ -129,42 +128,6 @@ def record_request(
     )
 
 
-class HostMiddleware:
-    """Refuses foreign Host headers where only this machine is meant to reach the server.
-
-    A web page may point its own name at 127.0.0.1 (DNS rebinding); its Host header gives it away.
-    """
-
-    def __init__(self, app: ASGIApp, respond: ErrorResponder) -> None:
-        self._app = app
-        self._respond = respond
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] == "http":
-            hosts = Headers(scope=scope).getlist("host")
-            if not all(_is_local(host) for host in hosts):
-                error = Forbidden("This server answers only to names of this machine.")
-                await self._respond(error, path=scope["path"])(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-def _is_local(host: str) -> bool:
-    """Whether a Host header names the loopback interface, at any port."""
-    name = (
-        host.rsplit("]", 1)[0].lstrip("[")
-        if host.startswith("[")
-        else host.split(":", maxsplit=1)[0]
-    )
-    if name.lower() == "localhost" or name.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
 class CorsMiddleware:
     """Lets pages of the listed origins call the server; others get no header at all.
 
@@ -203,11 +166,16 @@ class CorsMiddleware:
 
 
 def _preflight_headers(headers: Headers) -> dict[str, str]:
-    return {
-        "access-control-allow-methods": "GET, POST, DELETE",
+    allowed = {
+        "access-control-allow-methods": "GET, HEAD, POST, DELETE",
         "access-control-allow-headers": headers.get("access-control-request-headers", ""),
         "access-control-max-age": "600",
     }
+    # Browsers ask this before a public page may reach a private network or this machine
+    # (https://wicg.github.io/private-network-access/).
+    if headers.get("access-control-request-private-network") == "true":
+        allowed["access-control-allow-private-network"] = "true"
+    return allowed
 
 
 class KeyMiddleware:

@@ -117,13 +117,105 @@ async def test_names_of_this_machine_are_answered(http: httpx.AsyncClient, host:
 )
 async def test_a_foreign_host_on_a_loopback_bind_is_403(http: httpx.AsyncClient, host: str) -> None:
     response = await http.get("/health/live", headers={"host": host})
-    assert_error(response, 403, code="forbidden")
+    message = assert_error(response, 403, code="forbidden")
+    assert "allowed_hosts" in message
 
 
 async def test_beyond_loopback_any_host_is_answered(connect: Connect) -> None:
     http = connect(host="0.0.0.0", allow_unauthenticated=True)
     response = await http.get("/health/live", headers={"host": "box.example"})
     assert response.status_code == 200
+
+
+ALLOWED = [
+    "host.docker.internal",
+    "LLM.example.com.",
+    "exact.example:8443",
+    "*.below.example",
+    "192.0.2.7",
+    "2001:DB8:0::1",
+    "[2001:db8::2]:8000",
+]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "host.docker.internal",
+        "host.docker.internal:8000",
+        "HOST.docker.internal.:80",
+        "llm.example.com",
+        "exact.example:8443",
+        "a.below.example",
+        "b.a.below.example:8000",
+        "192.0.2.7:8000",
+        "[2001:db8::1]",
+        "[2001:DB8::0:1]:8000",
+        "[2001:db8::2]:8000",
+        "localhost:8000",
+        "127.0.0.1",
+    ],
+)
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+async def test_allowed_hosts_are_answered(connect: Connect, host: str, address: str) -> None:
+    http = connect(host=address, allow_unauthenticated=True, allowed_hosts=ALLOWED)
+    response = await http.get("/v1/models", headers={"host": host})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "docker.internal",
+        "evil.host.docker.internal",
+        "host.docker.internal.evil.example",
+        "host.docker.internal:80:80",
+        "host.docker.internal/x",
+        "exact.example",
+        "exact.example:80",
+        "below.example",
+        "evilbelow.example",
+        "192.0.2.8",
+        "[2001:db8::3]",
+        "[2001:db8::2]:80",
+        "2001:db8::1",
+        "*",
+        "*.below.example.evil",
+        "",
+    ],
+)
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+async def test_other_hosts_are_403_where_some_are_allowed(
+    connect: Connect, host: str, address: str
+) -> None:
+    http = connect(host=address, allow_unauthenticated=True, allowed_hosts=ALLOWED)
+    message = assert_error(
+        await http.get("/v1/models", headers={"host": host}), 403, code="forbidden"
+    )
+    assert repr(host) in message
+
+
+async def test_all_hosts_may_be_allowed(connect: Connect) -> None:
+    http = connect(allowed_hosts=["*"])
+    for host in ("evil.example", "", "[::2]:1"):
+        assert (await http.get("/v1/models", headers={"host": host})).status_code == 200
+
+
+async def test_a_listed_origin_may_reach_a_private_network_when_it_asks(connect: Connect) -> None:
+    http = connect(cors_origins=["https://app.example"])
+    asked = {
+        "origin": "https://app.example",
+        "access-control-request-method": "POST",
+        "access-control-request-private-network": "true",
+    }
+    name = "access-control-allow-private-network"
+    assert (await http.options(CHAT, headers=asked)).headers[name] == "true"
+    without = {**asked, "access-control-request-private-network": "false"}
+    assert name not in (await http.options(CHAT, headers=without)).headers
+    foreign = {**asked, "origin": "https://evil.example"}
+    assert name not in (await http.options(CHAT, headers=foreign)).headers
+    anyone = connect(cors_origins=["*"])
+    assert (await anyone.options(CHAT, headers=foreign)).headers[name] == "true"
 
 
 async def test_an_unlisted_origin_gets_no_header(connect: Connect) -> None:

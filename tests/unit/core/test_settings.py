@@ -115,6 +115,12 @@ def test_an_empty_api_key_is_refused() -> None:
         load(api_keys=[""])
 
 
+@pytest.mark.parametrize("host", ["https://llm.example.com", "llm.example.com/", "me@here", ""])
+def test_an_allowed_host_that_is_no_name_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="--allowed-host"):
+        load(allowed_hosts=[host])
+
+
 @pytest.mark.parametrize(
     ("stated", "expected"),
     [
