@@ -36,9 +36,7 @@ def connect(
     settings = load()
     client = local_client(settings, url, timeout=5.0)
     try:
-        entries = client.get("/v1/models")["data"]
-        served = {entry["id"]: entry for entry in entries}
-        served |= {alias: entry for entry in entries for alias in entry.get("aliases", [])}
+        served = {entry["id"]: entry for entry in client.get("/v1/models")["data"]}
     except ServerError as error:
         err.print(f"note: {error}", markup=False)
         served = {}

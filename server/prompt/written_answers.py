@@ -6,21 +6,24 @@ kept for a while, and where a later prompt says the same as one of them, it gets
 
 Tokens say the same if their bytes are the same and they have the same special tokens in the same
 places. So no text of a request can become a special token by this.
+
+Templates write calls otherwise than models do: with other white space, escapes or order of keys.
+So a turn also says the same as an answer if all tokens before it are those that the answer was
+written after, and both are the same message, read in the model's reply format (``turn_reader.py``).
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable
+import hashlib
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from server.core.request import CacheScope
 from server.core.vocabulary import Vocabulary
-
-Tokens = NDArray[np.int32]
+from server.prompt.answer_index import Answer, AnswerIndex, SaidTokens, Tokens
+from server.prompt.turn_reader import Reading
 
 # How far before an answer the special token may be that its turn begins with, in tokens; a choice.
 _LONGEST_OPENING = 32
@@ -28,17 +31,19 @@ _LONGEST_OPENING = 32
 # may be it, and is told apart, since no id has four of them.
 _MARK = b"\xff"
 _MARK_IN_TEXT = 5 * _MARK
-# An answer is looked up by its opening and so many bytes more, so that few have to be compared.
-_KEY_BYTES = 2
+_DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """Tokens, what they say, and where in that each token ends."""
+class _New:
+    """An answer with its opening, of ``opening`` tokens; ``prompt`` is a digest of its prompt."""
 
+    scope: CacheScope
     tokens: Tokens
-    said: bytes
-    ends: NDArray[np.int64]
+    opening: int
+    prompt: bytes
+    reply_prefix: str
+    reading: Reading
 
 
 class WrittenAnswers:
@@ -50,106 +55,130 @@ class WrittenAnswers:
     def __init__(self, vocabulary: Vocabulary, *, most_tokens: int) -> None:
         self._vocabulary = vocabulary
         self._special = frozenset(token.id for token in vocabulary.special_tokens)
+        self._turn_ends = [each for each in self._special if vocabulary.is_end_of_generation(each)]
         self._most_tokens = most_tokens
         self._kept_tokens = 0
-        self._new: deque[tuple[CacheScope, Tokens, int]] = deque()
-        # Oldest first, by scope, length of the opening and what it says.
-        self._answers: OrderedDict[tuple[CacheScope, int, bytes], _Said] = OrderedDict()
-        self._by_key: dict[tuple[CacheScope, bytes], dict[bytes, _Said]] = {}
-        # How many answers have each opening: what comes before an answer in its turn.
-        self._openings: dict[CacheScope, Counter[bytes]] = {}
+        self._new: deque[_New] = deque()
+        # Oldest first, by scope, prompt and what they say.
+        self._answers: OrderedDict[tuple[CacheScope, bytes, bytes], Answer] = OrderedDict()
+        self._indexes: dict[CacheScope, AnswerIndex] = {}
 
-    def remember(self, scope: CacheScope, tokens: Tokens, prompt_length: int) -> None:
+    def remember(
+        self,
+        scope: CacheScope,
+        reading: Reading,
+        reply_prefix: str,
+        tokens: Tokens,
+        prompt_length: int,
+    ) -> None:
         """Keep the answer that ``tokens`` have after ``prompt_length`` tokens of prompt.
 
-        Nothing is kept if no special token is near the prompt's end: where the answer's turn begins
-        could not be told in another prompt.
+        ``reading`` reads it as what follows ``reply_prefix``. Nothing is kept if no special token
+        is near the prompt's end: where the answer's turn begins could not be told in another
+        prompt.
         """
         first = max(0, prompt_length - _LONGEST_OPENING)
         near = tokens[first:prompt_length].tolist()
         special = [place for place, token in enumerate(near) if token in self._special]
         if special and len(tokens) > prompt_length:
             start = first + special[-1]
-            self._new.append((scope, tokens[start:].copy(), prompt_length - start))
+            own, opening = tokens[start:].copy(), prompt_length - start
+            prompt = _digest(tokens[:prompt_length]).digest()
+            self._new.append(_New(scope, own, opening, prompt, reply_prefix, reading))
 
-    def put_back(self, scope: CacheScope, tokens: list[int]) -> list[int]:
-        """``tokens`` of a prompt, with those of answers wherever they say the same."""
+    def put_back(self, scope: CacheScope, reading: Reading, tokens: list[int]) -> list[int]:
+        """``tokens`` of a prompt, with those of answers wherever they say the same.
+
+        ``reading`` reads the prompt's turns.
+        """
         self._take_new()
-        openings = self._openings.get(scope)
-        if not openings:
+        index = self._indexes.get(scope)
+        if index is None:
             return tokens
         first = next((i for i, token in enumerate(tokens) if token in self._special), len(tokens))
         prompt = self._said(np.array(tokens[first:], dtype=np.int32))
-        starts = prompt.ends - np.diff(prompt.ends, prepend=0)
         result, done = tokens[:first], 0
+        before = _digest(np.array(result, dtype=np.int32))
         for place in np.flatnonzero(np.isin(prompt.tokens, [*self._special])).tolist():
             if place < done:
                 continue
-            start = int(starts[place])
-            answer, length = self._longest(scope, openings, prompt.said, start)
-            if answer is None:
-                continue
-            alike = int(np.searchsorted(prompt.ends, start + length, side="right"))
-            # Both have a token that ends there.
-            common = np.intersect1d(answer.ends, prompt.ends[place:alike] - start)
-            if not len(common):
-                continue
-            theirs = int(np.searchsorted(answer.ends, common[-1])) + 1
-            mine = int(np.searchsorted(prompt.ends, start + common[-1])) + 1
-            result += prompt.tokens[done:place].tolist()
-            result += answer.tokens[:theirs].tolist()
-            done = mine
+            between = prompt.tokens[done:place]
+            before.update(between.tobytes())
+            found = self._same_message(index, reading, prompt, place, before)
+            written, done = found or _same_bytes(index, prompt, place)
+            before.update(written.tobytes())
+            result += between.tolist()
+            result += written.tolist()
         result += prompt.tokens[done:].tolist()
         return result
 
-    def _longest(
-        self, scope: CacheScope, openings: Iterable[bytes], said: bytes, start: int
-    ) -> tuple[_Said | None, int]:
-        """The answer that agrees furthest with ``said[start:]``, and for how many bytes."""
-        best, longest = None, 0
-        for opening in openings:
-            if not said.startswith(opening, start):
+    def _same_message(
+        self,
+        index: AnswerIndex,
+        reading: Reading,
+        prompt: SaidTokens,
+        place: int,
+        before: hashlib.blake2b,
+    ) -> tuple[Tokens, int] | None:
+        """The tokens of the answer that is the turn at ``place``, and where the turn ends."""
+        start = prompt.start(place)
+        for opening in index.openings:
+            if not prompt.said.startswith(opening, start):
                 continue
-            key = said[start : start + len(opening) + _KEY_BYTES]
-            for answer in self._by_key.get((scope, key), {}).values():
-                if said.startswith(answer.said[: longest + 1], start):
-                    there = said[start : start + len(answer.said)]
-                    best, longest = answer, _common_prefix(answer.said, there)
-        return best, longest
+            body = int(np.searchsorted(prompt.ends, start + len(opening))) + 1
+            whole = before.copy()
+            whole.update(prompt.tokens[place:body].tobytes())
+            answers = index.after(whole.digest())
+            end = self._end_of_turn(prompt.tokens, body) if answers else None
+            if end is None:
+                continue
+            turn = prompt.said[start : prompt.start(end)]
+            found = next((each for each in answers.values() if each.said == turn), None)
+            if found is None:
+                prefix = next(iter(answers.values())).reply_prefix
+                found = answers.get(reading(prompt.tokens[body:end].tolist(), prefix) or b"")
+            if found is not None:
+                return found.tokens, end
+        return None
+
+    def _end_of_turn(self, tokens: Tokens, start: int) -> int | None:
+        """The place of the first token from ``start`` that ends an answer."""
+        ends = np.flatnonzero(np.isin(tokens[start:], self._turn_ends))
+        return start + int(ends[0]) if len(ends) else None
 
     def _take_new(self) -> None:
         while self._new:
-            scope, tokens, opening_length = self._new.popleft()
-            answer = self._said(tokens)
-            opening = int(answer.ends[opening_length - 1])
-            if len(answer.said) < opening + _KEY_BYTES:
-                continue
-            self._drop(scope, opening, answer.said)  # what was written last is cached most likely
-            self._answers[scope, opening, answer.said] = answer
-            key = answer.said[: opening + _KEY_BYTES]
-            self._by_key.setdefault((scope, key), {})[answer.said] = answer
-            self._openings.setdefault(scope, Counter())[key[:opening]] += 1
-            self._kept_tokens += len(tokens)
+            new = self._new.popleft()
+            said = self._said(new.tokens)
+            answer = Answer(
+                tokens=said.tokens,
+                said=said.said,
+                ends=said.ends,
+                opening=said.said[: int(said.ends[new.opening - 1])],
+                prompt=new.prompt,
+                reply_prefix=new.reply_prefix,
+                message=new.reading(new.tokens[new.opening :].tolist(), new.reply_prefix),
+            )
+            if answer.is_findable:
+                key = new.scope, answer.prompt, answer.said
+                self._drop(key)
+                self._answers[key] = answer
+                self._kept_tokens += len(answer.tokens)
+                self._indexes.setdefault(new.scope, AnswerIndex()).add(answer)
         while self._kept_tokens > self._most_tokens:
-            self._drop(*next(iter(self._answers)))
+            self._drop(next(iter(self._answers)))
 
-    def _drop(self, scope: CacheScope, opening: int, said: bytes) -> None:
-        answer = self._answers.pop((scope, opening, said), None)
+    def _drop(self, key: tuple[CacheScope, bytes, bytes]) -> None:
+        answer = self._answers.pop(key, None)
         if answer is None:
             return
         self._kept_tokens -= len(answer.tokens)
-        key = said[: opening + _KEY_BYTES]
-        del self._by_key[scope, key][said]
-        if not self._by_key[scope, key]:
-            del self._by_key[scope, key]
-        openings = self._openings[scope]
-        openings[key[:opening]] -= 1
-        if not openings[key[:opening]]:
-            del openings[key[:opening]]
-        if not openings:
-            del self._openings[scope]
+        scope, *_ = key
+        self._indexes[scope].remove(answer)
+        if not self._indexes[scope].openings:
+            del self._indexes[scope]
 
-    def _said(self, tokens: Tokens) -> _Said:
+    def _said(self, tokens: Tokens) -> SaidTokens:
         parts = [
             _MARK + token.to_bytes(4, "little")
             if token in self._special
@@ -157,13 +186,25 @@ class WrittenAnswers:
             for token in tokens.tolist()
         ]
         ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
-        return _Said(tokens, b"".join(parts), ends)
+        return SaidTokens(tokens, b"".join(parts), ends)
 
 
-def _common_prefix(a: bytes, b: bytes) -> int:
-    """The number of bytes that ``a`` and ``b`` share at their beginning."""
-    length = min(len(a), len(b))
-    if a[:length] == b[:length]:
-        return length
-    differ = np.frombuffer(a, np.uint8, length) != np.frombuffer(b, np.uint8, length)
-    return int(differ.argmax())
+def _same_bytes(index: AnswerIndex, prompt: SaidTokens, place: int) -> tuple[Tokens, int]:
+    """Tokens of an answer for those of the prompt from ``place``, and where these end."""
+    start = prompt.start(place)
+    nothing = prompt.tokens[place:place], place
+    answer, length = index.longest(prompt.said, start)
+    if answer is None:
+        return nothing
+    alike = int(np.searchsorted(prompt.ends, start + length, side="right"))
+    # Both have a token that ends there.
+    common = np.intersect1d(answer.ends, prompt.ends[place:alike] - start)
+    if not len(common):
+        return nothing
+    theirs = int(np.searchsorted(answer.ends, common[-1])) + 1
+    mine = int(np.searchsorted(prompt.ends, start + common[-1])) + 1
+    return answer.tokens[:theirs], mine
+
+
+def _digest(tokens: Tokens) -> hashlib.blake2b:
+    return hashlib.blake2b(tokens.tobytes(), digest_size=_DIGEST_BYTES)

@@ -93,7 +93,7 @@ async def pull(request: Request) -> Response:
 
 
 def _listed(entry: ModelEntry, name: str) -> OllamaModel:
-    info = entry.known
+    info = entry.info
     details = OllamaDetails()
     if info is not None:
         details = OllamaDetails(

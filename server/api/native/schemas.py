@@ -21,7 +21,7 @@ class EmbeddingFacts(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """A model; facts that only loading reveals are absent before, others come from the header."""
+    """A model; facts that only loading reveals are absent before."""
 
     id: str
     object: Literal["model"]

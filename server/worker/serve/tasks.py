@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from server.core.errors import PLACE, ContextLengthExceeded, InvalidRequest, Locator
 from server.core.request import ChatPrompt, GenerationRequest
@@ -16,9 +18,10 @@ from server.engine.spans import TokenSpan
 from server.engine.task import StopWatch, Task
 from server.prompt.chat_model import BuiltPrompt
 from server.prompt.context_length import check_context_length
+from server.prompt.turn_reader import TurnReader
 from server.prompt.written_answers import WrittenAnswers
 from server.reply.chat_parser import chat_parser
-from server.reply.control_tokens import control_tokens
+from server.reply.custom_tools import as_functions
 from server.reply.thoughts import thought_texts
 from server.worker.protocol import Generate
 from server.worker.serve.load import GenerationModel
@@ -35,6 +38,7 @@ class TaskBuilder:
         self._written = written
         self._vocabulary = model.vocabulary
         self._context = model.info.context
+        self._reader = TurnReader(model.vocabulary, model.chat.reply_format)
 
     def build(self, message: Generate, prompt: BuiltPrompt) -> Task:
         """The task of ``message``, whose prompt was built as ``prompt``.
@@ -44,9 +48,9 @@ class TaskBuilder:
             ContextLengthExceeded: Prompt and answer do not fit into the context.
         """
         request, tokens, limit = message.request, prompt.rendered.tokens, self._context
-        is_chat = isinstance(request.prompt, ChatPrompt)
-        if is_chat:
-            tokens = self._written.put_back(message.scope, tokens)
+        if isinstance(request.prompt, ChatPrompt):
+            reading = self._reader.reading(as_functions(request.prompt).tools, tolerant=False)
+            tokens = self._written.put_back(message.scope, reading, tokens)
         if not tokens:
             raise InvalidRequest("The prompt is empty: there is no token to begin with.")
         if len(tokens) + (request.max_tokens != 0) > limit:
@@ -78,12 +82,23 @@ class TaskBuilder:
             visible_control_tokens=self._visible_control_tokens,
             prediction=self._prediction(request.prediction),
             dry_breakers=self._dry_breakers if sampling.dry_multiplier else frozenset(),
-            written=partial(self._written.remember, message.scope) if is_chat else None,
+            written=self._remembering(message, prompt),
             stop_tokens=frozenset(request.stop_token_ids),
             min_tokens=request.min_tokens,
             end_tokens=self._ends(request) if request.min_tokens else frozenset(),
             reasoning_limit=self._reasoning_limit(request, prompt),
         )
+
+    def _remembering(
+        self, message: Generate, prompt: BuiltPrompt
+    ) -> Callable[[NDArray[np.int32], int], None] | None:
+        """What keeps the tokens of an answer, if it is one to a chat."""
+        request = message.request
+        if not isinstance(request.prompt, ChatPrompt):
+            return None
+        tools, tolerant = as_functions(request.prompt).tools, request.constraint is None
+        reading = self._reader.reading(tools, tolerant=tolerant)
+        return partial(self._written.remember, message.scope, reading, prompt.reply_prefix)
 
     def _ends(self, request: GenerationRequest) -> frozenset[int]:
         return self._vocabulary.end_of_generation_tokens | {*request.stop_token_ids}
@@ -154,13 +169,7 @@ class TaskBuilder:
     @cached_property
     def _visible_control_tokens(self) -> frozenset[int]:
         """Control tokens that the reply's parser must see as text."""
-        reply_format = self._chat.reply_format
-        markers = control_tokens(reply_format) if reply_format else frozenset()
-        return frozenset(
-            token.id
-            for token in self._vocabulary.special_tokens
-            if any(token.text in marker for marker in markers)
-        )
+        return frozenset(self._reader.markers)
 
     @cached_property
     def _dry_breakers(self) -> frozenset[int]:

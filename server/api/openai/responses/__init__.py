@@ -1,1 +1,4 @@
-"""OpenAI's Responses: made, counted, shortened, and kept to be fetched and gone on from."""
+"""OpenAI's Responses: ``POST /v1/responses`` and ``POST /v1/responses/input_tokens``.
+
+Nothing is stored yet: a request brings its whole conversation.
+"""

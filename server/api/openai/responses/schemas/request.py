@@ -98,10 +98,7 @@ class ResponsesRequest(LocalFields, ConstraintFields):
     """Parameters of a response."""
 
     model: str
-    input: str | Annotated[list[InputItem], Field(max_length=MAX_ITEMS)] | None = Field(
-        None,
-        description="May be left out after a ``previous_response_id`` or in a ``conversation``.",
-    )
+    input: str | Annotated[list[InputItem], Field(max_length=MAX_ITEMS)]
     instructions: str | None = None
     tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Choice | None = None
