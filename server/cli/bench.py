@@ -15,7 +15,7 @@ from server.benchmark.report import Summary, summarize, table
 from server.benchmark.target import Target
 from server.benchmark.timed_client import Endpoint
 from server.benchmark.workloads import WORKLOADS, run_workload
-from server.cli.chat import model_ids
+from server.cli.chat import models_by_name
 from server.cli.console import CommandError, err, out
 from server.cli.formatting import columns
 from server.cli.server_client import Client
@@ -75,10 +75,10 @@ def bench(
 
 
 def _first_model(client: Client) -> str:
-    known = model_ids(client)
+    known = models_by_name(client)
     if not known:
         raise CommandError("the server has no models")
-    return known[0]
+    return next(iter(known))
 
 
 async def _measure(target: Target, names: Sequence[str]) -> list[Summary]:

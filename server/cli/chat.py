@@ -12,6 +12,7 @@ import typer
 from server.cli.console import CommandError, err, out
 from server.cli.health import Url
 from server.cli.server_client import Client, ServerError, local_client
+from server.core.near_names import choices
 from server.core.settings import load
 
 _HELP = """\
@@ -87,18 +88,21 @@ class Conversation:
                 self.messages = [*turn, {"role": "assistant", "content": answer}]
 
     def _switch_model(self, name: str) -> str:
-        known = model_ids(self._client)
+        known = models_by_name(self._client)
         if not name:
-            return "\n".join(f"{'*' if other == self.model else ' '} {other}" for other in known)
+            ids = dict.fromkeys(known.values())
+            return "\n".join(f"{'*' if other == self.model else ' '} {other}" for other in ids)
         if name not in known:
-            return f"unknown model {name!r}; the server has: {', '.join(known)}"
-        self.model = name
-        return f"model {name}"
+            return f"the server has no model {name!r}. {choices(name, known)}"
+        self.model = known[name]
+        return f"model {self.model}"
 
 
-def model_ids(client: Client) -> list[str]:
-    """The ids of the server's models."""
-    return [entry["id"] for entry in client.get("/v1/models")["data"]]
+def models_by_name(client: Client) -> dict[str, str]:
+    """The ids of the server's models, by id and by alias; ids come first."""
+    entries = client.get("/v1/models")["data"]
+    ids = {entry["id"]: entry["id"] for entry in entries}
+    return ids | {alias: entry["id"] for entry in entries for alias in entry.get("aliases", [])}
 
 
 def chat(
@@ -115,14 +119,14 @@ def chat(
     """
     client = local_client(load(), url)
     try:
-        known = model_ids(client)
+        known = models_by_name(client)
     except ServerError as error:
         raise CommandError(f"{error}\nStart a server with: dragoman serve") from error
     if not known:
         raise CommandError("the server has no models")
     if model is not None and model not in known:
-        raise CommandError(f"unknown model {model!r}; the server has: {', '.join(known)}")
-    conversation = Conversation(client, model or known[0])
+        raise CommandError(f"the server has no model {model!r}. {choices(model, known)}")
+    conversation = Conversation(client, known[model or next(iter(known))])
     if system:
         conversation.command(f"/system {system}")
     if raw:

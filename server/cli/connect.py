@@ -36,7 +36,9 @@ def connect(
     settings = load()
     client = local_client(settings, url, timeout=5.0)
     try:
-        served = {entry["id"]: entry for entry in client.get("/v1/models")["data"]}
+        entries = client.get("/v1/models")["data"]
+        served = {entry["id"]: entry for entry in entries}
+        served |= {alias: entry for entry in entries for alias in entry.get("aliases", [])}
     except ServerError as error:
         err.print(f"note: {error}", markup=False)
         served = {}

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from server.cli.console import CommandError
+from server.core.near_names import choices
 from server.core.settings import Settings
 from server.library.registry import LibraryModel, ModelsFolder
 from server.worker.protocol import Load
@@ -31,8 +32,8 @@ def find_model(settings: Settings, name: str) -> LibraryModel:
     for model in known:
         if name == model.id or name in model.aliases:
             return model
-    there_are = ", ".join(model.id for model in known) or "none"
-    raise CommandError(f"no model {name!r} in {settings.models_dir}; there are: {there_are}")
+    names = [name for model in known for name in (model.id, *model.aliases)]
+    raise CommandError(f"no model {name!r} in {settings.models_dir}. {choices(name, names)}")
 
 
 @asynccontextmanager

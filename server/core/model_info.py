@@ -68,6 +68,25 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
 
 
+class ModelOutline(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts that a model file's header tells before the model is loaded, named as in `ModelInfo`.
+
+    ``context`` is the most tokens of one request where memory does not bound it.
+    """
+
+    architecture: str
+    parameters: int
+    quantization: str
+    file_bytes: int
+    vocabulary: int
+    kind: ModelKind
+    kind_reasons: list[str]
+    context: int
+    context_source: str
+    context_train: int
+    generates: bool
+
+
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """Counters (``_total``, since the worker started) and gauges of the engine."""
 
@@ -93,7 +112,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A model as the API lists it.
 
     ``created`` is in Unix seconds; ``reason`` says why the state is ``failed``; ``info`` is what
-    its worker last reported.
+    its worker last reported. ``outline`` is None where the header cannot be read.
     """
 
     id: str
@@ -103,3 +122,9 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     info: ModelInfo | None
     aliases: list[str]
+    outline: ModelOutline | None = None
+
+    @property
+    def known(self) -> ModelInfo | ModelOutline | None:
+        """What is known of the model: its worker's word, or else its header's."""
+        return self.info or self.outline

@@ -18,10 +18,12 @@ from typing import BinaryIO
 
 import msgspec
 
+from server.library.gguf_cursor import Cursor, InvalidGguf
 from server.library.header import GgufHeader, SkippedArray, TensorSummary, Value
 from server.library.quantization import TENSOR_TYPES
 
-_CHUNK_BYTES = 1 << 20
+__all__ = ["InvalidGguf", "read_header"]
+
 # What a header may cost. Names and dimensions of tensors have ggml's limits (GGML_MAX_NAME,
 # GGML_MAX_DIMS); the others are choices, far above what models need.
 _MAX_KEYS = 1 << 16
@@ -29,15 +31,11 @@ _MAX_TENSORS = 1 << 16
 _MAX_KEY_BYTES = 1 << 16
 _MAX_TENSOR_NAME_BYTES = 64
 _MAX_DIMENSIONS = 4
-_MAX_STRING_BYTES = 16 << 20
-_MAX_KEPT_BYTES = 64 << 20
 _MAX_STRING_ARRAY = 1 << 22
 _KEPT_NUMBERS = 4096
 _KEPT_STRINGS = 256
 _DEFAULT_ALIGNMENT = 32
 
-_U32 = struct.Struct("<I")
-_U64 = struct.Struct("<Q")
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _NUMBERS: dict[int, tuple[str, str, int]] = {
     0: ("u8", "B", 1),
@@ -54,10 +52,6 @@ _NUMBERS: dict[int, tuple[str, str, int]] = {
 }
 
 
-class InvalidGguf(ValueError):
-    """The file is no GGUF file that can be served; the message says why, without the path."""
-
-
 def read_header(path: Path) -> GgufHeader:
     """The header of the GGUF file at ``path``.
 
@@ -69,103 +63,20 @@ def read_header(path: Path) -> GgufHeader:
     if not stat.S_ISREG(path.stat().st_mode):
         raise InvalidGguf("not a regular file")
     with path.open("rb", buffering=0) as file:
-        cursor = _Cursor(file, os.fstat(file.fileno()).st_size)
+        cursor = Cursor(file, os.fstat(file.fileno()).st_size)
         version, tensor_count, key_count = _preamble(cursor)
         metadata = _metadata(cursor, key_count)
         tensors = _tensors(cursor, tensor_count, _alignment(metadata))
-    return GgufHeader(version=version, file_bytes=cursor.size, metadata=metadata, tensors=tensors)
+        return GgufHeader(
+            version=version,
+            file_bytes=cursor.size,
+            metadata=metadata,
+            tensors=tensors,
+            eos_text=_eos_text(file, cursor.size, metadata),
+        )
 
 
-class _Cursor:
-    """Reads a file front to back, and refuses to go past its end."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self.size = size
-        self._file = file
-        self._buffer = b""
-        self._buffer_start = 0
-        self._at = 0
-        self._kept = 0
-
-    @property
-    def position(self) -> int:
-        """Offset in the file."""
-        return self._buffer_start + self._at
-
-    @property
-    def remaining(self) -> int:
-        """Bytes from here to the file's end."""
-        return self.size - self.position
-
-    def take(self, count: int) -> bytes:
-        """The next ``count`` bytes."""
-        self._fill(count)
-        start = self._at
-        self._at += count
-        return self._buffer[start : self._at]
-
-    def u32(self) -> int:
-        (value,) = _U32.unpack(self.take(4))
-        return int(value)
-
-    def u64(self) -> int:
-        (value,) = _U64.unpack(self.take(8))
-        return int(value)
-
-    def text(self, limit: int = _MAX_STRING_BYTES) -> str:
-        """A string of at most ``limit`` bytes."""
-        length = self.u64()
-        if length > self.remaining:
-            raise InvalidGguf(f"truncated: a string of {length} bytes ends past the end of file")
-        self._kept += length
-        if length > limit or self._kept > _MAX_KEPT_BYTES:
-            raise InvalidGguf(f"a string of {length} bytes is too long for a header")
-        return self.take(length).decode("utf-8", errors="replace")
-
-    def skip(self, count: int) -> None:
-        """Leave out ``count`` bytes."""
-        self._check(count)
-        self._at += count
-        if self._at > len(self._buffer):
-            self._buffer_start += self._at
-            self._file.seek(self._buffer_start)
-            self._buffer, self._at = b"", 0
-
-    def skip_strings(self, count: int) -> None:
-        """Leave out ``count`` strings; only their lengths are read."""
-        length_at = _U64.unpack_from
-        while count:
-            self._fill(8)
-            buffer, at, last = self._buffer, self._at, len(self._buffer) - 8
-            while count and at <= last:
-                at += 8 + length_at(buffer, at)[0]
-                count -= 1
-            self.skip(at - self._at)
-
-    def _check(self, count: int) -> None:
-        if count > self.remaining:
-            raise InvalidGguf(
-                f"truncated: {count} bytes expected at offset {self.position}, "
-                f"but the file ends at {self.size}"
-            )
-
-    def _fill(self, count: int) -> None:
-        self._check(count)
-        if len(self._buffer) - self._at >= count:
-            return
-        rest = self._buffer[self._at :]
-        self._buffer_start, self._at = self.position, 0
-        parts, have = [rest], len(rest)
-        while have < count:
-            part = self._file.read(max(_CHUNK_BYTES, count - have))
-            if not part:
-                raise InvalidGguf("truncated: the file became shorter while it was read")
-            parts.append(part)
-            have += len(part)
-        self._buffer = b"".join(parts)
-
-
-def _preamble(cursor: _Cursor) -> tuple[int, int, int]:
+def _preamble(cursor: Cursor) -> tuple[int, int, int]:
     """Version, number of tensors, number of key-values."""
     if cursor.size == 0:
         raise InvalidGguf("the file is empty (0 bytes)")
@@ -187,7 +98,7 @@ def _preamble(cursor: _Cursor) -> tuple[int, int, int]:
     return version, tensor_count, key_count
 
 
-def _metadata(cursor: _Cursor, count: int) -> dict[str, Value]:
+def _metadata(cursor: Cursor, count: int) -> dict[str, Value]:
     metadata: dict[str, Value] = {}
     for _ in range(count):
         key = cursor.text(_MAX_KEY_BYTES)
@@ -198,7 +109,7 @@ def _metadata(cursor: _Cursor, count: int) -> dict[str, Value]:
     return metadata
 
 
-def _scalar(cursor: _Cursor, key: str, kind: int) -> str | float | bool:
+def _scalar(cursor: Cursor, key: str, kind: int) -> str | float | bool:
     if kind == _STRING:
         return cursor.text()
     if kind not in _NUMBERS:
@@ -208,7 +119,7 @@ def _scalar(cursor: _Cursor, key: str, kind: int) -> str | float | bool:
     return value
 
 
-def _array(cursor: _Cursor, key: str) -> list[str] | list[float] | SkippedArray:
+def _array(cursor: Cursor, key: str) -> list[str] | list[float] | SkippedArray:
     kind, length = cursor.u32(), cursor.u64()
     if kind != _STRING and kind not in _NUMBERS:
         raise InvalidGguf(f"key {key!r} is an array of the unknown type {kind}")
@@ -222,13 +133,32 @@ def _array(cursor: _Cursor, key: str) -> list[str] | list[float] | SkippedArray:
             raise InvalidGguf(
                 f"key {key!r} claims {length} strings; at most {_MAX_STRING_ARRAY} are accepted"
             )
+        skipped = SkippedArray("string", length, cursor.position)
         cursor.skip_strings(length)
-        return SkippedArray("string", length)
+        return skipped
     name, code, _ = _NUMBERS[kind]
     if length <= _KEPT_NUMBERS:
         return list(struct.unpack(f"<{length}{code}", cursor.take(length * width)))
+    skipped = SkippedArray(name, length, cursor.position)
     cursor.skip(length * width)
-    return SkippedArray(name, length)
+    return skipped
+
+
+def _eos_text(file: BinaryIO, size: int, metadata: dict[str, Value]) -> str | None:
+    """The text of the end-of-sequence token, for which the vocabulary is not kept."""
+    token = metadata.get("tokenizer.ggml.eos_token_id")
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(token, int) or not isinstance(tokens, list | SkippedArray):
+        return None
+    if isinstance(tokens, list):
+        return str(tokens[token]) if 0 <= token < len(tokens) else None
+    if tokens.element != "string" or not 0 <= token < tokens.length:
+        return None
+    file.seek(0)
+    cursor = Cursor(file, size)
+    cursor.skip(tokens.offset)
+    cursor.skip_strings(token)
+    return cursor.text()
 
 
 def _alignment(metadata: dict[str, Value]) -> int:
@@ -246,7 +176,7 @@ class _TensorInfo(msgspec.Struct, frozen=True):
     offset: int
 
 
-def _tensors(cursor: _Cursor, count: int, alignment: int) -> TensorSummary:
+def _tensors(cursor: Cursor, count: int, alignment: int) -> TensorSummary:
     """Adds up the tensors, and checks that the data of each lies inside the file."""
     infos: dict[str, _TensorInfo] = {}
     for _ in range(count):
@@ -274,7 +204,7 @@ def _tensors(cursor: _Cursor, count: int, alignment: int) -> TensorSummary:
     )
 
 
-def _tensor_info(cursor: _Cursor) -> _TensorInfo:
+def _tensor_info(cursor: Cursor) -> _TensorInfo:
     name = cursor.text(_MAX_TENSOR_NAME_BYTES)
     dimensions = cursor.u32()
     if dimensions > _MAX_DIMENSIONS:

@@ -13,10 +13,11 @@ _MAX_LAYERS = 4096
 
 
 class SkippedArray(msgspec.Struct, frozen=True):
-    """An array too long to keep: only its element type and length are known."""
+    """An array too long to keep: its element type, its length, and where in the file it begins."""
 
     element: str
     length: int
+    offset: int
 
 
 Value = str | float | bool | list[str] | list[float] | SkippedArray
@@ -45,7 +46,8 @@ class TensorSummary(msgspec.Struct, frozen=True, kw_only=True):
 class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The key-values of a GGUF file, and a summary of its tensors.
 
-    ``metadata`` holds every key-value as it stands in the file, not checked against the others. A
+    ``metadata`` holds every key-value as it stands in the file, not checked against the others.
+    ``eos_text`` is the text of the end-of-sequence token, where the file names one. A
     property is None (or empty) where the key is absent or of the wrong type.
     """
 
@@ -53,6 +55,7 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     file_bytes: int
     metadata: dict[str, Value]
     tensors: TensorSummary
+    eos_text: str | None = None
 
     def text(self, key: str) -> str | None:
         """The string under ``key``, None where there is none."""

@@ -20,6 +20,8 @@ from server.library.footprint import estimate_memory
 from server.library.gguf import InvalidGguf, read_header
 from server.library.header import GgufHeader
 from server.library.model_header import read_model
+from server.library.outline import outline
+from server.library.pull.catalog import read_catalog
 from server.library.sidecar import InvalidSidecar, Sidecar, read_sidecar
 
 logger = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ class ModelsFolder:
             for candidate in find_models(self._directory, self._files):
                 namesakes.setdefault(candidate.name, []).append(candidate)
             models = [self._model(*namesakes[name]) for name in sorted(namesakes)]
-            models = _without_taken_aliases(models)
+            models = _with_catalog_names(_without_taken_aliases(models))
             self._headers.forget_the_unused()
             self._report(models)
         return models
@@ -91,6 +93,7 @@ class ModelsFolder:
             aliases=sidecar.aliases,
             memory_bytes=_memory(header, settings) if header else 0,
             settings=settings,
+            outline=outline(header, candidate.first.name, settings) if header else None,
             files=[displayable(file) for file in candidate.files],
             header=header,
             warnings=[
@@ -133,6 +136,23 @@ class _HeaderCache:
         """Forget everything that was not read since the last call."""
         self._known = {key: self._known[key] for key in self._used}
         self._used = set()
+
+
+def _with_catalog_names(models: list[LibraryModel]) -> list[LibraryModel]:
+    """Models that `dragoman pull` knows are also called what the catalog calls them."""
+    taken = {name for model in models for name in (model.id, *model.aliases)}
+    names = {
+        (entry.file, entry.bytes): name
+        for name, entry in read_catalog().items()
+        if name not in taken
+    }
+    named = []
+    for model in models:
+        size = model.header.file_bytes if model.header else 0
+        name = names.get((Path(model.path).name, size))
+        aliases = [*model.aliases, name] if name else model.aliases
+        named.append(msgspec.structs.replace(model, aliases=aliases))
+    return named
 
 
 def _without_taken_aliases(models: list[LibraryModel]) -> list[LibraryModel]:

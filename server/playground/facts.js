@@ -6,13 +6,16 @@ import { el } from "./dom.js";
 export function showFacts(badge, box, model) {
   badge.hidden = !model;
   if (!model) return;
-  const known = model.state === "ready" || model.kind;
-  badge.textContent = known ? model.kind : model.state;
-  badge.dataset.kind = known ? model.kind : "unknown";
+  badge.textContent = model.kind ?? model.state;
+  badge.dataset.kind = model.kind ?? "unknown";
   badge.title = "What is known of this model";
-  box.replaceChildren(...(known ? facts(model) : [
-    el("p", {}, model.reason ?? "It is loaded when it is first used; its kind is known then."),
-  ]));
+  box.replaceChildren(
+    ...(model.reason ? [el("p", { className: "problem" }, model.reason)] : []),
+    ...(model.kind ? facts(model) : []),
+    ...(model.capabilities ? [] : [
+      el("p", {}, "It is loaded when it is first used; more is known then."),
+    ]),
+  );
 }
 
 function facts(model) {
@@ -22,14 +25,14 @@ function facts(model) {
     Model: [model.architecture, `${millions(model.parameters)} parameters`, model.quantization]
       .filter(Boolean).join(", "),
     Can: ["system_role", "tools", "parallel_calls", "reasoning", "continuation"]
-      .filter((name) => model.capabilities[name]).map((name) => name.replaceAll("_", " ")).join(", "),
+      .filter((name) => model.capabilities?.[name]).map((name) => name.replaceAll("_", " ")).join(", "),
   };
   return [
     el("p", {}, `It counts as ${model.kind === "base" ? "a base" : `an ${model.kind}`} model:`),
     el("ul", {}, ...model.kind_reasons.map((reason) => el("li", {}, reason))),
     el("dl", {}, ...Object.entries(rows).filter(([, value]) => value)
       .flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
-    ...model.warnings.map((warning) => el("p", { className: "problem" }, warning)),
+    ...(model.warnings ?? []).map((warning) => el("p", { className: "problem" }, warning)),
   ];
 }
 

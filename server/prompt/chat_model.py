@@ -10,6 +10,7 @@ import msgspec
 
 from server.core.errors import InvalidRequest
 from server.core.model_info import ModelKind
+from server.core.model_kind import KindVerdict, detect_kind
 from server.core.native_prompt import RenderedPrompt
 from server.core.reply_format import ReplyFormat
 from server.core.request import ChatPrompt, Prompt, ToolChoice
@@ -18,7 +19,6 @@ from server.core.vocabulary import Vocabulary
 from server.grammar.lark import Spelling
 from server.prompt.families.choice import Choice, ModelFacts, select_family
 from server.prompt.families.definitions import Family
-from server.prompt.families.kind import KindVerdict, detect_kind
 from server.prompt.guard.guard import Piece
 from server.prompt.guard.segments import segments
 from server.prompt.messages.normalize import effective_variables
@@ -130,7 +130,7 @@ class ChatModel:
         eos = None if vocabulary.eos is None else vocabulary.text(vocabulary.eos)
         verdict = detect_kind(metadata, file_name, eos, has_template=bool(sources))
         if kind is not None:
-            verdict = KindVerdict(kind=kind, reasons=[f"configured as {kind}", *verdict.reasons])
+            verdict = verdict.configured(kind)
         compiled, warnings = valid_templates(sources, vocabulary)
         own = compiled[select_template(compiled, tools=False)] if compiled else None
         facts = ModelFacts(

@@ -66,6 +66,10 @@ class Conversations:
         """All items, oldest first."""
         return with_keys(self._connection, [key for key, _ in self._listed(conversation)])
 
+    def item_ids(self, conversation: Conversation) -> set[str]:
+        """The ids of all items."""
+        return {name for _, name in self._listed(conversation)}
+
     def page(self, conversation: Conversation, asked: PageRequest) -> Page:
         """Some of the items; raises UnknownCursor."""
         return page(self._connection, self._listed(conversation), asked)

@@ -12,7 +12,14 @@ import msgspec
 from server.core.embeddings import Embeddings
 from server.core.errors import ModelNotFound, ModelUnavailable
 from server.core.events import Accepted, Delta, Event, Finished, FinishReason, TokenLogprob, Usage
-from server.core.model_info import EmbeddingInfo, EngineStats, ModelEntry, ModelInfo, ModelState
+from server.core.model_info import (
+    EmbeddingInfo,
+    EngineStats,
+    ModelEntry,
+    ModelInfo,
+    ModelOutline,
+    ModelState,
+)
 from server.core.native_prompt import RenderedPrompt, Segment
 from server.core.reply_format import ReplyFormat
 from server.core.request import CacheScope, GenerationRequest, Prompt
@@ -23,6 +30,22 @@ CONTEXT = 2048
 DIMENSIONS = 8
 
 Script = Callable[[GenerationRequest], Iterable["Event | Exception | float"]]
+
+
+OUTLINE = ModelOutline(
+    architecture="llama",
+    parameters=1,
+    quantization="Q4_1",
+    file_bytes=1,
+    vocabulary=VOCABULARY,
+    kind="instruct",
+    kind_reasons=["it has a chat template"],
+    context=CONTEXT,
+    context_source="what the model was trained with; memory may bound it",
+    context_train=CONTEXT,
+    generates=True,
+)
+"""What the header of a small instruct model tells."""
 
 
 def model_info(model_id: str, reply_format: ReplyFormat | None = None) -> ModelInfo:
@@ -184,6 +207,7 @@ class FakePool:
             reason=None,
             info=self.client.info if self.state == "ready" else None,
             aliases=["alias"],
+            outline=OUTLINE,
         )
         broken = msgspec.structs.replace(
             good,
@@ -192,6 +216,7 @@ class FakePool:
             state="failed",
             reason="the file is truncated",
             info=None,
+            outline=None,
             aliases=[],
         )
         return [good, broken]

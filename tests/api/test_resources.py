@@ -32,6 +32,24 @@ async def test_models_are_listed_with_their_facts(http: httpx.AsyncClient) -> No
     assert good["aliases"] == ["alias"]
 
 
+async def test_a_model_that_is_not_loaded_is_known_by_its_header(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    pool.state = "unloaded"
+    for path in ("/v1/models/test", "/v1/models/alias"):
+        model = (await http.get(path)).json()
+        assert (model["state"], model["kind"], model["context"]) == ("unloaded", "instruct", 2048)
+        assert model["kind_reasons"] == ["it has a chat template"]
+        assert "capabilities" not in model
+    listed = (await http.get("/v1/models")).json()
+    assert listed["models"][0]["context_window"] == 2048
+    version = {"anthropic-version": "2023-06-01"}
+    page = (await http.get("/v1/models", headers=version)).json()
+    assert page["data"][0]["max_input_tokens"] == 2048
+    tags = (await http.get("/api/tags")).json()
+    assert tags["models"][0]["details"]["family"] == "llama"
+
+
 async def test_a_broken_model_is_listed_with_its_reason(http: httpx.AsyncClient) -> None:
     broken = (await http.get("/v1/models")).json()["data"][1]
     assert (broken["state"], broken["reason"]) == ("failed", "the file is truncated")

@@ -113,7 +113,11 @@ def _environment(folder: str) -> dict[str, str]:
         if not name.startswith(("DRAGOMAN_", "LLAMA_"))
     }
     # Nothing of one run may help the next.
-    return inherited | {"XDG_CONFIG_HOME": folder, "DRAGOMAN_PREFIX_DISK": "0"}
+    return inherited | {
+        "XDG_CONFIG_HOME": folder,
+        "DRAGOMAN_PREFIX_DISK": "0",
+        "DRAGOMAN_STORE_URL": f"sqlite:///{folder}/store.db",
+    }
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
 import httpx
@@ -86,12 +86,16 @@ def running_server(
     """``dragoman serve`` with these arguments, ready to answer; ended by SIGTERM afterwards.
 
     ``prefix`` is a command that executes the rest of the line in its place. Unless the environment
-    says otherwise, no prefix is taken from earlier runs.
+    says otherwise, nothing is taken from earlier runs or left for later ones.
     """
     port = free_port()
     command = [str(Path(sys.executable).with_name("dragoman")), "serve", "--port", str(port)]
-    defaults = {"DRAGOMAN_MODELS_DIR": str(MODELS), "DRAGOMAN_PREFIX_DISK": "0"}
-    with TemporaryFile() as log:
+    with TemporaryFile() as log, TemporaryDirectory() as folder:
+        defaults = {
+            "DRAGOMAN_MODELS_DIR": str(MODELS),
+            "DRAGOMAN_PREFIX_DISK": "0",
+            "DRAGOMAN_STORE_URL": f"sqlite:///{folder}/store.db",
+        }
         process = subprocess.Popen(
             [*prefix, *command, *arguments],
             cwd=CHECKOUT,

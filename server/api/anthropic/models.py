@@ -46,7 +46,7 @@ async def retrieve_model(request: Request, model_id: str) -> Response:
 
 
 def _wire(entry: ModelEntry) -> ModelOut:
-    context_length = entry.info.context if entry.info is not None else None
+    context_length = entry.known.context if entry.known is not None else None
     return ModelOut(
         id=entry.id,
         display_name=entry.id,

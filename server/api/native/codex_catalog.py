@@ -41,7 +41,10 @@ class ReasoningLevel(BaseModel):
 
 
 class CodexModel(BaseModel):
-    """An entry of Codex's catalogue; ``context_window`` is in tokens, absent before loading."""
+    """An entry of Codex's catalogue; ``context_window`` is in tokens.
+
+    It is absent where the header is unreadable.
+    """
 
     slug: str
     display_name: str
@@ -64,11 +67,11 @@ class CodexModel(BaseModel):
 
 def codex_model(entry: ModelEntry, priority: int) -> CodexModel:
     """``entry`` in Codex's form; lists show the lowest ``priority`` first."""
-    info = entry.info
-    usable = entry.state != "failed" and (info is None or info.generates)
+    info, known = entry.info, entry.known
+    usable = entry.state != "failed" and (known is None or known.generates)
     efforts = info is not None and "reasoning_effort" in (info.template_variables or [])
     levels = ("low", "medium", "high") if efforts else ()
-    known = {} if info is None else {"context_window": info.context}
+    window = {} if known is None else {"context_window": known.context}
     return CodexModel(
         slug=entry.id,
         display_name=entry.id,
@@ -90,5 +93,5 @@ def codex_model(entry: ModelEntry, priority: int) -> CodexModel:
         visibility="list" if usable else "hide",
         supported_in_api=True,
         priority=priority,
-        **known,
+        **window,
     )

@@ -60,8 +60,8 @@ async def retrieve_model(request: Request, model_id: str) -> Response:
 
 def _wire(entry: ModelEntry) -> ModelObject:
     facts: dict[str, Any] = {}
-    if entry.info is not None:
-        facts = {name: getattr(entry.info, name) for name in _FACTS}
+    if entry.known is not None:
+        facts = {name: getattr(entry.known, name) for name in _FACTS if hasattr(entry.known, name)}
     return ModelObject(
         id=entry.id,
         object="model",

@@ -93,7 +93,7 @@ async def pull(request: Request) -> Response:
 
 
 def _listed(entry: ModelEntry, name: str) -> OllamaModel:
-    info = entry.info
+    info = entry.known
     details = OllamaDetails()
     if info is not None:
         details = OllamaDetails(

@@ -21,7 +21,7 @@ class EmbeddingFacts(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """A model; facts that only loading reveals are absent before."""
+    """A model; facts that only loading reveals are absent before, others come from the header."""
 
     id: str
     object: Literal["model"]

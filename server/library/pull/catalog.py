@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -36,6 +37,7 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     parts: list[WheelPart]
 
 
+@lru_cache
 def read_catalog(path: Path | None = None) -> dict[str, CatalogEntry]:
     """The entries by name, from the catalog that comes with the server or from ``path``."""
     text = (path or catalog_path()).read_bytes()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from server.core.near_names import choices
 from server.library.discovery import find_models
 from server.library.pull.catalog import CatalogEntry, read_catalog
 from server.library.pull.download import PullError, PullProgress, is_intact, link
@@ -68,8 +69,10 @@ def _alone_in(cache: Path) -> Iterator[None]:
 def _entry(name: str) -> CatalogEntry:
     catalog = read_catalog()
     if name not in catalog:
-        known = ", ".join(sorted(catalog))
-        raise PullError(f"unknown model {name!r}; known are {known}, and hf:owner/repo/file.gguf")
+        raise PullError(
+            f"the catalog has no model {name!r}. {choices(name, catalog)} "
+            "Files of the hub are called hf:owner/repo/file.gguf"
+        )
     return catalog[name]
 
 
@@ -124,8 +127,8 @@ def remove(name: str, models_dir: Path, cache_dir: Path) -> list[Path]:
     models = find_models(models_dir, [])
     model = next((model for model in models if model.name == name), None)
     if model is None:
-        there_are = ", ".join(model.name for model in models) or "none"
-        raise PullError(f"no model {name!r} in {models_dir}; there are: {there_are}")
+        there_are = choices(name, [model.name for model in models])
+        raise PullError(f"no model {name!r} in {models_dir}. {there_are}")
     try:
         deleted = [*_cached_twins(model.files, cache_dir / "models"), *model.files]
         for file in deleted:

@@ -8,6 +8,7 @@ from server.core.worker_settings import WorkerSettings
 from server.engine.llama import LlamaModel, LoadError, gpu_available
 from server.library.footprint import estimate_memory, least_stored_tokens, most_stored_tokens
 from server.library.header import GgufHeader
+from server.library.outline import stated_context
 
 # A model with less context than this is of no use; it is refused instead. The number is a choice.
 _LEAST_CONTEXT = 256
@@ -33,15 +34,8 @@ def lay_out(header: GgufHeader, model: LlamaModel, settings: WorkerSettings) -> 
 
     Raises LoadError where that leaves no useful context.
     """
-    trained = model.context_train
-    context, source = (
-        (settings.ctx_size, "setting ctx_size")
-        if settings.ctx_size
-        else (trained, "what the model was trained with")
-    )
+    context, source = stated_context(model.context_train, settings)
     kv_cells = settings.kv_tokens or context
-    if kv_cells < context:
-        source = f"setting kv_tokens, which bounds {source} ({context})"
     allowed = settings.memory_bytes
     if allowed is not None and settings.kv_tokens is None:
         fitting = _fitting_cells(header, settings, kv_cells, allowed)

@@ -18,7 +18,7 @@ from server.worker.supervise.client import ModelClient
 from server.worker.supervise.machine_memory import default_budget, in_words
 from server.worker.supervise.patience import Patience
 from server.worker.supervise.safe_mode import SafeModeRecord
-from server.worker.supervise.slot import FileStamp, Slot, stamp_of
+from server.worker.supervise.slot import FileStamp, Slot, find, stamp_of
 from server.worker.supervise.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class ModelPool:
 
     def entry(self, model_id: str) -> ModelEntry:
         """The model of this id or alias. Raises ModelNotFound."""
-        return self._slot(model_id).entry
+        return find(self._slots, model_id).entry
 
     async def open(self, model_id: str) -> ModelClient:
         """The model of this id or alias, loaded if need be.
@@ -106,10 +106,10 @@ class ModelPool:
             Overloaded: the pool is closing.
         """
         try:
-            slot = self._slot(model_id)
+            slot = find(self._slots, model_id)
         except ModelNotFound:
             await self._rescan()
-            slot = self._slot(model_id)
+            slot = find(self._slots, model_id)
         with slot.client.counted():
             await self._make_ready(slot)
         return slot.client
@@ -144,14 +144,6 @@ class ModelPool:
     def restarts(self) -> dict[str, int]:
         """How often each model's worker was respawned."""
         return {id_: slot.supervisor.restarts for id_, slot in self._slots.items()}
-
-    def _slot(self, model_id: str) -> Slot:
-        if model_id in self._slots:
-            return self._slots[model_id]
-        for slot in self._slots.values():
-            if model_id in slot.file.aliases:
-                return slot
-        raise ModelNotFound(f"The model {model_id[:100]!r} does not exist.", at=("model",))
 
     async def _make_ready(self, slot: Slot) -> None:
         """Return when the model serves. Many may ask at once; it is loaded once."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
+from server.core.errors import ModelNotFound
 from server.core.model_info import ModelEntry
 from server.core.model_source import ModelFile
+from server.core.near_names import choices
 from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import Load
 from server.worker.supervise.client import ModelClient
@@ -50,6 +52,7 @@ class Slot:
             reason=self.file.error if broken else self.supervisor.reason,
             info=self.supervisor.info,
             aliases=self.file.aliases,
+            outline=self.file.outline,
         )
 
     @property
@@ -91,6 +94,20 @@ class Slot:
     def _load(self) -> Load:
         settings = msgspec.structs.replace(self.file.settings, memory_bytes=self._granted_bytes)
         return Load(model_id=self.file.id, path=self.file.path, settings=settings)
+
+
+def find(slots: Mapping[str, Slot], name: str) -> Slot:
+    """The model of this id or alias. Raises ModelNotFound with the nearest names."""
+    if name in slots:
+        return slots[name]
+    by_alias = {alias: slot for slot in slots.values() for alias in slot.file.aliases}
+    if name in by_alias:
+        return by_alias[name]
+    shown = name[:100]
+    raise ModelNotFound(
+        f"The model {shown!r} does not exist. {choices(shown, [*slots, *by_alias])}",
+        at=("model",),
+    )
 
 
 def stamp_of(path: str) -> FileStamp:

@@ -103,6 +103,15 @@ async def test_a_response_goes_on_from_a_conversation_and_is_appended_to_it(
     ]
 
 
+async def test_an_id_that_the_conversation_has_is_replaced(http: httpx.AsyncClient) -> None:
+    name = await create(http, items=[{**USER, "id": "mine"}, {**USER, "id": "mine"}])
+    await http.post(f"{PATH}/{name}/items", json={"items": [{**USER, "id": "mine"}]})
+    await respond(http, input=[{**USER, "id": "mine"}], conversation=name)
+    ids = [item["id"] for item in await listed(http, name)]
+    assert ids[0] == "mine"
+    assert len(set(ids)) == len(ids) == 5
+
+
 async def test_items_of_a_response_have_the_same_id_everywhere(http: httpx.AsyncClient) -> None:
     name = await create(http)
     made = await respond(http, conversation=name)

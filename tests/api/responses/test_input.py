@@ -416,8 +416,9 @@ async def test_refusals_name_their_field(
     assert pool.client.requests == []
 
 
-async def test_a_request_without_input_is_refused(http: httpx.AsyncClient) -> None:
-    answered = await http.post("/v1/responses", json={"model": "test"})
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/input_tokens"])
+async def test_a_request_without_input_is_refused(http: httpx.AsyncClient, path: str) -> None:
+    answered = await http.post(path, json={"model": "test"})
     assert_error(answered, 400, param="input")
 
 

@@ -162,6 +162,38 @@ async def test_input_items_have_ids_that_stay(http: httpx.AsyncClient) -> None:
     assert newest_first == listed[::-1]
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_an_id_that_another_item_has_is_replaced(http: httpx.AsyncClient, order: str) -> None:
+    given = [{"role": "user", "content": text, "id": name} for text, name in ("1a", "2b", "3a")]
+    first = await respond(http, input=given)
+    # As a client does that sends everything again, the answer too.
+    again = [*given, first.output[0].model_dump()]
+    second = await respond(http, input=again, previous_response_id=first.id)
+    listed = await items(http, second.id, order=order, limit=1)
+    texts = [item["content"][0]["text"] for item in listed]
+    assert texts[:: 1 if order == "asc" else -1] == ["1", "2", "3", "Hello!"] * 2
+    assert len({item["id"] for item in listed}) == 8
+    assert {"a", "b", first.output[0].id} <= {item["id"] for item in listed}
+
+
+@pytest.mark.parametrize("state", ["previous_response_id", "conversation"])
+async def test_what_is_stored_can_be_answered_without_more_input(
+    http: httpx.AsyncClient, pool: FakePool, state: str
+) -> None:
+    if state == "conversation":
+        given = {"items": [{"role": "user", "content": "hi"}]}
+        name = (await http.post("/v1/conversations", json=given)).json()["id"]
+    else:
+        name = (await respond(http)).id
+    asked = {"model": "test", state: name}
+    count = await http.post("/v1/responses/input_tokens", json=asked)
+    assert count.status_code == 200, count.text
+    answered = await http.post("/v1/responses", json=asked)
+    made = checked(answered.json())
+    assert prompt(pool)[0] == ("user", "hi")
+    assert (await items(http, made.id))[0]["content"][0]["text"] == "hi"
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [

@@ -15,7 +15,7 @@ from tests.unit.cli.fake_server import CUT, CUT_CHUNK, FakeServer
 
 pytestmark = pytest.mark.process
 
-MODELS = {"data": [{"id": "small", "context": 2048}, {"id": "large"}]}
+MODELS = {"data": [{"id": "small", "context": 2048}, {"id": "large", "aliases": ["big"]}]}
 
 
 def chunk(**delta: str) -> dict[str, object]:
@@ -140,8 +140,13 @@ def test_chat_with_a_system_prompt_and_new(chat: Run, server: FakeServer) -> Non
 def test_chat_switches_models(chat: Run, server: FakeServer) -> None:
     result = chat("/model", "/model none", "/model large", "Hi")
     assert "* small\n  large" in result.out
-    assert "unknown model 'none'" in result.out
+    assert "the server has no model 'none'" in result.out
     assert [body["model"] for body in bodies(server)] == ["large"]
+
+
+def test_chat_takes_an_alias(chat: Run, server: FakeServer) -> None:
+    chat("Hi", "/model small", "Hi", "/model big", "Hi", options=("big",))
+    assert [body["model"] for body in bodies(server)] == ["large", "small", "large"]
 
 
 def test_raw_mode_sends_the_text_as_it_is(chat: Run, server: FakeServer) -> None:
@@ -204,7 +209,7 @@ def test_chat_without_a_server_says_how_to_start_one(run: Run) -> None:
 def test_chat_with_an_unknown_model_names_the_known_ones(run: Run, server: FakeServer) -> None:
     result = run("chat", "huge", "--url", server.url)
     assert result.exit_code == 1
-    assert "small, large" in result.err
+    assert "There are: big, large, small." in result.err
 
 
 def clients(run: Run) -> list[str]:

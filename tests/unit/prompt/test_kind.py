@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.prompt.families.kind import detect_kind
+from server.core.model_kind import detect_kind
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,20 @@ class TestKnownModels:
         assert pool.entry("gpt-4o-mini").id == "a"
         assert await pool.open("gpt-4o-mini") is await pool.open("a")
 
-    async def test_an_unknown_model_is_not_found(self, pool_for: PoolFor) -> None:
+    async def test_an_unknown_model_is_not_found_and_near_names_are_told(
+        self, folder: Folder, pool_for: PoolFor
+    ) -> None:
+        folder.add("gemma")
+        folder.aliases["gemma"] = ["gpt-4o-mini"]
         pool = pool_for()
         await pool.start()
         with pytest.raises(ModelNotFound, match="'nope'"):
             pool.entry("nope")
         with pytest.raises(ModelNotFound, match="'nope'"):
             await pool.open("nope")
+        for asked, near in (("gema", "gemma"), ("gpt-4o", "gpt-4o-mini")):
+            with pytest.raises(ModelNotFound, match=f"does not exist. Did you mean '{near}'"):
+                await pool.open(asked)
 
     async def test_many_lookups_of_unknown_models_share_a_scan(
         self, folder: Folder, pool_for: PoolFor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -83,8 +82,8 @@ class OtherBlock(Opaque):
     type: str
 
 
-def _kind(*known: str) -> Callable[[Any], str | None]:
-    """Tells a block's kind, ``other`` if it is none of ``known``, None if it states none."""
+def _discriminator(*known: str) -> Discriminator:
+    """Tells a block's kind: ``other`` if it is none of ``known``; an error if it states none."""
 
     def kind(block: Any) -> str | None:
         stated = block.get("type") if isinstance(block, dict) else getattr(block, "type", None)
@@ -92,7 +91,11 @@ def _kind(*known: str) -> Callable[[Any], str | None]:
             return None
         return stated if stated in known else "other"
 
-    return kind
+    return Discriminator(
+        kind,
+        custom_error_type="block_type",
+        custom_error_message="Input should be an object with a type",
+    )
 
 
 ResultPart = Annotated[
@@ -101,7 +104,7 @@ ResultPart = Annotated[
     | Annotated[DocumentBlock, Tag("document")]
     | Annotated[ToolReferenceBlock, Tag("tool_reference")]
     | Annotated[OtherBlock, Tag("other")],
-    Discriminator(_kind("text", "search_result", "document", "tool_reference")),
+    _discriminator("text", "search_result", "document", "tool_reference"),
 ]
 """A block in the result of a tool."""
 
@@ -125,17 +128,15 @@ Block = Annotated[
     | Annotated[SystemBlock, Tag("mid_conv_system")]
     | Annotated[ToolAdditionBlock, Tag("tool_addition")]
     | Annotated[OtherBlock, Tag("other")],
-    Discriminator(
-        _kind(
-            "text",
-            "thinking",
-            "tool_use",
-            "tool_result",
-            "search_result",
-            "document",
-            "mid_conv_system",
-            "tool_addition",
-        )
+    _discriminator(
+        "text",
+        "thinking",
+        "tool_use",
+        "tool_result",
+        "search_result",
+        "document",
+        "mid_conv_system",
+        "tool_addition",
     ),
 ]
 """A block of a message."""

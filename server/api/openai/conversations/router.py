@@ -107,7 +107,7 @@ async def create_items(request: Request, conversation_id: str) -> Response:
     given = await _given(request, body.items)
 
     def write(records: Records, found: Conversation) -> list[Item]:
-        added = input_items(given)
+        added = input_items(given, records.conversations.item_ids(found))
         records.conversations.append(found, added)
         return added
 

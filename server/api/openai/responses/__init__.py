@@ -1,4 +1,1 @@
-"""OpenAI's Responses: ``POST /v1/responses`` and ``POST /v1/responses/input_tokens``.
-
-Nothing is stored yet: a request brings its whole conversation.
-"""
+"""OpenAI's Responses: made, counted, shortened, and kept to be fetched and gone on from."""

@@ -136,7 +136,7 @@ def placed(
     if isinstance(given, str):
         yield wire.MessageItem(role="user", content=given), (field,)
         return
-    before = {item.id for item in origin.items}
+    before = origin.ids
     for index, item in enumerate(given):
         at: Locator = (field, index)
         if not isinstance(item, wire.ItemReference):

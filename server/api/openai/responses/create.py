@@ -11,7 +11,7 @@ from server.api.context import context
 from server.api.endpoint import answered, described_body, read
 from server.api.openai.responses.background import begin
 from server.api.openai.responses.keeping import Keeping
-from server.api.openai.responses.origin import conversation_id, origin_of
+from server.api.openai.responses.origin import Origin, conversation_id, origin_of
 from server.api.openai.responses.parse import ParsedResponse, parse
 from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.api.openai.responses.schemas.response import ResponseObject
@@ -45,7 +45,7 @@ async def create(request: Request) -> Response:
     _name_what_is_not_stored(body, parsed, stored=stored, failing=store.failing)
     if not stored:
         return await answered(request, parsed.request)
-    keeping = await _keeping(request, body, parsed)
+    keeping = await _keeping(request, body, parsed, origin)
     if keeping is None:
         return await answered(request, parsed.request)
     if body.background:
@@ -81,7 +81,7 @@ def _name_what_is_not_stored(
 
 
 async def _keeping(
-    request: Request, body: ResponsesRequest, parsed: ParsedResponse
+    request: Request, body: ResponsesRequest, parsed: ParsedResponse, origin: Origin
 ) -> Keeping | None:
     """Where the response is kept; None if the store cannot be opened, which its log says."""
     shared = context(request)
@@ -96,6 +96,7 @@ async def _keeping(
         store=shared.store,
         owner=owner,
         given=parsed.given,
+        before=origin.ids,
         previous_id=body.previous_response_id,
         conversation_id=None if body.conversation is None else conversation_id(body.conversation),
         runner=shared.runs.runner if body.background else None,

@@ -30,6 +30,7 @@ class Keeping:
         store: Where to.
         owner: Whose it is.
         given: The items of its request.
+        before: Ids of the items before them.
         previous_id: The response that it goes on from.
         conversation_id: The conversation that it belongs to.
         runner: The server that makes it, if it is made in the background.
@@ -38,6 +39,7 @@ class Keeping:
     store: Store
     owner: str
     given: str | Sequence[InputItem]
+    before: frozenset[str] = frozenset()
     previous_id: str | None = None
     conversation_id: str | None = None
     runner: str | None = None
@@ -88,4 +90,4 @@ class Keeping:
     @cached_property
     def _inputs(self) -> list[kinds.Item]:
         """The items of the request, which get their ids once; made on the store's thread."""
-        return input_items(self.given)
+        return input_items(self.given, self.before)

@@ -34,6 +34,11 @@ class Origin:
     at: Locator = ()
     references: Mapping[str, InputItem] = field(default_factory=dict)
 
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of ``items``."""
+        return frozenset(item.id for item in self.items if item.id is not None)
+
 
 async def origin_of(
     request: Request,

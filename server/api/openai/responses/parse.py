@@ -25,7 +25,7 @@ from server.api.openai.responses.schemas.request import (
 )
 from server.api.openai.responses.tools import Toolbox
 from server.api.openai.responses.truncation import Shortening
-from server.core.errors import Locator, UnsupportedParameter, path_text
+from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
 from server.core.model_info import ModelInfo
 from server.core.request import ChatPrompt, Constraint, GenerationRequest, ToolChoice
 
@@ -69,7 +69,10 @@ def parsed_prompt(body: ResponsesRequest, origin: Origin) -> ParsedPrompt:
         raise UnsupportedParameter("prompt: stored prompts are not supported.", at=("prompt",))
     tools = Toolbox()
     tools.add(body.tools or [], ("tools",))
-    found = conversation(body.instructions, body.input, tools, origin)
+    if body.input is None and not origin.at:
+        raise InvalidRequest("input: Field required.", at=("input",))
+    given = [] if body.input is None else body.input
+    found = conversation(body.instructions, given, tools, origin)
     choice = tools.choose(body.tool_choice, parallel=body.parallel_tool_calls is not False)
     prompt = ChatPrompt(
         messages=found.messages,

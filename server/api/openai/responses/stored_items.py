@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -33,11 +33,19 @@ def is_id(name: str) -> bool:
     return _ID.fullmatch(name) is not None
 
 
-def input_items(given: str | Sequence[wire.InputItem]) -> list[Item]:
-    """The items of a request as they are stored: complete, each with an id."""
+def input_items(given: str | Sequence[wire.InputItem], taken: Collection[str] = ()) -> list[Item]:
+    """The items of a request as they are stored: complete, each with an id that no other has.
+
+    ``taken`` are the ids of the items before them: a page begins behind an id, so none comes twice.
+    """
     if isinstance(given, str):
         given = [wire.MessageItem(role="user", content=given)]
-    return [_stored(_complete(item)) for item in given]
+    names = set(taken)
+    stored = []
+    for item in given:
+        stored.append(_stored(_complete(item, names)))
+        names.add(stored[-1].id)
+    return stored
 
 
 def output_items(made: Iterable[OutputItem]) -> list[Item]:
@@ -67,12 +75,12 @@ def _stored(body: dict[str, Any]) -> Item:
     return Item(id=body["id"], body=msgspec.json.encode(body))
 
 
-def _complete(item: BaseModel) -> dict[str, Any]:
+def _complete(item: BaseModel, taken: Collection[str]) -> dict[str, Any]:
     """``item`` in the form that OpenAI's API lists it in, whichever form it was sent in."""
     body = item.model_dump(exclude_unset=True, by_alias=True)
     kind = body.get("type") or "message"
     name = body.get("id")
-    if not isinstance(name, str) or not is_id(name):
+    if not isinstance(name, str) or not is_id(name) or name in taken:
         name = f"{_PREFIXES.get(kind, 'item')}_{random_id(40)}"
     body |= {"id": name, "type": kind}
     if kind not in _WITHOUT_STATUS and body.get("status") is None:

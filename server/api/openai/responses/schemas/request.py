@@ -98,7 +98,10 @@ class ResponsesRequest(LocalFields, ConstraintFields):
     """Parameters of a response."""
 
     model: str
-    input: str | Annotated[list[InputItem], Field(max_length=MAX_ITEMS)]
+    input: str | Annotated[list[InputItem], Field(max_length=MAX_ITEMS)] | None = Field(
+        None,
+        description="May be left out after a ``previous_response_id`` or in a ``conversation``.",
+    )
     instructions: str | None = None
     tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Choice | None = None

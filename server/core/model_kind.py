@@ -41,6 +41,10 @@ class KindVerdict(msgspec.Struct, frozen=True, kw_only=True):
     kind: ModelKind
     reasons: list[str]
 
+    def configured(self, kind: ModelKind) -> KindVerdict:
+        """The verdict where the model's owner says that it is of this ``kind``."""
+        return KindVerdict(kind=kind, reasons=[f"configured as {kind}", *self.reasons])
+
 
 def detect_kind(
     metadata: Mapping[str, str], file_name: str, eos_text: str | None, *, has_template: bool
