@@ -11,6 +11,7 @@
 
 namespace {
 
+constexpr const char * INSTRUCTION_SET = "AVX2";
 constexpr int64_t LANES = 8;
 using Floats = __m256;
 // A 32-bit word in each lane, with the operators of integers.

@@ -1,7 +1,10 @@
 // Which matrix products of llama.cpp the kernels take over.
 #pragma once
 
+#include <vector>
+
 #include "mul_mat_id.h"
+#include "self_test.h"
 
 namespace {
 
@@ -17,34 +20,79 @@ template <typename Block>
 constexpr Kernel KERNEL_FOR{mul_mat<Block>, mul_mat_id<Block>,
                             sizeof(Activations<Block>), NUMBERS<Block>};
 
+// Whether the kernel gives right products on this processor, by one block of each row.
+template <typename Block>
+bool passes_self_test(ggml_type type) {
+    const int64_t columns = NUMBERS<Block>, rows = (PANELS_TOGETHER + 1) * PANEL_ROWS;
+    const int64_t tokens = TOKENS_TOGETHER + 1;
+    Numbers numbers;
+    std::vector<float> weights(rows * columns), inputs(tokens * columns), sums(tokens * rows);
+    for (float & weight : weights) {
+        weight = numbers.next();
+    }
+    // Whole numbers up to 127, which quantization does not change.
+    for (int64_t i = 0; i < tokens * columns; i++) {
+        inputs[i] = i % columns == 0 ? 127 : std::round(127 * numbers.next());
+    }
+    std::vector<char> quantized(rows * sizeof(Block));
+    ggml_quantize_chunk(type, weights.data(), quantized.data(), 0, rows, columns, nullptr);
+    ggml_get_type_traits(type)->to_float(quantized.data(), weights.data(), rows * columns);
+    std::vector<Activations<Block>> activations(tokens);
+    std::vector<float *> results(tokens);
+    for (int64_t token = 0; token < tokens; token++) {
+        const float * row = &inputs[token * columns];
+        quantize_row<Block>(reinterpret_cast<const char *>(row), token, tokens, 1, activations.data());
+        results[token] = &sums[token * rows];
+    }
+    const int64_t panels = rows / PANEL_ROWS;
+    const Matrix matrix{quantized.data(), int64_t(sizeof(Block)), panels, 1};
+    multiply<Block>(matrix, 0, panels, activations.data(), tokens, results.data());
+    return products_are_right(weights.data(), rows, inputs.data(), tokens, columns, sums.data());
+}
+
+// The kernel, or null if it does not pass its test, which it takes once.
+template <typename Block>
+const Kernel * tested(ggml_type type) {
+    static const bool passed = [type] {
+        const bool right = passes_self_test<Block>(type);
+        if (!right) {
+            GGML_LOG_WARN("dragoman: the %s kernel for %s gives wrong results on this processor; "
+                          "llama.cpp's own code replaces it\n",
+                          INSTRUCTION_SET, ggml_type_name(type));
+        }
+        return right;
+    }();
+    return passed ? &KERNEL_FOR<Block> : nullptr;
+}
+
 const Kernel * kernel_for(ggml_type type) {
     switch (type) {
         case GGML_TYPE_Q4_0:
-            return &KERNEL_FOR<block_q4_0>;
+            return tested<block_q4_0>(type);
         case GGML_TYPE_Q4_1:
-            return &KERNEL_FOR<block_q4_1>;
+            return tested<block_q4_1>(type);
         case GGML_TYPE_Q5_0:
-            return &KERNEL_FOR<block_q5_0>;
+            return tested<block_q5_0>(type);
         case GGML_TYPE_Q5_1:
-            return &KERNEL_FOR<block_q5_1>;
+            return tested<block_q5_1>(type);
         case GGML_TYPE_Q8_0:
-            return &KERNEL_FOR<block_q8_0>;
+            return tested<block_q8_0>(type);
         case GGML_TYPE_IQ4_NL:
-            return &KERNEL_FOR<block_iq4_nl>;
+            return tested<block_iq4_nl>(type);
         case GGML_TYPE_MXFP4:
-            return &KERNEL_FOR<block_mxfp4>;
+            return tested<block_mxfp4>(type);
         case GGML_TYPE_Q2_K:
-            return &KERNEL_FOR<block_q2_K>;
+            return tested<block_q2_K>(type);
         case GGML_TYPE_Q3_K:
-            return &KERNEL_FOR<block_q3_K>;
+            return tested<block_q3_K>(type);
         case GGML_TYPE_Q4_K:
-            return &KERNEL_FOR<block_q4_K>;
+            return tested<block_q4_K>(type);
         case GGML_TYPE_Q5_K:
-            return &KERNEL_FOR<block_q5_K>;
+            return tested<block_q5_K>(type);
         case GGML_TYPE_Q6_K:
-            return &KERNEL_FOR<block_q6_K>;
+            return tested<block_q6_K>(type);
         case GGML_TYPE_IQ4_XS:
-            return &KERNEL_FOR<block_iq4_xs>;
+            return tested<block_iq4_xs>(type);
         default:
             return nullptr;
     }
