@@ -31,6 +31,7 @@ from server.http.middleware import (
     KeyMiddleware,
     RequestMiddleware,
 )
+from server.http.proxies import ProxyMiddleware
 from server.store.kinds import Limits
 from server.store.store import Store
 from server.telemetry import Metrics
@@ -88,6 +89,9 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         app.add_middleware(HostMiddleware, allowed=settings.allowed_hosts, respond=respond)
     app.add_middleware(LineSeparatorMiddleware)
     app.add_middleware(HeadMiddleware)
+    app.add_middleware(
+        ProxyMiddleware, trusted=settings.trusted_proxies, root_path=settings.root_path
+    )
     app.add_middleware(RequestMiddleware, metrics=figures, respond=respond)
     return app
 

@@ -15,13 +15,15 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     """A token with its raw log-probability (natural log; None for the first prompt token).
 
     ``piece`` is the token's own bytes, possibly a part of a UTF-8 character. ``top`` holds the most
-    probable alternatives as (id, bytes, logprob), best first.
+    probable alternatives as (id, bytes, logprob), best first. The text lacks the first ``unseen``
+    bytes of the piece: all of them for a BOS that the tokenizer added.
     """
 
     id: int
     piece: bytes
     logprob: float | None
     top: list[tuple[int, bytes, float]] = []
+    unseen: int = 0
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

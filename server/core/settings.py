@@ -31,6 +31,7 @@ CONFIG_NAME = "dragoman.toml"
 
 _BYTES_PER_UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[KMGT]?)(?:i?B)?|(?P<percent>%))")
+_ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
 _STORE_URL = re.compile(r"sqlite:///(?!:memory:).+|postgresql://.+")
 
 
@@ -73,6 +74,18 @@ def _check_host(value: str) -> str:
     return value
 
 
+def _check_network(value: str) -> str:
+    if value != "*":
+        ipaddress.ip_network(value)
+    return value
+
+
+def _check_root_path(value: str) -> str:
+    if not _ROOT_PATH.fullmatch(value):
+        raise ValueError("give a path like /llm, of letters, digits and ._~-")
+    return value.rstrip("/")
+
+
 def _expand(path: Path) -> Path:
     return path.expanduser()
 
@@ -88,6 +101,12 @@ HostNames = Annotated[
     NoDecode,
     BeforeValidator(_split_commas),
 ]
+Networks = Annotated[
+    list[Annotated[str, AfterValidator(_check_network)]],
+    NoDecode,
+    BeforeValidator(_split_commas),
+]
+RootPath = Annotated[str, AfterValidator(_check_root_path)]
 Paths = Annotated[list[ExpandedPath], NoDecode, BeforeValidator(_split_commas)]
 Amount = Annotated[str, BeforeValidator(_amount), AfterValidator(_check_amount)]
 
@@ -167,6 +186,17 @@ class Settings(BaseSettings):
         description="Names and addresses, with or without a port, that are answered in `Host` "
         "headers beside those of this machine, like `host.docker.internal`; `*.example.com` is all "
         "names below one, `*` any (default: any, if `host` lets other machines in).",
+    )
+
+    trusted_proxies: Networks = Field(
+        default=[],
+        description="Addresses and networks of reverse proxies whose `X-Forwarded-For`, `-Proto`, "
+        "`-Host` and `-Prefix` count, like `127.0.0.1` or `10.0.0.0/8`; `*` is any.",
+    )
+    root_path: RootPath = Field(
+        default="",
+        description="Path under which a reverse proxy serves the server, like `/llm`; requests may "
+        "come with it or without.",
     )
 
     ctx_size: int | None = Field(
@@ -379,7 +409,8 @@ def config_path(stated: str | Path | None) -> Path | None:
 def flag(name: str) -> str:
     """The command line flag of setting ``name``; one that may be repeated is in the singular."""
     repeated = isinstance(Settings.model_fields[name].get_default(call_default_factory=True), list)
-    return "--" + (name.removesuffix("s") if repeated else name).replace("_", "-")
+    one = f"{name[:-3]}y" if name.endswith("ies") else name.removesuffix("s")
+    return "--" + (one if repeated else name).replace("_", "-")
 
 
 def load(**flags: Any) -> Settings:

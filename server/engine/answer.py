@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ from server.engine.sampling.logprobs import token_logprobs
 from server.engine.sampling.matcher import GrammarMatcher
 from server.engine.sampling.sampler import NoTokenLeft, Sampler
 from server.engine.sequence import SequenceState
+from server.engine.shown import in_prompt, visible_piece
 from server.engine.spans import Keys, Spans
 from server.engine.speculate import DraftPolicy, PromptLookup, verified
 from server.engine.task import Task
@@ -168,9 +170,12 @@ class Answer:
         self.state.spans.append(token)
         if isinstance(self._rules, LengthRules) and self._rules.interrupts:
             self._text.drop_partial()
-        self._show(self._text.push(visible_piece(token, self.task, backend)))
+        visible = visible_piece(token, self.task, backend)
+        self._show(self._text.push(visible))
         if self.task.logprobs is not None and row is not None:
-            self._new_logprobs.append(_scored(row, token, self.task.logprobs, backend))
+            scored = _scored(row, token, self.task.logprobs, backend)
+            unseen = len(scored.piece) - len(visible)
+            self._new_logprobs.append(msgspec.structs.replace(scored, unseen=unseen))
         if self._stop is not None or (self._rules is not None and self._rules.is_complete):
             self.finished = "stop"
         elif self._is_full:
@@ -266,7 +271,8 @@ class Answer:
         tokens = self._prompt_scores or [
             TokenLogprob(token, backend.piece(token), None) for token in self._prompt.tolist()
         ]
-        return PromptScored(id=self.task.id, text=self.task.prompt_text, tokens=tokens)
+        text = self.task.prompt_text
+        return PromptScored(id=self.task.id, text=text, tokens=in_prompt(tokens, text, backend))
 
     def _usage(self) -> Usage:
         now = time.monotonic()
@@ -284,12 +290,6 @@ class Answer:
             prefill_seconds=first_token - admitted,
             decode_seconds=now - first_token,
         )
-
-
-def visible_piece(token: int, task: Task, backend: Backend) -> bytes:
-    """The bytes that ``token`` adds to the text of an answer to ``task``."""
-    hidden = backend.is_control(token) and token not in task.visible_control_tokens
-    return b"" if hidden else backend.piece(token)
 
 
 def _scored(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from server.core.errors import DragomanError, InvalidConstraint
 from server.core.events import Event, Failed
-from server.engine.answer import Answer, BrokenLogits, visible_piece
+from server.engine.answer import Answer, BrokenLogits
 from server.engine.backend import Backend, DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
 from server.engine.cache.prefix_cache import PrefixCache
@@ -25,6 +25,7 @@ from server.engine.sampling.sampler import Sampler
 from server.engine.scheduling.pace import Pace
 from server.engine.scheduling.scheduler import Scheduler
 from server.engine.scheduling.step import Step
+from server.engine.shown import visible_piece
 from server.engine.spans import Spans
 from server.engine.speculate import PromptLookup
 from server.engine.task import Task

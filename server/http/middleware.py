@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -31,6 +32,8 @@ UNMATCHED = "unmatched"
 REFUSED = "dragoman.refused"
 # nginx's status for a client that leaves before it gets an answer.
 _CLIENT_LEFT = 499
+# UUIDs, ULIDs, Base64 and the ids of proxies and tracers; the length is a choice.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 _EXPOSED_HEADERS = (
     "x-request-id, request-id, openai-processing-ms, x-dragoman-ignored, x-dragoman-clamped, "
     "x-dragoman-loosened, x-dragoman-violated, retry-after"
@@ -47,7 +50,10 @@ class ErrorResponder(Protocol):
 
 
 class RequestMiddleware:
-    """The outermost layer: request id, timing, metrics, access log, and uncaught errors."""
+    """The outermost layer: request id, timing, metrics, access log, and uncaught errors.
+
+    A request keeps the ``X-Request-ID`` that it comes with, where that is well-formed and short.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, respond: ErrorResponder) -> None:
         self._app = app
@@ -60,7 +66,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        name = new_request_id()
+        name = _sent_id(scope) or new_request_id()
         token = request_id.set(name)
         status = _CLIENT_LEFT
 
@@ -102,6 +108,14 @@ class RequestMiddleware:
             status=status,
             seconds=seconds,
         )
+
+
+def _sent_id(scope: Scope) -> str | None:
+    """The client's or a proxy's own id of the request, if there is one that can stand in a log."""
+    match Headers(scope=scope).getlist("x-request-id"):
+        case [sent] if _REQUEST_ID.fullmatch(sent):
+            return sent
+    return None
 
 
 def record_request(

@@ -116,6 +116,19 @@ async def test_logprobs_are_absent_from_chunks_that_have_no_token(http: httpx.As
     assert chunks[-1]["choices"][0]["logprobs"] is None
 
 
+def test_offsets_count_no_bytes_that_the_text_lacks() -> None:
+    tokens = [
+        TokenLogprob(id=1, piece=b"<bos>", logprob=None, unseen=5),
+        TokenLogprob(id=2, piece=b" ab", logprob=-1.0, unseen=1),
+        TokenLogprob(id=3, piece=b"<unused>", logprob=-1.0, unseen=8),
+        TokenLogprob(id=4, piece="é".encode(), logprob=-1.0),
+        TokenLogprob(id=5, piece=b"c", logprob=-1.0),
+    ]
+    logprobs = LegacyLogprobs().wire(tokens)
+    assert logprobs.text_offset == [0, 0, 2, 2, 3]
+    assert logprobs.tokens == ["<bos>", " ab", "<unused>", "é", "c"]
+
+
 @given(st.text(max_size=20), st.lists(st.integers(1, 5), min_size=1))
 def test_offsets_count_characters_wherever_tokens_are_cut(text: str, sizes: list[int]) -> None:
     data = text.encode()

@@ -12,6 +12,9 @@ from tests.conformance.conftest import RunClient, run_direct
 from tests.conformance.questions import QUESTIONS, description
 from tests.e2e.server import BASE, INSTRUCT, MODELS, Server
 
+# More than OpenAI's four; lm-eval adds the text of EOS.
+UNTIL = ["\n", ".", ",", "Question:", "Q:", "</s>"]
+
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("model", [INSTRUCT, BASE])
@@ -21,7 +24,7 @@ def test_lm_eval_measures_what_llama_cpp_gives(
     tokenizer, questions = tmp_path / "tokenizer", tmp_path / "questions.jsonl"
     direct: list[list[float]] = run_direct("questions", MODELS / f"{model}.gguf", tokenizer)
     questions.write_text("".join(json.dumps(description(q)) + "\n" for q in QUESTIONS))
-    measured = run_client("evaluate.py", server.url, model, tokenizer, questions)
+    measured = run_client("evaluate.py", server.url, model, tokenizer, questions, json.dumps(UNTIL))
 
     chosen = [scores.index(max(scores)) for scores in direct]
     right = sum(choice == answer for choice, (_, _, answer) in zip(chosen, QUESTIONS, strict=True))
@@ -33,3 +36,7 @@ def test_lm_eval_measures_what_llama_cpp_gives(
     errors = np.abs(np.array(measured["scores"]) - np.array(direct))
     assert errors.max() < 1.2
     assert errors.mean() < 0.3
+
+    texts = measured["continuations"]
+    assert len(texts) == len(QUESTIONS)
+    assert all(len(text) > 0 and not any(stop in text for stop in UNTIL) for text in texts)

@@ -88,6 +88,24 @@ def test_the_stream_is_the_answer_in_pieces(client: OpenAI) -> None:
     assert chunks[-2].choices[0].finish_reason == "stop"
 
 
+def test_seed_minus_one_is_a_new_seed_each_time(client: OpenAI) -> None:
+    texts = {
+        ask(client, INSTRUCT, "Tell me a story.", temperature=1, seed=-1, max_tokens=24)
+        for _ in range(3)
+    }
+    assert len(texts) > 1
+
+
+def test_the_bos_of_an_echoed_prompt_takes_no_room_in_its_text(client: OpenAI) -> None:
+    (choice,) = client.completions.create(
+        model=BASE, prompt="a", echo=True, max_tokens=0, logprobs=0
+    ).choices
+    assert choice.text == "a"
+    assert choice.logprobs is not None
+    assert choice.logprobs.tokens == ["<bos>", "a"]
+    assert choice.logprobs.text_offset == [0, 0]
+
+
 def test_the_same_seed_gives_the_same_answer(client: OpenAI) -> None:
     """Unit tests check exact repetition on a model that does not round.
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from server.api.family import Family
+from server.http.proxies import BASE
 
 router = APIRouter()
 
@@ -29,7 +30,7 @@ def describe(request: Request) -> JSONResponse:
         schemas = description["components"]["schemas"]
         schemas.update(definitions["$defs"])
         app.openapi_schema = description
-    return JSONResponse(app.openapi_schema)
+    return JSONResponse({**app.openapi_schema, "servers": [{"url": request.scope[BASE]}]})
 
 
 def _bodies(families: Sequence[Family]) -> Iterator[type[BaseModel]]:

@@ -40,7 +40,7 @@ class LegacyLogprobs:
                 None if token.logprob is None else _bounded(token.logprob) for token in tokens
             ],
             top_logprobs=[_legacy_top(token) for token in tokens],
-            text_offset=[self._offset(token.piece) for token in tokens],
+            text_offset=[self._offset(token.piece[token.unseen :]) for token in tokens],
         )
 
     def _offset(self, piece: bytes) -> int:

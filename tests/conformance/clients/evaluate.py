@@ -1,6 +1,7 @@
-"""Runs the questions through lm-eval's ``local-completions``; prints accuracy and scores as JSON.
+"""Runs the questions through lm-eval's ``local-completions``: as choices, and to be continued.
 
-Arguments: the server's URL, the model's id, the directory of its tokenizer, the file of questions.
+Prints accuracy, scores and continuations as JSON. Arguments: the server's URL, the model's id, the
+directory of its tokenizer, the file of questions, the strings that end a continuation as JSON.
 """
 
 from __future__ import annotations
@@ -12,21 +13,34 @@ from lm_eval import simple_evaluate
 from lm_eval.api.task import ConfigurableTask
 
 
-def main(url: str, model: str, tokenizer: str, questions: str) -> None:
+def main(url: str, model: str, tokenizer: str, questions: str, until: str) -> None:
     """Evaluate ``model`` at ``url``."""
-    task = ConfigurableTask(
+    data = {
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": questions}},
+        "test_split": "test",
+        "doc_to_text": "question",
+        "metadata": {"version": 1},
+    }
+    choosing = ConfigurableTask(
         config={
+            **data,
             "task": "questions",
-            "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"test": questions}},
-            "test_split": "test",
             "output_type": "multiple_choice",
-            "doc_to_text": "question",
             "doc_to_choice": "choices",
             "doc_to_target": "answer",
             "target_delimiter": "",
             "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-            "metadata": {"version": 1},
+        }
+    )
+    continuing = ConfigurableTask(
+        config={
+            **data,
+            "task": "continuations",
+            "output_type": "generate_until",
+            "doc_to_target": "question",
+            "generation_kwargs": {"until": json.loads(until), "max_gen_toks": 16},
+            "metric_list": [{"metric": "bypass"}],
         }
     )
     results = simple_evaluate(
@@ -40,14 +54,17 @@ def main(url: str, model: str, tokenizer: str, questions: str) -> None:
             "max_retries": 1,
             "timeout": 120,
         },
-        tasks=[task],
+        tasks=[choosing, continuing],
         batch_size=8,
         bootstrap_iters=0,
     )
     samples = sorted(results["samples"]["questions"], key=lambda sample: sample["doc_id"])
-    scores = [[score for [[score, _]] in sample["resps"]] for sample in samples]
-    accuracy = results["results"]["questions"]["acc,none"]
-    print(json.dumps({"accuracy": accuracy, "scores": scores}))
+    measured = {
+        "accuracy": results["results"]["questions"]["acc,none"],
+        "scores": [[score for [[score, _]] in sample["resps"]] for sample in samples],
+        "continuations": [sample["resps"][0][0] for sample in results["samples"]["continuations"]],
+    }
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

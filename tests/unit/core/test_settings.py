@@ -121,6 +121,18 @@ def test_an_allowed_host_that_is_no_name_is_refused(host: str) -> None:
         load(allowed_hosts=[host])
 
 
+@pytest.mark.parametrize("network", ["proxy", "10.0.0.1/8", "10.0.0.0/33", ""])
+def test_a_trusted_proxy_that_is_no_address_is_refused(network: str) -> None:
+    with pytest.raises(ConfigError, match="--trusted-prox"):
+        load(trusted_proxies=[network])
+
+
+@pytest.mark.parametrize("path", ["llm", "/a b", "//llm", "https://example.com/llm", "/%2e"])
+def test_a_root_path_that_is_no_path_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match="--root-path: give a path"):
+        load(root_path=path)
+
+
 @pytest.mark.parametrize(
     ("stated", "expected"),
     [
