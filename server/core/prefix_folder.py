@@ -1,7 +1,8 @@
 """The folder on disk in which workers, of several servers too, keep cached prefixes.
 
-In it are a secret, notes of what files contain, and one folder per model and setting with one file
-per segment. A file's modification time is when it was last used.
+In it are a secret, notes of what files contain, a count of the bytes written today, and one folder
+per model and setting with one file per segment. A file's modification time is when it was last
+used. Processes share no lock: files appear whole, by a rename, and may vanish at any time.
 """
 
 from __future__ import annotations
@@ -10,34 +11,65 @@ import hashlib
 import os
 import secrets
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 SUFFIX = ".segment"
 _SECRET_BYTES = 32
-_DAY = 24 * 3600.0
-# A file that was begun and not renamed for so long was left by a process that died; a choice.
-_ABANDONED = 3600.0
+# The writing of a file takes seconds; one not renamed for so long was left by a process that died.
+# In seconds; a choice.
+_ABANDONED = 600.0
+# A segment counts as used so much earlier for each token before it, in seconds: what a segment
+# continues is never removed before it. A choice, longer than reading or writing a token takes.
+_EARLIER_PER_TOKEN = 0.001
+_WRITTEN_SUFFIX = ".written"
+_WRITTEN_UNIT = 64 << 10
 
 
 class DailyQuota:
-    """Bytes that may be written a day."""
+    """Bytes that all processes together may write into ``folder`` in a day (UTC).
 
-    def __init__(self, most_bytes: int) -> None:
+    They are counted by the length of a file, to which each process appends: one byte for 64 KiB.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._folder = folder
         self._most_bytes = most_bytes
-        self._began = time.monotonic()
-        self._taken = 0
 
     def take(self, size: int) -> bool:
-        """Take ``size`` bytes of today's; false if that many are not left."""
-        now = time.monotonic()
-        if now - self._began > _DAY:
-            self._began, self._taken = now, 0
-        if self._taken + size > self._most_bytes:
-            return False
-        self._taken += size
+        """Take ``size`` bytes of today's; false if that many are not left.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        today = self._folder / time.strftime(f"%Y-%m-%d{_WRITTEN_SUFFIX}", time.gmtime())
+        units = -(-size // _WRITTEN_UNIT)
+        with open(today, "ab", opener=_private) as file:
+            if (file.tell() + units) * _WRITTEN_UNIT > max(self._most_bytes, _WRITTEN_UNIT):
+                return False
+            file.write(bytes(units))
         return True
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that becomes ``path`` when the block ends; when it fails, there is no file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    # Process ids repeat, in containers at every start.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with open(aside, "xb", opener=_private) as file:
+            yield file
+        aside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise
 
 
 def read_secret(path: Path) -> bytes:
@@ -46,13 +78,46 @@ def read_secret(path: Path) -> bytes:
     Raises:
         OSError: it can be neither read nor made.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with suppress(FileExistsError), open(aside, "xb", opener=_private) as file:
-        file.write(secrets.token_bytes(_SECRET_BYTES))
-        with suppress(FileExistsError):
-            os.link(aside, path)  # fails where another process was first
-    aside.unlink(missing_ok=True)
-    return hashlib.sha256(path.read_bytes()).digest()
+    secret = _stored_secret(path)
+    if secret is None:
+        path.unlink(missing_ok=True)  # a power failure cut it short
+        made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        with written_whole(made) as file:
+            file.write(secrets.token_bytes(_SECRET_BYTES))
+        try:
+            os.link(made, path)  # fails where another process was first
+        except FileExistsError:
+            made.unlink()
+        except OSError:
+            made.replace(path)  # a file system without links
+        else:
+            made.unlink()
+        secret = _stored_secret(path)
+    if secret is None:
+        raise OSError(f"the secret in {path} cannot be used")
+    return hashlib.sha256(secret).digest()
+
+
+def _stored_secret(path: Path) -> bytes | None:
+    with suppress(FileNotFoundError):
+        if len(secret := path.read_bytes()) == _SECRET_BYTES:
+            return secret
+    return None
+
+
+def mark_used(path: Path, tokens_before: int) -> None:
+    """Note that a segment, behind so many tokens, was used now; a folder may not allow that.
+
+    Raises:
+        FileNotFoundError: it is gone.
+    """
+    used = time.time() - _EARLIER_PER_TOKEN * tokens_before
+    try:
+        os.utime(path, (used, used))
+    except FileNotFoundError:
+        raise
+    except OSError:
+        pass  # read-only
 
 
 class SegmentFile(NamedTuple):
@@ -65,35 +130,74 @@ class SegmentFile(NamedTuple):
 
 def segment_files(folder: Path) -> list[SegmentFile]:
     """The segments of all models, those used last first."""
-    found = []
-    for path in folder.glob(f"*/*{SUFFIX}"):
-        with suppress(FileNotFoundError):  # another process may have removed it
-            status = path.stat()
-            found.append(SegmentFile(status.st_mtime, status.st_size, path))
-    return sorted(found, reverse=True)
+    found = (file for model in _folders(folder) for file in files_in(model))
+    return sorted((file for file in found if file.path.suffix == SUFFIX), reverse=True)
 
 
-def sweep(folder: Path, most_bytes: int, most_age: float) -> list[str]:
+def files_in(folder: Path) -> Iterator[SegmentFile]:
+    """The regular files in ``folder``, unfinished ones too; none where it cannot be read."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # another process may have removed it
+                if entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
+                    yield SegmentFile(status.st_mtime, status.st_size, Path(entry.path))
+
+
+def sweep(
+    folder: Path, most_bytes: int, most_age: float, *, abandoned: float = _ABANDONED
+) -> list[str]:
     """Remove segments unused for ``most_age`` seconds, and of the rest those used least recently.
 
-    Afterwards they have ``most_bytes`` at most. Returns the names of removed ones.
+    Afterwards they have ``most_bytes`` at most, with files that are being written. Such files go
+    too, once they are older than ``abandoned`` seconds, and empty folders. Returns the names of
+    removed segments. What cannot be removed stays.
     """
     now = time.time()
-    removed, kept = [], 0
+    kept = _sweep_unfinished(folder, now - abandoned)
+    removed = []
     for file in segment_files(folder):
-        if kept + file.size > most_bytes or now - file.used > most_age:
-            file.path.unlink(missing_ok=True)
-            removed.append(file.path.stem)
-        else:
+        if kept + file.size <= most_bytes and now - file.used <= most_age:
             kept += file.size
-    for path in folder.glob("*/.*"):
-        with suppress(FileNotFoundError):
-            if now - path.stat().st_mtime > _ABANDONED:
-                path.unlink()
-    for model in folder.glob("*/"):
+            continue
+        try:
+            file.path.unlink(missing_ok=True)
+        except OSError:
+            kept += file.size
+        else:
+            removed.append(file.path.stem)
+    for model in _folders(folder):
         with suppress(OSError):
-            model.rmdir()  # only where it is empty
+            if model.stat().st_mtime <= now - abandoned:
+                model.rmdir()  # only where it is empty
     return removed
+
+
+def _sweep_unfinished(folder: Path, oldest: float) -> int:
+    """Remove what was left unfinished before ``oldest``; returns the bytes of what stays."""
+    stays = 0
+    for place in (folder, *_folders(folder)):
+        for file in files_in(place):
+            unfinished = file.path.name.startswith(".")
+            if file.used <= oldest and (unfinished or _is_of_past_day(file.path)):
+                with suppress(OSError):
+                    file.path.unlink()
+            elif unfinished:
+                stays += file.size
+    return stays
+
+
+def _is_of_past_day(path: Path) -> bool:
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    return path.suffix == _WRITTEN_SUFFIX and path.stem < today
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
 
 
 def _private(path: str, flags: int) -> int:

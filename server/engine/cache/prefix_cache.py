@@ -6,6 +6,8 @@ behind it, if there is one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,8 +15,8 @@ from server.core.request import CacheScope
 from server.engine.cache.cell_tree import CellTree, last_used
 from server.engine.cache.prefix_store import PrefixStore
 from server.engine.cache.prefix_tier import PrefixTier
-from server.engine.cache.radix_tree import Holder, Node, split
-from server.engine.cache.segment import KeptSegment, Segment
+from server.engine.cache.radix_tree import Holder, Node, edges_from_root, split
+from server.engine.cache.segment import KeptSegment, Segment, segments_of_edge
 from server.engine.cache.sequence_memory import SequenceMemory
 from server.engine.spans import Keys
 
@@ -55,8 +57,9 @@ class PrefixCache(CellTree):
         super().__init__(memory, cells=cells, sequence_ids=sequence_ids)
         self._tier = tier if memory.partial_removal else None
         self._store = PrefixStore(stored_tokens if memory.partial_removal else 0, self._tier)
+        self._longest = (_MOST_MOVED, memory.window or _MOST_MOVED)
+        self._unkept = self._segments_to_keep()
         self._next_kept: Segment | None = None
-        self._most_moved = min(_MOST_MOVED, memory.window or _MOST_MOVED)
 
     def known(self, scope: CacheScope, keys: Keys, limit: int) -> int:
         """How many of the first ``limit`` keys are in cells, in the store or in the tier."""
@@ -122,21 +125,18 @@ class PrefixCache(CellTree):
         return moved > 0
 
     def keep_next(self) -> bool | None:
-        """Move one more prefix that nothing runs with to the tier, what was used last first.
+        """Copy one more run of cached cells to the tier; nothing else is called once this was.
 
-        Returns false if it has to wait until others are written, and None when none is left.
+        Prefixes used last go first, each from its beginning on, and no more than fit the tier.
+        Returns false if a run has to wait until others are written, and None when none is left.
         """
-        if self._tier is None:
-            return None
         if self._next_kept is None:
-            victim = max(self._cached.values(), key=last_used, default=None)
-            self._next_kept = (
-                self._store.take_newest() if victim is None else self._copy_out(victim)
-            )
-        if self._next_kept is None:
+            self._next_kept = next(self._unkept, None)
+        if self._tier is None or self._next_kept is None:
             return None
         if not self._tier.keep(self._next_kept):
             return False
+        self._store.recycle(self._next_kept.state)
         self._next_kept = None
         return True
 
@@ -184,24 +184,51 @@ class PrefixCache(CellTree):
             if not self._free_ids:
                 return None
             self._hold(split(node, start - node.start), holder)
-        keys = np.concatenate([step.keys for step in node.path()][::-1])
         state = self._memory.save(holder.id, node.start, self._store.allocate)
-        segment = Segment(holder.scope, keys, node.start, state)
+        segment = Segment(holder.scope, node.keys_from_root(), node.start, state)
         self._release(holder)
         return segment
 
-    def _start_of_move(self, node: Node) -> int:
-        """The first cell of the edge's end that moves to the store at once.
+    def _segments_to_keep(self) -> Iterator[Segment]:
+        """Copies of all that is cached and not in the tier, as much as fits it."""
+        if self._tier is None:
+            return
+        room = self._tier.most_bytes
+        for holder, keys, start in self._cached_runs():
+            size = self._tier.kept(holder.scope, keys, start)
+            state = None if size else self._copy(holder, start, len(keys))
+            room -= size if state is None else state.nbytes
+            if room < 0:
+                return
+            if state is not None:
+                yield Segment(holder.scope, keys, start, state)
+        for segment in self._store.newest_first():
+            room -= segment.state.nbytes
+            if room < 0:
+                return
+            yield segment
 
-        A segment may be used again in part, so it must be complete in every layer. Of
-        sliding-window layers llama.cpp saves only what the token after the end would read: the
-        cells within the window before it, or those since the last multiple of the window where
-        attention is chunked (``llama_hparams::is_masked_swa``, b11434).
-        """
-        start = max(node.start, node.end - self._most_moved)
-        if self._memory.window is not None:
-            start = max(start, (node.end - 1) // self._memory.window * self._memory.window)
-        return start
+    def _cached_runs(self) -> Iterator[tuple[Holder, Keys, int]]:
+        """Cached cells in runs that make a segment: their holder, all keys, and the first cell."""
+        if not self._free_ids and not self._free_one_id():
+            return
+        cached = sorted(self._cached.values(), key=last_used, reverse=True)
+        for holder, node in edges_from_root(cached):
+            keys = node.keys_from_root()
+            for start, end in segments_of_edge(node.start, node.end, self._longest):
+                yield holder, keys[:end], start
+
+    def _copy(self, holder: Holder, start: int, end: int) -> NDArray[np.uint8]:
+        """A copy of the cells [start, end) of ``holder``, by way of an unused id."""
+        unused = self._free_ids[-1]
+        self._memory.share_range(holder.id, unused, start, end)
+        state = self._memory.save(unused, start, self._store.allocate)
+        self._memory.truncate_sequence(unused, 0)
+        return state
+
+    def _start_of_move(self, node: Node) -> int:
+        """The first cell of an edge's end that moves to the store at once."""
+        return segments_of_edge(node.start, node.end, self._longest)[-1][0]
 
     def _find(
         self, scope: CacheScope, keys: Keys, length: int

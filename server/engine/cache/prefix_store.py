@@ -54,13 +54,9 @@ class PrefixStore:
         self._segments.remove(segment)
         self.cells_free += segment.cells
 
-    def take_newest(self) -> Segment | None:
-        """Remove the newest segment and return it; None if there is none."""
-        if not self._segments:
-            return None
-        newest = self._segments[-1]
-        self.take(newest)
-        return newest
+    def newest_first(self) -> list[Segment]:
+        """All segments, the newest first."""
+        return self._segments[::-1]
 
     def allocate(self, size: int) -> NDArray[np.uint8]:
         """An array of ``size`` bytes for a state, in a recycled buffer if one fits.
@@ -75,7 +71,7 @@ class PrefixStore:
     def recycle(self, state: NDArray[np.uint8]) -> None:
         """Keep the buffer of ``state`` for the next segment, unless it is still to be written."""
         if self._tier is None or not self._tier.holds(state):
-            self._spare = state.base
+            self._spare = state if state.base is None else state.base
 
     def find(self, scope: CacheScope, keys: Keys, length: int) -> tuple[Segment, int] | None:
         """The segment that continues ``keys[:length]`` furthest, and up to which key."""

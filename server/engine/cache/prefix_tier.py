@@ -15,8 +15,13 @@ from server.engine.spans import Keys
 class PrefixTier(Protocol):
     """Keeps segments beyond the process's memory, and perhaps beyond the process.
 
-    It may forget anything at any time. All calls come from the engine's thread.
+    It may forget anything at any time, and keeps ``most_bytes`` at most. All calls come from the
+    engine's thread.
     """
+
+    @property
+    def most_bytes(self) -> int:
+        """The room for segments."""
 
     def find(self, scope: CacheScope, keys: Keys, length: int) -> tuple[KeptSegment, int] | None:
         """The segment that continues ``keys[:length]`` furthest, and up to which key."""
@@ -32,6 +37,9 @@ class PrefixTier(Protocol):
 
     def refuse(self, segment: KeptSegment) -> None:
         """Forget a segment whose state the backend did not take."""
+
+    def kept(self, scope: CacheScope, keys: Keys, start: int) -> int:
+        """The size of the segment ``keys[start:]``, which counts as used now; 0 if not here."""
 
     def keep(self, segment: Segment) -> bool:
         """Write ``segment`` in the background; false if that has to wait until others are written.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,6 +71,10 @@ class Node:
             yield node
             node = node.parent
 
+    def keys_from_root(self) -> Keys:
+        """All keys from the root to here."""
+        return np.concatenate([node.keys for node in self.path()][::-1])
+
     def subtree(self) -> Iterator[Node]:
         """This node and its descendants, parents first."""
         nodes = [self]
@@ -85,6 +89,16 @@ class Node:
         while not node.holders:
             node = next(iter(node.children.values()))
         return node.holders[0]
+
+
+def edges_from_root(holders: Iterable[Holder]) -> Iterator[tuple[Holder, Node]]:
+    """The edges that each holder has and those before it have not, from the root on."""
+    seen: set[int] = set()
+    for holder in holders:
+        for node in [*holder.node.path()][::-1]:
+            if node.parent is not None and id(node) not in seen:
+                seen.add(id(node))
+                yield holder, node
 
 
 def split(node: Node, at: int) -> Node:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,3 +41,19 @@ class KeptSegment:
     start: int
     keys: Keys
     size: int
+
+
+def segments_of_edge(start: int, end: int, lengths: Iterable[int]) -> list[tuple[int, int]]:
+    """Where an edge of the cells [start, end) is cut: at multiples of each of ``lengths``.
+
+    The same place in a prefix is cut however long the prefix is, so a prefix that has grown has the
+    segments that it had.
+
+    One of the lengths is the window of sliding-window layers. A segment may be used again in part,
+    so it must be complete in every layer. Of these layers llama.cpp saves only what the token after
+    the end would read: the cells within the window before it, or those since the last multiple of
+    the window where attention is chunked (``llama_hparams::is_masked_swa``, b11434).
+    """
+    inner = {at for length in lengths for at in range(start - start % length, end, length)}
+    cuts = sorted({at for at in inner if at > start} | {start, end})
+    return [*pairwise(cuts)]

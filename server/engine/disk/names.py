@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from server.core.request import CacheScope
-from server.engine.cache.segment import Segment
+from server.engine.spans import Keys
 
 _DIGEST_BYTES = 16
 
@@ -22,10 +22,10 @@ class Names:
         """A digest of a cache scope."""
         return self._digest(f"{scope.api_key}\0{scope.adapter}".encode())
 
-    def segment(self, segment: Segment) -> str:
-        """The name of a segment: of its scope, its start and all its keys."""
-        text = self.scope(segment.scope) + segment.start.to_bytes(4, "little")
-        text += np.ascontiguousarray(segment.keys, dtype="<i4").tobytes()
+    def segment(self, scope: CacheScope, keys: Keys, start: int) -> str:
+        """The name of the segment ``keys[start:]``: of its scope, its start and all keys."""
+        text = self.scope(scope) + start.to_bytes(4, "little")
+        text += np.ascontiguousarray(keys, dtype="<i4").tobytes()
         return self._digest(text).hex()
 
     def _digest(self, text: bytes) -> bytes:

@@ -18,12 +18,15 @@ from __future__ import annotations
 import os
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from server.core.prefix_folder import written_whole
+from server.engine.cache.segment import KeptSegment
 from server.engine.spans import Keys
 
 _MAGIC = b"dragkv\x00\x01"
@@ -57,6 +60,13 @@ class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     checksum: bytes
 
 
+class Contents(NamedTuple):
+    """What a segment file holds: all keys of its path, and the state."""
+
+    keys: Keys
+    state: NDArray[np.uint8]
+
+
 def write_segment(
     path: Path,
     *,
@@ -66,7 +76,7 @@ def write_segment(
     start: int,
     state: NDArray[np.uint8],
 ) -> int:
-    """Write a file beside ``path`` and rename it, so that it is there whole or not at all.
+    """Write a file, which is there whole or not at all.
 
     Returns its size in bytes.
 
@@ -87,16 +97,28 @@ def write_segment(
     front = _MAGIC + len(header).to_bytes(4, "little")
     head = front + xxhash.xxh3_128_digest(front + header + ids) + header + ids
     head += bytes(-len(head) % _ALIGNMENT)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(aside, "xb", opener=_private) as file:
-            file.write(head)
-            file.write(state.data)
-        aside.rename(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    with written_whole(path) as file:
+        file.write(head)
+        file.write(state.data)
     return len(head) + state.size
+
+
+def read_segment(path: Path, segment: KeptSegment, fingerprint: bytes) -> Contents:
+    """The contents of the file of ``segment``, under ``fingerprint``.
+
+    Raises:
+        UnusableFile: it is damaged, or holds something else.
+        OSError: it cannot be read.
+    """
+    with FileIO(path) as file:
+        header, keys, state_at = read_header(file)
+        if header.fingerprint != fingerprint:
+            raise UnusableFile("it is of another model or setting")
+        if (header.scope, header.start) != segment.place[:2]:
+            raise UnusableFile("it is of another key or place")
+        if not np.array_equal(keys[segment.start :], segment.keys):
+            raise UnusableFile("it has other tokens than before")
+        return Contents(keys, read_state(file, header, state_at))
 
 
 def read_header(file: FileIO) -> tuple[SegmentHeader, Keys, int]:
@@ -143,7 +165,3 @@ def read_state(file: FileIO, header: SegmentHeader, state_at: int) -> NDArray[np
     if read != state.size or xxhash.xxh3_128_digest(state.data) != header.checksum:
         raise UnusableFile("its contents are damaged")
     return state
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,24 +14,20 @@ _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 class SegmentIndex:
-    """All segments of one model, by what they continue. Not safe for several threads."""
+    """All segments of one model, by what they continue; their files have ``bytes`` together.
+
+    Not safe for several threads.
+    """
 
     def __init__(self) -> None:
         self._by_name: dict[str, KeptSegment] = {}
         self._by_start: dict[tuple[bytes, int, int], list[KeptSegment]] = {}
         self._longest = 0
+        self.bytes = 0
 
-    def __len__(self) -> int:
-        """The number of segments."""
-        return len(self._by_name)
-
-    def __iter__(self) -> Iterator[KeptSegment]:
-        """All segments, in no order."""
-        return iter(self._by_name.values())
-
-    def __contains__(self, name: str) -> bool:
-        """Whether there is a file of that name."""
-        return name in self._by_name
+    def get(self, name: str) -> KeptSegment | None:
+        """The segment of that name, if there is one."""
+        return self._by_name.get(name)
 
     def add(self, segment: KeptSegment) -> None:
         """Add ``segment``, unless its name is known."""
@@ -41,11 +35,13 @@ class SegmentIndex:
             self._by_name[segment.name] = segment
             self._by_start.setdefault(segment.place, []).append(segment)
             self._longest = max(self._longest, len(segment.keys))
+            self.bytes += segment.size
 
     def remove(self, name: str) -> None:
         """Forget the segment of that name, if there is one."""
         segment = self._by_name.pop(name, None)
         if segment is not None:
+            self.bytes -= segment.size
             others = self._by_start[segment.place]
             others.remove(segment)
             if not others:

@@ -13,6 +13,7 @@ from server.engine.batch import Batch
 from server.engine.llama import ContextSettings, LlamaContext, LlamaEmbedder, LoadError
 from server.engine.llama.vocabulary import LlamaVocabulary
 from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
+from server.library.file_facts import FileFacts
 from server.library.footprint import outputs_per_batch, sequence_ids
 from server.prompt.chat_model import ChatModel
 from server.worker.protocol import Load, Progress
@@ -50,11 +51,12 @@ class EmbeddingModel:
 class GenerationModel:
     """A model that generates, and embeds beside that.
 
-    ``compiler`` is being built on a thread of its own. ``stored_tokens`` is the room for cached
-    prefixes in host memory.
+    ``files`` are the model's, as they were before it was loaded. ``compiler`` is being built on a
+    thread of its own. ``stored_tokens`` is the room for cached prefixes in host memory.
     """
 
     info: ModelInfo
+    files: list[FileFacts]
     chat: ChatModel
     vocabulary: LlamaVocabulary
     embedding: EmbeddingInfo
@@ -113,6 +115,7 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
     embedding = _embedding_info(opened, min(_longest_text(opened), _MOST_TOKENS_EMBEDDED_ASIDE))
     return GenerationModel(
         info=opened.info(generates=True, kv_cells=context.kv_cells, embedding=embedding),
+        files=opened.files,
         chat=opened.chat,
         vocabulary=vocabulary,
         embedding=embedding,

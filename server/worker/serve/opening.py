@@ -13,6 +13,7 @@ from server import __version__
 from server.core.model_info import EmbeddingInfo, ModelInfo
 from server.core.resources import templates_directory
 from server.engine.llama import LlamaModel, build_description
+from server.library.file_facts import FileFacts, model_file_facts
 from server.library.header import GgufHeader
 from server.library.model_header import read_model_at
 from server.prompt.chat_model import ChatModel
@@ -27,9 +28,13 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class OpenedModel:
-    """A model of any kind, before anything is computed with it."""
+    """A model of any kind, before anything is computed with it.
+
+    ``files`` are what it was loaded from, as they were before.
+    """
 
     request: Load
+    files: list[FileFacts]
     header: GgufHeader
     model: LlamaModel
     chat: ChatModel
@@ -80,6 +85,7 @@ def open_model(request: Load, report: Report) -> OpenedModel:
     settings = request.settings
     path = Path(request.path)
     header = read_model_at(path)
+    files = model_file_facts(path)
     model = LlamaModel(
         request.path,
         vocabulary_only=request.vocabulary_only,
@@ -102,6 +108,7 @@ def open_model(request: Load, report: Report) -> OpenedModel:
     )
     return OpenedModel(
         request=request,
+        files=files,
         header=header,
         model=model,
         chat=chat,

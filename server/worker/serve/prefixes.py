@@ -3,67 +3,92 @@
 from __future__ import annotations
 
 import hashlib
-import os
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import xxhash
 
 from server.core.model_info import ModelInfo
+from server.core.prefix_folder import written_whole
 from server.core.worker_settings import WorkerSettings
 from server.engine.disk.prefix_disk import PrefixDisk
 from server.engine.llama import build_description, build_files
-from server.library.discovery import split_names
+from server.library.file_facts import FileFacts, file_facts
 
 _DIGEST_BYTES = 16
 
 
-def prefix_disk(info: ModelInfo, settings: WorkerSettings) -> PrefixDisk | None:
-    """Where prefixes of the model lie on disk; None if the settings want none."""
+def prefix_disk(
+    info: ModelInfo, files: Sequence[FileFacts], settings: WorkerSettings
+) -> PrefixDisk | None:
+    """Where prefixes of the model lie on disk; None if the settings want none.
+
+    ``files`` are the model's, as they were before it was loaded.
+    """
     if not settings.prefix_disk_bytes:
         return None
     folder = Path(settings.prefixes_dir)
     return PrefixDisk(
         folder,
         most_bytes=settings.prefix_disk_bytes,
-        fingerprint=partial(_fingerprint, info, settings, folder),
+        fingerprint=Fingerprint(info, files, settings, folder),
     )
 
 
-def _fingerprint(info: ModelInfo, settings: WorkerSettings, folder: Path) -> bytes:
+class Fingerprint:
     """A digest of all that a state depends on besides its tokens.
 
     These are the contents of the model's files, llama.cpp with our kernels, and the settings that
     change how cells are computed or laid out.
-
-    Raises:
-        OSError: a file cannot be read.
     """
-    path = Path(info.path)
-    files = [path.with_name(name) for name in split_names(path.name)] + build_files()
-    parts = [_contents(file, folder).hex() for file in files]
-    parts += [build_description(), settings.kv_type, settings.flash_attention]
-    parts += [str(info.safe_mode), str(info.gpu_layers)]
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=_DIGEST_BYTES).digest()
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        files: Sequence[FileFacts],
+        settings: WorkerSettings,
+        folder: Path,
+    ) -> None:
+        self._files = [*files, *file_facts(build_files())]
+        self._folder = folder
+        self._settings = [build_description(), settings.kv_type, settings.flash_attention]
+        self._settings += [str(info.safe_mode), str(info.gpu_layers)]
+        self._known = b""
+
+    def __call__(self) -> bytes:
+        """The digest.
+
+        Raises:
+            OSError: a file cannot be read, or is not the one that was loaded.
+        """
+        if not self._known:
+            parts = [_contents(file, self._folder).hex() for file in self._files]
+            text = "\0".join(parts + self._settings).encode()
+            self._known = hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
+        # Another file may have come into the place of the one that llama.cpp opened.
+        if file_facts(file.path for file in self._files) != self._files:
+            raise OSError("the model's files have changed since they were loaded")
+        return self._known
 
 
-def _contents(path: Path, folder: Path) -> bytes:
-    """XXH3-128 of a file, remembered until it changes.
-
-    A time of modification can be set by hand; a time of change (ctime) cannot.
-    """
-    status = path.stat()
-    facts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    note = folder / f"{hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()}.digest"
+def _contents(facts: FileFacts, folder: Path) -> bytes:
+    """XXH3-128 of a file, noted in ``folder`` until the file changes."""
+    text = repr(facts[1:]).encode()
+    note = folder / f"{hashlib.blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()}.digest"
     with suppress(OSError):
-        if len(known := note.read_bytes()) == _DIGEST_BYTES:
-            return known
-    digest = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
+        known = note.read_bytes()
+        if known == _note(known[:_DIGEST_BYTES], text):
+            return known[:_DIGEST_BYTES]
+    hashed = xxhash.xxh3_128()
+    with facts.path.open("rb", buffering=0) as file:
         while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    aside = note.with_suffix(f".{os.getpid()}")
-    aside.write_bytes(digest.digest())
-    aside.replace(note)
-    return digest.digest()
+            hashed.update(chunk)
+    with suppress(OSError), written_whole(note) as written:
+        written.write(_note(hashed.digest(), text))
+    return hashed.digest()
+
+
+def _note(digest: bytes, text: bytes) -> bytes:
+    """A digest with a check: a power failure may leave zeros where a note was."""
+    return digest + xxhash.xxh3_128_digest(text + digest)

@@ -12,7 +12,8 @@ from server.core.events import Event
 from server.core.model_info import EngineStats, ModelInfo
 from server.core.worker_settings import WorkerSettings
 from server.engine.backend import Backend
-from server.engine.disk.prefix_disk import DiskCounters, PrefixDisk
+from server.engine.disk.counters import DiskCounters
+from server.engine.disk.prefix_disk import PrefixDisk
 from server.engine.engine import Engine
 from server.worker.protocol import (
     Cancel,
@@ -98,7 +99,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         if events:
             send(StepEvents(events=events))
 
-    disk = prefix_disk(model.info, settings)
+    disk = prefix_disk(model.info, model.files, settings)
     engine = Engine(
         model.context,
         send_events,

@@ -135,7 +135,7 @@ class FakeBackend:
         assert self.partial_removal
         kept = {p: c for p, c in cells.items() if p >= start}
         self._cells[sequence_id] = kept
-        read_next = len(cells) - (self.window or len(cells))
+        read_next = max(cells) + 1 - (self.window or len(cells) + start)
         pairs = [[p, self._tokens[c] if p >= read_next else LOST] for p, c in kept.items()]
         saved = np.array(pairs, dtype=np.int32).reshape(-1).view(np.uint8)
         state = allocate(saved.size)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from server.core.events import Delta, Event, Finished
 from server.core.sampling import Sampling
 from server.core.worker_settings import KvType
+from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.engine import Engine
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
 from server.engine.spans import TokenSpan
@@ -62,6 +63,7 @@ class Model:
         flash_attention: bool,
         kv_type: KvType | None = None,
         stored_tokens: int | None = None,
+        prefix_tier: PrefixTier | None = None,
     ) -> None:
         self.model = LlamaModel(str(path), safe_mode=True)
         self.context = LlamaContext(
@@ -86,6 +88,7 @@ class Model:
             prompt_lookup=False,
             threads=1,
             stored_tokens=kv_cells // 4 if stored_tokens is None else stored_tokens,
+            prefix_tier=prefix_tier,
         )
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -15,88 +14,10 @@ import pytest
 
 from server.core.prefix_folder import SUFFIX, sweep
 from server.core.request import CacheScope
-from server.engine.batch import Batch
-from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.cache.segment import Segment
-from server.engine.disk import prefix_disk
-from server.engine.disk.prefix_disk import PrefixDisk
+from server.engine.disk import prefix_disk, segment_reader
 from server.engine.disk.segment_file import UnusableFile, read_header, read_state, write_segment
-from tests.unit.engine.fake_backend import FakeBackend
-
-SHARED = CacheScope()
-LONG = [random.Random(1).randrange(1, 40) for _ in range(60)]
-
-
-class Rig:
-    """A cache over a fake backend and a folder, as one worker process has it."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        fingerprint: bytes = b"model",
-        most_bytes: int = 1 << 20,
-        stored_tokens: int = 0,
-        window: int | None = None,
-    ) -> None:
-        self.backend = FakeBackend(kv_cells=256, batch_size=256, window=window)
-        self.disk = PrefixDisk(folder, most_bytes=most_bytes, fingerprint=lambda: fingerprint)
-        self.settle()
-        self.cache = PrefixCache(
-            self.backend,
-            cells=256,
-            sequence_ids=16,
-            stored_tokens=stored_tokens,
-            tier=self.disk,
-        )
-
-    def settle(self) -> None:
-        """Wait until all is written that was to be."""
-        self.disk._writer.submit(lambda: None).result(30)
-
-    def ask(self, tokens: list[int], scope: CacheScope = SHARED) -> int:
-        """Compute a prompt and end; returns how many of its tokens were not computed."""
-        keys = np.array(tokens, dtype=np.int32)
-        begun = self.cache.begin(scope, keys, len(tokens) - 1)
-        assert begun is not None
-        sequence_id, shared = begun
-        assert self.backend.tokens_of(sequence_id) == tokens[:shared]
-        assert self.cache.make_room(len(tokens) - shared)
-        batch = Batch(256)
-        batch.add(sequence_id, keys[shared:], shared, len(tokens) - shared - 1)
-        self.backend.decode(batch)
-        self.cache.grow(sequence_id, len(tokens) - shared)
-        self.cache.finish(sequence_id, keys)
-        self.cache.check_integrity()
-        return shared
-
-    def stop(self) -> None:
-        """What a worker does at its end."""
-        while (moved := self.cache.keep_next()) is not None:
-            if not moved:
-                self.settle()
-        self.disk.close(30)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "prefixes"
-
-
-@pytest.fixture(autouse=True)
-def no_threads_left() -> Iterator[None]:
-    yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("prefix-"):
-            thread.join(10)
-
-
-def kept(folder: Path, tokens: list[int] = LONG, **options: int) -> list[Path]:
-    """The files of a worker that computed ``tokens`` and ended."""
-    rig = Rig(folder, **options)  # type: ignore[arg-type]
-    rig.ask(tokens)
-    rig.stop()
-    return sorted(folder.glob(f"*/*{SUFFIX}"))
+from tests.unit.engine.disk_rig import LONG, SHARED, Rig, kept
 
 
 def test_a_prefix_outlives_the_process(folder: Path) -> None:
@@ -119,7 +40,7 @@ def test_what_was_read_ahead_is_used(folder: Path) -> None:
     again = Rig(folder)
     keys = np.array([*LONG, 41], dtype=np.int32)
     again.cache.read_ahead(SHARED, keys, len(LONG))
-    again.disk._reader.submit(lambda: None).result(30)
+    again.disk._reader._thread.submit(lambda: None).result(30)
     assert again.disk.counters.read == 1
     assert again.ask([*LONG, 41]) == len(LONG)
     assert again.disk.counters.read == 1
@@ -335,10 +256,10 @@ def test_a_disk_that_does_not_answer_is_done_without(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept(folder)
-    monkeypatch.setattr(prefix_disk, "_LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(segment_reader, "_LONGEST_WAIT", 0.01)
     answers = threading.Event()
     again = Rig(folder)
-    again.disk._reader.submit(answers.wait)
+    again.disk._reader._thread.submit(answers.wait)
     assert again.ask([*LONG, 41]) == 0
     answers.set()
     again.stop()
@@ -358,7 +279,7 @@ def test_no_more_is_written_than_a_day_allows(folder: Path) -> None:
 def test_a_state_is_not_overwritten_before_it_is_on_disk(folder: Path) -> None:
     rig = Rig(folder, stored_tokens=64)
     goes_on = threading.Event()
-    rig.disk._writer.submit(goes_on.wait)
+    rig.disk._writer._thread.submit(goes_on.wait)
     state = rig.cache._store.allocate(8 * len(LONG))
     state[:] = 7
     assert rig.disk.keep(Segment(SHARED, np.array(LONG, dtype=np.int32), 0, state))

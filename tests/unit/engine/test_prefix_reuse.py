@@ -14,6 +14,7 @@ import pytest
 
 from server.core.request import CacheScope
 from server.core.worker_settings import KvType
+from server.engine.disk.prefix_disk import PrefixDisk
 from tests.tiny_models import MEMORY_TYPES, write_tiny_model
 from tests.unit.engine.model_rig import ROUNDING, Answer, Model, assert_same, prompt
 from tests.unit.engine.processor import has_feature
@@ -53,7 +54,12 @@ def kv_type(request: pytest.FixtureRequest) -> KvType:
 def load(path: Path, kv_type: KvType) -> Iterator[Callable[..., Model]]:
     loaded: list[Model] = []
 
-    def load(kv_cells: int = KV_CELLS, *, stored_tokens: int = KV_CELLS) -> Model:
+    def load(
+        kv_cells: int = KV_CELLS,
+        *,
+        stored_tokens: int = KV_CELLS,
+        prefix_tier: PrefixDisk | None = None,
+    ) -> Model:
         flash = kv_type != "f32"
         model = Model(
             path,
@@ -61,6 +67,7 @@ def load(path: Path, kv_type: KvType) -> Iterator[Callable[..., Model]]:
             flash_attention=flash,
             kv_type=kv_type,
             stored_tokens=stored_tokens,
+            prefix_tier=prefix_tier,
         )
         loaded.append(model)
         return model
@@ -116,6 +123,40 @@ def test_a_stored_prefix_used_in_part_and_stored_again(
         few(model, prompt(30 + turn, 20))
         idle(model)
     same_as_new(model, [*long, *prompt(3, 5)])
+
+
+@pytest.mark.parametrize("from_memory", [False, True], ids=["from cells", "from memory"])
+def test_a_prefix_kept_on_disk(
+    load: Callable[..., Model],
+    same_as_new: Callable[[Model, list[int]], None],
+    folder: Path,
+    from_memory: bool,
+) -> None:
+    def open_disk() -> PrefixDisk:
+        disk = PrefixDisk(folder, most_bytes=1 << 28, fingerprint=lambda: b"model")
+        disk._writer._thread.submit(lambda: None).result(30)
+        return disk
+
+    needs_parts(load())
+    first = open_disk()
+    model = load(prefix_tier=first)
+    long = prompt(1, 700)
+    few(model, long[:600])
+    few(model, long)
+    few(model, [*long[:150], *prompt(2, 30)])
+    if from_memory:
+        few(model, prompt(3, 20))
+        idle(model)
+        assert in_cells(model, long) == 0
+    model.engine.keep_prefixes(30)
+    first.close(30)
+    for turn, length in enumerate((650, 333)):
+        disk = open_disk()
+        again = load(prefix_tier=disk)
+        same_as_new(again, [*long[:length], *prompt(10 + turn, 9)])
+        assert again.cached() >= length, "it came from disk"
+        assert disk.counters.read_cells >= length
+        disk.close(30)
 
 
 def test_a_prefix_of_another_sequence_after_cells_were_freed_before_it(

@@ -1,0 +1,86 @@
+"""Reads segment files on a thread of its own, ahead of their use."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import NamedTuple
+
+from server.engine.cache.segment import KeptSegment
+from server.engine.disk.segment_file import Contents
+
+# The engine waits this long for a file; then it computes, and asks for none for a while. Seconds;
+# choices.
+_LONGEST_WAIT = 1.0
+_PAUSE = 60.0
+# States that were read ahead take this many bytes at most; those not asked for in so many seconds
+# make room for others. Choices.
+_MOST_BYTES_AHEAD = 256 << 20
+_LONGEST_AHEAD = 60.0
+
+
+class _Reading(NamedTuple):
+    future: Future[Contents | None]
+    size: int
+    since: float
+
+
+class SegmentReader:
+    """Calls ``read`` for one segment after the other; all methods are for the engine's thread.
+
+    ``too_slow`` is called when a file did not come in time.
+    """
+
+    def __init__(
+        self, read: Callable[[KeptSegment], Contents | None], too_slow: Callable[[], None]
+    ) -> None:
+        self._read = read
+        self._too_slow = too_slow
+        self._thread = ThreadPoolExecutor(1, "prefix-reader")
+        self._ahead: OrderedDict[str, _Reading] = OrderedDict()
+        self._bytes_ahead = 0
+        self._paused_until = 0.0
+
+    @property
+    def paused(self) -> bool:
+        """Whether no file is to be asked for, since one did not come in time."""
+        return time.monotonic() < self._paused_until
+
+    def read_ahead(self, segment: KeptSegment) -> bool:
+        """Begin to read ``segment``; false if that takes more memory than there is for it."""
+        if segment.name in self._ahead:
+            return True
+        now = time.monotonic()
+        while self._ahead and now - next(iter(self._ahead.values())).since > _LONGEST_AHEAD:
+            self._take(next(iter(self._ahead))).future.cancel()
+        if self._ahead and self._bytes_ahead + segment.size > _MOST_BYTES_AHEAD:
+            return False
+        future = self._thread.submit(self._read, segment)
+        self._ahead[segment.name] = _Reading(future, segment.size, now)
+        self._bytes_ahead += segment.size
+        return True
+
+    def wait(self, segment: KeptSegment) -> Contents | None:
+        """What ``segment`` holds; None if it cannot be used, or not in time."""
+        if segment.name in self._ahead:
+            future = self._take(segment.name).future
+        else:
+            future = self._thread.submit(self._read, segment)
+        try:
+            return future.result(_LONGEST_WAIT)
+        except FutureTimeout:
+            self._paused_until = time.monotonic() + _PAUSE
+            self._too_slow()
+            return None
+
+    def close(self) -> None:
+        """Read no more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _take(self, name: str) -> _Reading:
+        reading = self._ahead.pop(name)
+        self._bytes_ahead -= reading.size
+        return reading
