@@ -78,31 +78,31 @@ def read_secret(path: Path) -> bytes:
     Raises:
         OSError: it can be neither read nor made.
     """
-    secret = _stored_secret(path)
-    if secret is None:
-        path.unlink(missing_ok=True)  # a power failure cut it short
+    if len(_stored(path)) != _SECRET_BYTES:
         made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         with written_whole(made) as file:
             file.write(secrets.token_bytes(_SECRET_BYTES))
         try:
-            os.link(made, path)  # fails where another process was first
+            os.link(made, path)
         except FileExistsError:
-            made.unlink()
+            # Another process was first, unless a power failure cut the secret short.
+            if len(_stored(path)) != _SECRET_BYTES:
+                made.replace(path)
         except OSError:
             made.replace(path)  # a file system without links
-        else:
-            made.unlink()
-        secret = _stored_secret(path)
-    if secret is None:
+        made.unlink(missing_ok=True)
+    secret = _stored(path)
+    if len(secret) != _SECRET_BYTES:
         raise OSError(f"the secret in {path} cannot be used")
     return hashlib.sha256(secret).digest()
 
 
-def _stored_secret(path: Path) -> bytes | None:
-    with suppress(FileNotFoundError):
-        if len(secret := path.read_bytes()) == _SECRET_BYTES:
-            return secret
-    return None
+def _stored(path: Path) -> bytes:
+    """What ``path`` holds, nothing where it is not there."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def mark_used(path: Path, tokens_before: int) -> None:
