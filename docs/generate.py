@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs import compatibility_tables, model_tables, schema_tables
+from docs import compatibility_tables, habit_tables, model_tables, schema_tables
 from server.cli.options import EVERY_SETTING, default_text
 from server.core.sampling import INT32_MAX, MOST_LOGIT_BIAS, PARAMETERS, Parameter
 from server.core.settings import Settings, flag
@@ -86,6 +86,8 @@ def with_compatibility_tables(page: str) -> str:
     page = with_part(page, "parameters", compatibility_tables.openai_parameters())
     page = with_part(page, "own parameters", compatibility_tables.own_parameters())
     page = with_part(page, "Anthropic's parameters", compatibility_tables.anthropic_parameters())
+    page = with_part(page, "names of other servers", habit_tables.other_names())
+    page = with_part(page, "habits", habit_tables.habits())
     page = with_part(page, "clients", compatibility_tables.clients())
     page = with_part(page, "agents", compatibility_tables.agents())
     return with_part(page, "bad inputs", compatibility_tables.bad_inputs())
