@@ -37,7 +37,7 @@ _REMARKS = {
     "stream_options": "`include_obfuscation` is ignored",
     "suffix": "where the vocabulary can fill in the middle, else refused",
     "tool_choice": "a named function is called exactly once",
-    "tools": "functions; custom tools on `/v1/responses` only",
+    "tools": "functions and custom tools; those that OpenAI runs are left out, and named",
 }
 _ANTHROPIC_REMARKS = {
     "max_tokens": "more than the context holds ends where it does",

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from server.core.errors import InvalidRequest, Locator, UnknownParameter, path_text
 from server.core.sampling import PARAMETERS
 
+_LONGEST_MESSAGE = 400
+"""A choice: some names of ours, and enough of the input to find it."""
+
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -138,7 +141,15 @@ def _explain(error: ValidationError, respelled: Respelled) -> InvalidRequest:
     ]
     path, problem = max(paths, key=lambda found: len(found[0]))
     at = _moved(path, respelled.places)
-    return InvalidRequest(f"{path_text(at)}: {problem['msg']}.", at=at)
+    return InvalidRequest(f"{path_text(at)}: {_shortened(problem['msg'])}.", at=at)
+
+
+def _shortened(message: str) -> str:
+    """A message of pydantic, which may quote the input, without the middle of a long one."""
+    if len(message) <= _LONGEST_MESSAGE:
+        return message
+    half = _LONGEST_MESSAGE // 2
+    return f"{message[:half]} … {message[-half:]}"
 
 
 def _moved(at: Locator, places: Mapping[str, Locator]) -> Locator:
@@ -177,7 +188,10 @@ class _Reading(NamedTuple):
         return fits, self.tags, len(self.path)
 
 
-def _readings(location: tuple[int | str, ...], value: Any) -> Iterator[_Reading]:
+def _readings(
+    location: tuple[int | str, ...], value: Any, *, tagged: bool = False
+) -> Iterator[_Reading]:
+    """All readings; ``tagged`` says that the tag of ``value`` was skipped already."""
     if not location:
         yield _Reading((), value, 0)
         return
@@ -188,6 +202,6 @@ def _readings(location: tuple[int | str, ...], value: Any) -> Iterator[_Reading]
         for reading in _readings(rest, value[step]):
             yield reading._replace(path=(step, *reading.path))
     if not inside_array:
-        tag = inside_object and step in (value.get("type"), value.get("role"))
-        for reading in _readings(rest, value):
+        tag = not tagged and inside_object and step in (value.get("type"), value.get("role"))
+        for reading in _readings(rest, value, tagged=tagged or tag):
             yield reading._replace(tags=reading.tags + tag)

@@ -63,8 +63,6 @@ IGNORED = {
 }
 UNSUPPORTED = {
     "audio": {"voice": "alloy", "format": "mp3"},
-    "function_call": "auto",
-    "functions": [{"name": "f"}],
     "moderation": {"model": "omni-moderation-latest"},
     "web_search_options": {},
 }
@@ -160,7 +158,6 @@ async def test_what_would_change_the_answer_is_refused(http: httpx.AsyncClient, 
     ("fields", "param"),
     [
         ({"modalities": ["text", "audio"]}, "modalities"),
-        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0]"),
         (
             {
                 "messages": [
@@ -176,17 +173,9 @@ async def test_what_would_change_the_answer_is_refused(http: httpx.AsyncClient, 
             {"messages": [{"role": "assistant", "content": "a", "audio": {"id": "x"}}]},
             "messages[0].audio",
         ),
-        (
-            {
-                "messages": [
-                    {"role": "assistant", "tool_calls": [{"type": "custom", "id": "x"}]},
-                ]
-            },
-            "messages[0].tool_calls",
-        ),
     ],
 )
-async def test_audio_images_and_free_form_tools_are_refused(
+async def test_audio_and_images_are_refused(
     http: httpx.AsyncClient, fields: dict[str, object], param: str
 ) -> None:
     response = await http.post(CHAT, json=chat_body(**fields))
@@ -214,9 +203,8 @@ def literals(annotation: Any) -> set[str]:
     ],
 )
 def test_finish_reasons_are_those_of_openai(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
-    """Without its deprecated one, which only deprecated parameters lead to."""
     field = "finish_reason"
-    expected = literals(theirs.model_fields[field].annotation) - {"function_call"}
+    expected = literals(theirs.model_fields[field].annotation)
     assert literals(ours.model_fields[field].annotation) == expected
 
 

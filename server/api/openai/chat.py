@@ -8,6 +8,7 @@ from server.api.family import Operation, ParsedRequest
 from server.api.generation_fields import reasoning_budget
 from server.api.openai import parameters
 from server.api.openai.chat_encoder import ChatEncoder
+from server.api.openai.chat_tools import offered_tools
 from server.api.openai.conversation import chat_prompt
 from server.api.openai.errors import locate
 from server.api.openai.schemas.chat_request import (
@@ -48,7 +49,12 @@ def parse(body: ChatCompletionRequest) -> ParsedRequest:
         model=body.model,
         requests=[request],
         stream=bool(body.stream),
-        encoder=partial(ChatEncoder, include_usage=common.include_usage, locate=place),
+        encoder=partial(
+            ChatEncoder,
+            include_usage=common.include_usage,
+            old_calls=body.functions is not None,
+            locate=place,
+        ),
         locate=place,
         headers=partial(parameters.answer_headers, body),
     )
@@ -64,6 +70,9 @@ def _prediction(body: ChatCompletionRequest) -> str | None:
 
 def _locate(at: Locator, *, body: ChatCompletionRequest, request: GenerationRequest) -> Locator:
     """Where in the body the canonical place ``at`` was stated."""
+    match at:
+        case ("tools", int(index), *rest):
+            at = (*offered_tools(body).places[index], *rest)
     constraint, schema = parameters.constraint_place(body), parameters.schema_place(body)
     return body.place(locate(at, request, constraint=constraint, schema=schema))
 

@@ -17,6 +17,7 @@ from server.api.openai.schemas.chat_response import (
     ChatCompletion,
     ChatCompletionChunk,
     ChatDelta,
+    ChatFinishReason,
     ChatLogprobs,
     CustomCall,
     CustomCallDelta,
@@ -36,6 +37,7 @@ from server.core.model_info import ModelInfo
 from server.core.reply import (
     Answer,
     AnswerFinished,
+    AnswerFinishReason,
     AnswerStarted,
     ContentDelta,
     ReasoningDelta,
@@ -55,12 +57,19 @@ class ChatEncoder:
     Args:
         info: The model.
         include_usage: Whether a stream ends with a chunk that tells the usage.
+        old_calls: Whether a call is told in its old form, as ``function_call``.
         locate: Turns a canonical place into a path into the body.
     """
 
     def __init__(
-        self, info: ModelInfo, *, include_usage: bool, locate: Callable[[Locator], Locator]
+        self,
+        info: ModelInfo,
+        *,
+        include_usage: bool,
+        old_calls: bool,
+        locate: Callable[[Locator], Locator],
     ) -> None:
+        self._old_calls = old_calls
         self._include_usage = include_usage
         self._locate = locate
         self._usage = UsageSum()
@@ -78,7 +87,7 @@ class ChatEncoder:
         self._looseness.add(event)
         if isinstance(event, AnswerFinished):
             self._usage.add(event)
-        yield self._chunk([_choice(event)], **self._no_usage)
+        yield self._chunk([self._choice(event)], **self._no_usage)
 
     def end(self) -> Iterator[Frame]:
         """The usage, if it is wanted, and OpenAI's mark of the end."""
@@ -93,7 +102,7 @@ class ChatEncoder:
             ChatCompletion(
                 **self._envelope,
                 object="chat.completion",
-                choices=[_whole_choice(*numbered) for numbered in enumerate(reply.answers)],
+                choices=[self._whole_choice(*numbered) for numbered in enumerate(reply.answers)],
                 usage=self._told(reply.usage, reply),
             )
         )
@@ -111,17 +120,30 @@ class ChatEncoder:
         )
         return Frame(to_json(chunk))
 
+    def _choice(self, event: ReplyEvent) -> ChatChunkChoice:
+        logprobs = None
+        finish_reason: ChatFinishReason | None = None
+        if isinstance(event, ContentDelta | AnswerFinished):
+            logprobs = _logprobs(event.logprobs)
+        if isinstance(event, AnswerFinished):
+            finish_reason = self._reason(event.reason)
+        return ChatChunkChoice(
+            index=event.answer,
+            delta=_old_delta(event) if self._old_calls else _delta(event),
+            logprobs=logprobs,
+            finish_reason=finish_reason,
+        )
 
-def _choice(event: ReplyEvent) -> ChatChunkChoice:
-    logprobs = None
-    finish_reason = None
-    if isinstance(event, ContentDelta | AnswerFinished):
-        logprobs = _logprobs(event.logprobs)
-    if isinstance(event, AnswerFinished):
-        finish_reason = event.reason
-    return ChatChunkChoice(
-        index=event.answer, delta=_delta(event), logprobs=logprobs, finish_reason=finish_reason
-    )
+    def _whole_choice(self, index: int, answer: Answer) -> ChatChoice:
+        return ChatChoice(
+            index=index,
+            message=_message(answer, old_calls=self._old_calls),
+            logprobs=_logprobs(answer.logprobs),
+            finish_reason=self._reason(answer.finish_reason or "stop"),
+        )
+
+    def _reason(self, reason: AnswerFinishReason) -> ChatFinishReason:
+        return "function_call" if self._old_calls and reason == "tool_calls" else reason
 
 
 def _delta(event: ReplyEvent) -> ChatDelta:
@@ -138,6 +160,17 @@ def _delta(event: ReplyEvent) -> ChatDelta:
             return ChatDelta(tool_calls=(_call_delta(event),))
 
 
+def _old_delta(event: ReplyEvent) -> ChatDelta:
+    """A delta whose call is a ``function_call``; an answer has one."""
+    match event:
+        case ToolCallStart(name=name):
+            return ChatDelta(function_call=FunctionCallDelta(name=name, arguments=""))
+        case ToolCallArguments(text=text):
+            return ChatDelta(function_call=FunctionCallDelta(arguments=text))
+        case _:
+            return _delta(event)
+
+
 def _call_delta(event: ToolCallStart | ToolCallArguments | ToolCallInput) -> ToolCallDelta:
     match event:
         case ToolCallStart(index=index, id=id_, name=name, kind="function"):
@@ -152,20 +185,14 @@ def _call_delta(event: ToolCallStart | ToolCallArguments | ToolCallInput) -> Too
             return ToolCallDelta(index=index, custom=CustomCallDelta(input=text))
 
 
-def _whole_choice(index: int, answer: Answer) -> ChatChoice:
-    return ChatChoice(
-        index=index,
-        message=_message(answer),
-        logprobs=_logprobs(answer.logprobs),
-        finish_reason=answer.finish_reason or "stop",
-    )
-
-
-def _message(answer: Answer) -> AnswerMessage:
+def _message(answer: Answer, *, old_calls: bool) -> AnswerMessage:
     optional: dict[str, Any] = {}
     if answer.reasoning:
         optional["reasoning_content"] = answer.reasoning
-    if answer.calls:
+    if answer.calls and old_calls:
+        call = answer.calls[0]
+        optional["function_call"] = FunctionCallOut(name=call.name, arguments=call.arguments)
+    elif answer.calls:
         optional["tool_calls"] = tuple(map(_call, answer.calls))
     return AnswerMessage(role="assistant", content=answer.content, refusal=None, **optional)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from server.api.billing_header import unbilled
+from server.api.openai.chat_tools import offered_tools
 from server.api.openai.schemas import chat_request as wire
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
 from server.core.request import (
@@ -15,19 +16,20 @@ from server.core.request import (
     ContentPart,
     Message,
     TextPart,
-    Tool,
     ToolCall,
-    ToolChoice,
 )
+
+# Calls in their old form have no ids: the message's place stands in for one.
+_OLD_CALL = "call_{}"
 
 
 def chat_prompt(body: wire.ConversationFields) -> ChatPrompt:
     """The conversation of ``body``.
 
-    Raises UnsupportedParameter for media and free-form tools, InvalidRequest where tools, their
-    choice or the template's variables contradict each other.
+    Raises UnsupportedParameter for media, InvalidRequest where tools, their choice or the
+    template's variables contradict each other.
     """
-    tools, choice = _tools(body)
+    offered = offered_tools(body)
     continued = bool(body.continue_final_message)
     if continued and body.add_generation_prompt:
         raise InvalidRequest(
@@ -36,8 +38,8 @@ def chat_prompt(body: wire.ConversationFields) -> ChatPrompt:
         )
     return ChatPrompt(
         messages=messages(body.messages),
-        tools=tools,
-        tool_choice=choice,
+        tools=offered.tools,
+        tool_choice=offered.choice,
         template_kwargs=_template_kwargs(body),
         add_generation_prompt=body.add_generation_prompt is not False and not continued,
         continue_final_message=continued,
@@ -46,11 +48,18 @@ def chat_prompt(body: wire.ConversationFields) -> ChatPrompt:
 
 def messages(turns: Sequence[wire.ChatMessage]) -> list[Message]:
     """The turns of a conversation."""
-    found = [_message(turn, ("messages", index)) for index, turn in enumerate(turns)]
+    found = []
+    asked = ""
+    for index, turn in enumerate(turns):
+        if isinstance(turn, wire.AssistantMessage) and turn.function_call is not None:
+            asked = _OLD_CALL.format(index)
+        found.append(_message(turn, index, asked))
     return [*map(unbilled, found[:1]), *found[1:]]
 
 
-def _message(message: wire.ChatMessage, at: Locator) -> Message:
+def _message(message: wire.ChatMessage, index: int, asked: str) -> Message:
+    """The turn at ``index``; ``asked`` is the id of the last call in its old form."""
+    at = ("messages", index)
     match message:
         case wire.InstructionMessage() | wire.UserMessage():
             return Message(
@@ -59,24 +68,29 @@ def _message(message: wire.ChatMessage, at: Locator) -> Message:
         case wire.ToolMessage():
             return Message(
                 role="tool",
-                content=_content(message.content, at),
+                content=_content(message.content or "", at),
                 name=message.name,
                 tool_call_id=message.tool_call_id,
             )
+        case wire.FunctionMessage():
+            content = _content(message.content or "", at)
+            return Message(role="tool", content=content, name=message.name, tool_call_id=asked)
         case wire.AssistantMessage():
-            return _assistant(message, at)
+            return _assistant(message, at, asked)
 
 
-def _assistant(message: wire.AssistantMessage, at: Locator) -> Message:
-    for name in ("audio", "function_call"):
-        if getattr(message, name) is not None:
-            place = (*at, name)
-            raise UnsupportedParameter(f"{path_text(place)} is not supported.", at=place)
+def _assistant(message: wire.AssistantMessage, at: Locator, asked: str) -> Message:
+    if message.audio is not None:
+        place = (*at, "audio")
+        raise UnsupportedParameter(f"{path_text(place)} is not supported.", at=place)
+    calls = [_tool_call(call) for call in message.tool_calls or []]
+    if message.function_call is not None:
+        calls.append(_function_call(asked, message.function_call))
     return Message(
         role="assistant",
         content=_spoken(message, at),
         name=message.name,
-        tool_calls=[_tool_call(call, at) for call in message.tool_calls or []],
+        tool_calls=calls,
         reasoning_content=_thoughts(message),
     )
 
@@ -109,20 +123,24 @@ def _spoken(message: wire.AssistantMessage, at: Locator) -> Content | None:
         said = [part for part in said if not isinstance(part, wire.ThoughtPart)] or None
     content = None if said is None else _content(said, at)
     if not content:
-        return content if message.refusal is None else message.refusal
+        # An answer that says nothing is sent back as it was.
+        others = message.tool_calls or message.function_call or _thoughts(message)
+        nothing = None if others else ""
+        return message.refusal or content or nothing
     if not message.refusal:
         return content
     parts = [TextPart(content)] if isinstance(content, str) else content
     return [*parts, TextPart(message.refusal)]
 
 
-def _tool_call(call: wire.FunctionToolCall | wire.CustomToolCall, at: Locator) -> ToolCall:
-    if isinstance(call, wire.CustomToolCall):
-        raise UnsupportedParameter(
-            f"{path_text(at)}: only function calls are supported.", at=(*at, "tool_calls")
-        )
-    arguments = call.function.arguments
-    return ToolCall(id=call.id, name=call.function.name, arguments=arguments_text(arguments))
+def _tool_call(call: wire.FunctionToolCall | wire.CustomToolCall) -> ToolCall:
+    if isinstance(call, wire.FunctionToolCall):
+        return _function_call(call.id, call.function)
+    return ToolCall(id=call.id, name=call.custom.name, arguments=call.custom.input, kind="custom")
+
+
+def _function_call(id_: str, call: wire.FunctionCall) -> ToolCall:
+    return ToolCall(id=id_, name=call.name, arguments=arguments_text(call.arguments))
 
 
 def arguments_text(arguments: str | dict[str, Any] | None) -> str:
@@ -132,7 +150,7 @@ def arguments_text(arguments: str | dict[str, Any] | None) -> str:
     return arguments or ""
 
 
-def _content(content: wire.Content, at: Locator) -> Content:
+def _content(content: str | list[wire.Part], at: Locator) -> Content:
     if isinstance(content, str):
         return content
     return [_part(part, (*at, "content", index)) for index, part in enumerate(content)]
@@ -146,51 +164,6 @@ def _part(part: wire.Part, at: Locator) -> ContentPart:
             return TextPart(part.refusal)
         case wire.MediaPart() | wire.ThoughtPart():
             raise UnsupportedParameter(f"{path_text(at)}: {part.type} is not supported.", at=at)
-
-
-def _tools(body: wire.ConversationFields) -> tuple[list[Tool], ToolChoice]:
-    tools = {}
-    for index, tool in enumerate(body.tools or []):
-        canonical = _tool(tool, ("tools", index))
-        if canonical.name in tools:
-            raise InvalidRequest(
-                f"tools[{index}]: two tools are called {canonical.name}.", at=("tools",)
-            )
-        tools[canonical.name] = canonical
-    parallel = body.parallel_tool_calls is not False
-    choice = body.tool_choice
-    match choice:
-        case None:
-            return list(tools.values()), ToolChoice(parallel=parallel)
-        case "none" | "auto" | "required":
-            if choice == "required" and not tools:
-                raise InvalidRequest("tool_choice: there are no tools.", at=("tool_choice",))
-            return list(tools.values()), ToolChoice(mode=choice, parallel=parallel)
-        case wire.NamedToolChoice():
-            name = _defined(choice.function.name, tools)
-            return list(tools.values()), ToolChoice(mode="named", name=name, parallel=parallel)
-        case wire.AllowedToolsChoice():
-            names = {_defined(tool.function.name, tools) for tool in choice.allowed_tools.tools}
-            allowed = [tool for tool in tools.values() if tool.name in names]
-            return allowed, ToolChoice(mode=choice.allowed_tools.mode, parallel=parallel)
-
-
-def _tool(tool: wire.FunctionTool | wire.CustomTool, at: Locator) -> Tool:
-    if isinstance(tool, wire.CustomTool):
-        raise UnsupportedParameter(f"{path_text(at)}: only functions are supported.", at=at)
-    function = tool.function
-    return Tool(
-        name=function.name,
-        description=function.description,
-        parameters=function.parameters,
-        strict=bool(function.strict),
-    )
-
-
-def _defined(name: str, tools: dict[str, Tool]) -> str:
-    if name not in tools:
-        raise InvalidRequest(f"tool_choice: there is no tool {name}.", at=("tool_choice",))
-    return name
 
 
 def _template_kwargs(body: wire.ConversationFields) -> dict[str, Any]:

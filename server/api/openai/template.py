@@ -9,6 +9,7 @@ from server.api.endpoint import described_body, read, rendered
 from server.api.ignored_names import ignored_header, unknown_names
 from server.api.openai.conversation import chat_prompt
 from server.api.openai.errors import locate
+from server.api.openai.schemas.chat_tools import left_out
 from server.api.openai.schemas.template import NativePrompt, PromptSegment, TemplateRequest
 from server.api.validation import to_json
 from server.core.errors import InvalidRequest
@@ -41,7 +42,7 @@ async def apply_template(request: Request) -> Response:
     return Response(
         to_json(answer),
         media_type="application/json",
-        headers=ignored_header(unknown_names(body)),
+        headers=ignored_header([*unknown_names(body), *left_out(body.tools or [])]),
     )
 
 

@@ -7,16 +7,20 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from server.api.openai.schemas.base import GenerationFields
+from server.api.openai.schemas.chat_tools import (
+    MAX_TOOLS,
+    AnyTool,
+    FunctionChoice,
+    FunctionDefinition,
+    ToolChoice,
+    left_out,
+)
 from server.api.spellings import respell
 from server.api.validation import Opaque, Respelled, WireModel
 
 MAX_MESSAGES = 10_000
 MAX_PARTS = 1_000
-MAX_TOOLS = 128
 MAX_TOP_LOGPROBS = 20
-
-# OpenAI's rule has no dots and 64 characters; MCP's tools may have both and 128.
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 
 
 def _none_as_false(value: object) -> object:
@@ -29,9 +33,9 @@ Budget = Annotated[int, Field(ge=-1)]
 
 
 class TextPart(WireModel):
-    """A piece of text in a content array."""
+    """A piece of text in a content array, under its name here or in the Responses API."""
 
-    type: Literal["text"]
+    type: Literal["text", "input_text", "output_text"]
     text: str
     prompt_cache_breakpoint: dict[str, str] | None = Field(
         None, description="Accepted and ignored."
@@ -72,6 +76,8 @@ class Thought(Opaque):
 
 Part = Annotated[TextPart | RefusalPart | ThoughtPart | MediaPart, Field(discriminator="type")]
 Content = str | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
+ContentOrNone = str | Annotated[list[Part], Field(max_length=MAX_PARTS)] | None
+"""What answers and the results of calls say; they may say nothing."""
 
 
 class FunctionCall(WireModel):
@@ -90,10 +96,20 @@ class FunctionToolCall(WireModel):
     index: int | None = None
 
 
-class CustomToolCall(Opaque):
-    """A call of a free-form tool: known, and refused as unsupported."""
+class CustomCall(WireModel):
+    """The call of a free-form tool."""
+
+    name: str
+    input: str
+
+
+class CustomToolCall(WireModel):
+    """A call of a free-form tool that the assistant made in an earlier turn."""
 
     type: Literal["custom"]
+    id: str
+    custom: CustomCall
+    index: int | None = None
 
 
 class InstructionMessage(WireModel):
@@ -116,7 +132,7 @@ class AssistantMessage(WireModel):
     """An earlier answer, as clients echo it back."""
 
     role: Literal["assistant"]
-    content: Content | None = None
+    content: ContentOrNone = None
     name: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
@@ -125,79 +141,32 @@ class AssistantMessage(WireModel):
     reasoning_details: list[Thought] | None = None
     thinking_blocks: list[Thought] | None = None
     tool_calls: list[FunctionToolCall | CustomToolCall] | None = None
-    function_call: FunctionCall | None = Field(None, description="Deprecated by OpenAI; refused.")
+    function_call: FunctionCall | None = Field(None, description="The old form of a call.")
     audio: dict[str, Any] | None = Field(None, description="Unsupported; refused.")
     annotations: list[Any] | None = Field(None, description="Accepted and ignored.")
 
 
 class ToolMessage(WireModel):
-    """The result of a tool call."""
+    """The result of a tool call; no content is an empty result."""
 
     role: Literal["tool"]
-    content: Content
+    content: ContentOrNone = None
     tool_call_id: str
     name: str | None = None
 
 
+class FunctionMessage(WireModel):
+    """The result of a call, in its old form: it answers the last ``function_call``."""
+
+    role: Literal["function"]
+    content: ContentOrNone = None
+    name: str
+
+
 ChatMessage = Annotated[
-    InstructionMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+    InstructionMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage,
+    Field(discriminator="role"),
 ]
-
-
-class FunctionDefinition(WireModel):
-    """A function that the model may call; ``parameters`` is a JSON Schema."""
-
-    name: FunctionName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class FunctionTool(WireModel):
-    """A tool that is a function."""
-
-    type: Literal["function"]
-    function: FunctionDefinition
-
-
-class CustomTool(Opaque):
-    """A free-form tool: known, and refused as unsupported."""
-
-    type: Literal["custom"]
-
-
-class FunctionRef(WireModel):
-    """A function by its name."""
-
-    name: FunctionName
-
-
-class NamedToolChoice(WireModel):
-    """Call this function."""
-
-    type: Literal["function"]
-    function: FunctionRef
-
-
-class AllowedTool(WireModel):
-    """One of the tools that a request allows."""
-
-    type: Literal["function"]
-    function: FunctionRef
-
-
-class AllowedTools(WireModel):
-    """The tools that may be called in this turn, out of those defined."""
-
-    mode: Literal["auto", "required"]
-    tools: Annotated[list[AllowedTool], Field(min_length=1, max_length=MAX_TOOLS)]
-
-
-class AllowedToolsChoice(WireModel):
-    """Restricts the tools of this turn."""
-
-    type: Literal["allowed_tools"]
-    allowed_tools: AllowedTools
 
 
 class Prediction(WireModel):
@@ -216,18 +185,14 @@ class ConversationFields(WireModel):
         return respell(body, cls)
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
-    tools: (
-        Annotated[
-            list[Annotated[FunctionTool | CustomTool, Field(discriminator="type")]],
-            Field(max_length=MAX_TOOLS),
-        ]
-        | None
-    ) = None
-    tool_choice: (
-        Literal["none", "auto", "required"]
-        | Annotated[NamedToolChoice | AllowedToolsChoice, Field(discriminator="type")]
-        | None
-    ) = None
+    tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+    functions: Annotated[list[FunctionDefinition], Field(max_length=MAX_TOOLS)] | None = Field(
+        None, description="The old form of ``tools``."
+    )
+    function_call: FunctionChoice | None = Field(
+        None, description="The old form of ``tool_choice``."
+    )
     parallel_tool_calls: bool | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None
@@ -264,9 +229,7 @@ class ChatCompletionRequest(GenerationFields, ConversationFields):
             "verbosity",
         }
     )
-    UNSUPPORTED: ClassVar[frozenset[str]] = frozenset(
-        {"audio", "function_call", "functions", "moderation", "web_search_options"}
-    )
+    UNSUPPORTED: ClassVar[frozenset[str]] = frozenset({"audio", "moderation", "web_search_options"})
 
     max_tokens: AnswerLimit | None = None
     max_completion_tokens: AnswerLimit | None = None
@@ -285,14 +248,13 @@ class ChatCompletionRequest(GenerationFields, ConversationFields):
     verbosity: Literal["low", "medium", "high"] | None = None
 
     audio: Any = None
-    function_call: Any = None
-    functions: Any = None
     moderation: Any = None
     web_search_options: Any = None
 
     def ignored(self) -> list[str]:
         """Names of the parameters of this request that have no effect."""
         names = super().ignored()
+        names += left_out(self.tools or [])
         contents = (message.content for message in self.messages)
         parts = (part for content in contents if isinstance(content, list) for part in content)
         if any(getattr(part, "prompt_cache_breakpoint", None) for part in parts):

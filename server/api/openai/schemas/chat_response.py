@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from server.api.openai.schemas.usage import CompletionUsage
 
-ChatFinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+ChatFinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
 class TopLogprob(BaseModel):
@@ -74,6 +74,7 @@ class AnswerMessage(BaseModel):
     refusal: None
     reasoning_content: str = ""
     tool_calls: tuple[ToolCallOut | CustomCallOut, ...] = ()
+    function_call: FunctionCallOut | None = None
 
 
 class ChatChoice(BaseModel):
@@ -128,6 +129,7 @@ class ChatDelta(BaseModel):
     content: str = ""
     reasoning_content: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    function_call: FunctionCallDelta = FunctionCallDelta(arguments="")
 
 
 class ChatChunkChoice(BaseModel):
