@@ -103,7 +103,7 @@ TRIALS = {
         {"type": "object", "propertyNames": {"pattern": "^a"}},
         [{"ab": 1}],
         [{"b": 1}],
-        "lists of names, and patterns or lengths where no properties are listed; "
+        "lists of names, and patterns, formats or lengths where no properties are listed; "
         "loosened otherwise",
     ),
     "if": Trial(

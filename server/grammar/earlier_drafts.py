@@ -78,7 +78,9 @@ def nullable(schema: Schema) -> bool:
     """
     if schema.pop("nullable", False) is not True or "null" in types(schema):
         return False
-    if "type" in schema and not schema.keys() & {"enum", "const", "allOf", "anyOf", "oneOf"}:
+    # Zod writes null itself as ``type: string, nullable, enum: [null]``.
+    listed = [schema["const"]] if "const" in schema else schema.get("enum", [None])
+    if "type" in schema and None in listed and not schema.keys() & {"allOf", "anyOf", "oneOf"}:
         schema["type"] = [*types(schema), "null"]
         return False
     return True

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from server.grammar import formats
 from server.grammar.keywords import Schema, types
 from server.grammar.rewriting import WITHOUT_LIMITS
 
 _OF_OBJECTS = ("properties", "patternProperties")
-_UUID = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 
 
 def property_names(schema: Schema, names: object) -> bool:
@@ -68,8 +68,11 @@ def _only_named(schema: Schema, listed: list[str]) -> bool:
 def _name_pattern(names: Schema, limiting: set[str]) -> str | None:
     if limiting == {"pattern"} and isinstance(names["pattern"], str):
         return names["pattern"]
-    if limiting == {"format"} and names["format"] == "uuid":
-        return _UUID
+    if limiting == {"format"}:
+        written: Schema = {"format": names["format"]}
+        formats.as_pattern(written)
+        # Names cannot have a pattern and a length (of host names).
+        return written.get("pattern") if len(written) == 1 else None
     if limiting <= {"minLength", "maxLength"}:
         return rf"^[\s\S]{{{names.get('minLength', 0)},{names.get('maxLength', '')}}}$"
     return None

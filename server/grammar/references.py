@@ -72,6 +72,16 @@ class References:
                 found.add(id(self.resolve(schema["$ref"], schema).schema))
         return found
 
+    def write_as_pointers(self) -> None:
+        """Let all references in the root point from there, without names; some lead nowhere."""
+        found = []
+        for schema in self._names.referring:
+            with contextlib.suppress(InvalidConstraint):
+                found.append((schema, self.resolve(schema["$ref"], schema).path))
+        for schema, path in found:
+            steps_there = (str(step).replace("~", "~0").replace("/", "~1") for step in path)
+            schema["$ref"] = "#" + "".join(f"/{quote(step)}" for step in steps_there)
+
     def _base(self, schema: object) -> Schema:
         """The schema around ``schema`` with an ``$id``, from which its pointers are counted."""
         return self._root if schema is None else self._names.bases.get(id(schema), self._root)

@@ -14,6 +14,7 @@ from server.core.errors import Locator
 from server.core.reply import Answer
 from server.core.request import ChatPrompt, GenerationRequest
 from server.grammar.earlier_drafts import in_todays_words
+from server.grammar.references import References
 
 # The most steps of a pattern with look-around, which could take for ever; a choice, some 10 ms.
 _MOST_STEPS = 100_000
@@ -71,9 +72,11 @@ def _violated(schema: dict[str, Any], texts: Sequence[str], place: Locator) -> l
 @lru_cache(maxsize=128)
 def _validator(schema: bytes) -> jsonschema_rs.Draft202012Validator | None:
     """A validator; None for a schema that it cannot take (a pattern of another dialect)."""
+    root = msgspec.json.decode(schema)
+    References(root).write_as_pointers()
     try:
         return jsonschema_rs.Draft202012Validator(
-            in_todays_words(msgspec.json.decode(schema)),
+            in_todays_words(root),
             validate_formats=True,
             ignore_unknown_formats=True,
             offline=True,

@@ -98,8 +98,9 @@ def _own_types(schema: dict[str, Any]) -> Types:
     if isinstance(named, list) and named:
         found = frozenset(each for each in named if isinstance(each, str))
         found |= {"integer"} if "number" in found else frozenset()
-        found |= {"null"} if schema.get("nullable") is True else frozenset()
+    null: Types = frozenset({"null"} if schema.get("nullable") is True else ())
+    found |= null
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(values, list) and values:
-        found &= frozenset(map(type_of, values))
+        found &= frozenset(map(type_of, values)) | null
     return found

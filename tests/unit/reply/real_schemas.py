@@ -70,6 +70,18 @@ ARGUMENTS: dict[str, list[Real]] = {
         Real({**STRINGS, "propertyNames": {"enum": ["a"]}}, (), ({"a": "x"},), ({"b": "x"},)),
         Real({**STRINGS, "propertyNames": {"const": "a"}}, (), ({"a": "x"},), ({"b": "x"},)),
         Real({**STRINGS, "propertyNames": {"pattern": "^a"}}, (), ({"a": "x"},), ({"b": "x"},)),
+        Real(
+            {**STRINGS, "propertyNames": {"format": "date"}},
+            (),
+            ({"2024-05-06": "x"},),
+            ({"2024-13-06": "x"},),
+        ),
+        Real(
+            {**STRINGS, "propertyNames": {"format": "uuid"}},
+            (),
+            ({"123e4567-e89b-12d3-a456-426614174000": "x"},),
+            ({"b": "x"},),
+        ),
         Real({**STRINGS, "propertyNames": {"minLength": 2}}, (), ({"ab": "x"},), ({"b": "x"},)),
         Real(
             {**STRINGS, "propertyNames": {"anyOf": [{"const": "a"}, {"const": "b"}]}},
@@ -204,6 +216,9 @@ ARGUMENTS: dict[str, list[Real]] = {
         Real({**INTEGER, "nullable": True}, (), (1, None), ("x",)),
         Real({"enum": [1, 2], "nullable": True}, (), (1, None), (3,)),
         Real({**INTEGER, "nullable": False}, (), (1,), (None,)),
+        Real(string(nullable=True, enum=[None]), (), (None,), ("x",)),
+        Real(string(nullable=True, enum=["a", None]), (), ("a", None), ("x",)),
+        Real(string(nullable=True, const="a"), (), ("a", None), ("x",)),
         Real({"anyOf": [INTEGER], "nullable": True}, (), (1, None), ("x",)),
         Real({**record(a=INTEGER), "discriminator": {"propertyName": "a"}}, (), ({"a": 1},), ({},)),
         Real({**INTEGER, "example": 5, "xml": {"name": "k"}}, (), (1,), ("x",)),

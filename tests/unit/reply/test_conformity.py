@@ -57,6 +57,8 @@ def of(**properties: Any) -> dict[str, Any]:
         ({"type": "integer", "nullable": True}, None, []),
         ({"type": "integer", "minimum": 1, "exclusiveMinimum": True}, 1, ["exclusiveMinimum"]),
         ({"dependencies": {"a": ["b"]}}, {"a": 1}, ["dependentRequired"]),
+        ({"type": "string", "nullable": True, "enum": ["a", None]}, None, []),
+        ({"type": "string", "nullable": True, "enum": ["a", None]}, "b", ["enum"]),
     ],
 )
 def test_the_keywords_that_are_violated_are_named(
@@ -69,6 +71,17 @@ def test_the_keywords_that_are_violated_are_named(
 def test_a_violation_behind_a_reference_is_named_where_it_is_stated() -> None:
     schema = of(k={"$ref": "#/$defs/d"}) | {"$defs": {"d": {"pattern": "^(?!a)"}}}
     assert violated(schema, '{"k": "a"}') == [("$defs", "d", "pattern")]
+
+
+def test_a_reference_to_a_name_is_followed() -> None:
+    """TypeBox names recursive schemas by ``$id`` alone, without an address."""
+    node = {"$id": "Node", "pattern": "^(?!a)", "items": {"$ref": "Node"}}
+    assert violated(of(k=node), '{"k": ["b", ["a"]]}') == [("properties", "k", "pattern")]
+
+
+def test_places_written_as_names_do_not_prevent_the_check() -> None:
+    schema = of(k={"$id": "#/properties/k", "pattern": "^(?!a)"})
+    assert violated(schema, '{"k": "a"}') == [("properties", "k", "pattern")]
 
 
 @pytest.mark.parametrize("text", ['{"k": "a', "", "no JSON"])
