@@ -15,6 +15,7 @@ import msgspec
 from server.api.context import Context
 from server.api.looseness import Conformity, Looseness
 from server.api.merge import merge
+from server.api.prompt_places import about_prompt
 from server.core.errors import DragomanError, Locator
 from server.core.events import (
     Accepted,
@@ -64,7 +65,8 @@ def reply_events(
     first_answer = 0
     for prompt, request in enumerate(requests):
         answers = _Answers(client.info, request, prompt=prompt, first=first_answer)
-        streams.append(_events(context, client, request, scope, answers))
+        events = _events(context, client, request, scope, answers)
+        streams.append(events if len(requests) == 1 else about_prompt(prompt, events))
         first_answer += request.n
     return merge(streams, at_once=PROMPTS_AT_ONCE)
 

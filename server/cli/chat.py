@@ -99,8 +99,9 @@ class Conversation:
 
 
 def models_by_name(client: Client) -> dict[str, str]:
-    """The ids of the server's models, by id and by alias; ids come first."""
+    """The ids of the server's models, by id and by alias; ids come first, broken models last."""
     entries = client.get("/v1/models")["data"]
+    entries.sort(key=lambda entry: entry.get("state") == "failed")
     ids = {entry["id"]: entry["id"] for entry in entries}
     return ids | {alias: entry["id"] for entry in entries for alias in entry.get("aliases", [])}
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command in ``arguments``; raises SystemExit with its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        _app(words[0] if words else "")(args=words, prog_name="dragoman")
+        application(words[0] if words else "")(args=words, prog_name="dragoman")
     except ConfigError as error:
         _fail(str(error), 2)
     except CommandError as error:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def _app(asked: str) -> typer.Typer:
+def application(asked: str = "") -> typer.Typer:
     """The application with the command ``asked`` alone, or with all if there is no such command."""
     app = typer.Typer(
         help="A local OpenAI-compatible inference server for GGUF models, base and instruct.",

@@ -66,12 +66,22 @@ async def test_a_prompt_has_four_forms_and_gets_no_template(
 
 
 @pytest.mark.parametrize(
-    ("prompt", "param"), [([1, 9], "prompt[1]"), ([[1, 9]], "prompt"), ([[1], [1, 9]], "prompt")]
+    ("prompt", "param"),
+    [
+        ([1, 9], "prompt[1]"),
+        ([[1, 9]], "prompt[0][1]"),
+        ([[1], [1, 9]], "prompt[1][1]"),
+        ([[1, 9], [1]], "prompt[0][1]"),
+    ],
 )
-async def test_an_error_about_a_token_names_its_place_in_the_only_prompt(
+async def test_an_error_about_a_token_names_its_place_in_its_prompt(
     connect: Connect, prompt: object, param: str
 ) -> None:
     def script(request: GenerationRequest) -> Iterable[Event]:
+        assert isinstance(request.prompt, TokensPrompt)
+        if 9 not in request.prompt.ids:
+            yield from answer(request, "a")
+            return
         error = InvalidRequest("Token 9 is outside the vocabulary.", at=("prompt", 1))
         yield Failed(id=1, error=error.info)
 
@@ -79,6 +89,26 @@ async def test_an_error_about_a_token_names_its_place_in_the_only_prompt(
         COMPLETIONS, json=completion_body(prompt=prompt)
     )
     assert_error(response, 400, param=param)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"), [("long", "prompt"), (["long"], "prompt[0]"), (["a", "long"], "prompt[1]")]
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_about_a_text_says_which_of_the_prompts_it_is(
+    connect: Connect, prompt: object, param: str, stream: bool
+) -> None:
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        assert isinstance(request.prompt, TextPrompt)
+        if request.prompt.text != "long":
+            yield from answer(request, "a")
+            return
+        error = ContextLengthExceeded("It is too long.", at=("prompt",))
+        yield Failed(id=1, error=error.info)
+
+    body = completion_body(prompt=prompt, stream=stream)
+    response = await connect(FakePool(script)).post(COMPLETIONS, json=body)
+    assert_error(response, 400, code="context_length_exceeded", param=param)
 
 
 async def test_choices_of_a_batch_are_in_the_order_of_the_prompts(connect: Connect) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jsonschema
@@ -38,3 +39,11 @@ def test_the_values_a_keyword_is_tried_with_are_those_of_the_standard(name: str)
     assert [value for value in trial.failing if validator.is_valid(value)] == []
     # It is the keyword that rules them out, not something beside it.
     assert [value for value in trial.failing if not without.is_valid(value)] == []
+
+
+def test_the_headers_that_the_server_speaks_of_are_documented_in_one_place() -> None:
+    root = generate.DOCS.parent
+    sources = [path.read_text(encoding="utf-8") for path in (root / "server").rglob("*.py")]
+    named = set(re.findall(r"x-dragoman-[a-z-]*[a-z]", "\n".join(sources)))
+    page = (generate.DOCS / "headers.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(x-dragoman-[a-z-]+)`", page, flags=re.MULTILINE)) == named

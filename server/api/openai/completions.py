@@ -14,6 +14,7 @@ from server.api.openai.schemas.completions import (
     Completion,
     CompletionRequest,
 )
+from server.api.prompt_places import PROMPTS
 from server.core.errors import InvalidRequest, Locator
 from server.core.request import GenerationRequest, TextPrompt, TokensPrompt
 
@@ -42,13 +43,13 @@ def parse(body: CompletionRequest) -> ParsedRequest:
 
 
 def _locate(at: Locator, *, body: CompletionRequest, request: GenerationRequest) -> Locator:
-    """Where in the body the canonical place ``at`` was stated.
-
-    An error does not tell which of several prompts it is about, so its place is all of them.
-    """
-    only_tokens = isinstance(body.prompt, list) and isinstance(body.prompt[0], int)
-    if at[:1] == ("prompt",) and not only_tokens:
-        return ("prompt",)
+    """Where in the body the canonical place ``at`` was stated."""
+    if at[:1] == (PROMPTS,):
+        return ("prompt", *at[1:])
+    if at[:1] == ("prompt",):
+        # A list of one prompt, unless its items are the prompt's tokens.
+        one = isinstance(body.prompt, list) and not isinstance(body.prompt[0], int)
+        return ("prompt", 0, *at[1:]) if one else at
     constraint, schema = parameters.constraint_place(body), parameters.schema_place(body)
     return body.place(locate(at, request, constraint=constraint, schema=schema))
 

@@ -1,0 +1,184 @@
+"""Every command, with every option that its help lists, on a real model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.core import TyperGroup, TyperOption
+
+from server.cli.commands import COMMANDS, application
+from tests.e2e.server import CHECKOUT, INSTRUCT, MODELS, Server, running_server
+
+DRAGOMAN = str(Path(sys.executable).with_name("dragoman"))
+KEY = "secret"
+
+# What `{name}` stands for: files of `folder` below, the server's address, its database and model.
+TRIALS: dict[str, list[str]] = {
+    "list": ["--config {config} --models-dir {models} --cache-dir {cache}"],
+    "show": [
+        (
+            "{model} --config {config} --models-dir {models} --cache-dir {cache} --ctx-size 512 "
+            "--kv-type q8_0 --parallel 2 --template-dir {templates}"
+        ),
+        "smollm2-135m-instruct --models-dir {models}",
+        "{models}/{model}.gguf",
+    ],
+    "render": [
+        (
+            "--messages {messages} --model {model} --config {config} --models-dir {models} "
+            "--cache-dir {cache} --template-dir {templates}"
+        ),
+        "--messages {messages} --model smollm2-135m-instruct --models-dir {models} --tokens",
+        "--messages {messages} --model {model} --models-dir {models} --raw --no-generation-prompt",
+        "--messages {messages} --model {model} --models-dir {models} --template {template} --guard",
+        "--messages {messages} --model {model} --models-dir {models} --no-guard",
+        "--messages {messages} --template {template} --tools {tools} --bos <s> --eos </s>",
+        '--messages {messages} --template {template} --kwargs {{"mood":"good"}}',
+    ],
+    "parse": ["--template {template} --tools {tools} --config {config} --template-dir {templates}"],
+    "pull": ["", "--config {config} --models-dir {models} --cache-dir {cache}"],
+    "rm": ["copy --config {config} --models-dir {copies} --cache-dir {cache}"],
+    "cache": ["info --config {config} --cache-dir {cache} --prefix-disk-dir {cache}/p", "clear"],
+    "store": [
+        "info --config {config} --store-url {store} --store-max-bytes 99999999 --store-max-days 3",
+        "prune --store-url {store}",
+        "export --store-url {store}",
+    ],
+    "chat": ["--url {url} --raw", "{model} --url {url} --system Brief. --raw"],
+    "connect": ["", "curl --url {url} --model {model}"],
+    "health": ["--url {url}"],
+    "bench": ["{url} --model {model} --workload single --kv-tokens 4096 --json"],
+}
+
+# `serve`: values for all its options. Those that are not here are switches.
+VALUES = {
+    "--prefix-disk": "1MiB",
+    "--host": "127.0.0.1",
+    "--api-key": KEY,
+    "--allowed-host": "llm.example.com",
+    "--cors-origin": "https://example.com",
+    "--ctx-size": "2048",
+    "--parallel": "2",
+    "--kv-tokens": "4096",
+    "--queue-size": "8",
+    "--threads": "2",
+    "--gpu-layers": "0",
+    "--batch-size": "128",
+    "--ubatch-size": "128",
+    "--flash-attention": "on",
+    "--kv-type": "q8_0",
+    "--itl-budget-ms": "300",
+    "--memory-budget": "75%",
+    "--idle-unload": "600",
+    "--max-body-bytes": "1000000",
+    "--max-header-bytes": "16384",
+    "--request-timeout": "30",
+    "--max-connections": "64",
+    "--ping-seconds": "5",
+    "--drain-seconds": "1",
+    "--store-max-bytes": "10000000",
+    "--store-max-days": "2",
+    "--log-format": "text",
+    "--log-level": "warning",
+}
+
+
+def options(command: str) -> list[list[str]]:
+    """The options of ``command``, each with the names it has; help aside."""
+    found = typer.main.get_command(application())
+    assert isinstance(found, TyperGroup)
+    given = [p for p in found.commands[command].params if isinstance(p, TyperOption)]
+    return [[*option.opts, *option.secondary_opts] for option in given if option.name != "help"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the commands take."""
+    made = tmp_path_factory.mktemp("commands")
+    files = {
+        "config.toml": "parallel = 4\n",
+        "messages.json": json.dumps([{"role": "user", "content": "Hi"}]),
+        "template.jinja": "{{ mood }}{{ tools }}{{ bos_token }}{% for m in messages %}"
+        "<{{ m.role }}>{{ m.content }}{{ eos_token }}\n{% endfor %}",
+        "tools.json": json.dumps([{"type": "function", "function": {"name": "f"}}]),
+    }
+    for name, text in files.items():
+        (made / name).write_text(text)
+    for name in ("templates", "cache", "copies"):
+        (made / name).mkdir()
+    (made / "copies/copy.gguf").write_bytes(b"GGUF")
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    """One that has every option of `serve`, and a response in its store."""
+    arguments = [str(MODELS / f"{INSTRUCT}.gguf")]
+    places = {
+        "--config": "config.toml",
+        "--models-dir": "copies",
+        "--cache-dir": "cache",
+        "--prefix-disk-dir": "cache/prefixes",
+        "--template-dir": "templates",
+    }
+    stated = {name: str(folder / place) for name, place in places.items()} | VALUES
+    stated["--store-url"] = f"sqlite:///{folder}/store.db"
+    for first, *_ in options("serve"):
+        if first != "--port":
+            arguments += [first, stated[first]] if first in stated else [first]
+    with running_server(*arguments) as started:
+        with started.client(api_key=KEY) as client:
+            client.responses.create(model=INSTRUCT, input="Hi", max_output_tokens=16)
+        yield started
+
+
+def test_every_option_of_every_command_is_tried() -> None:
+    assert {*TRIALS, "serve"} == COMMANDS.keys()
+    for command, trials in TRIALS.items():
+        tried = set(" ".join(trials).split())
+        for names in options(command):
+            assert tried & set(names), f"{command} {names[0]}"
+
+
+def words(trial: str, folder: Path, server: Server) -> list[str]:
+    """The arguments of ``trial``."""
+    names = {
+        "config": folder / "config.toml",
+        "models": MODELS,
+        "cache": folder / "cache",
+        "copies": folder / "copies",
+        "templates": folder / "templates",
+        "template": folder / "template.jinja",
+        "messages": folder / "messages.json",
+        "tools": folder / "tools.json",
+        "store": f"sqlite:///{folder}/store.db",
+        "model": INSTRUCT,
+        "url": server.url,
+    }
+    return [word.format_map(names) for word in trial.split(" ") if word]
+
+
+@pytest.mark.parametrize(
+    ("command", "trial"), [(name, trial) for name, trials in TRIALS.items() for trial in trials]
+)
+def test_a_command_does_its_work(command: str, trial: str, folder: Path, server: Server) -> None:
+    result = subprocess.run(
+        [DRAGOMAN, command, *words(trial, folder, server)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "DRAGOMAN_API_KEYS": KEY},
+        input="Hi\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+    assert "Traceback" not in result.stderr
