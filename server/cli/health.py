@@ -17,7 +17,7 @@ Url = Annotated[
 
 
 def health(url: Url = None) -> None:
-    """Check whether the server is ready: all models that it was to load at start are.
+    """Check whether the server is ready: all models named at its start are.
 
     The exit code is 0 if it is ready, else 1.
     """

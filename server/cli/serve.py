@@ -142,7 +142,8 @@ async def _serve(settings: Settings, folder: ModelsFolder, listener: socket.sock
         cache_dir=settings.cache_dir,
     )
     await pool.start()
-    loading = asyncio.create_task(pool.preload(await _loaded_at_start(folder, settings)))
+    at_start = await _loaded_at_start(folder, settings)
+    loading = asyncio.create_task(pool.preload(at_start, required=bool(settings.models)))
     server = await asyncio.to_thread(_http_server, settings, pool)
     gc.freeze()  # the imported modules stay to the end; collections need not scan them
 

@@ -58,7 +58,7 @@ class Pool(Protocol):
         ...
 
     def unready(self) -> Mapping[str, ModelState]:
-        """The models to be loaded at start that were not ready yet or failed, with their state."""
+        """The models named at start that still load or have failed, with their state."""
         ...
 
     def stats(self) -> Mapping[str, EngineStats]:

@@ -20,8 +20,8 @@ Status = Literal["ok", "loading", "failed", "no_model"]
 class Health(BaseModel):
     """``status`` is what ``/health/ready`` decides on; ``models`` counts models by state.
 
-    ``loading`` and ``failed`` name models that are to be loaded at start: those that were not ready
-    yet, and those that cannot be served. ``GET /v1/models`` has the reasons.
+    ``loading`` and ``failed`` are those of the models named at start that were not ready yet, and
+    that cannot be served. ``GET /v1/models`` has the reasons.
     """
 
     status: Status
@@ -39,7 +39,7 @@ async def live() -> dict[str, str]:
 
 @router.get("/health/ready", response_model=Health, responses={503: {"model": Health}})
 async def ready(request: Request) -> JSONResponse:
-    """200 when requests can be served, by all models that are to be loaded at start.
+    """200 when requests can be served, by all models that were named at start.
 
     503 until then, while one of them has failed, and where there is no model.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class ModelPool:
         self._command = command
         self._patience = patience
         self._slots: dict[str, Slot] = {}
-        self._named: dict[str, bool] = {}  # at start, and whether each was ready once
+        self._required: dict[str, ModelState] = {}
         self._scan_lock = asyncio.Lock()
         self._scanned_at = float("-inf")
         self._room_lock = asyncio.Lock()
@@ -114,24 +114,25 @@ class ModelPool:
             await self._make_ready(slot)
         return slot.client
 
-    async def preload(self, model_ids: Iterable[str]) -> None:
-        """Load these models, one after another; `unready` tells of them from now on."""
-        self._named = dict.fromkeys(model_ids, False)
-        for model_id in self._named:
+    async def preload(self, model_ids: Sequence[str], *, required: bool) -> None:
+        """Load these models in turn; `unready` tells of ``required`` ones from now on."""
+        self._required = dict.fromkeys(model_ids if required else (), "loading")
+        for model_id in model_ids:
             logger.info("loading %s", model_id)
             try:
                 await self.open(model_id)
             except DragomanError as error:
                 logger.warning("%s", error.message)
+                self._settle(model_id, "failed")
 
     def unready(self) -> dict[str, ModelState]:
-        """The preloaded models that were not ready yet, and those that failed or are gone."""
-        states = {id_: slot.entry.state for id_, slot in self._slots.items()}
-        return {
-            name: state
-            for name, served in self._named.items()
-            if (state := states.get(name, "failed")) == "failed" or not served
+        """The required models that still load, and those that failed or whose files are gone."""
+        now = {id_: slot.entry.state for id_, slot in self._slots.items()}
+        known = {
+            name: "failed" if now.get(name, "failed") == "failed" else state
+            for name, state in self._required.items()
         }
+        return {name: state for name, state in known.items() if state != "ready"}
 
     def stats(self) -> dict[str, EngineStats]:
         """The engine's counters and gauges of each loaded model."""
@@ -155,8 +156,11 @@ class ModelPool:
                 async with self._room_lock:
                     await self._start_loading(slot)
         await slot.supervisor.ready()
-        if slot.file.id in self._named:
-            self._named[slot.file.id] = True
+        self._settle(slot.file.id, "ready")
+
+    def _settle(self, model_id: str, state: ModelState) -> None:
+        if model_id in self._required:
+            self._required[model_id] = state
 
     async def _start_loading(self, slot: Slot) -> None:
         if slot.file.error is not None:

@@ -178,7 +178,9 @@ async def test_named_models_or_the_only_one_are_loaded_at_start(
 
     monkeypatch.setattr(ModelPool, "open", open_model)
     models = library(settings)
-    await ModelPool(models).preload(await serve_module._loaded_at_start(models, settings))
+    await ModelPool(models).preload(
+        await serve_module._loaded_at_start(models, settings), required=True
+    )
     assert opened == loaded
 
 

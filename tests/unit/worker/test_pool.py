@@ -237,8 +237,8 @@ class TestPreloadedModels:
         pool = pool_for()
         await pool.start()
         assert pool.unready() == {}
-        loading = asyncio.create_task(pool.preload(["a", "b"]))
-        await eventually(lambda: pool.unready() == {"a": "loading", "b": "unloaded"})
+        loading = asyncio.create_task(pool.preload(["a", "b"], required=True))
+        await eventually(lambda: pool.unready() == {"a": "loading", "b": "loading"})
         await eventually(lambda: pool.unready() == {"b": "loading"})
         await loading
         assert pool.unready() == {}
@@ -251,12 +251,24 @@ class TestPreloadedModels:
         folder.errors["a"] = "the file is truncated"
         pool = pool_for()
         await pool.start()
-        await pool.preload(["a", "b"])
+        await pool.preload(["a", "b"], required=True)
         assert pool.unready() == {"a": "failed"}
         assert states(pool)["b"] == "ready"
         del folder.errors["a"]
-        await eventually(lambda: pool.unready() == {"a": "unloaded"})
+        await eventually(lambda: states(pool)["a"] == "unloaded")
+        assert pool.unready() == {"a": "failed"}
         await pool.open("a")
+        assert pool.unready() == {}
+
+    async def test_one_that_does_not_fit_has_failed_unless_it_was_not_required(
+        self, folder: Folder, pool_for: PoolFor
+    ) -> None:
+        folder.add("a", mib=2000)
+        pool = pool_for()
+        await pool.start()
+        await pool.preload(["a"], required=True)
+        assert (states(pool), pool.unready()) == ({"a": "unloaded"}, {"a": "failed"})
+        await pool.preload(["a"], required=False)
         assert pool.unready() == {}
 
     async def test_one_that_was_unloaded_again_counts_as_ready(
@@ -266,7 +278,7 @@ class TestPreloadedModels:
         folder.add("b", mib=600)
         pool = pool_for()
         await pool.start()
-        await pool.preload(["a", "b"])
+        await pool.preload(["a", "b"], required=True)
         assert states(pool) == {"a": "unloaded", "b": "ready"}
         assert pool.unready() == {}
 
@@ -276,6 +288,6 @@ class TestPreloadedModels:
         file = folder.add("a")
         pool = pool_for(idle_unload_seconds=0.1)
         await pool.start()
-        await pool.preload(["a"])
+        await pool.preload(["a"], required=True)
         file.path.unlink()
         await eventually(lambda: pool.unready() == {"a": "failed"})
