@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from server.api.anthropic.schemas import blocks
-from server.api.billing_header import without_billing_header
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
 from server.core.request import TextPart
 
@@ -13,8 +12,6 @@ from server.core.request import TextPart
 def system_parts(system: str | Sequence[blocks.TextBlock]) -> list[TextPart]:
     """The texts of a system prompt that are not empty."""
     texts = [system] if isinstance(system, str) else [block.text for block in system]
-    if texts:
-        texts[0] = without_billing_header(texts[0])
     return [TextPart(text) for text in texts if text]
 
 

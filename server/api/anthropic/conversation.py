@@ -15,6 +15,7 @@ from server.api.anthropic.content import (
 from server.api.anthropic.schemas import blocks
 from server.api.anthropic.schemas import messages_request as wire
 from server.api.anthropic.signature import thoughts_of
+from server.api.billing_header import BILLING_HEADER, unbilled
 from server.core.errors import InvalidRequest, Locator, path_text
 from server.core.request import ChatPrompt, Content, Message, TextPart, Tool, ToolCall, ToolChoice
 
@@ -83,8 +84,18 @@ class _Turns:
                 self._add(Message(role="system", content=_content(parts)), ("system",))
         for index, turn in enumerate(body.messages):
             self._turn(turn, index)
+        self._leave_out_billing()
         if not self.messages:
             raise InvalidRequest("messages: There is no text.", at=("messages",))
+
+    def _leave_out_billing(self) -> None:
+        first = unbilled(self.messages[0]) if self.messages else None
+        if first is None or first == self.messages[0]:
+            return
+        self.ignored.add(f"{self.places[0][0]}.{BILLING_HEADER}")
+        self.messages[0] = first
+        if not first.content:
+            del self.messages[0], self.places[0]
 
     def _add(self, message: Message, at: Locator) -> None:
         self.messages.append(message)

@@ -14,7 +14,6 @@ from server.api.anthropic.encoder import PING, MessageEncoder
 from server.api.anthropic.errors import locate
 from server.api.anthropic.schemas.messages_request import Conversation, MessagesRequest
 from server.api.anthropic.schemas.messages_response import MessageOut
-from server.api.billing_header import BILLING_HEADER, without_billing_header
 from server.api.clamped import clamped_header
 from server.api.family import Operation, ParsedRequest
 from server.api.generation_fields import as_list, bounded, reasoning_budget
@@ -85,8 +84,6 @@ def ignored_header(
     Of a model that is not loaded yet it is not known what its template reads.
     """
     names = parsed.ignored | {*shared.unknown_names(body), *without}
-    if _has_billing_header(body):
-        names.add(f"system.{BILLING_HEADER}")
     if info is not None and info.template_variables is not None:
         unread = parsed.prompt.template_kwargs.keys() - set(info.template_variables)
         names |= {_VARIABLES[name] for name in unread}
@@ -94,13 +91,6 @@ def ignored_header(
 
 
 _VARIABLES = {"enable_thinking": "thinking", "reasoning_effort": "output_config.effort"}
-
-
-def _has_billing_header(body: Conversation) -> bool:
-    if not body.system:
-        return False
-    first = body.system if isinstance(body.system, str) else body.system[0].text
-    return without_billing_header(first) != first
 
 
 MESSAGES = Operation(

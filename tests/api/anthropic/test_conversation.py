@@ -72,6 +72,18 @@ async def test_the_line_that_differs_with_each_conversation_is_left_out_and_said
         assert pool.client.requests[-1].prompt.messages[0].content == expected  # type: ignore[union-attr]
 
 
+async def test_the_line_is_left_out_of_a_first_system_message_too(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    line = "x-anthropic-billing-header: cch=1;"
+    for content, left in ((f"{line}\nBe brief.", ["Be brief.", "hi"]), (line, ["hi"])):
+        messages = [{"role": "system", "content": content}, USER]
+        response = await http.post(MESSAGES, json=body(messages=messages))
+        assert response.headers["x-dragoman-ignored"] == "messages.x-anthropic-billing-header"
+        prompt = pool.client.requests[-1].prompt
+        assert [turn.content for turn in prompt.messages] == left  # type: ignore[union-attr]
+
+
 async def test_system_text_stays_where_it_stands(http: httpx.AsyncClient, pool: FakePool) -> None:
     found = await canonical(
         http,
