@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from server.api.validation import WireModel, sampling_field
+from server.core.errors import InvalidRequest, Locator, path_text
 from server.core.sampling import INT32_MAX, MOST_LOGIT_BIAS, Sampling
 
 MAX_STOPS = 256
@@ -18,6 +20,10 @@ NotNegative = Annotated[int, Field(ge=0, le=INT32_MAX)]
 LogitBias = Annotated[float, Field(ge=-MOST_LOGIT_BIAS, le=MOST_LOGIT_BIAS)]
 StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 Stops = StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+SWITCHES = ("enable_thinking", "reasoning_effort")
+"""The variables of templates that say whether and how much to think."""
+
 TokenText = Annotated[str, Field(pattern=r"^-?[0-9]{1,10}$")]
 
 _PLAIN_SAMPLING = [name for name in Sampling.__struct_fields__ if name != "logit_bias"]
@@ -76,6 +82,51 @@ class LocalFields(SamplingFields):
         description="A context that the request needs; a larger one than the model's is named in "
         "`x-dragoman-clamped`.",
     )
+
+
+class ThinkingFields(WireModel):
+    """How much to think, in the words of chat completions, which clients send to every family."""
+
+    reasoning_effort: Effort | None = None
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Variables for the model's chat template."
+    )
+    enable_thinking: bool | None = Field(
+        None, description="Short for ``chat_template_kwargs.enable_thinking``."
+    )
+    reasoning_budget: Annotated[int, Field(ge=-1)] | None = Field(
+        None, description="The most tokens of reasoning; 0: none, -1: no limit of its own."
+    )
+
+    def template_variables(self, stated: Mapping[str, tuple[Locator, Any]]) -> dict[str, Any]:
+        """The variables that these fields set for the chat template.
+
+        Args:
+            stated: Variables that the family's own fields set, with the place of each.
+
+        Raises InvalidRequest where two fields set a variable to different values.
+        """
+        variables = dict(self.chat_template_kwargs or {})
+        places: dict[str, Locator] = {name: ("chat_template_kwargs", name) for name in variables}
+        fields = {name: ((name,), getattr(self, name)) for name in SWITCHES}
+        for name, (place, value) in [*fields.items(), *stated.items()]:
+            if value is None:
+                continue
+            at = self.place(place)
+            if variables.setdefault(name, value) != value:
+                raise InvalidRequest(
+                    f"{path_text(places[name])} and {path_text(at)} differ.", at=at
+                )
+            places.setdefault(name, at)
+        return variables
+
+    def unread(self, read: Collection[str]) -> list[str]:
+        """The places of those of `SWITCHES` that are set here and not in ``read``."""
+        return [
+            path_text(self.place((name,)))
+            for name in SWITCHES
+            if getattr(self, name) is not None and name not in read
+        ]
 
 
 def bounded(max_tokens: int | None) -> int | None:

@@ -280,10 +280,13 @@ def _tool_choice(choice: wire.ToolChoice | None, names: set[str]) -> ToolChoice:
 
 def _template_kwargs(body: wire.Conversation) -> dict[str, Any]:
     """The variables that templates have for thoughts and effort; without them, they do without."""
-    variables: dict[str, Any] = {}
+    stated: dict[str, tuple[Locator, Any]] = {}
     if body.thinking is not None:
         without = body.thinking.type == "disabled" or body.thinking.budget_tokens == 0
-        variables["enable_thinking"] = not without
-    if body.output_config is not None and body.output_config.effort is not None:
-        variables["reasoning_effort"] = body.output_config.effort
+        stated["enable_thinking"] = (("thinking",), not without)
+    if body.output_config is not None:
+        stated["reasoning_effort"] = (("output_config", "effort"), body.output_config.effort)
+    variables = body.template_variables(stated)
+    if body.reasoning_budget == 0:
+        variables.setdefault("enable_thinking", False)
     return variables

@@ -58,6 +58,13 @@ def _message(error: DragomanError) -> str:
     return error.message
 
 
+# Anthropic's own fields, which set variables of the chat template.
+_VARIABLES: dict[str, Locator] = {
+    "enable_thinking": ("thinking",),
+    "reasoning_effort": ("output_config", "effort"),
+}
+
+
 def locate(
     at: Locator,
     *,
@@ -83,8 +90,6 @@ def locate(
             at = ("output_config", "format", "schema")
         case ("sampling", name):
             at = (name,)
-        case ("template_kwargs", "enable_thinking"):
-            at = ("thinking",)
-        case ("template_kwargs", *_):
-            at = ("output_config", "effort")
+        case ("template_kwargs", str(name)):
+            at = _VARIABLES.get(name, ("chat_template_kwargs", name))
     return at

@@ -17,7 +17,7 @@ from server.api.anthropic.schemas.messages_response import MessageOut
 from server.api.clamped import clamped_header
 from server.api.family import Operation, ParsedRequest
 from server.api.generation_fields import as_list, bounded, reasoning_budget
-from server.core.errors import path_text
+from server.core.errors import InvalidRequest, Locator, path_text
 from server.core.model_info import ModelInfo
 from server.core.request import Constraint, GenerationRequest
 
@@ -43,11 +43,19 @@ def parse(body: MessagesRequest) -> ParsedRequest:
         requests=[request],
         stream=bool(body.stream),
         encoder=encoder.of_model,
-        locate=lambda at: body.place(locate(at, messages=parsed.messages, tools=parsed.tools)),
+        locate=partial(_locate, body, parsed),
         headers=partial(_headers, body, parsed),
         keep_alive=lambda: (PING,),
         failed=encoder.failed,
     )
+
+
+def _locate(body: MessagesRequest, parsed: Parsed, at: Locator) -> Locator:
+    """Where ``body`` has the canonical place ``at``."""
+    place = locate(at, messages=parsed.messages, tools=parsed.tools)
+    if place[:2] == ("output_config", "format") and body.output_format is not None:
+        return ("output_format", *place[2:])
+    return body.place(place)
 
 
 def _reasoning_budget(body: MessagesRequest) -> int | None:
@@ -56,9 +64,15 @@ def _reasoning_budget(body: MessagesRequest) -> int | None:
 
 
 def _constraint(body: MessagesRequest) -> Constraint | None:
-    if body.output_config is None or body.output_config.format is None:
+    stated = None if body.output_config is None else body.output_config.format
+    if stated and body.output_format and stated != body.output_format:
+        raise InvalidRequest(
+            "output_config.format and output_format differ.", at=("output_format",)
+        )
+    form = stated or body.output_format
+    if form is None:
         return None
-    schema = msgspec.json.encode(body.output_config.format.json_schema).decode()
+    schema = msgspec.json.encode(form.json_schema).decode()
     return Constraint(kind="json_schema", body=schema, strict=False)
 
 
@@ -85,9 +99,16 @@ def ignored_header(
     """
     names = parsed.ignored | {*shared.unknown_names(body), *without}
     if info is not None and info.template_variables is not None:
-        unread = parsed.prompt.template_kwargs.keys() - set(info.template_variables)
-        names |= {_VARIABLES[name] for name in unread}
+        unread = _stated(body) - set(info.template_variables)
+        names |= {_VARIABLES[name] for name in unread} | {*body.unread(info.template_variables)}
     return shared.ignored_header(sorted(names))
+
+
+def _stated(body: Conversation) -> set[str]:
+    """The template's variables that Anthropic's own fields set."""
+    effort = None if body.output_config is None else body.output_config.effort
+    stated = {"enable_thinking": body.thinking, "reasoning_effort": effort}
+    return {name for name, value in stated.items() if value is not None}
 
 
 _VARIABLES = {"enable_thinking": "thinking", "reasoning_effort": "output_config.effort"}

@@ -28,7 +28,7 @@ def parse(body: ChatCompletionRequest) -> ParsedRequest:
     common = parameters.common(body, max_tokens=_max_tokens(body))
     if "audio" in (body.modalities or []):
         raise UnsupportedParameter("modalities: audio is not supported.", at=("modalities",))
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", at=("top_logprobs",))
     request = GenerationRequest(
         prompt=chat_prompt(body),

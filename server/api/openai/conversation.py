@@ -167,13 +167,7 @@ def _part(part: wire.Part, at: Locator) -> ContentPart:
 
 
 def _template_kwargs(body: wire.ConversationFields) -> dict[str, Any]:
-    variables = dict(body.chat_template_kwargs or {})
-    for name in ("enable_thinking", "reasoning_effort"):
-        value = getattr(body, name)
-        if value is None:
-            continue
-        if variables.setdefault(name, value) != value:
-            raise InvalidRequest(f"{name} and chat_template_kwargs.{name} differ.", at=(name,))
+    variables = body.template_variables({})
     if body.reasoning_budget == 0:
         variables.setdefault("enable_thinking", False)
     return variables

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from server.api.billing_header import BILLING_HEADER, is_billed
 from server.api.clamped import clamped_header
-from server.api.generation_fields import as_list, bounded
+from server.api.generation_fields import ThinkingFields, as_list, bounded
 from server.api.ignored_names import ignored_header, without_reasoning
 from server.api.openai.schemas.base import (
     ConstraintFields,
@@ -67,12 +67,12 @@ def answer_headers(body: GenerationFields, info: ModelInfo | None) -> dict[str, 
     names = body.ignored()
     if _is_billed(getattr(body, "messages", [])[:1]):
         names.append(f"messages.{BILLING_HEADER}")
-    if info is not None and info.template_variables is not None:
-        names += [
-            name
-            for name in ("enable_thinking", "reasoning_effort")
-            if getattr(body, name, None) is not None and name not in info.template_variables
-        ]
+    if (
+        isinstance(body, ThinkingFields)
+        and info is not None
+        and info.template_variables is not None
+    ):
+        names += body.unread(info.template_variables)
     if without_reasoning(getattr(body, "reasoning_budget", None), info):
         names.append(path_text(body.place(("reasoning_budget",))))
     return ignored_header(names) | _clamped(body, info)

@@ -12,7 +12,7 @@ from server.api.anthropic.schemas.blocks import (
     Block,
     TextBlock,
 )
-from server.api.generation_fields import LocalFields, Stops
+from server.api.generation_fields import LocalFields, Stops, ThinkingFields
 from server.api.spellings import respell
 from server.api.validation import Opaque, Respelled, WireModel, whole
 
@@ -100,7 +100,7 @@ class OutputConfig(WireModel):
     format: JsonFormat | None = None
 
 
-class Conversation(WireModel):
+class Conversation(ThinkingFields):
     """What makes the prompt."""
 
     model: str
@@ -118,8 +118,8 @@ class MessagesRequest(Conversation, LocalFields):
     max_tokens: Annotated[int, Field(ge=0)]
     stream: bool | None = None
     stop_sequences: Stops | None = None
-    reasoning_budget: Annotated[int, Field(ge=-1)] | None = Field(
-        None, description="Short for ``thinking.budget_tokens``."
+    output_format: JsonFormat | None = Field(
+        None, description="The earlier name of ``output_config.format``."
     )
 
     @classmethod

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from server.api.context import context
 from server.api.endpoint import described_body, read
+from server.api.ignored_names import ignored_header
 from server.api.openai.conversations.bodies import (
     ChangedConversation,
     ConversationItem,
@@ -22,7 +23,7 @@ from server.api.openai.conversations.bodies import (
 )
 from server.api.openai.queries import page_request, words
 from server.api.openai.responses.conversation import placed
-from server.api.openai.responses.ignored import ignored_header, ignored_includes
+from server.api.openai.responses.ignored import ignored_includes
 from server.api.openai.responses.origin import origin_of
 from server.api.openai.responses.schemas.items import InputItem
 from server.api.openai.responses.schemas.lenient import unknown_fields
@@ -215,7 +216,7 @@ def _answer(conversation: Conversation, ignored: Iterable[str] = ()) -> Response
         "created_at": conversation.created_at,
         "metadata": msgspec.Raw(conversation.metadata),
     }
-    headers = ignored_header(list(ignored), None, effort=None)
+    headers = ignored_header(list(ignored))
     return Response(msgspec.json.encode(body), media_type=_JSON, headers=headers)
 
 
@@ -225,4 +226,4 @@ def _listed(request: Request, page: Page, ignored: Iterable[str] = ()) -> Respon
 
 def _headers(request: Request, ignored: Iterable[str] = ()) -> dict[str, str]:
     names = [*ignored_includes(words(request, "include")), *ignored]
-    return ignored_header(names, None, effort=None)
+    return ignored_header(names)

@@ -10,9 +10,9 @@ from fastapi.responses import Response
 
 from server.api.context import context
 from server.api.endpoint import begin, described_body, located, read
+from server.api.ignored_names import ignored_header
 from server.api.openai.responses.conversation import Conversation, conversation
 from server.api.openai.responses.encoder import response_usage
-from server.api.openai.responses.ignored import ignored_header
 from server.api.openai.responses.origin import Origin, origin_of
 from server.api.openai.responses.packing import packed
 from server.api.openai.responses.schemas.items import MessageItem
@@ -24,7 +24,6 @@ from server.api.openai.responses.tools import Toolbox
 from server.api.openai.responses.truncation import Shortening
 from server.core.errors import InvalidRequest, Locator
 from server.core.ids import random_id
-from server.core.model_info import ModelInfo
 from server.core.reply import Reply, ReplyFold
 from server.core.request import ChatPrompt, GenerationRequest, Message
 from server.http.disconnect import unless_gone
@@ -61,7 +60,7 @@ async def compact(request: Request) -> Response:
     if not given and not origin.items:
         raise InvalidRequest("input: there is nothing to make shorter.", at=("input",))
     ignored = [*unknown_fields(body), *found.ignored]
-    info, reply = await _summary(request, body.model, found, ignored)
+    reply = await _summary(request, body.model, found, ignored)
     summary = {
         "id": f"cmp_{random_id(40)}",
         "type": "compaction",
@@ -74,13 +73,11 @@ async def compact(request: Request) -> Response:
         "output": [*_users_messages(origin, found), summary],
         "usage": response_usage(reply.usage).model_dump(),
     }
-    headers = ignored_header(ignored, info, effort=None)
+    headers = ignored_header(ignored)
     return Response(msgspec.json.encode(answer), media_type="application/json", headers=headers)
 
 
-async def _summary(
-    request: Request, model: str, found: Conversation, ignored: list[str]
-) -> tuple[ModelInfo, Reply]:
+async def _summary(request: Request, model: str, found: Conversation, ignored: list[str]) -> Reply:
     found.add(Message(role="user", content=_TASK), ("input",))
 
     def locate(at: Locator) -> Locator:
@@ -91,7 +88,7 @@ async def _summary(
                 return ("input",)
         return at
 
-    async def summed_up() -> tuple[ModelInfo, Reply]:
+    async def summed_up() -> Reply:
         client = await context(request).pool.open(model)
         asked = GenerationRequest(
             prompt=ChatPrompt(messages=found.messages),
@@ -99,11 +96,11 @@ async def _summary(
         )
         shorter = Shortening(asked, found, ignored)
         scope = request.state.cache_scope
-        info, events = await begin(context(request), model, [asked], scope, shorter)
+        _, events = await begin(context(request), model, [asked], scope, shorter)
         folding = ReplyFold()
         async for event in events:
             folding.add(event)
-        return info, folding.reply()
+        return folding.reply()
 
     with located(locate):
         return await unless_gone(request, summed_up())

@@ -47,7 +47,8 @@ def response_form(
 
 def effort_of(body: ResponsesRequest) -> str | None:
     """How much the model should think, if the request says so."""
-    return None if body.reasoning is None else body.reasoning.effort
+    stated = None if body.reasoning is None else body.reasoning.effort
+    return stated or body.reasoning_effort
 
 
 def _settings(

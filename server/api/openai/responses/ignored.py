@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from server.api import ignored_names as shared
+from server.api.ignored_names import without_places
 from server.api.openai.responses.schemas.lenient import unknown_fields
 from server.api.openai.responses.schemas.request import ResponsesRequest
+from server.api.validation import unknown_fields as nested_unknown_fields
 from server.core.model_info import ModelInfo
 
 _WITHOUT_EFFECT = (
@@ -25,10 +27,9 @@ def ignored_names(body: ResponsesRequest) -> Iterator[str]:
     yield from (name for name in _WITHOUT_EFFECT if getattr(body, name) is not None)
     if body.text is not None and body.text.verbosity is not None:
         yield "text.verbosity"
-    for name in ("text", "reasoning"):
+    for name in ("text", "reasoning", "conversation"):
         part = getattr(body, name)
-        if part is not None:
-            yield from (f"{name}.{field}" for field in unknown_fields(part))
+        yield from (without_places((name, *at)) for at in nested_unknown_fields(part))
     yield from ignored_includes(body.include or [])
     yield from unknown_fields(body)
 
@@ -39,15 +40,25 @@ def ignored_includes(names: Sequence[str]) -> Iterator[str]:
 
 
 def ignored_header(
-    names: Sequence[str], info: ModelInfo | None, *, effort: str | None
+    names: Sequence[str], body: ResponsesRequest, info: ModelInfo | None
 ) -> dict[str, str]:
-    """The response header that names what of a request has no effect.
+    """The response header that names what of ``body`` has no effect: ``names``, and switches.
 
     Of a model that is not loaded yet it is not known what its template reads.
     """
     shown = list(names)
-    if effort is not None and info is not None and info.template_variables is not None:
-        switches = {"reasoning_effort"} | ({"enable_thinking"} if effort == "none" else set())
-        if not switches & set(info.template_variables):
-            shown.append("reasoning.effort")
+    if info is not None and info.template_variables is not None:
+        shown += _unread(body, set(info.template_variables))
     return shared.ignored_header(shown)
+
+
+def _unread(body: ResponsesRequest, read: set[str]) -> Iterator[str]:
+    yield from body.unread(read)
+    options = body.reasoning
+    if options is None:
+        return
+    if options.enabled is not None and "enable_thinking" not in read:
+        yield "reasoning.enabled"
+    switches = {"reasoning_effort"} | ({"enable_thinking"} if options.effort == "none" else set())
+    if options.effort is not None and not switches & read:
+        yield "reasoning.effort"

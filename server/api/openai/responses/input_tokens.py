@@ -34,6 +34,5 @@ async def count_input_tokens(request: Request) -> Response:
     info, prompt = await rendered(request, body.model, parsed.prompt, parsed.locate)
     answer = InputTokens(object="response.input_tokens", input_tokens=len(prompt.tokens))
     names = [*ignored_names(body), *parsed.tools.ignored, *parsed.conversation.ignored]
-    effort = body.reasoning.effort if body.reasoning is not None else None
-    headers = ignored_header(names, info, effort=effort)
+    headers = ignored_header(names, body, info)
     return Response(to_json(answer), media_type="application/json", headers=headers)

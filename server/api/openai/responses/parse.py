@@ -9,12 +9,13 @@ from typing import Any
 
 from server.api.clamped import clamped_header
 from server.api.family import ParsedRequest
-from server.api.generation_fields import as_list, bounded, reasoning_budget
+from server.api.generation_fields import SWITCHES, as_list, bounded, reasoning_budget
 from server.api.ignored_names import without_reasoning
 from server.api.openai import parameters
+from server.api.openai.errors import locate
 from server.api.openai.responses.conversation import Conversation, conversation
 from server.api.openai.responses.encoder import ResponseEncoder
-from server.api.openai.responses.form import effort_of, response_form
+from server.api.openai.responses.form import response_form
 from server.api.openai.responses.ignored import ignored_header, ignored_names
 from server.api.openai.responses.origin import Origin
 from server.api.openai.responses.schemas.items import InputItem
@@ -55,6 +56,8 @@ class ParsedPrompt:
                 at = ("text", "format", *rest)
             case ("sampling", name, *_):
                 at = (name,)
+            case ("template_kwargs", name) if name not in SWITCHES:
+                at = ("chat_template_kwargs", name)
             case ("template_kwargs", *_):
                 at = ("reasoning",)
         return at
@@ -128,7 +131,7 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool) -> ParsedResp
         requests=[request],
         stream=bool(body.stream),
         encoder=encoder.of_model,
-        locate=parsed.locate,
+        locate=partial(_locate, body, parsed),
         headers=partial(_headers, body, ignored),
         keep_alive=encoder.in_progress,
         failed=encoder.failed,
@@ -137,11 +140,24 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool) -> ParsedResp
     return ParsedResponse(answer, encoder, parsed.conversation.given, ignored)
 
 
+def _locate(body: ResponsesRequest, parsed: ParsedPrompt, at: Locator) -> Locator:
+    """Where ``body`` has the canonical place ``at``."""
+    constraint, schema = parameters.constraint_place(body), parameters.schema_place(body)
+    if at[:1] == ("constraint",) and constraint:
+        return body.place(locate(at, constraint=constraint, schema=schema))
+    return parsed.locate(at)
+
+
 def _template_kwargs(body: ResponsesRequest) -> dict[str, Any]:
-    effort = effort_of(body)
-    stated = {} if effort is None else {"reasoning_effort": effort}
-    off = effort == "none" or _reasoning_budget(body) == 0
-    return {**stated, "enable_thinking": False} if off else stated
+    options = body.reasoning
+    stated: dict[str, tuple[Locator, Any]] = {}
+    if options is not None:
+        stated["reasoning_effort"] = (("reasoning", "effort"), options.effort)
+        stated["enable_thinking"] = (("reasoning", "enabled"), options.enabled)
+    variables = body.template_variables(stated)
+    if variables.get("reasoning_effort") == "none" or _reasoning_budget(body) == 0:
+        variables.setdefault("enable_thinking", False)
+    return variables
 
 
 def _reasoning_budget(body: ResponsesRequest) -> int | None:
@@ -159,7 +175,7 @@ def _headers(
         names = [*names, path_text(place)]
     asked = {"max_output_tokens": body.max_output_tokens, "num_ctx": body.num_ctx}
     clamped = clamped_header(asked, info)
-    return ignored_header(names, info, effort=effort_of(body)) | clamped
+    return ignored_header(names, body, info) | clamped
 
 
 def _logprobs(body: ResponsesRequest) -> int | None:
@@ -169,8 +185,10 @@ def _logprobs(body: ResponsesRequest) -> int | None:
 
 def _text_format(body: ResponsesRequest) -> Constraint | None:
     match body.text.format if body.text is not None else None:
-        case JsonObjectFormat():
+        case JsonObjectFormat(json_schema=None):
             return Constraint(kind="json_object")
+        case JsonObjectFormat(json_schema=schema):
+            return Constraint.of("json_schema", schema, strict=False)
         case JsonSchemaFormat(json_schema=schema, strict=strict):
             return Constraint.of("json_schema", schema, strict=bool(strict))
         case _:

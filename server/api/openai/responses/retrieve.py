@@ -12,9 +12,10 @@ from fastapi.responses import Response
 
 from server.api.context import context
 from server.api.family import Frame
+from server.api.ignored_names import ignored_header
 from server.api.openai.queries import flag, number, page_request, words
 from server.api.openai.responses.background import streamed
-from server.api.openai.responses.ignored import ignored_header, ignored_includes
+from server.api.openai.responses.ignored import ignored_includes
 from server.api.openai.responses.replay import replayed
 from server.api.openai.responses.schemas.response import (
     DeletedResponse,
@@ -44,7 +45,7 @@ async def retrieve(request: Request, response_id: str) -> Response:
     owner = await _owner(request)
     found, outputs = await _found(request, response_id, owner)
     ignored = ignored_includes(words(request, "include"))
-    headers = ignored_header(list(ignored), None, effort=None)
+    headers = ignored_header(list(ignored))
     if after is not None and found.runner is None:
         raise InvalidRequest(
             "starting_after: only the events of responses made in the background are kept.",
@@ -105,7 +106,7 @@ async def input_items(request: Request, response_id: str) -> Response:
     except UnknownCursor:
         raise InvalidRequest("after: the list has no such item.", at=("after",)) from None
     ignored = ignored_includes(words(request, "include"))
-    headers = ignored_header(list(ignored), None, effort=None)
+    headers = ignored_header(list(ignored))
     return Response(item_list(page), media_type="application/json", headers=headers)
 
 

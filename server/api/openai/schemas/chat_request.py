@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from server.api.generation_fields import ThinkingFields
 from server.api.openai.schemas.base import GenerationFields
 from server.api.openai.schemas.chat_tools import (
     MAX_TOOLS,
@@ -29,7 +30,6 @@ def _none_as_false(value: object) -> object:
 
 
 AnswerLimit = Annotated[int, Field(ge=1)]
-Budget = Annotated[int, Field(ge=-1)]
 
 
 class TextPart(WireModel):
@@ -176,7 +176,7 @@ class Prediction(WireModel):
     content: str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS)]
 
 
-class ConversationFields(WireModel):
+class ConversationFields(ThinkingFields):
     """The fields that make the prompt of a chat."""
 
     @classmethod
@@ -194,19 +194,6 @@ class ConversationFields(WireModel):
         None, description="The old form of ``tool_choice``."
     )
     parallel_tool_calls: bool | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
-        None
-    )
-
-    chat_template_kwargs: dict[str, Any] | None = Field(
-        None, description="Variables for the model's chat template."
-    )
-    enable_thinking: bool | None = Field(
-        None, description="Short for ``chat_template_kwargs.enable_thinking``."
-    )
-    reasoning_budget: Budget | None = Field(
-        None, description="The most tokens of reasoning; 0: none, -1: no limit of its own."
-    )
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = Field(
         None, description="Continue the last message, which is the assistant's, where it ends."

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from server.api.generation_fields import LocalFields, Stops
+from server.api.generation_fields import Effort, LocalFields, Stops, ThinkingFields
 from server.api.openai.responses.schemas.items import InputItem
 from server.api.openai.responses.schemas.lenient import LenientModel
 from server.api.openai.responses.schemas.tools import MAX_TOOLS, AnyTool, Choice
@@ -17,8 +17,6 @@ from server.api.validation import Respelled, whole
 MAX_ITEMS = 10_000
 MAX_TOP_LOGPROBS = 20
 
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-
 
 class ReasoningOptions(LenientModel):
     """How much to think, and what to show of it.
@@ -28,6 +26,7 @@ class ReasoningOptions(LenientModel):
     """
 
     effort: Effort | None = None
+    enabled: bool | None = Field(None, description="Whether to think, as OpenRouter has it.")
     max_tokens: Annotated[int, Field(ge=-1), BeforeValidator(whole)] | None = Field(
         None, description="The most tokens of reasoning, as OpenRouter has it."
     )
@@ -44,9 +43,12 @@ class TextFormat(LenientModel):
 
 
 class JsonObjectFormat(LenientModel):
-    """Any JSON object."""
+    """Any JSON object, or one that matches ``schema``."""
+
+    model_config = ConfigDict(protected_namespaces=())
 
     type: Literal["json_object"]
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
 
 
 class JsonSchemaFormat(LenientModel):
@@ -94,7 +96,7 @@ class CompactRequest(LenientModel):
     previous_response_id: str | None = None
 
 
-class ResponsesRequest(LocalFields, ConstraintFields):
+class ResponsesRequest(LocalFields, ThinkingFields, ConstraintFields):
     """Parameters of a response."""
 
     model: str
@@ -110,9 +112,6 @@ class ResponsesRequest(LocalFields, ConstraintFields):
     reasoning: ReasoningOptions | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     stop: Stops | None = None
-    reasoning_budget: Annotated[int, Field(ge=-1)] | None = Field(
-        None, description="Short for ``reasoning.max_tokens``."
-    )
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="With ``auto``, the oldest items of a too long conversation are left out."
