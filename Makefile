@@ -22,7 +22,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop clients serve models check test lint docs fuzz bench container-test clean
+.PHONY: help install develop clients serve models check test lint docs fuzz fuzz-prefixes bench container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ docs: develop ## regenerate the generated parts of the documentation
 
 fuzz: develop models ## send bad input to a running server for a long time
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+fuzz-prefixes: develop ## damage files of prefixes, and kill those who write them
+	$(BIN)/python -m tests.fuzz.prefixes $(ARGS)
 
 bench: develop models ## measure this server and its peers
 	$(BIN)/python -m tests.benchmark $(ARGS)

@@ -189,6 +189,7 @@ _HELP = {
     "disk_reads_total": "Segments of cached prefixes read from disk.",
     "disk_read_bytes_total": "Bytes of cached prefixes read from disk.",
     "disk_tokens_total": "Tokens of prompts that were read from disk instead of computed.",
+    "disk_seconds_saved": "Seconds that computing those tokens would take now.",
     "disk_writes_total": "Segments of cached prefixes written to disk.",
     "disk_written_bytes_total": "Bytes of cached prefixes written to disk.",
     "disk_unusable_total": "Damaged or foreign files of cached prefixes that were removed.",

@@ -11,7 +11,7 @@ import typer
 from server.cli.console import out
 from server.cli.formatting import columns, size
 from server.cli.options import takes_settings
-from server.core.prefix_folder import segment_files, sweep
+from server.core.prefix_folder import model_of, segment_files, sweep
 from server.core.settings import Settings
 
 
@@ -37,7 +37,7 @@ def cache(
     folder = settings.prefixes_dir
     if action is Action.CLEAR:
         count = len(segment_files(folder))
-        sweep(folder, most_bytes=-1, most_age=0.0)
+        sweep(folder, most_bytes=-1, most_age=0.0, abandoned=0.0)
         out.print(f"removed {count} files from {folder}", markup=False)
         return
     files = segment_files(folder)
@@ -49,6 +49,9 @@ def cache(
         ("last used", _time(files[0].used) if files else "-"),
         ("longest unused", _time(files[-1].used) if files else "-"),
     ]
+    for model in sorted({file.path.parent for file in files}):
+        sizes = [file.size for file in files if file.path.parent == model]
+        rows.append((model_of(model), f"{size(sum(sizes))} in {len(sizes)} files"))
     out.print(columns(rows), markup=False)
 
 

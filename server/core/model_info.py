@@ -103,6 +103,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     disk_reads_total: int = 0
     disk_read_bytes_total: int = 0
     disk_tokens_total: int = 0
+    disk_seconds_saved: float = 0.0
     disk_writes_total: int = 0
     disk_written_bytes_total: int = 0
     disk_unusable_total: int = 0

@@ -1,8 +1,9 @@
 """The folder on disk in which workers, of several servers too, keep cached prefixes.
 
 In it are a secret, notes of what files contain, a count of the bytes written today, and one folder
-per model and setting with one file per segment. A file's modification time is when it was last
-used. Processes share no lock: files appear whole, by a rename, and may vanish at any time.
+per model and setting, with one file per segment; beside it lies the model's name. A file's
+modification time is when it was last used. Processes share no lock: files appear whole, by a
+rename, and may vanish at any time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _ABANDONED = 600.0
 # A segment counts as used so much earlier for each token before it, in seconds: what a segment
 # continues is never removed before it. A choice, longer than reading or writing a token takes.
 _EARLIER_PER_TOKEN = 0.001
+_MODEL_SUFFIX = ".model"
 _WRITTEN_SUFFIX = ".written"
 _WRITTEN_UNIT = 64 << 10
 
@@ -103,6 +105,20 @@ def _stored(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
+
+
+def note_model(folder: Path, name: str, model_id: str) -> None:
+    """Note which model the segments in ``folder / name`` are of, where that can be written."""
+    with suppress(OSError), written_whole(folder / f"{name}{_MODEL_SUFFIX}") as file:
+        file.write(model_id.encode())
+
+
+def model_of(segments: Path) -> str:
+    """The model that a folder of segments is of, or the folder's name where that is unknown."""
+    try:
+        return segments.with_name(f"{segments.name}{_MODEL_SUFFIX}").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return segments.name
 
 
 def mark_used(path: Path, tokens_before: int) -> None:

@@ -168,6 +168,11 @@ class Engine:
         """The monotonic time at which the decode in progress began, else None."""
         return self._decoder.started
 
+    @property
+    def prompt_token_seconds(self) -> float:
+        """Seconds that computing a token of a prompt takes now, 0 before the first prompt."""
+        return self._pace.prompt_token
+
     def seconds_until_free(self) -> float:
         """An estimate of when a full queue has room: the mean time between finished answers.
 

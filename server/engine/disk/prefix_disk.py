@@ -26,6 +26,7 @@ from server.core.prefix_folder import (
     DailyQuota,
     files_in,
     mark_used,
+    note_model,
     read_secret,
     sweep,
 )
@@ -61,16 +62,24 @@ _SWEEP_SHARE = 1 / 16
 class PrefixDisk:
     """The segments of one model in ``folder``, whose files take ``most_bytes`` at most.
 
-    ``fingerprint`` stands for everything besides keys that a state depends on. It is called on
-    another thread, at first, where it may take seconds, and before each file is written; it raises
-    OSError once the model's files have changed. Until it returns, and whenever the folder cannot be
-    used, nothing is found and nothing kept.
+    ``model_id`` is for people. ``fingerprint`` stands for everything besides keys that a state
+    depends on. It is called on another thread, at first, where it may take seconds, and before each
+    file is written; it raises OSError once the model's files have changed. Until it returns, and
+    whenever the folder cannot be used, nothing is found and nothing kept.
     """
 
-    def __init__(self, folder: Path, *, most_bytes: int, fingerprint: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model_id: str,
+        most_bytes: int,
+        fingerprint: Callable[[], bytes],
+    ) -> None:
         self.counters = DiskCounters()
         self.most_bytes = most_bytes
         self._folder = folder
+        self._model_id = model_id
         self._ask_fingerprint = fingerprint
         self._fingerprint = b""
         self._names = Names(b"")
@@ -168,6 +177,7 @@ class PrefixDisk:
             self._folder.mkdir(mode=0o700, parents=True)
         self._names = Names(read_secret(self._folder / _SECRET_FILE))
         self._fingerprint = self._ask_fingerprint()
+        note_model(self._folder, self._fingerprint.hex(), self._model_id)
         for file in files_in(self._folder / self._fingerprint.hex()):
             if file.path.suffix == SUFFIX:
                 self._take_in(file.path)

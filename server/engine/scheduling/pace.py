@@ -74,6 +74,11 @@ class Pace:
                 self._tiled_token = _average(self._tiled_token, cost / prefill_tokens)
 
     @property
+    def prompt_token(self) -> float:
+        """Seconds that a token of a prompt takes, 0 before the first prompt."""
+        return self._tiled_token or self._token
+
+    @property
     def row_cost(self) -> float:
         """The cost of one more token in a step, in steps of one token, measured on drafts.
 

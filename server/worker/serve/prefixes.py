@@ -31,6 +31,7 @@ def prefix_disk(
     folder = Path(settings.prefixes_dir)
     return PrefixDisk(
         folder,
+        model_id=info.model_id,
         most_bytes=settings.prefix_disk_bytes,
         fingerprint=Fingerprint(info, files, settings, folder),
     )

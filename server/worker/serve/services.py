@@ -203,6 +203,7 @@ def engine_heartbeat(
             disk_reads_total=on_disk.read,
             disk_read_bytes_total=on_disk.read_bytes,
             disk_tokens_total=on_disk.read_cells,
+            disk_seconds_saved=on_disk.read_cells * engine.prompt_token_seconds,
             disk_writes_total=on_disk.written,
             disk_written_bytes_total=on_disk.written_bytes,
             disk_unusable_total=on_disk.unusable,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from server.core.prefix_folder import note_model
 from tests.unit.cli.conftest import Run
 
 
@@ -24,6 +25,20 @@ def test_info_counts_what_lies_on_disk(run: Run, folder: Path) -> None:
     assert (facts["files"], facts["size"]) == ("3", "2.9 KiB")
     assert facts["last used"] == "2023-11-14T22:13:20+00:00"
     assert facts["longest unused"] == "2023-11-14T22:13:18+00:00"
+
+
+def test_info_says_what_each_model_takes(run: Run, folder: Path) -> None:
+    lay(folder / "p", "one/a.segment", "one/b.segment", "two/c.segment")
+    note_model(folder / "p", "one", "tiny")
+    result = run("cache", "info", "--prefix-disk-dir", str(folder / "p"))
+    lines = [line.split(maxsplit=1) for line in result.out.splitlines()[-2:]]
+    assert lines == [["tiny", "2.0 KiB in 2 files"], ["two", "1000 B in 1 files"]]
+
+
+def test_clear_removes_what_is_being_written_too(run: Run, folder: Path) -> None:
+    lay(folder / "p", "one/.a.segment.1234")
+    run("cache", "clear", "--prefix-disk-dir", str(folder / "p"))
+    assert not (folder / "p/one/.a.segment.1234").exists()
 
 
 def test_by_default_it_lies_in_the_cache(run: Run, folder: Path) -> None:

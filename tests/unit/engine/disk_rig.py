@@ -33,7 +33,7 @@ class Rig:
     ) -> None:
         self.backend = FakeBackend(kv_cells=256, batch_size=256, window=window)
         ask = fingerprint if callable(fingerprint) else lambda: fingerprint
-        self.disk = PrefixDisk(folder, most_bytes=most_bytes, fingerprint=ask)
+        self.disk = PrefixDisk(folder, model_id="tiny", most_bytes=most_bytes, fingerprint=ask)
         self.settle()
         self.cache = PrefixCache(
             self.backend,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import threading
 from io import FileIO
 from pathlib import Path
@@ -16,7 +15,7 @@ from server.core.prefix_folder import SUFFIX, sweep
 from server.core.request import CacheScope
 from server.engine.cache.segment import Segment
 from server.engine.disk import prefix_disk, segment_reader
-from server.engine.disk.segment_file import UnusableFile, read_header, read_state, write_segment
+from server.engine.disk.segment_file import read_header, read_state, write_segment
 from tests.unit.engine.disk_rig import LONG, SHARED, Rig, kept
 
 
@@ -169,45 +168,6 @@ def test_a_file_with_other_tokens_under_the_same_name_is_never_used(folder: Path
     )
     assert again.ask([*LONG, 41]) == 0
     again.stop()
-
-
-def test_no_mutation_of_a_file_is_accepted(tmp_path: Path) -> None:
-    """A short run of `make fuzz-prefixes`, which does the same 100,000 times."""
-    assert mutations_accepted(tmp_path, 500) == 0
-
-
-def mutations_accepted(folder: Path, count: int) -> int:
-    """How many of ``count`` random changes to a segment file go unnoticed."""
-    path = folder / "mutated"
-    state = np.frombuffer(random.Random(2).randbytes(3000), dtype=np.uint8)
-    keys = np.arange(50, dtype=np.int32)
-    write_segment(path, fingerprint=b"f" * 16, scope=b"s" * 16, keys=keys, start=20, state=state)
-    whole = path.read_bytes()
-    chance = random.Random(3)
-    accepted = 0
-    for _ in range(count):
-        changed = bytearray(whole)
-        for _ in range(chance.choice((1, 1, 2, 8))):
-            place = chance.randrange(len(changed) or 1)
-            match chance.randrange(4):
-                case 0:
-                    changed[place : place + 1] = bytes([chance.randrange(256)])
-                case 1:
-                    del changed[place : place + chance.choice((1, 4, 16, 4096))]
-                case 2:
-                    changed[place:place] = chance.randbytes(chance.choice((1, 4, 16)))
-                case _ if changed:
-                    changed[place] ^= 1 << chance.randrange(8)
-        path.write_bytes(changed)
-        try:
-            with FileIO(path) as file:
-                header, read_keys, state_at = read_header(file)
-                read = read_state(file, header, state_at)
-        except UnusableFile:
-            continue
-        same = np.array_equal(read, state) and np.array_equal(read_keys, keys)
-        accepted += not (same and (header.fingerprint, header.start) == (b"f" * 16, 20))
-    return accepted
 
 
 def test_what_was_used_least_recently_makes_room(folder: Path) -> None:

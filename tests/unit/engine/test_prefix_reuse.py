@@ -133,7 +133,7 @@ def test_a_prefix_kept_on_disk(
     from_memory: bool,
 ) -> None:
     def open_disk() -> PrefixDisk:
-        disk = PrefixDisk(folder, most_bytes=1 << 28, fingerprint=lambda: b"model")
+        disk = PrefixDisk(folder, model_id="tiny", most_bytes=1 << 28, fingerprint=lambda: b"model")
         disk._writer._thread.submit(lambda: None).result(30)
         return disk
 

@@ -129,7 +129,13 @@ def test_a_hung_embedding_shows_in_the_heartbeat_of_a_worker_that_generates() ->
         steps=0, prompt_tokens=0, generated_tokens=0, cached_tokens=0, preemptions=0
     )
     engine: Any = SimpleNamespace(
-        step_started=None, active=0, waiting=0, cells_used=0, threads=1, counters=counters
+        step_started=None,
+        prompt_token_seconds=0.0,
+        active=0,
+        waiting=0,
+        cells_used=0,
+        threads=1,
+        counters=counters,
     )
     context: Any = SimpleNamespace(kv_cells=8)
     embeddings: Any = SimpleNamespace(step_seconds=700.0)
