@@ -166,7 +166,9 @@ def test_what_is_read_ahead_takes_bounded_memory(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = kept(folder, window=16)
-    monkeypatch.setattr(segment_reader, "_MOST_BYTES_AHEAD", 2 * files[0].stat().st_size)
+    monkeypatch.setattr(
+        segment_reader, "_MOST_BYTES_AHEAD", 2 * max(file.stat().st_size for file in files)
+    )
     rig = Rig(folder, window=16)
     keys = np.array([*LONG, 41], dtype=np.int32)
     rig.cache.read_ahead(SHARED, keys, len(LONG))
