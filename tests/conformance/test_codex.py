@@ -175,6 +175,27 @@ async def test_it_compacts_what_nears_the_context(codex: Codex, tmp_path: Path) 
     assert "tool" not in [message.role for message in after.messages]
 
 
+async def test_an_overflow_is_said_at_once_and_compacted_when_it_goes_on(
+    codex: Codex, tmp_path: Path
+) -> None:
+    # Without its catalogue it takes the context for one of 272,000 tokens.
+    turns = [
+        Turn(when="Count", say=call("exec_command", cmd="seq 1 20000", max_output_tokens=20000)),
+        Turn(when="COMPACTION", say="It was counted to 20000."),
+        Turn(when="Go on", say="Done."),
+    ]
+    async with scripted_server(tmp_path, *turns, script={"context": 11_000}) as server:
+        counted = await codex.ask(server, "Count.")
+        assert len(server.requests()) == 2
+        resumed = await codex.ask(server, "Go on.", options=["resume", "--last"])
+        _, _, compaction, after = server.prompts()
+    assert counted.code != 0
+    assert "ran out of room in the model's context window" in counted.out
+    assert compaction.tools == []
+    assert [item["text"] for item in items(resumed, "agent_message")] == ["Done."]
+    assert "tool" not in [message.role for message in after.messages]
+
+
 async def test_it_goes_on_after_the_worker_was_killed(codex: Codex, tmp_path: Path) -> None:
     turns = [Turn(say="I am", dies=True), Turn(say="Alive.")]
     async with scripted_server(tmp_path, *turns) as server:
