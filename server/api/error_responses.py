@@ -58,9 +58,17 @@ class ErrorResponses:
 
 
 def _patterns(family: Family) -> list[re.Pattern[str]]:
-    """Expressions that match the family's paths, including those with parameters."""
+    """Expressions that match the family's paths, also those with parameters or that do not exist.
+
+    A path below one that generates (``/v1/messages/batches``) is asked for by the family's clients.
+    """
     routes = [route for router in family.routers for route in router.routes]
+    below = "/{below:path}"
     return [
-        *(compile_path(operation.path)[0] for operation in family.operations),
+        *(
+            compile_path(f"{made.path}{end}")[0]
+            for made in family.operations
+            for end in ("", below)
+        ),
         *(route.path_regex for route in routes if isinstance(route, Route)),
     ]

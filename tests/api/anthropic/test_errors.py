@@ -213,3 +213,10 @@ async def test_a_model_that_does_not_exist_is_404_in_the_client_s_form(
     assert_openai_error(
         await http.get("/v1/models/none"), 404, code="model_not_found", param="model"
     )
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_path_below_its_own_that_does_not_exist_is_404_in_its_shape(
+    http: httpx.AsyncClient, method: str
+) -> None:
+    assert_error(await http.request(method, f"{MESSAGES}/batches"), 404, "not_found_error")

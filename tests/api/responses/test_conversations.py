@@ -177,12 +177,15 @@ async def test_a_key_does_not_see_the_conversations_of_others(connect: Connect) 
     mine = {"authorization": "Bearer me"}
     yours = {"authorization": "Bearer you"}
     made = (await http.post(PATH, json={"items": [USER]}, headers=mine)).json()
+    [item] = (await http.get(f"{PATH}/{made['id']}/items", headers=mine)).json()["data"]
     for method, path, body in (
         ("GET", "", None),
         ("POST", "", {"metadata": {}}),
         ("DELETE", "", None),
         ("GET", "/items", None),
         ("POST", "/items", {"items": [USER]}),
+        ("GET", f"/items/{item['id']}", None),
+        ("DELETE", f"/items/{item['id']}", None),
     ):
         asked = await http.request(method, f"{PATH}/{made['id']}{path}", json=body, headers=yours)
         assert_error(asked, 404, code="not_found", param="conversation_id")
@@ -190,6 +193,10 @@ async def test_a_key_does_not_see_the_conversations_of_others(connect: Connect) 
         "/v1/responses", json=response_body(conversation=made["id"]), headers=yours
     )
     assert_error(answered, 404, code="not_found", param="conversation")
+    own = (await http.post(PATH, json={}, headers=yours)).json()["id"]
+    taken = {"items": [{"type": "item_reference", "id": item["id"]}]}
+    for path in ("", f"/{own}/items"):
+        assert (await http.post(f"{PATH}{path}", json=taken, headers=yours)).status_code == 404
 
 
 @pytest.mark.parametrize(

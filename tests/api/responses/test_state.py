@@ -246,6 +246,7 @@ async def test_a_key_does_not_see_what_others_stored(connect: Connect) -> None:
     assert (await http.get(f"/v1/responses/{name}", headers=ME)).status_code == 200
     for method, path in (
         ("GET", ""),
+        ("GET", "?stream=true"),
         ("GET", "/input_items"),
         ("POST", "/cancel"),
         ("DELETE", ""),
@@ -256,8 +257,11 @@ async def test_a_key_does_not_see_what_others_stored(connect: Connect) -> None:
         ({"previous_response_id": name}, 400),
         ({"input": [{"type": "item_reference", "id": message}]}, 404),
     ):
-        asked = await http.post("/v1/responses", json=response_body(**fields), headers=YOU)
-        assert asked.status_code == status
+        for path in ("", "/input_tokens", "/compact"):
+            asked = await http.post(
+                f"/v1/responses{path}", json=response_body(**fields), headers=YOU
+            )
+            assert asked.status_code == status
 
 
 @pytest.mark.parametrize("name", ["resp_none", "%00", "x" * 5000, "%F0%9F%A6%99"])
