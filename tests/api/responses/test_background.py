@@ -22,6 +22,7 @@ from server.core.settings import Settings
 from server.store.schema import runners
 from tests.api.fakes import FakePool, usage
 from tests.api.responses.wire import checked, respond, response_body, types
+from tests.api.serving import serving
 from tests.api.wire import assert_error
 
 Connect = Callable[..., httpx.AsyncClient]
@@ -100,6 +101,25 @@ async def test_its_stream_is_resumed_after_any_event(connect: Connect) -> None:
         rest = await follow(http, name, starting_after=str(number))
         assert parsed(rest) == events[number + 1 :]
     assert parsed(await follow(http, name, starting_after="999")) == []
+
+
+@pytest.mark.process
+async def test_it_is_resumed_where_its_client_left_also_after_a_restart() -> None:
+    begun = response_body(background=True, stream=True)
+    parser, left = EventStreamParser(), []
+    async with serving(slowly(30)) as server:
+        async with server.http.stream("POST", "/v1/responses", json=begun) as streamed:
+            async for piece in streamed.aiter_bytes():
+                left += [json.loads(event.data) for event in parser.feed(piece)]
+                if len(left) > 6:
+                    break
+        name, seen = left[0]["response"]["id"], left[-1]["sequence_number"]
+        rest = await follow(server.http, name, starting_after=str(seen))
+    async with serving() as restarted:
+        assert await follow(restarted.http, name, starting_after=str(seen)) == rest
+    events = [*left, *parsed(rest)]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert checked(events[-1]["response"]).output_text == "".join(f"{n} " for n in range(30))
 
 
 async def test_several_clients_follow_one_response_while_it_is_made(connect: Connect) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -119,6 +120,17 @@ async def test_items_of_a_response_have_the_same_id_everywhere(http: httpx.Async
     assert answered["id"] == made.output[0].id
     inputs = (await http.get(f"/v1/responses/{made.id}/input_items")).json()["data"]
     assert [item["id"] for item in inputs] == [asked["id"]]
+
+
+async def test_responses_of_one_time_are_appended_one_after_the_other(
+    http: httpx.AsyncClient,
+) -> None:
+    name = await create(http)
+    made = await asyncio.gather(*(respond(http, input=f"{n}", conversation=name) for n in range(9)))
+    found = await listed(http, name)
+    answers = {response.output[0].id for response in made}
+    assert sorted(item["content"][0]["text"] for item in found[::2]) == [f"{n}" for n in range(9)]
+    assert {item["id"] for item in found[1::2]} == answers
 
 
 async def test_nothing_is_appended_where_store_is_false(http: httpx.AsyncClient) -> None:
