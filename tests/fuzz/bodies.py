@@ -16,6 +16,12 @@ POST_PATHS: dict[str, dict[str, Any]] = {
         "max_tokens": 1,
         "model": INSTRUCT,
     },
+    "/v1/responses": {"input": "Hi", "max_output_tokens": 1, "store": False, "model": INSTRUCT},
+    "/v1/messages": {
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 1,
+        "model": INSTRUCT,
+    },
     "/v1/completions": {"prompt": "Hi", "max_tokens": 1, "model": INSTRUCT},
     "/v1/embeddings": {"input": "Hi", "model": INSTRUCT},
     "/apply-template": {"messages": [{"role": "user", "content": "Hi"}], "model": INSTRUCT},
@@ -52,10 +58,19 @@ _calls = st.lists(
 _messages = st.lists(
     st.fixed_dictionaries(
         {
-            "role": st.sampled_from(["user", "assistant", "system", "developer", "tool"]),
+            "role": st.sampled_from(
+                ["user", "assistant", "system", "developer", "tool", "function"]
+            ),
             "content": _contents | st.none(),
         },
-        optional={"name": texts, "tool_calls": _calls, "tool_call_id": texts, "refusal": texts},
+        optional={
+            "name": texts,
+            "tool_calls": _calls,
+            "tool_call_id": texts,
+            "refusal": texts,
+            "function_call": st.fixed_dictionaries({"name": texts, "arguments": texts}),
+            "reasoning": texts,
+        },
     ),
     max_size=4,
 )
@@ -83,24 +98,48 @@ schemas: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=4,
 )
+_names = st.sampled_from(["f", "g", "a.b", "a b", ""])
+_functions = st.fixed_dictionaries(
+    {"name": _names},
+    optional={"parameters": schemas, "input_schema": schemas, "strict": st.booleans()},
+)
+_patterns = st.text("ab01()[]{}*+?|.^$\\-,", max_size=12)
+_grammars = st.fixed_dictionaries(
+    {"syntax": st.sampled_from(["lark", "regex"]), "definition": _patterns}
+)
+_free_form = st.fixed_dictionaries(
+    {"name": _names},
+    optional={
+        "format": st.builds(lambda grammar: {"type": "grammar", "grammar": grammar}, _grammars)
+        | st.builds(lambda grammar: {"type": "grammar", **grammar}, _grammars)
+    },
+)
+# Functions and free-form tools as chat completions, responses and messages write them.
 _tools = st.lists(
-    st.fixed_dictionaries(
-        {
-            "type": st.just("function"),
-            "function": st.fixed_dictionaries(
-                {"name": st.sampled_from(["f", "g", "a b", ""])}, optional={"parameters": schemas}
-            ),
-        }
-    ),
+    st.builds(lambda tool: {"type": "function", "function": tool}, _functions)
+    | st.builds(lambda tool: {"type": "custom", "custom": tool}, _free_form)
+    | st.builds(lambda tool: {"type": "function", **tool}, _functions)
+    | st.builds(lambda tool: {"type": "custom", **tool}, _free_form)
+    | _functions
+    | st.just({"type": "web_search"}),
     max_size=3,
 )
-_choices = st.sampled_from(["none", "auto", "required"]) | st.builds(
-    lambda name: {"type": "function", "function": {"name": name}}, st.sampled_from(["f", "h"])
+_choices = st.sampled_from(
+    [
+        "none",
+        "auto",
+        "required",
+        "any",
+        {"type": "any"},
+        {"type": "function", "function": {"name": "f"}},
+        {"type": "function", "name": "h"},
+        {"type": "custom", "custom": {"name": "f"}},
+        {"type": "tool", "name": "f"},
+    ]
 )
 _formats = st.builds(
     lambda schema: {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}, schemas
 ) | st.builds(lambda kind: {"type": kind}, st.sampled_from(["text", "json_object", "x"]))
-_patterns = st.text("ab01()[]{}*+?|.^$\\-,", max_size=12)
 
 # Values for the fields that need more than a value of some type.
 FITTING: dict[str, st.SearchStrategy[Any]] = {
@@ -114,6 +153,22 @@ FITTING: dict[str, st.SearchStrategy[Any]] = {
     "best_of": st.integers(-1, 3),
     "tools": _tools,
     "tool_choice": _choices,
+    "functions": st.lists(_functions, max_size=3),
+    "function_call": st.sampled_from(["none", "auto", {"name": "f"}]),
+    "reasoning_effort": st.sampled_from(["none", "low", "max", "x"]),
+    "reasoning_budget": st.integers(-2, 3),
+    "reasoning": st.fixed_dictionaries(
+        {}, optional={"effort": texts, "enabled": st.booleans(), "max_tokens": numbers}
+    ),
+    "thinking": st.fixed_dictionaries(
+        {"type": st.sampled_from(["enabled", "disabled", "x"])}, optional={"budget_tokens": numbers}
+    ),
+    "chat_template_kwargs": st.dictionaries(
+        st.sampled_from(["enable_thinking", "x"]), scalars, max_size=2
+    ),
+    "output_format": _formats,
+    "max_output_tokens": st.integers(-1, 3),
+    "stop_sequences": texts | st.lists(texts, max_size=5),
     "response_format": _formats,
     "regex": _patterns,
     "lark": st.builds(lambda body: f"start: {body}", _patterns),
