@@ -7,13 +7,17 @@ from server.cli.formatting import columns, size
 from server.cli.local_models import library
 from server.cli.options import FOLDERS, takes_settings
 from server.core.settings import Settings
+from server.library.footprint import estimate_memory
+from server.library.header import GgufHeader
+from server.library.registry import LibraryModel
 
 
 @takes_settings(*FOLDERS)
 def list_models(settings: Settings) -> None:
     """List the models of the models folder.
 
-    The notes say why a model cannot be served.
+    The memory is the least that a model needs, and what its whole context takes. The notes say
+    why a model cannot be served.
     """
     rows = [("MODEL", "ARCHITECTURE", "WEIGHTS", "CONTEXT", "FILE", "MEMORY", "NOTES")]
     for model in library(settings).scan():
@@ -28,7 +32,7 @@ def list_models(settings: Settings) -> None:
                 header.quantization if header else "-",
                 str(header.context_length or "-") if header else "-",
                 size(header.file_bytes) if header else "-",
-                size(model.memory_bytes) if header else "-",
+                _memory(model, header) if header else "-",
                 "; ".join(notes),
             )
         )
@@ -36,3 +40,11 @@ def list_models(settings: Settings) -> None:
         err.print(f"no models in {settings.models_dir}; get one with: dragoman pull", markup=False)
         return
     out.print(columns(rows), markup=False)
+
+
+def _memory(model: LibraryModel, header: GgufHeader) -> str:
+    """With a moderate context, and with the whole one where that needs more."""
+    least = model.memory_bytes
+    context = model.outline.context if model.outline else 0
+    whole = estimate_memory(header, model.settings.kv_tokens or context, model.settings)
+    return f"{size(least)} to {size(whole)}" if whole > least else size(least)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,10 +15,12 @@ from server.cli.local_models import find_model, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
 from server.core.errors import ModelUnavailable
 from server.core.model_info import ModelInfo
+from server.core.resources import templates_directory
 from server.core.settings import Settings
 from server.library.footprint import estimate_memory
 from server.library.header import GgufHeader
 from server.library.registry import LibraryModel
+from server.prompt.families.definitions import load_families
 
 
 @takes_settings(*FOLDERS, "ctx_size", "kv_type", "parallel", "template_dirs")
@@ -36,7 +39,7 @@ def show(
         rows += _header(found, found.header)
     if found.error is None:
         try:
-            rows += _info(asyncio.run(_inspect(settings, found)))
+            rows += _info(asyncio.run(_inspect(settings, found)), settings)
         except ModelUnavailable as error:
             err.print(str(error), style="red", markup=False)
     out.print(columns(rows), markup=False)
@@ -84,7 +87,7 @@ def _header(model: LibraryModel, header: GgufHeader) -> Iterator[tuple[str, str]
         yield "memory", f"about {size(needed)} with {context} KV cells ({settings.kv_type})"
 
 
-def _info(info: ModelInfo) -> Iterator[tuple[str, str]]:
+def _info(info: ModelInfo, settings: Settings) -> Iterator[tuple[str, str]]:
     yield "kind", info.kind
     yield from (("  because", reason) for reason in info.kind_reasons)
     if not info.generates:
@@ -92,14 +95,18 @@ def _info(info: ModelInfo) -> Iterator[tuple[str, str]]:
     yield "template", f"{info.template_source}, SHA-256 {info.template_sha256[:16]}"
     for name, able in sorted(info.capabilities.items()):
         yield f"  {name.replace('_', ' ')}", "yes" if able else "no"
-    yield "calls in replies", _calls(info)
+    yield "calls in replies", _calls(info, settings)
     yield "guard", "on" if info.guard else "OFF"
     yield from (("warning", warning) for warning in info.warnings)
 
 
-def _calls(info: ModelInfo) -> str:
+def _calls(info: ModelInfo, settings: Settings) -> str:
     if info.reply_format is None or info.reply_format.calls is None:
         return "not supported"
+    folders = [templates_directory(), *map(Path, settings.template_dirs)]
+    family = load_families(folders).get(info.family or "")
+    if family and not family.tools:
+        return "parsed where tool_choice requires one; it cannot decide by itself to call a tool"
     if info.capabilities.get("tools"):
         return "parsed"
     return "parsed; the template has no place for tools, so a system message describes them"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from server.cli import pull as pull_module
 from server.cli import show as show_module
 from server.cli.formatting import columns, size
 from server.core.errors import ModelUnavailable
+from server.core.reply_format import ReplyFormat
 from server.library.pull.download import PullError, PullProgress
+from server.prompt.messages.tool_turns import GENERIC_CALLS
 from tests.api.fakes import model_info
 from tests.unit.cli.conftest import Run
 from tests.unit.library.random_models import write_model
@@ -30,6 +34,47 @@ def test_list_tells_what_there_is_and_why_something_is_not_served(run: Run, fold
     assert len(bad.split("  ")[-1]) > 3
     assert good.split()[:2] == ["good", "llama"]
     assert good.endswith("also called nice")
+
+
+def test_list_tells_the_least_memory_and_that_of_the_whole_context(run: Run, folder: Path) -> None:
+    write_model(folder / "models/long.gguf", llama__context_length=32768)
+    write_model(folder / "models/short.gguf")
+    _, long, short = run("list").out.splitlines()
+    assert re.search(r"[0-9.]+ MiB to [0-9.]+ MiB", long)
+    assert " to " not in short
+
+
+@pytest.mark.parametrize(
+    ("family", "tools", "said"),
+    [
+        ("transcript", False, "parsed where tool_choice requires one"),
+        ("chatml", False, "the template has no place for tools"),
+        ("chatml", True, "parsed"),
+    ],
+)
+def test_show_says_how_a_model_gets_at_tools(
+    run: Run,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    tools: bool,
+    said: str,
+) -> None:
+    info = msgspec.structs.replace(
+        model_info("good", ReplyFormat(name="x", calls=GENERIC_CALLS)),
+        family=family,
+        capabilities={"tools": tools},
+    )
+
+    @asynccontextmanager
+    async def inspected(*_: object) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(info=info)
+
+    monkeypatch.setattr(show_module, "vocabulary_worker", inspected)
+    write_model(folder / "models/good.gguf")
+    (line,) = [line for line in run("show", "good").out.splitlines() if "calls in replies" in line]
+    assert said in line
+    assert ("system message" in line) == (said != "parsed" and family == "chatml")
 
 
 def test_list_of_nothing_says_how_to_get_something(run: Run) -> None:
