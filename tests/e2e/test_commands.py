@@ -57,12 +57,14 @@ TRIALS: dict[str, list[str]] = {
     "bench": ["{url} --model {model} --workload single --kv-tokens 4096 --json"],
 }
 
-# `serve`: values for all its options. Those that are not here are switches.
+# `serve`: values for all its options that are no switches.
 VALUES = {
     "--prefix-disk": "1MiB",
     "--host": "127.0.0.1",
     "--api-key": KEY,
     "--allowed-host": "llm.example.com",
+    "--root-path": "/llm",
+    "--trusted-proxy": "127.0.0.1",
     "--cors-origin": "https://example.com",
     "--ctx-size": "2048",
     "--parallel": "2",
@@ -90,12 +92,19 @@ VALUES = {
 }
 
 
-def options(command: str) -> list[list[str]]:
-    """The options of ``command``, each with the names it has; help aside."""
+def options(command: str) -> dict[str, list[str]]:
+    """The options of ``command`` with all names that each has, by the first one; help aside.
+
+    A switch comes with its opposite.
+    """
     found = typer.main.get_command(application())
     assert isinstance(found, TyperGroup)
     given = [p for p in found.commands[command].params if isinstance(p, TyperOption)]
-    return [[*option.opts, *option.secondary_opts] for option in given if option.name != "help"]
+    return {
+        option.opts[0]: [*option.opts, *option.secondary_opts]
+        for option in given
+        if option.name != "help"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +139,11 @@ def server(folder: Path) -> Iterator[Server]:
     }
     stated = {name: str(folder / place) for name, place in places.items()} | VALUES
     stated["--store-url"] = f"sqlite:///{folder}/store.db"
-    for first, *_ in options("serve"):
-        if first != "--port":
-            arguments += [first, stated[first]] if first in stated else [first]
+    for option, names in options("serve").items():
+        if len(names) > 1:
+            arguments.append(option)
+        elif option != "--port":
+            arguments += [option, stated[option]]
     with running_server(*arguments) as started:
         with started.client(api_key=KEY) as client:
             client.responses.create(model=INSTRUCT, input="Hi", max_output_tokens=16)
@@ -143,8 +154,8 @@ def test_every_option_of_every_command_is_tried() -> None:
     assert {*TRIALS, "serve"} == COMMANDS.keys()
     for command, trials in TRIALS.items():
         tried = set(" ".join(trials).split())
-        for names in options(command):
-            assert tried & set(names), f"{command} {names[0]}"
+        for option, names in options(command).items():
+            assert tried & set(names), f"{command} {option}"
 
 
 def words(trial: str, folder: Path, server: Server) -> list[str]:
