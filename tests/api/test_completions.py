@@ -278,3 +278,12 @@ async def test_an_error_in_a_streamed_batch_ends_the_stream(connect: Connect) ->
     assert '"code":"context_length_exceeded"' in events(response.text)[-1]
     assert "[DONE]" not in response.text
     assert (pool.client.running, pool.client.cancelled) == (0, 2)
+
+
+@pytest.mark.parametrize("prompt", ["a", ["a"], [1, 2]])
+async def test_an_empty_suffix_is_none(
+    http: httpx.AsyncClient, pool: FakePool, prompt: object
+) -> None:
+    response = await http.post(COMPLETIONS, json=completion_body(prompt=prompt, suffix=""))
+    assert response.status_code == 200, response.text
+    assert getattr(pool.client.requests[-1].prompt, "suffix", None) is None

@@ -67,14 +67,14 @@ def _candidates(body: CompletionRequest) -> Candidates:
 
 def _prompts(body: CompletionRequest) -> list[TextPrompt | TokensPrompt]:
     if body.prompt is None or isinstance(body.prompt, str):
-        return [TextPrompt(text=body.prompt or "", suffix=body.suffix)]
-    if body.suffix is not None and not isinstance(body.prompt[0], str):
+        return [TextPrompt(text=body.prompt or "", suffix=body.suffix or None)]
+    if body.suffix and not isinstance(body.prompt[0], str):
         raise InvalidRequest("suffix needs a prompt that is text.", at=("suffix",))
     prompts: list[TextPrompt | TokensPrompt] = []
     for prompt in body.prompt:
         match prompt:
             case str():
-                prompts.append(TextPrompt(text=prompt, suffix=body.suffix))
+                prompts.append(TextPrompt(text=prompt, suffix=body.suffix or None))
             case list():
                 prompts.append(TokensPrompt(ids=prompt))
     # An array of integers is one prompt.
@@ -95,7 +95,7 @@ def _request(
     candidates: Candidates,
     common: CommonParameters,
 ) -> GenerationRequest:
-    if body.echo and body.suffix is not None:
+    if body.echo and body.suffix:
         raise InvalidRequest("echo and suffix exclude each other.", at=("suffix",))
     # Candidates are ranked by their logprobs.
     ranked = candidates.generated > candidates.wanted
