@@ -173,6 +173,8 @@ export OPENAI_MODEL=$model
 # Qwen Code asks for 32000 tokens and compresses near the context, which it has to be told:
 #   ~/.qwen/settings.json: {"model": {"generationConfig": {"contextWindowSize": $context}}}
 export QWEN_CODE_MAX_OUTPUT_TOKENS=$output
+# Else it begins anew after 4 minutes without a token, which reading its first prompt can take:
+export QWEN_STREAM_IDLE_TIMEOUT_MS=0
 qwen
 """,
     "zed": """\

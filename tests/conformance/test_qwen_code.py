@@ -77,6 +77,12 @@ async def test_it_edits_a_file(file: Path, tmp_path: Path) -> None:
     assert limits == {25_000}
 
 
+async def test_its_configuration_lets_a_long_prompt_be_read(tmp_path: Path) -> None:
+    # By default it gives up after 240 s without a chunk, and comments are none.
+    printed = await printed_configuration("qwen-code", "http://127.0.0.1:1", tmp_path)
+    assert exported(printed)["QWEN_STREAM_IDLE_TIMEOUT_MS"] == "0"
+
+
 async def test_a_full_queue_and_a_dead_worker_cost_it_a_second_try(
     file: Path, tmp_path: Path
 ) -> None:
