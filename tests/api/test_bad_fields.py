@@ -72,7 +72,7 @@ CHAT_CASES: list[tuple[str, dict[str, Any], str]] = [
     ("1 MB stop", {"stop": "x" * 2**20}, "stop"),
     ("21 top_logprobs", {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ("top_logprobs alone", {"top_logprobs": 1}, "top_logprobs"),
-    ("top_logprobs without", {"logprobs": False, "top_logprobs": 0}, "top_logprobs"),
+    ("top_logprobs without", {"logprobs": False, "top_logprobs": 1}, "top_logprobs"),
     ("logprobs a number", {"logprobs": 1}, "logprobs"),
     ("bias 101", {"logit_bias": {"1": 101}}, "logit_bias.1"),
     ("bias -101", {"logit_bias": {"1": -101}}, "logit_bias.1"),
