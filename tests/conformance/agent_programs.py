@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +55,26 @@ def program(name: str) -> Path:
 
 
 async def run(command: list[str | Path], folder: Path, home: Path, **environment: str) -> Run:
-    """Run ``command`` in ``folder`` with a home folder and an environment of its own."""
+    """Run ``command`` in ``folder`` with a home folder and an environment of its own.
+
+    What it leaves running in the background is ended with it.
+    """
+    mark = secrets.token_hex(8)
+    try:
+        return await _run(command, folder, home, **environment, AGENT_TEST_RUN=mark)
+    finally:
+        _end_processes_with(f"AGENT_TEST_RUN={mark}")
+
+
+def _end_processes_with(variable: str) -> None:
+    """End all processes that have ``variable`` in their environment; daemons inherit it too."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile, or is another user's
+            if variable.encode() in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+async def _run(command: list[str | Path], folder: Path, home: Path, **environment: str) -> Run:
     process = await asyncio.create_subprocess_exec(
         *map(str, command),
         cwd=folder,
