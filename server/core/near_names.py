@@ -19,6 +19,11 @@ def nearest(name: str, known: Collection[str]) -> list[str]:
     return list(dict.fromkeys([*parts, *(folded[other] for other in alike)]))[:_MOST]
 
 
+def closest(name: str, known: Collection[str]) -> str | None:
+    """The one of ``known`` that is spelled most like ``name``; None if none is close."""
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
+
+
 def choices(name: str, known: Collection[str]) -> str:
     """A sentence with the nearest names, or else with those that there are."""
     if near := nearest(name, known):

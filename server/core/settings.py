@@ -7,32 +7,36 @@ messages about wrong values are all derived from `Settings`.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
-import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from server.core.near_names import closest
+from server.core.setting_values import (
+    Amount,
+    ExpandedPath,
+    HostNames,
+    Networks,
+    Paths,
+    RootPath,
+    StoreUrl,
+    Words,
+    amount_bytes,
+)
 from server.core.worker_settings import FlashAttention, KvType
 
 ENV_PREFIX = "DRAGOMAN_"
 CONFIG_NAME = "dragoman.toml"
-
-_BYTES_PER_UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[KMGT]?)(?:i?B)?|(?P<percent>%))")
-_ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
-_STORE_URL = re.compile(r"sqlite:///(?!:memory:).+|postgresql://.+")
 
 
 class ConfigError(ValueError):
@@ -42,76 +46,6 @@ class ConfigError(ValueError):
 def _xdg(variable: str, fallback: str) -> Path:
     """The directory that the XDG base directory specification gives for ``variable``."""
     return Path(os.environ.get(variable) or Path.home() / fallback) / "dragoman"
-
-
-def _split_commas(value: object) -> object:
-    """Lists arrive from the environment as one comma separated string."""
-    if isinstance(value, str):
-        return [item.strip() for item in value.split(",") if item.strip()]
-    return value
-
-
-def _amount(value: object) -> object:
-    """Accept a plain number of bytes beside text such as "8GiB" and "75%"."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _check_amount(value: str) -> str:
-    if not _AMOUNT.fullmatch(value):
-        raise ValueError("give bytes (8000000000, 8GiB) or a share of the whole (75%)")
-    return value
-
-
-def _check_store_url(value: str) -> str:
-    if not _STORE_URL.fullmatch(value):
-        raise ValueError("give sqlite:///PATH or postgresql://USER@HOST/NAME")
-    return value
-
-
-def _check_host(value: str) -> str:
-    if "/" in value or "@" in value or value != value.strip():
-        raise ValueError("give a name or an address, with or without a port, and no URL")
-    return value
-
-
-def _check_network(value: str) -> str:
-    if value != "*":
-        ipaddress.ip_network(value)
-    return value
-
-
-def _check_root_path(value: str) -> str:
-    if not _ROOT_PATH.fullmatch(value):
-        raise ValueError("give a path like /llm, of letters, digits and ._~-")
-    return value.rstrip("/")
-
-
-def _expand(path: Path) -> Path:
-    return path.expanduser()
-
-
-ExpandedPath = Annotated[Path, AfterValidator(_expand)]
-Words = Annotated[
-    list[Annotated[str, StringConstraints(min_length=1)]],
-    NoDecode,
-    BeforeValidator(_split_commas),
-]
-HostNames = Annotated[
-    list[Annotated[str, StringConstraints(min_length=1), AfterValidator(_check_host)]],
-    NoDecode,
-    BeforeValidator(_split_commas),
-]
-Networks = Annotated[
-    list[Annotated[str, AfterValidator(_check_network)]],
-    NoDecode,
-    BeforeValidator(_split_commas),
-]
-RootPath = Annotated[str, AfterValidator(_check_root_path)]
-Paths = Annotated[list[ExpandedPath], NoDecode, BeforeValidator(_split_commas)]
-Amount = Annotated[str, BeforeValidator(_amount), AfterValidator(_check_amount)]
-
-
-StoreUrl = Annotated[str, AfterValidator(_check_store_url)]
 
 
 class Settings(BaseSettings):
@@ -353,7 +287,9 @@ class Settings(BaseSettings):
 
     def memory_budget_bytes(self, machine_bytes: int) -> int | None:
         """The memory budget in bytes, given the machine's; None where the setting is silent."""
-        return None if self.memory_budget is None else _bytes(self.memory_budget, machine_bytes)
+        return (
+            None if self.memory_budget is None else amount_bytes(self.memory_budget, machine_bytes)
+        )
 
     @property
     def prefixes_dir(self) -> Path:
@@ -362,17 +298,7 @@ class Settings(BaseSettings):
 
     def prefix_disk_bytes(self, disk_bytes: int) -> int:
         """The room for prefixes in bytes, given the size of the disk."""
-        return _bytes(self.prefix_disk, disk_bytes)
-
-
-def _bytes(amount: str, whole: int) -> int:
-    """The bytes that a checked ``Amount`` stands for; shares are of ``whole``."""
-    parts = _AMOUNT.fullmatch(amount)
-    assert parts is not None, "checked when the settings were made"
-    number = float(parts["number"])
-    return int(
-        number * whole / 100 if parts["percent"] else number * _BYTES_PER_UNIT[parts["unit"]]
-    )
+        return amount_bytes(self.prefix_disk, disk_bytes)
 
 
 class _ConfigFile(PydanticBaseSettingsSource):
@@ -392,8 +318,8 @@ class _ConfigFile(PydanticBaseSettingsSource):
         known = [name for name in Settings.model_fields if name != "config"]
         for key in values:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                near = closest(key, known)
+                hint = f"; did you mean {near!r}?" if near else ""
                 raise ConfigError(f"{path}: unknown key {key!r}{hint}")
         return values
 
@@ -430,11 +356,7 @@ def unknown_variables() -> dict[str, str | None]:
     """Variables of the environment that begin like settings and are none, each with a near one."""
     known = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
     stated = [name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX)]
-    return {
-        name: next(iter(difflib.get_close_matches(name.upper(), known, n=1)), None)
-        for name in stated
-        if name.upper() not in known
-    }
+    return {name: closest(name.upper(), known) for name in stated if name.upper() not in known}
 
 
 def _origin(name: str, flags: dict[str, Any]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from server.core.model_info import ModelKind
+from server.core.near_names import closest
 from server.core.sampling import Sampling
 from server.core.worker_settings import WorkerSettings
 
@@ -82,8 +82,10 @@ def read_sidecar(path: Path) -> Sidecar:
     return sidecar
 
 
-def _check_keys(path: Path, table: dict[str, Any], known: Iterable[str], prefix: str = "") -> None:
+def _check_keys(
+    path: Path, table: dict[str, Any], known: Collection[str], prefix: str = ""
+) -> None:
     for key in table.keys() - set(known):
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        near = closest(key, known)
+        hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}"
         raise InvalidSidecar(f"{path.name}: unknown key {prefix + key!r}; {hint}")

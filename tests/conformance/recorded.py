@@ -42,6 +42,19 @@ def _name(tool: dict[str, object]) -> str:
     return str(named.get("name", tool.get("type")))
 
 
+_OPENCODE_TOOLS = (
+    "bash",
+    "edit",
+    "glob",
+    "grep",
+    "read",
+    "skill",
+    "task",
+    "todowrite",
+    "webfetch",
+    "write",
+)
+
 RECORDED = {
     "Codex": Sent(
         path="/v1/responses",
@@ -142,18 +155,7 @@ RECORDED = {
         keys=frozenset(
             {"max_tokens", "messages", "model", "stream", "stream_options", "tool_choice", "tools"}
         ),
-        tools=(
-            "bash",
-            "edit",
-            "glob",
-            "grep",
-            "read",
-            "skill",
-            "task",
-            "todowrite",
-            "webfetch",
-            "write",
-        ),
+        tools=_OPENCODE_TOOLS,
     ),
     "OpenCode, responses": Sent(
         path="/v1/responses",
@@ -170,18 +172,7 @@ RECORDED = {
                 "tools",
             }
         ),
-        tools=(
-            "bash",
-            "edit",
-            "glob",
-            "grep",
-            "read",
-            "skill",
-            "task",
-            "todowrite",
-            "webfetch",
-            "write",
-        ),
+        tools=_OPENCODE_TOOLS,
     ),
     "OpenCode, messages": Sent(
         path="/v1/messages",
@@ -189,18 +180,7 @@ RECORDED = {
         keys=frozenset(
             {"max_tokens", "messages", "model", "stream", "system", "tool_choice", "tools"}
         ),
-        tools=(
-            "bash",
-            "edit",
-            "glob",
-            "grep",
-            "read",
-            "skill",
-            "task",
-            "todowrite",
-            "webfetch",
-            "write",
-        ),
+        tools=_OPENCODE_TOOLS,
     ),
     "Qwen Code": Sent(
         path="/v1/chat/completions",
