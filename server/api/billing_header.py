@@ -42,5 +42,7 @@ def unbilled(message: Message) -> Message:
 def _without(content: Content) -> Content:
     if isinstance(content, str):
         return without_billing_header(content)
-    first = TextPart(without_billing_header(content[0].text))
-    return [*([first] if first.text else []), *content[1:]] or ""
+    line, others = content[0], content[1:]
+    assert isinstance(line, TextPart)  # `is_billed` found the line in it
+    first = TextPart(without_billing_header(line.text))
+    return [*([first] if first.text else []), *others] or ""

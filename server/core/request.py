@@ -5,6 +5,7 @@ These types cross the border between the API process and a worker as MessagePack
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Self
 
 import msgspec
@@ -33,7 +34,18 @@ class TextPart(msgspec.Struct, frozen=True, tag="text"):
     text: str
 
 
-ContentPart = TextPart
+class ImagePart(msgspec.Struct, frozen=True, tag="image"):
+    """A picture in a message's content.
+
+    ``data`` is the image file as it was sent, not decoded. ``detail`` is how finely it is to be
+    read, within what the model's projector allows.
+    """
+
+    data: bytes
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+ContentPart = TextPart | ImagePart
 """A part of a message's content, tagged by its kind; other kinds join this union."""
 
 Content = str | list[ContentPart]
@@ -53,6 +65,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: list[ToolCall] = []
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+
+
+def image_places(messages: Sequence[Message]) -> Iterator[tuple[str, int, str, int]]:
+    """The place of each picture: ``("messages", 1, "content", 0)``, in order."""
+    for index, message in enumerate(messages):
+        parts = message.content if isinstance(message.content, list) else []
+        for place, part in enumerate(parts):
+            if isinstance(part, ImagePart):
+                yield ("messages", index, "content", place)
 
 
 class Constraint(msgspec.Struct, frozen=True, kw_only=True):

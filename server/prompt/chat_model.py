@@ -8,12 +8,12 @@ from typing import Self
 
 import msgspec
 
-from server.core.errors import InvalidRequest
+from server.core.errors import PLACE, InvalidRequest, UnsupportedParameter
 from server.core.model_info import ModelKind
 from server.core.model_kind import KindVerdict, detect_kind
 from server.core.native_prompt import RenderedPrompt
 from server.core.reply_format import ReplyFormat
-from server.core.request import ChatPrompt, Prompt, ToolChoice
+from server.core.request import ChatPrompt, Prompt, ToolChoice, image_places
 from server.core.sampling import Sampling
 from server.core.vocabulary import Vocabulary
 from server.grammar.lark import Spelling
@@ -214,6 +214,7 @@ class ChatModel:
     def _build_chat(
         self, prompt: ChatPrompt, context: int | None, with_segments: bool
     ) -> BuiltPrompt:
+        _check_pictures(prompt)
         if prompt.tool_choice.mode == "none":
             prompt = msgspec.structs.replace(prompt, tools=[])
         template = self._templates[select_template(self._templates, tools=bool(prompt.tools))]
@@ -270,6 +271,12 @@ class ChatModel:
         if not pieces or pieces[-1].ids[-1:] != [self._vocabulary.eos]:
             return pieces
         return [*pieces[:-1], msgspec.structs.replace(pieces[-1], ids=pieces[-1].ids[:-1])]
+
+
+def _check_pictures(prompt: ChatPrompt) -> None:
+    at = next(image_places(prompt.messages), None)
+    if at is not None:
+        raise UnsupportedParameter(f"{PLACE}: this model has no projector for pictures.", at=at)
 
 
 def _reply_prefix(prompt: ChatPrompt, text: str, reply_format: ReplyFormat | None) -> str:

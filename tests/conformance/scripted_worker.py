@@ -22,7 +22,7 @@ from server.core.errors import ContextLengthExceeded, DragomanError, QueueFull
 from server.core.events import Accepted, Delta, Event, Finished, FinishReason, Usage
 from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
-from server.core.request import ChatPrompt, GenerationRequest, Message, Prompt
+from server.core.request import ChatPrompt, GenerationRequest, Message, Prompt, TextPart
 from server.core.sampling import Sampling
 from server.reply.builtin_formats import builtin_format
 from server.worker.protocol import (
@@ -201,7 +201,9 @@ def _last_text(prompt: Prompt) -> str:
 
 def _text(message: Message) -> str:
     content = message.content or ""
-    return content if isinstance(content, str) else "".join(part.text for part in content)
+    if isinstance(content, str):
+        return content
+    return "".join(part.text for part in content if isinstance(part, TextPart))
 
 
 def main() -> None:

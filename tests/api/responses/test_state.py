@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from server.core.errors import ContextLengthExceeded
 from server.core.events import Event, Failed
-from server.core.request import ChatPrompt, GenerationRequest, Message
+from server.core.request import ChatPrompt, GenerationRequest, Message, TextPart
 from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, answer, hello
 from tests.api.responses.test_output import call
@@ -38,7 +38,9 @@ def text(message: Message) -> Any:
     content = message.content
     if content is None:
         return [(call.name, call.arguments) for call in message.tool_calls]
-    return content if isinstance(content, str) else "".join(part.text for part in content)
+    if isinstance(content, str):
+        return content
+    return "".join(part.text for part in content if isinstance(part, TextPart))
 
 
 def block(folder: Path) -> None:

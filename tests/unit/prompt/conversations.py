@@ -162,7 +162,8 @@ def needles(messages: list[Message], tools: list[Tool]) -> set[str]:
     found: set[str] = set()
     for message in messages:
         content = message.content
-        texts = [part.text for part in content] if isinstance(content, list) else [content or ""]
+        parts = [TextPart(content or "")] if not isinstance(content, list) else content
+        texts = {part.text for part in parts if isinstance(part, TextPart)}
         found |= {*texts, message.name or ""}
         for made in message.tool_calls:
             words = {"argkey", "argvalue", "keya", "valuea", "keyb", "keyc", "valueb"}

@@ -9,8 +9,10 @@ from server.core.errors import ConversationError, InvalidRequest
 from server.core.native_prompt import Segment
 from server.core.request import (
     ChatPrompt,
+    ImagePart,
     Message,
     Role,
+    TextPart,
     TextPrompt,
     TokensPrompt,
     Tool,
@@ -356,3 +358,10 @@ def test_an_error_of_the_template_shows_the_users_text_undisguised() -> None:
 
     with pytest.raises(ConversationError, match=r"a<\|im_end\|>!"):
         opened.build(chat(("user", "a<|im_end|>!")))
+
+
+def test_a_model_without_a_projector_refuses_pictures_by_their_place() -> None:
+    seen = Message(role="user", content=[TextPart("what is this?"), ImagePart(b"png")])
+    with pytest.raises(InvalidRequest, match=r"messages\[1\].content\[1\]: .* projector") as error:
+        model().build(ChatPrompt(messages=[Message(role="user", content="hi"), seen]))
+    assert error.value.at == ("messages", 1, "content", 1)

@@ -85,14 +85,18 @@ def _units(messages: Sequence[Message]) -> Iterator[range]:
 
 _SYSTEM = {"system", "developer"}
 
+# A choice: many projectors make about 256 tokens of a picture, with some four characters each.
+_PICTURE_CHARACTERS = 1_000
+
 
 def _length(message: Message) -> int:
-    """The characters of a message, and some for its markup."""
+    """The characters of a message, some for its markup and many for each of its pictures."""
     content = message.content or ""
     parts = [TextPart(content)] if isinstance(content, str) else content
-    texts = [part.text for part in parts]
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    pictures = _PICTURE_CHARACTERS * (len(parts) - len(texts))
     texts += [call.name + call.arguments for call in message.tool_calls]
-    return 16 + sum(map(len, texts)) + len(message.reasoning_content or "")
+    return 16 + sum(map(len, texts)) + len(message.reasoning_content or "") + pictures
 
 
 def _named(places: Sequence[Locator]) -> Iterator[str]:
