@@ -155,6 +155,12 @@ class ConversationError(InvalidRequest):
     code = "invalid_conversation"
 
 
+class InvalidImage(InvalidRequest):
+    """An image that cannot be read, or that is too large."""
+
+    code = "invalid_image"
+
+
 class InvalidConstraint(InvalidRequest):
     """A schema or grammar that cannot be enforced."""
 

@@ -1,0 +1,113 @@
+"""Image files as pixels.
+
+Pillow reads them. llama.cpp's own reader knows no WebP, drops transparency, ignores EXIF, takes
+half a JPEG for a whole one, and hands what it does not know to ffmpeg as a subprocess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from server.core.errors import PLACE, InvalidImage
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""What is read, by Pillow's names."""
+
+# Choices: a photo of 48 megapixels passes, and unpacking one takes about 400 MiB for a moment.
+MOST_BYTES = 32 << 20
+MOST_PIXELS = 50_000_000
+MOST_SIDE = 16_384
+
+_DIGEST_BYTES = 16
+
+Image.MAX_IMAGE_PIXELS = None  # the size is checked here, and said in numbers
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Picture:
+    """Pixels, of shape (height, width, 3): red, green and blue, 8 bits each."""
+
+    pixels: NDArray[np.uint8]
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def digest(self) -> bytes:
+        """A digest of size and pixels: equal pictures in different files have the same."""
+        digest = hashlib.blake2b(repr(self.pixels.shape).encode(), digest_size=_DIGEST_BYTES)
+        digest.update(memoryview(np.ascontiguousarray(self.pixels)))
+        return digest.digest()
+
+
+def decode(data: bytes) -> Picture:
+    """The picture in an image file, as a viewer shows it.
+
+    Of an animation that is the first frame. EXIF's rotation is applied, and what is transparent
+    becomes white. Size and format are checked before anything is unpacked.
+
+    Raises:
+        InvalidImage: it is no image of a known format, damaged, or too large; without a place.
+    """
+    if len(data) > MOST_BYTES:
+        raise InvalidImage(
+            f"{PLACE}: the image file has {len(data)} bytes, more than {MOST_BYTES}."
+        )
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(data), formats=FORMATS) as image,
+        ):
+            _check_size(image)
+            return Picture(_pixels(image))
+    except InvalidImage:
+        raise
+    except UnidentifiedImageError:
+        known = "PNG, JPEG, WebP, GIF or BMP"
+        raise InvalidImage(f"{PLACE}: this is not an image in {known}.") from None
+    except Exception as error:  # Pillow's readers raise nearly anything for damaged files
+        raise InvalidImage(f"{PLACE}: the image is damaged: {error}.") from error
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
+        raise InvalidImage(
+            f"{PLACE}: the image has {width} x {height} pixels; at most {MOST_PIXELS} in all and "
+            f"{MOST_SIDE} a side are read."
+        )
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    image.load()
+    turned = image
+    with suppress(Exception):  # broken EXIF says nothing about the pixels
+        turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith(("I", "F")):
+        grey = _eight_bits(turned)
+        return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+    if turned.has_transparency_data:
+        layers = turned.convert("RGBA")
+        white = Image.new("RGBA", layers.size, "white")
+        turned = Image.alpha_composite(white, layers)
+    return np.asarray(turned.convert("RGB"))
+
+
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    """The upper 8 bits of 16, where Pillow itself would cut values off at 255."""
+    return (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
