@@ -51,7 +51,7 @@ class Picture:
     def digest(self) -> bytes:
         """A digest of size and pixels: equal pictures in different files have the same."""
         digest = hashlib.blake2b(repr(self.pixels.shape).encode(), digest_size=_DIGEST_BYTES)
-        digest.update(memoryview(np.ascontiguousarray(self.pixels)))
+        digest.update(np.ascontiguousarray(self.pixels).data)
         return digest.digest()
 
 
