@@ -25,16 +25,14 @@ from server.core.settings import Settings
 from server.http.bodiless import HeadMiddleware
 from server.http.errors import MethodNotAllowed
 from server.http.hosts import HostMiddleware
+from server.http.keys import KeyMiddleware
 from server.http.line_separators import LineSeparatorMiddleware
-from server.http.middleware import (
-    CorsMiddleware,
-    KeyMiddleware,
-    RequestMiddleware,
-)
+from server.http.middleware import CorsMiddleware, RequestMiddleware
 from server.http.proxies import ProxyMiddleware
 from server.store.kinds import Limits
 from server.store.store import Store
-from server.telemetry import Metrics
+from server.telemetry.engine_figures import EngineFigures
+from server.telemetry.metrics import Metrics
 
 # The first has the shape of errors that belong to no family.
 FAMILIES = (
@@ -60,7 +58,7 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         Limits(bytes=settings.store_max_bytes, seconds=settings.store_max_days * 86_400),
     )
     runs = Runs()
-    figures = Metrics(stats=pool.stats, restarts=pool.restarts)
+    figures = Metrics(EngineFigures(pool.stats, pool.restarts))
     respond = ErrorResponses(families)
     app = FastAPI(
         title="dragoman",

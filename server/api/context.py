@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from server.api.runs import Runs
-from server.core.pool import Pool
+from server.core.pool import Client, Pool
 from server.core.settings import Settings
 from server.store.store import Store
-from server.telemetry import Metrics
+from server.telemetry.account import current_account
+from server.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,14 @@ class Context:
     metrics: Metrics
     store: Store
     runs: Runs
+
+    async def open(self, model: str) -> Client:
+        """What `Pool.open` returns for this id or alias; the account of the request names it."""
+        account = current_account()
+        account.asked = model
+        client = await self.pool.open(model)
+        account.model = client.info.model_id
+        return client
 
 
 def context(request: Request) -> Context:

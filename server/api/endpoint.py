@@ -116,7 +116,7 @@ async def rendered(
 
     Raises the worker's refusal with the place that ``locate`` makes of its canonical one.
     """
-    client = await unless_gone(request, context(request).pool.open(model))
+    client = await unless_gone(request, context(request).open(model))
     with located(locate):
         return client.info, await unless_gone(request, client.render(prompt))
 
@@ -132,7 +132,7 @@ async def begin(
 
     Where the context does not hold them, to those that ``shorter`` gives, if there is one.
     """
-    client = await shared.pool.open(model)
+    client = await shared.open(model)
     while True:
         events = reply_events(shared, client, requests, scope)
         if shorter is None:

@@ -30,7 +30,7 @@ from server.core.model_info import ModelEntry
 from server.core.settings import ConfigError, Settings
 from server.library.pull.catalog import read_catalog
 from server.library.registry import ModelsFolder
-from server.telemetry import configure_logging
+from server.telemetry.log import configure_logging
 from server.worker.supervise.machine_memory import total_memory
 from server.worker.supervise.pool import ModelPool
 

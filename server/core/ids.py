@@ -13,3 +13,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 def random_id(length: int) -> str:
     """``length`` letters and digits, as OpenAI's ids have them."""
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
+
+
+def new_request_id() -> str:
+    """A random id for one request, in the ``x-request-id`` header and in the log."""
+    return f"req_{secrets.token_hex(16)}"

@@ -1,13 +1,10 @@
-"""Middleware as plain ASGI: request ids, metrics, the access log, origins and keys."""
+"""Middleware as plain ASGI: request ids, metrics, the access log, and origins."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import re
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,17 +12,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.core.errors import DragomanError
-from server.core.ids import request_id
-from server.core.request import CacheScope
-from server.http.errors import Unauthorized
-from server.telemetry import Metrics, new_request_id
+from server.core.ids import new_request_id, request_id
+from server.telemetry.account import Account, open_account
+from server.telemetry.log import fields_text
+from server.telemetry.metrics import Metrics
 
 _access_log = logging.getLogger("dragoman.access")
 _error_log = logging.getLogger("dragoman.error")
 
-# These need no key. The page of the playground holds no secrets and asks for the key itself.
-PUBLIC_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"})
-PUBLIC_FOLDER = "/playground/"
 # The value of the label ``route`` for a request that matches no route.
 UNMATCHED = "unmatched"
 # Key in the scope of a request that was refused below the application: the status it got.
@@ -65,7 +59,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        account = open_account()
         name = _sent_id(scope) or new_request_id()
         token = request_id.set(name)
         status = _CLIENT_LEFT
@@ -77,8 +71,7 @@ class RequestMiddleware:
                 headers = MutableHeaders(scope=message)
                 # OpenAI's clients read the first, Anthropic's the second.
                 headers["x-request-id"] = headers["request-id"] = name
-                elapsed = time.perf_counter() - started
-                headers["openai-processing-ms"] = str(round(elapsed * 1000))
+                headers["openai-processing-ms"] = str(round(account.seconds * 1000))
             await send(message)
 
         self._metrics.in_flight.inc()
@@ -94,19 +87,20 @@ class RequestMiddleware:
             self._metrics.in_flight.dec()
             if status == _CLIENT_LEFT:
                 status = scope.get(REFUSED, status)
-            self._record(scope, status, time.perf_counter() - started)
+            self._record(scope, status, account)
             request_id.reset(token)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, account: Account) -> None:
         record_request(
             self._metrics,
+            account,
             route=getattr(scope.get("route"), "path", UNMATCHED),
             method=scope["method"],
             client=scope["client"][0] if scope.get("client") else "-",
             # The path is quoted again: decoded, it could hold line breaks.
             path=scope.get("raw_path", b"").decode("ascii", "replace"),
             status=status,
-            seconds=seconds,
+            seconds=account.seconds,
         )
 
 
@@ -120,6 +114,7 @@ def _sent_id(scope: Scope) -> str | None:
 
 def record_request(
     metrics: Metrics,
+    account: Account,
     *,
     route: str,
     method: str,
@@ -128,18 +123,22 @@ def record_request(
     status: int,
     seconds: float,
 ) -> None:
-    """Count an answered request and write its line of the access log."""
-    metrics.requests.labels(route, method, status).inc()
+    """Count an answered request and write its line of the access log.
+
+    The line says what the request used and nothing of what it or its answer says.
+    """
+    metrics.request(account, route=route, method=method, status=status, seconds=seconds)
+    used = account.fields()
     fields = {
         "client": client,
         "method": method,
         "path": path,
         "status": status,
         "seconds": round(seconds, 4),
+        **used,
     }
-    _access_log.info(
-        "%(client)s %(method)s %(path)s %(status)s %(seconds)ss", fields, extra={"fields": fields}
-    )
+    line = f"{client} {method} {path} {status} {fields['seconds']}s {fields_text(used)}".rstrip()
+    _access_log.info("%s", line, extra={"fields": fields})
 
 
 class CorsMiddleware:
@@ -190,55 +189,3 @@ def _preflight_headers(headers: Headers) -> dict[str, str]:
     if headers.get("access-control-request-private-network") == "true":
         allowed["access-control-allow-private-network"] = "true"
     return allowed
-
-
-class KeyMiddleware:
-    """Requires one of the API keys, if there are any, and gives each key a cache scope.
-
-    A key comes as ``Authorization: Bearer KEY`` or as ``x-api-key: KEY``. Clients of Anthropic's
-    API may send both, and one of them from another account: one that is right is enough.
-    """
-
-    def __init__(self, app: ASGIApp, keys: Sequence[str], respond: ErrorResponder) -> None:
-        self._app = app
-        self._respond = respond
-        self._digests = [_digest(key.encode()) for key in keys]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        scope.setdefault("state", {})["cache_scope"] = CacheScope()
-        if self._digests and not _is_public(scope["path"]):
-            sent = _sent_keys(dict(scope["headers"]))
-            digest = next(filter(self._is_known, map(_digest, sent)), None)
-            if digest is None:
-                problem = "Incorrect API key." if sent else "No API key."
-                error = Unauthorized(
-                    f"{problem} Send one as: Authorization: Bearer KEY, or x-api-key: KEY."
-                )
-                await self._respond(error, path=scope["path"])(scope, receive, send)
-                return
-            scope["state"]["cache_scope"] = CacheScope(api_key=digest.hex())
-        await self._app(scope, receive, send)
-
-    def _is_known(self, digest: bytes) -> bool:
-        # Comparing all keys, each in constant time, keeps timing from revealing anything.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return any(matches)
-
-
-def _sent_keys(headers: Mapping[bytes, bytes]) -> list[bytes]:
-    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-    bearer = key if scheme.lower() == b"bearer" else b""
-    sent = (bearer.strip(), headers.get(b"x-api-key", b"").strip())
-    return [key for key in sent if key]
-
-
-def _is_public(path: str) -> bool:
-    return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()

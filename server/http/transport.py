@@ -16,13 +16,14 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.core.errors import DragomanError, InvalidRequest, Overloaded, RequestTimeout
-from server.core.ids import request_id
+from server.core.ids import new_request_id, request_id
 from server.core.pool import Pool
 from server.core.settings import Settings
 from server.http.errors import HeadersTooLarge
 from server.http.middleware import REFUSED, UNMATCHED, ErrorResponder, record_request
 from server.http.request_parser import RequestParser
-from server.telemetry import Metrics, new_request_id
+from server.telemetry.account import Account
+from server.telemetry.metrics import Metrics
 
 # Seconds after which a client that does not read its answer is disconnected. A choice: a healthy
 # client stalls for a few seconds at most, and its buffered answer costs memory.
@@ -249,6 +250,7 @@ class _Connection(HttpToolsProtocol):
         token = request_id.set(name)
         record_request(
             self._metrics,
+            Account(),
             route=UNMATCHED,
             method="-",
             client=self.client[0] if self.client else "-",

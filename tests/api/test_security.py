@@ -13,7 +13,7 @@ from server.app import create_app
 from server.core.events import Event
 from server.core.request import CacheScope, GenerationRequest
 from server.core.settings import Settings
-from server.telemetry import configure_logging
+from server.telemetry.log import configure_logging
 from tests.api.fakes import FakePool, answer
 from tests.api.wire import CHAT, assert_error, chat, chat_body, events
 

@@ -33,7 +33,7 @@ async def create_embeddings(request: Request) -> Response:
     shared = context(request)
     body = await read(request, EmbeddingRequest)
     inputs = _inputs(body)
-    client = await unless_gone(request, shared.pool.open(body.model))
+    client = await unless_gone(request, shared.open(body.model))
     model = client.info.model_id
     if shared.settings.log_contents:
         _contents_log.info("%s inputs: %s", model, inputs)

@@ -89,7 +89,7 @@ async def _summary(request: Request, model: str, found: Conversation, ignored: l
         return at
 
     async def summed_up() -> Reply:
-        client = await context(request).pool.open(model)
+        client = await context(request).open(model)
         asked = GenerationRequest(
             prompt=ChatPrompt(messages=found.messages),
             max_tokens=min(_MOST_TOKENS, max(client.info.context // _MOST_SHARE, 1)),

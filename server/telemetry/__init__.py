@@ -1,0 +1,1 @@
+"""Metrics for Prometheus, what each request used, and the log."""

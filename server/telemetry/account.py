@@ -1,0 +1,79 @@
+"""What one request used: for its line in the access log, and for metrics."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from server.core.events import Usage
+
+
+@dataclass(kw_only=True)
+class Account:
+    """What one request asked for and used so far.
+
+    Attributes:
+        asked: The model as the client named it; None where no model was asked for.
+        model: The id of the model that it turned out to be, once that is ready.
+        prompt_tokens: Tokens of all prompts that a model began to answer, cached ones included.
+        completion_tokens: Tokens generated, including those of unfinished answers.
+        cached_tokens: Prompt tokens taken from the prefix cache, as far as answers are complete.
+        ttft: Seconds from the request's arrival to its first token; None before that.
+    """
+
+    asked: str | None = None
+    model: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    ttft: float | None = None
+    _started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the request arrived."""
+        return time.perf_counter() - self._started
+
+    def token(self) -> None:
+        """Note when the first token came."""
+        if self.ttft is None:
+            self.ttft = self.seconds
+
+    def used(self, *, prompt: int = 0, completion: int = 0) -> None:
+        """Add tokens of a prompt and of an answer."""
+        self.prompt_tokens += prompt
+        self.completion_tokens += completion
+
+    def answered(self, index: int, usage: Usage) -> None:
+        """Answer ``index`` to a prompt is complete. The prompt is that of the first one."""
+        if index == 0:
+            self.cached_tokens += usage.cached_tokens
+
+    def fields(self) -> dict[str, str | int | float]:
+        """What there is to tell, by name; nothing of a request that used no model."""
+        told: dict[str, str | int | float] = {}
+        if (model := self.model or self.asked) is not None:
+            told["model"] = model[:200]
+        if self.prompt_tokens or self.completion_tokens:
+            told["prompt_tokens"] = self.prompt_tokens
+            told["completion_tokens"] = self.completion_tokens
+            told["cached_tokens"] = self.cached_tokens
+        if self.ttft is not None:
+            told["ttft_seconds"] = round(self.ttft, 4)
+        return told
+
+
+_account: ContextVar[Account | None] = ContextVar("account", default=None)
+
+
+def current_account() -> Account:
+    """The account of the request that the running task serves; outside of one, that of nothing."""
+    return _account.get() or Account()
+
+
+def open_account() -> Account:
+    """A new account, which is the current one of this task and of those that it starts."""
+    account = Account()
+    _account.set(account)
+    return account
