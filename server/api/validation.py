@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic_core import ErrorDetails
 
 from server.core.errors import InvalidRequest, Locator, UnknownParameter, path_text
 from server.core.sampling import PARAMETERS
@@ -132,16 +133,35 @@ def to_json(body: BaseModel) -> bytes:
 
 def _explain(error: ValidationError, respelled: Respelled) -> InvalidRequest:
     """The first problem, in the branch of a union that fits the input best."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    first = problems[0]["loc"][:1]
+    problems = [_Problem.of(each) for each in error.errors(include_url=False, include_input=False)]
+    first = problems[0].location[:1]
     paths = [
-        (_path(problem["loc"], respelled.body, missing=problem["type"] == "missing"), problem)
+        (_path(problem, respelled.body), problem)
         for problem in problems
-        if problem["loc"][:1] == first
+        if problem.location[:1] == first
     ]
     path, problem = max(paths, key=lambda found: len(found[0]))
     at = _moved(path, respelled.places)
-    return InvalidRequest(f"{path_text(at)}: {_shortened(problem['msg'])}.", at=at)
+    return InvalidRequest(f"{path_text(at)}: {_shortened(problem.message)}.", at=at)
+
+
+class _Problem(NamedTuple):
+    """Something wrong where pydantic sees it; ``missing`` is whether the field is not there."""
+
+    location: Locator
+    message: str
+    missing: bool
+
+    @classmethod
+    def of(cls, error: ErrorDetails) -> _Problem:
+        """An object of no known kind lacks the field that states the kind, or has a wrong one."""
+        location, kind = error["loc"], error["type"]
+        if kind not in {"union_tag_invalid", "union_tag_not_found"}:
+            return cls(location, error["msg"], kind == "missing")
+        location = (*location, error["ctx"]["discriminator"].strip("'"))
+        if kind == "union_tag_not_found":
+            return cls(location, "Field required", missing=True)
+        return cls(location, f"Input should be one of {error['ctx']['expected_tags']}", False)
 
 
 def _shortened(message: str) -> str:
@@ -158,17 +178,17 @@ def _moved(at: Locator, places: Mapping[str, Locator]) -> Locator:
     return at
 
 
-def _path(location: tuple[int | str, ...], value: Any, *, missing: bool) -> Locator:
-    """The steps of ``location`` that lead into ``value``, and the ``missing`` one behind them.
+def _path(problem: _Problem, value: Any) -> Locator:
+    """The steps of a problem's location that lead into ``value``, and a missing one behind them.
 
     pydantic adds the names of union branches, which may also be keys: ``text`` is the kind of a
     part and one of its fields. The right reading ends at the field at fault, and takes a step for
     the name of a branch where the object says that it is of this kind.
     """
-    *steps, last = location
-    read = _readings(tuple(steps) if missing else location, value)
-    best = max(read, key=lambda reading: reading.rank(last, missing=missing))
-    ends = missing and isinstance(best.value, dict)
+    *steps, last = problem.location
+    read = _readings(tuple(steps) if problem.missing else problem.location, value)
+    best = max(read, key=lambda reading: reading.rank(last, missing=problem.missing))
+    ends = problem.missing and isinstance(best.value, dict)
     return (*best.path, last) if ends else best.path
 
 

@@ -19,8 +19,9 @@ from server.core.request import (
     ToolCall,
 )
 
-# Calls in their old form have no ids: the message's place stands in for one.
+# Where calls have no ids, as in their old form, their places stand in for them.
 _OLD_CALL = "call_{}"
+_NO_ID = "call_{}_{}"
 
 
 def chat_prompt(body: wire.ConversationFields) -> ChatPrompt:
@@ -47,18 +48,41 @@ def chat_prompt(body: wire.ConversationFields) -> ChatPrompt:
 
 
 def messages(turns: Sequence[wire.ChatMessage]) -> list[Message]:
-    """The turns of a conversation."""
-    found = []
-    asked = ""
-    for index, turn in enumerate(turns):
-        if isinstance(turn, wire.AssistantMessage) and turn.function_call is not None:
-            asked = _OLD_CALL.format(index)
-        found.append(_message(turn, index, asked))
+    """The turns of a conversation.
+
+    Raises InvalidRequest for a result that says of no call that it answers it, where no call is
+    unanswered.
+    """
+    calls = _Calls()
+    found = [_message(turn, index, calls) for index, turn in enumerate(turns)]
     return [*map(unbilled, found[:1]), *found[1:]]
 
 
-def _message(message: wire.ChatMessage, index: int, asked: str) -> Message:
-    """The turn at ``index``; ``asked`` is the id of the last call in its old form."""
+class _Calls:
+    """The calls so far, for results that do not say which of them they answer."""
+
+    def __init__(self) -> None:
+        self.old = ""
+        self._unanswered: dict[str, str] = {}
+
+    def made(self, calls: Sequence[ToolCall]) -> None:
+        """Note the calls of an answer."""
+        self._unanswered |= {call.id: call.name for call in calls}
+
+    def answered(self, message: wire.ToolMessage, at: Locator) -> str:
+        """The id of the call that a result answers."""
+        id_, name = message.tool_call_id or None, message.name or message.tool_name
+        if id_ is None:
+            open_calls = self._unanswered.items()
+            id_ = next((each for each, called in open_calls if name in {None, called}), None)
+        if id_ is None:
+            place = (*at, "tool_call_id")
+            raise InvalidRequest(f"{path_text(place)}: Field required.", at=place)
+        self._unanswered.pop(id_, None)
+        return id_
+
+
+def _message(message: wire.ChatMessage, index: int, calls: _Calls) -> Message:
     at = ("messages", index)
     match message:
         case wire.InstructionMessage() | wire.UserMessage():
@@ -69,23 +93,31 @@ def _message(message: wire.ChatMessage, index: int, asked: str) -> Message:
             return Message(
                 role="tool",
                 content=_content(message.content or "", at),
-                name=message.name,
-                tool_call_id=message.tool_call_id,
+                name=message.name or message.tool_name,
+                tool_call_id=calls.answered(message, at),
             )
         case wire.FunctionMessage():
             content = _content(message.content or "", at)
-            return Message(role="tool", content=content, name=message.name, tool_call_id=asked)
+            return Message(role="tool", content=content, name=message.name, tool_call_id=calls.old)
         case wire.AssistantMessage():
-            return _assistant(message, at, asked)
+            answer = _assistant(message, at)
+            calls.made(answer.tool_calls)
+            if message.function_call is not None:
+                calls.old = answer.tool_calls[-1].id
+            return answer
 
 
-def _assistant(message: wire.AssistantMessage, at: Locator, asked: str) -> Message:
+def _assistant(message: wire.AssistantMessage, at: tuple[str, int]) -> Message:
     if message.audio is not None:
         place = (*at, "audio")
         raise UnsupportedParameter(f"{path_text(place)} is not supported.", at=place)
-    calls = [_tool_call(call) for call in message.tool_calls or []]
+    _, index = at
+    calls = [
+        _tool_call(call, _NO_ID.format(index, number))
+        for number, call in enumerate(message.tool_calls or [])
+    ]
     if message.function_call is not None:
-        calls.append(_function_call(asked, message.function_call))
+        calls.append(_function_call(_OLD_CALL.format(index), message.function_call))
     return Message(
         role="assistant",
         content=_spoken(message, at),
@@ -133,10 +165,11 @@ def _spoken(message: wire.AssistantMessage, at: Locator) -> Content | None:
     return [*parts, TextPart(message.refusal)]
 
 
-def _tool_call(call: wire.FunctionToolCall | wire.CustomToolCall) -> ToolCall:
+def _tool_call(call: wire.FunctionToolCall | wire.CustomToolCall, without_id: str) -> ToolCall:
+    id_ = call.id or without_id
     if isinstance(call, wire.FunctionToolCall):
-        return _function_call(call.id, call.function)
-    return ToolCall(id=call.id, name=call.custom.name, arguments=call.custom.input, kind="custom")
+        return _function_call(id_, call.function)
+    return ToolCall(id=id_, name=call.custom.name, arguments=call.custom.input, kind="custom")
 
 
 def _function_call(id_: str, call: wire.FunctionCall) -> ToolCall:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from server.api.text_parts import as_parts, as_result
 from server.api.validation import Opaque, WireModel
 
 # Choices. A session of an agent has some hundred messages, with a few blocks each.
@@ -37,6 +38,12 @@ class ToolUseBlock(WireModel):
     input: dict[str, Any] | str | None = None
 
 
+Texts = Annotated[
+    str | Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)], BeforeValidator(as_parts)
+]
+"""What a system prompt says."""
+
+
 class SearchResultBlock(WireModel):
     """Something found, as text."""
 
@@ -66,7 +73,7 @@ class SystemBlock(WireModel):
     """System text in the middle of a user's turn."""
 
     type: Literal["mid_conv_system"]
-    content: str | Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)]
+    content: Texts
 
 
 class ToolAdditionBlock(WireModel):
@@ -114,7 +121,10 @@ class ToolResultBlock(WireModel):
 
     type: Literal["tool_result"]
     tool_use_id: str
-    content: str | Annotated[list[ResultPart], Field(max_length=MAX_BLOCKS)] | None = None
+    content: Annotated[
+        str | Annotated[list[ResultPart], Field(max_length=MAX_BLOCKS)] | None,
+        BeforeValidator(as_result),
+    ] = None
     is_error: bool | None = None
 
 

@@ -10,10 +10,12 @@ from server.api.anthropic.schemas.blocks import (
     MAX_BLOCKS,
     MAX_MESSAGES,
     Block,
-    TextBlock,
+    Texts,
 )
 from server.api.generation_fields import LocalFields, Stops, ThinkingFields
 from server.api.spellings import respell
+from server.api.text_parts import as_parts
+from server.api.tool_forms import flat_function, usual_choice
 from server.api.validation import Opaque, Respelled, WireModel, whole
 
 # Choices: agents with many MCP servers bring a few hundred tools.
@@ -29,7 +31,10 @@ class Turn(WireModel):
     """
 
     role: Literal["user", "assistant", "system"]
-    content: str | Annotated[list[Block], Field(max_length=MAX_BLOCKS)] | None = None
+    content: Annotated[
+        str | Annotated[list[Block], Field(max_length=MAX_BLOCKS)] | None,
+        BeforeValidator(as_parts),
+    ] = None
     clear_at: Literal["next_user_message", "never"] | None = None
 
 
@@ -57,9 +62,20 @@ def _tool_kind(tool: Any) -> str:
     return "hosted" if isinstance(stated, str) and stated != "custom" else "function"
 
 
+def _usual_tool(tool: object) -> object:
+    """A function in another API's form as one of this endpoint."""
+    if not isinstance(tool, dict) or tool.get("type") == "custom":
+        return tool
+    flat = flat_function(tool, "input_schema")
+    if flat.get("type") == "function":
+        return {name: value for name, value in flat.items() if name != "type"}
+    return flat
+
+
 Tool = Annotated[
     Annotated[FunctionTool, Tag("function")] | Annotated[HostedTool, Tag("hosted")],
     Discriminator(_tool_kind),
+    BeforeValidator(_usual_tool),
 ]
 
 
@@ -69,6 +85,22 @@ class ToolChoice(WireModel):
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
+
+
+def _own_choice(choice: object) -> object:
+    """A choice in another API's words, as one of this endpoint."""
+    if isinstance(choice, dict) and choice.get("type") in _CHOICES:
+        return choice
+    match usual_choice(choice):
+        case "none" | "auto" | "required" as mode:
+            return {"type": "any" if mode == "required" else mode}
+        case {"type": "function", "name": name}:
+            return {"type": "tool", "name": name}
+        case usual:
+            return usual
+
+
+_CHOICES = {"auto", "any", "tool", "none"}
 
 
 class Thinking(WireModel):
@@ -105,9 +137,9 @@ class Conversation(ThinkingFields):
 
     model: str
     messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_MESSAGES)]
-    system: str | Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)] | None = None
+    system: Texts | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: ToolChoice | None = None
+    tool_choice: Annotated[ToolChoice, BeforeValidator(_own_choice)] | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
 

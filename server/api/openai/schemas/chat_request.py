@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from server.api.generation_fields import ThinkingFields
 from server.api.openai.schemas.base import GenerationFields
@@ -12,11 +12,13 @@ from server.api.openai.schemas.chat_tools import (
     MAX_TOOLS,
     AnyTool,
     FunctionChoice,
-    FunctionDefinition,
+    OldFunction,
     ToolChoice,
     left_out,
 )
 from server.api.spellings import respell
+from server.api.text_parts import as_parts, as_result
+from server.api.tool_forms import usual_call
 from server.api.validation import Opaque, Respelled, WireModel
 
 MAX_MESSAGES = 10_000
@@ -75,9 +77,16 @@ class Thought(Opaque):
 
 
 Part = Annotated[TextPart | RefusalPart | ThoughtPart | MediaPart, Field(discriminator="type")]
-Content = str | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
-ContentOrNone = str | Annotated[list[Part], Field(max_length=MAX_PARTS)] | None
-"""What answers and the results of calls say; they may say nothing."""
+Content = Annotated[
+    str | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)],
+    BeforeValidator(as_parts),
+]
+_ContentOrNone = str | Annotated[list[Part], Field(max_length=MAX_PARTS)] | None
+ContentOrNone = Annotated[_ContentOrNone, BeforeValidator(as_parts)]
+"""What answers say; they may say nothing."""
+
+Result = Annotated[_ContentOrNone, BeforeValidator(as_result)]
+"""What the result of a call says: text, parts, or any JSON value."""
 
 
 class FunctionCall(WireModel):
@@ -88,10 +97,10 @@ class FunctionCall(WireModel):
 
 
 class FunctionToolCall(WireModel):
-    """A call that the assistant made in an earlier turn."""
+    """A call that the assistant made in an earlier turn; in Ollama's API it has no id."""
 
     type: Literal["function"] = "function"
-    id: str
+    id: str | None = None
     function: FunctionCall
     index: int | None = None
 
@@ -107,9 +116,18 @@ class CustomToolCall(WireModel):
     """A call of a free-form tool that the assistant made in an earlier turn."""
 
     type: Literal["custom"]
-    id: str
+    id: str | None = None
     custom: CustomCall
     index: int | None = None
+
+
+AnyCall = Annotated[
+    Annotated[FunctionToolCall, Tag("function")] | Annotated[CustomToolCall, Tag("custom")],
+    Discriminator(
+        lambda call: "custom" if isinstance(call, dict) and "custom" in call else "function"
+    ),
+    BeforeValidator(usual_call),
+]
 
 
 class InstructionMessage(WireModel):
@@ -140,26 +158,31 @@ class AssistantMessage(WireModel):
     thinking: str | None = Field(None, description="Another name of ``reasoning_content``.")
     reasoning_details: list[Thought] | None = None
     thinking_blocks: list[Thought] | None = None
-    tool_calls: list[FunctionToolCall | CustomToolCall] | None = None
+    tool_calls: list[AnyCall] | None = None
     function_call: FunctionCall | None = Field(None, description="The old form of a call.")
     audio: dict[str, Any] | None = Field(None, description="Unsupported; refused.")
     annotations: list[Any] | None = Field(None, description="Accepted and ignored.")
 
 
 class ToolMessage(WireModel):
-    """The result of a tool call; no content is an empty result."""
+    """The result of a tool call; no content is an empty result.
+
+    Without a ``tool_call_id`` it answers the first call without a result, of the tool ``name`` if
+    it has one.
+    """
 
     role: Literal["tool"]
-    content: ContentOrNone = None
-    tool_call_id: str
+    content: Result = None
+    tool_call_id: str | None = None
     name: str | None = None
+    tool_name: str | None = Field(None, description="Ollama's name of ``name``.")
 
 
 class FunctionMessage(WireModel):
     """The result of a call, in its old form: it answers the last ``function_call``."""
 
     role: Literal["function"]
-    content: ContentOrNone = None
+    content: Result = None
     name: str
 
 
@@ -187,7 +210,7 @@ class ConversationFields(ThinkingFields):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
-    functions: Annotated[list[FunctionDefinition], Field(max_length=MAX_TOOLS)] | None = Field(
+    functions: Annotated[list[OldFunction], Field(max_length=MAX_TOOLS)] | None = Field(
         None, description="The old form of ``tools``."
     )
     function_call: FunctionChoice | None = Field(

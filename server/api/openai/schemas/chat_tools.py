@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from server.api.tool_forms import flat_function, usual_choice, with_schema
 from server.api.validation import Opaque, WireModel
 
 MAX_TOOLS = 128
@@ -22,6 +23,13 @@ class FunctionDefinition(WireModel):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+
+
+OldFunction = Annotated[
+    FunctionDefinition,
+    BeforeValidator(lambda given: with_schema(given) if isinstance(given, dict) else given),
+]
+"""An item of ``functions``, the old form of tools."""
 
 
 class FunctionTool(WireModel):
@@ -78,6 +86,15 @@ class OtherTool(Opaque):
     type: str | None = None
 
 
+def _usual_tool(tool: object) -> object:
+    """A tool whose schema has the name that it has here."""
+    if not isinstance(tool, dict):
+        return tool
+    if isinstance(function := tool.get("function"), dict):
+        return {**tool, "function": with_schema(function)}
+    return flat_function(tool) if "name" in tool else tool
+
+
 def _kind(tool: object) -> str | None:
     if not isinstance(tool, dict):
         return None
@@ -101,6 +118,7 @@ AnyTool = Annotated[
         custom_error_type="tool_type",
         custom_error_message="Input should be an object that describes a tool",
     ),
+    BeforeValidator(_usual_tool),
 ]
 
 
@@ -148,24 +166,18 @@ class AllowedToolsChoice(WireModel):
     allowed_tools: AllowedTools
 
 
-def _usual_choice(choice: object) -> object:
-    """A choice in the words of the Responses API or of Anthropic's, as one of this endpoint."""
-    if not isinstance(choice, dict):
+def _own_choice(choice: object) -> object:
+    """A choice in another API's words, as one of this endpoint."""
+    if isinstance(choice, dict) and choice.get("type") in choice:
         return choice
-    kind = choice.get("type")
-    match choice:
-        case {"type": "auto" | "none" | "required" | "any" as mode}:
-            return "required" if mode == "any" else mode
-        case {"type": "function" | "tool" | "custom", "name": name} if kind not in choice:
-            kind = "function" if kind == "tool" else kind
+    match usual_choice(choice):
+        case {"type": "function" | "custom" as kind, "name": name}:
             return {"type": kind, kind: {"name": name}}
-        case {"function": _} if "type" not in choice:
-            return {"type": "function", **choice}
         case {"type": "allowed_tools", "mode": mode, "tools": list() as tools}:
-            allowed = {"mode": mode, "tools": [_usual_choice(tool) for tool in tools]}
+            allowed = {"mode": mode, "tools": [_own_choice(tool) for tool in tools]}
             return {"type": "allowed_tools", "allowed_tools": allowed}
-        case _:
-            return choice
+        case usual:
+            return usual
 
 
 ToolChoice = Annotated[
@@ -174,7 +186,7 @@ ToolChoice = Annotated[
         NamedFunction | NamedCustomTool | AllowedToolsChoice,
         Field(discriminator="type"),
     ],
-    BeforeValidator(_usual_choice),
+    BeforeValidator(_own_choice),
 ]
 FunctionChoice = Literal["none", "auto"] | ToolRef
 """The old form of a choice, beside ``functions``."""

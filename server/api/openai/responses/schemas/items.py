@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from server.api.openai.responses.schemas.lenient import LenientModel
 from server.api.openai.responses.schemas.tools import MAX_TOOLS, AnyTool
+from server.api.text_parts import as_parts, as_result
 
 MAX_PARTS = 1_000
 
@@ -44,7 +45,18 @@ class MediaContent(LenientModel):
 
 
 Part = Annotated[TextContent | RefusalContent | MediaContent, Field(discriminator="type")]
-Content = str | Annotated[list[Part], Field(max_length=MAX_PARTS)]
+
+
+def _or_empty(content: object) -> object:
+    return "" if content is None else content
+
+
+_Content = str | Annotated[list[Part], Field(max_length=MAX_PARTS)]
+Content = Annotated[_Content, BeforeValidator(as_parts), BeforeValidator(_or_empty)]
+"""What a message says; null is nothing."""
+
+Result = Annotated[_Content, BeforeValidator(as_result), BeforeValidator(_or_empty)]
+"""What the result of a call says: text, parts, or any JSON value."""
 
 
 class MessageItem(Item):
@@ -97,7 +109,7 @@ class CallOutputItem(Item):
 
     type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: CallId
-    output: Content
+    output: Result
     name: str | None = None
 
 

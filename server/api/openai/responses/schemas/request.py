@@ -144,4 +144,4 @@ class ResponsesRequest(LocalFields, ThinkingFields, ConstraintFields):
     @classmethod
     def respelled(cls, body: dict[str, Any]) -> Respelled:
         """``body`` under our names for what other servers name differently."""
-        return respell(body, cls, {"max_tokens": "max_output_tokens"})
+        return respell(body, cls, {"max_tokens": "max_output_tokens", "messages": "input"})

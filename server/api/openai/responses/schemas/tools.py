@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from server.api.openai.responses.schemas.lenient import LenientModel, type_of
+from server.api.tool_forms import flat_function, usual_choice
 
 MAX_TOOLS = 512
 """A choice: agents with several servers of tools bring some hundreds."""
@@ -72,6 +73,16 @@ class NamespaceTool(LenientModel):
     tools: Annotated[list[InnerTool], Field(max_length=MAX_TOOLS)]
 
 
+def _usual_tool(tool: object) -> object:
+    """A function in another API's form as one of this endpoint."""
+    if not isinstance(tool, dict):
+        return tool
+    flat = flat_function(tool)
+    if "name" in flat and flat.get("type") is None:
+        return {**flat, "type": "function"}
+    return flat
+
+
 _NO_TOOL = "Input should be an object that describes a tool"
 
 InnerTool = Annotated[
@@ -83,6 +94,7 @@ InnerTool = Annotated[
         custom_error_type="tool_type",
         custom_error_message=_NO_TOOL,
     ),
+    BeforeValidator(_usual_tool),
 ]
 
 AnyTool = Annotated[
@@ -91,6 +103,7 @@ AnyTool = Annotated[
     | Annotated[NamespaceTool, Tag("namespace")]
     | Annotated[OtherTool, Tag("other")],
     Discriminator(_kind, custom_error_type="tool_type", custom_error_message=_NO_TOOL),
+    BeforeValidator(_usual_tool),
 ]
 
 
@@ -150,6 +163,7 @@ Choice = Annotated[
         custom_error_type="tool_choice",
         custom_error_message="Input should be a string or an object with a type",
     ),
+    BeforeValidator(usual_choice),
 ]
 
 NamespaceTool.model_rebuild()
