@@ -29,6 +29,7 @@ from server.http.keys import KeyMiddleware
 from server.http.line_separators import LineSeparatorMiddleware
 from server.http.middleware import CorsMiddleware, RequestMiddleware
 from server.http.proxies import ProxyMiddleware
+from server.store.file_folder import FileFolder
 from server.store.kinds import Limits
 from server.store.store import Store
 from server.telemetry.engine_figures import EngineFigures
@@ -69,7 +70,12 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         lifespan=lifespan,
     )
     app.state.context = Context(
-        settings=settings, pool=pool, metrics=figures, store=store, runs=runs
+        settings=settings,
+        pool=pool,
+        metrics=figures,
+        store=store,
+        runs=runs,
+        files=FileFolder(settings.files_dir),
     )
     app.state.families = families
     app.state.error_responses = respond

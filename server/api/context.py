@@ -9,6 +9,7 @@ from fastapi import Request
 from server.api.runs import Runs
 from server.core.pool import Client, Pool
 from server.core.settings import Settings
+from server.store.file_folder import FileFolder
 from server.store.store import Store
 from server.telemetry.account import current_account
 from server.telemetry.metrics import Metrics
@@ -16,13 +17,22 @@ from server.telemetry.metrics import Metrics
 
 @dataclass(frozen=True)
 class Context:
-    """The settings, the models, the metrics, what is stored, and what runs without its client."""
+    """The settings, the models, the metrics, what is stored, and what runs without its client.
+
+    ``files`` has what stored files contain.
+    """
 
     settings: Settings
     pool: Pool
     metrics: Metrics
     store: Store
     runs: Runs
+    files: FileFolder
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether files are kept, and batches run."""
+        return self.settings.files and self.store.enabled
 
     async def open(self, model: str) -> Client:
         """What `Pool.open` returns for this id or alias; the account of the request names it."""

@@ -85,6 +85,8 @@ def _print_info(opened: Store) -> None:
         ("items", str(info.items)),
         ("events", str(info.events)),
         ("size", size(info.bytes)),
+        ("files", f"{info.files} ({size(info.file_bytes)})"),
+        ("batches", str(info.batches)),
         ("oldest response", _time(info.oldest)),
         ("newest response", _time(info.newest)),
         ("schema version", str(info.version)),

@@ -257,6 +257,32 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="Days without use after which something stored is removed."
     )
 
+    files: bool = Field(
+        default=True,
+        description="Keep uploaded files and run batches; this needs the store as well.",
+    )
+    files_dir: ExpandedPath = Field(
+        default_factory=lambda: _xdg("XDG_DATA_HOME", ".local/share") / "files",
+        description="Folder for uploaded files and results of batches; servers that share a store "
+        "share it too (default: `files` in `dragoman` in the XDG data directory).",
+    )
+    files_max_bytes: int = Field(
+        default=16 << 30,
+        ge=1,
+        description="Maximum bytes of all files together; further uploads are answered with 413.",
+    )
+    max_file_bytes: int = Field(
+        default=512 << 20,
+        ge=1,
+        description="Maximum bytes of one uploaded file; a larger one is answered with 413.",
+    )
+    batch_parallel: int = Field(
+        default=16,
+        ge=1,
+        description="Maximum lines of batches that are answered at once; requests of clients go "
+        "first.",
+    )
+
     log_format: Literal["text", "json"] = Field(default="text", description="Format of the log.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level of messages to log."

@@ -74,6 +74,53 @@ class StoredEvent(msgspec.Struct, frozen=True):
     body: bytes
 
 
+BatchStatus = Literal[
+    "validating",
+    "failed",
+    "in_progress",
+    "finalizing",
+    "completed",
+    "expired",
+    "cancelling",
+    "cancelled",
+]
+
+UNFINISHED: tuple[BatchStatus, ...] = ("validating", "in_progress", "finalizing", "cancelling")
+"""States of a batch that a server still has to work on."""
+
+
+class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file, without its contents.
+
+    Attributes:
+        id: Its id, which names its contents as well.
+        owner: Whose it is (`Store.owner`).
+        created_at: Seconds since 1970.
+        expires_at: When it is removed, in seconds since 1970; None: never.
+        bytes: The size of its contents.
+        purpose: What it is for, in OpenAI's words.
+        filename: The name that its owner gave it.
+    """
+
+    id: str
+    owner: str
+    created_at: int
+    expires_at: int | None
+    bytes: int
+    purpose: str
+    filename: str
+
+
+class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch; ``body`` is all that is known about it, as JSON, and ``status`` is in it too."""
+
+    id: str
+    owner: str
+    created_at: int
+    status: BatchStatus
+    body: bytes
+
+
 class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Which items to list: at most ``limit``, after the item with the id ``after``."""
 
@@ -89,6 +136,20 @@ class Page(msgspec.Struct, frozen=True):
     more: bool
 
 
+class FilePage(msgspec.Struct, frozen=True):
+    """Some of a list of files; ``more`` says whether others follow."""
+
+    files: list[StoredFile]
+    more: bool
+
+
+class BatchPage(msgspec.Struct, frozen=True):
+    """Some of a list of batches; ``more`` says whether others follow."""
+
+    batches: list[StoredBatch]
+    more: bool
+
+
 class UnknownCursor(LookupError):
     """A page should begin after an item that is not in the list."""
 
@@ -101,7 +162,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of what is stored, and its bytes; ``oldest`` and ``newest`` are seconds since 1970."""
+    """Counts of what is stored, and its bytes.
+
+    ``bytes`` are those of responses and conversations. ``oldest`` and ``newest`` are when the
+    oldest and the newest response were made, in seconds since 1970.
+    """
 
     version: int
     responses: int
@@ -110,6 +175,9 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     items: int
     events: int
     bytes: int
+    files: int
+    file_bytes: int
+    batches: int
     oldest: int | None
     newest: int | None
 

@@ -8,6 +8,8 @@ from server.store.conversations import Conversations
 from server.store.event_log import EventLog
 from server.store.responses import Responses
 from server.store.runners import Runners
+from server.store.stored_batches import StoredBatches
+from server.store.stored_files import StoredFiles
 from server.store.upkeep import Upkeep
 
 
@@ -19,6 +21,8 @@ class Records:
         self.conversations = Conversations(connection)
         self.events = EventLog(connection)
         self.runners = Runners(connection)
+        self.files = StoredFiles(connection)
+        self.batches = StoredBatches(connection)
         self.upkeep = Upkeep(connection)
 
     @property

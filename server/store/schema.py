@@ -105,10 +105,45 @@ events = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
+files = Table(
+    "files",
+    _metadata,
+    # The order of a list: two files may be of the same second.
+    Column("key", _Key, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("owner", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("bytes", BigInteger, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("filename", String, nullable=False),
+    Index("files_by_owner", "owner", "key"),
+    Index("files_by_expiry", "expires_at"),
+)
+"""Uploaded files and results of batches; their contents lie in a folder (`file_folder`)."""
+
+batches = Table(
+    "batches",
+    _metadata,
+    Column("key", _Key, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("owner", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("status", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("batches_by_owner", "owner", "key"),
+    Index("batches_by_status", "status", "key"),
+)
+
 
 def _create(connection: Connection) -> None:
-    _metadata.create_all(connection, checkfirst=False)
+    first = (schema_version, secrets, runners, responses, conversations, items, events)
+    _metadata.create_all(connection, tables=first, checkfirst=False)
 
 
-MIGRATIONS: Sequence[Callable[[Connection], None]] = (_create,)
+def _add_files_and_batches(connection: Connection) -> None:
+    _metadata.create_all(connection, tables=(files, batches), checkfirst=False)
+
+
+MIGRATIONS: Sequence[Callable[[Connection], None]] = (_create, _add_files_and_batches)
 """Each brings a database from the version before it, its index here, to the next."""

@@ -12,13 +12,16 @@ from sqlalchemy import Connection, Table, delete, func, literal, select, union_a
 from server.store.items import remove_from_conversation, remove_from_response
 from server.store.kinds import RUNNER_SECONDS, RUNNING, Info, Limits, Swept
 from server.store.schema import (
+    batches,
     conversations,
     events,
+    files,
     items,
     responses,
     runners,
     schema_version,
 )
+from server.store.stored_files import StoredFiles
 
 _KEPT_SHARE = 0.9
 """A sweep that has to make room leaves this share of the bytes, so that not every write sweeps."""
@@ -44,6 +47,9 @@ class Upkeep:
             items=self._count(items),
             events=self._count(events),
             bytes=self.bytes(),
+            files=self._count(files),
+            file_bytes=StoredFiles(self._connection).bytes(),
+            batches=self._count(batches),
             oldest=span[0],
             newest=span[1],
         )

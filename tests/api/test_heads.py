@@ -38,6 +38,9 @@ PATHS = [
     "/v1/conversations/conv_none",
     "/v1/conversations/conv_none/items",
     "/v1/conversations/conv_none/items/msg_none",
+    "/v1/files",
+    "/v1/files/file-none",
+    "/v1/files/file-none/content",
     CHAT,
     "/no/such/path",
 ]

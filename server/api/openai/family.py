@@ -9,6 +9,7 @@ from server.api.openai.completions import COMPLETIONS
 from server.api.openai.conversations import router as conversations
 from server.api.openai.conversations.bodies import ChangedConversation, NewConversation, NewItems
 from server.api.openai.errors import error_body, error_frame
+from server.api.openai.files import router as files
 from server.api.openai.responses import compact, create, input_tokens, retrieve, websocket
 from server.api.openai.responses.schemas.request import CompactRequest, ResponsesRequest
 from server.api.openai.schemas.embeddings import EmbeddingRequest
@@ -27,6 +28,7 @@ FAMILY = Family(
         websocket.router,
         retrieve.router,
         conversations.router,
+        files.router,
     ),
     bodies=(
         EmbeddingRequest,

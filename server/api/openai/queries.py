@@ -12,10 +12,12 @@ _MOST_ITEMS = 100
 _DEFAULT_ITEMS = 20
 
 
-def page_request(request: Request) -> PageRequest:
-    """Which items to list: ``after``, ``limit``, ``order``; raises InvalidRequest.
+def page_request(
+    request: Request, *, default: int = _DEFAULT_ITEMS, most: int = _MOST_ITEMS
+) -> PageRequest:
+    """What to list: ``after``, ``limit``, ``order``; raises InvalidRequest.
 
-    More than 100 items are not listed at once, whatever ``limit`` says.
+    More than ``most`` items are not listed at once, whatever ``limit`` says.
     """
     query = request.query_params
     orders: dict[str, Order] = {"asc": "asc", "desc": "desc"}
@@ -25,7 +27,7 @@ def page_request(request: Request) -> PageRequest:
     limit = number(request, "limit", least=1)
     return PageRequest(
         after=query.get("after"),
-        limit=min(_DEFAULT_ITEMS if limit is None else limit, _MOST_ITEMS),
+        limit=min(default if limit is None else limit, most),
         order=order,
     )
 

@@ -1,0 +1,223 @@
+"""``/v1/files``: what the SDK uploads, lists, fetches and deletes, and what is refused."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx2
+import openai
+import pytest
+from openai import AsyncOpenAI
+from openai.types import FileObject
+
+from server.app import create_app
+from server.core.settings import Settings
+from tests.api.fakes import FakePool
+from tests.api.wire import assert_error
+
+FILES = "/v1/files"
+DAY = 86_400
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A store and a folder of its own, and two keys."""
+    return Settings(
+        store_url=f"sqlite:///{tmp_path}/store.db",
+        files_dir=tmp_path / "files",
+        api_keys=["one", "two"],
+        max_file_bytes=1 << 20,
+        files_max_bytes=3 << 20,
+    )
+
+
+@pytest.fixture
+async def sdk(settings: Settings) -> AsyncIterator[AsyncOpenAI]:
+    """The SDK, with the first key."""
+    app = create_app(settings, FakePool())
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as client:
+        yield AsyncOpenAI(
+            api_key="one", base_url="http://127.0.0.1:8000/v1", http_client=client, max_retries=0
+        )
+    await app.state.context.store.close()
+
+
+def strict(file: FileObject) -> FileObject:
+    """The file, valid in strict mode."""
+    return FileObject.model_validate(file.model_dump(), strict=True)
+
+
+async def test_a_file_comes_back_as_it_was_sent(sdk: AsyncOpenAI, settings: Settings) -> None:
+    data = bytes(range(256)) * 3000 + b"\r\n--not a boundary\r\n"
+    made = strict(await sdk.files.create(file=("a b ü.bin", data), purpose="user_data"))
+    assert (made.bytes, made.filename, made.purpose) == (len(data), "a b ü.bin", "user_data")
+    assert made.status == "processed"
+    assert made.expires_at is None
+    assert strict(await sdk.files.retrieve(made.id)) == made
+    assert (await sdk.files.content(made.id)).content == data
+    (kept,) = settings.files_dir.iterdir()
+    assert stat.S_IMODE(settings.files_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert (await sdk.files.delete(made.id)).deleted
+    assert list(settings.files_dir.iterdir()) == []
+    with pytest.raises(openai.NotFoundError):
+        await sdk.files.retrieve(made.id)
+
+
+async def test_files_are_listed_by_page_order_and_purpose(sdk: AsyncOpenAI) -> None:
+    names = []
+    for number in range(5):
+        purpose: Any = "batch" if number % 2 else "user_data"
+        names.append((await sdk.files.create(file=(f"{number}", b"x"), purpose=purpose)).id)
+    assert [file.id async for file in sdk.files.list(limit=2)] == names[::-1]
+    assert [file.id async for file in sdk.files.list(limit=2, order="asc")] == names
+    page = await sdk.files.list(limit=2, order="asc", after=names[1])
+    assert [file.id for file in page.data] == names[2:4]
+    assert page.has_more
+    batches = [file.id async for file in sdk.files.list(purpose="batch")]
+    assert batches == [names[3], names[1]]
+    with pytest.raises(openai.BadRequestError) as caught:
+        await sdk.files.list(after="file-unknown")
+    assert caught.value.param == "after"
+
+
+async def test_a_key_sees_its_own_files_alone(sdk: AsyncOpenAI) -> None:
+    made = await sdk.files.create(file=("a", b"x"), purpose="user_data")
+    other = sdk.with_options(api_key="two")
+    assert (await other.files.list()).data == []
+    for call in (other.files.retrieve, other.files.delete, other.files.content):
+        with pytest.raises(openai.NotFoundError):
+            await call(made.id)
+
+
+async def test_files_expire_when_their_owner_says(sdk: AsyncOpenAI) -> None:
+    batch = await sdk.files.create(file=("a", b"x"), purpose="batch")
+    assert batch.expires_at == batch.created_at + 30 * DAY
+    stated = await sdk.files.create(
+        file=("a", b"x"),
+        purpose="user_data",
+        expires_after={"anchor": "created_at", "seconds": 7200},
+    )
+    assert stated.expires_at == stated.created_at + 7200
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({}, "purpose"),
+        ({"purpose": "songs"}, "purpose"),
+        ({"purpose": "batch_output"}, "purpose"),
+        ({"purpose": "batch", "expires_after[seconds]": "7200"}, "expires_after.anchor"),
+        (
+            {
+                "purpose": "batch",
+                "expires_after[anchor]": "created_at",
+                "expires_after[seconds]": "60",
+            },
+            "expires_after.seconds",
+        ),
+        (
+            {
+                "purpose": "batch",
+                "expires_after[anchor]": "last_active_at",
+                "expires_after[seconds]": "7200",
+            },
+            "expires_after.anchor",
+        ),
+    ],
+)
+async def test_a_wrong_field_is_refused_and_nothing_is_kept(
+    settings: Settings, fields: dict[str, str], param: str
+) -> None:
+    answer = await post(settings, data=fields, files={"file": ("a", b"x")})
+    assert_error(answer, 400, param=param)
+    assert list(settings.files_dir.iterdir()) == []
+
+
+async def post(settings: Settings, **request: Any) -> httpx.Response:
+    """The answer to an upload."""
+    app = create_app(settings, FakePool())
+    transport = httpx.ASGITransport(app)
+    headers = {"authorization": "Bearer one", **request.pop("headers", {})}
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+        answer = await client.post(FILES, headers=headers, **request)
+    await app.state.context.store.close()
+    return answer
+
+
+async def test_an_unknown_field_is_named(settings: Settings) -> None:
+    sent = {"purpose": "user_data", "project": "p"}
+    answer = await post(settings, data=sent, files={"file": ("a", b"x")})
+    assert answer.status_code == 200
+    assert answer.headers["x-dragoman-ignored"] == "project"
+
+
+async def test_a_file_over_the_limit_is_refused(settings: Settings) -> None:
+    sent = {"purpose": "user_data"}
+    answer = await post(settings, data=sent, files={"file": ("a", b"x" * ((1 << 20) + 1))})
+    assert_error(answer, 413, code="payload_too_large", param="file")
+    for _ in range(3):
+        answer = await post(settings, data=sent, files={"file": ("a", b"x" * (1 << 20))})
+        assert answer.status_code == 200
+    answer = await post(settings, data=sent, files={"file": ("a", b"x")})
+    assert "files_max_bytes" in assert_error(answer, 413, code="payload_too_large", param="file")
+    assert len(list(settings.files_dir.iterdir())) == 3
+
+
+FORM = "multipart/form-data; boundary=b"
+PURPOSE = b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n'
+FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("application/json", b"{}", 415),
+        ("multipart/form-data", b"", 400),
+        ("multipart/form-data; boundary=" + "b" * 500, b"", 400),
+        (FORM, b"", 400),
+        (FORM, b"nonsense", 400),
+        (FORM, PURPOSE + b"--b--\r\n", 400),
+        (FORM, PURPOSE + FILE, 400),
+        (FORM, PURPOSE + FILE[:-20], 400),
+        (FORM, PURPOSE + FILE + FILE + b"--b--\r\n", 400),
+        (FORM, FILE + PURPOSE[:-2] + b"x" * 70_000 + b"\r\n--b--\r\n", 400),
+        (FORM, FILE + PURPOSE * 70 + b"--b--\r\n", 200),
+        (FORM, FILE + PURPOSE.replace(b'"purpose"', b'"\xff\xfe"') + b"--b--\r\n", 400),
+        (FORM, FILE + PURPOSE + b"--b--\r\nepilogue", 200),
+    ],
+)
+async def test_a_malformed_form_is_refused(
+    settings: Settings, kind: str, body: bytes, status: int
+) -> None:
+    answer = await post(settings, content=body, headers={"content-type": kind})
+    assert answer.status_code == status, answer.text
+    kept = list(settings.files_dir.iterdir()) if settings.files_dir.exists() else []
+    assert len(kept) == (status == 200)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a\r\nset-cookie: b", "x" * 600, "", "ü€"])
+async def test_a_name_of_a_file_is_only_shown(sdk: AsyncOpenAI, name: str) -> None:
+    made = await sdk.files.create(file=(name or "a", b"x"), purpose="user_data")
+    assert len(made.filename) <= 255
+    assert "/" not in made.filename
+    answer = await sdk.files.with_raw_response.content(made.id)
+    assert answer.content == b"x"
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("switch", ["files", "store"])
+async def test_without_files_nothing_is_taken_and_nothing_found(
+    settings: Settings, switch: str
+) -> None:
+    app = create_app(settings.model_copy(update={switch: False, "api_keys": []}), FakePool())
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as http:
+        answer = await http.post(FILES, data={"purpose": "batch"}, files={"file": ("a", b"x")})
+        assert_error(answer, 400, code="unsupported_parameter")
+        assert (await http.get(FILES)).json()["data"] == []
+        assert_error(await http.get(f"{FILES}/file-a"), 404, code="not_found", param="id")
