@@ -1,8 +1,9 @@
 """The folder on disk in which workers, of several servers too, keep cached prefixes.
 
 In it are a secret, notes of what files contain, a count of the bytes written today, and one folder
-per model and setting, with one file per segment; beside it lies the model's name. A file's
-modification time is when it was last used. Processes share no lock: files appear whole, by a
+per model and setting; beside it lies the model's name. That folder has one file per segment, and
+one per cache scope with the tokens of answers. A file's modification time is when it was last used.
+Processes share no lock: files appear whole, by a
 rename, and may vanish at any time.
 """
 
@@ -17,7 +18,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from server.core.request import CacheScope
+
 SUFFIX = ".segment"
+ANSWERS_SUFFIX = ".answers"
+SECRET_FILE = "secret"  # noqa: S105 - a name, no secret
+_SWEPT = {SUFFIX, ANSWERS_SUFFIX}
+_DIGEST_BYTES = 16
 _SECRET_BYTES = 32
 # The writing of a file takes seconds; one not renamed for so long was left by a process that died.
 # In seconds; a choice.
@@ -72,6 +79,27 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             aside.unlink()
         raise
+
+
+def append_to(path: Path, data: bytes) -> int:
+    """Append ``data`` in one write, so that processes do not mix theirs; the file's size then.
+
+    Raises:
+        OSError: it cannot be written, or not whole.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.write(descriptor, data) < len(data):
+            raise OSError("the disk is full")
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def scope_digest(secret: bytes, scope: CacheScope) -> bytes:
+    """A digest of a cache scope, which says nothing to those who do not have the secret."""
+    text = f"{scope.api_key}\0{scope.adapter}".encode()
+    return hashlib.blake2b(text, key=secret, digest_size=_DIGEST_BYTES).digest()
 
 
 def read_secret(path: Path) -> bytes:
@@ -137,7 +165,10 @@ def mark_used(path: Path, tokens_before: int) -> None:
 
 
 class SegmentFile(NamedTuple):
-    """A file of a segment: when it was last used, in Unix seconds, and its size in bytes."""
+    """A file of a segment or of answers.
+
+    ``used`` is when it was last used, in Unix seconds, and ``size`` its bytes.
+    """
 
     used: float
     size: int
@@ -145,9 +176,9 @@ class SegmentFile(NamedTuple):
 
 
 def segment_files(folder: Path) -> list[SegmentFile]:
-    """The segments of all models, those used last first."""
+    """The files of segments and answers of all models, those used last first."""
     found = (file for model in _folders(folder) for file in files_in(model))
-    return sorted((file for file in found if file.path.suffix == SUFFIX), reverse=True)
+    return sorted((file for file in found if file.path.suffix in _SWEPT), reverse=True)
 
 
 def files_in(folder: Path) -> Iterator[SegmentFile]:
@@ -163,11 +194,11 @@ def files_in(folder: Path) -> Iterator[SegmentFile]:
 def sweep(
     folder: Path, most_bytes: int, most_age: float, *, abandoned: float = _ABANDONED
 ) -> list[str]:
-    """Remove segments unused for ``most_age`` seconds, and of the rest those used least recently.
+    """Remove files unused for ``most_age`` seconds, and of the rest those used least recently.
 
     Afterwards they have ``most_bytes`` at most, with files that are being written. Such files go
     too, once they are older than ``abandoned`` seconds, and empty folders. Returns the names of
-    removed segments. What cannot be removed stays.
+    removed files. What cannot be removed stays.
     """
     now = time.time()
     kept = _sweep_unfinished(folder, now - abandoned)

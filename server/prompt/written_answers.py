@@ -10,11 +10,14 @@ places. So no text of a request can become a special token by this.
 Templates write calls otherwise than models do: with other white space, escapes or order of keys.
 So a turn also says the same as an answer if all tokens before it are those that the answer was
 written after, and both are the same message, read in the model's reply format (``turn_reader.py``).
+
+Where prefixes are kept on disk, so are the answers (``answer_log.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
@@ -23,6 +26,7 @@ import numpy as np
 from server.core.request import CacheScope
 from server.core.vocabulary import Vocabulary
 from server.prompt.answer_index import Answer, AnswerIndex, SaidTokens, Tokens
+from server.prompt.answer_log import AnswerLog, KeptAnswer
 from server.prompt.turn_reader import Reading
 
 # How far before an answer the special token may be that its turn begins with, in tokens; a choice.
@@ -49,19 +53,28 @@ class _New:
 class WrittenAnswers:
     """The last answers of one model, ``most_tokens`` tokens at most.
 
+    With a ``log``, they are written there as soon as they are known, and those of a cache scope are
+    taken from there at its first prompt.
+
     `remember` may be called from any thread, `put_back` from one.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, most_tokens: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, *, most_tokens: int, log: AnswerLog | None = None
+    ) -> None:
         self._vocabulary = vocabulary
         self._special = frozenset(token.id for token in vocabulary.special_tokens)
         self._turn_ends = [each for each in self._special if vocabulary.is_end_of_generation(each)]
         self._most_tokens = most_tokens
-        self._kept_tokens = 0
+        self._log = log
         self._new: deque[_New] = deque()
-        # Oldest first, by scope, prompt and what they say.
+        self._unwritten: deque[tuple[CacheScope, KeptAnswer]] = deque()
+        # Held by those who use what follows. Oldest first, by scope, prompt and what they say.
+        self._lock = threading.Lock()
+        self._kept_tokens = 0
         self._answers: OrderedDict[tuple[CacheScope, bytes, bytes], Answer] = OrderedDict()
         self._indexes: dict[CacheScope, AnswerIndex] = {}
+        self._read: set[CacheScope] = set()
 
     def remember(
         self,
@@ -85,6 +98,8 @@ class WrittenAnswers:
             own, opening = tokens[start:].copy(), prompt_length - start
             prompt = _digest(tokens[:prompt_length]).digest()
             self._new.append(_New(scope, own, opening, prompt, reply_prefix, reading))
+            if self._log is not None:
+                self._log.submit(self._write_new)
 
     def put_back(self, scope: CacheScope, reading: Reading, tokens: list[int]) -> list[int]:
         """``tokens`` of a prompt, with those of answers wherever they say the same.
@@ -92,9 +107,12 @@ class WrittenAnswers:
         ``reading`` reads the prompt's turns.
         """
         self._take_new()
-        index = self._indexes.get(scope)
-        if index is None:
-            return tokens
+        self._read_log(scope)
+        with self._lock:
+            index = self._indexes.get(scope)
+            return tokens if index is None else self._with_answers(index, reading, tokens)
+
+    def _with_answers(self, index: AnswerIndex, reading: Reading, tokens: list[int]) -> list[int]:
         first = next((i for i, token in enumerate(tokens) if token in self._special), len(tokens))
         prompt = self._said(np.array(tokens[first:], dtype=np.int32))
         result, done = tokens[:first], 0
@@ -147,24 +165,75 @@ class WrittenAnswers:
         return start + int(ends[0]) if len(ends) else None
 
     def _take_new(self) -> None:
-        while self._new:
-            new = self._new.popleft()
-            said = self._said(new.tokens)
-            answer = Answer(
-                tokens=said.tokens,
-                said=said.said,
-                ends=said.ends,
-                opening=said.said[: int(said.ends[new.opening - 1])],
-                prompt=new.prompt,
-                reply_prefix=new.reply_prefix,
-                message=new.reading(new.tokens[new.opening :].tolist(), new.reply_prefix),
-            )
-            if answer.is_findable:
-                key = new.scope, answer.prompt, answer.said
-                self._drop(key)
-                self._answers[key] = answer
-                self._kept_tokens += len(answer.tokens)
-                self._indexes.setdefault(new.scope, AnswerIndex()).add(answer)
+        """Make the answers known that were remembered."""
+        with self._lock:
+            while self._new:
+                new = self._new.popleft()
+                message = new.reading(new.tokens[new.opening :].tolist(), new.reply_prefix)
+                kept = KeptAnswer(
+                    tokens=new.tokens.astype("<i4").tobytes(),
+                    opening=new.opening,
+                    prompt=new.prompt,
+                    reply_prefix=new.reply_prefix,
+                    message=message,
+                )
+                if self._add(new.scope, kept) and self._log is not None:
+                    self._unwritten.append((new.scope, kept))
+
+    def _write_new(self) -> None:
+        """On the log's thread: write the answers that were remembered; raises OSError."""
+        assert self._log is not None, "it asked for this"
+        self._take_new()
+        while self._unwritten:
+            self._log.append(*self._unwritten.popleft())
+
+    def _read_log(self, scope: CacheScope) -> None:
+        """Take in what the log has of ``scope``, which is older than all that is known of it."""
+        if self._log is None or scope in self._read:
+            return
+        read = self._log.read(scope)
+        if read is None:
+            return
+        self._read.add(scope)
+        with self._lock:
+            newer = [(key, self._answers[key]) for key in self._answers if key[0] == scope]
+            for kept in filter(self._is_possible, read):
+                self._add(scope, kept)
+            for key, answer in newer:
+                self._put(key, answer)
+
+    def _is_possible(self, kept: KeptAnswer) -> bool:
+        """Whether an answer from a file has an opening, and tokens of this vocabulary."""
+        tokens = np.frombuffer(kept.tokens, dtype="<i4")
+        known = (tokens >= 0) & (tokens < self._vocabulary.size)
+        return bool(0 < kept.opening < len(tokens) and known.all())
+
+    def _add(self, scope: CacheScope, kept: KeptAnswer) -> bool:
+        """Whether ``kept`` can be found, and was not known."""
+        tokens = np.frombuffer(kept.tokens, dtype="<i4").astype(np.int32)
+        said = self._said(tokens)
+        answer = Answer(
+            tokens=said.tokens,
+            said=said.said,
+            ends=said.ends,
+            opening=said.said[: int(said.ends[kept.opening - 1])],
+            prompt=kept.prompt,
+            reply_prefix=kept.reply_prefix,
+            message=kept.message,
+        )
+        if not answer.is_findable:
+            return False
+        key = scope, answer.prompt, answer.said
+        known = self._answers.get(key)
+        self._put(key, answer)
+        return known is None or not np.array_equal(known.tokens, answer.tokens)
+
+    def _put(self, key: tuple[CacheScope, bytes, bytes], answer: Answer) -> None:
+        """Make ``answer`` the newest, and forget the oldest where there are too many tokens."""
+        self._drop(key)
+        self._answers[key] = answer
+        self._kept_tokens += len(answer.tokens)
+        self._indexes.setdefault(key[0], AnswerIndex()).add(answer)
         while self._kept_tokens > self._most_tokens:
             self._drop(next(iter(self._answers)))
 

@@ -77,7 +77,7 @@ class Conversations:
     def item(self, conversation: Conversation, item_id: str) -> Item | None:
         """The item of this id, the newest if there are several."""
         row = self._connection.execute(
-            select(items.c.id, items.c.body, items.c.tokens)
+            select(items.c.id, items.c.body)
             .where(items.c.conversation_id == conversation.id, items.c.id == item_id)
             .order_by(items.c.key.desc())
             .limit(1)

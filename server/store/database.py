@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, insert, i
 from sqlalchemy.engine import URL, make_url
 
 from server.core.errors import StoreUnavailable
-from server.store.schema import MIGRATIONS, schema_version, secrets
+from server.store.schema import VERSION, create, migrate, schema_version, secrets
 
 _BUSY_SECONDS = 5.0
 """How long a transaction waits for one of another process. A choice: writes take milliseconds."""
@@ -126,17 +126,15 @@ def _migrate(connection: Connection) -> None:
     version = 0
     if inspect(connection).has_table(schema_version.name):
         version = connection.execute(select(schema_version.c.version)).scalar_one()
-    if version > len(MIGRATIONS):
+    if version > VERSION:
         raise StoreUnavailable(
             f"The store was written by a newer dragoman: it has version {version} of the schema, "
-            f"and this one knows version {len(MIGRATIONS)}."
+            f"and this one knows version {VERSION}."
         )
-    for migration in MIGRATIONS[version:]:
-        migration(connection)
     if version == 0:
-        connection.execute(insert(schema_version).values(version=len(MIGRATIONS)))
-    elif version < len(MIGRATIONS):
-        connection.execute(schema_version.update().values(version=len(MIGRATIONS)))
+        create(connection)
+    elif version < VERSION:
+        migrate(connection, version)
 
 
 def _secret(connection: Connection) -> bytes:

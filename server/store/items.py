@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import array
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -35,8 +33,7 @@ def add_items(
             "response_id": response_id,
             "direction": direction,
             "conversation_id": conversation_id,
-            "bytes": len(item.body) + 4 * len(item.tokens or ()),
-            "tokens": None if item.tokens is None else _packed(item.tokens),
+            "bytes": len(item.body),
             "body": item.body,
         }
         for direction, item in directed
@@ -64,18 +61,15 @@ def with_keys(connection: Connection, keys: Sequence[int]) -> list[Item]:
     for first in range(0, len(keys), _MOST_PARAMETERS):
         chunk = keys[first : first + _MOST_PARAMETERS]
         rows = connection.execute(
-            select(items.c.key, items.c.id, items.c.body, items.c.tokens).where(
-                items.c.key.in_(chunk)
-            )
+            select(items.c.key, items.c.id, items.c.body).where(items.c.key.in_(chunk))
         )
         found |= {row.key: item_of(row) for row in rows}
     return [found[key] for key in keys]
 
 
 def item_of(row: Any) -> Item:
-    """The item in a row with its id, body and tokens."""
-    tokens = None if row.tokens is None else _unpacked(bytes(row.tokens))
-    return Item(id=row.id, body=bytes(row.body), tokens=tokens)
+    """The item in a row with its id and body."""
+    return Item(id=row.id, body=bytes(row.body))
 
 
 def page(connection: Connection, listed: Sequence[tuple[int, str]], asked: PageRequest) -> Page:
@@ -93,18 +87,3 @@ def page(connection: Connection, listed: Sequence[tuple[int, str]], asked: PageR
     chosen = ordered[first : first + asked.limit]
     more = len(ordered) > first + len(chosen)
     return Page(with_keys(connection, [key for key, _ in chosen]), more)
-
-
-def _packed(tokens: Sequence[int]) -> bytes:
-    """Token ids as 32-bit numbers, the lowest byte first."""
-    packed = array.array("I", tokens)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
-
-
-def _unpacked(data: bytes) -> list[int]:
-    tokens = array.array("I", data)
-    if sys.byteorder == "big":
-        tokens.byteswap()
-    return tokens.tolist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -25,12 +24,10 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: Its id, the same in ``body``.
         body: The item on the wire, as JSON.
-        tokens: The tokens of the model's answer that the item was read from, where they are kept.
     """
 
     id: str
     body: bytes
-    tokens: Sequence[int] | None = None
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):

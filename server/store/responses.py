@@ -146,7 +146,7 @@ class Responses:
     def outputs(self, response_id: str) -> list[Item]:
         """The items of the response's output."""
         rows = self._connection.execute(
-            select(items.c.id, items.c.body, items.c.tokens)
+            select(items.c.id, items.c.body)
             .where(items.c.response_id == response_id, items.c.direction == "output")
             .order_by(items.c.key)
         )
@@ -155,7 +155,7 @@ class Responses:
     def inputs(self, response_id: str) -> list[Item]:
         """The items that the response's own request brought."""
         rows = self._connection.execute(
-            select(items.c.id, items.c.body, items.c.tokens)
+            select(items.c.id, items.c.body)
             .where(items.c.response_id == response_id, items.c.direction == "input")
             .order_by(items.c.key)
         )
@@ -180,7 +180,7 @@ class Responses:
         found = {}
         for name in ids:
             row = self._connection.execute(
-                select(items.c.id, items.c.body, items.c.tokens)
+                select(items.c.id, items.c.body)
                 .where(items.c.id == name, items.c.owner == owner)
                 .order_by(items.c.key.desc())
                 .limit(1)

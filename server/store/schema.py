@@ -1,4 +1,4 @@
-"""The tables, and the migrations that make them.
+"""The tables, and the migrations to them from those of earlier versions.
 
 A migration is never changed once it is released: a later one changes what it made. Bodies are JSON
 in binary columns, since PostgreSQL's text cannot hold U+0000.
@@ -6,6 +6,7 @@ in binary columns, since PostgreSQL's text cannot hold U+0000.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import (
@@ -19,6 +20,8 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    insert,
+    update,
 )
 
 _metadata = MetaData()
@@ -88,7 +91,6 @@ items = Table(
     Column("direction", String, nullable=False),
     Column("conversation_id", String),
     Column("bytes", BigInteger, nullable=False),
-    Column("tokens", LargeBinary),
     Column("body", LargeBinary, nullable=False),
     # They have the bytes, so that adding them up reads no bodies.
     Index("items_by_response", "response_id", "key", "bytes"),
@@ -136,14 +138,32 @@ batches = Table(
 )
 
 
-def _create(connection: Connection) -> None:
-    first = (schema_version, secrets, runners, responses, conversations, items, events)
-    _metadata.create_all(connection, tables=first, checkfirst=False)
+def create(connection: Connection) -> None:
+    """Make all tables, in a database that has none."""
+    _metadata.create_all(connection, checkfirst=False)
+    connection.execute(insert(schema_version).values(version=VERSION))
+
+
+def migrate(connection: Connection, version: int) -> None:
+    """Bring a database of an earlier version up to date."""
+    for migration in _MIGRATIONS[version - 1 :]:
+        migration(connection)
+    connection.execute(update(schema_version).values(version=VERSION))
 
 
 def _add_files_and_batches(connection: Connection) -> None:
     _metadata.create_all(connection, tables=(files, batches), checkfirst=False)
 
 
-MIGRATIONS: Sequence[Callable[[Connection], None]] = (_create, _add_files_and_batches)
-"""Each brings a database from the version before it, its index here, to the next."""
+def _without_tokens(connection: Connection) -> None:
+    """Items had room for the tokens of answers, which lie beside the cached prefixes instead."""
+    # SQLite drops columns since 3.35; an older one keeps it, empty.
+    if connection.dialect.name != "sqlite" or sqlite3.sqlite_version_info >= (3, 35):
+        connection.exec_driver_sql("ALTER TABLE items DROP COLUMN tokens")
+
+
+_MIGRATIONS: Sequence[Callable[[Connection], None]] = (_add_files_and_batches, _without_tokens)
+"""Each brings a database to the next version, the first one from version 1."""
+
+VERSION = 1 + len(_MIGRATIONS)
+"""Of the schema that this code knows."""

@@ -6,12 +6,14 @@ At this temperature the model spaces its JSON otherwise than templates do.
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-from tests.e2e.server import INSTRUCT, Server
+from tests.e2e.server import INSTRUCT, Server, running_server
 
 PARAMETERS: dict[str, Any] = {
     "type": "object",
@@ -26,6 +28,17 @@ QUESTION = {"role": "user", "content": "What was the weather in Oslo on the firs
 FORCED = 8
 
 
+class Tokens(NamedTuple):
+    """How many tokens a prompt and its call had, and how many the next turn found cached."""
+
+    written: int
+    cached: int
+
+
+SecondTurn = Callable[[Server], Tokens]
+"""Sends the call back, with its result, to a server."""
+
+
 def post(server: Server, path: str, body: dict[str, Any]) -> dict[str, Any]:
     settings = {"model": INSTRUCT, "temperature": 1.5, "seed": 0}
     answer = httpx.post(f"{server.url}/v1/{path}", json=settings | body, timeout=120)
@@ -38,8 +51,7 @@ def respelt(arguments: str) -> str:
     return json.dumps(json.loads(arguments), indent=1, sort_keys=True)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_in_chat_completions(server: Server, seed: int) -> None:
+def in_chat_completions(server: Server, seed: int) -> SecondTurn:
     tool = {"type": "function", "function": {"name": "f", "parameters": PARAMETERS}}
     body = {"tools": [tool], "messages": [QUESTION], "seed": seed, "parallel_tool_calls": False}
     first = post(server, "chat/completions", body | {"tool_choice": "required"})
@@ -48,33 +60,37 @@ def test_in_chat_completions(server: Server, seed: int) -> None:
     call["function"]["arguments"] = respelt(call["function"]["arguments"])
     result = {"role": "tool", "tool_call_id": call["id"], "content": "Rain."}
     returning = {"messages": [QUESTION, message, result], "max_tokens": 1}
-    second = post(server, "chat/completions", body | returning)
-    cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
-    assert cached >= first["usage"]["total_tokens"] - FORCED
+
+    def second(server: Server) -> Tokens:
+        usage = post(server, "chat/completions", body | returning)["usage"]
+        cached = usage["prompt_tokens_details"]["cached_tokens"]
+        return Tokens(first["usage"]["total_tokens"], cached)
+
+    return second
 
 
-@pytest.mark.parametrize("state", ["by the client", "stored"])
-def test_in_responses(server: Server, state: str) -> None:
+def in_responses(server: Server, *, stored: bool) -> SecondTurn:
     tool = {"type": "function", "name": "f", "parameters": PARAMETERS}
     body = {"tools": [tool], "input": [QUESTION], "parallel_tool_calls": False}
     first = post(server, "responses", body | {"tool_choice": "required"})
     (call,) = first["output"]
     result = {"type": "function_call_output", "call_id": call["call_id"], "output": "Rain."}
-    if state == "stored":
+    if stored:
         body |= {"previous_response_id": first["id"], "input": [result]}
     else:
         call["arguments"] = respelt(call["arguments"])
         body["input"] = [QUESTION, call, result]
-    second = post(server, "responses", body | {"max_output_tokens": 1})
-    cached = second["usage"]["input_tokens_details"]["cached_tokens"]
-    assert cached >= first["usage"]["total_tokens"] - FORCED
+
+    def second(server: Server) -> Tokens:
+        usage = post(server, "responses", body | {"max_output_tokens": 1})["usage"]
+        cached = usage["input_tokens_details"]["cached_tokens"]
+        return Tokens(first["usage"]["total_tokens"], cached)
+
+    return second
 
 
-def in_messages(server: Server, changes: dict[str, Any]) -> tuple[int, int]:
-    """How many tokens the prompt and the call have, and how many of them are cached later.
-
-    ``changes`` are to the call's input.
-    """
+def in_messages(server: Server, changes: dict[str, Any]) -> SecondTurn:
+    """``changes`` are to the call's input."""
     tool = {"name": "f", "input_schema": PARAMETERS}
     body = {"tools": [tool], "messages": [QUESTION], "max_tokens": 200}
     choice = {"type": "any", "disable_parallel_tool_use": True}
@@ -83,17 +99,52 @@ def in_messages(server: Server, changes: dict[str, Any]) -> tuple[int, int]:
     call["input"] |= changes
     result = {"type": "tool_result", "tool_use_id": call["id"], "content": "Rain."}
     returning = [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
-    second = post(server, "messages", body | {"messages": [QUESTION, *returning], "max_tokens": 1})
     usage = first["usage"]
     written = usage["input_tokens"] + usage["cache_read_input_tokens"] + usage["output_tokens"]
-    return written, second["usage"]["cache_read_input_tokens"]
+
+    def second(server: Server) -> Tokens:
+        messages = [QUESTION, *returning]
+        answer = post(server, "messages", body | {"messages": messages, "max_tokens": 1})
+        return Tokens(written, answer["usage"]["cache_read_input_tokens"])
+
+    return second
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_chat_completions(server: Server, seed: int) -> None:
+    tokens = in_chat_completions(server, seed)(server)
+    assert tokens.cached >= tokens.written - FORCED
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_in_responses(server: Server, stored: bool) -> None:
+    tokens = in_responses(server, stored=stored)(server)
+    assert tokens.cached >= tokens.written - FORCED
 
 
 def test_in_messages(server: Server) -> None:
-    written, cached = in_messages(server, {})
-    assert cached >= written - FORCED
+    tokens = in_messages(server, {})(server)
+    assert tokens.cached >= tokens.written - FORCED
 
 
 def test_a_call_that_the_client_changed_stays_changed(server: Server) -> None:
-    written, cached = in_messages(server, {"city": "Bergen"})
-    assert cached < written - FORCED
+    tokens = in_messages(server, {"city": "Bergen"})(server)
+    assert tokens.cached < tokens.written - FORCED
+
+
+def test_after_a_restart_in_every_family(tmp_path: Path) -> None:
+    on_disk = {
+        "DRAGOMAN_PREFIX_DISK": "100MiB",
+        "DRAGOMAN_PREFIX_DISK_DIR": str(tmp_path / "prefixes"),
+        "DRAGOMAN_STORE_URL": f"sqlite:///{tmp_path}/store.db",
+    }
+    with running_server(**on_disk) as server:
+        turns = [
+            in_chat_completions(server, 1),
+            in_responses(server, stored=True),
+            in_messages(server, {}),
+        ]
+    with running_server(**on_disk) as server:
+        for second in turns:
+            tokens = second(server)
+            assert tokens.cached >= tokens.written - FORCED

@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 
+from server.core.prefix_folder import scope_digest
 from server.core.request import CacheScope
 from server.engine.spans import Keys
 
@@ -20,13 +21,10 @@ class Names:
 
     def scope(self, scope: CacheScope) -> bytes:
         """A digest of a cache scope."""
-        return self._digest(f"{scope.api_key}\0{scope.adapter}".encode())
+        return scope_digest(self._secret, scope)
 
     def segment(self, scope: CacheScope, keys: Keys, start: int) -> str:
         """The name of the segment ``keys[start:]``: of its scope, its start and all keys."""
         text = self.scope(scope) + start.to_bytes(4, "little")
         text += np.ascontiguousarray(keys, dtype="<i4").tobytes()
-        return self._digest(text).hex()
-
-    def _digest(self, text: bytes) -> bytes:
-        return hashlib.blake2b(text, key=self._secret, digest_size=_DIGEST_BYTES).digest()
+        return hashlib.blake2b(text, key=self._secret, digest_size=_DIGEST_BYTES).hexdigest()

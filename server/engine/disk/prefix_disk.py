@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.core.prefix_folder import (
+    SECRET_FILE,
     SUFFIX,
     DailyQuota,
     files_in,
@@ -49,7 +50,6 @@ from server.engine.spans import Keys
 
 logger = logging.getLogger(__name__)
 
-_SECRET_FILE = "secret"  # noqa: S105 - a name, no secret
 # Bytes written per day, as a multiple of the folder's size: a choice, so that a disk lasts.
 _DAILY_SHARE = 8
 # Files unused for so long go, in seconds; a choice.
@@ -175,7 +175,7 @@ class PrefixDisk:
     def _open(self) -> None:
         with suppress(FileExistsError):
             self._folder.mkdir(mode=0o700, parents=True)
-        self._names = Names(read_secret(self._folder / _SECRET_FILE))
+        self._names = Names(read_secret(self._folder / SECRET_FILE))
         self._fingerprint = self._ask_fingerprint()
         note_model(self._folder, self._fingerprint.hex(), self._model_id)
         for file in files_in(self._folder / self._fingerprint.hex()):

@@ -1,11 +1,13 @@
-"""The prefixes on disk of the model that this worker serves."""
+"""The prefixes and answers on disk of the model that this worker serves."""
 
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import xxhash
 
@@ -15,25 +17,30 @@ from server.core.worker_settings import WorkerSettings
 from server.engine.disk.prefix_disk import PrefixDisk
 from server.engine.llama import build_description, build_files
 from server.library.file_facts import FileFacts, file_facts
+from server.prompt.answer_log import AnswerLog
 
 _DIGEST_BYTES = 16
 
 
-def prefix_disk(
-    info: ModelInfo, files: Sequence[FileFacts], settings: WorkerSettings
-) -> PrefixDisk | None:
-    """Where prefixes of the model lie on disk; None if the settings want none.
+class OnDisk(NamedTuple):
+    """What of one model outlives its worker: cached prefixes, and the tokens of answers."""
+
+    prefixes: PrefixDisk
+    answers: AnswerLog
+
+
+def on_disk(info: ModelInfo, files: Sequence[FileFacts], settings: WorkerSettings) -> OnDisk | None:
+    """Where prefixes and answers of the model lie on disk; None if the settings want none.
 
     ``files`` are the model's, as they were before it was loaded.
     """
     if not settings.prefix_disk_bytes:
         return None
-    folder = Path(settings.prefixes_dir)
-    return PrefixDisk(
-        folder,
-        model_id=info.model_id,
-        most_bytes=settings.prefix_disk_bytes,
-        fingerprint=Fingerprint(info, files, settings, folder),
+    folder, room = Path(settings.prefixes_dir), settings.prefix_disk_bytes
+    fingerprint = Fingerprint(info, files, settings, folder)
+    return OnDisk(
+        PrefixDisk(folder, model_id=info.model_id, most_bytes=room, fingerprint=fingerprint),
+        AnswerLog(folder, folder_bytes=room, fingerprint=fingerprint),
     )
 
 
@@ -56,6 +63,7 @@ class Fingerprint:
         self._settings = [build_description(), settings.kv_type, settings.flash_attention]
         self._settings += [str(info.safe_mode), str(info.gpu_layers)]
         self._known = b""
+        self._reading = threading.Lock()
 
     def __call__(self) -> bytes:
         """The digest.
@@ -63,10 +71,11 @@ class Fingerprint:
         Raises:
             OSError: a file cannot be read, or is not the one that was loaded.
         """
-        if not self._known:
-            parts = [_contents(file, self._folder).hex() for file in self._files]
-            text = "\0".join(parts + self._settings).encode()
-            self._known = hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
+        with self._reading:
+            if not self._known:
+                parts = [_contents(file, self._folder).hex() for file in self._files]
+                text = "\0".join(parts + self._settings).encode()
+                self._known = hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
         # Another file may have come into the place of the one that llama.cpp opened.
         if file_facts(file.path for file in self._files) != self._files:
             raise OSError("the model's files have changed since they were loaded")

@@ -9,6 +9,7 @@ from server.core.errors import DragomanError, QueueFull
 from server.core.events import Accepted
 from server.core.request import ChatPrompt, Prompt
 from server.engine.engine import Engine
+from server.prompt.answer_log import AnswerLog
 from server.prompt.written_answers import WrittenAnswers
 from server.reply.custom_tools import as_functions
 from server.worker.protocol import Generate, Render, Rendered, StepEvents, refusal
@@ -27,7 +28,13 @@ class Preparer:
     """Renders, tokenises and checks requests in order of arrival, then hands them to the engine."""
 
     def __init__(
-        self, model: GenerationModel, engine: Engine, send: Send, *, queue_size: int
+        self,
+        model: GenerationModel,
+        engine: Engine,
+        send: Send,
+        *,
+        queue_size: int,
+        answers: AnswerLog | None,
     ) -> None:
         self._model = model
         self._engine = engine
@@ -38,7 +45,8 @@ class Preparer:
         )
         # Answers whose cells are gone need not come back token by token.
         cells = model.context.kv_cells + model.stored_tokens
-        written = WrittenAnswers(model.vocabulary, most_tokens=cells)
+        cells += answers.most_tokens if answers else 0
+        written = WrittenAnswers(model.vocabulary, most_tokens=cells, log=answers)
         self._tasks = TaskBuilder(model, written)
         self._constrainer = Constrainer(model.chat, model.compiler)
         self._lock = threading.Lock()

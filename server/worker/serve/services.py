@@ -13,7 +13,6 @@ from server.core.model_info import EngineStats, ModelInfo
 from server.core.worker_settings import WorkerSettings
 from server.engine.backend import Backend
 from server.engine.disk.counters import DiskCounters
-from server.engine.disk.prefix_disk import PrefixDisk
 from server.engine.engine import Engine
 from server.worker.protocol import (
     Cancel,
@@ -28,7 +27,7 @@ from server.worker.protocol import (
 from server.worker.serve.connection import Send
 from server.worker.serve.embed import EmbeddingService
 from server.worker.serve.load import EmbeddingModel, GenerationModel, Loaded, VocabularyOnly
-from server.worker.serve.prefixes import prefix_disk
+from server.worker.serve.prefixes import on_disk
 from server.worker.serve.prepare import Preparer, render
 from server.worker.serve.request_queue import RequestQueue
 
@@ -99,7 +98,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         if events:
             send(StepEvents(events=events))
 
-    disk = prefix_disk(model.info, model.files, settings)
+    disk = on_disk(model.info, model.files, settings)
     engine = Engine(
         model.context,
         send_events,
@@ -109,16 +108,23 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         threads=model.info.threads,
         on_gpu=model.info.gpu_layers > 0,
         stored_tokens=model.stored_tokens,
-        prefix_tier=disk,
+        prefix_tier=disk.prefixes if disk else None,
     )
 
     def keep_prefixes() -> None:
         if disk is not None:
             end = time.monotonic() + settings.drain_seconds
-            engine.keep_prefixes(settings.drain_seconds)
-            disk.close(end - time.monotonic())
+            disk.answers.close(settings.drain_seconds)
+            engine.keep_prefixes(max(end - time.monotonic(), 0.0))
+            disk.prefixes.close(end - time.monotonic())
 
-    preparer = Preparer(model, engine, send, queue_size=settings.queue_size)
+    preparer = Preparer(
+        model,
+        engine,
+        send,
+        queue_size=settings.queue_size,
+        answers=disk.answers if disk else None,
+    )
     embeddings = EmbeddingService(model, send, queue_size=settings.queue_size)
     services = Services(
         info=model.info,
@@ -126,7 +132,9 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         otherwise=f"The model {model.info.model_id!r} generates and embeds; it does nothing else.",
         run=engine.run,
         stop=engine.stop,
-        heartbeat=lambda: engine_heartbeat(engine, model.context, embeddings, disk),
+        heartbeat=lambda: engine_heartbeat(
+            engine, model.context, embeddings, disk.prefixes.counters if disk else DiskCounters()
+        ),
         fail_current=preparer.fail_current,
         threads={"preparer": preparer.run, "embeddings": embeddings.run},
         close=keep_prefixes,
@@ -181,12 +189,11 @@ def _prompts(
 
 
 def engine_heartbeat(
-    engine: Engine, backend: Backend, embeddings: EmbeddingService, disk: PrefixDisk | None
+    engine: Engine, backend: Backend, embeddings: EmbeddingService, on_disk: DiskCounters
 ) -> Heartbeat:
     """How long the current step, or embeddings beside it, have taken, and the counters."""
     started = engine.step_started
     step_seconds = 0.0 if started is None else time.monotonic() - started
-    on_disk = disk.counters if disk else DiskCounters()
     return Heartbeat(
         step_seconds=max(step_seconds, embeddings.step_seconds),
         stats=EngineStats(

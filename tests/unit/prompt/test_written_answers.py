@@ -21,6 +21,8 @@ _PAIRS = 1 << 21
 class PairVocabulary(FakeVocabulary):
     """Besides characters, has a token for every pair of ASCII letters; it cuts texts into pairs."""
 
+    size = _PAIRS + 128 * 128
+
     def __init__(self) -> None:
         special = [("<turn>", "control"), ("<end>", "control"), ("<call>", "user_defined")]
         super().__init__(special, eos="<end>")  # type: ignore[arg-type]

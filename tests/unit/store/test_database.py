@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import inspect, select, update
 
 from server.core.errors import StoreUnavailable
 from server.store.database import Database
 from server.store.kinds import Limits
-from server.store.schema import MIGRATIONS, schema_version
+from server.store.records import Records
+from server.store.schema import VERSION, batches, files, items, schema_version
 from server.store.store import Store
 from tests.unit.store.test_records import conversation, item, response
 
@@ -41,10 +42,31 @@ def test_several_servers_may_open_an_empty_database_at_once(url: str) -> None:
 def test_a_database_of_a_newer_version_is_not_touched(url: str) -> None:
     database = Database(url)
     with database.writing() as connection:
-        connection.execute(update(schema_version).values(version=len(MIGRATIONS) + 1))
+        connection.execute(update(schema_version).values(version=VERSION + 1))
     database.close()
     with pytest.raises(StoreUnavailable, match="newer dragoman"):
         Database(url)
+
+
+def test_a_database_of_version_1_is_brought_up_to_date_and_loses_nothing(url: str) -> None:
+    database = Database(url)
+    kept = item("o")
+    with database.writing() as connection:
+        Records(connection).responses.save(response("r"), [], [kept])
+        connection.execute(update(schema_version).values(version=1))
+        kind = "BLOB" if connection.dialect.name == "sqlite" else "BYTEA"
+        connection.exec_driver_sql(f"ALTER TABLE items ADD COLUMN tokens {kind}")
+        for later in (files, batches):
+            later.drop(connection)
+    database.close()
+    database = Database(url)
+    with database.reading() as connection:
+        assert connection.execute(select(schema_version.c.version)).scalar() == VERSION
+        found = inspect(connection)
+        for table in (items, files, batches):
+            assert {each["name"] for each in found.get_columns(table.name)} == {*table.c.keys()}
+        assert Records(connection).responses.outputs("r") == [kept]
+    database.close()
 
 
 def test_folder_and_files_are_their_owners_alone(tmp_path: Path) -> None:

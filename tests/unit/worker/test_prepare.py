@@ -78,7 +78,7 @@ class Setup:
             vocabulary=vocabulary,
         )
         engine: Any = self.engine
-        self.preparer = Preparer(model, engine, self._take, queue_size=QUEUE_SIZE)
+        self.preparer = Preparer(model, engine, self._take, queue_size=QUEUE_SIZE, answers=None)
         threading.Thread(target=self.preparer.run, daemon=True).start()
 
     def _take(self, message: FromWorker) -> None:

@@ -13,6 +13,7 @@ from server.core.model_info import EmbeddingInfo
 from server.core.native_prompt import RenderedPrompt
 from server.core.request import CacheScope, GenerationRequest, TextPrompt
 from server.core.worker_settings import WorkerSettings
+from server.engine.disk.counters import DiskCounters
 from server.worker.protocol import (
     Cancel,
     Embed,
@@ -139,4 +140,4 @@ def test_a_hung_embedding_shows_in_the_heartbeat_of_a_worker_that_generates() ->
     )
     context: Any = SimpleNamespace(kv_cells=8)
     embeddings: Any = SimpleNamespace(step_seconds=700.0)
-    assert engine_heartbeat(engine, context, embeddings, None).step_seconds == 700.0
+    assert engine_heartbeat(engine, context, embeddings, DiskCounters()).step_seconds == 700.0
