@@ -121,12 +121,11 @@ class ThinkingFields(WireModel):
         return variables
 
     def unread(self, read: Collection[str]) -> list[str]:
-        """The places of those of `SWITCHES` that are set here and not in ``read``."""
-        return [
-            path_text(self.place((name,)))
-            for name in SWITCHES
-            if getattr(self, name) is not None and name not in read
-        ]
+        """The places of the variables that are set here and not in ``read``."""
+        given: Mapping[str, Any] = self.chat_template_kwargs or {}
+        stated = [("chat_template_kwargs", name) for name in given if given[name] is not None]
+        switches = [(name,) for name in SWITCHES if getattr(self, name) is not None]
+        return [path_text(self.place(at)) for at in (*switches, *stated) if at[-1] not in read]
 
 
 def bounded(max_tokens: int | None) -> int | None:

@@ -37,6 +37,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     itl_budget_ms: int = 250
     prompt_lookup: bool = True
     guard: bool = True
+    strict_parameters: bool = False
     family: str | None = None
     kind: ModelKind | None = None
     sampling: Sampling = Sampling()

@@ -21,7 +21,7 @@ from server.prompt.families.choice import Choice, ModelFacts, select_family
 from server.prompt.families.definitions import Family
 from server.prompt.guard.guard import Piece
 from server.prompt.guard.segments import segments
-from server.prompt.messages.normalize import effective_variables
+from server.prompt.messages.normalize import check_variables, effective_variables
 from server.prompt.messages.parts import message_text
 from server.prompt.model_template import ModelTemplate, family_template, valid_templates
 from server.prompt.raw_prompt import raw_prompt, with_one_bos
@@ -68,6 +68,8 @@ class ChatModel:
         reply_format: Where reasoning and tool calls are in a reply; None if it is content only.
         sampling: Defaults for parameters that a request leaves out.
         warnings: Faults and guesses that the user should know of.
+        strict_parameters: Whether to refuse variables that the template does not know, rather than
+            leave them out; may be set.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class ChatModel:
         self._spelling = Spelling(vocabulary)
         self.sampling = sampling.over(choice.family.sampling) if choice.family else sampling
         self.warnings = warnings
+        self.strict_parameters = False
 
     @classmethod
     def open(
@@ -219,6 +222,8 @@ class ChatModel:
             prompt = msgspec.structs.replace(prompt, tools=[])
         template = self._templates[select_template(self._templates, tools=bool(prompt.tools))]
         reply_format = template.reply_format
+        if self.strict_parameters:
+            check_variables(prompt.template_kwargs, template.template)
         if prompt.tools:
             self._check_tools(prompt.tool_choice, reply_format)
         rendering = template.render(prompt, context=context, sources=with_segments)

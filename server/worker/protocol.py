@@ -8,7 +8,8 @@ sides send freely; all events of one engine step travel in one `StepEvents`.
 from __future__ import annotations
 
 import struct
-from typing import Literal
+import sys
+from typing import Any, Literal
 
 import msgspec
 
@@ -156,13 +157,34 @@ _encoder = msgspec.msgpack.Encoder()
 def frame(message: ToWorker | FromWorker) -> bytes:
     """``message`` as one frame, length included.
 
-    Raises InvalidRequest for an integer of more than 64 bits, which MessagePack has no room for.
+    MessagePack has no room for integers of more than 64 bits, which only schemas and variables of
+    templates may have: they are the nearest doubles, which is what most readers of JSON make of
+    them. Raises InvalidRequest where one is nested too deeply for that.
     """
     try:
         payload = _encoder.encode(message)
-    except OverflowError as error:
-        raise InvalidRequest("The request has an integer of more than 64 bits.") from error
+    except OverflowError:
+        try:
+            payload = _encoder.encode(_within_64_bits(msgspec.to_builtins(message, **_AS_BYTES)))
+        except RecursionError as error:
+            raise InvalidRequest("The request is nested too deeply.") from error
     return _LENGTH.pack(len(payload)) + payload
+
+
+_AS_BYTES: dict[str, Any] = {"builtin_types": (bytes, bytearray, memoryview)}
+
+
+def _within_64_bits(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _within_64_bits(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_within_64_bits(each) for each in value]
+    if not isinstance(value, int) or -(2**63) <= value < 2**64:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return sys.float_info.max if value > 0 else -sys.float_info.max
 
 
 class FrameBuffer:

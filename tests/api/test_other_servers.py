@@ -130,7 +130,7 @@ async def test_the_limit_of_tokens_has_many_names(
     assert (await canonical(http, pool, path, {name: -1})).max_tokens == INT32_MAX, "no limit"
 
 
-@pytest.mark.parametrize("path", [CHAT, COMPLETIONS, RESPONSES])
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS, RESPONSES, MESSAGES])
 @pytest.mark.parametrize(
     ("sent", "kind", "content"),
     [
@@ -323,7 +323,6 @@ async def test_a_wrong_value_is_named_as_the_client_wrote_it(
         (CHAT, {"thinking": {"type": "sometimes"}}, "thinking.type"),
         (COMPLETIONS, {"think": True}, "think"),
         (COMPLETIONS, {"keep_alive": "5m", "top_n_sigma": 1}, "keep_alive, top_n_sigma"),
-        (MESSAGES, {"guided_json": SCHEMA}, "guided_json"),
     ],
 )
 async def test_what_means_nothing_here_is_named(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import msgspec
-
 from server.api import ignored_names as shared
 from server.api.anthropic.betas import unknown_betas
 from server.api.anthropic.conversation import Parsed, parse_conversation
@@ -15,6 +13,7 @@ from server.api.anthropic.errors import locate
 from server.api.anthropic.schemas.messages_request import Conversation, MessagesRequest
 from server.api.anthropic.schemas.messages_response import MessageOut
 from server.api.clamped import clamped_header
+from server.api.constraint_fields import constraint, constraint_place, schema_place
 from server.api.family import Operation, ParsedRequest
 from server.api.generation_fields import as_list, bounded, reasoning_budget
 from server.core.errors import InvalidRequest, Locator, path_text
@@ -52,6 +51,9 @@ def parse(body: MessagesRequest) -> ParsedRequest:
 
 def _locate(body: MessagesRequest, parsed: Parsed, at: Locator) -> Locator:
     """Where ``body`` has the canonical place ``at``."""
+    if at[:1] == ("constraint",) and (stated := constraint_place(body)):
+        schema = at[1:2] == ("schema",)
+        return body.place((*schema_place(body), *at[2:]) if schema else stated)
     place = locate(at, messages=parsed.messages, tools=parsed.tools)
     if place[:2] == ("output_config", "format") and body.output_format is not None:
         return ("output_format", *place[2:])
@@ -70,10 +72,8 @@ def _constraint(body: MessagesRequest) -> Constraint | None:
             "output_config.format and output_format differ.", at=("output_format",)
         )
     form = stated or body.output_format
-    if form is None:
-        return None
-    schema = msgspec.json.encode(form.json_schema).decode()
-    return Constraint(kind="json_schema", body=schema, strict=False)
+    own = Constraint.of("json_schema", form.json_schema, strict=False) if form else None
+    return constraint(body, ("output_format" if body.output_format else "output_config", own))
 
 
 def _headers(body: MessagesRequest, parsed: Parsed, info: ModelInfo | None) -> dict[str, str]:

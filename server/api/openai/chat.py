@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from server.api.constraint_fields import constraint_place, schema_place
 from server.api.family import Operation, ParsedRequest
 from server.api.generation_fields import reasoning_budget
 from server.api.openai import parameters
@@ -73,7 +74,7 @@ def _locate(at: Locator, *, body: ChatCompletionRequest, request: GenerationRequ
     match at:
         case ("tools", int(index), *rest):
             at = (*offered_tools(body).places[index], *rest)
-    constraint, schema = parameters.constraint_place(body), parameters.schema_place(body)
+    constraint, schema = constraint_place(body), schema_place(body)
     return body.place(locate(at, request, constraint=constraint, schema=schema))
 
 

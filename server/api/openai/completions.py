@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from server.api.constraint_fields import constraint_place, schema_place
 from server.api.family import Operation, ParsedRequest
 from server.api.openai import parameters
 from server.api.openai.completion_encoder import Candidates, CompletionEncoder
@@ -50,7 +51,7 @@ def _locate(at: Locator, *, body: CompletionRequest, request: GenerationRequest)
         # A list of one prompt, unless its items are the prompt's tokens.
         one = isinstance(body.prompt, list) and not isinstance(body.prompt[0], int)
         return ("prompt", 0, *at[1:]) if one else at
-    constraint, schema = parameters.constraint_place(body), parameters.schema_place(body)
+    constraint, schema = constraint_place(body), schema_place(body)
     return body.place(locate(at, request, constraint=constraint, schema=schema))
 
 

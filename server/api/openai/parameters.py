@@ -7,16 +7,12 @@ from typing import NamedTuple
 
 from server.api.billing_header import BILLING_HEADER, is_billed
 from server.api.clamped import clamped_header
+from server.api.constraint_fields import constraint
 from server.api.generation_fields import ThinkingFields, as_list, bounded
 from server.api.ignored_names import ignored_header, without_reasoning
-from server.api.openai.schemas.base import (
-    ConstraintFields,
-    GenerationFields,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-)
+from server.api.openai.schemas.base import GenerationFields
 from server.api.openai.schemas.chat_request import ChatMessage, InstructionMessage
-from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
+from server.core.errors import InvalidRequest, UnsupportedParameter, path_text
 from server.core.model_info import ModelInfo
 from server.core.request import Constraint
 from server.core.sampling import Sampling
@@ -100,61 +96,3 @@ def _include_usage(body: GenerationFields) -> bool:
             "stream_options is only allowed when stream is true.", at=("stream_options",)
         )
     return bool(body.stream_options.include_usage)
-
-
-def constraint(body: ConstraintFields, text_format: Constraint | None = None) -> Constraint | None:
-    """The answer's constraint; ``text_format`` is one that the body states elsewhere.
-
-    Raises InvalidRequest where a body states more than one.
-    """
-    found = _constraints(body)
-    if text_format is not None:
-        found["text"] = text_format
-    if len(found) > 1:
-        places = [body.place((name,)) for name in found]
-        names = " and ".join(map(path_text, places))
-        raise InvalidRequest(f"{names} exclude each other.", at=places[1])
-    return next(iter(found.values()), None)
-
-
-def constraint_place(body: ConstraintFields) -> Locator:
-    """Where ``body`` states its constraint; for a JSON Schema that is not the schema itself."""
-    return tuple(_constraints(body))[:1]
-
-
-def schema_place(body: ConstraintFields) -> Locator:
-    """Where ``body`` has the JSON Schema of its constraint."""
-    match body.response_format:
-        case JsonObjectFormat():
-            return ("response_format", "schema")
-        case JsonSchemaFormat():
-            return ("response_format", "json_schema", "schema")
-    return constraint_place(body)
-
-
-def _constraints(body: ConstraintFields) -> dict[str, Constraint]:
-    """The constraints in ``body``, by their fields."""
-    found: dict[str, Constraint] = {}
-    if body.regex is not None:
-        found["regex"] = Constraint(kind="regex", body=body.regex)
-    if body.choice is not None:
-        found["choice"] = Constraint.of("choice", body.choice)
-    if body.lark is not None:
-        found["lark"] = Constraint(kind="lark", body=body.lark)
-    if body.grammar is not None:
-        found["grammar"] = Constraint(kind="gbnf", body=body.grammar)
-    if body.json_schema is not None:
-        found["json_schema"] = Constraint.of("json_schema", body.json_schema, strict=False)
-    match body.response_format:
-        case JsonObjectFormat(json_schema=None):
-            found["response_format"] = Constraint(kind="json_object")
-        case JsonObjectFormat(json_schema=schema):
-            found["response_format"] = Constraint.of("json_schema", schema, strict=False)
-        case JsonSchemaFormat(json_schema=schema):
-            # OpenAI: no schema at all means any JSON object.
-            found["response_format"] = Constraint.of(
-                "json_schema",
-                schema.json_schema or {"type": "object"},
-                strict=bool(schema.strict),
-            )
-    return found

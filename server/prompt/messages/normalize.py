@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from server.core.errors import PLACE, ConversationError, Locator
+from server.core.errors import PLACE, ConversationError, Locator, UnknownParameter
 from server.core.reply_format import Calls
 from server.core.request import ChatPrompt, Message
 from server.prompt.messages.capabilities import Capabilities
@@ -113,22 +113,28 @@ def template_variables(
 ) -> dict[str, Any]:
     """The variables that a request sets, under the template's names for them.
 
-    Those of `SOFT_VARIABLES` that the template does not know are left out (see `known_variables`).
-
-    Raises:
-        ConversationError: The template knows no such variable, or no request may set it.
+    Those that the template does not know are left out (see `known_variables`).
     """
     known = known_variables(template_kwargs, template)
-    unknown = sorted(template_kwargs.keys() - known - SOFT_VARIABLES)
-    if unknown:
-        choices = ", ".join(sorted(template.variables)) or "none"
-        raise ConversationError(
-            f"The model's chat template has no variable {unknown[0]!r} that a request may set; "
-            f"it has: {choices}.",
-            at=("template_kwargs", unknown[0]),
-        )
     alias = {"enable_thinking": "thinking"} if _thinking_alias(template) else {}
     return {alias.get(name, name): template_kwargs[name] for name in sorted(known, reverse=True)}
+
+
+def check_variables(template_kwargs: Mapping[str, Any], template: ChatTemplate) -> None:
+    """Refuse variables that the template does not know, but for `SOFT_VARIABLES`.
+
+    Raises:
+        UnknownParameter: The template knows no such variable, or no request may set it.
+    """
+    unknown = template_kwargs.keys() - known_variables(template_kwargs, template) - SOFT_VARIABLES
+    if unknown:
+        name = min(unknown)
+        choices = ", ".join(sorted(template.variables)) or "none"
+        raise UnknownParameter(
+            f"The model's chat template has no variable {name[:100]!r} that a request may set; "
+            f"it has: {choices}.",
+            at=("template_kwargs", name),
+        )
 
 
 def _thinking_alias(template: ChatTemplate) -> bool:

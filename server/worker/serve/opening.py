@@ -106,6 +106,7 @@ def open_model(request: Load, report: Report) -> OpenedModel:
         guard=settings.guard,
         sampling=settings.sampling,
     )
+    chat.strict_parameters = settings.strict_parameters
     return OpenedModel(
         request=request,
         files=files,

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from server.core.errors import ConversationError, InvalidRequest
+from server.core.errors import ConversationError, InvalidRequest, UnknownParameter
 from server.core.native_prompt import Segment
 from server.core.request import (
     ChatPrompt,
@@ -365,3 +365,13 @@ def test_a_model_without_a_projector_refuses_pictures_by_their_place() -> None:
     with pytest.raises(InvalidRequest, match=r"messages\[1\].content\[1\]: .* projector") as error:
         model().build(ChatPrompt(messages=[Message(role="user", content="hi"), seen]))
     assert error.value.at == ("messages", 1, "content", 1)
+
+
+def test_unknown_variables_are_left_out_unless_parameters_are_strict() -> None:
+    prompt = msgspec.structs.replace(chat(("user", "hi")), template_kwargs={"mood": "x"})
+    opened = model(TEMPLATE)
+    assert opened.build(prompt) == opened.build(chat(("user", "hi")))
+    opened.strict_parameters = True
+    with pytest.raises(UnknownParameter, match="no variable 'mood'") as error:
+        opened.build(prompt)
+    assert error.value.at == ("template_kwargs", "mood")

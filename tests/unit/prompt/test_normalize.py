@@ -3,9 +3,14 @@
 import msgspec
 import pytest
 
-from server.core.errors import ConversationError
+from server.core.errors import ConversationError, UnknownParameter
 from server.core.request import ChatPrompt, Message, ToolChoice
-from server.prompt.messages.normalize import known_variables, normalize, template_variables
+from server.prompt.messages.normalize import (
+    check_variables,
+    known_variables,
+    normalize,
+    template_variables,
+)
 from server.prompt.template.chat_template import ChatTemplate
 from tests.unit.prompt.conversations import (
     OPENAI_ID,
@@ -208,8 +213,9 @@ def test_variables_reach_the_template_only_if_it_asks_for_them() -> None:
         "persona": "x",
     }
     for name in ("messages", "bos_token", "range", "other"):
-        with pytest.raises(ConversationError, match=f"no variable '{name}'") as caught:
-            template_variables({name: 1}, asking)
+        assert template_variables({name: 1, "persona": "x"}, asking) == {"persona": "x"}
+        with pytest.raises(UnknownParameter, match=f"no variable '{name}'") as caught:
+            check_variables({name: 1}, asking)
         assert caught.value.at == ("template_kwargs", name)
 
 

@@ -13,17 +13,11 @@ import pytest
 from server.core.errors import (
     ContextLengthExceeded,
     ConversationError,
-    InvalidRequest,
     WorkerDied,
 )
 from server.core.events import Accepted, Delta, Failed, Finished
 from server.core.request import (
-    CacheScope,
-    ChatPrompt,
-    GenerationRequest,
-    Message,
     TextPrompt,
-    Tool,
 )
 from server.worker.supervise import client as client_module
 from server.worker.supervise.client import ModelClient
@@ -65,20 +59,6 @@ async def test_a_refused_request_ends_with_failed(client: ModelClient) -> None:
     (event,) = await collect(client, "reject")
     assert isinstance(event, Failed)
     assert (event.error.code, event.error.at) == ("invalid_request", ("prompt",))
-
-
-async def test_an_integer_that_no_message_can_carry_is_refused(client: ModelClient) -> None:
-    prompt = ChatPrompt(
-        messages=[Message(role="user", content="Hi")],
-        tools=[Tool(name="f", parameters={"minimum": 10**30})],
-    )
-    with pytest.raises(InvalidRequest, match="more than 64 bits"):
-        await client.render(prompt)
-    with pytest.raises(InvalidRequest, match="more than 64 bits"):
-        async for _ in client.generate(GenerationRequest(prompt=prompt), CacheScope()):
-            pass
-    assert isinstance((await collect(client))[-1], Finished)
-    assert client.requests == 0
 
 
 async def test_closing_the_stream_cancels_the_request(client: ModelClient) -> None:

@@ -12,6 +12,7 @@ from server.api.anthropic.schemas.blocks import (
     Block,
     Texts,
 )
+from server.api.constraint_fields import ConstraintFields
 from server.api.generation_fields import LocalFields, Stops, ThinkingFields
 from server.api.spellings import respell
 from server.api.text_parts import as_parts
@@ -144,7 +145,7 @@ class Conversation(ThinkingFields):
     output_config: OutputConfig | None = None
 
 
-class MessagesRequest(Conversation, LocalFields):
+class MessagesRequest(Conversation, LocalFields, ConstraintFields):
     """Parameters of a message."""
 
     max_tokens: Annotated[int, Field(ge=0)]

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from server.api.clamped import clamped_header
+from server.api.constraint_fields import constraint, constraint_place, schema_place
 from server.api.family import ParsedRequest
 from server.api.generation_fields import SWITCHES, as_list, bounded, reasoning_budget
 from server.api.ignored_names import without_reasoning
-from server.api.openai import parameters
 from server.api.openai.errors import locate
 from server.api.openai.responses.conversation import Conversation, conversation
 from server.api.openai.responses.encoder import ResponseEncoder
@@ -120,7 +120,7 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool) -> ParsedResp
         reasoning_budget=_reasoning_budget(body),
         ignore_eos=bool(body.ignore_eos),
         logprobs=_logprobs(body),
-        constraint=parameters.constraint(body, _text_format(body)),
+        constraint=constraint(body, ("text", _text_format(body))),
     )
     form = response_form(body, parsed.tools, parsed.conversation.call_ids, stored=stored)
     encoder = ResponseEncoder(body.model, form)
@@ -142,7 +142,7 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool) -> ParsedResp
 
 def _locate(body: ResponsesRequest, parsed: ParsedPrompt, at: Locator) -> Locator:
     """Where ``body`` has the canonical place ``at``."""
-    constraint, schema = parameters.constraint_place(body), parameters.schema_place(body)
+    constraint, schema = constraint_place(body), schema_place(body)
     if at[:1] == ("constraint",) and constraint:
         return body.place(locate(at, constraint=constraint, schema=schema))
     return parsed.locate(at)

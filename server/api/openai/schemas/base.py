@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from server.api.constraint_fields import ConstraintFields
 from server.api.generation_fields import LocalFields, Stops
 from server.api.ignored_names import unknown_names
 from server.api.spellings import respell
@@ -19,59 +20,6 @@ class StreamOptions(WireModel):
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = Field(None, description="Accepted and ignored.")
-
-
-class TextFormat(WireModel):
-    """Free text."""
-
-    type: Literal["text"]
-
-
-class JsonObjectFormat(WireModel):
-    """Any JSON object, or, as llama.cpp's server has it, one that matches ``schema``."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    type: Literal["json_object"]
-    json_schema: dict[str, Any] | None = Field(None, alias="schema")
-
-
-class JsonSchema(WireModel):
-    """The schema an answer must match; its name has no effect."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    name: Annotated[str, Field(max_length=256)] | None = None
-    description: str | None = None
-    json_schema: dict[str, Any] | None = Field(None, alias="schema")
-    strict: bool | None = None
-
-
-class JsonSchemaFormat(WireModel):
-    """JSON that matches a schema."""
-
-    type: Literal["json_schema"]
-    json_schema: JsonSchema
-
-
-ResponseFormat = Annotated[
-    TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")
-]
-
-
-class ConstraintFields(WireModel):
-    """Constraints of the answer; at most one of them all."""
-
-    regex: Annotated[str, Field(min_length=1)] | None = None
-    choice: Annotated[list[str], Field(min_length=1)] | None = None
-    lark: Annotated[str, Field(min_length=1)] | None = None
-    grammar: Annotated[str, Field(min_length=1)] | None = Field(
-        None, description="A grammar in llama.cpp's GBNF."
-    )
-    json_schema: dict[str, Any] | None = Field(
-        None, description="A JSON Schema; short for ``response_format``."
-    )
-    response_format: ResponseFormat | None = None
 
 
 class GenerationFields(LocalFields, ConstraintFields):

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from server.api.constraint_fields import ConstraintFields
 from server.api.generation_fields import Effort, LocalFields, Stops, ThinkingFields
 from server.api.openai.responses.schemas.items import InputItem
 from server.api.openai.responses.schemas.lenient import LenientModel
 from server.api.openai.responses.schemas.tools import MAX_TOOLS, AnyTool, Choice
-from server.api.openai.schemas.base import ConstraintFields
 from server.api.spellings import respell
 from server.api.validation import Respelled, whole
 
