@@ -25,7 +25,7 @@ from server.core.settings import Settings
 from server.http.bodiless import HeadMiddleware
 from server.http.errors import MethodNotAllowed
 from server.http.hosts import HostMiddleware
-from server.http.keys import KeyMiddleware
+from server.http.keys import KeyMiddleware, KeyRing
 from server.http.line_separators import LineSeparatorMiddleware
 from server.http.middleware import CorsMiddleware, RequestMiddleware
 from server.http.proxies import ProxyMiddleware
@@ -44,7 +44,10 @@ FAMILIES = (
 
 
 def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMILIES) -> FastAPI:
-    """The application that serves the models of ``pool``, which is closed with it."""
+    """The application that serves the models of ``pool``, which is closed with it.
+
+    Raises ConfigError if the file of API keys cannot be read.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -60,6 +63,7 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
     )
     runs = Runs()
     figures = Metrics(EngineFigures(pool.stats, pool.restarts))
+    ring = KeyRing(settings.api_keys, settings.keys_file, refused=figures.refused)
     respond = ErrorResponses(families)
     app = FastAPI(
         title="dragoman",
@@ -77,6 +81,7 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         runs=runs,
         files=FileFolder(settings.files_dir),
     )
+    app.state.keys = ring
     app.state.families = families
     app.state.error_responses = respond
     for family in families:
@@ -87,7 +92,7 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         _add_routes(app, family, family.errors or respond.shape(""))
     _handle_errors(app, respond)
     # The last one added is the outermost.
-    app.add_middleware(KeyMiddleware, keys=settings.api_keys, respond=respond)
+    app.add_middleware(KeyMiddleware, ring=ring, respond=respond)
     app.add_middleware(CorsMiddleware, origins=settings.cors_origins)
     if settings.loopback or settings.allowed_hosts:
         app.add_middleware(HostMiddleware, allowed=settings.allowed_hosts, respond=respond)

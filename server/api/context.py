@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import cast
 
+import msgspec
 from fastapi import Request
 
 from server.api.runs import Runs
+from server.core.events import Event
 from server.core.pool import Client, Pool
+from server.core.request import CacheScope, GenerationRequest
 from server.core.settings import Settings
 from server.store.file_folder import FileFolder
 from server.store.store import Store
@@ -41,6 +46,14 @@ class Context:
         client = await self.pool.open(model)
         account.model = client.info.model_id
         return client
+
+    def generate(
+        self, client: Client, request: GenerationRequest, scope: CacheScope
+    ) -> AsyncGenerator[Event]:
+        """What `Client.generate` yields for ``request`` at the priority of its key."""
+        if priority := current_account().priority:
+            request = msgspec.structs.replace(request, priority=priority)
+        return cast("AsyncGenerator[Event]", client.generate(request, scope))
 
 
 def context(request: Request) -> Context:

@@ -46,6 +46,7 @@ from server.core.request import CacheScope, GenerationRequest, Prompt
 from server.http import sse
 from server.http.body import BodyLimits, decode, receive
 from server.http.disconnect import unless_gone
+from server.telemetry.account import current_account
 
 # Validating holds the interpreter; a large body does it beside the event loop, which gets its turn
 # between decoding and validating.
@@ -89,7 +90,11 @@ def described_body(model: type[BaseModel]) -> dict[str, Any]:
 
 
 async def read(request: Request, model: type[Body]) -> Body:
-    """The request's body as ``model``; raises what `receive`, `decode` and `validate` raise."""
+    """The request's body as ``model``; raises what `receive`, `decode` and `validate` raise.
+
+    Raises RateLimited where the request's key has used up one of its limits.
+    """
+    current_account().admit()
     settings = context(request).settings
     limits = BodyLimits(bytes=settings.max_body_bytes, seconds=settings.request_timeout)
     raw = await receive(request, limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -43,7 +44,7 @@ class ErrorResponses:
         """The response that tells of ``error``, with ``headers`` beside those it brings."""
         headers = dict(headers or {})
         if error.retry_after is not None:
-            headers["retry-after"] = str(max(1, round(error.retry_after)))
+            headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
         if isinstance(error, Unauthorized):
             headers["www-authenticate"] = "Bearer"
             # Claude Code would try a wrong key ten more times, which takes minutes.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -117,8 +117,7 @@ async def _events(
     if contents:
         _contents_log.info("%s prompt: %s", model, request.prompt)
     conformity = None
-    generator = cast("AsyncGenerator[Event]", client.generate(request, scope))
-    async with aclosing(generator) as generated:
+    async with aclosing(context.generate(client, request, scope)) as generated:
         async for event in generated:
             match event:
                 case Failed(error=error):

@@ -59,6 +59,8 @@ def _model(info: ModelInfo) -> Iterator[str]:
 
 
 def _authentication(settings: Settings) -> str:
+    if settings.keys_file is not None:
+        return f"every request needs one of the API keys in {settings.keys_file}"
     if settings.api_keys:
         count = len(settings.api_keys)
         return f"every request needs {'the API key' if count == 1 else f'one of {count} API keys'}"

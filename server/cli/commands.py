@@ -26,6 +26,7 @@ COMMANDS = {
     "chat": "server.cli.chat:chat",
     "render": "server.cli.render:render",
     "parse": "server.cli.parse:parse",
+    "keys": "server.cli.key_file:keys",
     "store": "server.cli.store:store",
     "connect": "server.cli.connect:connect",
     "bench": "server.cli.bench:bench",

@@ -26,6 +26,7 @@ from server.cli.local_models import library
 from server.cli.options import EVERY_SETTING, takes_settings
 from server.cli.pull import fetch
 from server.cli.server_client import url_of
+from server.core.api_keys import read_keys
 from server.core.model_info import ModelEntry
 from server.core.settings import ConfigError, Settings
 from server.library.pull.catalog import read_catalog
@@ -52,6 +53,7 @@ def serve(settings: Settings) -> None:
     them.
     """
     check_exposure(settings)
+    check_keys(settings)
     check_models(settings)
     check_store(settings)
     listener = listen(settings.host, settings.port)
@@ -68,12 +70,20 @@ def serve(settings: Settings) -> None:
 
 def check_exposure(settings: Settings) -> None:
     """Raises ConfigError if other machines could use the server and no setting allows it."""
-    if not (settings.loopback or settings.api_keys or settings.allow_unauthenticated):
+    has_keys = settings.api_keys or settings.keys_file
+    if not (settings.loopback or has_keys or settings.allow_unauthenticated):
         raise ConfigError(
             f"listening on {settings.host} lets other machines use the server: set an API key "
-            "(--api-key or DRAGOMAN_API_KEYS), or allow it with --allow-unauthenticated "
+            "(--api-key or DRAGOMAN_API_KEYS) or a file of keys (--keys-file or "
+            "DRAGOMAN_KEYS_FILE), or allow it with --allow-unauthenticated "
             "(DRAGOMAN_ALLOW_UNAUTHENTICATED=true)"
         )
+
+
+def check_keys(settings: Settings) -> None:
+    """Raises ConfigError if the file of API keys cannot be read."""
+    if settings.keys_file is not None:
+        read_keys(settings.keys_file)
 
 
 def check_models(settings: Settings) -> None:

@@ -191,6 +191,12 @@ class QueueFull(DragomanError):
     code = "queue_full"
 
 
+class RateLimited(DragomanError):
+    """The API key has used up one of its limits; try again after ``retry_after`` seconds."""
+
+    code = "rate_limit_exceeded"
+
+
 class WorkerDied(DragomanError):
     """The model's worker process ended while it worked on the request."""
 

@@ -179,7 +179,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     at all. ``echo`` asks for the prompt's own tokens (with logprobs, if asked). ``prediction`` is
     text the answer probably repeats. The answer does not end by itself before it has
     ``min_tokens``; ``stop_token_ids`` end it like the model's own end-of-generation tokens.
-    ``reasoning_budget`` is the most tokens of reasoning, None for no limit of its own.
+    ``reasoning_budget`` is the most tokens of reasoning, None for no limit of its own. Of waiting
+    requests those with the greatest ``priority`` come first.
     """
 
     prompt: Prompt
@@ -195,3 +196,4 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     constraint: Constraint | None = None
     prediction: str | None = None
     ignore_eos: bool = False
+    priority: int = 0

@@ -107,6 +107,11 @@ class Settings(BaseSettings):
         repr=False,
         description="API keys; if there are any, every request to the API needs one of them.",
     )
+    keys_file: ExpandedPath | None = Field(
+        default=None,
+        description="TOML file of named API keys with limits, see docs/operations.md; it is read "
+        "again when it changes.",
+    )
     allow_unauthenticated: bool = Field(
         default=False, description="Allow other machines to use the server without an API key."
     )

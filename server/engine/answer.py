@@ -73,6 +73,7 @@ class Answer:
             spans=spans,
             prompt_length=spans.length,
             scores_prompt=task.scores_prompt and index == 0,
+            priority=task.priority,
         )
         self._text = TextStream(task.stops, strip_leading_space=task.strip_leading_space)
         self._stop_watch = task.stop_watch() if task.stop_watch else None
@@ -81,8 +82,7 @@ class Answer:
         self._new_logprobs: list[TokenLogprob] = []
         self._generated = 0
         self._prompt_scores: list[TokenLogprob] = []
-        self._accepted_drafts = 0
-        self._drafted = 0
+        self._drafted = self._accepted_drafts = 0
         self._accepted_prediction = 0
         self._rejected_prediction = 0
 

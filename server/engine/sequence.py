@@ -27,7 +27,13 @@ class SequenceState:
     computed: int = 0
     cached: int | None = None
     preempted: bool = False
+    priority: int = 0
     drafts: list[int] = field(default_factory=list)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Its place among others: the greatest priority first, then in order of arrival."""
+        return -self.priority, self.order
 
     @property
     def uncomputed(self) -> int:

@@ -35,7 +35,8 @@ class Task:
     that the answer probably repeats. ``written`` is told each finished answer: the keys of prompt
     and answer, and how many are the prompt's. ``stop_tokens`` end the answer, beside the
     end-of-generation tokens. With ``min_tokens``, the answer has that many before one of
-    ``end_tokens`` may come. ``reasoning_limit`` limits the reasoning in it.
+    ``end_tokens`` may come. ``reasoning_limit`` limits the reasoning in it. Of
+    waiting tasks those with the greatest ``priority`` come first.
     """
 
     id: int
@@ -60,6 +61,7 @@ class Task:
     min_tokens: int = 0
     end_tokens: frozenset[int] = frozenset()
     reasoning_limit: ReasoningLimit | None = None
+    priority: int = 0
 
     @property
     def prompt_length(self) -> int:

@@ -11,6 +11,7 @@ DragomanError                     500
 ├── UnsupportedMediaType          415
 ├── UpgradeRequired               426
 ├── QueueFull                     429
+├── RateLimited                   429
 ├── HeadersTooLarge               431
 ├── WorkerDied                    500
 ├── ModelUnavailable              503
@@ -27,6 +28,7 @@ from server.core.errors import (
     NotFound,
     Overloaded,
     QueueFull,
+    RateLimited,
     RequestTimeout,
     StoreUnavailable,
 )
@@ -85,6 +87,7 @@ _STATUS: dict[type[BaseException], int] = {
     UnsupportedMediaType: 415,
     UpgradeRequired: 426,
     QueueFull: 429,
+    RateLimited: 429,
     HeadersTooLarge: 431,
     ModelUnavailable: 503,
     StoreUnavailable: 503,

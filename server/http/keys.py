@@ -1,33 +1,124 @@
-"""API keys: who may use the server."""
+"""API keys: who may use the server, and how much of it."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from server.core.api_keys import ApiKey, digest_of, read_keys, unnamed_keys
+from server.core.key_use import KeyUse
 from server.core.request import CacheScope
+from server.core.settings import ConfigError
 from server.http.errors import Unauthorized
 from server.http.middleware import ErrorResponder
+from server.telemetry.account import current_account
+
+logger = logging.getLogger(__name__)
 
 # These need no key. The page of the playground holds no secrets and asks for the key itself.
 PUBLIC_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"})
 PUBLIC_FOLDER = "/playground/"
+# How often requests look whether the file of keys has changed: a choice. A stat takes microseconds.
+LOOK_SECONDS = 1.0
+
+
+class KeyRing:
+    """The keys that are valid now: those of the setting and those of the file.
+
+    The file is read again when it has changed. One that cannot be read changes nothing: the keys
+    before stay valid, and the log says why. Raises ConfigError if that is so from the start.
+
+    Args:
+        keys: The keys of the setting ``api_keys``.
+        file: The file of named keys, if there is one.
+        refused: Called with a key's name and the limit for each request that it refuses.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        file: Path | None,
+        *,
+        refused: Callable[[str, str], None] = lambda name, limit: None,
+    ) -> None:
+        self._unnamed = unnamed_keys(keys)
+        self._file = file
+        self._refused = refused
+        self._uses: dict[str, KeyUse] = {}
+        self._seen = self._stamp()
+        self._looked_at = time.monotonic()
+        self._adopt(read_keys(file) if file else [])
+
+    @property
+    def required(self) -> bool:
+        """Whether requests need a key. A file without keys lets nobody in."""
+        return self._file is not None or bool(self._unnamed)
+
+    def find(self, sent: Iterable[bytes]) -> KeyUse | None:
+        """The first valid key among those ``sent``."""
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._look()
+        found = (self._use_of(digest_of(key)) for key in sent)
+        return next((use for use in found if use is not None), None)
+
+    def reload(self) -> None:
+        """Read the file again, whether it seems to have changed or not."""
+        if self._file is None:
+            return
+        self._seen = self._stamp()
+        try:
+            keys = read_keys(self._file)
+        except ConfigError as error:
+            logger.error("the API keys stay as they were: %s", error)
+            return
+        self._adopt(keys)
+        logger.info("%s lists %d API keys", self._file, len(keys))
+
+    def _look(self) -> None:
+        self._looked_at = time.monotonic()
+        if self._stamp() != self._seen:
+            self.reload()
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        """A value that changes when the file does."""
+        try:
+            facts = self._file.stat() if self._file else None
+        except OSError:
+            return None
+        return facts and (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+
+    def _adopt(self, named: Sequence[ApiKey]) -> None:
+        """Make these the keys; what was used of the limits of a name stays used."""
+        before, self._uses = self._uses, {}
+        # A name of the file goes before one that the setting's keys are given.
+        for key in [*self._unnamed, *named]:
+            use = before.get(key.name) or KeyUse(key, refused=self._refused)
+            use.update(key)
+            self._uses[key.name] = use
+
+    def _use_of(self, digest: bytes) -> KeyUse | None:
+        # Comparing all keys, each in constant time, keeps timing from revealing anything.
+        uses = list(self._uses.values())
+        matches = [hmac.compare_digest(digest, use.key.digest) for use in uses]
+        return uses[matches.index(True)] if any(matches) else None
 
 
 class KeyMiddleware:
-    """Requires one of the API keys, if there are any, and gives each key a cache scope.
+    """Requires a valid API key where there are any, and gives each key a cache scope.
 
     A key comes as ``Authorization: Bearer KEY`` or as ``x-api-key: KEY``. Clients of Anthropic's
     API may send both, and one of them from another account: one that is right is enough.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str], respond: ErrorResponder) -> None:
+    def __init__(self, app: ASGIApp, ring: KeyRing, respond: ErrorResponder) -> None:
         self._app = app
+        self._ring = ring
         self._respond = respond
-        self._digests = [_digest(key.encode()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -35,23 +126,19 @@ class KeyMiddleware:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})["cache_scope"] = CacheScope()
-        if self._digests and not _is_public(scope["path"]):
+        if self._ring.required and not _is_public(scope["path"]):
             sent = _sent_keys(dict(scope["headers"]))
-            digest = next(filter(self._is_known, map(_digest, sent)), None)
-            if digest is None:
+            use = self._ring.find(sent)
+            if use is None:
                 problem = "Incorrect API key." if sent else "No API key."
                 error = Unauthorized(
                     f"{problem} Send one as: Authorization: Bearer KEY, or x-api-key: KEY."
                 )
                 await self._respond(error, path=scope["path"])(scope, receive, send)
                 return
-            scope["state"]["cache_scope"] = CacheScope(api_key=digest.hex())
+            current_account().key = use
+            scope["state"]["cache_scope"] = CacheScope(api_key=use.key.digest.hex())
         await self._app(scope, receive, send)
-
-    def _is_known(self, digest: bytes) -> bool:
-        # Comparing all keys, each in constant time, keeps timing from revealing anything.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return any(matches)
 
 
 def _sent_keys(headers: Mapping[bytes, bytes]) -> list[bytes]:
@@ -63,7 +150,3 @@ def _sent_keys(headers: Mapping[bytes, bytes]) -> list[bytes]:
 
 def _is_public(path: str) -> bool:
     return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()

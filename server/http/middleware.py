@@ -87,6 +87,7 @@ class RequestMiddleware:
             self._metrics.in_flight.dec()
             if status == _CLIENT_LEFT:
                 status = scope.get(REFUSED, status)
+            account.close()
             self._record(scope, status, account)
             request_id.reset(token)
 

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from server.core.events import Usage
+from server.core.key_use import KeyUse
 
 
 @dataclass(kw_only=True)
@@ -14,6 +15,7 @@ class Account:
     """What one request asked for and used so far.
 
     Attributes:
+        key: The API key that the request came with, and what is used of its limits.
         asked: The model as the client named it; None where no model was asked for.
         model: The id of the model that it turned out to be, once that is ready.
         prompt_tokens: Tokens of all prompts that a model began to answer, cached ones included.
@@ -22,6 +24,7 @@ class Account:
         ttft: Seconds from the request's arrival to its first token; None before that.
     """
 
+    key: KeyUse | None = None
     asked: str | None = None
     model: str | None = None
     prompt_tokens: int = 0
@@ -29,11 +32,34 @@ class Account:
     cached_tokens: int = 0
     ttft: float | None = None
     _started: float = field(default_factory=time.perf_counter)
+    _admitted: bool = False
 
     @property
     def seconds(self) -> float:
         """Seconds since the request arrived."""
         return time.perf_counter() - self._started
+
+    @property
+    def key_name(self) -> str | None:
+        """The name of its key."""
+        return None if self.key is None else self.key.key.name
+
+    @property
+    def priority(self) -> int:
+        """Which of several requests a model begins with first: the one with the greatest."""
+        return 0 if self.key is None else self.key.rank
+
+    def admit(self) -> None:
+        """Let the request begin, once. Raises RateLimited where its key has used up a limit."""
+        if self.key is not None and not self._admitted:
+            self.key.admit()
+            self._admitted = True
+
+    def close(self) -> None:
+        """The request has ended."""
+        if self.key is not None and self._admitted:
+            self.key.release()
+            self._admitted = False
 
     def token(self) -> None:
         """Note when the first token came."""
@@ -44,6 +70,8 @@ class Account:
         """Add tokens of a prompt and of an answer."""
         self.prompt_tokens += prompt
         self.completion_tokens += completion
+        if self.key is not None:
+            self.key.spend(prompt + completion)
 
     def answered(self, index: int, usage: Usage) -> None:
         """Answer ``index`` to a prompt is complete. The prompt is that of the first one."""
@@ -51,8 +79,10 @@ class Account:
             self.cached_tokens += usage.cached_tokens
 
     def fields(self) -> dict[str, str | int | float]:
-        """What there is to tell, by name; nothing of a request that used no model."""
+        """What there is to tell, by name; of a request without key and model, nothing."""
         told: dict[str, str | int | float] = {}
+        if self.key_name is not None:
+            told["key"] = self.key_name
         if (model := self.model or self.asked) is not None:
             told["model"] = model[:200]
         if self.prompt_tokens or self.completion_tokens:

@@ -61,6 +61,15 @@ class Metrics:
             "Generated tokens, including those of unfinished answers.",
             "model",
         )
+        self._key_requests = self._counter(
+            "key_requests", "Requests that came with an API key.", "key"
+        )
+        self._key_tokens = self._counter(
+            "key_tokens", "Tokens of prompts and answers by API key.", "key", "kind"
+        )
+        self._key_refusals = self._counter(
+            "key_refusals", "Requests refused for one of a key's limits.", "key", "limit"
+        )
         for collector in collectors:
             self._registry.register(collector)
 
@@ -79,6 +88,8 @@ class Metrics:
     ) -> None:
         """Count an answered request."""
         self._requests.labels(route, method, status).inc()
+        if account.key_name is not None:
+            self._key_requests.labels(account.key_name).inc()
         self._seconds.labels(route, account.model or "").observe(seconds)
 
     def generation(self, model: str) -> GenerationMeter:
@@ -88,14 +99,47 @@ class Metrics:
             ttft=self._ttft.labels(model),
             itl=self._itl.labels(model),
             queue=self._queue.labels(model),
-            prompt_tokens=self._prompt_tokens.labels(model),
-            completion_tokens=self._completion_tokens.labels(model),
+            counted=self._tokens(model),
         )
 
     def embedded(self, model: str, tokens: int) -> None:
         """Count the ``tokens`` of an answered request for embeddings."""
-        self._prompt_tokens.labels(model).inc(tokens)
-        current_account().used(prompt=tokens)
+        self._tokens(model).add(prompt=tokens)
+
+    def _tokens(self, model: str) -> TokenMeter:
+        """Counts tokens of the current request: for itself, its model and its key."""
+        account = current_account()
+        prompt, completion = (
+            [self._prompt_tokens.labels(model)],
+            [self._completion_tokens.labels(model)],
+        )
+        if account.key_name is not None:
+            prompt.append(self._key_tokens.labels(account.key_name, "prompt"))
+            completion.append(self._key_tokens.labels(account.key_name, "completion"))
+        return TokenMeter(account, prompt, completion)
+
+    def refused(self, key: str, limit: str) -> None:
+        """Count a request that ``limit`` of the key of this name refused."""
+        self._key_refusals.labels(key, limit).inc()
+
+
+class TokenMeter:
+    """Counts tokens of one request, in its account and in the counters of prompts and answers."""
+
+    def __init__(
+        self, account: Account, prompt: Sequence[Counter], completion: Sequence[Counter]
+    ) -> None:
+        self._account = account
+        self._prompt = prompt
+        self._completion = completion
+
+    def add(self, *, prompt: int = 0, completion: int = 0) -> None:
+        """Count more tokens of a prompt and of an answer."""
+        self._account.used(prompt=prompt, completion=completion)
+        for counter in self._prompt:
+            counter.inc(prompt)
+        for counter in self._completion:
+            counter.inc(completion)
 
 
 class GenerationMeter:
@@ -112,15 +156,13 @@ class GenerationMeter:
         ttft: Histogram,
         itl: Histogram,
         queue: Histogram,
-        prompt_tokens: Counter,
-        completion_tokens: Counter,
+        counted: TokenMeter,
     ) -> None:
         self._account = account
         self._ttft = ttft
         self._itl = itl
         self._queue = queue
-        self._prompt_tokens = prompt_tokens
-        self._completion_tokens = completion_tokens
+        self._counted = counted
         self._uncounted_prompt = 0
         self._started = time.perf_counter()
         self._last: dict[int, float] = {}
@@ -149,8 +191,6 @@ class GenerationMeter:
         self._count(index, usage.completion_tokens - self._generated.get(index, 0))
 
     def _count(self, index: int, generated: int) -> None:
-        self._account.used(prompt=self._uncounted_prompt, completion=generated)
-        self._prompt_tokens.inc(self._uncounted_prompt)
+        self._counted.add(prompt=self._uncounted_prompt, completion=generated)
         self._uncounted_prompt = 0
-        self._completion_tokens.inc(generated)
         self._generated[index] = self._generated.get(index, 0) + generated

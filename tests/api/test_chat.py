@@ -458,7 +458,7 @@ async def test_the_first_error_of_a_stream_is_a_real_http_error(
         CHAT, json=chat_body(stream=stream)
     )
     assert_error(response, 429, type_="rate_limit_error", code="queue_full")
-    assert response.headers["retry-after"] == "2"
+    assert response.headers["retry-after"] == "3"
 
 
 async def test_a_wait_of_less_than_a_second_is_told_as_one_second(connect: Connect) -> None:

@@ -46,6 +46,13 @@ TRIALS: dict[str, list[str]] = {
     "pull": ["", "--config {config} --models-dir {models} --cache-dir {cache}"],
     "rm": ["copy --config {config} --models-dir {copies} --cache-dir {cache}"],
     "cache": ["info --config {config} --cache-dir {cache} --prefix-disk-dir {cache}/p", "clear"],
+    "keys": [
+        (
+            "add alice --config {config} --keys-file {cache}/keys.toml --requests-per-minute 9 "
+            "--tokens-per-minute 900 --concurrent 2 --priority high"
+        ),
+        "list --keys-file {keys}",
+    ],
     "store": [
         "info --config {config} --store-url {store} --store-max-bytes 99999999 --store-max-days 3",
         "prune --store-url {store}",
@@ -87,6 +94,9 @@ VALUES = {
     "--drain-seconds": "1",
     "--store-max-bytes": "10000000",
     "--store-max-days": "2",
+    "--files-max-bytes": "10000000",
+    "--max-file-bytes": "1000000",
+    "--batch-parallel": "2",
     "--log-format": "text",
     "--log-level": "warning",
 }
@@ -113,6 +123,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("commands")
     files = {
         "config.toml": "parallel = 4\n",
+        "keys.toml": '[keys.bob]\nkey = "other"\n',
         "messages.json": json.dumps([{"role": "user", "content": "Hi"}]),
         "template.jinja": "{{ mood }}{{ tools }}{{ bos_token }}{% for m in messages %}"
         "<{{ m.role }}>{{ m.content }}{{ eos_token }}\n{% endfor %}",
@@ -132,6 +143,8 @@ def server(folder: Path) -> Iterator[Server]:
     arguments = [str(MODELS / f"{INSTRUCT}.gguf")]
     places = {
         "--config": "config.toml",
+        "--files-dir": "cache/files",
+        "--keys-file": "keys.toml",
         "--models-dir": "copies",
         "--cache-dir": "cache",
         "--prefix-disk-dir": "cache/prefixes",
@@ -162,6 +175,7 @@ def words(trial: str, folder: Path, server: Server) -> list[str]:
     """The arguments of ``trial``."""
     names = {
         "config": folder / "config.toml",
+        "keys": folder / "keys.toml",
         "models": MODELS,
         "cache": folder / "cache",
         "copies": folder / "copies",

@@ -1,13 +1,13 @@
 """Decides what the next step computes: pure policy, no llama.cpp and no clock.
 
 A step computes the next token of every running answer and fills the remaining room with chunks of
-prompts in order of arrival. The rules:
+prompts in order of their places: by priority, then by arrival. The rules:
 
 - Decodes come first; beside them, prompt chunks are only as large as the pace allows.
-- Waiting sequences are admitted in order of arrival, each when its cells fit. One exception: a
+- Waiting sequences are admitted in order of their places, each when its cells fit. One exception: a
   sequence lets others pass while a running one computes a prefix that both share.
-- When cells run short, cached prefixes go first, least recently used. Then the newest running
-  sequence is preempted: it keeps its tokens, waits at its old place and resumes later.
+- When cells run short, cached prefixes go first, least recently used. Then the running sequence
+  with the last place is preempted: it keeps its tokens, waits at its old place and resumes later.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Scheduler:
         self._shared: dict[tuple[int, int], int] = {}
 
     def add(self, sequence: SequenceState) -> None:
-        """Queue ``sequence`` in order of arrival."""
-        insort(self.waiting, sequence, key=lambda s: s.order)
+        """Queue ``sequence`` at its place."""
+        insort(self.waiting, sequence, key=lambda s: s.place)
 
     def remove(self, sequence: SequenceState, *, trustworthy: bool = True) -> None:
         """End ``sequence``, running or waiting; trustworthy cells stay cached."""
@@ -147,7 +147,7 @@ class Scheduler:
             if sequence.cached is None:
                 sequence.cached = sequence.computed
             self.waiting.remove(sequence)
-            insort(self.running, sequence, key=lambda s: s.order)
+            insort(self.running, sequence, key=lambda s: s.place)
 
     def _fits(self, sequence: SequenceState) -> bool:
         """Whether there are cells for all of it and for all that running prompts still need."""
@@ -188,7 +188,7 @@ class Scheduler:
     # --- choosing ---
 
     def _plan_decodes(self, step: Step) -> None:
-        """Plan the next tokens of every running answer; preempt the newest if cells are short."""
+        """Plan the next tokens of every running answer; preempt the last if cells are short."""
         while True:
             decoding = [s for s in self.running if self._decodes(s)]
             if not self._drafts_fit(decoding):
@@ -201,7 +201,7 @@ class Scheduler:
                 for sequence in decoding:
                     sequence.drafts = []
             else:
-                self._preempt_newest(step)
+                self._preempt_last(step)
         room = self._batch_size
         for sequence in decoding:
             work = Work(sequence, sequence.uncomputed, len(sequence.drafts))
@@ -223,7 +223,7 @@ class Scheduler:
         )
 
     def _plan_prefills(self, step: Step) -> None:
-        """Plan prompt chunks in order of arrival, as far as batch, pace and cells allow."""
+        """Plan prompt chunks in order, as far as batch, pace and cells allow."""
         room = self._batch_size - step.tokens
         if step.decodes:
             room = min(room, self._room_beside_streams(step))
@@ -233,8 +233,8 @@ class Scheduler:
                 return
             count = self._chunk(sequence, room, rows)
             while not self._cache.make_room(step.tokens + count):
-                if self._newest() is not sequence:
-                    self._preempt_newest(step)
+                if self._last() is not sequence:
+                    self._preempt_last(step)
                 elif step.decodes or step.prefills:
                     return  # the others will free cells
                 else:
@@ -265,11 +265,11 @@ class Scheduler:
 
     # --- preemption ---
 
-    def _newest(self) -> SequenceState:
+    def _last(self) -> SequenceState:
         return self.running[-1]
 
-    def _preempt_newest(self, step: Step) -> None:
-        sequence = self._newest()
+    def _preempt_last(self, step: Step) -> None:
+        sequence = self._last()
         assert len(self.running) > 1, "a sequence alone always fits: admission checked it"
         step.decodes = [w for w in step.decodes if w.sequence is not sequence]
         step.prefills = [w for w in step.prefills if w.sequence is not sequence]

@@ -87,6 +87,7 @@ class TaskBuilder:
             min_tokens=request.min_tokens,
             end_tokens=self._ends(request) if request.min_tokens else frozenset(),
             reasoning_limit=self._reasoning_limit(request, prompt),
+            priority=request.priority,
         )
 
     def _remembering(

@@ -89,6 +89,7 @@ class Simulation:
         *,
         scores: bool = False,
         scope: CacheScope = SHARED,
+        priority: int = 0,
     ) -> None:
         self.wanted[order] = len(prompt) + answer
         self.states[order] = SequenceState(
@@ -97,6 +98,7 @@ class Simulation:
             spans=Spans([TokenSpan(prompt)]),
             prompt_length=len(prompt),
             scores_prompt=scores,
+            priority=priority,
         )
         self.scheduler.add(self.states[order])
 
@@ -163,6 +165,7 @@ class Arrival(NamedTuple):
     scores: bool
     scope: CacheScope
     leaves_after: int | None
+    priority: int
 
 
 arrivals = st.lists(
@@ -174,6 +177,7 @@ arrivals = st.lists(
         scores=st.booleans(),
         scope=st.sampled_from([SHARED, SHARED, CacheScope(adapter="other")]),
         leaves_after=st.one_of(st.none(), st.none(), st.integers(0, 30)),
+        priority=st.sampled_from([0, 0, 1, -1]),
     ),
     min_size=1,
     max_size=12,
@@ -200,6 +204,7 @@ def test_no_sequence_is_lost_doubled_or_starved(
                 arrival.answer,
                 scores=arrival.scores,
                 scope=arrival.scope,
+                priority=arrival.priority,
             )
             order += 1
         for gone, arrival in enumerate(pattern[:order]):
@@ -219,6 +224,25 @@ def test_sequences_without_a_common_prefix_are_admitted_in_order_of_arrival() ->
     while len(simulation.ended) < 10:
         simulation.step()
     assert simulation.admitted == list(range(10))
+
+
+def test_those_of_a_greater_priority_are_admitted_first_and_give_way_last() -> None:
+    simulation = Simulation(cells=100, parallel=2)
+    for order, priority in enumerate([0, 0, -1, 0, 1]):
+        simulation.add(order, [10 + order] * 20, answer=5, priority=priority)
+    simulation.step()
+    assert simulation.admitted == [4, 0]
+    while len(simulation.ended) < 5:
+        simulation.step()
+    assert simulation.admitted == [4, 0, 1, 3, 2]
+    crowded = Simulation(cells=100, parallel=2)
+    crowded.add(0, [1] * 20, answer=60, priority=-1)
+    crowded.step()
+    crowded.add(1, [2] * 20, answer=60)
+    while len(crowded.ended) < 2:
+        crowded.step()
+    assert crowded.states[0].preempted
+    assert not crowded.states[1].preempted
 
 
 def test_a_large_request_is_not_overtaken_for_ever_by_small_ones() -> None:
