@@ -14,7 +14,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         text: Its characters.
         ids: Its tokens.
         control: Whether it is a control token.
-        source: Who wrote it: the user, in the request, or the template.
+        source: Who wrote it: the user, in the request, or the template; or that it is an image.
         pieces: The text of each token. A character that several tokens share is in the first one's
             text. Empty if the tokens do not spell ``text``.
     """
@@ -22,7 +22,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text: str
     ids: list[int]
     control: bool
-    source: Literal["user", "template"]
+    source: Literal["user", "template", "image"]
     pieces: list[str] = []
 
 

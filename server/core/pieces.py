@@ -12,6 +12,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from server.core.request import ImagePart
 
@@ -71,3 +72,19 @@ def continues_image(key: int) -> bool:
 def keys_of(pieces: Iterable[Piece]) -> list[int]:
     """The keys of all cells of ``pieces``, in order."""
     return [key for piece in pieces for key in piece.keys]
+
+
+def regrouped(keys: Iterable[int], images: Iterable[ImagePiece]) -> list[Piece]:
+    """The pieces whose keys are ``keys``; ``images`` are those among them, in order."""
+    pieces: list[Piece] = []
+    remaining = iter(images)
+    for is_token, group in groupby(keys, key=lambda key: key >= 0):
+        if is_token:
+            pieces.append(TokenRun(tuple(group)))
+            continue
+        cells = len(list(group))
+        while cells > 0:
+            image = next(remaining)
+            pieces.append(image)
+            cells -= image.cells
+    return pieces

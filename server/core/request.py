@@ -35,7 +35,7 @@ class TextPart(msgspec.Struct, frozen=True, tag="text"):
 
 
 class ImagePart(msgspec.Struct, frozen=True, tag="image"):
-    """A picture in a message's content.
+    """An image in a message's content.
 
     ``data`` is the image file as it was sent, not decoded. ``detail`` is how finely it is to be
     read, within what the model's projector allows.
@@ -67,13 +67,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_content: str | None = None
 
 
-def image_places(messages: Sequence[Message]) -> Iterator[tuple[str, int, str, int]]:
-    """The place of each picture: ``("messages", 1, "content", 0)``, in order."""
+ImagePlace = tuple[str, int, str, int]
+"""The place of an image: ``("messages", 1, "content", 0)``."""
+
+
+def images_of(messages: Sequence[Message]) -> Iterator[tuple[ImagePlace, ImagePart]]:
+    """Each image of a conversation with its place, in order."""
     for index, message in enumerate(messages):
         parts = message.content if isinstance(message.content, list) else []
         for place, part in enumerate(parts):
             if isinstance(part, ImagePart):
-                yield ("messages", index, "content", place)
+                yield ("messages", index, "content", place), part
 
 
 class Constraint(msgspec.Struct, frozen=True, kw_only=True):

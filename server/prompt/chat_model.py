@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Self
 
 import msgspec
 
-from server.core.errors import PLACE, InvalidRequest, UnsupportedParameter
+from server.core.errors import InvalidRequest
 from server.core.model_info import ModelKind
 from server.core.model_kind import KindVerdict, detect_kind
 from server.core.native_prompt import RenderedPrompt
+from server.core.pieces import ImageReader, Piece
 from server.core.reply_format import ReplyFormat
-from server.core.request import ChatPrompt, Prompt, ToolChoice, image_places
+from server.core.request import ChatPrompt, Prompt, ToolChoice
 from server.core.sampling import Sampling
 from server.core.vocabulary import Vocabulary
 from server.grammar.lark import Spelling
 from server.prompt.families.choice import Choice, ModelFacts, select_family
 from server.prompt.families.definitions import Family
-from server.prompt.guard.guard import Piece
-from server.prompt.guard.segments import segments
 from server.prompt.messages.normalize import check_variables, effective_variables
 from server.prompt.messages.parts import message_text
-from server.prompt.model_template import ModelTemplate, family_template, valid_templates
-from server.prompt.raw_prompt import raw_prompt, with_one_bos
+from server.prompt.model_template import ModelTemplate, Rendering, family_template, valid_templates
+from server.prompt.prompt_pieces import (
+    Images,
+    displayed_tokens,
+    pieces_of,
+    read_images,
+    shown_segments,
+    shown_text,
+    with_ends,
+)
+from server.prompt.raw_prompt import raw_prompt
 from server.prompt.template.chat_template import (
     DEFAULT_TEMPLATE,
     select_template,
@@ -40,7 +48,8 @@ class BuiltPrompt(msgspec.Struct, frozen=True, kw_only=True):
     """A prompt ready for the engine.
 
     Attributes:
-        rendered: The prompt and its tokens.
+        rendered: The prompt and its tokens, for display and counting.
+        pieces: The prompt for the engine, images included.
         stops: Texts that end the answer, besides the end-of-generation tokens.
         reply_prefix: The end of the prompt, if it already belongs to the reply.
         strip_leading_space: Whether one space in front of the answer belongs to the format.
@@ -48,6 +57,7 @@ class BuiltPrompt(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     rendered: RenderedPrompt
+    pieces: list[Piece]
     stops: list[str] = []
     reply_prefix: str = ""
     strip_leading_space: bool = False
@@ -163,7 +173,12 @@ class ChatModel:
         )
 
     def build(
-        self, prompt: Prompt, *, context: int | None = None, with_segments: bool = False
+        self,
+        prompt: Prompt,
+        *,
+        context: int | None = None,
+        with_segments: bool = False,
+        read_image: ImageReader | None = None,
     ) -> BuiltPrompt:
         """Turn ``prompt`` into tokens.
 
@@ -172,17 +187,19 @@ class ChatModel:
             context: The number of tokens that fit. Only text that certainly exceeds it is refused
                 (see `check_context_length`); the result may still have more tokens.
             with_segments: Whether to find out where each token came from, for display.
+            read_image: Reads the images of a chat; None: the model sees none.
 
         Raises:
-            InvalidRequest: The prompt cannot be honoured by this model.
+            InvalidRequest: The prompt, or an image in it, cannot be honoured by this model.
             ConversationError: Its template cannot express the conversation.
             ContextLengthExceeded: It certainly has more tokens than ``context``.
         """
         if isinstance(prompt, ChatPrompt):
-            return self._build_chat(prompt, context, with_segments)
+            images = read_images(prompt, read_image)
+            return self._build_chat(prompt, images, context, with_segments=with_segments)
         text, piece = raw_prompt(prompt, self._vocabulary, context)
         users = [True] * len(text) if with_segments else []
-        return BuiltPrompt(rendered=self._rendered(text, [piece], users))
+        return self._built(Rendering(text=text, pieces=[piece], users=users), {})
 
     def reply_grammar(
         self,
@@ -215,9 +232,8 @@ class ChatModel:
         )
 
     def _build_chat(
-        self, prompt: ChatPrompt, context: int | None, with_segments: bool
+        self, prompt: ChatPrompt, images: Images, context: int | None, *, with_segments: bool
     ) -> BuiltPrompt:
-        _check_pictures(prompt)
         if prompt.tool_choice.mode == "none":
             prompt = msgspec.structs.replace(prompt, tools=[])
         template = self._templates[select_template(self._templates, tools=bool(prompt.tools))]
@@ -227,19 +243,14 @@ class ChatModel:
         if prompt.tools:
             self._check_tools(prompt.tool_choice, reply_format)
         rendering = template.render(prompt, context=context, sources=with_segments)
-        pieces = rendering.pieces
-        if pieces:
-            first, *others = pieces
-            ids = with_one_bos(first.ids, self._vocabulary)
-            pieces = [msgspec.structs.replace(first, ids=ids), *others]
-        if prompt.add_generation_prompt or prompt.continue_final_message:
-            pieces = self._without_eos(pieces)
+        opened = prompt.add_generation_prompt or prompt.continue_final_message
+        rendering = with_ends(rendering, self._vocabulary, opened=opened)
         stops = [
             *(self._family.stops if self._family else []),
             *(reply_format.stops if reply_format else []),
         ]
-        return BuiltPrompt(
-            rendered=self._rendered(rendering.text, pieces, rendering.users),
+        return msgspec.structs.replace(
+            self._built(rendering, images),
             stops=list(dict.fromkeys(stops)),
             reply_prefix=_reply_prefix(prompt, rendering.text, reply_format),
             strip_leading_space=bool(self._family and self._family.strip_leading_space),
@@ -260,28 +271,16 @@ class ChatModel:
                 at=("tools",),
             )
 
-    def _rendered(
-        self, text: str, pieces: Sequence[Piece], users: Sequence[bool]
-    ) -> RenderedPrompt:
-        return RenderedPrompt(
-            prompt=text,
-            tokens=[token for piece in pieces for token in piece.ids],
-            segments=segments(text, users, pieces, self._vocabulary, self._controls)
-            if users
-            else [],
+    def _built(self, rendering: Rendering, images: Images) -> BuiltPrompt:
+        pieces = pieces_of(rendering.pieces, images)
+        return BuiltPrompt(
+            rendered=RenderedPrompt(
+                prompt=shown_text(rendering),
+                tokens=displayed_tokens(pieces),
+                segments=shown_segments(rendering, images, self._vocabulary, self._controls),
+            ),
+            pieces=pieces,
         )
-
-    def _without_eos(self, pieces: list[Piece]) -> list[Piece]:
-        """The pieces without a trailing EOS, which would end the reply before it begins."""
-        if not pieces or pieces[-1].ids[-1:] != [self._vocabulary.eos]:
-            return pieces
-        return [*pieces[:-1], msgspec.structs.replace(pieces[-1], ids=pieces[-1].ids[:-1])]
-
-
-def _check_pictures(prompt: ChatPrompt) -> None:
-    at = next(image_places(prompt.messages), None)
-    if at is not None:
-        raise UnsupportedParameter(f"{PLACE}: this model has no projector for pictures.", at=at)
 
 
 def _reply_prefix(prompt: ChatPrompt, text: str, reply_format: ReplyFormat | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -18,6 +18,8 @@ from server.prompt.format_discovery.resolve import resolve_reply_format
 from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.completeness import check_complete
 from server.prompt.messages.efforts import Efforts
+from server.prompt.messages.image_probe import image_form
+from server.prompt.messages.images import ImageForm, in_form
 from server.prompt.messages.normalize import NormalizedChat, normalize, template_variables
 from server.prompt.messages.probe import probe
 from server.prompt.messages.tool_turns import GENERIC_CALLS
@@ -27,9 +29,13 @@ from server.prompt.template.limits import TemplateLimitExceeded
 
 
 class FittedChat(NormalizedChat, frozen=True, kw_only=True):
-    """A conversation that reaches the prompt completely, with the template's further variables."""
+    """A conversation that reaches the prompt completely, with the template's further variables.
+
+    ``image_parts`` are the stand-ins of those images that are parts of content, in order.
+    """
 
     variables: dict[str, Any]
+    image_parts: list[str]
 
     @contextmanager
     def locating(self) -> Iterator[None]:
@@ -52,6 +58,7 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
         reply_format: None if replies are content only.
         efforts: What it knows of effort in reasoning.
         indent_labels: Lines of a message that begin with one of these are indented.
+        images: How it takes images; None if as text alone.
     """
 
     template: ChatTemplate
@@ -59,6 +66,7 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
     reply_format: ReplyFormat | None
     indent_labels: list[str]
     efforts: Efforts = Efforts()
+    images: ImageForm | None = None
 
     @classmethod
     def learn(cls, template: ChatTemplate, family: Family | None) -> KnownTemplate:
@@ -81,31 +89,45 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
             capabilities=capabilities,
             reply_format=reply_format,
             efforts=Efforts.of(template),
+            images=image_form(template, capabilities),
             indent_labels=family.indent_labels if family else [],
         )
 
-    def fit(self, prompt: ChatPrompt) -> FittedChat:
+    def fit(self, prompt: ChatPrompt, stand_ins: Collection[str] = ()) -> FittedChat:
         """Shape the conversation to what the template can express.
 
         If the template fails on the tools' schemas, they are described in words.
+
+        Args:
+            prompt: The conversation, with stand-ins for its images.
+            stand_ins: Those that the template is to get as parts where it takes some.
 
         Raises:
             ConversationError: The template cannot express it.
         """
         try:
-            return self._fit(prompt, self.capabilities)
+            return self._fit(prompt, self.capabilities, stand_ins)
         except TemplateLimitExceeded:
             raise
         except ConversationError:
             if not (prompt.tools and self.capabilities.tools):
                 raise
+            in_words = msgspec.structs.replace(self.capabilities, tools=False)
             with suppress(ConversationError):
-                return self._fit(prompt, msgspec.structs.replace(self.capabilities, tools=False))
+                return self._fit(prompt, in_words, stand_ins)
             raise
 
-    def _fit(self, prompt: ChatPrompt, capabilities: Capabilities) -> FittedChat:
+    def _fit(
+        self, prompt: ChatPrompt, capabilities: Capabilities, stand_ins: Collection[str]
+    ) -> FittedChat:
         calls = self.reply_format.calls if self.reply_format else None
         chat = normalize(prompt, capabilities, calls or GENERIC_CALLS)
+        image_parts: list[str] = []
+        if self.images and stand_ins:
+            shaped = [in_form(message, self.images, stand_ins) for message in chat.messages]
+            image_parts = [image for _, images in shaped for image in images]
+            messages = [message for message, _ in shaped]
+            chat = msgspec.structs.replace(chat, messages=messages)
         variables = template_variables(self.efforts.applied(prompt.template_kwargs), self.template)
         check_complete(
             chat,
@@ -118,6 +140,7 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
             tools=chat.tools,
             sources=chat.sources,
             variables=variables,
+            image_parts=image_parts,
         )
 
     def text(self, prompt: ChatPrompt) -> str:

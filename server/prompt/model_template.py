@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 import msgspec
@@ -14,22 +14,29 @@ from server.core.vocabulary import Vocabulary
 from server.prompt.context_length import check_context_length
 from server.prompt.families.definitions import Family, FamilyError
 from server.prompt.guard.disguise import Masked
-from server.prompt.guard.guard import Guard, Piece
+from server.prompt.guard.guard import Guard, TextPiece
 from server.prompt.guard.segments import user_characters
 from server.prompt.known_template import KnownTemplate
+from server.prompt.messages.images import (
+    ImageForm,
+    PlacedImage,
+    Standing,
+    images_in,
+    with_stand_ins,
+)
 from server.prompt.messages.probing_conversations import TOOL_SCHEMA, example_conversations
 from server.prompt.template.chat_template import DEFAULT_TEMPLATE, ChatTemplate
 from server.reply.control_tokens import control_tokens
 
 
 class Rendering(msgspec.Struct, frozen=True, kw_only=True):
-    """A rendered prompt: its text, its tokens in pieces, and which characters are the user's.
+    """A rendered prompt: its text, its tokens and images, and which characters are the user's.
 
     ``users`` has one entry per character, or is empty if the sources were not asked for.
     """
 
     text: str
-    pieces: list[Piece]
+    pieces: list[TextPiece | PlacedImage]
     users: list[bool]
 
 
@@ -56,10 +63,11 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         texts = [template.source, *_example_prompts(template)]
         texts += family.literals() if family else []
         texts += control_tokens(reply_format) if reply_format else []
+        marker = known.images.marker if known.images else None
         return cls(
             **msgspec.structs.asdict(known),
             vocabulary=vocabulary,
-            guard=Guard(vocabulary, texts, enabled=guard),
+            guard=Guard(vocabulary, texts, enabled=guard, image_marker=marker),
         )
 
     def render(
@@ -77,22 +85,50 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
             InvalidRequest: It has too many private-use characters for a disguise.
             ContextLengthExceeded: The prompt certainly has more tokens than ``context``.
         """
-        chat = self.fit(prompt)
+        standing = with_stand_ins(prompt, self.guard.mask.unused)
+        if self.images and standing.places:
+            # Some templates leave images out, or write them otherwise, where texts stand.
+            with contextlib.suppress(ConversationError):
+                return self._rendering(standing, self.images, context, sources=sources)
+        return self._rendering(standing, None, context, sources=sources)
+
+    def _rendering(
+        self, standing: Standing, form: ImageForm | None, context: int | None, *, sources: bool
+    ) -> Rendering:
+        """The prompt, whose images the template gets in its ``form``; None: as stand-ins."""
+        chat = self.fit(standing.prompt, standing.places if form else ())
         strings = (chat.messages, chat.tools, chat.variables)
         with chat.locating():
-            masked = self.guard.mask.apply(*strings)
-            disguised = self._render(prompt, masked)
+            masked = self.guard.mask.apply(*strings, standing.places)
+            disguised = self._render(standing.prompt, masked)
+        marker = form.marker if form else ""
+        images = images_in(disguised, standing, chat.image_parts, marker)
         text = masked.lift(disguised)
         check_context_length(text, self.vocabulary, context, ("prompt",))
-        pieces = self.guard.tokenize(disguised, text)
+        pieces = self._pieces(disguised, text, images)
         if sources:
             # A template that compares texts may render something else in full disguise.
             with contextlib.suppress(InvalidRequest):
                 full = self.guard.mask.apply_to_everything(*strings)
-                again = self._render(prompt, full)
+                again = self._render(standing.prompt, full)
                 disguised = again if full.lift(again) == text else disguised
         users = user_characters(disguised, text) if sources else []
         return Rendering(text=text, pieces=pieces, users=users)
+
+    def _pieces(
+        self, disguised: str, text: str, images: Sequence[PlacedImage]
+    ) -> list[TextPiece | PlacedImage]:
+        """The prompt's tokens, each stretch between images for itself, as llama.cpp has them."""
+        pieces: list[TextPiece | PlacedImage] = []
+        start = 0
+        for image in (*images, None):
+            end = len(text) if image is None else image.start
+            found = self.guard.tokenize(disguised[start:end], text[start:end])
+            pieces += [TextPiece(start + each.start, start + each.end, each.ids) for each in found]
+            if image is not None:
+                pieces.append(image)
+                start = image.end
+        return pieces
 
     def _render(self, prompt: ChatPrompt, masked: Masked) -> str:
         try:

@@ -6,12 +6,12 @@ from server.core.errors import InvalidRequest
 from server.core.request import TextPrompt, TokensPrompt
 from server.core.vocabulary import Vocabulary
 from server.prompt.context_length import check_context_length
-from server.prompt.guard.guard import Piece
+from server.prompt.guard.guard import TextPiece
 
 
 def raw_prompt(
     prompt: TextPrompt | TokensPrompt, vocabulary: Vocabulary, context: int | None
-) -> tuple[str, Piece]:
+) -> tuple[str, TextPiece]:
     """The text of a prompt, and its tokens as one piece.
 
     Args:
@@ -30,7 +30,7 @@ def raw_prompt(
         whole = prompt.text + (prompt.suffix or "")
         check_context_length(whole, vocabulary, context, ("prompt",))
         text, ids = prompt.text, with_one_bos(_tokens(prompt, vocabulary), vocabulary)
-    return text, Piece(0, len(text), ids)
+    return text, TextPiece(0, len(text), ids)
 
 
 def with_one_bos(tokens: list[int], vocabulary: Vocabulary) -> list[int]:

@@ -73,8 +73,8 @@ class TurnReader:
         return read
 
     def _text(self, tokens: Sequence[int]) -> str | None:
-        """The text; None if a token is not text, or if text spells a marker."""
-        if not self._unread.isdisjoint(tokens):
+        """The text; None if a token is not text, but for example an image, or spells a marker."""
+        if not self._unread.isdisjoint(tokens) or min(tokens, default=0) < 0:
             return None
         try:
             text = b"".join(map(self._vocabulary.piece, tokens)).decode()

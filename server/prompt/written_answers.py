@@ -5,7 +5,8 @@ wrote. From the first different token on, nothing that is cached fits. So the to
 kept for a while, and where a later prompt says the same as one of them, it gets those tokens.
 
 Tokens say the same if their bytes are the same and they have the same special tokens in the same
-places. So no text of a request can become a special token by this.
+places. So no text of a request can become a special token by this. The cells of images count as
+special tokens, too (`server.core.pieces` has their keys).
 
 Templates write calls otherwise than models do: with other white space, escapes or order of keys.
 So a turn also says the same as an answer if all tokens before it are those that the answer was
@@ -32,7 +33,7 @@ from server.prompt.turn_reader import Reading
 # How far before an answer the special token may be that its turn begins with, in tokens; a choice.
 _LONGEST_OPENING = 32
 # A special token is this byte and its id. No text in UTF-8 has this byte; a token that is not text
-# may be it, and is told apart, since no id has four of them.
+# may be it, and is told apart, since no id has four of them (of images' keys one in 2**30 has).
 _MARK = b"\xff"
 _MARK_IN_TEXT = 5 * _MARK
 _DIGEST_BYTES = 16
@@ -249,8 +250,8 @@ class WrittenAnswers:
 
     def _said(self, tokens: Tokens) -> SaidTokens:
         parts = [
-            _MARK + token.to_bytes(4, "little")
-            if token in self._special
+            _MARK + token.to_bytes(4, "little", signed=True)
+            if token in self._special or token < 0
             else self._vocabulary.piece(token).replace(_MARK, _MARK_IN_TEXT)
             for token in tokens.tolist()
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -71,9 +71,11 @@ class Disguise(msgspec.Struct, frozen=True, kw_only=True):
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None,
         variables: Mapping[str, Any],
+        kept: Iterable[str] = (),
     ) -> Masked:
-        """Disguise a conversation in the shape its template takes."""
+        """Disguise a conversation in the shape its template takes; ``kept`` stay as they are."""
         originals = {ord(stand_in): letter for letter, stand_in in self.stand_ins.items()}
+        originals |= {ord(character): character for character in kept}
         return Masked(
             messages=[self._message(message) for message in messages],
             tools=None if tools is None else [self._tool(tool) for tool in tools],

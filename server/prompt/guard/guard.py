@@ -28,7 +28,7 @@ _Trie = dict[str, "_Trie"]
 _C_WHITE_SPACE = " \t\n\v\f\r"
 
 
-class Piece(msgspec.Struct, frozen=True):
+class TextPiece(msgspec.Struct, frozen=True):
     """A stretch of the prompt, from character ``start`` to ``end``, and its tokens."""
 
     start: int
@@ -57,6 +57,7 @@ class Guard:
         template_texts: Iterable[str],
         *,
         enabled: bool = True,
+        image_marker: str | None = None,
     ) -> None:
         """Find the control tokens to protect.
 
@@ -66,6 +67,8 @@ class Guard:
                 literals. A USER_DEFINED token is protected if one of these contains it; the others
                 are ordinary text, for example line breaks and HTML tags in Gemma.
             enabled: Whether to protect any tokens; if not, prompts are tokenised as they stand.
+            image_marker: What the template writes for an image. It is always in the mask: text of a
+                request that spells it is no image.
         """
         texts = list(template_texts)
         self._vocabulary = vocabulary
@@ -77,13 +80,11 @@ class Guard:
             token.id for token in vocabulary.special_tokens if token.type == "control"
         }
         self._any = _trie_pattern(self._protected)
-        self.mask = Mask(
-            self._protected,
-            taken=private_characters("\n".join([*texts, *self._protected])),
-        )
+        members = [*self._protected, *([image_marker] if image_marker else [])]
+        self.mask = Mask(members, taken=private_characters("\n".join([*texts, *members])))
         self._absorbed: dict[tuple[int, bool], bool] = {}
 
-    def tokenize(self, masked: str, text: str) -> list[Piece]:
+    def tokenize(self, masked: str, text: str) -> list[TextPiece]:
         """The tokens of a prompt, in pieces that end where a control token begins or ends.
 
         Args:
@@ -95,7 +96,7 @@ class Guard:
             return self._parsed(text, 0, len(text))
         starts = [occurrence.start for occurrence in forged]
         reach = max(occurrence.end - occurrence.start for occurrence in forged)
-        pieces: list[Piece] = []
+        pieces: list[TextPiece] = []
         parsed_from = run_start = 0
         before: SpecialToken | None = None
         for start, end, control in [*self._controls(masked), (len(text), len(text), None)]:
@@ -104,7 +105,7 @@ class Guard:
             if inside and run_start < start:
                 pieces += self._parsed(text, parsed_from, run_start)
                 left, right = self._trim(text, run_start, start, before, control)
-                pieces.append(Piece(run_start, start, self._plain(text, left, right, inside)))
+                pieces.append(TextPiece(run_start, start, self._plain(text, left, right, inside)))
                 parsed_from = start
             run_start, before = end, control
         return pieces + self._parsed(text, parsed_from, len(text))
@@ -137,12 +138,12 @@ class Guard:
             gaps = [gap for gap in rest if gap[0] < gap[1]]
         return sorted(found, key=lambda place: place[0])
 
-    def _parsed(self, text: str, start: int, end: int) -> list[Piece]:
+    def _parsed(self, text: str, start: int, end: int) -> list[TextPiece]:
         """Tokenise a stretch in which every control token is the template's."""
         if start == end:
             return []
         ids = self._vocabulary.tokenize(text[start:end], parse_special=True)
-        return [Piece(start, end, ids)]
+        return [TextPiece(start, end, ids)]
 
     def _plain(self, text: str, start: int, end: int, forged: Sequence[_Forged]) -> list[int]:
         """Tokens of a run in which no control token may appear.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from server.core.errors import InvalidRequest
@@ -71,13 +72,14 @@ class Mask:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None,
         variables: Mapping[str, Any],
+        kept: Collection[str] = (),
     ) -> Masked:
-        """Disguise the strings of a request.
+        """Disguise the strings of a request, but for the characters ``kept``.
 
         Raises:
             InvalidRequest: No stand-ins are left.
         """
-        text = _text_of(messages, tools, variables)
+        text = _text_of(messages, tools, variables, list(kept))
         stand_ins = self._stand_ins(self._letters, text)
         others = self._stand_ins(self._letters, "\n".join([text, *stand_ins.values()]))
         disguise = Disguise(
@@ -86,7 +88,7 @@ class Mask:
             opaque={ord(stand_in): others[letter] for letter, stand_in in stand_ins.items()},
             words=self._words,
         )
-        return disguise.masked(messages, tools, variables)
+        return disguise.masked(messages, tools, variables, kept)
 
     def apply_to_everything(
         self,
@@ -111,12 +113,20 @@ class Mask:
 
     def _stand_ins(self, characters: Collection[str], text: str) -> dict[str, str]:
         """A stand-in for each of ``characters`` that ``text`` does not hold."""
+        return dict(zip(sorted(characters), self.unused(len(characters), text), strict=True))
+
+    def unused(self, count: int, text: str) -> list[str]:
+        """Private-use characters that neither ``text`` nor the template holds.
+
+        Raises:
+            InvalidRequest: There are fewer than ``count``.
+        """
         taken = self._taken | private_characters(text)
         codes = (code for code in range(_FIRST_STAND_IN, _LAST_STAND_IN + 1) if code not in taken)
-        stand_ins = dict(zip(sorted(characters), map(chr, codes), strict=False))
-        if len(stand_ins) < len(characters):
+        found = [chr(code) for code in islice(codes, count)]
+        if len(found) < count:
             raise InvalidRequest("The request uses too many private-use characters.")
-        return stand_ins
+        return found
 
 
 def _alternatives(patterns: Iterable[str]) -> re.Pattern[str] | None:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from server.core.native_prompt import Segment
 from server.core.vocabulary import Vocabulary
-from server.prompt.guard.guard import Piece
+from server.prompt.guard.guard import TextPiece
 from server.prompt.guard.mask import can_be_disguised
 
 Source = Literal["user", "template"]
@@ -43,7 +43,7 @@ def user_characters(disguised: str, text: str) -> list[bool]:
 def segments(
     text: str,
     users: Sequence[bool],
-    pieces: Sequence[Piece],
+    pieces: Sequence[TextPiece],
     vocabulary: Vocabulary,
     controls: Collection[int],
 ) -> list[Segment]:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
-from server.core.request import Message
+from server.core.request import Message, TextPart
 from server.prompt.messages.capabilities import Capabilities
+from server.prompt.messages.images import StandIn
 from server.prompt.template.authored import joined_texts
 from server.prompt.template.content import Content, Part, text_part
 
@@ -21,12 +20,18 @@ def parts_of(message: Message) -> list[Part]:
         return []
     if isinstance(message.content, str):
         return [text_part(message.content)]
-    return [msgspec.to_builtins(part) for part in message.content]
+    return [text_part(part.text) for part in message.content if isinstance(part, TextPart)]
 
 
 def text_of(parts: Sequence[Part]) -> str:
-    """The text of all parts, each on its own lines."""
-    return joined_texts("\n", (part["text"] for part in parts if part["type"] == "text"))
+    """The text of all parts, each on its own lines; images stand where they are in the text."""
+    pieces: list[str] = []
+    for part in parts:
+        text = part["text"]
+        if pieces and not (isinstance(text, StandIn) or isinstance(pieces[-1], StandIn)):
+            pieces.append("\n")
+        pieces.append(text)
+    return joined_texts("", pieces)
 
 
 def message_text(message: Message) -> str:

@@ -55,3 +55,17 @@ def joined_texts(separator: str, texts: Iterable[str]) -> str:
         whole: tuple[tuple[Author, int], ...] = (("request", len(text)),)
         stretches += text.stretches if isinstance(text, Authored) else whole
     return Authored(made, stretches)
+
+
+def sliced(text: str, start: int, end: int) -> str:
+    """``text[start:end]``, which keeps the authors."""
+    if not isinstance(text, Authored):
+        return text[start:end]
+    stretches: list[tuple[Author, int]] = []
+    before = 0
+    for author, length in text.stretches:
+        shared = min(end, before + length) - max(start, before)
+        if shared > 0:
+            stretches.append((author, shared))
+        before += length
+    return Authored(text[start:end], stretches)

@@ -10,7 +10,7 @@ Part = dict[str, Any]
 
 Content = str | list[Part]
 
-_TEXT_FIELDS = {"text": ("text",)}
+_TEXT_FIELDS = {"text": ("text",), "image": (), "image_url": ()}
 """For each kind of part, the fields that hold text of the request."""
 
 

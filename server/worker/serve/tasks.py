@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.core.errors import PLACE, ContextLengthExceeded, InvalidRequest, Locator
+from server.core.pieces import keys_of
 from server.core.request import ChatPrompt, GenerationRequest
 from server.core.sampling import Sampling
 from server.engine.sampling.length_rules import ReasoningLimit
@@ -47,7 +48,7 @@ class TaskBuilder:
             InvalidRequest: The prompt is empty, or a token that is named does not exist.
             ContextLengthExceeded: Prompt and answer do not fit into the context.
         """
-        request, tokens, limit = message.request, prompt.rendered.tokens, self._context
+        request, tokens, limit = message.request, keys_of(prompt.pieces), self._context
         if isinstance(request.prompt, ChatPrompt):
             reading = self._reader.reading(as_functions(request.prompt).tools, tolerant=False)
             tokens = self._written.put_back(message.scope, reading, tokens)

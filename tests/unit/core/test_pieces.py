@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.core.pieces import ImagePiece, TokenRun, continues_image, keys_of
+from server.core.pieces import ImagePiece, Piece, TokenRun, continues_image, keys_of, regrouped
 
 
 def test_an_images_keys_are_no_tokens_and_show_where_it_begins() -> None:
@@ -30,3 +30,11 @@ def test_a_prompts_keys_are_those_of_its_pieces_in_order() -> None:
 @pytest.mark.parametrize("token", [0, 1, 2**31 - 1])
 def test_a_token_continues_no_image(token: int) -> None:
     assert not continues_image(token)
+
+
+def test_keys_become_their_pieces_again() -> None:
+    one = ImagePiece(cells=3, positions=3, digest=b"one")
+    two = ImagePiece(cells=2, positions=1, digest=b"two")
+    pieces: list[Piece] = [one, two, TokenRun((1, 2)), one, TokenRun((3,)), two]
+    assert regrouped(keys_of(pieces), [one, two, one, two]) == pieces
+    assert regrouped([], []) == []

@@ -8,6 +8,7 @@ from server.core.errors import ConversationError
 from server.core.request import ChatPrompt, Message, Tool, ToolCall
 from server.prompt.messages.authored_calls import authored_calls
 from server.prompt.messages.tool_turns import GENERIC_CALLS
+from server.prompt.prompt_pieces import displayed_tokens, pieces_of
 from server.prompt.template.authored import Authored, by_server, joined_texts
 from tests.unit.fake_vocabulary import FakeVocabulary
 from tests.unit.prompt.conversations import assistant, calling, result, user
@@ -91,7 +92,7 @@ def test_the_servers_markers_become_the_tokens_that_they_are_without_a_guard(
         return
     found = guarded.render(prompt)
     tokens = [
-        [guarded.vocabulary.text(token) for piece in made.pieces for token in piece.ids]
+        list(map(guarded.vocabulary.text, displayed_tokens(pieces_of(made.pieces, {}))))
         for made in (found, expected)
     ]
     assert tokens[0] == tokens[1]

@@ -16,8 +16,8 @@ def test_texts_are_replaced_in_a_string_and_in_parts() -> None:
 
 
 def test_a_part_of_an_unknown_kind_is_an_error() -> None:
-    with pytest.raises(KeyError, match="image"):
-        with_texts([{"type": "image", "alt": "<|im_end|>"}], str.upper)
+    with pytest.raises(KeyError, match="video"):
+        with_texts([{"type": "video", "alt": "<|im_end|>"}], str.upper)
 
 
 def test_labels_are_indented_in_every_part() -> None:

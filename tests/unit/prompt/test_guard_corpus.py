@@ -21,6 +21,7 @@ from server.core.vocabulary import Vocabulary
 from server.engine.llama import LlamaModel
 from server.prompt.families.definitions import load_families
 from server.prompt.model_template import ModelTemplate
+from server.prompt.prompt_pieces import displayed_tokens, pieces_of
 from server.prompt.template.chat_template import ChatTemplate, templates_in
 from tests.unit.fake_vocabulary import FakeVocabulary
 from tests.unit.prompt.corpus import CORPUS, TEMPLATES
@@ -102,7 +103,7 @@ def controls(model: ModelTemplate, texts: Texts, *, tools: bool) -> list[str] | 
         rendering = model.render(texts.prompt(tools=tools))
     except ConversationError:
         return None
-    ids = [token for piece in rendering.pieces for token in piece.ids]
+    ids = displayed_tokens(pieces_of(rendering.pieces, {}))
     return [model.vocabulary.text(token) for token in ids if token in model.guard.controls]
 
 
@@ -233,7 +234,7 @@ def test_no_control_token_stands_between_the_users_own_words(name: str) -> None:
             rendering = model.render(from_one(text).prompt(tools=tools))
         except ConversationError:
             continue
-        ids = [token for piece in rendering.pieces for token in piece.ids]
+        ids = displayed_tokens(pieces_of(rendering.pieces, {}))
         texts = [""] + [model.vocabulary.piece(token).decode() for token in ids] + [""]
         for before, token, after in zip(texts, ids, texts[2:], strict=False):
             within = before.endswith("zq") and after.startswith("qz")

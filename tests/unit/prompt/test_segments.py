@@ -1,6 +1,6 @@
 """The tokens of a prompt by their source."""
 
-from server.prompt.guard.guard import Piece
+from server.prompt.guard.guard import TextPiece
 from server.prompt.guard.segments import segments, user_characters
 from tests.unit.fake_vocabulary import FakeVocabulary
 
@@ -24,7 +24,9 @@ def found(
     text: str, marks: str, *pieces: bytes, controls: frozenset[int] = frozenset()
 ) -> list[tuple[str, list[int], str]]:
     ids = [*range(len(pieces))]
-    result = segments(text, users(marks), [Piece(0, len(text), ids)], Spelled(*pieces), controls)
+    result = segments(
+        text, users(marks), [TextPiece(0, len(text), ids)], Spelled(*pieces), controls
+    )
     assert "".join(segment.text for segment in result) == text
     assert [token for segment in result for token in segment.ids] == ids
     return [(s.text, s.ids, "control" if s.control else s.source) for s in result]

@@ -256,3 +256,16 @@ def test_prompts_say_the_same_after_as_before(
     after = put_back(answers, prompt)
     assert said(after) == said(prompt)
     assert [t for t in after if t < 3] == [t for t in prompt if t < 3]
+
+
+def test_an_answer_after_an_image_comes_back_behind_the_same_image_alone() -> None:
+    answers, image, other = memory(), [-1 << 31, -5, -1], [-1 << 31, -6, -1]
+    asked = [TURN, *image, *VOCABULARY.pairs("what"), END, TURN]
+    remember(answers, asked, VOCABULARY.letters("Cat"), reading=in_lower_case)
+    again = [*asked, *VOCABULARY.pairs("cat"), END]
+    assert answers.put_back(SCOPE, in_lower_case, again)[: len(asked) + 3] == [
+        *asked,
+        *VOCABULARY.letters("Cat"),
+    ]
+    elsewhere = [TURN, *other, *VOCABULARY.pairs("what"), END, TURN, *VOCABULARY.pairs("cat"), END]
+    assert answers.put_back(SCOPE, in_lower_case, elsewhere) == elsewhere

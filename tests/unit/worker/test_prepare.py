@@ -14,6 +14,7 @@ import pytest
 from server.core.errors import ConversationError
 from server.core.events import Accepted, Event, Failed
 from server.core.native_prompt import RenderedPrompt
+from server.core.pieces import TokenRun
 from server.core.request import CacheScope, ChatPrompt, GenerationRequest, Message, TextPrompt, Tool
 from server.core.sampling import Sampling
 from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
@@ -99,6 +100,7 @@ class Setup:
                 raise RecursionError("too deep")
         return SimpleNamespace(
             rendered=RenderedPrompt(prompt="", tokens=[1, 2], segments=[]),
+            pieces=[TokenRun((1, 2))],
             stops=[],
             strip_leading_space=False,
             reply_prefix="",

@@ -28,7 +28,7 @@ class PromptSegment(BaseModel):
     text: str
     tokens: list[int]
     control: bool
-    source: Literal["user", "template"]
+    source: Literal["user", "template", "image"]
     pieces: list[str]
 
 
