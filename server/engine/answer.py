@@ -74,6 +74,7 @@ class Answer:
             prompt_length=spans.length,
             scores_prompt=task.scores_prompt and index == 0,
             priority=task.priority,
+            adapters=task.adapters,
         )
         self._text = TextStream(task.stops, strip_leading_space=task.strip_leading_space)
         self._stop_watch = task.stop_watch() if task.stop_watch else None

@@ -5,17 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from server.engine.adapters import Adapters
+
 
 class Batch:
     """Arrays with room for ``capacity`` tokens, filled anew for each step.
 
-    A decode returns its rows of logits in the order in which the batch asked for them.
+    A decode returns its rows of logits in the order in which the batch asked for them. All tokens
+    are computed with ``adapters``.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.size = 0
         self.outputs = 0
+        self.adapters: Adapters | None = None
         self.tokens = np.zeros(capacity, dtype=np.int32)
         self.positions = np.zeros(capacity, dtype=np.int32)
         self.sequence_ids = np.zeros(capacity, dtype=np.int32)

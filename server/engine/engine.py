@@ -207,6 +207,7 @@ class Engine:
         self.counters.preemptions += len(plan.preempted)
         self._note_admissions()
         self._batch.clear()
+        self._batch.adapters = plan.adapters
         rows = {work.sequence.order: work.add_to(self._batch) for work in plan}
         if not self._batch.size:
             return

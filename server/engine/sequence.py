@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from server.core.request import CacheScope
+from server.engine.adapters import Adapters
 from server.engine.spans import Spans
 
 
@@ -15,7 +16,8 @@ class SequenceState:
     ``order`` is its place in order of arrival. The first ``computed`` cells of ``spans`` lie in KV
     cells under ``sequence_id``, which is None while the sequence waits. ``cached`` is how many of
     them the prefix cache provided at the first admission. ``scores_prompt``: the logits of every
-    prompt token are wanted. ``drafts`` are guessed tokens to verify in the next step.
+    prompt token are wanted. ``drafts`` are guessed tokens to verify in the next step. ``adapters``
+    are applied to all of it.
     """
 
     order: int
@@ -29,6 +31,7 @@ class SequenceState:
     preempted: bool = False
     priority: int = 0
     drafts: list[int] = field(default_factory=list)
+    adapters: Adapters | None = None
 
     @property
     def place(self) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from server.core.request import CacheScope
 from server.core.sampling import Sampling
+from server.engine.adapters import Adapters
 from server.engine.sampling.length_rules import ReasoningLimit
 from server.engine.spans import Keys, Span
 
@@ -36,7 +37,8 @@ class Task:
     and answer, and how many are the prompt's. ``stop_tokens`` end the answer, beside the
     end-of-generation tokens. With ``min_tokens``, the answer has that many before one of
     ``end_tokens`` may come. ``reasoning_limit`` limits the reasoning in it. Of
-    waiting tasks those with the greatest ``priority`` come first.
+    waiting tasks those with the greatest ``priority`` come first. ``adapters`` are
+    applied to prompt and answer; the ``scope`` is theirs alone.
     """
 
     id: int
@@ -62,6 +64,7 @@ class Task:
     end_tokens: frozenset[int] = frozenset()
     reasoning_limit: ReasoningLimit | None = None
     priority: int = 0
+    adapters: Adapters | None = None
 
     @property
     def prompt_length(self) -> int:

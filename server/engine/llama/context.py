@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from server.core.worker_settings import FlashAttention, KvType
 from server.engine.backend import DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
-from server.engine.llama.library import log, new_context
+from server.engine.llama.adapters import AdapterSet, apply, free_unused
+from server.engine.llama.library import log, new_context, planning
 from server.engine.llama.model import LlamaModel
 from server.engine.llama.window_guard import WindowGuard
 
@@ -88,6 +89,7 @@ class LlamaContext:
         self.outputs_per_batch = settings.outputs_per_batch
         self.partial_removal = model.partial_removal
         self.window = window
+        self._adapters: AdapterSet | None = None
         self._guard: WindowGuard | None = None
         if window is not None:
             ids = settings.sequence_ids
@@ -123,7 +125,15 @@ class LlamaContext:
             raise ValueError(f"{batch.outputs} logits rows, limit {self.outputs_per_batch}")
         bound = self._bind(batch)
         bound.n_tokens = batch.size
-        status = llama_cpp.llama_decode(self._pointer, bound)
+        if batch.adapters is self._adapters:
+            status = llama_cpp.llama_decode(self._pointer, bound)
+        else:
+            assert isinstance(batch.adapters, AdapterSet | None)
+            with planning:
+                apply(self._pointer, batch.adapters)
+                self._adapters = batch.adapters
+                status = llama_cpp.llama_decode(self._pointer, bound)
+                free_unused(self._model)
         if status == 1:
             raise NoCellsLeft("too few KV cells are free")
         if status != 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,14 @@ class Log:
 
 
 log = Log()
+
+planning = threading.Lock()
+"""Held while llama.cpp plans a computation, and while adapters come or go.
+
+To size its plan, it goes through all adapters of the model (llama_context::graph_max_nodes),
+whichever thread they were loaded on.
+"""
+
 llama_cpp.llama_backend_init()
 
 
@@ -68,7 +77,8 @@ def new_context(model: Any, parameters: Any) -> Any:
         LoadError: llama.cpp cannot create it, usually for lack of memory.
     """
     log.take()
-    pointer = llama_cpp.llama_init_from_model(model, parameters)
+    with planning:
+        pointer = llama_cpp.llama_init_from_model(model, parameters)
     if not pointer:
         raise LoadError(log.take() or "llama.cpp gave no reason")
     return pointer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import llama_cpp
 
@@ -46,6 +47,8 @@ class LlamaModel:
                 progress(fraction)
             return True
 
+        # Pointers of adapters that nothing uses any more.
+        self.unused_adapters: list[Any] = []
         callback = llama_cpp.llama_progress_callback(report)
         parameters.progress_callback = callback
         log.take()

@@ -8,6 +8,7 @@ prompts in order of their places: by priority, then by arrival. The rules:
   sequence lets others pass while a running one computes a prefix that both share.
 - When cells run short, cached prefixes go first, least recently used. Then the running sequence
   with the last place is preempted: it keeps its tokens, waits at its old place and resumes later.
+- A step holds sequences with the same adapters only; several kinds of them take turns.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.cache.radix_tree import common_prefix
 from server.engine.scheduling.pace import LEAST_CHUNK, Pace
 from server.engine.scheduling.step import Step, Work
+from server.engine.scheduling.turns import Turns
 from server.engine.sequence import SequenceState
 
 # A sequence with at most this many uncomputed cells decodes: one token, or a few forced ones. With
@@ -58,6 +60,7 @@ class Scheduler:
         self._outputs = outputs_per_batch
         self._whole_states = whole_states
         self._shared: dict[tuple[int, int], int] = {}
+        self._turns = Turns()
 
     def add(self, sequence: SequenceState) -> None:
         """Queue ``sequence`` at its place."""
@@ -113,10 +116,14 @@ class Scheduler:
 
     def plan(self) -> Step:
         """Admit, preempt, and choose what the next step computes."""
-        step = Step()
         self._admit()
-        self._plan_decodes(step)
-        self._plan_prefills(step)
+        step = Step()
+        while self.running and not step.tokens:
+            step.adapters = self._turns.next(s.adapters for s in self.running)
+            self._plan_decodes(step)
+            self._plan_prefills(step)
+            if not step.tokens:
+                self._turns.end()  # its prompts wait for cells of others
         return step
 
     def tidy(self) -> bool:
@@ -190,7 +197,7 @@ class Scheduler:
     def _plan_decodes(self, step: Step) -> None:
         """Plan the next tokens of every running answer; preempt the last if cells are short."""
         while True:
-            decoding = [s for s in self.running if self._decodes(s)]
+            decoding = [s for s in self._in_turn(step) if self._decodes(s)]
             if not self._drafts_fit(decoding):
                 for sequence in decoding:
                     sequence.drafts = []
@@ -210,6 +217,10 @@ class Scheduler:
             room -= work.count + work.drafts
             step.decodes.append(work)
 
+    def _in_turn(self, step: Step) -> list[SequenceState]:
+        """The running sequences that ``step`` can hold."""
+        return [s for s in self.running if s.adapters is step.adapters]
+
     def _decodes(self, sequence: SequenceState) -> bool:
         """Whether all its uncomputed cells fit one step, with logits for the last only."""
         scoring = sequence.scores_prompt and sequence.in_prompt
@@ -225,17 +236,17 @@ class Scheduler:
     def _plan_prefills(self, step: Step) -> None:
         """Plan prompt chunks in order, as far as batch, pace and cells allow."""
         room = self._batch_size - step.tokens
-        if step.decodes:
+        if any(self._decodes(s) for s in self.running):
             room = min(room, self._room_beside_streams(step))
         rows = self._outputs - sum(1 + w.drafts for w in step.decodes)
-        for sequence in [s for s in self.running if not self._decodes(s)]:
+        for sequence in [s for s in self._in_turn(step) if not self._decodes(s)]:
             if room <= 0 or rows <= 0 or sequence.sequence_id is None:
                 return
             count = self._chunk(sequence, room, rows)
             while not self._cache.make_room(step.tokens + count):
                 if self._last() is not sequence:
                     self._preempt_last(step)
-                elif step.decodes or step.prefills:
+                elif len(self.running) > 1:
                     return  # the others will free cells
                 else:
                     count = self._cache.cells_free

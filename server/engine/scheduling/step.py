@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from server.engine.adapters import Adapters
 from server.engine.batch import Batch
 from server.engine.sequence import SequenceState
 
@@ -43,8 +44,12 @@ class Work:
 
 @dataclass(slots=True)
 class Step:
-    """The work of a step. ``preempted`` sequences gave way and will resume later."""
+    """The work of a step, all with the same ``adapters``.
 
+    ``preempted`` sequences gave way and will resume later.
+    """
+
+    adapters: Adapters | None = None
     decodes: list[Work] = field(default_factory=list)
     prefills: list[Work] = field(default_factory=list)
     preempted: list[SequenceState] = field(default_factory=list)

@@ -9,6 +9,7 @@ weights are in float32. The models load in safe mode, which every CPU can run in
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,14 +96,22 @@ class Model:
         self.context.close()
         self.model.close()
 
-    def answers(self, prompts: list[list[int]], **more: object) -> list[Answer]:
-        """The greedy answers to prompts that arrive together."""
+    def answers(
+        self,
+        prompts: list[list[int]],
+        *,
+        each: Sequence[Mapping[str, object]] = (),
+        **more: object,
+    ) -> list[Answer]:
+        """The greedy answers to prompts that arrive together; ``each`` has options by prompt."""
         self.events.clear()
         for number, prompt in enumerate(prompts):
             options: dict[str, object] = {
                 "max_tokens": ANSWER_TOKENS,
                 "logprobs": VOCABULARY,
             } | more
+            if each:
+                options |= each[number]
             task = Task(
                 id=number,
                 spans=[TokenSpan(prompt)],

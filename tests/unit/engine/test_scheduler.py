@@ -23,6 +23,14 @@ from server.engine.spans import Spans, TokenSpan
 SHARED = CacheScope()
 
 
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    identity: str
+
+
+PIRATE, POET = Adapted("pirate"), Adapted("poet")
+
+
 class NoMemory:
     """Cells that exist only in the cache's books."""
 
@@ -90,6 +98,7 @@ class Simulation:
         scores: bool = False,
         scope: CacheScope = SHARED,
         priority: int = 0,
+        adapters: Adapted | None = None,
     ) -> None:
         self.wanted[order] = len(prompt) + answer
         self.states[order] = SequenceState(
@@ -99,6 +108,7 @@ class Simulation:
             prompt_length=len(prompt),
             scores_prompt=scores,
             priority=priority,
+            adapters=adapters,
         )
         self.scheduler.add(self.states[order])
 
@@ -149,6 +159,7 @@ class Simulation:
         assert plan.tokens <= self.batch_size
         assert self.cache.cells_used + plan.tokens <= self.cells, "cells over-committed"
         for work in works:
+            assert work.sequence.adapters is plan.adapters, "two kinds of adapters in one step"
             assert work.sequence in self.scheduler.running
             assert 0 < work.count <= work.sequence.uncomputed
         assert not set(self.scheduler.running) & set(self.scheduler.waiting)
@@ -163,7 +174,7 @@ class Arrival(NamedTuple):
     prompt: list[int]
     answer: int
     scores: bool
-    scope: CacheScope
+    adapters: Adapted | None
     leaves_after: int | None
     priority: int
 
@@ -175,7 +186,7 @@ arrivals = st.lists(
         prompt=st.lists(st.integers(1, 2), min_size=1, max_size=60),
         answer=st.integers(0, 60),
         scores=st.booleans(),
-        scope=st.sampled_from([SHARED, SHARED, CacheScope(adapter="other")]),
+        adapters=st.sampled_from([None, None, PIRATE, POET]),
         leaves_after=st.one_of(st.none(), st.none(), st.integers(0, 30)),
         priority=st.sampled_from([0, 0, 1, -1]),
     ),
@@ -203,8 +214,9 @@ def test_no_sequence_is_lost_doubled_or_starved(
                 arrival.prompt,
                 arrival.answer,
                 scores=arrival.scores,
-                scope=arrival.scope,
                 priority=arrival.priority,
+                scope=CacheScope(adapter=arrival.adapters.identity if arrival.adapters else ""),
+                adapters=arrival.adapters,
             )
             order += 1
         for gone, arrival in enumerate(pattern[:order]):
@@ -327,3 +339,31 @@ def test_a_sequence_that_gave_way_does_not_come_back_before_there_is_room() -> N
     while len(simulation.ended) < 2:
         preempted += len(simulation.step().preempted)
     assert preempted <= 1
+
+
+def test_adapters_take_turns_and_none_waits_longer_than_the_turns_of_the_others() -> None:
+    simulation = Simulation(cells=2000, parallel=6)
+    for order, adapters in enumerate([None, PIRATE, POET, None, PIRATE, POET]):
+        scope = CacheScope(adapter=adapters.identity if adapters else "")
+        simulation.add(order, [order + 1] * 5, answer=60, scope=scope, adapters=adapters)
+    kinds = []
+    while len(simulation.ended) < 6:
+        kinds.append(simulation.step().adapters)
+    turns = [
+        kind for kind, before in zip(kinds, [POET, *kinds], strict=False) if kind is not before
+    ]
+    assert {tuple(turns[index : index + 3]) for index in range(0, 30, 3)} == {(None, PIRATE, POET)}
+
+
+def test_a_prompt_with_one_adapter_leaves_room_to_streams_with_another() -> None:
+    simulation = Simulation(cells=4000, batch_size=512, budget=0.1)
+    simulation.add(0, [1] * 10, answer=100)
+    simulation.step()
+    for _ in range(5):
+        simulation.pace.observe(sequences=1, decode_tokens=1, prefill_tokens=0, seconds=0.01)
+        simulation.pace.observe(sequences=0, decode_tokens=0, prefill_tokens=100, seconds=0.2)
+    simulation.add(1, [2] * 500, answer=1, scope=CacheScope(adapter="pirate"), adapters=PIRATE)
+    chunks = []
+    while 1 not in simulation.ended:
+        chunks += [work.count for work in simulation.step().prefills]
+    assert max(chunks) == 64
