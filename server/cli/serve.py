@@ -21,6 +21,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from server.cli.banner import banner
 from server.cli.console import CommandError, err, out
 from server.cli.formatting import size
+from server.cli.hangup import at_hangup
 from server.cli.listen import listen
 from server.cli.local_models import library
 from server.cli.options import EVERY_SETTING, takes_settings
@@ -29,6 +30,7 @@ from server.cli.server_client import url_of
 from server.core.api_keys import read_keys
 from server.core.model_info import ModelEntry
 from server.core.settings import ConfigError, Settings
+from server.http.tls import check_tls
 from server.library.pull.catalog import read_catalog
 from server.library.registry import ModelsFolder
 from server.telemetry.log import configure_logging
@@ -54,10 +56,13 @@ def serve(settings: Settings) -> None:
     """
     check_exposure(settings)
     check_keys(settings)
+    check_tls(settings.tls_certificate, settings.tls_key)
     check_models(settings)
     check_store(settings)
     listener = listen(settings.host, settings.port)
     signal.signal(signal.SIGTERM, _exit_at_once)
+    # There is nothing to read again yet.
+    at_hangup(reload=lambda: None, end=lambda: sys.exit(128 + signal.SIGHUP))
     configure_logging(settings.log_format, settings.log_level)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     folder = library(settings)
@@ -144,7 +149,7 @@ async def _serve(settings: Settings, folder: ModelsFolder, listener: socket.sock
     Workers start to load models while this process imports the HTTP application, as both take about
     the same time. The server then answers, above all health checks, while large models still load.
     """
-    url = url_of(settings.host, listener.getsockname()[1])
+    url = url_of(settings.host, listener.getsockname()[1], secure=settings.secure)
     pool = ModelPool(
         folder,
         memory_budget=settings.memory_budget_bytes(total_memory()),
@@ -156,6 +161,13 @@ async def _serve(settings: Settings, folder: ModelsFolder, listener: socket.sock
     loading = asyncio.create_task(pool.preload(at_start, required=bool(settings.models)))
     server = await asyncio.to_thread(_http_server, settings, pool)
     gc.freeze()  # the imported modules stay to the end; collections need not scan them
+
+    loop = asyncio.get_running_loop()
+
+    def reload() -> None:
+        loop.call_soon_threadsafe(server.reload)  # a handler may interrupt anything
+
+    at_hangup(reload=reload, end=lambda: server.handle_exit(signal.SIGHUP, None))
 
     async def announce() -> None:
         await server.listening.wait()

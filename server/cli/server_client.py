@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,9 +24,19 @@ class ServerError(CommandError):
 
 
 class Client:
-    """Talks JSON over HTTP to the server at ``url`` (scheme, host and port)."""
+    """Talks JSON over HTTP to the server at ``url`` (scheme, host and port).
 
-    def __init__(self, url: str, api_key: str | None = None, *, timeout: float = 600.0) -> None:
+    With ``certificate``, a server that shows this one is trusted under any name, and no other is.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        timeout: float = 600.0,
+        certificate: Path | None = None,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ServerError(f"{url!r} is not an http:// or https:// address")
@@ -32,6 +44,7 @@ class Client:
         self._parts = urlsplit(self.url)
         self._api_key = api_key
         self._timeout = timeout
+        self._certificate = certificate
 
     def get(self, path: str) -> Any:
         """The JSON answer to ``GET path``. Raises `ServerError`."""
@@ -71,13 +84,18 @@ class Client:
     def _broke_off(self) -> ServerError:
         return ServerError(f"{self.url} broke off before the end of the answer")
 
+    def _connection(self) -> http.client.HTTPConnection:
+        host, timeout = self._parts.netloc, self._timeout
+        if self._parts.scheme == "http":
+            return http.client.HTTPConnection(host, timeout=timeout)
+        context = None if self._certificate is None else _trusting(self._certificate)
+        return http.client.HTTPSConnection(host, timeout=timeout, context=context)
+
     @contextmanager
     def _request(
         self, method: str, path: str, body: dict[str, Any] | None
     ) -> Iterator[http.client.HTTPResponse]:
-        secure = self._parts.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(self._parts.netloc, timeout=self._timeout)
+        connection = self._connection()
         headers = {"content-type": "application/json"}
         if self._api_key:
             headers["authorization"] = f"Bearer {self._api_key}"
@@ -94,16 +112,29 @@ class Client:
             connection.close()
 
 
-def url_of(host: str, port: int) -> str:
+def _trusting(certificate: Path) -> ssl.SSLContext:
+    """A context that trusts this certificate and no issuer, under whatever name it is met."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(certificate)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def url_of(host: str, port: int, *, secure: bool = False) -> str:
     """The address at which this machine reaches a server on ``host`` and ``port``."""
     host = _EVERY_ADDRESS.get(host, host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "https" if secure else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def local_client(settings: Settings, url: str | None, *, timeout: float = 600.0) -> Client:
     """A client of the server at ``url``, or of the server with these settings."""
     key = settings.api_keys[0] if settings.api_keys else None
-    return Client(url or url_of(settings.host, settings.port), key, timeout=timeout)
+    if url is not None:
+        return Client(url, key, timeout=timeout)
+    own = url_of(settings.host, settings.port, secure=settings.secure)
+    return Client(own, key, timeout=timeout, certificate=settings.tls_certificate)
 
 
 def _decode(body: bytes) -> Any:

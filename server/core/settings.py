@@ -102,6 +102,14 @@ class Settings(BaseSettings):
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one."
     )
+    tls_certificate: ExpandedPath | None = Field(
+        default=None,
+        description="PEM file of a certificate and those that lead to its issuer: serve HTTPS. It "
+        "is read again at SIGHUP.",
+    )
+    tls_key: ExpandedPath | None = Field(
+        default=None, description="PEM file of its private key, without a passphrase."
+    )
     api_keys: Words = Field(
         default=[],
         repr=False,
@@ -315,6 +323,11 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def secure(self) -> bool:
+        """Whether the server speaks HTTPS."""
+        return self.tls_certificate is not None
 
     def memory_budget_bytes(self, machine_bytes: int) -> int | None:
         """The memory budget in bytes, given the machine's; None where the setting is silent."""

@@ -6,6 +6,7 @@ Errors that uvicorn would answer in its own words get the API's shape here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from http import HTTPStatus
 from types import FrameType
@@ -18,12 +19,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from server.core.errors import DragomanError, InvalidRequest, Overloaded, RequestTimeout
 from server.core.ids import new_request_id, request_id
 from server.core.pool import Pool
-from server.core.settings import Settings
+from server.core.settings import ConfigError, Settings
 from server.http.errors import HeadersTooLarge
+from server.http.keys import KeyRing
 from server.http.middleware import REFUSED, UNMATCHED, ErrorResponder, record_request
 from server.http.request_parser import RequestParser
+from server.http.tls import load_certificate
 from server.telemetry.account import Account
 from server.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
 
 # Seconds after which a client that does not read its answer is disconnected. A choice: a healthy
 # client stalls for a few seconds at most, and its buffered answer costs memory.
@@ -48,6 +53,8 @@ class _Config(uvicorn.Config):
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(settings.drain_seconds) + _GRACE_SECONDS,
         )
@@ -68,6 +75,8 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, settings: Settings, pool: Pool) -> None:
         super().__init__(_Config(app, settings))
         self._pool = pool
+        self._settings = settings
+        self._keys: KeyRing = app.state.keys
         self._drain_seconds = settings.drain_seconds
         self.listening = asyncio.Event()
 
@@ -80,6 +89,19 @@ class Server(uvicorn.Server):
         """Begin to shut down; a second signal ends the server at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
+
+    def reload(self) -> None:
+        """Read the files of API keys and of TLS again; what cannot be read stays as it was."""
+        self._keys.reload()
+        certificate, key = self._settings.tls_certificate, self._settings.tls_key
+        if certificate is None or key is None or self.config.ssl is None:
+            return
+        try:
+            load_certificate(self.config.ssl, certificate, key)
+        except ConfigError as error:
+            logger.error("the certificate stays as it was: %s", error)
+        else:
+            logger.info("new connections get the certificate in %s", certificate)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more connections, let answers finish for a while, and unload the models."""

@@ -155,7 +155,7 @@ def server(folder: Path) -> Iterator[Server]:
     for option, names in options("serve").items():
         if len(names) > 1:
             arguments.append(option)
-        elif option != "--port":
+        elif option not in {"--port", "--tls-certificate", "--tls-key"}:
             arguments += [option, stated[option]]
     with running_server(*arguments) as started:
         with started.client(api_key=KEY) as client:
