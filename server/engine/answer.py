@@ -70,6 +70,7 @@ class Answer:
         self.state = SequenceState(
             order=order,
             scope=task.scope,
+            gives_way=task.gives_way,
             spans=spans,
             prompt_length=spans.length,
             scores_prompt=task.scores_prompt and index == 0,
@@ -84,8 +85,7 @@ class Answer:
         self._generated = 0
         self._prompt_scores: list[TokenLogprob] = []
         self._drafted = self._accepted_drafts = 0
-        self._accepted_prediction = 0
-        self._rejected_prediction = 0
+        self._accepted_prediction = self._rejected_prediction = 0
 
     def fork(self, index: int, order: int) -> Answer:
         """Answer ``index`` to the same task; neither has any tokens yet."""

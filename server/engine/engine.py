@@ -159,6 +159,12 @@ class Engine:
         return len(self._scheduler.running)
 
     @property
+    def giving_way(self) -> int:
+        """How many of the waiting and running sequences give way to the others."""
+        scheduler = self._scheduler
+        return sum(s.gives_way for s in (*scheduler.waiting, *scheduler.running))
+
+    @property
     def threads(self) -> int:
         """The number of threads in use: fewer than configured while others need the cores."""
         return self._decoder.threads

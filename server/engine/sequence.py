@@ -17,7 +17,7 @@ class SequenceState:
     cells under ``sequence_id``, which is None while the sequence waits. ``cached`` is how many of
     them the prefix cache provided at the first admission. ``scores_prompt``: the logits of every
     prompt token are wanted. ``drafts`` are guessed tokens to verify in the next step. ``adapters``
-    are applied to all of it.
+    are applied to all of it. One that ``gives_way`` stands behind all others.
     """
 
     order: int
@@ -30,13 +30,17 @@ class SequenceState:
     cached: int | None = None
     preempted: bool = False
     priority: int = 0
+    gives_way: bool = False
     drafts: list[int] = field(default_factory=list)
     adapters: Adapters | None = None
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Its place among others: the greatest priority first, then in order of arrival."""
-        return -self.priority, self.order
+    def place(self) -> tuple[bool, int, int]:
+        """Its place among others: the greatest priority first, then in order of arrival.
+
+        Those that give way stand behind all others.
+        """
+        return self.gives_way, -self.priority, self.order
 
     @property
     def uncomputed(self) -> int:

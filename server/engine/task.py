@@ -37,8 +37,9 @@ class Task:
     and answer, and how many are the prompt's. ``stop_tokens`` end the answer, beside the
     end-of-generation tokens. With ``min_tokens``, the answer has that many before one of
     ``end_tokens`` may come. ``reasoning_limit`` limits the reasoning in it. Of
-    waiting tasks those with the greatest ``priority`` come first. ``adapters`` are
-    applied to prompt and answer; the ``scope`` is theirs alone.
+    waiting tasks those with the greatest ``priority`` come first. One that gives way
+    stands behind all others. ``adapters`` are applied to prompt and answer; the ``scope``
+    is theirs alone.
     """
 
     id: int
@@ -54,6 +55,7 @@ class Task:
     prompt_text: str = ""
     ignore_eos: bool = False
     scope: CacheScope = field(default_factory=CacheScope)
+    gives_way: bool = False
     strip_leading_space: bool = False
     visible_control_tokens: frozenset[int] = frozenset()
     prediction: Sequence[int] = ()

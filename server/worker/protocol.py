@@ -45,12 +45,14 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
     """Queue a request; its events come back under ``id``.
 
-    It shares cached prefixes with the requests of the same ``scope``.
+    It shares cached prefixes with the requests of the same ``scope``. One that ``gives_way`` stands
+    behind all others.
     """
 
     id: int
     scope: CacheScope
     request: GenerationRequest
+    gives_way: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
@@ -69,12 +71,14 @@ class Render(msgspec.Struct, frozen=True, kw_only=True, tag="render"):
 class Embed(msgspec.Struct, frozen=True, kw_only=True, tag="embed"):
     """Compute embeddings of ``inputs``, each a text or token ids that are taken as they are.
 
-    With ``dimensions`` each is cut to that many numbers and scaled to length 1 again.
+    With ``dimensions`` each is cut to that many numbers and scaled to length 1 again. One that
+    ``gives_way`` waits for all others.
     """
 
     id: int
     inputs: list[str | list[int]]
     dimensions: int | None = None
+    gives_way: bool = False
 
 
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):

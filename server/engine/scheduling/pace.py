@@ -88,6 +88,12 @@ class Pace:
         """
         return self._row_cost
 
+    def prefill_tokens_within(self, seconds: float, batch_size: int) -> int:
+        """How many prompt tokens take about ``seconds``: the smallest chunk or more."""
+        token = self._token or self._tiled_token
+        count = int(seconds / token) if token else 4 * LEAST_CHUNK
+        return max(LEAST_CHUNK, min(batch_size, count))
+
     def prefill_tokens_beside_streams(
         self, batch_size: int, decode_tokens: int, *, deep: bool = False
     ) -> int:

@@ -6,6 +6,8 @@ prompts in order of their places: by priority, then by arrival. The rules:
 - Decodes come first; beside them, prompt chunks are only as large as the pace allows.
 - Waiting sequences are admitted in order of their places, each when its cells fit. One exception: a
   sequence lets others pass while a running one computes a prefix that both share.
+- Sequences that give way stand behind all others, which are admitted instead of them if need be.
+  Beside others' prompts they pause; beside others' answers a few go on.
 - When cells run short, cached prefixes go first, least recently used. Then the running sequence
   with the last place is preempted: it keeps its tokens, waits at its old place and resumes later.
 - A step holds sequences with the same adapters only; several kinds of them take turns.
@@ -16,7 +18,8 @@ from __future__ import annotations
 from bisect import insort
 
 from server.engine.cache.prefix_cache import PrefixCache
-from server.engine.cache.radix_tree import common_prefix
+from server.engine.scheduling import giving_way
+from server.engine.scheduling.leaders import LEAST_SHARED, Leaders
 from server.engine.scheduling.pace import LEAST_CHUNK, Pace
 from server.engine.scheduling.step import Step, Work
 from server.engine.scheduling.turns import Turns
@@ -25,8 +28,6 @@ from server.engine.sequence import SequenceState
 # A sequence with at most this many uncomputed cells decodes: one token, or a few forced ones. With
 # more it is prefilled in chunks, none of which is smaller.
 _DECODE_CELLS = LEAST_CHUNK
-# Waiting for another's prefill pays if it saves at least the smallest chunk.
-_LEAST_SHARED = LEAST_CHUNK
 # Free cells that a preempted sequence needs beyond its own before it resumes, so that it can
 # generate this many tokens before it is preempted again; a choice.
 _RESUME_MARGIN = 64
@@ -59,7 +60,7 @@ class Scheduler:
         self._batch_size = batch_size
         self._outputs = outputs_per_batch
         self._whole_states = whole_states
-        self._shared: dict[tuple[int, int], int] = {}
+        self._leaders = Leaders(cache)
         self._turns = Turns()
 
     def add(self, sequence: SequenceState) -> None:
@@ -116,12 +117,14 @@ class Scheduler:
 
     def plan(self) -> Step:
         """Admit, preempt, and choose what the next step computes."""
-        self._admit()
         step = Step()
+        self._admit(step)
         while self.running and not step.tokens:
-            step.adapters = self._turns.next(s.adapters for s in self.running)
-            self._plan_decodes(step)
-            self._plan_prefills(step)
+            working = giving_way.working(self.running, self._pace, decodes=self._decodes)
+            step.adapters = self._turns.next(s.adapters for s in working)
+            working = [s for s in working if s.adapters is step.adapters]
+            self._plan_decodes(step, working)
+            self._plan_prefills(step, working)
             if not step.tokens:
                 self._turns.end()  # its prompts wait for cells of others
         return step
@@ -137,16 +140,18 @@ class Scheduler:
 
     # --- admission ---
 
-    def _admit(self) -> None:
+    def _admit(self, step: Step) -> None:
         for sequence in list(self.waiting):
-            if len(self.running) >= (1 if self._suspects else self._parallel):
+            if self._full and not self._can_displace(sequence):
                 return
             if self._suspects and sequence.order not in self._suspects:
                 continue
-            if self._waits_for_leader(sequence):
+            if self._leaders.delay(sequence, self.running):
                 continue
-            if not self._fits(sequence):
-                return
+            while self._full or not self._fits(sequence):
+                if not self._can_displace(sequence):
+                    return
+                self._preempt_last(step)
             begun = self._cache.begin(sequence.scope, sequence.spans.keys(), sequence.reusable)
             if begun is None:
                 return
@@ -155,6 +160,16 @@ class Scheduler:
                 sequence.cached = sequence.computed
             self.waiting.remove(sequence)
             insort(self.running, sequence, key=lambda s: s.place)
+
+    @property
+    def _full(self) -> bool:
+        return len(self.running) >= (1 if self._suspects else self._parallel)
+
+    def _can_displace(self, sequence: SequenceState) -> bool:
+        """Whether a running sequence has to give way to ``sequence``."""
+        if self._suspects or sequence.gives_way or not self.running:
+            return False
+        return self._last().gives_way
 
     def _fits(self, sequence: SequenceState) -> bool:
         """Whether there are cells for all of it and for all that running prompts still need."""
@@ -167,37 +182,12 @@ class Scheduler:
         margin = _RESUME_MARGIN if sequence.preempted else 1
         return needed + promised + margin <= self._cache.cells - self._cache.cells_pinned
 
-    def _waits_for_leader(self, sequence: SequenceState) -> bool:
-        """Whether a running prompt will soon share more with ``sequence`` than the cache does."""
-        leaders = [s for s in self.running if s.in_prompt and s.scope == sequence.scope]
-        if not leaders:
-            return False
-        promised = max(self._promised(sequence, leader) for leader in leaders)
-        if promised < _LEAST_SHARED:
-            return False
-        have = self._cache.known(sequence.scope, sequence.spans.keys(), sequence.reusable)
-        return promised >= have + _LEAST_SHARED
-
-    def _promised(self, sequence: SequenceState, leader: SequenceState) -> int:
-        """How many cells the two will share; 0 if ``leader`` has computed them already."""
-        shared = self._common(sequence, leader)
-        return shared if shared > leader.computed else 0
-
-    def _common(self, sequence: SequenceState, leader: SequenceState) -> int:
-        key = (sequence.order, leader.order)
-        shared = self._shared.get(key)
-        if shared is None:
-            prompt = leader.spans.keys(0, leader.prompt_length)
-            shared = common_prefix(sequence.spans.keys(0, sequence.reusable), prompt)
-            self._shared[key] = shared
-        return shared
-
     # --- choosing ---
 
-    def _plan_decodes(self, step: Step) -> None:
-        """Plan the next tokens of every running answer; preempt the last if cells are short."""
+    def _plan_decodes(self, step: Step, working: list[SequenceState]) -> None:
+        """Plan the next tokens of answers; preempt the last if cells are short."""
         while True:
-            decoding = [s for s in self._in_turn(step) if self._decodes(s)]
+            decoding = [s for s in working if s.sequence_id is not None and self._decodes(s)]
             if not self._drafts_fit(decoding):
                 for sequence in decoding:
                     sequence.drafts = []
@@ -208,6 +198,7 @@ class Scheduler:
                 for sequence in decoding:
                     sequence.drafts = []
             else:
+                assert len(self.running) > 1, "a sequence alone always fits: admission checked it"
                 self._preempt_last(step)
         room = self._batch_size
         for sequence in decoding:
@@ -216,10 +207,6 @@ class Scheduler:
                 break
             room -= work.count + work.drafts
             step.decodes.append(work)
-
-    def _in_turn(self, step: Step) -> list[SequenceState]:
-        """The running sequences that ``step`` can hold."""
-        return [s for s in self.running if s.adapters is step.adapters]
 
     def _decodes(self, sequence: SequenceState) -> bool:
         """Whether all its uncomputed cells fit one step, with logits for the last only."""
@@ -233,13 +220,17 @@ class Scheduler:
             and sum(s.uncomputed for s in decoding) + drafts <= self._batch_size
         )
 
-    def _plan_prefills(self, step: Step) -> None:
+    def _plan_prefills(self, step: Step, working: list[SequenceState]) -> None:
         """Plan prompt chunks in order, as far as batch, pace and cells allow."""
         room = self._batch_size - step.tokens
         if any(self._decodes(s) for s in self.running):
             room = min(room, self._room_beside_streams(step))
         rows = self._outputs - sum(1 + w.drafts for w in step.decodes)
-        for sequence in [s for s in self._in_turn(step) if not self._decodes(s)]:
+        for sequence in [s for s in working if not self._decodes(s)]:
+            if sequence.gives_way:
+                alone = working[0].gives_way
+                most = giving_way.prompt_room(step, self._pace, self._batch_size, alone=alone)
+                room = min(room, most)
             if room <= 0 or rows <= 0 or sequence.sequence_id is None:
                 return
             count = self._chunk(sequence, room, rows)
@@ -269,8 +260,8 @@ class Scheduler:
             # A follower can share this state only if it ends exactly where their prompts diverge.
             for follower in self.waiting:
                 if follower.scope == sequence.scope:
-                    ahead = self._common(follower, sequence) - sequence.computed
-                    if _LEAST_SHARED <= ahead < count:
+                    ahead = self._leaders.common(follower, sequence) - sequence.computed
+                    if LEAST_SHARED <= ahead < count:
                         count = ahead
         return count
 
@@ -281,7 +272,6 @@ class Scheduler:
 
     def _preempt_last(self, step: Step) -> None:
         sequence = self._last()
-        assert len(self.running) > 1, "a sequence alone always fits: admission checked it"
         step.decodes = [w for w in step.decodes if w.sequence is not sequence]
         step.prefills = [w for w in step.prefills if w.sequence is not sequence]
         step.preempted.append(sequence)
@@ -299,4 +289,4 @@ class Scheduler:
         sequence.sequence_id = None
         sequence.computed = 0
         sequence.drafts = []
-        self._shared = {k: v for k, v in self._shared.items() if sequence.order not in k}
+        self._leaders.forget(sequence)

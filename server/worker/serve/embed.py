@@ -64,7 +64,7 @@ class EmbeddingService:
         waiting = len(self._pending) - 1  # the first is being computed
         if waiting < self._queue_size:
             self._pending.add(request.id)
-            self._queue.put(request)
+            self._queue.put(request, gives_way=request.gives_way)
             return
         error = QueueFull(
             f"The model's queue is full: {waiting} requests for embeddings are waiting.",

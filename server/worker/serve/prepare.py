@@ -50,7 +50,8 @@ class Preparer:
         self._tasks = TaskBuilder(model, written)
         self._constrainer = Constrainer(model.chat, model.compiler)
         self._lock = threading.Lock()
-        self._pending: set[int] = set()
+        # Each request on its way to the engine, and whether it gives way.
+        self._pending: dict[int, bool] = {}
 
     # --- from the thread that reads the socket ---
 
@@ -58,13 +59,15 @@ class Preparer:
         """Queue ``request``, or refuse it at once when the queue is full.
 
         As many requests as run together do not count as waiting, even before the engine has them.
+        Those that give way take no place in the queue; their sender bounds their number.
         """
-        parallel = self._model.info.parallel
+        engine, parallel = self._engine, self._model.info.parallel
         with self._lock:
-            waiting = len(self._pending) + self._engine.waiting + self._engine.active - parallel
-            if waiting < self._queue_size:
-                self._pending.add(request.id)
-                self._queue.put(request)
+            pending = sum(not low for low in self._pending.values())
+            waiting = pending + engine.waiting + engine.active - engine.giving_way - parallel
+            if request.gives_way or waiting < self._queue_size:
+                self._pending[request.id] = request.gives_way
+                self._queue.put(request, gives_way=request.gives_way)
                 return
         error = QueueFull(
             f"The model's queue is full: {waiting} requests are waiting.",
@@ -136,9 +139,7 @@ class Preparer:
     def _forget(self, request_id: int) -> bool:
         """Whether the request was on its way to the engine; it no longer is."""
         with self._lock:
-            known = request_id in self._pending
-            self._pending.discard(request_id)
-            return known
+            return self._pending.pop(request_id, None) is not None
 
 
 def _functions_only(prompt: Prompt) -> Prompt:

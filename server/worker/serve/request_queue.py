@@ -1,10 +1,11 @@
-"""Requests that are answered one at a time, in order of arrival."""
+"""Requests that are answered one at a time, in order of arrival within their priority."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from queue import SimpleQueue
+from itertools import count
+from queue import PriorityQueue
 from typing import Generic, TypeVar
 
 from server.core.errors import DragomanError
@@ -14,6 +15,9 @@ from server.worker.serve.connection import Send
 R = TypeVar("R", bound=Generate | Render | Embed)
 
 _logger = logging.getLogger(__name__)
+
+_LAST = 2
+"""The rank behind all requests."""
 
 
 class RequestQueue(Generic[R]):
@@ -29,16 +33,18 @@ class RequestQueue(Generic[R]):
         self._answer = answer
         self._send = send
         self._failure = failure
-        self._queue: SimpleQueue[R | None] = SimpleQueue()
+        # Rank and number come first; no two entries have the same number.
+        self._queue: PriorityQueue[tuple[int, int, R | None]] = PriorityQueue()
+        self._numbers = count()
         self._current: R | None = None
 
-    def put(self, request: R) -> None:
-        """Queue ``request``, from any thread."""
-        self._queue.put(request)
+    def put(self, request: R, *, gives_way: bool = False) -> None:
+        """Queue ``request``, from any thread; one that gives way waits for all others."""
+        self._queue.put((int(gives_way), next(self._numbers), request))
 
     def stop(self) -> None:
         """Let `run` return once everything queued so far is answered; from any thread."""
-        self._queue.put(None)
+        self._queue.put((_LAST, next(self._numbers), None))
 
     def fail_current(self, error: DragomanError) -> None:
         """Refuse the request that is being answered, if any; from another thread."""
@@ -47,7 +53,7 @@ class RequestQueue(Generic[R]):
 
     def run(self) -> None:
         """Answer requests until `stop` is called."""
-        while (request := self._queue.get()) is not None:
+        while (request := self._queue.get()[-1]) is not None:
             self._current = request
             try:
                 self._answer(request)

@@ -79,6 +79,7 @@ class TaskBuilder:
             prompt_text=prompt.rendered.prompt,
             ignore_eos=request.ignore_eos,
             scope=message.scope,
+            gives_way=message.gives_way,
             strip_leading_space=prompt.strip_leading_space,
             visible_control_tokens=self._visible_control_tokens,
             prediction=self._prediction(request.prediction),

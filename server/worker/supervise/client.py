@@ -14,6 +14,7 @@ from server.core.errors import DragomanError, ModelUnavailable, RequestTimeout, 
 from server.core.events import Event, Failed, Finished
 from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
+from server.core.precedence import gives_way
 from server.core.request import CacheScope, GenerationRequest, Prompt
 from server.worker.protocol import Cancel, Embed, Embedded, Generate, Render, Rendered, StepEvents
 from server.worker.supervise.supervisor import Supervisor
@@ -84,7 +85,9 @@ class ModelClient:
             id_ = next(self._ids)
             stream = self._streams[id_] = _Stream(answers=request.n)
             try:
-                await self._supervisor.send(Generate(id=id_, scope=scope, request=request))
+                await self._supervisor.send(
+                    Generate(id=id_, scope=scope, request=request, gives_way=gives_way.get())
+                )
                 while not stream.exhausted:
                     yield await stream.next()
             finally:
@@ -108,7 +111,12 @@ class ModelClient:
         Raises the error that the worker reports (ContextLengthExceeded, …), WorkerDied or
         ModelUnavailable.
         """
-        request = Embed(id=next(self._ids), inputs=inputs, dimensions=dimensions)
+        request = Embed(
+            id=next(self._ids),
+            inputs=inputs,
+            dimensions=dimensions,
+            gives_way=gives_way.get(),
+        )
         try:
             return await self._ask(request, Embeddings)
         except asyncio.CancelledError:

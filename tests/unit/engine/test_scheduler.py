@@ -99,6 +99,7 @@ class Simulation:
         scope: CacheScope = SHARED,
         priority: int = 0,
         adapters: Adapted | None = None,
+        gives_way: bool = False,
     ) -> None:
         self.wanted[order] = len(prompt) + answer
         self.states[order] = SequenceState(
@@ -109,6 +110,7 @@ class Simulation:
             scores_prompt=scores,
             priority=priority,
             adapters=adapters,
+            gives_way=gives_way,
         )
         self.scheduler.add(self.states[order])
 
@@ -177,6 +179,7 @@ class Arrival(NamedTuple):
     adapters: Adapted | None
     leaves_after: int | None
     priority: int
+    gives_way: bool
 
 
 arrivals = st.lists(
@@ -189,6 +192,7 @@ arrivals = st.lists(
         adapters=st.sampled_from([None, None, PIRATE, POET]),
         leaves_after=st.one_of(st.none(), st.none(), st.integers(0, 30)),
         priority=st.sampled_from([0, 0, 1, -1]),
+        gives_way=st.booleans(),
     ),
     min_size=1,
     max_size=12,
@@ -217,6 +221,7 @@ def test_no_sequence_is_lost_doubled_or_starved(
                 priority=arrival.priority,
                 scope=CacheScope(adapter=arrival.adapters.identity if arrival.adapters else ""),
                 adapters=arrival.adapters,
+                gives_way=arrival.gives_way,
             )
             order += 1
         for gone, arrival in enumerate(pattern[:order]):
@@ -367,3 +372,98 @@ def test_a_prompt_with_one_adapter_leaves_room_to_streams_with_another() -> None
     while 1 not in simulation.ended:
         chunks += [work.count for work in simulation.step().prefills]
     assert max(chunks) == 64
+
+
+# --- giving way ---
+
+
+def orders(plan: Step) -> set[int]:
+    """Which sequences a step computes."""
+    return {work.sequence.order for work in (*plan.decodes, *plan.prefills)}
+
+
+def test_a_request_takes_the_place_of_one_that_gives_way_at_once() -> None:
+    simulation = Simulation(parallel=2)
+    for order in range(3):
+        simulation.add(order, [10 + order] * 5, answer=40, gives_way=True)
+    simulation.step()
+    simulation.step()
+    simulation.add(3, [50] * 5, answer=5)
+    plan = simulation.step()
+    assert [sequence.order for sequence in plan.preempted] == [1]
+    assert orders(plan) == {3}
+    while len(simulation.ended) < 4:
+        simulation.step()
+    assert simulation.ended[0] == 3
+
+
+def test_a_request_takes_the_cells_of_those_that_give_way() -> None:
+    simulation = Simulation(cells=100, parallel=4, batch_size=64)
+    for order in range(2):
+        simulation.add(order, [10 + order] * 30, answer=15, gives_way=True)
+    while any(state.in_prompt for state in simulation.states.values()):
+        simulation.step()
+    simulation.add(2, [50] * 60, answer=5)
+    plan = simulation.step()
+    assert [sequence.order for sequence in plan.preempted] == [1]
+    assert orders(plan) == {2}
+
+
+def test_those_that_give_way_pause_while_another_prompt_is_read() -> None:
+    simulation = Simulation(cells=2000, parallel=4, batch_size=64)
+    simulation.add(0, [10] * 5, answer=100, gives_way=True)
+    simulation.add(1, [11] * 500, answer=5, gives_way=True)
+    simulation.step()
+    simulation.add(2, [50] * 200, answer=3)
+    while simulation.states[2].in_prompt:
+        plan = simulation.step()
+        assert orders(plan) == {2}
+        assert plan.tokens in {64, 200 % 64}, "its chunks are as large as if it were alone"
+
+
+def test_beside_an_answer_one_that_gives_way_goes_on() -> None:
+    simulation = Simulation(cells=2000, parallel=8, batch_size=64)
+    for order in range(4):
+        simulation.add(order, [10 + order] * 5, answer=30, gives_way=True)
+    simulation.add(4, [14] * 200, answer=5, gives_way=True)
+    simulation.add(5, [50] * 5, answer=300)
+    simulation.step()
+    while len(simulation.ended) < 5:
+        plan = simulation.step()
+        assert 5 in orders(plan)
+        assert len(orders(plan)) == 2
+        assert sum(work.count for work in plan.prefills) <= LEAST_CHUNK
+    assert 5 not in simulation.ended
+
+
+def test_where_rows_cost_nothing_more_that_give_way_go_on() -> None:
+    simulation = Simulation(cells=2000, parallel=8, batch_size=64)
+    simulation.pace.observe(sequences=1, decode_tokens=1, prefill_tokens=0, seconds=0.01)
+    for _ in range(50):
+        simulation.pace.observe(sequences=1, decode_tokens=8, prefill_tokens=0, seconds=0.0131)
+    for order in range(4):
+        simulation.add(order, [10 + order] * 5, answer=30, gives_way=True)
+    simulation.step()
+    simulation.add(5, [50] * 5, answer=30)
+    simulation.step()
+    assert orders(simulation.step()) == {0, 1, 2, 3, 5}
+
+
+def test_a_prompt_that_gives_way_is_read_in_short_steps() -> None:
+    simulation = Simulation(cells=4000, batch_size=512)
+    for _ in range(20):
+        simulation.pace.observe(sequences=0, decode_tokens=0, prefill_tokens=40, seconds=0.04)
+    simulation.add(0, [1] * 300, answer=1, gives_way=True)
+    simulation.add(1, [2] * 300, answer=1, gives_way=True)
+    while len(simulation.ended) < 2:
+        # 0.05 s at 1 ms a token
+        assert simulation.step().tokens <= 50
+
+
+def test_a_request_does_not_wait_for_a_prefix_of_one_that_gives_way() -> None:
+    simulation = Simulation(cells=4000, batch_size=64)
+    shared = list(range(100, 400))
+    simulation.add(0, [*shared, 1], answer=3, gives_way=True)
+    simulation.step()
+    simulation.add(1, [*shared, 2], answer=3)
+    assert orders(simulation.step()) == {1}

@@ -16,9 +16,11 @@ from server.core.errors import (
     WorkerDied,
 )
 from server.core.events import Accepted, Delta, Failed, Finished
+from server.core.precedence import gives_way
 from server.core.request import (
     TextPrompt,
 )
+from server.worker.protocol import Embed, Generate, Request
 from server.worker.supervise import client as client_module
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.supervisor import Supervisor
@@ -53,6 +55,25 @@ async def test_many_streams_share_the_worker_without_mixing(client: ModelClient)
     for count, events in enumerate(streams, start=1):
         assert sum(isinstance(event, Delta) for event in events) == count
         assert len({event.id for event in events}) == 1
+
+
+async def test_what_a_task_that_gives_way_asks_for_says_so(
+    client: ModelClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bool] = []
+    send = worker_of(client).send
+
+    async def watched(message: Request) -> None:
+        assert isinstance(message, Generate | Embed)
+        sent.append(message.gives_way)
+        await send(message)
+
+    monkeypatch.setattr(worker_of(client), "send", watched)
+    await collect(client)
+    gives_way.set(True)
+    await collect(client)
+    await client.embed(["a"])
+    assert sent == [False, True, True]
 
 
 async def test_a_refused_request_ends_with_failed(client: ModelClient) -> None:

@@ -72,8 +72,8 @@ class Setup:
         self.opened.append(Embedder(most_tokens, self.go_on))
         return self.opened[-1]
 
-    def submit(self, id_: int, *texts: list[int]) -> None:
-        self.service.submit(Embed(id=id_, inputs=list(texts)))
+    def submit(self, id_: int, *texts: list[int], gives_way: bool = False) -> None:
+        self.service.submit(Embed(id=id_, inputs=list(texts), gives_way=gives_way))
 
     def answer(self) -> Embedded:
         return self.answers.get(timeout=5)
@@ -95,6 +95,14 @@ def test_answers_come_in_order_with_their_texts_in_order(setup: Setup) -> None:
     assert np.frombuffer(first.embeddings.vectors, "<f4")[::2].tolist() == list(range(1, 11))
     assert first.embeddings.prompt_tokens == 55
     assert setup.opened[0].calls == [4, 4, 2, 1]
+
+
+def test_one_that_gives_way_is_answered_behind_all_others(setup: Setup) -> None:
+    setup.submit(1, [SLOW])
+    setup.submit(2, [5], gives_way=True)
+    setup.submit(3, [5])
+    setup.go_on.set()
+    assert [setup.answer().id for _ in range(3)] == [1, 3, 2]
 
 
 def test_the_embedder_is_made_late_and_only_as_large_as_needed(setup: Setup) -> None:

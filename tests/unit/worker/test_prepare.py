@@ -38,6 +38,7 @@ class Engine:
         self.cancelled: list[int] = []
         self.constraints: list[object] = []
         self.waiting = 0
+        self.giving_way = 0
         self.submitting: Callable[[], None] = lambda: None
 
     def submit(self, task: Task, constraint: object) -> None:
@@ -109,6 +110,13 @@ class Setup:
 
     def generate(self, request_id: int, text: str = "fine", **settings: Any) -> None:
         self._generate(request_id, GenerationRequest(prompt=TextPrompt(text=text), **settings))
+
+    def generate_later(self, request_id: int, text: str = "fine") -> None:
+        """A request that gives way."""
+        request = GenerationRequest(prompt=TextPrompt(text=text))
+        self.preparer.generate(
+            Generate(id=request_id, scope=SCOPE, request=request, gives_way=True)
+        )
 
     def generate_with_tools(self, request_id: int, count: int, *, strict: bool = True) -> None:
         tools = [
@@ -184,6 +192,29 @@ def test_what_the_engine_has_counts_too(setup: Setup) -> None:
     setup.engine.waiting -= 1
     setup.generate(2)
     assert isinstance(setup.event(), Accepted)
+
+
+def test_one_that_gives_way_is_prepared_behind_all_others(setup: Setup) -> None:
+    setup.generate_later(1, "slow")
+    setup.generate_later(2)
+    setup.generate_later(3)
+    setup.generate(4)
+    setup.go_on.set()
+    prepared = [setup.engine.tasks.get(timeout=5) for _ in range(4)]
+    assert [task.id for task in prepared] in ([1, 4, 2, 3], [4, 1, 2, 3])
+    assert [task.gives_way for task in prepared if task.id in {1, 4}].count(True) == 1
+
+
+def test_one_that_gives_way_takes_no_place_in_the_queue(setup: Setup) -> None:
+    engine = setup.engine
+    engine.active, engine.waiting, engine.giving_way = PARALLEL, QUEUE_SIZE, PARALLEL
+    setup.generate(1)
+    assert isinstance(setup.event(), Accepted)
+    engine.giving_way = 0
+    setup.generate_later(2)
+    assert isinstance(setup.event(), Accepted)
+    setup.generate(3)
+    assert isinstance(setup.event(), Failed)
 
 
 @pytest.mark.parametrize(
