@@ -20,6 +20,7 @@ from server.api.openai.schemas.base import GenerationFields
 from server.api.openai.schemas.chat_request import ChatCompletionRequest
 from server.api.openai.schemas.completions import CompletionRequest
 from server.api.openai.schemas.embeddings import EmbeddingRequest
+from server.api.ranking.schemas import RerankRequest, ScoreRequest
 from tests.conformance.bad_constraints import CONSTRAINTS, PROMPTS
 from tests.conformance.bad_inputs import FIELDS, SCENARIOS, TRANSPORT, BadInput
 from tests.conformance.recorded import RECORDED
@@ -147,6 +148,18 @@ _ANTHROPIC: _Endpoints = {
         _sdk_parameters(beta_message_params, "MessageCreateParamsStreaming") - {"betas"},
     ),
 }
+# Of Cohere's, Jina's and TEI's fields those that the schema does not have.
+_RANKING: _Endpoints = {
+    "/v1/rerank": (RerankRequest, {"max_chunks_per_doc", "max_query_length", "priority"}),
+    "/v1/score": (ScoreRequest, {"priority"}),
+}
+_RANKING_REMARKS = {
+    "max_tokens_per_doc": "the most tokens read of a document; also `max_doc_length`",
+    "text_1": "also `queries`, `data_1`",
+    "text_2": "also `documents`, `items`, `data_2`",
+    "top_n": "how many of the best to list; also `top_k`",
+    "truncation_direction": "`right`; another one is ignored, and named",
+}
 _OPENAI = set[str]().union(*(names for _, names in _ENDPOINTS.values()))
 
 
@@ -178,7 +191,8 @@ def _parameters(names: set[str], endpoints: _Endpoints, remarks: dict[str, str])
 
 def _described(name: str) -> str:
     """What the schema itself says, in Markdown."""
-    fields = (model.model_fields.get(name) for model, _ in _ENDPOINTS.values())
+    endpoints = (_ENDPOINTS | _RANKING).values()
+    fields = (model.model_fields.get(name) for model, _ in endpoints)
     text = next((field.description for field in fields if field and field.description), "")
     text = text.removeprefix(_ACCEPTED_AND_IGNORED)
     return text.replace("``", "`").replace("|", "\\|")
@@ -193,6 +207,14 @@ def anthropic_parameters() -> str:
     """Every parameter of Anthropic's messages, those of its betas included."""
     (_, names), *_ = _ANTHROPIC.values()
     return _parameters(names, _ANTHROPIC, _ANTHROPIC_REMARKS)
+
+
+def ranking_parameters() -> str:
+    """Every parameter of reranking and scoring."""
+    names = set[str]().union(
+        *(known | model.model_fields.keys() for model, known in _RANKING.values())
+    )
+    return _parameters(names, _RANKING, _RANKING_REMARKS)
 
 
 def own_parameters() -> str:

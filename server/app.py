@@ -18,6 +18,7 @@ from server.api.error_responses import ErrorResponses
 from server.api.family import ErrorShape, Family
 from server.api.native import family as native
 from server.api.openai import family as openai
+from server.api.ranking import family as ranking
 from server.api.runs import Runs
 from server.core.errors import DragomanError, InvalidRequest, NotFound
 from server.core.pool import Pool
@@ -40,6 +41,7 @@ FAMILIES = (
     openai.FAMILY,
     anthropic.FAMILY,
     native.FAMILY,
+    *ranking.FAMILIES,
 )
 
 

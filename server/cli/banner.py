@@ -43,7 +43,7 @@ def _model(info: ModelInfo) -> Iterator[str]:
     if info.generates:
         yield f"  kind      {info.kind} ({'; '.join(info.kind_reasons)})"
     else:
-        yield "  made for  embeddings"
+        yield f"  made for  {'ranking' if info.ranks else 'embeddings'}"
     yield f"  weights   {info.quantization}, {info.parameters / 1e6:,.0f} million parameters"
     yield f"  context   {info.context} tokens ({info.context_source})"
     if info.generates:
@@ -85,6 +85,9 @@ def _disk(settings: Settings) -> str:
 
 def _first_request(model: ModelInfo | None) -> tuple[str, dict[str, object]]:
     """Path and body of a request that suits the model; a model not yet loaded is asked to chat."""
+    if model is not None and model.ranks:
+        documents = ["The cat sat on the mat.", "Canberra is a city."]
+        return "rerank", {"query": "Where did the cat sit?", "documents": documents}
     if model is not None and not model.generates:
         return "embeddings", {"input": "The cat sat on the mat."}
     if model is not None and model.kind == "base":

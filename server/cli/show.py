@@ -91,7 +91,7 @@ def _info(info: ModelInfo, settings: Settings) -> Iterator[tuple[str, str]]:
     yield "kind", info.kind
     yield from (("  because", reason) for reason in info.kind_reasons)
     if not info.generates:
-        yield "made for", "embeddings"
+        yield "made for", "ranking" if info.ranks else "embeddings"
     yield "template", f"{info.template_source}, SHA-256 {info.template_sha256[:16]}"
     for name, able in sorted(info.capabilities.items()):
         yield f"  {name.replace('_', ' ')}", "yes" if able else "no"

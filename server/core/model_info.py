@@ -25,6 +25,16 @@ class EmbeddingInfo(msgspec.Struct, frozen=True, kw_only=True):
     context: int
 
 
+class RankingInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model ranks: the most tokens of query and document together.
+
+    ``instruction`` says whether a request may tell what the ranking is for.
+    """
+
+    context: int
+    instruction: bool
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Facts that a worker found out about its model.
 
@@ -32,8 +42,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     ``template_source`` is ``gguf`` or ``family NAME``. ``capabilities`` are the probe's verdicts by
     name; ``reply_format`` is None when replies are content only. ``memory_bytes`` is the memory of
     weights, KV cells and buffers together, where it is known. ``template_variables`` are those a
-    request may set, None where that is not known. A model made for embeddings alone does not
-    generate. ``embedding`` is None where weights were not loaded.
+    request may set, None where that is not known. A model made for embeddings or ranking alone does
+    not generate. ``embedding`` and ``ranking`` are None where it does not do that or where weights
+    were not loaded.
     """
 
     model_id: str
@@ -65,7 +76,13 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     template_variables: list[str] | None = None
     generates: bool = True
     embedding: EmbeddingInfo | None = None
+    ranking: RankingInfo | None = None
     warnings: list[str] = []
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it was made to rank texts."""
+        return self.ranking is not None
 
 
 class ModelOutline(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +102,7 @@ class ModelOutline(msgspec.Struct, frozen=True, kw_only=True):
     context_source: str
     context_train: int
     generates: bool
+    ranks: bool = False
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -79,6 +79,11 @@ def detect_kind(
     return KindVerdict(kind=kind, reasons=reasons)
 
 
+def named_for_ranking(*names: str) -> bool:
+    """Whether one of a model's names says that it ranks texts."""
+    return any("rerank" in name.casefold() for name in names)
+
+
 def _words(texts: Iterable[str]) -> set[str]:
     """The words in names like ``gemma-3-270m-it-Q4_K_M.gguf``, in lower case."""
     words = set()

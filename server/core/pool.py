@@ -9,6 +9,7 @@ from server.core.embeddings import Embeddings
 from server.core.events import Event
 from server.core.model_info import EngineStats, ModelEntry, ModelInfo, ModelState
 from server.core.native_prompt import RenderedPrompt
+from server.core.ranking import RankingRequest, Scores
 from server.core.request import CacheScope, GenerationRequest, Prompt
 
 
@@ -35,6 +36,10 @@ class Client(Protocol):
         self, inputs: list[str | list[int]], *, dimensions: int | None = None
     ) -> Embeddings:
         """The embeddings of the inputs; raises what the worker refuses them for."""
+        ...
+
+    async def rank(self, request: RankingRequest) -> Scores:
+        """The scores of the documents; raises what the worker refuses them for."""
         ...
 
 

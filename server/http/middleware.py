@@ -30,7 +30,7 @@ _CLIENT_LEFT = 499
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 _EXPOSED_HEADERS = (
     "x-request-id, request-id, openai-processing-ms, x-dragoman-ignored, x-dragoman-clamped, "
-    "x-dragoman-loosened, x-dragoman-violated, retry-after"
+    "x-dragoman-loosened, x-dragoman-violated, x-dragoman-truncated, retry-after"
 )
 
 

@@ -35,6 +35,7 @@ _MAX_STRING_ARRAY = 1 << 22
 _KEPT_NUMBERS = 4096
 _KEPT_STRINGS = 256
 _DEFAULT_ALIGNMENT = 32
+_CLASSIFIER = {"cls.weight", "cls.output.weight"}
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _NUMBERS: dict[int, tuple[str, str, int]] = {
@@ -201,6 +202,7 @@ def _tensors(cursor: Cursor, count: int, alignment: int) -> TensorSummary:
         parameters=sum(info.elements for info in infos.values()),
         data_bytes=sum(info.bytes for info in infos.values()),
         elements_by_type=elements_by_type,
+        classifies=not _CLASSIFIER.isdisjoint(infos),
     )
 
 

@@ -24,12 +24,16 @@ Value = str | float | bool | list[str] | list[float] | SkippedArray
 
 
 class TensorSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """All tensors of one file: ``data_bytes`` on disk, weights per tensor type."""
+    """All tensors of one file: ``data_bytes`` on disk, weights per tensor type.
+
+    ``classifies`` says whether a classifier is among them, the head of models made to rank.
+    """
 
     count: int
     parameters: int
     data_bytes: int
     elements_by_type: dict[str, int]
+    classifies: bool = False
 
     def __add__(self, other: TensorSummary) -> TensorSummary:
         """The tensors of two parts of a split model."""
@@ -40,6 +44,7 @@ class TensorSummary(msgspec.Struct, frozen=True, kw_only=True):
             parameters=self.parameters + other.parameters,
             data_bytes=self.data_bytes + other.data_bytes,
             elements_by_type=dict(kinds),
+            classifies=self.classifies or other.classifies,
         )
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from server.core.model_info import ModelOutline
-from server.core.model_kind import KindVerdict, detect_kind
+from server.core.model_kind import KindVerdict, detect_kind, named_for_ranking
 from server.core.worker_settings import WorkerSettings
 from server.library.header import GgufHeader
 
 _TEMPLATE = "tokenizer.chat_template"
+# llama.cpp's LLAMA_POOLING_TYPE_RANK.
+_RANK = 4
 
 
 def outline(header: GgufHeader, file_name: str, settings: WorkerSettings) -> ModelOutline:
     """The facts in the ``header`` of the model in ``file_name``, served with ``settings``."""
     verdict = _kind(header, file_name, settings)
     context, source = stated_context(header.context_length or 0, settings)
-    # Embedding models state how they pool; encoders let all tokens attend to each other.
+    # Embedding models and rerankers state how they pool, but for rerankers whose head was left out;
+    # encoders let all tokens attend to each other.
     architecture = header.architecture
-    pools = bool(header.size("pooling_type"))
+    pooling = header.size("pooling_type")
+    ranks = pooling == _RANK or (not pooling and named_for_ranking(header.name or "", file_name))
     causal = header.metadata.get(f"{architecture}.attention.causal", True) is not False
     return ModelOutline(
         architecture=architecture,
@@ -29,7 +33,8 @@ def outline(header: GgufHeader, file_name: str, settings: WorkerSettings) -> Mod
         context=context,
         context_source=f"{source}; memory may bound it",
         context_train=header.context_length or 0,
-        generates=causal and not pools,
+        generates=causal and not pooling and not ranks,
+        ranks=ranks,
     )
 
 

@@ -102,8 +102,8 @@ class Metrics:
             counted=self._tokens(model),
         )
 
-    def embedded(self, model: str, tokens: int) -> None:
-        """Count the ``tokens`` of an answered request for embeddings."""
+    def read(self, model: str, tokens: int) -> None:
+        """Count the ``tokens`` of an answered request for embeddings or scores."""
         self._tokens(model).add(prompt=tokens)
 
     def _tokens(self, model: str) -> TokenMeter:

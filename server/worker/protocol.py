@@ -18,6 +18,7 @@ from server.core.errors import DragomanError, ErrorInfo, InvalidRequest
 from server.core.events import Event, Failed
 from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
+from server.core.ranking import RankingRequest, Scores
 from server.core.request import CacheScope, GenerationRequest, Prompt
 from server.core.worker_settings import WorkerSettings
 
@@ -81,11 +82,19 @@ class Embed(msgspec.Struct, frozen=True, kw_only=True, tag="embed"):
     gives_way: bool = False
 
 
+class Rank(msgspec.Struct, frozen=True, kw_only=True, tag="rank"):
+    """Score documents for a query; one that ``gives_way`` waits for all others."""
+
+    id: int
+    request: RankingRequest
+    gives_way: bool = False
+
+
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
     """Exit now."""
 
 
-Request = Generate | Cancel | Render | Embed
+Request = Generate | Cancel | Render | Embed | Rank
 ToWorker = Load | Request | Shutdown
 
 
@@ -130,6 +139,14 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag="embedded"):
     error: ErrorInfo | None = None
 
 
+class Ranked(msgspec.Struct, frozen=True, kw_only=True, tag="ranked"):
+    """Answer to `Rank`: the scores, or why there are none."""
+
+    id: int
+    scores: Scores | None = None
+    error: ErrorInfo | None = None
+
+
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
     """Sent about once a second; ``step_seconds`` is how long the current step has been running."""
 
@@ -137,12 +154,12 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
     stats: EngineStats
 
 
-FromWorker = Progress | Ready | LoadFailed | StepEvents | Rendered | Embedded | Heartbeat
+FromWorker = Progress | Ready | LoadFailed | StepEvents | Rendered | Embedded | Ranked | Heartbeat
 
 
 def refusal(
-    request: Generate | Render | Embed, error: DragomanError
-) -> StepEvents | Rendered | Embedded:
+    request: Generate | Render | Embed | Rank, error: DragomanError
+) -> StepEvents | Rendered | Embedded | Ranked:
     """The answer to ``request`` that reports ``error``; the last one for it."""
     match request:
         case Generate(id=id_):
@@ -151,6 +168,8 @@ def refusal(
             return Rendered(id=id_, error=error.info)
         case Embed(id=id_):
             return Embedded(id=id_, error=error.info)
+        case Rank(id=id_):
+            return Ranked(id=id_, error=error.info)
 
 
 to_worker_decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 import msgspec
 
 from server.core.embeddings import Embeddings
-from server.core.errors import ModelNotFound, ModelUnavailable
+from server.core.errors import ContextLengthExceeded, ModelNotFound, ModelUnavailable
 from server.core.events import Accepted, Delta, Event, Finished, FinishReason, TokenLogprob, Usage
 from server.core.model_info import (
     EmbeddingInfo,
@@ -21,6 +21,7 @@ from server.core.model_info import (
     ModelState,
 )
 from server.core.native_prompt import RenderedPrompt, Segment
+from server.core.ranking import RankingRequest, Scores
 from server.core.reply_format import ReplyFormat
 from server.core.request import CacheScope, GenerationRequest, Prompt
 from server.core.sampling import Sampling
@@ -126,6 +127,7 @@ class FakeClient:
         self.rendered: list[Prompt] = []
         self.embedded: list[str | list[int]] = []
         self.embedding_error: Exception | None = None
+        self.ranked: RankingRequest | None = None
         self.running = 0
         self.cancelled = 0
 
@@ -180,6 +182,15 @@ class FakeClient:
             vectors=struct.pack(f"<{len(vectors)}f", *vectors),
             prompt_tokens=sum(map(len, inputs)),
         )
+
+    async def rank(self, request: RankingRequest) -> Scores:
+        """The logit of a document is its length; of one over 10 characters only those are read."""
+        self.ranked = request
+        cut = [place for place, document in enumerate(request.documents) if len(document) > 10]
+        if cut and not request.truncate:
+            raise ContextLengthExceeded("It is too long.", at=("documents", cut[0]))
+        lengths = [min(10, len(document)) for document in request.documents]
+        return Scores(logits=list(map(float, lengths)), prompt_tokens=sum(lengths), cut=cut)
 
 
 class FakePool:

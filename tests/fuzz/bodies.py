@@ -24,6 +24,9 @@ POST_PATHS: dict[str, dict[str, Any]] = {
     },
     "/v1/completions": {"prompt": "Hi", "max_tokens": 1, "model": INSTRUCT},
     "/v1/embeddings": {"input": "Hi", "model": INSTRUCT},
+    "/v1/rerank": {"query": "Hi", "documents": ["Hi"], "model": INSTRUCT},
+    "/rerank": {"query": "Hi", "texts": ["Hi"], "model": INSTRUCT},
+    "/v1/score": {"text_1": "Hi", "text_2": ["Hi"], "model": INSTRUCT},
     "/apply-template": {"messages": [{"role": "user", "content": "Hi"}], "model": INSTRUCT},
 }
 
@@ -178,6 +181,11 @@ FITTING: dict[str, st.SearchStrategy[Any]] = {
     "stream_options": st.fixed_dictionaries({"include_usage": st.booleans()}),
     "stop": texts | st.lists(texts, max_size=5),
     "logprobs": st.booleans() | st.integers(-1, 6),
+    "query": texts,
+    "documents": st.lists(texts | st.dictionaries(texts, texts, max_size=2), max_size=3),
+    "texts": st.lists(texts, max_size=3),
+    "text_1": texts | st.lists(texts, max_size=3),
+    "text_2": texts | st.lists(texts, max_size=3),
 }
 
 

@@ -106,6 +106,9 @@ class Campaign:
         assert '"type":"server_error"' not in answer.text, exchange
         if answer.status_code >= 400 and answer.request.method != "HEAD":
             error = answer.json()["error"]
+            if isinstance(error, str):  # TEI's form
+                assert sent.url.path in {"/rerank", "/reranking"}, exchange
+                return
             anthropic = sent.url.path.startswith("/v1/messages")
             own = {"message", "type"} if anthropic else {"message", "type", "param", "code"}
             assert error.keys() == own, exchange

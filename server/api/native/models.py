@@ -29,6 +29,8 @@ _FACTS = (
     "template_variables",
     "generates",
     "embedding",
+    "ranks",
+    "ranking",
     "architecture",
     "parameters",
     "quantization",

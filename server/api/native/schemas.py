@@ -20,6 +20,15 @@ class EmbeddingFacts(BaseModel):
     context: int
 
 
+class RankingFacts(BaseModel):
+    """How a model ranks: the most tokens of a pair, and whether it takes an ``instruction``."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    context: int
+    instruction: bool
+
+
 class ModelObject(BaseModel):
     """A model; facts that only loading reveals are absent before, others come from the header."""
 
@@ -43,6 +52,8 @@ class ModelObject(BaseModel):
     template_variables: list[str] | None = None
     generates: bool = True
     embedding: EmbeddingFacts | None = None
+    ranks: bool = False
+    ranking: RankingFacts | None = None
     architecture: str = ""
     parameters: int = 0
     quantization: str = ""

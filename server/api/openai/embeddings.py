@@ -39,7 +39,7 @@ async def create_embeddings(request: Request) -> Response:
         _contents_log.info("%s inputs: %s", model, inputs)
     with located(locate):
         embeddings = await unless_gone(request, client.embed(inputs, dimensions=body.dimensions))
-    shared.metrics.embedded(model, embeddings.prompt_tokens)
+    shared.metrics.read(model, embeddings.prompt_tokens)
     # Thousands of inputs make a million numbers.
     content = await asyncio.to_thread(_answer, embeddings, len(inputs), model, body)
     names = [*(["user"] if body.user is not None else []), *unknown_names(body)]

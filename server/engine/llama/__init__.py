@@ -13,12 +13,15 @@ from server.engine.llama.library import (
     gpu_available,
 )
 from server.engine.llama.model import LlamaModel
+from server.engine.llama.reranker import Head, LlamaReranker
 
 __all__ = [
     "ContextSettings",
+    "Head",
     "LlamaContext",
     "LlamaEmbedder",
     "LlamaModel",
+    "LlamaReranker",
     "LoadError",
     "build_description",
     "build_files",

@@ -105,13 +105,26 @@ class LlamaModel:
 
     @property
     def is_supported(self) -> bool:
-        """Whether it generates or embeds: no encoder-decoder, diffusion model or reranker."""
+        """Whether it generates, embeds or ranks: no encoder-decoder and no diffusion model."""
         return (
             bool(llama_cpp.llama_model_has_decoder(self.pointer))
             and not llama_cpp.llama_model_has_encoder(self.pointer)
             and not llama_cpp.llama_model_is_diffusion(self.pointer)
-            and self._stated_pooling != str(llama_cpp.LLAMA_POOLING_TYPE_RANK)
         )
+
+    @property
+    def made_to_rank(self) -> bool:
+        """Whether the file says that the model ranks texts."""
+        return self._stated_pooling == str(llama_cpp.LLAMA_POOLING_TYPE_RANK)
+
+    @property
+    def classes(self) -> list[str]:
+        """The outputs of its classifier by name, empty where the file has no names."""
+        label = llama_cpp.llama_model_cls_label
+        return [
+            (label(self.pointer, number) or b"").decode("utf-8", "replace")
+            for number in range(llama_cpp.llama_model_n_cls_out(self.pointer))
+        ]
 
     @property
     def embedding_size(self) -> int:

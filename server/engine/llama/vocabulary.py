@@ -225,10 +225,36 @@ class LlamaVocabulary:
 
     def _between_ends(self, ids: list[int]) -> list[int]:
         """BERT's text: between [CLS] and [SEP]."""
+        start = [] if self.bos is None else [self.bos]
+        return [*start, *ids, *self._separator]
+
+    @cached_property
+    def pair_ends(self) -> tuple[list[int], list[int], list[int]]:
+        """The tokens before, between and after two texts that a model reads as a pair.
+
+        BERT has ``[CLS] a [SEP] b [SEP]``, RoBERTa and its kin ``<s> a </s></s> b </s>``.
+        llama.cpp's server leaves the last one out for BERT, which was trained with it.
+        """
+        eos = [] if self.eos is None else [self.eos]
+        start = [] if self.bos is None else [self.bos]
+        if self._type == llama_cpp.LLAMA_VOCAB_TYPE_WPM or not self._adds_eos:
+            return start, self._separator, self._separator
+        # Files of before llama.cpp knew the key are of XLM-R, whose separator is EOS.
+        doubles = llama_cpp.llama_vocab_get_add_sep(self._pointer) or (
+            "add_sep_token" not in self._stated and self._type == llama_cpp.LLAMA_VOCAB_TYPE_UGM
+        )
+        return start, [*eos, *((self._separator or eos) if doubles else [])], eos
+
+    @property
+    def _adds_eos(self) -> bool:
+        return bool(llama_cpp.llama_vocab_get_add_eos(self._pointer))
+
+    @cached_property
+    def _separator(self) -> list[int]:
+        """The separator of BERT and its kin, if the file names one."""
         # llama.cpp and GGUF's writer both spell the key like this.
         sep = self._stated_token(llama_cpp.llama_vocab_sep, "seperator", "sep")
-        start = [] if self.bos is None else [self.bos]
-        return [*start, *ids, *([] if sep is None else [sep])]
+        return [] if sep is None else [sep]
 
     def is_end_of_generation(self, token: int) -> bool:
         """Whether generating the token ends an answer."""

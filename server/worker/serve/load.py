@@ -1,4 +1,4 @@
-"""Loading a model in its worker: to generate, to embed, or its vocabulary alone."""
+"""Loading a model in its worker: to generate, embed or rank, or its vocabulary alone."""
 
 from __future__ import annotations
 
@@ -8,21 +8,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server.core.model_info import EmbeddingInfo, ModelInfo
+from server.core.model_info import EmbeddingInfo, ModelInfo, RankingInfo
 from server.engine.batch import Batch
-from server.engine.llama import ContextSettings, LlamaContext, LlamaEmbedder, LoadError
+from server.engine.llama import (
+    ContextSettings,
+    LlamaContext,
+    LlamaEmbedder,
+    LlamaReranker,
+    LoadError,
+)
 from server.engine.llama.vocabulary import LlamaVocabulary
 from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
 from server.library.file_facts import FileFacts
 from server.library.footprint import outputs_per_batch, sequence_ids
 from server.prompt.chat_model import ChatModel
+from server.prompt.pairs import PairPrompt
 from server.worker.protocol import Load, Progress
 from server.worker.serve.opening import OpenedModel, Report, open_model
+from server.worker.serve.ranking_method import ranking_method, ranks
 
 _WARMUP_TOKENS = 64
 # Embeddings beside generation have KV cells of their own, which no memory estimate counts: as many
 # as the longest text needs, at most these. OpenAI's embedding models take texts as long.
 _MOST_TOKENS_EMBEDDED_ASIDE = 8192
+
+OpenReranker = Callable[[int], LlamaReranker]
+"""Makes a reranker for that many tokens at a time, or raises LoadError."""
 
 OpenEmbedder = Callable[[int], LlamaEmbedder]
 """Makes an embedder for that many tokens at a time, or raises LoadError."""
@@ -48,6 +59,21 @@ class EmbeddingModel:
 
 
 @dataclass(frozen=True, slots=True)
+class RankingModel:
+    """A model made to rank texts, which does nothing else.
+
+    ``shares`` says whether it computes only once what pairs begin with.
+    """
+
+    info: ModelInfo
+    chat: ChatModel
+    pairs: PairPrompt
+    ranking: RankingInfo
+    shares: bool
+    open_reranker: OpenReranker
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationModel:
     """A model that generates, and embeds beside that.
 
@@ -66,7 +92,7 @@ class GenerationModel:
     stored_tokens: int
 
 
-Loaded = GenerationModel | EmbeddingModel | VocabularyOnly
+Loaded = GenerationModel | EmbeddingModel | RankingModel | VocabularyOnly
 
 
 def load(request: Load, report: Report) -> Loaded:
@@ -79,11 +105,15 @@ def load(request: Load, report: Report) -> Loaded:
     opened = open_model(request, report)
     # Files of models made for embeddings state a pooling.
     made_for_embeddings = opened.model.pooling is not None
+    made_to_rank = ranks(opened)
     if request.vocabulary_only:
-        return VocabularyOnly(info=opened.info(generates=not made_for_embeddings), chat=opened.chat)
+        generates = not made_for_embeddings and not made_to_rank
+        return VocabularyOnly(info=opened.info(generates=generates), chat=opened.chat)
     if not opened.model.is_supported:
         architecture = opened.header.architecture
         raise LoadError(f"this {architecture} model neither generates text nor embeds it")
+    if made_to_rank:
+        return _load_ranking_model(opened, report)
     if made_for_embeddings or not opened.model.reads_in_parts:
         return _load_embedding_model(opened, report)
     return _load_generation_model(opened, report)
@@ -102,6 +132,36 @@ def _load_embedding_model(opened: OpenedModel, report: Report) -> EmbeddingModel
         vocabulary=opened.model.vocabulary,
         embedding=embedding,
         open_embedder=open_embedder,
+    )
+
+
+def _load_ranking_model(opened: OpenedModel, report: Report) -> RankingModel:
+    method = ranking_method(opened)
+    settings = opened.request.settings
+
+    def open_reranker(most_tokens: int) -> LlamaReranker:
+        return LlamaReranker(
+            opened.model,
+            method.head,
+            most_tokens=most_tokens,
+            threads=opened.threads,
+            flash_attention=settings.flash_attention,
+            kv_type=settings.kv_type,
+        )
+
+    report(Progress(stage="warmup", fraction=1.0))
+    reranker = open_reranker(_WARMUP_TOKENS)
+    reranker.begin([])
+    reranker.score([[0] * _WARMUP_TOKENS])
+    reranker.close()
+    ranking = RankingInfo(context=_longest_text(opened), instruction=method.pairs.takes_instruction)
+    return RankingModel(
+        info=opened.info(generates=False, ranking=ranking, warnings=method.warnings),
+        chat=opened.chat,
+        pairs=method.pairs,
+        ranking=ranking,
+        shares=opened.model.reads_in_parts,
+        open_reranker=open_reranker,
     )
 
 

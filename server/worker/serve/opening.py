@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from server import __version__
-from server.core.model_info import EmbeddingInfo, ModelInfo
+from server.core.model_info import EmbeddingInfo, ModelInfo, RankingInfo
 from server.core.resources import templates_directory
 from server.engine.llama import LlamaModel, build_description
 from server.library.file_facts import FileFacts, model_file_facts
@@ -42,7 +42,13 @@ class OpenedModel:
     threads: int
 
     def info(
-        self, *, generates: bool, kv_cells: int = 0, embedding: EmbeddingInfo | None = None
+        self,
+        *,
+        generates: bool,
+        kv_cells: int = 0,
+        embedding: EmbeddingInfo | None = None,
+        ranking: RankingInfo | None = None,
+        warnings: Sequence[str] = (),
     ) -> ModelInfo:
         """The facts that the API process gets about the model."""
         header, model, chat, settings = self.header, self.model, self.chat, self.request.settings
@@ -70,13 +76,14 @@ class OpenedModel:
             template_variables=chat.template_variables,
             generates=generates,
             embedding=embedding,
+            ranking=ranking,
             reply_format=chat.reply_format,
             sampling=chat.sampling,
             guard=settings.guard,
             safe_mode=settings.safe_mode,
             fingerprint=_fingerprint(Path(self.request.path), chat.template_sha256),
             memory_bytes=self.layout.memory_bytes,
-            warnings=chat.warnings,
+            warnings=[*chat.warnings, *warnings],
         )
 
 

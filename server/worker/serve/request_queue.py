@@ -9,10 +9,10 @@ from queue import PriorityQueue
 from typing import Generic, TypeVar
 
 from server.core.errors import DragomanError
-from server.worker.protocol import Embed, Generate, Render, refusal
+from server.worker.protocol import Embed, Generate, Rank, Render, refusal
 from server.worker.serve.connection import Send
 
-R = TypeVar("R", bound=Generate | Render | Embed)
+R = TypeVar("R", bound=Generate | Render | Embed | Rank)
 
 _logger = logging.getLogger(__name__)
 

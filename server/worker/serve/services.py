@@ -19,6 +19,7 @@ from server.worker.protocol import (
     Embed,
     Generate,
     Heartbeat,
+    Rank,
     Render,
     Request,
     StepEvents,
@@ -26,12 +27,19 @@ from server.worker.protocol import (
 )
 from server.worker.serve.connection import Send
 from server.worker.serve.embed import EmbeddingService
-from server.worker.serve.load import EmbeddingModel, GenerationModel, Loaded, VocabularyOnly
+from server.worker.serve.load import (
+    EmbeddingModel,
+    GenerationModel,
+    Loaded,
+    RankingModel,
+    VocabularyOnly,
+)
 from server.worker.serve.prefixes import on_disk
 from server.worker.serve.prepare import Preparer, render
+from server.worker.serve.rank import RankingService
 from server.worker.serve.request_queue import RequestQueue
 
-M = TypeVar("M", Generate, Cancel, Render, Embed)
+M = TypeVar("M", Generate, Cancel, Render, Embed, Rank)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +92,8 @@ def services_of(model: Loaded, settings: WorkerSettings, send: Send) -> Services
             return _generation(model, settings, send)
         case EmbeddingModel():
             return _embeddings(model, settings, send)
+        case RankingModel():
+            return _ranking(model, settings, send)
         case VocabularyOnly():
             return _prompts(
                 model,
@@ -162,8 +172,26 @@ def _embeddings(model: EmbeddingModel, settings: WorkerSettings, send: Send) -> 
     return services
 
 
+def _ranking(model: RankingModel, settings: WorkerSettings, send: Send) -> Services:
+    ranking = RankingService(model, send, queue_size=settings.queue_size)
+    stats = EngineStats(threads=model.info.threads)
+    services = _prompts(
+        model,
+        send,
+        otherwise=(
+            f"The model {model.info.model_id!r} ranks texts; it does not generate, and it computes "
+            "no embeddings."
+        ),
+        heartbeat=lambda: Heartbeat(step_seconds=ranking.step_seconds, stats=stats),
+    )
+    services.threads["ranking"] = ranking.run
+    services.register(Rank, ranking.submit)
+    services.register(Cancel, lambda message: ranking.cancel(message.id))
+    return services
+
+
 def _prompts(
-    model: EmbeddingModel | VocabularyOnly,
+    model: EmbeddingModel | RankingModel | VocabularyOnly,
     send: Send,
     *,
     otherwise: str,

@@ -15,15 +15,26 @@ from server.core.events import Event, Failed, Finished
 from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
 from server.core.precedence import gives_way
+from server.core.ranking import RankingRequest, Scores
 from server.core.request import CacheScope, GenerationRequest, Prompt
-from server.worker.protocol import Cancel, Embed, Embedded, Generate, Render, Rendered, StepEvents
+from server.worker.protocol import (
+    Cancel,
+    Embed,
+    Embedded,
+    Generate,
+    Rank,
+    Ranked,
+    Render,
+    Rendered,
+    StepEvents,
+)
 from server.worker.supervise.supervisor import Supervisor
 
 # A client that reads is at most a few events behind. One that does not is dropped after this many:
 # about a minute of a fast stream, and a few MiB even with all logprobs. The number is a choice.
 MAX_BUFFERED_EVENTS = 4096
 
-T = TypeVar("T", RenderedPrompt, Embeddings)
+T = TypeVar("T", RenderedPrompt, Embeddings, Scores)
 
 
 class ModelClient:
@@ -40,7 +51,7 @@ class ModelClient:
         self._make_ready = make_ready or supervisor.ready
         self._ids = itertools.count(1)
         self._streams: dict[int, _Stream] = {}
-        self._answers: dict[int, asyncio.Future[RenderedPrompt | Embeddings | None]] = {}
+        self._answers: dict[int, asyncio.Future[RenderedPrompt | Embeddings | Scores | None]] = {}
         self._requests = 0
         self.idle_since = time.monotonic()
         supervisor.listener = self
@@ -117,13 +128,17 @@ class ModelClient:
             dimensions=dimensions,
             gives_way=gives_way.get(),
         )
-        try:
-            return await self._ask(request, Embeddings)
-        except asyncio.CancelledError:
-            self._supervisor.post(Cancel(id=request.id))
-            raise
+        return await self._ask(request, Embeddings)
 
-    async def _ask(self, request: Render | Embed, expected: type[T]) -> T:
+    async def rank(self, request: RankingRequest) -> Scores:
+        """The scores of the documents; cancelling the call cancels the request.
+
+        Raises the error that the worker reports, WorkerDied or ModelUnavailable.
+        """
+        wanted = Rank(id=next(self._ids), request=request, gives_way=gives_way.get())
+        return await self._ask(wanted, Scores)
+
+    async def _ask(self, request: Render | Embed | Rank, expected: type[T]) -> T:
         """The content of the one message that answers ``request``; raises the error it reports."""
         with self.counted():
             await self._make_ready()
@@ -133,6 +148,9 @@ class ModelClient:
                 found = await answer
                 assert isinstance(found, expected)
                 return found
+            except asyncio.CancelledError:
+                self._supervisor.post(Cancel(id=request.id))
+                raise
             finally:
                 del self._answers[request.id]
 
@@ -144,7 +162,7 @@ class ModelClient:
                 stream.fail(Failed(id=id_, error=error.info))
         self._fail_answers(error)
 
-    def received(self, message: StepEvents | Rendered | Embedded) -> None:
+    def received(self, message: StepEvents | Rendered | Embedded | Ranked) -> None:
         """Hand the worker's message to the requests it is about."""
         if not isinstance(message, StepEvents):
             self._answered(message)
@@ -166,7 +184,7 @@ class ModelClient:
                 stream.fail(error)
         self._fail_answers(error)
 
-    def _answered(self, message: Rendered | Embedded) -> None:
+    def _answered(self, message: Rendered | Embedded | Ranked) -> None:
         answer = self._answers.get(message.id)
         if answer is None or answer.done():
             return
@@ -174,6 +192,8 @@ class ModelClient:
             answer.set_exception(DragomanError.of(message.error))
         elif isinstance(message, Rendered):
             answer.set_result(message.prompt)
+        elif isinstance(message, Ranked):
+            answer.set_result(message.scores)
         else:
             answer.set_result(message.embeddings)
 

@@ -20,6 +20,7 @@ from server.worker.protocol import (
     Load,
     LoadFailed,
     Progress,
+    Ranked,
     Ready,
     Rendered,
     StepEvents,
@@ -39,7 +40,7 @@ _LONG_BEATS = 3
 class Listener(Protocol):
     """Gets what a worker says about requests."""
 
-    def received(self, message: StepEvents | Rendered | Embedded) -> None:
+    def received(self, message: StepEvents | Rendered | Embedded | Ranked) -> None:
         """The worker sent this."""
 
     def worker_died(self, error: WorkerDied) -> None:
@@ -257,7 +258,7 @@ class Supervisor:
     def _handle(self, message: FromWorker) -> None:
         self._signs_of_life += 1
         match message:
-            case StepEvents() | Rendered() | Embedded():
+            case StepEvents() | Rendered() | Embedded() | Ranked():
                 if self.listener is not None:
                     self.listener.received(message)
             case Heartbeat():

@@ -109,13 +109,6 @@ def test_only_an_encoder_cannot_be_read_in_parts(tmp_path: Path) -> None:
         model.close()
 
 
-def test_a_reranker_is_not_supported(tmp_path: Path) -> None:
-    path = write_tiny_encoder(tmp_path / "tiny.gguf", gguf.PoolingType.RANK)
-    model = LlamaModel(str(path), safe_mode=True)
-    assert not model.is_supported
-    model.close()
-
-
 def test_what_llama_cpp_would_abort_on_is_refused_before(model: LlamaModel) -> None:
     embedder = open_embedder(model, most_tokens=256)
     for wrong in (texts(257), texts(128, 129), [[5], []], [[5]] * (embedder.most_texts + 1)):

@@ -1,0 +1,188 @@
+"""Scores of texts from models made to rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from server.core.worker_settings import FlashAttention, KvType
+from server.engine.backend import DecodeFailed
+from server.engine.batch import Batch
+from server.engine.llama.context import FLASH_ATTENTION_TYPES, GGML_TYPES, bind
+from server.engine.llama.library import log, new_context
+from server.engine.llama.model import LlamaModel
+
+# Texts computed together; a choice. A recurrent model holds one state for each.
+_TEXTS_TOGETHER = 16
+# The sequence that holds what all texts of a request begin with.
+_SHARED = _TEXTS_TOGETHER
+# Tokens of a causal model computed at once. With a classifier, llama.cpp also keeps a row of logits
+# for each of them: 128 rows of a vocabulary of 262k take 128 MiB.
+_TOKENS_PER_PART = 512
+_CLASSIFIED_TOKENS_PER_PART = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a model's verdict on a text is.
+
+    Attributes:
+        yes: What speaks for the text: an output of the file's classifier, or a token.
+        no: What speaks against it, in the same terms; None where a verdict is one number.
+        words: Whether the two are tokens, whose logits after the text are compared.
+        probabilities: Whether the classifier's outputs are probabilities rather than logits.
+    """
+
+    yes: int
+    no: int | None
+    words: bool
+    probabilities: bool = False
+
+
+class LlamaReranker:
+    """Computes scores in a context of its own.
+
+    `begin` takes what all texts of a request begin with, which a model that reads in parts computes
+    once. Each `score` after it takes at most ``most_texts`` texts, with at most ``most_tokens``
+    tokens together with that beginning.
+    """
+
+    most_texts = _TEXTS_TOGETHER
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        head: Head,
+        *,
+        most_tokens: int,
+        threads: int,
+        flash_attention: FlashAttention,
+        kv_type: KvType,
+    ) -> None:
+        """Create the context.
+
+        Raises:
+            LoadError: llama.cpp cannot create it, usually for lack of memory.
+        """
+        per_part = _TOKENS_PER_PART if head.words else _CLASSIFIED_TOKENS_PER_PART
+        at_once = per_part if model.reads_in_parts else most_tokens
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = most_tokens
+        parameters.n_batch = parameters.n_ubatch = min(at_once, most_tokens)
+        parameters.n_seq_max = _TEXTS_TOGETHER + 1
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.flash_attn_type = FLASH_ATTENTION_TYPES[flash_attention]
+        parameters.type_k = parameters.type_v = GGML_TYPES[kv_type]
+        parameters.kv_unified = True
+        parameters.swa_full = True
+        parameters.no_perf = True
+        parameters.embeddings = not head.words
+        if not head.words:
+            parameters.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_RANK
+        elif model.made_to_rank:
+            parameters.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_NONE
+        self._pointer = new_context(model.pointer, parameters)
+        self._memory = llama_cpp.llama_get_memory(self._pointer)
+        self._head = head
+        self._outputs = model.vocabulary.size if head.words else len(model.classes)
+        self._batch = Batch(int(parameters.n_batch))
+        self._bound = bind(self._batch)
+        self._shared = 0
+        self.most_tokens = most_tokens
+
+    def begin(self, shared: Sequence[int]) -> None:
+        """Forget the last request; ``shared`` is what the next texts begin with.
+
+        Raises:
+            DecodeFailed: llama.cpp reports an error.
+            ValueError: The model does not read in parts, or there are too many tokens.
+        """
+        if shared and (not self._memory or len(shared) >= self.most_tokens):
+            raise ValueError(f"a beginning of {len(shared)} tokens, limit {self.most_tokens}")
+        if self._memory:
+            llama_cpp.llama_memory_clear(self._memory, False)
+        self._shared = len(shared)
+        tokens = np.asarray(shared, np.int32)
+        owners = np.full(len(shared), _SHARED)
+        self._compute(tokens, np.arange(len(shared)), owners, ends={})
+
+    def score(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """What speaks for each text, as logits (the logarithm of its odds), shape (texts,).
+
+        ``texts`` are token ids, without what `begin` was given.
+
+        Raises:
+            DecodeFailed: llama.cpp reports an error, or a score is not finite.
+            ValueError: A text is empty, or there are too many texts or tokens.
+        """
+        lengths = [len(text) for text in texts]
+        total = self._shared + sum(lengths)
+        if not all(lengths) or len(texts) > self.most_texts or total > self.most_tokens:
+            raise ValueError(f"texts of {lengths} tokens, limit {self.most_tokens} in all")
+        if self._memory:
+            for number in range(len(texts)):
+                llama_cpp.llama_memory_seq_rm(self._memory, number, -1, -1)
+                if self._shared:
+                    llama_cpp.llama_memory_seq_cp(self._memory, _SHARED, number, -1, -1)
+        verdicts = self._compute(
+            np.concatenate([np.asarray(text, np.int32) for text in texts]),
+            np.concatenate([self._shared + np.arange(length) for length in lengths]),
+            np.repeat(np.arange(len(texts)), lengths),
+            ends={end - 1: number for number, end in enumerate(np.cumsum(lengths).tolist())},
+        )
+        scores = np.array([self._score(verdicts[number]) for number in range(len(texts))])
+        if not np.isfinite(scores).all():
+            raise DecodeFailed("the model computed a score that is no number")
+        return scores
+
+    def _score(self, verdict: NDArray[np.float64]) -> float:
+        """What speaks for a text whose outputs are ``verdict``, shape (outputs,)."""
+        if self._head.probabilities:
+            # The least that a float32 holds stands for a probability of 0.
+            verdict = np.log(np.maximum(verdict, np.finfo(np.float32).tiny))
+        against = 0.0 if self._head.no is None else verdict[self._head.no]
+        return float(verdict[self._head.yes] - against)
+
+    def _compute(
+        self,
+        tokens: NDArray[Any],
+        positions: NDArray[Any],
+        sequence_ids: NDArray[Any],
+        *,
+        ends: dict[int, int],
+    ) -> dict[int, NDArray[np.float64]]:
+        """The outputs of the texts that ``ends`` numbers by the places of their last tokens."""
+        batch, found = self._batch, {}
+        for start in range(0, len(tokens), batch.capacity):
+            part = slice(start, start + batch.capacity)
+            count = len(tokens[part])
+            here = {end - start: text for end, text in ends.items() if start <= end < part.stop}
+            batch.tokens[:count] = tokens[part]
+            batch.positions[:count] = positions[part]
+            batch.sequence_ids[:count] = sequence_ids[part]
+            # llama.cpp classifies all tokens or none, and warns where only some are asked for.
+            batch.wants_logits[:count] = not self._head.words
+            batch.wants_logits[list(here)] = 1
+            self._bound[0].n_tokens = count
+            status = llama_cpp.llama_decode(self._pointer, self._bound[0])
+            if status != 0:
+                raise DecodeFailed(f"llama_decode answered {status}: {log.take()}")
+            for end, text in here.items():
+                found[text] = self._output(end, text)
+        return found
+
+    def _output(self, end: int, text: int) -> NDArray[np.float64]:
+        if self._head.words:
+            row = llama_cpp.llama_get_logits_ith(self._pointer, end)
+        else:
+            row = llama_cpp.llama_get_embeddings_seq(self._pointer, text)
+        return np.ctypeslib.as_array(row, shape=(self._outputs,)).astype(np.float64)
+
+    def close(self) -> None:
+        """Free the context."""
+        llama_cpp.llama_free(self._pointer)

@@ -1,0 +1,79 @@
+"""Scores of documents, computed on a thread of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from server.core.errors import ContextLengthExceeded
+from server.core.ranking import RankingRequest, Scores
+from server.engine.llama import LlamaReranker
+from server.worker.protocol import Rank, Ranked
+from server.worker.serve.connection import Send
+from server.worker.serve.load import RankingModel
+from server.worker.serve.text_service import TextService, groups
+
+
+class RankingService(TextService[Rank, LlamaReranker]):
+    """Answers requests for scores."""
+
+    def __init__(self, model: RankingModel, send: Send, *, queue_size: int) -> None:
+        super().__init__(
+            model.open_reranker,
+            send,
+            longest=model.ranking.context,
+            queue_size=queue_size,
+            what="scores",
+        )
+        self._model = model
+
+    def _compute(self, request: Rank) -> Ranked:
+        texts, cut = self._texts(request.request)
+        shared = _common(texts) if self._model.shares else 0
+        reranker = self._computer_for(max(map(len, texts)))
+        logits: list[float] = []
+        with self._step(request):
+            reranker.begin(texts[0][:shared])
+        for group in groups([text[shared:] for text in texts], reranker, beside=shared):
+            with self._step(request):
+                logits += reranker.score(group).tolist()
+        tokens = sum(map(len, texts))
+        return Ranked(id=request.id, scores=Scores(logits=logits, prompt_tokens=tokens, cut=cut))
+
+    def _texts(self, request: RankingRequest) -> tuple[list[list[int]], list[int]]:
+        """The tokens of each pair, and the documents that were cut.
+
+        Raises ContextLengthExceeded for a pair that is too long and must not be cut, and for a
+        query without room for a document.
+        """
+        most = self._model.ranking.context
+        most = most if request.most is None else min(most, request.most)
+        texts, cut = [], []
+        for number, document in enumerate(request.documents):
+            query = request.queries[number if len(request.queries) > 1 else 0]
+            pair = self._model.pairs.pair(
+                query,
+                document,
+                instruction=request.instruction,
+                most=most,
+                most_document=request.most_document,
+            )
+            if pair.cut:
+                cut.append(number)
+            if pair.cut and not request.truncate:
+                raise ContextLengthExceeded(
+                    f"Document {number} and its query have more than {most} tokens, which is the "
+                    "most that is read of both together.",
+                    at=("documents", number),
+                    numbers={"tokens": most + 1, "most": most},
+                )
+            texts.append(pair.tokens)
+        return texts, cut
+
+
+def _common(texts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all texts begin with; at least one of each is not counted."""
+    first, length = texts[0], min(map(len, texts)) - 1
+    for text in texts:
+        different = (place for place in range(length) if text[place] != first[place])
+        length = next(different, length)
+    return length
