@@ -154,12 +154,13 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
     stats: EngineStats
 
 
-FromWorker = Progress | Ready | LoadFailed | StepEvents | Rendered | Embedded | Ranked | Heartbeat
+Answer = Rendered | Embedded | Ranked
+"""The one message that answers a request which does not generate."""
+
+FromWorker = Progress | Ready | LoadFailed | StepEvents | Answer | Heartbeat
 
 
-def refusal(
-    request: Generate | Render | Embed | Rank, error: DragomanError
-) -> StepEvents | Rendered | Embedded | Ranked:
+def refusal(request: Generate | Render | Embed | Rank, error: DragomanError) -> StepEvents | Answer:
     """The answer to ``request`` that reports ``error``; the last one for it."""
     match request:
         case Generate(id=id_):

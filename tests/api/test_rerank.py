@@ -188,7 +188,7 @@ async def test_tei_has_errors_of_its_own(http: httpx.AsyncClient, pool: FakePool
     async def full(_: RankingRequest) -> Any:
         raise QueueFull("It is full.", retry_after=2)
 
-    pool.client.rank = full  # type: ignore[method-assign]
+    pool.client.rank = full  # type: ignore[method-assign, assignment]
     response = await http.post("/rerank", json={"query": "q", "texts": ["a"]})
     assert (response.status_code, response.headers["retry-after"]) == (429, "2")
     assert response.json() == {"error": "It is full.", "error_type": "Overloaded"}

@@ -18,9 +18,9 @@ from server.core.precedence import gives_way
 from server.core.ranking import RankingRequest, Scores
 from server.core.request import CacheScope, GenerationRequest, Prompt
 from server.worker.protocol import (
+    Answer,
     Cancel,
     Embed,
-    Embedded,
     Generate,
     Rank,
     Ranked,
@@ -162,7 +162,7 @@ class ModelClient:
                 stream.fail(Failed(id=id_, error=error.info))
         self._fail_answers(error)
 
-    def received(self, message: StepEvents | Rendered | Embedded | Ranked) -> None:
+    def received(self, message: StepEvents | Answer) -> None:
         """Hand the worker's message to the requests it is about."""
         if not isinstance(message, StepEvents):
             self._answered(message)
@@ -184,7 +184,7 @@ class ModelClient:
                 stream.fail(error)
         self._fail_answers(error)
 
-    def _answered(self, message: Rendered | Embedded | Ranked) -> None:
+    def _answered(self, message: Answer) -> None:
         answer = self._answers.get(message.id)
         if answer is None or answer.done():
             return

@@ -14,15 +14,13 @@ import msgspec
 from server.core.errors import ModelUnavailable, WorkerDied
 from server.core.model_info import EngineStats, ModelInfo, ModelState
 from server.worker.protocol import (
-    Embedded,
+    Answer,
     FromWorker,
     Heartbeat,
     Load,
     LoadFailed,
     Progress,
-    Ranked,
     Ready,
-    Rendered,
     StepEvents,
     ToWorker,
 )
@@ -40,7 +38,7 @@ _LONG_BEATS = 3
 class Listener(Protocol):
     """Gets what a worker says about requests."""
 
-    def received(self, message: StepEvents | Rendered | Embedded | Ranked) -> None:
+    def received(self, message: StepEvents | Answer) -> None:
         """The worker sent this."""
 
     def worker_died(self, error: WorkerDied) -> None:
@@ -258,9 +256,6 @@ class Supervisor:
     def _handle(self, message: FromWorker) -> None:
         self._signs_of_life += 1
         match message:
-            case StepEvents() | Rendered() | Embedded() | Ranked():
-                if self.listener is not None:
-                    self.listener.received(message)
             case Heartbeat():
                 self.stats = message.stats
                 too_long = message.step_seconds > self._patience.step_seconds
@@ -271,6 +266,9 @@ class Supervisor:
                 self._refusal = message.message
             case Progress():
                 pass
+            case _:
+                if self.listener is not None:
+                    self.listener.received(message)
 
     def _became_ready(self, info: ModelInfo) -> None:
         self.info = info

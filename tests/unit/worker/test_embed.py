@@ -12,7 +12,7 @@ import pytest_asyncio
 from numpy.typing import NDArray
 
 from server.core.embeddings import Embeddings
-from server.core.errors import ContextLengthExceeded, InvalidRequest, ModelUnavailable
+from server.core.errors import ContextLengthExceeded, InvalidRequest
 from server.core.events import Failed, Finished
 from server.core.request import TextPrompt
 from server.core.worker_settings import WorkerSettings
@@ -162,9 +162,3 @@ async def test_an_encoder_takes_no_more_than_it_has_positions_for(
     client = client_for(encoder, ctx_size=2 * CONTEXT)
     with pytest.raises(ContextLengthExceeded, match=f"is {CONTEXT} tokens"):
         await client.embed([[5] * (CONTEXT + 1)])
-
-
-async def test_a_reranker_is_refused_at_loading(client_for: ClientFor, tmp_path: Path) -> None:
-    client = client_for(write_tiny_encoder(tmp_path / "rank.gguf", gguf.PoolingType.RANK))
-    with pytest.raises(ModelUnavailable, match="neither generates text nor embeds"):
-        await client.embed(["a"])
