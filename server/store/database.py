@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets as random
+import sqlite3
+import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, insert, inspect, select
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from server.core.errors import StoreUnavailable
 from server.store.schema import VERSION, create, migrate, schema_version, secrets
 
+_logger = logging.getLogger(__name__)
+
 _BUSY_SECONDS = 5.0
 """How long a transaction waits for one of another process. A choice: writes take milliseconds."""
+_LOG_BYTES = 4 << 20
+"""What SQLite's log is cut to when it begins anew; a choice."""
 _ADVISORY_LOCK = 0x6472_6167_6F6D_616E
 """Held on PostgreSQL while the schema is brought up to date: the letters of the project's name."""
 _IMMEDIATE = "dragoman_immediate"
@@ -38,6 +46,7 @@ class Database:
             self.engine = _sqlite_engine(parsed)
         else:
             self.engine = create_engine(parsed.set(drivername="postgresql+psycopg"))
+        self._checkpointing = threading.Lock()
         self._writing = self.engine.execution_options(**{_IMMEDIATE: True})
         try:
             with self.writing() as connection:
@@ -70,6 +79,31 @@ class Database:
             assert driver is not None, "it is connected"
             # Each step of the statement frees one page, and `execute` takes only one step.
             driver.executescript("PRAGMA incremental_vacuum")
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of SQLite's log, which is to be moved into its file."""
+        if self.file is None:
+            return 0
+        try:
+            return self.file.with_name(f"{self.file.name}-wal").stat().st_size
+        except OSError:
+            return 0
+
+    def checkpoint(self) -> None:
+        """Move SQLite's log into its file, which waits for the disk; writing goes on meanwhile.
+
+        The log begins anew unless that wrote to it; PostgreSQL does all this itself.
+        """
+        if self.file is None:
+            return
+        try:
+            with self._checkpointing, self.engine.connect() as connection:
+                driver = connection.connection.driver_connection
+                assert driver is not None, "it is connected"
+                driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except (sqlite3.Error, SQLAlchemyError) as error:
+            _logger.warning("the store's log stays as it is: %s", error)
 
     def close(self) -> None:
         """Close all connections."""
@@ -109,6 +143,9 @@ def _sqlite_engine(url: URL) -> Engine:
         # A commit survives the death of this process; the last ones may not survive the machine's.
         # The file is whole in both cases.
         connection.execute("PRAGMA synchronous=NORMAL")
+        # One commit in a hundred would wait for the disk (`Database.checkpoint`).
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:

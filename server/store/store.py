@@ -27,6 +27,12 @@ _READERS = 4
 _SWEEP_SECONDS = 600.0
 _SWEEP_SHARE = 64
 """A sweep is due after the share 1/64 of the bound was written, or after ten minutes."""
+_CHECKPOINT_BYTES = 4 << 20
+_TRANSACTION_BYTES = 56 << 10
+"""A checkpoint is due after 4 MiB, SQLite's own measure. Beside bodies, storing a response writes
+14 pages of 4 KiB."""
+_MOST_LOG_BYTES = 64 << 20
+"""Where writing never rests, SQLite's log grows to this; then writing waits. A choice."""
 
 
 class Store:
@@ -49,6 +55,8 @@ class Store:
         self._opening = threading.Lock()
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._readers = ThreadPoolExecutor(_READERS, "store-reader")
+        self._checkpointer = ThreadPoolExecutor(1, "store-checkpoint")
+        self._in_log = 0
         self._written = 0
         self._swept_at = float("-inf")
 
@@ -86,6 +94,8 @@ class Store:
             raise self._failed(error) from error
         self._recovered()
         self._written += records.added
+        if writes:
+            self._checkpoint_if_due(database, records.added)
         return result
 
     async def owner(self, key_digest: str) -> str:
@@ -108,6 +118,7 @@ class Store:
         """As `close`, for programs without an event loop."""
         self._writer.shutdown()
         self._readers.shutdown()
+        self._checkpointer.shutdown()
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -148,10 +159,20 @@ class Store:
             _logger.info("the store works again")
         self.failing = False
 
+    def _checkpoint_if_due(self, database: Database, written: int) -> None:
+        self._in_log += written + _TRANSACTION_BYTES
+        if database.log_bytes > _MOST_LOG_BYTES:
+            database.checkpoint()
+        elif self._in_log > _CHECKPOINT_BYTES:
+            self._in_log = 0
+            self._checkpointer.submit(database.checkpoint)
+
     def _sweep_if_due(self) -> None:
         due = self._written * _SWEEP_SHARE > self._limits.bytes
         if not due and time.monotonic() - self._swept_at < _SWEEP_SECONDS:
             return
+        self._checkpointer = ThreadPoolExecutor(1, "store-checkpoint")
+        self._in_log = 0
         self._written = 0
         self._swept_at = time.monotonic()
         self._writer.submit(self._sweep)

@@ -1,7 +1,8 @@
 """What storing costs: `python -m tests.benchmark.store [URL]`, in a folder of its own by default.
 
-The model answers at once (`tests.api.fakes`), so all time is the API's. Milliseconds of a request
-without storing, of one that stores and is then retrieved, and of a page of input items.
+The model answers at once (`tests.api.fakes`), so all time is the API's. Milliseconds of a response
+that is not stored, of one that is, and of one that is stored and then retrieved, in turns, so that
+what else the machine does falls on all three alike; and of a page of input items.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,13 +47,22 @@ async def main(url: str) -> None:
 
         await fill(app.state.context.store)
         print(f"{STORED} responses stored; load average {os.getloadavg()[0]:.1f}")
-        await measured("create, not stored", lambda: create(store=False))
-        await measured("create, stored", lambda: create(store=True))
-        await measured("create, stored, and retrieve", create_and_retrieve)
+        kinds: dict[str, Callable[[], Awaitable[object]]] = {
+            "create, not stored": lambda: create(store=False),
+            "create, stored": lambda: create(store=True),
+            "create, stored, and retrieve": create_and_retrieve,
+        }
+        times: dict[str, list[float]] = {name: [] for name in kinds}
+        for _ in range(SAMPLES):
+            for name, work in kinds.items():
+                times[name].append(await milliseconds(work))
+        for name in kinds:
+            show(name, times[name])
         given = [{"role": "user", "content": "x" * 200} for _ in range(ITEMS)]
         made = await http.post("/v1/responses", json={"model": "test", "input": given})
         path = f"/v1/responses/{made.json()['id']}/input_items?limit=100"
-        await measured(f"a page of 100 of {ITEMS} input items", lambda: http.get(path))
+        pages = [await milliseconds(lambda: http.get(path)) for _ in range(SAMPLES)]
+        show(f"a page of 100 of {ITEMS} input items", pages)
     await app.state.context.store.close()
 
 
@@ -72,13 +82,15 @@ async def fill(store: Store) -> None:
     await store.write(save)
 
 
-async def measured(name: str, work: Callable[[], Awaitable[object]]) -> None:
-    """Print the median and the 99th percentile of `SAMPLES` times ``work``."""
-    times = []
-    for _ in range(SAMPLES):
-        began = time.perf_counter()
-        await work()
-        times.append(1000 * (time.perf_counter() - began))
+async def milliseconds(work: Callable[[], Awaitable[object]]) -> float:
+    """How long ``work`` takes."""
+    began = time.perf_counter()
+    await work()
+    return 1000 * (time.perf_counter() - began)
+
+
+def show(name: str, times: Sequence[float]) -> None:
+    """Print the median and the 99th percentile."""
     p50, p99 = np.percentile(times, [50, 99])
     print(f"{name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
 

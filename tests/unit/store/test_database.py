@@ -166,6 +166,33 @@ async def test_the_bound_holds_while_responses_are_written(tmp_path: Path) -> No
     await store.close()
 
 
+async def write_without_rest(store: Store, count: int) -> None:
+    """Store ``count`` responses of 100 KB, one right after the other."""
+    for index in range(count):
+        await store.write(
+            lambda records, index=index: records.responses.save(  # type: ignore[misc]
+                response(f"r{index}"), [item("i", "x" * 100_000)], []
+            )
+        )
+
+
+async def test_what_was_written_comes_into_sqlite_s_file_while_the_store_is_used(
+    store: Store, tmp_path: Path
+) -> None:
+    file = tmp_path / "a/b/store.db"
+    await write_without_rest(store, 100)
+    await asyncio.to_thread(store._checkpointer.shutdown)
+    assert file.stat().st_size > 4_000_000
+
+
+async def test_sqlite_s_log_stays_bounded_where_writing_never_rests(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.store.store._MOST_LOG_BYTES", 8 << 20)
+    await write_without_rest(store, 400)
+    assert (tmp_path / "a/b/store.db-wal").stat().st_size < 12 << 20
+
+
 async def test_room_that_a_sweep_makes_goes_back_to_the_disk(tmp_path: Path) -> None:
     file = tmp_path / "store.db"
     store = Store(f"sqlite:///{file}", Limits(bytes=1, seconds=86_400))
