@@ -202,9 +202,13 @@ async def _stream(request: Request, parsed: ParsedRequest) -> Response:
         said = looseness.headers(known.loosened, [], parsed.locate)
         return {**parsed.headers(known.info), **said}
 
-    def failed(error: DragomanError) -> bytes:
+    async def failed(error: DragomanError) -> bytes:
         error = error.moved(parsed.locate(error.at))
-        return _bytes(parsed.failed(error) if parsed.failed else [errors.frame(error)])
+        if parsed.failed is None:
+            return _bytes([errors.frame(error)])
+        last = _bytes(parsed.failed(error))
+        await parsed.settle()
+        return last
 
     keep_alive = sse.KeepAlive(
         seconds=context(request).settings.ping_seconds,

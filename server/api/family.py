@@ -69,7 +69,7 @@ class ParsedRequest:
         failed: The frames that end a stream with an error, whose place is a path into the body by
             then. None: the frame of the family's `ErrorShape` does.
         settle: Awaited when an answer is complete, before the client hears of its end; a streamed
-            reply of several answers awaits it for each.
+            reply of several answers awaits it for each. Awaited once more behind ``failed``.
         shorter: Where there is none, a request that is too long is refused.
     """
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from server.api.family import Frame
 from server.core.ids import random_id
+from server.core.process_name import process_name
 
 
 class Run:
@@ -76,7 +77,7 @@ class Runs:
     """All work that goes on without its client; ``runner`` names this server among others."""
 
     def __init__(self) -> None:
-        self.runner = f"run_{random_id(24)}"
+        self.runner = f"run_{random_id(24)}_{process_name()}"
         self._runs: dict[str, Run] = {}
 
     def begin(self, name: str, work: Callable[[Run], Awaitable[None]]) -> Run:

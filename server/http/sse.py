@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -22,7 +22,7 @@ AppStatus.enable_automatic_graceful_drain = False
 _logger = logging.getLogger(__name__)
 
 Start = TypeVar("Start")
-Failed = Callable[[DragomanError], bytes]
+Failed = Callable[[DragomanError], Awaitable[bytes]]
 
 COMMENT = b": ping\n\n"
 """Keeps a stream alive without an event."""
@@ -132,7 +132,7 @@ async def _guarded(events: AsyncGenerator[bytes], failed: Failed) -> AsyncGenera
             async for event in events:
                 yield event
         except DragomanError as error:
-            yield failed(error)
+            yield await failed(error)
         except Exception:
             _logger.exception("a stream failed")
-            yield failed(DragomanError("The server failed to answer."))
+            yield await failed(DragomanError("The server failed to answer."))

@@ -56,11 +56,13 @@ class Responses:
         )
 
     def save(self, response: Response, inputs: Iterable[Item], outputs: Iterable[Item]) -> None:
-        """Store a new response with its items; they are appended to its conversation if it is over.
+        """Store a new response with its items, which are appended to its conversation at the end.
+
+        Those of a response that failed are not.
 
         A response that it goes on from, and its conversation, may have been removed meanwhile.
         """
-        over = response.status not in RUNNING
+        over = response.status not in {*RUNNING, "failed"}
         self.added += len(response.body) + add_items(
             self._connection,
             inputs=inputs,

@@ -6,6 +6,7 @@ import time
 
 from sqlalchemy import Connection, insert, select, update
 
+from server.core.process_name import has_ended
 from server.store.kinds import RUNNER_SECONDS
 from server.store.schema import runners
 
@@ -24,7 +25,12 @@ class Runners:
             self._connection.execute(insert(runners).values(id=runner, **seen))
 
     def is_gone(self, runner: str) -> bool:
-        """Whether the server ``runner`` was not seen for `RUNNER_SECONDS`."""
+        """Whether the server ``runner`` has ended on this system, or was not seen elsewhere.
+
+        It counts as seen for `RUNNER_SECONDS`.
+        """
+        if has_ended(runner.rpartition("_")[2]):
+            return True
         seen = self._connection.execute(
             select(runners.c.seen_at).where(runners.c.id == runner)
         ).scalar()

@@ -17,6 +17,7 @@ from server.app import create_app
 from server.core.errors import QueueFull
 from server.core.event_stream import EventStreamParser
 from server.core.events import Accepted, Delta, Event, Finished
+from server.core.process_name import process_name
 from server.core.request import GenerationRequest
 from server.core.settings import Settings
 from server.store.schema import runners
@@ -216,6 +217,18 @@ async def test_a_response_whose_server_has_gone_has_failed(connect: Connect) -> 
                 await asyncio.sleep(0.05)
         assert await fetch(http, name) == failed
         await store.close()
+
+
+async def test_a_response_whose_server_was_killed_on_this_system_has_failed_at_once(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = process_name()
+    if not name:
+        pytest.skip("the system does not tell of its processes")
+    monkeypatch.setattr("server.api.runs.process_name", lambda: f"{name[:-1]}x")
+    http, other = connect(slowly(500)), connect()
+    response = await begin(http)
+    assert (await fetch(other, response))["status"] == "failed"
 
 
 async def test_another_server_follows_and_cancels_over_the_same_store(connect: Connect) -> None:

@@ -11,8 +11,8 @@ import pytest
 from openai.types.responses import ResponseItem
 from pydantic import TypeAdapter
 
-from server.core.errors import ContextLengthExceeded
-from server.core.events import Event, Failed
+from server.core.errors import ContextLengthExceeded, WorkerDied
+from server.core.events import Accepted, Delta, Event, Failed
 from server.core.request import ChatPrompt, GenerationRequest, Message, TextPart
 from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, answer, hello
@@ -92,6 +92,25 @@ async def test_a_response_is_fetched_as_it_was_answered(
     found = await fetch(http, whole["id"])
     assert found == whole
     checked(found)
+
+
+async def test_a_stream_that_failed_is_fetched_as_it_ended(connect: Connect) -> None:
+    def script(_: GenerationRequest) -> Iterable[Event]:
+        yield Accepted(id=1, prompt_tokens=5)
+        yield Delta(id=1, index=0, text="Half an answ", tokens=3)
+        yield Failed(id=1, error=WorkerDied("The model's worker has died.").info)
+
+    http = connect(FakePool(script))
+    talk = (await http.post("/v1/conversations", json={"items": []})).json()["id"]
+    events = read_events((await raw(http, stream=True, conversation=talk)).content)
+    assert types(events)[-1] == "failed"
+    told = events[-1]["response"]
+    found = await fetch(http, told["id"])
+    assert found == told
+    assert (found["status"], found["output"][0]["status"]) == ("failed", "incomplete")
+    assert [item["role"] for item in await items(http, told["id"])] == ["user"]
+    listed = await http.get(f"/v1/conversations/{talk}/items")
+    assert listed.json()["data"] == []
 
 
 async def test_a_response_goes_on_from_another_but_not_with_its_instructions_and_tools(

@@ -75,7 +75,7 @@ async def _encoded(frames: AsyncGenerator[Frame]) -> AsyncGenerator[bytes]:
             yield sse.encode(frame.data, frame.event)
 
 
-def _failed(error: DragomanError) -> bytes:
+async def _failed(error: DragomanError) -> bytes:
     # The events of a response say themselves how it failed: this is about following them.
     _logger.warning("the events of a response cannot be followed: %s", error.message)
     return sse.COMMENT
