@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gguf
@@ -32,8 +32,10 @@ class _Writer:
         seed: int,
         tensors_per_part: int = 0,
         window: int = WINDOW,
+        markers: Sequence[str] = (),
     ) -> None:
         self.window = window
+        self.markers = markers
         self.gguf = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_per_part)
         self._random = np.random.default_rng(seed)
 
@@ -45,7 +47,7 @@ class _Writer:
         self.gguf.add_head_count(HEADS)
         self.gguf.add_head_count_kv(key_value_heads)
         self.gguf.add_layer_norm_rms_eps(1e-5)
-        self.gguf.add_vocab_size(VOCABULARY)
+        self.gguf.add_vocab_size(VOCABULARY + len(self.markers))
 
     def state_space_metadata(self) -> None:
         self.gguf.add_ssm_conv_kernel(CONVOLUTION)
@@ -57,6 +59,8 @@ class _Writer:
         kinds = gguf.TokenType
         tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
         types = [kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL, *[kinds.BYTE] * 256]
+        tokens += self.markers
+        types += [kinds.CONTROL] * len(self.markers)
         self.gguf.add_tokenizer_model("llama")
         self.gguf.add_token_list(tokens)
         self.gguf.add_token_scores([0.0] * len(tokens))
@@ -103,9 +107,10 @@ class _Writer:
         self.gguf.add_tensor(name, values.astype(np.float32))
 
     def ends(self) -> None:
-        self.weight("token_embd", VOCABULARY, EMBEDDING)
+        size = VOCABULARY + len(self.markers)
+        self.weight("token_embd", size, EMBEDDING)
         self.norm("output_norm")
-        self.weight("output", VOCABULARY, EMBEDDING)
+        self.weight("output", size, EMBEDDING)
 
     def attention(self, block: str, key_value_heads: int = 2) -> None:
         self.weight(f"{block}.attn_q", HEADS * HEAD_LENGTH, EMBEDDING)
@@ -161,6 +166,13 @@ def _sliding_window(writer: _Writer) -> None:
         writer.norm(f"{block}.post_ffw_norm")
 
 
+def _sectioned(writer: _Writer) -> None:
+    """Positions in sections (M-RoPE), for images in two dimensions."""
+    _full_attention(writer)
+    quarter = HEAD_LENGTH // 8
+    writer.gguf.add_rope_dimension_sections([quarter, quarter, 2 * quarter, 0])
+
+
 def _recurrent(writer: _Writer) -> None:
     writer.metadata(key_value_heads=0)
     writer.state_space_metadata()
@@ -211,6 +223,7 @@ MEMORY_TYPES: dict[str, tuple[str, Callable[[_Writer], None]]] = {
     "recurrent": ("mamba", _recurrent),
     "hybrid": ("jamba", _hybrid),
 }
+_TYPES = MEMORY_TYPES | {"sections": ("qwen2vl", _sectioned)}
 
 
 def write_tiny_model(
@@ -221,13 +234,15 @@ def write_tiny_model(
     chat_template: str | None = None,
     tensors_per_part: int = 0,
     window: int = WINDOW,
+    markers: Sequence[str] = (),
 ) -> Path:
     """Write a model with the given memory type to ``path``, or in parts to files beside it.
 
-    Only the type "sliding window" has a ``window``, in tokens.
+    Only the type "sliding window" has a ``window``, in tokens. ``markers`` are control tokens
+    behind the others.
     """
-    architecture, blocks = MEMORY_TYPES[memory_type]
-    writer = _Writer(path, architecture, seed, tensors_per_part, window)
+    architecture, blocks = _TYPES[memory_type]
+    writer = _Writer(path, architecture, seed, tensors_per_part, window, markers)
     writer.vocabulary()
     if chat_template is not None:
         writer.gguf.add_chat_template(chat_template)

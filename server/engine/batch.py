@@ -1,18 +1,43 @@
-"""One step's tokens on their way to a decode."""
+"""One step's tokens, or its image, on their way to a decode."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.engine.adapters import Adapters
+from server.engine.vision.encodable import Embeddings, EncodableImage
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRows:
+    """The cells of an image, in the place of tokens.
+
+    Attributes:
+        sequence_id: Whose they are.
+        embeddings: What the model reads; shape (cells, width).
+        positions: Of each cell; shape (dimensions, cells).
+        advance: By how much they advance the position of what follows.
+        causal: Whether each cell sees only those before it.
+        wants_logits: Whether the logits after the last cell are asked for.
+    """
+
+    sequence_id: int
+    embeddings: NDArray[np.float32]
+    positions: NDArray[np.int32]
+    advance: int
+    causal: bool
+    wants_logits: bool
 
 
 class Batch:
     """Arrays with room for ``capacity`` tokens, filled anew for each step.
 
-    A decode returns its rows of logits in the order in which the batch asked for them. All tokens
-    are computed with ``adapters``.
+    A decode returns its rows of logits in the order in which the batch asked for them. A batch has
+    either tokens or one ``image``, of any size, since llama.cpp takes ids or embeddings. All of it
+    is computed with ``adapters``.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -20,6 +45,7 @@ class Batch:
         self.size = 0
         self.outputs = 0
         self.adapters: Adapters | None = None
+        self.image: ImageRows | None = None
         self.tokens = np.zeros(capacity, dtype=np.int32)
         self.positions = np.zeros(capacity, dtype=np.int32)
         self.sequence_ids = np.zeros(capacity, dtype=np.int32)
@@ -27,9 +53,10 @@ class Batch:
         self._ascending = np.arange(capacity, dtype=np.int32)
 
     def clear(self) -> None:
-        """Remove all tokens."""
+        """Remove everything."""
         self.size = 0
         self.outputs = 0
+        self.image = None
 
     def add(
         self, sequence_id: int, tokens: NDArray[np.int32], position: int, logits_from: int
@@ -55,3 +82,32 @@ class Batch:
         self.wants_logits[added] = 0
         self.wants_logits[start + logits_from : start + count] = 1
         return row
+
+    def set_image(
+        self,
+        sequence_id: int,
+        image: EncodableImage,
+        embeddings: Embeddings,
+        position: int,
+        logits_from: int,
+    ) -> None:
+        """Make ``image`` the contents, its first cell at ``position``.
+
+        The logits after its last cell are asked for unless ``logits_from`` lies behind it.
+        """
+        assert not self.size, "a batch has tokens or an image"
+        if image.places is None:
+            positions = np.arange(position, position + image.cells, dtype=np.int32)[np.newaxis]
+        else:
+            positions = image.places.copy()
+            positions[:3] += position  # time, row and column; the fourth is unused
+        wants_logits = logits_from < image.cells
+        self.size, self.outputs = image.cells, int(wants_logits)
+        self.image = ImageRows(
+            sequence_id=sequence_id,
+            embeddings=embeddings,
+            positions=positions,
+            advance=image.positions,
+            causal=image.causal,
+            wants_logits=wants_logits,
+        )

@@ -18,17 +18,19 @@ from server.engine.batch import Batch
 from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.decoder import Decoder
-from server.engine.inbox import Cancel, Inbox, Stop, Submit
+from server.engine.inbox import Cancel, Encoded, Inbox, Stop, Submit
 from server.engine.sampling.length_rules import LengthRules
 from server.engine.sampling.matcher import GrammarError, GrammarMatcher
 from server.engine.sampling.sampler import Sampler
 from server.engine.scheduling.pace import Pace
 from server.engine.scheduling.scheduler import Scheduler
 from server.engine.scheduling.step import Step
+from server.engine.sequence import SequenceState
 from server.engine.shown import visible_piece
 from server.engine.spans import Spans
 from server.engine.speculate import PromptLookup
 from server.engine.task import Task
+from server.engine.vision.encodings import Encode, Encodings
 
 Emit = Callable[[list[Event]], None]
 
@@ -70,6 +72,7 @@ class Engine:
         on_gpu: bool = False,
         stored_tokens: int = 0,
         prefix_tier: PrefixTier | None = None,
+        encode: Encode | None = None,
     ) -> None:
         """Prepare to `run`.
 
@@ -83,6 +86,7 @@ class Engine:
             on_gpu: whether a GPU computes part of the model.
             stored_tokens: how many cells of cached prefixes to keep in host memory.
             prefix_tier: keeps cached prefixes beyond that.
+            encode: encodes the images of prompts, where the model takes any.
         """
         self._backend = backend
         self._emit = emit
@@ -106,6 +110,7 @@ class Engine:
         self._decoder = Decoder(backend, self._pace, threads=threads, on_gpu=on_gpu)
         self._batch = Batch(backend.batch_size)
         self._inbox = Inbox()
+        self.encodings = Encodings(encode, lambda: self._inbox.put(Encoded())) if encode else None
         self._answers: dict[int, Answer] = {}
         self._requests: dict[int, set[int]] = {}
         self._orders = count()
@@ -195,8 +200,8 @@ class Engine:
                 self._receive()
             else:
                 self._rest()
-            if self._answers and not self._stopping:
-                self.step()
+            if self._answers and not self._stopping and not self.step():
+                self._receive(seconds=_IDLE_SECONDS)
             self.cells_used = self._cache.cells_pinned
 
     def keep_prefixes(self, seconds: float) -> None:
@@ -206,8 +211,12 @@ class Engine:
             if not moved:
                 time.sleep(_BUSY_SECONDS)
 
-    def step(self) -> None:
-        """Plan a step, compute it and emit its events."""
+    def step(self) -> bool:
+        """Plan a step, compute it and emit its events.
+
+        Returns false if there is nothing to compute until an image is encoded.
+        """
+        self._supply_images()
         self._propose_drafts()
         plan = self._scheduler.plan()
         self.counters.preemptions += len(plan.preempted)
@@ -216,17 +225,18 @@ class Engine:
         self._batch.adapters = plan.adapters
         rows = {work.sequence.order: work.add_to(self._batch) for work in plan}
         if not self._batch.size:
-            return
+            return bool(plan.preempted)
         try:
             self._decoder.decode(plan, self._batch)
         except (NoCellsLeft, DecodeFailed) as failure:
             self._recover(plan, failure)
-            return
+            return True
         self.counters.steps += 1
         # Events go first: their receivers then need a core now and not during the next decode.
         self._emit(self._results(plan, rows))
         self._decoder.observe(plan)
         self._scheduler.tidy()
+        return True
 
     def _rest(self) -> None:
         """Wait for a message. When idle, move cached prefixes to the store meanwhile."""
@@ -250,6 +260,8 @@ class Engine:
                     self._begin(answers)
                 case Cancel(request_id):
                     self._forget(request_id)
+                case Encoded():
+                    pass  # the next step looks for it
                 case Stop():
                     self._stopping = True
         return received
@@ -258,7 +270,11 @@ class Engine:
         if not self._answers:
             self._last_end = time.monotonic()  # time spent idle says nothing about speed
         state = answers[0].state
-        self._cache.read_ahead(state.scope, state.spans.keys(), state.reusable)
+        wanted = state.scope, state.spans.keys(), state.reusable
+        self._cache.read_ahead(*wanted)
+        if self.encodings is not None and state.spans.image_from(0):
+            images = state.spans.images_from(self._cache.known(*wanted))
+            self.encodings.want(answers[0].task.id, [span.image for span in images])
         for answer in answers:
             self._answers[answer.state.order] = answer
             self._requests.setdefault(answer.task.id, set()).add(answer.state.order)
@@ -286,13 +302,31 @@ class Engine:
             return None
         return PromptLookup(spans, task.prediction, prompt_too=prompt_too)
 
+    def _supply_images(self) -> None:
+        """Give running sequences the embeddings of the images that come next in them."""
+        for state in [*self._scheduler.running] if self.encodings is not None else ():
+            if state.waits:
+                self._supply_image(state)
+
+    def _supply_image(self, state: SequenceState) -> None:
+        span, answer = state.next_image, self._answers.get(state.order)
+        if span is None or answer is None or self.encodings is None:
+            return
+        try:
+            span.embeddings = self.encodings.get(span.image)
+        except DragomanError as error:
+            self._emit([self._failed(answer.task.id, error)])
+            return
+        if span.embeddings is None:
+            self.encodings.want(answer.task.id, [span.image])
+
     def _propose_drafts(self) -> None:
         """Let running answers draft tokens as far as that pays at this load.
 
         Beside a prompt none do: they would delay its first token by what they gain.
         """
         running = self._scheduler.running
-        if any(state.in_prompt for state in running):
+        if any(state.in_prompt and not state.waits for state in running):
             return
         row_cost = self._pace.row_cost
         for state in running:
@@ -319,6 +353,8 @@ class Engine:
             row = rows[state.order]
             start, scoring = state.computed, state.scores_prompt and state.in_prompt
             self.counters.prompt_tokens += min(work.count, max(0, state.prompt_length - start))
+            if (image := state.next_image) is not None:
+                image.embeddings = None
             self._scheduler.computed(work)
             if scoring:
                 answer.score_prompt(start, logits[row : row + work.count], self._backend)
@@ -366,6 +402,7 @@ class Engine:
         orders.discard(answer.state.order)
         if not orders:
             del self._requests[answer.task.id]
+            self._forget_images(answer.task.id)
 
     # --- failures ---
 
@@ -390,6 +427,11 @@ class Engine:
         for order in self._requests.pop(request_id, set()):
             answer = self._answers.pop(order)
             self._scheduler.remove(answer.state, trustworthy=trustworthy)
+        self._forget_images(request_id)
+
+    def _forget_images(self, request_id: int) -> None:
+        if self.encodings is not None:
+            self.encodings.forget(request_id)
 
 
 def _explained(error: GrammarError | BrokenLogits) -> DragomanError:

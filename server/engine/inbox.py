@@ -29,7 +29,12 @@ class Stop:
     """End the loop."""
 
 
-Message = Submit | Cancel | Stop
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An image was encoded, or could not be."""
+
+
+Message = Submit | Cancel | Stop | Encoded
 
 
 class Inbox:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from server.core.request import CacheScope
 from server.engine.adapters import Adapters
-from server.engine.spans import Spans
+from server.engine.spans import ImageSpan, Spans
 
 
 @dataclass(eq=False, slots=True)
@@ -46,6 +46,27 @@ class SequenceState:
     def uncomputed(self) -> int:
         """The number of cells still to compute."""
         return self.spans.length - self.computed
+
+    @property
+    def next_image(self) -> ImageSpan | None:
+        """The image whose cells are to be computed next, if it is one."""
+        found = self.spans.image_from(self.computed)
+        return found[1] if found is not None and found[0] == self.computed else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing of it can be computed until an image is encoded."""
+        image = self.next_image
+        return image is not None and image.embeddings is None
+
+    @property
+    def run(self) -> int:
+        """How many cells can be computed together next: an image's, or tokens up to the next."""
+        found = self.spans.image_from(self.computed)
+        if found is None:
+            return self.uncomputed
+        start, image = found
+        return len(image) if start == self.computed else start - self.computed
 
     @property
     def reusable(self) -> int:

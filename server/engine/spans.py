@@ -1,4 +1,4 @@
-"""The contents of a sequence: spans end to end, of tokens and later of other kinds.
+"""The contents of a sequence: spans end to end, of tokens and of images.
 
 Contents are measured in KV cells. Every cell has a *key*, by which the caches compare contents. The
 rest only a span knows: how many positions it takes, and how its cells enter a batch.
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.engine.batch import Batch
+from server.engine.vision.encodable import Embeddings, EncodableImage
 
 Keys = NDArray[np.int32]
 """Cache keys, one per cell. A token's key is its id, so keys of other kinds can be negative."""
@@ -52,7 +53,40 @@ class TokenSpan:
         batch.add(sequence_id, keys, position, logits_from)
 
 
-Span = TokenSpan
+@dataclass(eq=False, slots=True)
+class ImageSpan:
+    """An image, or a tile of one. It enters a batch whole, once it is encoded.
+
+    ``embeddings`` has what it was encoded to, of shape (cells, width), while a batch needs it.
+    """
+
+    image: EncodableImage
+    embeddings: Embeddings | None = None
+
+    def __len__(self) -> int:
+        """The number of cells."""
+        return self.image.cells
+
+    @property
+    def positions(self) -> int:
+        """By how much the span advances the position of what follows it."""
+        return self.image.positions
+
+    @property
+    def keys(self) -> Keys:
+        """The key of each cell."""
+        return np.array(self.image.keys, dtype=np.int32)
+
+    def add_to(
+        self, batch: Batch, keys: Keys, sequence_id: int, position: int, logits_from: int
+    ) -> None:
+        """Make all of the image's cells the contents of the empty ``batch``."""
+        assert len(keys) == len(self)
+        assert self.embeddings is not None, "the image is not encoded"
+        batch.set_image(sequence_id, self.image, self.embeddings, position, logits_from)
+
+
+Span = TokenSpan | ImageSpan
 """Every kind of span; a new kind joins here."""
 
 
@@ -64,7 +98,9 @@ class Spans:
     """
 
     def __init__(self, spans: Iterable[Span] = ()) -> None:
-        self._spans = [*spans] or [TokenSpan(())]
+        self._spans = [*spans]
+        if not self._spans or isinstance(self._spans[-1], ImageSpan):
+            self._spans.append(TokenSpan(()))  # generated tokens extend it
         # The first cell and the first position of each span.
         self._starts: list[int] = []
         self._positions: list[int] = []
@@ -75,8 +111,11 @@ class Spans:
             self.length += len(span)
             position += span.positions
         self._keys = np.empty(self.length + _SPARE_CELLS, dtype=np.int32)
+        self._images: list[tuple[int, ImageSpan]] = []
         for start, span in zip(self._starts, self._spans, strict=True):
             self._keys[start : start + len(span)] = span.keys
+            if isinstance(span, ImageSpan):
+                self._images.append((start, span))
 
     def append(self, token: int) -> None:
         """Add one token at the end, in constant time at any length."""
@@ -90,6 +129,14 @@ class Spans:
     def keys(self, start: int = 0, end: int | None = None) -> Keys:
         """The keys of cells [start, end): a view, valid after later appends too."""
         return self._keys[start : self.length if end is None else end]
+
+    def image_from(self, cell: int) -> tuple[int, ImageSpan] | None:
+        """The first image that begins at ``cell`` or later, and its first cell."""
+        return next((found for found in self._images if found[0] >= cell), None)
+
+    def images_from(self, cell: int) -> list[ImageSpan]:
+        """All images that begin at ``cell`` or later."""
+        return [image for start, image in self._images if start >= cell]
 
     def position(self, cell: int) -> int:
         """The position of a token in ``cell``; the cell behind the last is the next token's."""
@@ -118,5 +165,6 @@ class Spans:
         """A copy that grows independently."""
         twin = Spans()
         twin._spans, twin._starts, twin._positions = self._spans, self._starts, self._positions
+        twin._images = self._images
         twin._keys, twin.length = self._keys.copy(), self.length
         return twin

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -124,7 +125,9 @@ class PromptLookup:
             return Draft([], predicted=False)
         # The text since the match repeats the text before it, so it is continued with that period.
         period = self._text.keys(place, min(end, place + max_tokens)).tolist()
-        return Draft([period[i % len(period)] for i in range(max_tokens)], predicted=False)
+        repeated = (period[i % len(period)] for i in range(max_tokens))
+        # An image cannot be generated.
+        return Draft([*takewhile(lambda key: key >= 0, repeated)], predicted=False)
 
     def _follow_prediction(self) -> None:
         """Move the place in the prediction by the tokens appended since the last call."""

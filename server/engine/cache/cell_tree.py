@@ -15,7 +15,16 @@ from __future__ import annotations
 import numpy as np
 
 from server.core.request import CacheScope
-from server.engine.cache.radix_tree import Copy, Holder, Node, common_prefix, prune, split
+from server.engine.cache.radix_tree import (
+    Copy,
+    Holder,
+    Node,
+    common_prefix,
+    edge_name,
+    prune,
+    split,
+    whole_images,
+)
 from server.engine.cache.sequence_memory import SequenceMemory
 from server.engine.spans import Keys
 
@@ -139,9 +148,9 @@ class CellTree:
             assert len(node.keys)
             assert node.holders or node.children, "an edge without a holder"
             assert node.start == node.parent.end
-        for first, child in node.children.items():
+        for name, child in node.children.items():
             assert child.parent is node
-            assert int(child.keys[0]) == first
+            assert edge_name(child.keys) == name
         for holder in node.holders:
             assert holder.node is node
             assert holder.scope == scope
@@ -175,10 +184,12 @@ class CellTree:
         best, length = node, 0
         keys = keys[:limit]
         while node.end < len(keys):
-            child = node.children.get(int(keys[node.end]))
+            child = node.children.get(edge_name(keys[node.end :]))
             if child is None:
                 break
             common = common_prefix(child.keys, keys[node.end :])
+            if not common:
+                break  # the limit lies inside an image
             if self._memory.partial_removal:
                 best, length = child, child.start + common
             elif common == len(child.keys) and _exact_holder(child) is not None:
@@ -225,7 +236,7 @@ class CellTree:
         node = holder.node
         while node.end < len(keys):
             rest = keys[node.end :]
-            child = node.children.get(int(rest[0]))
+            child = node.children.get(edge_name(rest))
             if child is not None:
                 node = self._follow(holder, child, rest)
             elif len(node.holders) == 1 and not node.children and node.parent is not None:
@@ -233,7 +244,7 @@ class CellTree:
                 node.keys = keys[node.start :]
             else:
                 child = Node(rest, node.end, node)
-                node.children[int(rest[0])] = child
+                node.children[edge_name(rest)] = child
                 self._into_tree(len(rest))
                 self._move(holder, child)
                 node = child
@@ -286,7 +297,7 @@ class CellTree:
         """Free up to ``cells`` cells at the end of a cached leaf."""
         node, parent = holder.node, holder.node.parent
         assert parent is not None
-        cells = min(cells, len(node.keys))
+        cells = len(node.keys) - whole_images(node.keys, max(0, len(node.keys) - cells))
         if len(node.holders) > 1:
             self._release(holder)
         elif cells < len(node.keys):
@@ -296,7 +307,7 @@ class CellTree:
         elif parent.parent is None or parent.holders or len(parent.children) > 1:
             self._release(holder)
         else:  # the parent becomes the leaf that this id holds
-            del parent.children[int(node.keys[0])]
+            del parent.children[edge_name(node.keys)]
             self._edge_cells -= cells
             parent.holders.append(holder)
             holder.node = parent

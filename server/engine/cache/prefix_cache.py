@@ -106,7 +106,7 @@ class PrefixCache(CellTree):
 
         With ``idle``, when nothing runs, all but the most recently used prefix move: a step reads
         all cells up to the last one in use, and the next prompt then finds the first cells free.
-        Moves at most 512 cells at a time; returns whether it moved any.
+        Moves at most 512 cells at a time, or one image; returns whether it moved any.
         """
         moved = 0
         while (victim := self._least_recently_used()) is not None:
@@ -116,7 +116,7 @@ class PrefixCache(CellTree):
             has_room = count <= self._store.cells_free or unused >= _DISPLACING_TOKENS
             if (
                 stays
-                or moved + count > _MOST_MOVED
+                or (moved and moved + count > _MOST_MOVED)
                 or not has_room
                 or not self._move_to_store(victim)
             ):
@@ -215,7 +215,7 @@ class PrefixCache(CellTree):
         cached = sorted(self._cached.values(), key=last_used, reverse=True)
         for holder, node in edges_from_root(cached):
             keys = node.keys_from_root()
-            for start, end in segments_of_edge(node.start, node.end, self._longest):
+            for start, end in segments_of_edge(node.start, node.keys, self._longest):
                 yield holder, keys[:end], start
 
     def _copy(self, holder: Holder, start: int, end: int) -> NDArray[np.uint8]:
@@ -228,7 +228,7 @@ class PrefixCache(CellTree):
 
     def _start_of_move(self, node: Node) -> int:
         """The first cell of an edge's end that moves to the store at once."""
-        return segments_of_edge(node.start, node.end, self._longest)[-1][0]
+        return segments_of_edge(node.start, node.keys, self._longest)[-1][0]
 
     def _find(
         self, scope: CacheScope, keys: Keys, length: int

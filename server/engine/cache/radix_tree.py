@@ -7,15 +7,41 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from server.core.pieces import continues_image
 from server.core.request import CacheScope
 from server.engine.spans import Keys
 
+EdgeName = int | bytes
+_NAMING_KEYS = 4
+
 
 def common_prefix(a: Keys, b: Keys) -> int:
-    """The number of keys that ``a`` and ``b`` share at their beginning."""
+    """The number of keys that ``a`` and ``b`` share at their beginning, whole images only."""
     length = min(len(a), len(b))
     differing = np.flatnonzero(a[:length] != b[:length])
-    return int(differing[0]) if len(differing) else length
+    common = int(differing[0]) if len(differing) else length
+    return min(whole_images(a, common), whole_images(b, common))
+
+
+def whole_images(keys: Keys, length: int) -> int:
+    """The most of ``keys[:length]`` that ends inside no image."""
+    while 0 < length < len(keys) and continues_image(keys[length]):
+        length -= 1
+    return length
+
+
+def edge_name(keys: Keys) -> EdgeName:
+    """By what a node finds the edge that begins with ``keys``: its first token, or its image.
+
+    Four keys of an image have 120 bits of its digest. One has 30, of which equal ones can be made.
+    """
+    first = int(keys[0])
+    if first >= 0:
+        return first
+    end = 1
+    while end < min(len(keys), _NAMING_KEYS) and continues_image(keys[end]):
+        end += 1
+    return keys[:end].tobytes()
 
 
 @dataclass(eq=False, slots=True)
@@ -55,7 +81,7 @@ class Node:
         self.keys = keys
         self.start = start
         self.parent = parent
-        self.children: dict[int, Node] = {}
+        self.children: dict[EdgeName, Node] = {}
         self.holders: list[Holder] = []
         self.last_used = 0
 
@@ -106,11 +132,11 @@ def split(node: Node, at: int) -> Node:
     assert node.parent is not None
     upper = Node(node.keys[:at], node.start, node.parent)
     upper.last_used = node.last_used
-    node.parent.children[int(node.keys[0])] = upper
+    node.parent.children[edge_name(node.keys)] = upper
     node.keys = node.keys[at:]
     node.start += at
     node.parent = upper
-    upper.children[int(node.keys[0])] = node
+    upper.children[edge_name(node.keys)] = node
     return upper
 
 
@@ -121,7 +147,7 @@ def prune(node: Node) -> int:
     """
     removed = 0
     while node.parent is not None and not node.holders and not node.children:
-        del node.parent.children[int(node.keys[0])]
+        del node.parent.children[edge_name(node.keys)]
         removed += len(node.keys)
         node = node.parent
     if node.parent is not None and not node.holders and len(node.children) == 1:
@@ -129,5 +155,5 @@ def prune(node: Node) -> int:
         child.keys = np.concatenate([node.keys, child.keys])
         child.start = node.start
         child.parent = node.parent
-        node.parent.children[int(child.keys[0])] = child
+        node.parent.children[edge_name(child.keys)] = child
     return removed

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from server.core.pieces import continues_image
 from server.core.request import CacheScope
 from server.engine.spans import Keys
 
@@ -43,17 +44,33 @@ class KeptSegment:
     size: int
 
 
-def segments_of_edge(start: int, end: int, lengths: Iterable[int]) -> list[tuple[int, int]]:
-    """Where an edge of the cells [start, end) is cut: at multiples of each of ``lengths``.
+def segments_of_edge(start: int, keys: Keys, lengths: Iterable[int]) -> list[tuple[int, int]]:
+    """Where an edge of ``keys``, which follow ``start`` others, is cut into segments.
 
-    The same place in a prefix is cut however long the prefix is, so a prefix that has grown has the
-    segments that it had.
+    That is at multiples of each of ``lengths``, or around the image in which one lies. The same
+    place in a prefix is cut however long the prefix is, so a prefix that has grown has the segments
+    that it had.
 
     One of the lengths is the window of sliding-window layers. A segment may be used again in part,
     so it must be complete in every layer. Of these layers llama.cpp saves only what the token after
     the end would read: the cells within the window before it, or those since the last multiple of
     the window where attention is chunked (``llama_hparams::is_masked_swa``, b11434).
     """
+    end = start + len(keys)
     inner = {at for length in lengths for at in range(start - start % length, end, length)}
-    cuts = sorted({at for at in inner if at > start} | {start, end})
-    return [*pairwise(cuts)]
+    cuts = {start, end}
+    for at in inner:
+        if at > start:
+            cuts |= {start + cut for cut in _around_image(keys, at - start)}
+    return [*pairwise(sorted(cuts))]
+
+
+def _around_image(keys: Keys, at: int) -> tuple[int, int]:
+    """The ends of the image inside of which ``keys[at]`` lies, else ``at`` twice."""
+    first = last = at
+    while first > 0 and continues_image(keys[first]):
+        first -= 1
+    if first < at:
+        while last < len(keys) and continues_image(keys[last]):
+            last += 1
+    return first, last

@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.core.worker_settings import FlashAttention, KvType
+from server.engine.adapters import Adapters
 from server.engine.backend import DecodeFailed, NoCellsLeft
-from server.engine.batch import Batch
+from server.engine.batch import Batch, ImageRows
 from server.engine.llama.adapters import AdapterSet, apply, free_unused
+from server.engine.llama.binding import bind, bind_image
 from server.engine.llama.library import log, new_context, planning
 from server.engine.llama.model import LlamaModel
+from server.engine.llama.position_map import PositionMap
 from server.engine.llama.window_guard import WindowGuard
 
 GGML_TYPES: dict[KvType, int] = {
@@ -31,6 +34,8 @@ FLASH_ATTENTION_TYPES: dict[FlashAttention, int] = {
     "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
+
+_NOTHING = np.empty(0, dtype=np.uint8)
 
 
 class ContextSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +60,8 @@ class LlamaContext:
 
     The cells are unified: all sequences draw on one pool, so they can share prefixes.
     Sliding-window layers get full-size caches (``swa_full``) and a guard over their cells, so a
-    prefix can be reused up to any token.
+    prefix can be reused up to any token. ``cells_together`` is the most cells that are computed in
+    one go, so that each can see all others.
     """
 
     def __init__(self, model: LlamaModel, settings: ContextSettings) -> None:
@@ -86,10 +92,13 @@ class LlamaContext:
         self.kv_cells = int(llama_cpp.llama_n_ctx(self._pointer))
         self.sequence_ids = settings.sequence_ids
         self.batch_size = int(llama_cpp.llama_n_batch(self._pointer))
+        self.cells_together = int(llama_cpp.llama_n_ubatch(self._pointer))
         self.outputs_per_batch = settings.outputs_per_batch
         self.partial_removal = model.partial_removal
         self.window = window
         self._adapters: AdapterSet | None = None
+        # Only with M-RoPE do images take fewer positions than cells.
+        self._positions = PositionMap() if model.has_planes else None
         self._guard: WindowGuard | None = None
         if window is not None:
             ids = settings.sequence_ids
@@ -119,27 +128,52 @@ class LlamaContext:
             DecodeFailed: llama.cpp reports another error; the batch's cells are undefined.
             ValueError: the batch exceeds this context's limits.
         """
+        if batch.image is not None:
+            self._decode_image(batch.image, batch.adapters)
+            return
         if not 0 < batch.size <= self.batch_size:
             raise ValueError(f"batch of {batch.size} tokens, limit {self.batch_size}")
         if batch.outputs > self.outputs_per_batch:
             raise ValueError(f"{batch.outputs} logits rows, limit {self.outputs_per_batch}")
         bound = self._bind(batch)
         bound.n_tokens = batch.size
-        if batch.adapters is self._adapters:
+        self._compute(bound, batch.adapters)
+        if self._guard is not None:
+            self._guard.grown(batch)
+
+    def _compute(self, bound: Any, adapters: Adapters | None) -> None:
+        if adapters is self._adapters:
             status = llama_cpp.llama_decode(self._pointer, bound)
         else:
-            assert isinstance(batch.adapters, AdapterSet | None)
+            assert isinstance(adapters, AdapterSet | None)
             with planning:
-                apply(self._pointer, batch.adapters)
-                self._adapters = batch.adapters
+                apply(self._pointer, adapters)
+                self._adapters = adapters
                 status = llama_cpp.llama_decode(self._pointer, bound)
                 free_unused(self._model)
         if status == 1:
             raise NoCellsLeft("too few KV cells are free")
         if status != 0:
             raise DecodeFailed(f"llama_decode answered {status}: {log.take()}")
-        if self._guard is not None:
-            self._guard.grown(batch)
+
+    def _decode_image(self, image: ImageRows, adapters: Adapters | None) -> None:
+        cells = len(image.embeddings)
+        if not image.causal and cells > self.cells_together:
+            raise ValueError(f"an image of {cells} cells, limit {self.cells_together}")
+        position = int(image.positions[0, 0])
+        llama_cpp.llama_set_causal_attn(self._pointer, image.causal)
+        try:
+            for start in range(0, cells, self.batch_size):
+                end = min(cells, start + self.batch_size)
+                bound, kept_alive = bind_image(image, start, end)
+                self._compute(bound, adapters)
+                del kept_alive
+                if self._guard is not None:
+                    self._guard.grew(image.sequence_id, position + end)
+        finally:
+            llama_cpp.llama_set_causal_attn(self._pointer, True)
+        if self._positions is not None:
+            self._positions.added_image(image.sequence_id, position, cells, image.advance)
 
     def logits(self, rows: int) -> NDArray[np.float32]:
         """The last decode's logits, shape (rows, vocabulary_size): a view, valid until the next."""
@@ -153,23 +187,30 @@ class LlamaContext:
 
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         """Let the unused id ``target`` share the first ``length`` cells of ``source``."""
-        end = length if self.partial_removal else -1
+        end = self._position(source, length) if self.partial_removal else -1
         self._share_cells(source, target, 0, end)
+        if self._positions is not None:
+            self._positions.shared(source, target, 0, length)
         if self._guard is not None:
             self._guard.shared(target, 0, length)
 
     def share_range(self, source: int, target: int, start: int, end: int) -> None:
         """Free ``target``'s own cells [start, end) and share ``source``'s instead."""
-        llama_cpp.llama_memory_seq_rm(self._memory, target, start, end)
-        self._share_cells(source, target, start, end)
+        first, last = self._position(source, start), self._position(source, end)
+        llama_cpp.llama_memory_seq_rm(self._memory, target, first, last)
+        self._share_cells(source, target, first, last)
+        if self._positions is not None:
+            self._positions.shared(source, target, start, end)
         if self._guard is not None:
             self._guard.shared(target, start, end)
 
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
         """Free the cells of ``sequence_id`` from cell ``length`` on; with 0, all of them."""
-        start = length if length > 0 else -1
+        start = self._position(sequence_id, length) if length > 0 else -1
         if not llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, start, -1):
             raise ValueError(f"sequence {sequence_id} cannot be cut back to {length} tokens")
+        if self._positions is not None:
+            self._positions.cut(sequence_id, length)
         if self._guard is not None:
             self._guard.cut(sequence_id, length)
 
@@ -181,14 +222,19 @@ class LlamaContext:
         Fills and returns the array that ``allocate`` gives for the number of bytes needed.
         """
         if start > 0:
-            llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, 0, start)
+            first = self._position(sequence_id, start)
+            llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, 0, first)
         size = llama_cpp.llama_state_seq_get_size(self._pointer, sequence_id)
-        state = allocate(size)
+        lags = _NOTHING if self._positions is None else self._positions.packed(sequence_id, start)
+        state = allocate(size + len(lags))
         llama_cpp.llama_state_seq_get_data(self._pointer, _bytes(state), size, sequence_id)
+        state[size:] = lags
         return state
 
     def restore(self, state: NDArray[np.uint8], sequence_id: int) -> bool:
         """Put what `save` returned into free cells of the unused id; false if that fails."""
+        if self._positions is not None:
+            state = self._positions.unpacked(state, sequence_id)
         return bool(
             llama_cpp.llama_state_seq_set_data(
                 self._pointer, _bytes(state), state.size, sequence_id
@@ -198,8 +244,13 @@ class LlamaContext:
     def clear(self) -> None:
         """Free all cells."""
         llama_cpp.llama_memory_clear(self._memory, False)
+        if self._positions is not None:
+            self._positions.clear()
         if self._guard is not None:
             self._guard.clear()
+
+    def _position(self, sequence_id: int, cell: int) -> int:
+        return cell if self._positions is None else self._positions.position(sequence_id, cell)
 
     def _share_cells(self, source: int, target: int, start: int, end: int) -> None:
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
@@ -218,21 +269,3 @@ class LlamaContext:
 
 def _bytes(state: NDArray[np.uint8]) -> Any:
     return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-
-
-def bind(batch: Batch) -> tuple[Any, Any]:
-    """A llama_batch that points into ``batch``'s arrays, and the objects it needs kept alive."""
-    ids = batch.sequence_ids
-    ids_type = ctypes.POINTER(llama_cpp.llama_seq_id)
-    addresses = ids.ctypes.data + np.arange(batch.capacity, dtype=np.uintp) * ids.itemsize
-    id_pointers = (ids_type * batch.capacity).from_buffer(addresses)
-    one = np.ones(batch.capacity, dtype=np.int32)
-    bound = llama_cpp.llama_batch()
-    integers = ctypes.POINTER(ctypes.c_int32)
-    bound.token = batch.tokens.ctypes.data_as(integers)
-    bound.embd = None
-    bound.pos = batch.positions.ctypes.data_as(integers)
-    bound.n_seq_id = one.ctypes.data_as(integers)
-    bound.seq_id = ctypes.cast(id_pointers, ctypes.POINTER(ids_type))
-    bound.logits = batch.wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
-    return bound, (id_pointers, addresses, one)

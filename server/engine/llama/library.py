@@ -19,13 +19,16 @@ class LoadError(Exception):
 
 
 class Log:
-    """Keeps llama.cpp's warnings for error messages and copies them to stderr."""
+    """Keeps llama.cpp's warnings for error messages and copies them to stderr.
+
+    ``callback`` is what takes them, for libraries that have a log of their own.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self._shown = False
-        self._callback = llama_cpp.llama_log_callback(self._receive)
-        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+        self.callback = llama_cpp.llama_log_callback(self._receive)
+        llama_cpp.llama_log_set(self.callback, ctypes.c_void_p(0))
 
     def _receive(self, level: int, text: bytes, _: object) -> None:
         if level != _CONTINUATION:

@@ -104,6 +104,12 @@ class LlamaModel:
         return int(llama_cpp.llama_model_n_swa(self.pointer)) or None
 
     @property
+    def has_planes(self) -> bool:
+        """Whether positions have several dimensions (M-RoPE)."""
+        kind = llama_cpp.llama_model_rope_type(self.pointer)
+        return kind in (llama_cpp.LLAMA_ROPE_TYPE_MROPE, llama_cpp.LLAMA_ROPE_TYPE_IMROPE)
+
+    @property
     def is_supported(self) -> bool:
         """Whether it generates, embeds or ranks: no encoder-decoder and no diffusion model."""
         return (

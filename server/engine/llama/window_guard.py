@@ -41,6 +41,14 @@ class WindowGuard:
         """Take note of the cells that ``batch`` has added."""
         added = slice(batch.size)
         self._lengths[batch.sequence_ids[added]] = batch.positions[added] + 1
+        self._catch_up()
+
+    def grew(self, sequence_id: int, length: int) -> None:
+        """Take note that the id has ``length`` cells now."""
+        self._lengths[sequence_id] = length
+        self._catch_up()
+
+    def _catch_up(self) -> None:
         for sequence_id in np.flatnonzero(self._lengths - self._held >= self._most_unheld):
             self._follow(int(sequence_id), int(self._lengths[sequence_id]))
 

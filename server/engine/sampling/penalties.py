@@ -102,7 +102,8 @@ class Penalties:
         self._written: TokenCounts | None = None
         if self._repeat != 1.0:
             reach = sampling.whole("repeat_last_n")
-            self._seen = TokenCounts(reach, _last(history, reach).tolist())
+            keys = _last(history, reach)
+            self._seen = TokenCounts(reach, keys[keys >= 0].tolist())  # an image has no tokens
         if self._frequency or self._presence:
             self._written = TokenCounts(-1 if window is None else window)
 
@@ -184,4 +185,8 @@ class Dry:
                 longest.update((token, length) for token in followers)
             matches = matches[matches >= length]
             matches = matches[history[matches - length] == history[end - length]]
-        return {token: n for token, n in longest.items() if token not in self._breakers}
+        return {
+            token: n
+            for token, n in longest.items()
+            if token >= 0 and token not in self._breakers  # an image cannot be generated
+        }

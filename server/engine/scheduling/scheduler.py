@@ -4,6 +4,8 @@ A step computes the next token of every running answer and fills the remaining r
 prompts in order of their places: by priority, then by arrival. The rules:
 
 - Decodes come first; beside them, prompt chunks are only as large as the pace allows.
+- An image is a step of its own: llama.cpp decodes ids or embeddings, and an image's cells together.
+  Between two images everyone gets a step. A sequence whose image is not encoded yet waits.
 - Waiting sequences are admitted in order of their places, each when its cells fit. One exception: a
   sequence lets others pass while a running one computes a prefix that both share.
 - Sequences that give way stand behind all others, which are admitted instead of them if need be.
@@ -62,6 +64,7 @@ class Scheduler:
         self._whole_states = whole_states
         self._leaders = Leaders(cache)
         self._turns = Turns()
+        self._image_was_last = False
 
     def add(self, sequence: SequenceState) -> None:
         """Queue ``sequence`` at its place."""
@@ -116,17 +119,19 @@ class Scheduler:
         sequence.drafts = []
 
     def plan(self) -> Step:
-        """Admit, preempt, and choose what the next step computes."""
+        """Admit, preempt, and choose what the next step computes.
+
+        It is nothing only while all running sequences wait for images to be encoded.
+        """
         step = Step()
         self._admit(step)
-        while self.running and not step.tokens:
-            working = giving_way.working(self.running, self._pace, decodes=self._decodes)
-            step.adapters = self._turns.next(s.adapters for s in working)
-            working = [s for s in working if s.adapters is step.adapters]
-            self._plan_decodes(step, working)
-            self._plan_prefills(step, working)
-            if not step.tokens:
-                self._turns.end()  # its prompts wait for cells of others
+        if not self._image_was_last:
+            self._plan_image(step)
+        if not step.tokens:
+            self._plan_tokens(step)
+        if not step.tokens:
+            self._plan_image(step)
+        self._image_was_last = any(work.sequence.next_image for work in step)
         return step
 
     def tidy(self) -> bool:
@@ -184,6 +189,21 @@ class Scheduler:
 
     # --- choosing ---
 
+    def _plan_tokens(self, step: Step) -> None:
+        """Plan tokens of those whose turn it is, and who do not have an image next."""
+        for _ in range(len(self.running)):
+            able = [s for s in self.running if s.next_image is None]
+            if not able:
+                return
+            working = giving_way.working(able, self._pace, decodes=self._decodes)
+            step.adapters = self._turns.next(s.adapters for s in working)
+            working = [s for s in working if s.adapters is step.adapters]
+            self._plan_decodes(step, working)
+            self._plan_prefills(step, working)
+            if step.tokens:
+                return
+            self._turns.end()  # its prompts wait for cells of others
+
     def _plan_decodes(self, step: Step, working: list[SequenceState]) -> None:
         """Plan the next tokens of answers; preempt the last if cells are short."""
         while True:
@@ -210,8 +230,10 @@ class Scheduler:
 
     def _decodes(self, sequence: SequenceState) -> bool:
         """Whether all its uncomputed cells fit one step, with logits for the last only."""
-        scoring = sequence.scores_prompt and sequence.in_prompt
-        return sequence.uncomputed <= min(_DECODE_CELLS, self._batch_size) and not scoring
+        if sequence.scores_prompt and sequence.in_prompt:
+            return False
+        few = sequence.uncomputed <= min(_DECODE_CELLS, self._batch_size)
+        return few and sequence.spans.image_from(sequence.computed) is None
 
     def _drafts_fit(self, decoding: list[SequenceState]) -> bool:
         drafts = sum(len(s.drafts) for s in decoding)
@@ -246,6 +268,20 @@ class Scheduler:
             room -= count
             rows -= count if sequence.scores_prompt else 1
 
+    def _plan_image(self, step: Step) -> None:
+        """Plan the first image that is encoded and whose cells can be freed."""
+        for sequence in self.running:
+            image = sequence.next_image
+            if image is None or image.embeddings is None:
+                continue
+            while not self._cache.make_room(len(image)):
+                if self._last() is sequence:
+                    return  # the others will free cells
+                self._preempt_last(step)
+            step.adapters = sequence.adapters
+            step.prefills.append(Work(sequence, len(image)))
+            return
+
     def _room_beside_streams(self, step: Step) -> int:
         deepest = max((s.computed for s in self.running if not self._decodes(s)), default=0)
         return self._pace.prefill_tokens_beside_streams(
@@ -253,7 +289,7 @@ class Scheduler:
         )
 
     def _chunk(self, sequence: SequenceState, room: int, rows: int) -> int:
-        count = min(sequence.uncomputed, room)
+        count = min(sequence.run, room)
         if sequence.scores_prompt:
             count = min(count, rows)
         if self._whole_states:

@@ -55,11 +55,12 @@ class Picture:
         return digest.digest()
 
 
-def decode(data: bytes) -> Picture:
+def decode(data: bytes, *, most_side: int = MOST_SIDE) -> Picture:
     """The picture in an image file, as a viewer shows it.
 
     Of an animation that is the first frame. EXIF's rotation is applied, and what is transparent
-    becomes white. Size and format are checked before anything is unpacked.
+    becomes white. A picture with a side of more than ``most_side`` pixels is shrunk to that. Size
+    and format are checked before anything is unpacked.
 
     Raises:
         InvalidImage: it is no image of a known format, damaged, or too large; without a place.
@@ -74,7 +75,7 @@ def decode(data: bytes) -> Picture:
             Image.open(io.BytesIO(data), formats=FORMATS) as image,
         ):
             _check_size(image)
-            return Picture(_pixels(image))
+            pixels = _pixels(image)
     except InvalidImage:
         raise
     except UnidentifiedImageError:
@@ -82,6 +83,11 @@ def decode(data: bytes) -> Picture:
         raise InvalidImage(f"{PLACE}: this is not an image in {known}.") from None
     except Exception as error:  # Pillow's readers raise nearly anything for damaged files
         raise InvalidImage(f"{PLACE}: the image is damaged: {error}.") from error
+    if max(pixels.shape) > most_side:
+        whole = Image.fromarray(pixels)
+        whole.thumbnail((most_side, most_side), Image.Resampling.LANCZOS)
+        pixels = np.asarray(whole)
+    return Picture(pixels)
 
 
 def _check_size(image: Image.Image) -> None:

@@ -9,9 +9,9 @@ weights are in float32. The models load in safe mode, which every CPU can run in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,10 @@ from server.core.worker_settings import KvType
 from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.engine import Engine
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
-from server.engine.spans import TokenSpan
+from server.engine.spans import Span, TokenSpan
 from server.engine.task import Task
-from tests.tiny_models import CONTEXT, VOCABULARY
+from server.engine.vision.encodings import Encode
+from tests.tiny_models import CONTEXT
 
 ANSWER_TOKENS = 24
 SEQUENCE_IDS = 24
@@ -65,6 +66,7 @@ class Model:
         kv_type: KvType | None = None,
         stored_tokens: int | None = None,
         prefix_tier: PrefixTier | None = None,
+        encode: Callable[[LlamaModel], Encode] | None = None,
     ) -> None:
         self.model = LlamaModel(str(path), safe_mode=True)
         self.context = LlamaContext(
@@ -90,31 +92,36 @@ class Model:
             threads=1,
             stored_tokens=kv_cells // 4 if stored_tokens is None else stored_tokens,
             prefix_tier=prefix_tier,
+            encode=encode(self.model) if encode else None,
         )
 
     def close(self) -> None:
         self.context.close()
         self.model.close()
 
-    def answers(
+    def answers(self, prompts: list[list[int]], **more: Any) -> list[Answer]:
+        """The greedy answers to prompts of tokens that arrive together."""
+        return self.answers_to([[TokenSpan(prompt)] for prompt in prompts], **more)
+
+    def answers_to(
         self,
-        prompts: list[list[int]],
+        prompts: Sequence[Sequence[Span]],
         *,
         each: Sequence[Mapping[str, object]] = (),
         **more: object,
     ) -> list[Answer]:
         """The greedy answers to prompts that arrive together; ``each`` has options by prompt."""
         self.events.clear()
-        for number, prompt in enumerate(prompts):
+        for number, spans in enumerate(prompts):
             options: dict[str, object] = {
                 "max_tokens": ANSWER_TOKENS,
-                "logprobs": VOCABULARY,
+                "logprobs": self.context.vocabulary_size,
             } | more
             if each:
                 options |= each[number]
             task = Task(
                 id=number,
-                spans=[TokenSpan(prompt)],
+                spans=spans,
                 sampling=Sampling(temperature=0, logit_bias=dict.fromkeys(range(3), -np.inf)),
                 length_limit=CONTEXT,
                 **options,  # type: ignore[arg-type]
@@ -122,7 +129,8 @@ class Model:
             self.engine.submit(task)
         self.engine._receive()
         while self.engine._answers:
-            self.engine.step()
+            if not self.engine.step():
+                self.engine._receive(seconds=1)
             self.engine._cache.check_integrity()
         return [self.answer(number) for number in range(len(prompts))]
 
@@ -131,7 +139,7 @@ class Model:
         deltas = [e for e in self.events if isinstance(e, Delta)]
         mine = [e for e in deltas if (e.id, e.index) == (number, index)]
         scores = [token for e in mine for token in e.logprobs]
-        logprobs = np.empty((len(scores), VOCABULARY))
+        logprobs = np.empty((len(scores), self.context.vocabulary_size))
         for row, score in zip(logprobs, scores, strict=True):
             ids, _, row_logprobs = zip(*score.top, strict=True)
             row[list(ids)] = row_logprobs

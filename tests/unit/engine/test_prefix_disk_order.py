@@ -8,18 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
+from server.core.pieces import ImagePiece
 from server.core.prefix_folder import sweep
 from server.engine.cache.segment import segments_of_edge
 from tests.unit.engine.disk_rig import LONG, SHARED, Rig, files_of, kept
 
 
+def cuts(start: int, end: int, lengths: tuple[int, ...]) -> list[tuple[int, int]]:
+    return segments_of_edge(start, np.zeros(end - start, dtype=np.int32), lengths)
+
+
 def test_edges_are_cut_at_multiples_of_every_length() -> None:
-    assert segments_of_edge(0, 1300, (512, 512)) == [(0, 512), (512, 1024), (1024, 1300)]
-    assert segments_of_edge(100, 512, (512, 512)) == [(100, 512)]
-    assert segments_of_edge(10, 40, (512, 16)) == [(10, 16), (16, 32), (32, 40)]
-    assert segments_of_edge(0, 1100, (512, 700)) == [
-        *((0, 512), (512, 700), (700, 1024), (1024, 1100)),
-    ]
+    assert cuts(0, 1300, (512, 512)) == [(0, 512), (512, 1024), (1024, 1300)]
+    assert cuts(100, 512, (512, 512)) == [(100, 512)]
+    assert cuts(10, 40, (512, 16)) == [(10, 16), (16, 32), (32, 40)]
+    assert cuts(0, 1100, (512, 700)) == [(0, 512), (512, 700), (700, 1024), (1024, 1100)]
+
+
+def test_edges_are_cut_around_images_and_not_inside_them() -> None:
+    image = ImagePiece(cells=10, positions=10, digest=b"an image").keys
+    keys = np.array([*range(12), *image, *range(20)], dtype=np.int32)
+    assert segments_of_edge(0, keys, (16,)) == [(0, 12), (12, 22), (22, 32), (32, 42)]
+    assert segments_of_edge(4, keys, (16,)) == [(4, 16), (16, 32), (32, 46)]
 
 
 def test_a_prefix_that_has_grown_is_not_written_again(folder: Path) -> None:

@@ -31,7 +31,7 @@ def log() -> Iterator[list[str]]:
     take = llama_cpp.llama_log_callback(lambda _, text, __: lines.append(text.decode()))
     llama_cpp.llama_log_set(take, ctypes.c_void_p(0))
     yield lines
-    llama_cpp.llama_log_set(library.log._callback, ctypes.c_void_p(0))
+    llama_cpp.llama_log_set(library.log.callback, ctypes.c_void_p(0))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,173 @@
+"""Random-weight models that see, one for each way in which images enter a prompt.
+
+===========  =============================================================================
+``causal``   LLaVA's: one run of embeddings, read like text
+``whole``    Gemma 3's: between markers; an image's cells attend to each other
+``tiles``    Idefics3's and SmolVLM's: an overview and tiles, each between markers
+``plane``    Qwen2-VL's: positions in two dimensions (M-RoPE), as many cells as the image needs
+===========  =============================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.tiny_models import EMBEDDING, write_tiny_model
+
+IMAGE_SIDE = 32
+PATCH = 8
+_WIDTH = 64
+_FEED_FORWARD = 80
+_LAYERS = 2
+_HEADS = 4
+_PATCHES = (IMAGE_SIDE // PATCH) ** 2
+_MERGE = 2
+
+
+class _Projector:
+    """Writes a CLIP file: metadata and random float32 tensors."""
+
+    def __init__(self, path: Path, kind: str, seed: int = 5) -> None:
+        self.gguf = gguf.GGUFWriter(path, "clip")
+        self._random = np.random.default_rng(seed)
+        writer = self.gguf
+        writer.add_bool("clip.has_vision_encoder", True)
+        writer.add_string("clip.projector_type", kind)
+        writer.add_bool("clip.use_gelu", True)
+        numbers = {
+            "embedding_length": _WIDTH,
+            "attention.head_count": _HEADS,
+            "feed_forward_length": _FEED_FORWARD,
+            "block_count": _LAYERS,
+            "projection_dim": EMBEDDING,
+            "image_size": IMAGE_SIDE,
+            "patch_size": PATCH,
+        }
+        for name, number in numbers.items():
+            writer.add_uint32(f"clip.vision.{name}", number)
+        writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-5)
+        writer.add_array("clip.vision.image_mean", [0.5, 0.5, 0.5])
+        writer.add_array("clip.vision.image_std", [0.5, 0.5, 0.5])
+
+    def number(self, name: str, value: int) -> None:
+        self.gguf.add_uint32(f"clip.vision.{name}", value)
+
+    def tensor(self, name: str, *shape: int, scale: float = 1.0) -> None:
+        """Random numbers; a matrix has shape (outputs, inputs)."""
+        scale *= float(np.prod(shape[1:])) ** -0.5 if len(shape) > 1 else 0.1
+        self._add(name, self._random.normal(scale=scale, size=shape))
+
+    def norm(self, name: str, size: int = _WIDTH) -> None:
+        self._add(f"{name}.weight", 1 + 0.1 * self._random.normal(size=size))
+        self.tensor(f"{name}.bias", size)
+
+    def encoder(self, *, positions: int, frames: int = 1) -> None:
+        """The vision transformer; with two ``frames``, a second filter for the next one."""
+        for suffix in ("", ".1")[:frames]:
+            self.tensor(f"v.patch_embd.weight{suffix}", _WIDTH, 3, PATCH, PATCH)
+        if positions:
+            self.tensor("v.position_embd.weight", positions, _WIDTH)
+        self.norm("v.post_ln")
+        for layer in range(_LAYERS):
+            block = f"v.blk.{layer}"
+            self.norm(f"{block}.ln1")
+            self.norm(f"{block}.ln2")
+            for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
+                self.tensor(f"{block}.{name}.weight", _WIDTH, _WIDTH)
+                self.tensor(f"{block}.{name}.bias", _WIDTH)
+            self.tensor(f"{block}.ffn_up.weight", _FEED_FORWARD, _WIDTH)
+            self.tensor(f"{block}.ffn_down.weight", _WIDTH, _FEED_FORWARD)
+
+    def _add(self, name: str, values: NDArray[np.float64]) -> None:
+        self.gguf.add_tensor(name, values.astype(np.float32))
+
+    def close(self) -> None:
+        self.gguf.write_header_to_file()
+        self.gguf.write_kv_data_to_file()
+        self.gguf.write_tensors_to_file()
+        self.gguf.close()
+
+
+def _causal(path: Path) -> None:
+    writer = _Projector(path, "mlp")
+    writer.encoder(positions=_PATCHES + 1)
+    writer.tensor("v.class_embd", _WIDTH)
+    writer.norm("v.pre_ln")
+    for layer, inputs in ((0, _WIDTH), (2, EMBEDDING)):
+        writer.tensor(f"mm.{layer}.weight", EMBEDDING, inputs)
+        writer.tensor(f"mm.{layer}.bias", EMBEDDING)
+    writer.close()
+
+
+def _whole(path: Path) -> None:
+    writer = _Projector(path, "gemma3")
+    writer.number("projector.scale_factor", _MERGE)
+    writer.encoder(positions=_PATCHES)
+    writer.tensor("v.patch_embd.bias", _WIDTH)
+    writer.tensor("mm.input_projection.weight", _WIDTH, EMBEDDING)
+    writer.tensor("mm.soft_emb_norm.weight", _WIDTH, scale=10)
+    writer.close()
+
+
+def _tiles(path: Path) -> None:
+    writer = _Projector(path, "idefics3")
+    writer.number("projector.scale_factor", _MERGE)
+    writer.number("preproc_image_size", 2 * IMAGE_SIDE)
+    writer.encoder(positions=_PATCHES)
+    writer.tensor("v.patch_embd.bias", _WIDTH)
+    writer.tensor("mm.model.fc.weight", EMBEDDING, _WIDTH * _MERGE**2)
+    writer.close()
+
+
+def _plane(path: Path) -> None:
+    writer = _Projector(path, "qwen2vl_merger")
+    writer.number("spatial_merge_size", _MERGE)
+    writer.encoder(positions=0, frames=2)
+    wide = _WIDTH * _MERGE**2
+    writer.tensor("mm.0.weight", wide, wide)
+    writer.tensor("mm.0.bias", wide)
+    writer.tensor("mm.2.weight", EMBEDDING, wide)
+    writer.tensor("mm.2.bias", EMBEDDING)
+    writer.close()
+
+
+class _Kind(NamedTuple):
+    """The text model's memory type, its markers for images, and what writes the projector."""
+
+    memory_type: str
+    markers: tuple[str, ...]
+    projector: Callable[[Path], None]
+
+
+_TILE_MARKERS = (
+    "\n\n",
+    "\n",
+    "<fake_token_around_image>",
+    "<global-img>",
+    *(f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)),
+)
+
+KINDS = {
+    "causal": _Kind("full attention", (), _causal),
+    "whole": _Kind("sliding window", ("<start_of_image>", "<end_of_image>"), _whole),
+    "tiles": _Kind("full attention", _TILE_MARKERS, _tiles),
+    "plane": _Kind("sections", ("<|vision_start|>", "<|vision_end|>"), _plane),
+}
+"""By name, as in the table above."""
+
+
+def write_vision_model(
+    folder: Path, kind: str, *, name: str = "model", chat_template: str | None = None
+) -> tuple[Path, Path]:
+    """Write ``name``.gguf and its projector into ``folder``; returns both."""
+    memory_type, markers, projector = KINDS[kind]
+    model, eyes = folder / f"{name}.gguf", folder / f"mmproj-{name}.gguf"
+    write_tiny_model(model, memory_type, markers=markers, chat_template=chat_template)
+    projector(eyes)
+    return model, eyes

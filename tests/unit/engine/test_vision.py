@@ -1,0 +1,148 @@
+"""Prompts with images give the same answers as by llama.cpp's own helper, however they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from server.engine.disk.prefix_disk import PrefixDisk
+from server.engine.spans import Spans
+from tests.tiny_vision import KINDS, write_vision_model
+from tests.unit.engine.model_rig import Answer, assert_same, prompt
+from tests.unit.engine.vision_rig import Eyes, Prompt, VisionModel, image
+
+pytestmark = pytest.mark.process
+
+_TYPES = {"causal": "mlp", "whole": "gemma3", "tiles": "idefics3", "plane": "qwen2vl_merger"}
+FEW = 6
+
+Load = Callable[..., VisionModel]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def files(kind: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_vision_model(tmp_path_factory.mktemp(kind), kind)
+
+
+@pytest.fixture
+def load(files: tuple[Path, Path], kind: str) -> Iterator[Load]:
+    loaded: list[VisionModel] = []
+
+    def load(**options: object) -> VisionModel:
+        loaded.append(VisionModel(files[0], Eyes(files[1], _TYPES[kind]), **options))
+        return loaded[-1]
+
+    yield load
+    for model in loaded:
+        model.close()
+
+
+BEFORE, BETWEEN, AFTER = prompt(1, 20), prompt(2, 25), prompt(3, 9)
+CONVERSATIONS: dict[str, Prompt] = {
+    "an image between texts": [BEFORE, image(1), AFTER],
+    "an image first": [image(2), AFTER],
+    "several images": [BEFORE, image(1), BETWEEN, image(2, 20, 50), AFTER],
+    "an image twice in a row": [BEFORE, image(3), image(3), AFTER],
+}
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_an_answer_is_the_one_by_the_helper(load: Load, name: str) -> None:
+    conversation = CONVERSATIONS[name]
+    expected = load().by_helper(conversation, FEW)
+    assert_same(load().see(conversation, max_tokens=FEW), [expected])
+
+
+FIRST: Prompt = [BEFORE, image(1), BETWEEN]
+SECOND: Prompt = [*FIRST, prompt(4, 30), image(2), AFTER]
+
+
+@pytest.fixture
+def second(load: Load) -> Answer:
+    """The second turn's answer by a model that saw nothing else."""
+    return load().by_helper(SECOND, FEW)
+
+
+def test_a_second_turn_takes_the_first_from_the_cache(load: Load, second: Answer) -> None:
+    model = load()
+    model.see(FIRST, max_tokens=FEW)
+    seen = len(model.eyes.encoded)
+    assert_same(model.see(SECOND, max_tokens=FEW), [second])
+    assert model.cached() == cells(model, FIRST)
+    assert len(model.eyes.encoded) == 2 * seen, "only the second image was encoded"
+
+
+def test_an_image_behind_another_text_is_not_encoded_again(load: Load) -> None:
+    model = load()
+    model.see(FIRST, max_tokens=1)
+    seen = len(model.eyes.encoded)
+    other: Prompt = [AFTER, image(1), BETWEEN]
+    assert_same(model.see(other, max_tokens=FEW), [load().by_helper(other, FEW)])
+    assert len(model.eyes.encoded) == seen
+
+
+def test_requests_that_come_together_share_an_image(load: Load) -> None:
+    model = load()
+    prompts: list[Prompt] = [[*FIRST, prompt(seed, 12)] for seed in range(5, 9)]
+    expected = [load().by_helper(each, FEW) for each in prompts]
+    assert_same(model.see(*prompts, max_tokens=FEW), expected)
+    assert sorted(model.eyes.encoded) == [*range(pieces(model, FIRST))], "once each"
+    # Text of fewer than 16 tokens is not waited for.
+    shared = cells(model, FIRST) - len(BETWEEN) - 1
+    assert min(model.cached(number) for number in range(1, 4)) >= shared
+
+
+def test_a_prefix_with_an_image_comes_back_from_host_memory(load: Load, second: Answer) -> None:
+    model = load(stored_tokens=1024)
+    model.see(FIRST, max_tokens=FEW)
+    model.see([prompt(9, 40)], max_tokens=1)  # the first is not the one used last now
+    while model.engine._scheduler.tidy():
+        pass
+    assert model.engine._cache._store.newest_first()
+    assert_same(model.see(SECOND, max_tokens=FEW), [second])
+    assert model.cached() == cells(model, FIRST)
+
+
+def test_a_prefix_with_an_image_comes_back_from_disk(
+    load: Load, second: Answer, folder: Path
+) -> None:
+    disk = prefix_disk(folder)
+    model = load(prefix_tier=disk)
+    model.see(FIRST, max_tokens=FEW)
+    model.engine.keep_prefixes(10)
+    disk.close(10)
+    again = prefix_disk(folder)
+    model = load(prefix_tier=again)
+    assert_same(model.see(SECOND, max_tokens=FEW), [second])
+    assert model.cached() == cells(model, FIRST)
+    assert again.counters.read
+    again.close(10)
+
+
+def test_preempted_sequences_with_images_go_on(load: Load) -> None:
+    prompts: list[Prompt] = [[prompt(seed, 30), image(seed), AFTER] for seed in range(10, 14)]
+    expected = [load().by_helper(each, 40) for each in prompts]
+    model = load(kv_cells=256, stored_tokens=0)
+    assert_same(model.see(*prompts, max_tokens=40), expected)
+    assert model.engine.counters.preemptions
+
+
+def prefix_disk(folder: Path) -> PrefixDisk:
+    disk = PrefixDisk(folder, model_id="tiny", most_bytes=1 << 28, fingerprint=lambda: b"model")
+    disk._writer._thread.submit(lambda: None).result(30)
+    return disk
+
+
+def cells(model: VisionModel, conversation: Prompt) -> int:
+    return sum(map(len, model.spans(conversation)))
+
+
+def pieces(model: VisionModel, conversation: Prompt) -> int:
+    return len(Spans(model.spans(conversation)).images_from(0))
