@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs import compatibility_tables, habit_tables, model_tables, schema_tables
+from docs import compatibility_tables, habit_tables, metric_tables, model_tables, schema_tables
 from server.cli.options import EVERY_SETTING, default_text
 from server.core.sampling import INT32_MAX, MOST_LOGIT_BIAS, PARAMETERS, Parameter
 from server.core.settings import Settings, flag
@@ -81,6 +81,11 @@ def with_schema_tables(page: str) -> str:
     return with_part(page, "calls", schema_tables.calls_table())
 
 
+def with_metrics_table(page: str) -> str:
+    """docs/operations.md with its table brought up to date."""
+    return with_part(page, "metrics", metric_tables.metrics_table())
+
+
 def with_compatibility_tables(page: str) -> str:
     """docs/compatibility.md with its tables brought up to date."""
     page = with_part(page, "parameters", compatibility_tables.openai_parameters())
@@ -99,6 +104,7 @@ PAGES = {
     MODELS_README: with_sampling_table,
     DOCS / "compatibility.md": with_compatibility_tables,
     DOCS / "models.md": with_model_tables,
+    DOCS / "operations.md": with_metrics_table,
     DOCS / "structured-output.md": with_schema_tables,
 }
 

@@ -28,6 +28,7 @@ from server.http.errors import MethodNotAllowed
 from server.http.hosts import HostMiddleware
 from server.http.keys import KeyMiddleware, KeyRing
 from server.http.line_separators import LineSeparatorMiddleware
+from server.http.metrics_port import MetricsPortMiddleware
 from server.http.middleware import CorsMiddleware, RequestMiddleware
 from server.http.proxies import ProxyMiddleware
 from server.store.file_folder import FileFolder
@@ -35,6 +36,7 @@ from server.store.kinds import Limits
 from server.store.store import Store
 from server.telemetry.engine_figures import EngineFigures
 from server.telemetry.metrics import Metrics
+from server.telemetry.server_figures import ServerFigures
 
 # The first has the shape of errors that belong to no family.
 FAMILIES = (
@@ -64,7 +66,9 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         Limits(bytes=settings.store_max_bytes, seconds=settings.store_max_days * 86_400),
     )
     runs = Runs()
-    figures = Metrics(EngineFigures(pool.stats, pool.restarts))
+    figures = Metrics(
+        EngineFigures(pool.stats, pool.restarts), ServerFigures(pool.models, pool.worker_pids)
+    )
     ring = KeyRing(settings.api_keys, settings.keys_file, refused=figures.refused)
     respond = ErrorResponses(families)
     app = FastAPI(
@@ -93,8 +97,18 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
     for family in families:
         _add_routes(app, family, family.errors or respond.shape(""))
     _handle_errors(app, respond)
-    # The last one added is the outermost.
-    app.add_middleware(KeyMiddleware, ring=ring, respond=respond)
+    _add_middleware(app, settings)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Around the routes; the last one added is the outermost."""
+    respond = app.state.error_responses
+    app.add_middleware(
+        KeyMiddleware, ring=app.state.keys, respond=respond, metrics_key=settings.metrics_key
+    )
+    if settings.metrics_port is not None:
+        app.add_middleware(MetricsPortMiddleware, port=settings.metrics_port, respond=respond)
     app.add_middleware(CorsMiddleware, origins=settings.cors_origins)
     if settings.loopback or settings.allowed_hosts:
         app.add_middleware(HostMiddleware, allowed=settings.allowed_hosts, respond=respond)
@@ -103,8 +117,7 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
     app.add_middleware(
         ProxyMiddleware, trusted=settings.trusted_proxies, root_path=settings.root_path
     )
-    app.add_middleware(RequestMiddleware, metrics=figures, respond=respond)
-    return app
+    app.add_middleware(RequestMiddleware, metrics=app.state.context.metrics, respond=respond)
 
 
 def _add_routes(app: FastAPI, family: Family, errors: ErrorShape) -> None:

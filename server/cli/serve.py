@@ -59,7 +59,8 @@ def serve(settings: Settings) -> None:
     check_tls(settings.tls_certificate, settings.tls_key)
     check_models(settings)
     check_store(settings)
-    listener = listen(settings.host, settings.port)
+    ports = [settings.port, *([settings.metrics_port] if settings.metrics_port else [])]
+    listeners = [listen(settings.host, port) for port in ports]
     signal.signal(signal.SIGTERM, _exit_at_once)
     # There is nothing to read again yet.
     at_hangup(reload=lambda: None, end=lambda: sys.exit(128 + signal.SIGHUP))
@@ -70,7 +71,7 @@ def serve(settings: Settings) -> None:
         _pull_starter(settings)
     _let_workers_compute()
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        runner.run(_serve(settings, folder, listener))
+        runner.run(_serve(settings, folder, *listeners))
 
 
 def check_exposure(settings: Settings) -> None:
@@ -143,13 +144,13 @@ def _exit_at_once(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-async def _serve(settings: Settings, folder: ModelsFolder, listener: socket.socket) -> None:
+async def _serve(settings: Settings, folder: ModelsFolder, *listeners: socket.socket) -> None:
     """Serve until a signal ends it.
 
     Workers start to load models while this process imports the HTTP application, as both take about
     the same time. The server then answers, above all health checks, while large models still load.
     """
-    url = url_of(settings.host, listener.getsockname()[1], secure=settings.secure)
+    url = url_of(settings.host, listeners[0].getsockname()[1], secure=settings.secure)
     pool = ModelPool(
         folder,
         memory_budget=settings.memory_budget_bytes(total_memory()),
@@ -176,7 +177,7 @@ async def _serve(settings: Settings, folder: ModelsFolder, listener: socket.sock
             _announce(url, settings, pool.models())
 
     announcing = asyncio.create_task(announce())
-    await server.serve(sockets=[listener])
+    await server.serve(sockets=list(listeners))
     announcing.cancel()
 
 

@@ -73,3 +73,7 @@ class Pool(Protocol):
     def restarts(self) -> Mapping[str, int]:
         """How often each model's worker was respawned."""
         ...
+
+    def worker_pids(self) -> Mapping[str, int]:
+        """The process id of each model's worker, while one runs."""
+        ...

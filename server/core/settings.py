@@ -233,6 +233,19 @@ class Settings(BaseSettings):
         description="Refuse parameters that the server does not know with 400, rather than name "
         "them in `x-dragoman-ignored`.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of `host` that serves `/metrics`, without a key and alone (default: "
+        "`port` serves it).",
+    )
+    metrics_key: str | None = Field(
+        default=None,
+        min_length=1,
+        repr=False,
+        description="Key that opens `/metrics` and nothing else; API keys open it as well.",
+    )
     request_timeout: float = Field(
         default=60.0, gt=0, description="Seconds a client may take to send its request."
     )

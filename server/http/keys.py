@@ -15,6 +15,7 @@ from server.core.key_use import KeyUse
 from server.core.request import CacheScope
 from server.core.settings import ConfigError
 from server.http.errors import Unauthorized
+from server.http.metrics_port import METRICS_PATH, OPEN
 from server.http.middleware import ErrorResponder
 from server.telemetry.account import current_account
 
@@ -112,13 +113,22 @@ class KeyMiddleware:
     """Requires a valid API key where there are any, and gives each key a cache scope.
 
     A key comes as ``Authorization: Bearer KEY`` or as ``x-api-key: KEY``. Clients of Anthropic's
-    API may send both, and one of them from another account: one that is right is enough.
+    API may send both, and one of them from another account: one that is right is enough. The
+    ``metrics_key`` opens ``/metrics`` and nothing else; where there is one, ``/metrics`` needs it
+    or an API key.
     """
 
-    def __init__(self, app: ASGIApp, ring: KeyRing, respond: ErrorResponder) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        ring: KeyRing,
+        respond: ErrorResponder,
+        metrics_key: str | None = None,
+    ) -> None:
         self._app = app
         self._ring = ring
         self._respond = respond
+        self._metrics_digest = digest_of(metrics_key.encode()) if metrics_key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -126,8 +136,8 @@ class KeyMiddleware:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})["cache_scope"] = CacheScope()
-        if self._ring.required and not _is_public(scope["path"]):
-            sent = _sent_keys(dict(scope["headers"]))
+        sent = _sent_keys(dict(scope["headers"]))
+        if self._needs_key(scope) and not self._opens_metrics(scope, sent):
             use = self._ring.find(sent)
             if use is None:
                 problem = "Incorrect API key." if sent else "No API key."
@@ -140,13 +150,21 @@ class KeyMiddleware:
             scope["state"]["cache_scope"] = CacheScope(api_key=use.key.digest.hex())
         await self._app(scope, receive, send)
 
+    def _needs_key(self, scope: Scope) -> bool:
+        path = scope["path"]
+        if scope.get(OPEN) or path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER):
+            return False
+        return self._ring.required or (path == METRICS_PATH and self._metrics_digest is not None)
+
+    def _opens_metrics(self, scope: Scope, sent: Sequence[bytes]) -> bool:
+        digest = self._metrics_digest
+        if scope["path"] != METRICS_PATH or digest is None:
+            return False
+        return any(hmac.compare_digest(digest_of(key), digest) for key in sent)
+
 
 def _sent_keys(headers: Mapping[bytes, bytes]) -> list[bytes]:
     scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
     bearer = key if scheme.lower() == b"bearer" else b""
     sent = (bearer.strip(), headers.get(b"x-api-key", b"").strip())
     return [key for key in sent if key]
-
-
-def _is_public(path: str) -> bool:
-    return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from server.core.events import Usage
@@ -70,6 +78,8 @@ class Metrics:
         self._key_refusals = self._counter(
             "key_refusals", "Requests refused for one of a key's limits.", "key", "limit"
         )
+        # Of this process: memory, processor time, descriptors, start (Linux alone).
+        ProcessCollector(registry=self._registry)
         for collector in collectors:
             self._registry.register(collector)
 
@@ -78,6 +88,10 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(f"dragoman_{name}", text, labels, buckets=buckets, registry=self._registry)
+
+    def families(self) -> Iterable[Metric]:
+        """All metrics with what they are for, and their values now."""
+        return self._registry.collect()
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import struct
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
@@ -259,3 +260,7 @@ class FakePool:
     def restarts(self) -> Mapping[str, int]:
         """One restart."""
         return {"test": 1}
+
+    def worker_pids(self) -> Mapping[str, int]:
+        """This process is the worker."""
+        return {"test": os.getpid()}

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -57,15 +57,21 @@ class Running:
 
 @asynccontextmanager
 async def serving(
-    pool: FakePool | None = None, families: Sequence[Family] = FAMILIES, **settings: Any
+    pool: FakePool | None = None,
+    families: Sequence[Family] = FAMILIES,
+    **settings: Any,
 ) -> AsyncIterator[Running]:
     """A server over ``pool`` while the context lasts."""
     pool = pool or FakePool()
     chosen = Settings(**{"drain_seconds": 0, **settings})
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    ports = [0, *([chosen.metrics_port] if chosen.metrics_port else [])]
+    with ExitStack() as open_sockets:
+        listeners = [
+            open_sockets.enter_context(socket.create_server(("127.0.0.1", port))) for port in ports
+        ]
         server = transport.Server(create_app(chosen, pool, families), chosen, pool)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        running = Running(server, listener.getsockname()[1], pool)
+        task = asyncio.create_task(server.serve(sockets=listeners))
+        running = Running(server, listeners[0].getsockname()[1], pool)
         await running.until(lambda: server.started)
         try:
             yield running

@@ -97,6 +97,7 @@ VALUES = {
     "--files-max-bytes": "10000000",
     "--max-file-bytes": "1000000",
     "--batch-parallel": "2",
+    "--metrics-key": "metrics",
     "--log-format": "text",
     "--log-level": "warning",
 }
@@ -155,7 +156,7 @@ def server(folder: Path) -> Iterator[Server]:
     for option, names in options("serve").items():
         if len(names) > 1:
             arguments.append(option)
-        elif option not in {"--port", "--tls-certificate", "--tls-key"}:
+        elif option not in {"--port", "--metrics-port", "--tls-certificate", "--tls-key"}:
             arguments += [option, stated[option]]
     with running_server(*arguments) as started:
         with started.client(api_key=KEY) as client:

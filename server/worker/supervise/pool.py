@@ -146,6 +146,11 @@ class ModelPool:
         """How often each model's worker was respawned."""
         return {id_: slot.supervisor.restarts for id_, slot in self._slots.items()}
 
+    def worker_pids(self) -> dict[str, int]:
+        """The process id of each model's worker, while one runs."""
+        running = {id_: slot.supervisor.pid for id_, slot in self._slots.items()}
+        return {id_: pid for id_, pid in running.items() if pid is not None}
+
     async def _make_ready(self, slot: Slot) -> None:
         """Return when the model serves. Many may ask at once; it is loaded once."""
         self._check_open()
