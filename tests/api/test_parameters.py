@@ -163,7 +163,7 @@ async def test_what_would_change_the_answer_is_refused(http: httpx.AsyncClient, 
                 "messages": [
                     {
                         "role": "user",
-                        "content": [{"type": "image_url", "image_url": {"url": "data:"}}],
+                        "content": [{"type": "input_audio", "input_audio": {"data": ""}}],
                     }
                 ]
             },
@@ -175,7 +175,7 @@ async def test_what_would_change_the_answer_is_refused(http: httpx.AsyncClient, 
         ),
     ],
 )
-async def test_audio_and_images_are_refused(
+async def test_audio_is_refused(
     http: httpx.AsyncClient, fields: dict[str, object], param: str
 ) -> None:
     response = await http.post(CHAT, json=chat_body(**fields))

@@ -1,28 +1,46 @@
-"""Blocks that stand for text."""
+"""Blocks as parts of content."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from server.api.anthropic.schemas import blocks
+from server.api.image_parts import ImageInput
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
-from server.core.request import TextPart
+from server.core.request import Content, ContentPart, ImagePart, TextPart
+
+Placed = tuple[Locator, ContentPart]
+"""A part of content, and its place in the body."""
 
 
-def system_parts(system: str | Sequence[blocks.TextBlock]) -> list[TextPart]:
+def content_of(parts: Sequence[Placed]) -> Content:
+    """The parts as the content of a message; one text alone is a string."""
+    match [part for _, part in parts]:
+        case []:
+            return ""
+        case [TextPart(text=text)]:
+            return text
+        case found:
+            return found
+
+
+def block_part(block: blocks.Block | blocks.ResultPart, at: Locator) -> ContentPart:
+    """The part that a block is; raises UnsupportedParameter for one that is no content.
+
+    Raises InvalidImage for an image without bytes.
+    """
+    if isinstance(block, ImageInput):
+        return block.part(at)
+    return TextPart(block_text(block, at))
+
+
+def system_parts(system: str | Sequence[blocks.TextBlock], at: Locator) -> list[Placed]:
     """The texts of a system prompt that are not empty."""
     texts = [system] if isinstance(system, str) else [block.text for block in system]
-    return [TextPart(text) for text in texts if text]
+    return [(at, TextPart(text)) for text in texts if text]
 
 
-def block_text(
-    block: blocks.TextBlock
-    | blocks.SearchResultBlock
-    | blocks.DocumentBlock
-    | blocks.ToolReferenceBlock
-    | blocks.OtherBlock,
-    at: Locator,
-) -> str:
+def block_text(block: blocks.Block | blocks.ResultPart, at: Locator) -> str:
     """The text of a block; raises UnsupportedParameter for one that is not text."""
     match block:
         case blocks.TextBlock(text=text):
@@ -38,13 +56,26 @@ def block_text(
             raise unsupported(block.type, at)
 
 
-def result_text(block: blocks.ToolResultBlock, at: Locator) -> str:
-    """The result of a call as text; that it is an error is said in front."""
+def result_parts(block: blocks.ToolResultBlock, at: Locator) -> list[Placed]:
+    """The result of a call, whose texts are one if all of it is text.
+
+    That it is an error is said in front.
+    """
     content = block.content or ""
-    if not isinstance(content, str):
-        parts = [block_text(part, (*at, "content", place)) for place, part in enumerate(content)]
-        content = "\n".join(parts)
-    return f"Error: {content}" if block.is_error else content
+    if isinstance(content, str):
+        parts: list[Placed] = [(at, TextPart(content))]
+    else:
+        numbered = [((*at, "content", number), part) for number, part in enumerate(content)]
+        parts = [(place, block_part(part, place)) for place, part in numbered]
+    texts = [part.text for _, part in parts if isinstance(part, TextPart)]
+    if len(texts) == len(parts):
+        parts = [(at, TextPart("\n".join(texts)))]
+    match parts[0]:
+        case place, TextPart(text=text) if block.is_error:
+            parts[0] = (place, TextPart(f"Error: {text}"))
+        case place, ImagePart() if block.is_error:
+            parts.insert(0, (place, TextPart("Error:")))
+    return parts
 
 
 def unsupported(kind: str, at: Locator) -> InvalidRequest:

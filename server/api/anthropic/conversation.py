@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from server.api.anthropic.content import (
-    block_text,
-    result_text,
+    Placed,
+    block_part,
+    content_of,
+    result_parts,
     system_parts,
-    unsupported,
 )
 from server.api.anthropic.schemas import blocks
 from server.api.anthropic.schemas import messages_request as wire
 from server.api.anthropic.signature import thoughts_of
 from server.api.billing_header import BILLING_HEADER, unbilled
+from server.api.image_parts import ImageInput, check_count
 from server.core.errors import InvalidRequest, Locator, path_text
-from server.core.request import ChatPrompt, Content, Message, TextPart, Tool, ToolCall, ToolChoice
+from server.core.request import ChatPrompt, Message, TextPart, Tool, ToolCall, ToolChoice
 
 
 class Parsed(NamedTuple):
@@ -26,12 +28,14 @@ class Parsed(NamedTuple):
     Attributes:
         prompt: The conversation.
         messages: For each message of the prompt, its place in the body.
+        parts: For each message, the places of the parts of its content.
         tools: For each tool of the prompt, its index in the body.
         ignored: What of the body has no effect, besides fields that are not known.
     """
 
     prompt: ChatPrompt
     messages: list[Locator]
+    parts: list[list[Locator]]
     tools: list[int]
     ignored: set[str]
 
@@ -59,7 +63,7 @@ def parse_conversation(body: wire.Conversation) -> Parsed:
     hosted = {
         f"tools.{tool.type}" for tool in body.tools or [] if isinstance(tool, wire.HostedTool)
     }
-    return Parsed(prompt, turns.places, list(tools), turns.ignored | hosted)
+    return Parsed(prompt, turns.places, turns.part_places, list(tools), turns.ignored | hosted)
 
 
 class _Turns:
@@ -68,6 +72,7 @@ class _Turns:
     Attributes:
         messages: The canonical messages.
         places: The place of each in the body.
+        part_places: The places of the parts of their contents.
         loaded_tools: Names of deferred tools that the conversation made available.
         ignored: Names of blocks and fields that were left out.
     """
@@ -75,18 +80,18 @@ class _Turns:
     def __init__(self, body: wire.Conversation) -> None:
         self.messages: list[Message] = []
         self.places: list[Locator] = []
+        self.part_places: list[list[Locator]] = []
         self.loaded_tools: set[str] = set()
         self.ignored: set[str] = set()
         self._body = body
         if body.system is not None:
-            parts = system_parts(body.system)
-            if parts:
-                self._add(Message(role="system", content=_content(parts)), ("system",))
+            self._said("system", system_parts(body.system, ("system",)), ("system",))
         for index, turn in enumerate(body.messages):
             self._turn(turn, index)
         self._leave_out_billing()
         if not self.messages:
             raise InvalidRequest("messages: There is no text.", at=("messages",))
+        check_count(self.messages, ("messages",))
 
     def _leave_out_billing(self) -> None:
         first = unbilled(self.messages[0]) if self.messages else None
@@ -95,11 +100,13 @@ class _Turns:
         self.ignored.add(f"{self.places[0][0]}.{BILLING_HEADER}")
         self.messages[0] = first
         if not first.content:
-            del self.messages[0], self.places[0]
+            del self.messages[0], self.places[0], self.part_places[0]
 
-    def _add(self, message: Message, at: Locator) -> None:
+    def _add(self, message: Message, at: Locator, parts: Sequence[Placed] = ()) -> None:
+        """Append a message, which the body has at ``at``, and the ``parts`` of its content."""
         self.messages.append(message)
         self.places.append(at)
+        self.part_places.append([place for place, _ in parts])
 
     def _turn(self, turn: wire.Turn, index: int) -> None:
         at: Locator = ("messages", index)
@@ -129,26 +136,31 @@ class _Turns:
         for place, block in _numbered(content, at):
             if isinstance(block, blocks.ToolResultBlock):
                 self._loaded(block)
-                text = result_text(block, place)
-                result = Message(role="tool", content=text, tool_call_id=block.tool_use_id)
-                self._add(result, at)
+                self._note_images(block.content or ())
+                parts = result_parts(block, place)
+                content_ = content_of(parts)
+                self._add(
+                    Message(role="tool", content=content_, tool_call_id=block.tool_use_id),
+                    at,
+                    parts,
+                )
             else:
                 others.append((place, block))
-        texts: list[TextPart] = []
+        self._note_images(content)
+        said: list[Placed] = []
         for place, block in others:
             if isinstance(block, blocks.SystemBlock):
-                self._said("user", texts, at)
-                texts = []
-                parts = system_parts(block.content)
-                self._said("system", parts, place)
+                self._said("user", said, at)
+                said = []
+                self._said("system", system_parts(block.content, place), place)
             else:
-                texts.append(TextPart(_text(block, place)))
-        if texts or not content:
-            self._add(Message(role="user", content=_content(texts)), at)
+                said.append((place, block_part(block, place)))
+        if said or not content:
+            self._add(Message(role="user", content=content_of(said)), at, said)
 
-    def _said(self, role: Any, parts: list[TextPart], at: Locator) -> None:
+    def _said(self, role: Any, parts: list[Placed], at: Locator) -> None:
         if parts:
-            self._add(Message(role=role, content=_content(parts)), at)
+            self._add(Message(role=role, content=content_of(parts)), at, parts)
 
     def _system(self, content: Sequence[blocks.Block], at: Locator) -> None:
         parts = []
@@ -159,12 +171,14 @@ class _Turns:
                 case blocks.ToolAdditionBlock() | blocks.OtherBlock():
                     self._leave_out(block)
                 case _:
-                    parts.append(TextPart(_text(block, place)))
-        self._said("system", [part for part in parts if part.text], at)
+                    parts.append((place, block_part(block, place)))
+        self._note_images(content)
+        self._said("system", [part for part in parts if part[1] != TextPart("")], at)
 
     def _assistant(self, content: Sequence[blocks.Block], at: Locator) -> None:
         """Templates know one text, one stretch of thoughts and then calls: each is joined."""
-        texts, thoughts, calls = [], [], []
+        parts: list[Placed] = []
+        thoughts, calls = [], []
         for place, block in _numbered(content, at):
             match block:
                 case blocks.ThinkingBlock():
@@ -176,14 +190,17 @@ class _Turns:
                     # Sealed thoughts, and tools that Anthropic ran.
                     self._leave_out(block)
                 case _:
-                    texts.append(_text(block, place))
+                    parts.append((place, block_part(block, place)))
+        self._note_images(content)
+        texts = [part.text for _, part in parts if isinstance(part, TextPart)]
+        said = "".join(texts) if len(texts) == len(parts) else content_of(parts)
         message = Message(
             role="assistant",
-            content="".join(texts) or (None if calls else ""),
+            content=said or (None if calls else ""),
             reasoning_content="".join(thoughts) or None,
             tool_calls=calls,
         )
-        self._add(message, at)
+        self._add(message, at, parts)
 
     def _thoughts(self, block: blocks.ThinkingBlock) -> str:
         thoughts = thoughts_of(block.thinking, block.signature or "")
@@ -192,6 +209,12 @@ class _Turns:
         if block.signature:
             self.ignored.add("messages.content.signature")
         return block.thinking
+
+    def _note_images(self, content: Iterable[object]) -> None:
+        """Name what of the images in ``content`` has no effect."""
+        for block in content:
+            if isinstance(block, ImageInput):
+                self.ignored |= {path_text(("messages", "content", *at)) for at in block.ignored()}
 
     def _loaded(self, block: blocks.ToolResultBlock) -> None:
         if isinstance(block.content, list):
@@ -215,25 +238,6 @@ def _numbered(
 ) -> Iterator[tuple[Locator, blocks.Block]]:
     for place, block in enumerate(content):
         yield (*at, "content", place), block
-
-
-def _text(block: blocks.Block, at: Locator) -> str:
-    match block:
-        case (
-            blocks.TextBlock()
-            | blocks.SearchResultBlock()
-            | blocks.DocumentBlock()
-            | blocks.OtherBlock()
-        ):
-            return block_text(block, at)
-        case _:
-            raise unsupported(block.type, at)
-
-
-def _content(parts: list[TextPart]) -> Content:
-    if len(parts) == 1:
-        return parts[0].text
-    return list(parts) if parts else ""
 
 
 def _offered_tools(body: wire.Conversation, loaded: set[str]) -> dict[int, Tool]:

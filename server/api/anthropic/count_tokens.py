@@ -28,7 +28,7 @@ async def count_tokens(request: Request) -> Response:
     """Count the tokens of a conversation; a model that is not loaded is loaded for it."""
     body = await read(request, CountTokensRequest)
     parsed = parse_conversation(body)
-    places = partial(locate, messages=parsed.messages, tools=parsed.tools)
+    places = partial(locate, messages=parsed.messages, parts=parsed.parts, tools=parsed.tools)
     info, prompt = await rendered(request, body.model, parsed.prompt, places)
     return Response(
         to_json(TokensCount(input_tokens=len(prompt.tokens))),

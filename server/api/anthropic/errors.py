@@ -69,15 +69,19 @@ def locate(
     at: Locator,
     *,
     messages: Sequence[Locator],
+    parts: Sequence[Sequence[Locator]],
     tools: Sequence[int],
 ) -> Locator:
     """Where in a body the canonical place ``at`` was stated.
 
-    ``messages`` has the place of each message of the prompt, ``tools`` the index of each tool.
+    ``messages`` has the place of each message of the prompt, ``parts`` those of the parts of its
+    content, ``tools`` the index of each tool.
     """
     match at:
         case ("prompt", *_):
             at = ("messages",)
+        case ("messages", int(index), "content", int(number)):
+            at = parts[index][number]
         case ("messages", int(index), *_):
             at = messages[index]
         case ("tools", int(index), "parameters", *rest):

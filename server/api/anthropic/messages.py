@@ -54,7 +54,7 @@ def _locate(body: MessagesRequest, parsed: Parsed, at: Locator) -> Locator:
     if at[:1] == ("constraint",) and (stated := constraint_place(body)):
         schema = at[1:2] == ("schema",)
         return body.place((*schema_place(body), *at[2:]) if schema else stated)
-    place = locate(at, messages=parsed.messages, tools=parsed.tools)
+    place = locate(at, messages=parsed.messages, parts=parsed.parts, tools=parsed.tools)
     if place[:2] == ("output_config", "format") and body.output_format is not None:
         return ("output_format", *place[2:])
     return body.place(place)

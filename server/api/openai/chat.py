@@ -10,7 +10,7 @@ from server.api.generation_fields import reasoning_budget
 from server.api.openai import parameters
 from server.api.openai.chat_encoder import ChatEncoder
 from server.api.openai.chat_tools import offered_tools
-from server.api.openai.conversation import chat_prompt
+from server.api.openai.conversation import chat_prompt, wire_place
 from server.api.openai.errors import locate
 from server.api.openai.schemas.chat_request import (
     ChatCompletionRequest,
@@ -74,6 +74,8 @@ def _locate(at: Locator, *, body: ChatCompletionRequest, request: GenerationRequ
     match at:
         case ("tools", int(index), *rest):
             at = (*offered_tools(body).places[index], *rest)
+        case ("messages", *_):
+            at = wire_place(body.messages, at)
     constraint, schema = constraint_place(body), schema_place(body)
     return body.place(locate(at, request, constraint=constraint, schema=schema))
 

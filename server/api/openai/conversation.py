@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from server.api.billing_header import unbilled
+from server.api.image_parts import ImageInput, check_count, image_text
 from server.api.openai.chat_tools import offered_tools
 from server.api.openai.schemas import chat_request as wire
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
@@ -27,7 +28,7 @@ _NO_ID = "call_{}_{}"
 def chat_prompt(body: wire.ConversationFields) -> ChatPrompt:
     """The conversation of ``body``.
 
-    Raises UnsupportedParameter for media, InvalidRequest where tools, their choice or the
+    Raises UnsupportedParameter for audio and files, InvalidRequest where tools, their choice or the
     template's variables contradict each other.
     """
     offered = offered_tools(body)
@@ -51,10 +52,11 @@ def messages(turns: Sequence[wire.ChatMessage]) -> list[Message]:
     """The turns of a conversation.
 
     Raises InvalidRequest for a result that says of no call that it answers it, where no call is
-    unanswered.
+    unanswered, and for too many images.
     """
     calls = _Calls()
     found = [_message(turn, index, calls) for index, turn in enumerate(turns)]
+    check_count(found, ("messages",))
     return [*map(unbilled, found[:1]), *found[1:]]
 
 
@@ -86,13 +88,11 @@ def _message(message: wire.ChatMessage, index: int, calls: _Calls) -> Message:
     at = ("messages", index)
     match message:
         case wire.InstructionMessage() | wire.UserMessage():
-            return Message(
-                role=message.role, content=_content(message.content, at), name=message.name
-            )
+            return Message(role=message.role, content=_with_images(message, at), name=message.name)
         case wire.ToolMessage():
             return Message(
                 role="tool",
-                content=_content(message.content or "", at),
+                content=_with_images(message, at),
                 name=message.name or message.tool_name,
                 tool_call_id=calls.answered(message, at),
             )
@@ -183,6 +183,41 @@ def arguments_text(arguments: str | dict[str, Any] | None) -> str:
     return arguments or ""
 
 
+def wire_place(turns: Sequence[wire.ChatMessage], at: Locator) -> Locator:
+    """Where ``turns`` have the canonical place ``at``, which may be that of a part of content."""
+    match at:
+        case ("messages", int(index), "content", int(number)):
+            return ("messages", index, *_part_place(turns[index], number))
+    return at
+
+
+def _part_place(message: wire.ChatMessage, number: int) -> Locator:
+    images = _images(message)
+    if number < len(images):
+        return ("images", number)
+    content = message.content if isinstance(message.content, list) else []
+    said = [at for at, part in enumerate(content) if not isinstance(part, wire.ThoughtPart)]
+    place = number - len(images)
+    return ("content", said[place]) if place < len(said) else ("content",)
+
+
+def _images(message: wire.ChatMessage) -> list[str]:
+    return getattr(message, "images", None) or []
+
+
+def _with_images(
+    message: wire.InstructionMessage | wire.UserMessage | wire.ToolMessage, at: Locator
+) -> Content:
+    """The content of a message, behind the images that it has in Ollama's form."""
+    content = _content(message.content or "", at)
+    images = [
+        image_text(text, (*at, "images", place)) for place, text in enumerate(_images(message))
+    ]
+    if not images:
+        return content
+    return [*images, *([TextPart(content)] if isinstance(content, str) else content)]
+
+
 def _content(content: str | list[wire.Part], at: Locator) -> Content:
     if isinstance(content, str):
         return content
@@ -195,6 +230,8 @@ def _part(part: wire.Part, at: Locator) -> ContentPart:
             return TextPart(part.text)
         case wire.RefusalPart():
             return TextPart(part.refusal)
+        case ImageInput():
+            return part.part(at)
         case wire.MediaPart() | wire.ThoughtPart():
             raise UnsupportedParameter(f"{path_text(at)}: {part.type} is not supported.", at=at)
 

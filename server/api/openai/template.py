@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.endpoint import described_body, read, rendered
 from server.api.ignored_names import ignored_header, unknown_names
-from server.api.openai.conversation import chat_prompt
+from server.api.openai.conversation import chat_prompt, wire_place
 from server.api.openai.errors import locate
 from server.api.openai.schemas.chat_tools import left_out
 from server.api.openai.schemas.template import NativePrompt, PromptSegment, TemplateRequest
 from server.api.validation import to_json
-from server.core.errors import InvalidRequest
+from server.core.errors import InvalidRequest, Locator
 from server.core.request import ChatPrompt, TextPrompt
 
 router = APIRouter()
@@ -24,7 +26,7 @@ router = APIRouter()
 async def apply_template(request: Request) -> Response:
     """Render a conversation, or tokenise a native prompt, without generating."""
     body = await read(request, TemplateRequest)
-    _, native = await rendered(request, body.model, _prompt(body), locate)
+    _, native = await rendered(request, body.model, _prompt(body), partial(_locate, body))
     answer = NativePrompt(
         prompt=native.prompt,
         tokens=native.tokens,
@@ -44,6 +46,10 @@ async def apply_template(request: Request) -> Response:
         media_type="application/json",
         headers=ignored_header([*unknown_names(body), *left_out(body.tools or [])]),
     )
+
+
+def _locate(body: TemplateRequest, at: Locator) -> Locator:
+    return locate(wire_place(body.messages, at))
 
 
 def _prompt(body: TemplateRequest) -> ChatPrompt | TextPrompt:

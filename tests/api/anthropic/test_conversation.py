@@ -260,17 +260,15 @@ async def test_tokens_are_counted_without_an_answer(
     assert prompt.messages == [Message(role="user", content="hi")]  # type: ignore[union-attr]
 
 
-IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}}
 PDF = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf"}}
 
 
 @pytest.mark.parametrize(
     ("turn", "place"),
     [
-        (user(text("?"), IMAGE), "messages[0].content[1]"),
-        (user(PDF), "messages[0].content[0]"),
+        (user(text("?"), PDF), "messages[0].content[1]"),
         (user({"type": "container_upload", "file_id": "f"}), "messages[0].content[0]"),
-        (user({**RESULT, "content": [IMAGE]}), "messages[0].content[0].content[0]"),
+        (user({**RESULT, "content": [PDF]}), "messages[0].content[0].content[0]"),
     ],
 )
 async def test_a_block_that_is_no_text_is_named(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,32 @@ async def test_a_response_goes_on_from_another_but_not_with_its_instructions_and
     await respond(http, input="other", previous_response_id=first.id)
     assert prompt(pool)[-1] == ("user", "other")
     assert len(prompt(pool)) == 3
+
+
+async def test_images_are_stored_and_come_back_with_their_response(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    data = b"\x89PNG\r\n\x1a\n"
+    uri = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    parts: list[dict[str, Any]] = [
+        {"type": "input_image", "image_url": uri, "detail": "low"},
+        {"type": "image_url", "image_url": {"url": uri}},
+        {"type": "image", "source": {"type": "base64", "data": uri.partition(",")[2]}},
+    ]
+    call_ = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": parts[1:]}
+    first = await respond(http, input=[{"role": "user", "content": parts}, call_, result])
+    [asked, _, seen] = await items(http, first.id)
+    details = ["low", "auto", "auto"]
+    listed = [{"type": "input_image", "detail": each, "image_url": uri} for each in details]
+    assert asked["content"] == listed
+    assert seen["output"] == listed[1:]
+    sent = pool.client.requests[-1].prompt
+    await respond(http, input="two", previous_response_id=first.id)
+    again = pool.client.requests[-1].prompt
+    assert isinstance(sent, ChatPrompt)
+    assert isinstance(again, ChatPrompt)
+    assert again.messages[: len(sent.messages)] == sent.messages
 
 
 async def test_a_call_is_answered_by_its_result_alone(connect: Connect) -> None:

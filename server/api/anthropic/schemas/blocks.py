@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from server.api.image_parts import IMAGE_KINDS, ImageInput
 from server.api.text_parts import as_parts, as_result
 from server.api.validation import Opaque, WireModel
 
@@ -96,6 +97,8 @@ def _discriminator(*known: str) -> Discriminator:
         stated = block.get("type") if isinstance(block, dict) else getattr(block, "type", None)
         if not isinstance(stated, str):
             return None
+        if stated in IMAGE_KINDS:
+            return "image"
         return stated if stated in known else "other"
 
     return Discriminator(
@@ -107,11 +110,12 @@ def _discriminator(*known: str) -> Discriminator:
 
 ResultPart = Annotated[
     Annotated[TextBlock, Tag("text")]
+    | Annotated[ImageInput, Tag("image")]
     | Annotated[SearchResultBlock, Tag("search_result")]
     | Annotated[DocumentBlock, Tag("document")]
     | Annotated[ToolReferenceBlock, Tag("tool_reference")]
     | Annotated[OtherBlock, Tag("other")],
-    _discriminator("text", "search_result", "document", "tool_reference"),
+    _discriminator("text", "image", "search_result", "document", "tool_reference"),
 ]
 """A block in the result of a tool."""
 
@@ -130,6 +134,7 @@ class ToolResultBlock(WireModel):
 
 Block = Annotated[
     Annotated[TextBlock, Tag("text")]
+    | Annotated[ImageInput, Tag("image")]
     | Annotated[ThinkingBlock, Tag("thinking")]
     | Annotated[ToolUseBlock, Tag("tool_use")]
     | Annotated[ToolResultBlock, Tag("tool_result")]
@@ -140,6 +145,7 @@ Block = Annotated[
     | Annotated[OtherBlock, Tag("other")],
     _discriminator(
         "text",
+        "image",
         "thinking",
         "tool_use",
         "tool_result",

@@ -22,9 +22,8 @@ from server.api.openai.conversations.bodies import (
     NewItems,
 )
 from server.api.openai.queries import page_request, words
-from server.api.openai.responses.conversation import placed
 from server.api.openai.responses.ignored import ignored_includes
-from server.api.openai.responses.origin import origin_of
+from server.api.openai.responses.origin import origin_of, placed
 from server.api.openai.responses.schemas.items import InputItem
 from server.api.openai.responses.schemas.lenient import unknown_fields
 from server.api.openai.responses.schemas.response import ItemList

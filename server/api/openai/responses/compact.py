@@ -81,12 +81,7 @@ async def _summary(request: Request, model: str, found: Conversation, ignored: l
     found.add(Message(role="user", content=_TASK), ("input",))
 
     def locate(at: Locator) -> Locator:
-        match at:
-            case ("messages", int(index), *_):
-                return found.places[index]
-            case ("prompt" | "messages", *_):
-                return ("input",)
-        return at
+        return found.place(at) if at[:1] in {("prompt",), ("messages",)} else at
 
     async def summed_up() -> Reply:
         client = await context(request).open(model)

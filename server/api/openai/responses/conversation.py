@@ -8,12 +8,14 @@ request has them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from server.api.billing_header import BILLING_HEADER, unbilled
+from server.api.image_parts import check_count
 from server.api.openai.conversation import arguments_text
-from server.api.openai.responses.origin import Origin
+from server.api.openai.responses.content import all_parts, content_of, ignored_images, places
+from server.api.openai.responses.origin import Origin, Placed, placed
 from server.api.openai.responses.packing import unpacked
 from server.api.openai.responses.schemas import items as wire
 from server.api.openai.responses.schemas.lenient import unknown_fields
@@ -21,17 +23,12 @@ from server.api.openai.responses.tools import Toolbox, WireName
 from server.core.errors import (
     InvalidRequest,
     Locator,
-    NotFound,
-    UnsupportedParameter,
     path_text,
 )
-from server.core.request import Content, ContentPart, Message, TextPart, ToolCall
+from server.core.request import Content, Message, ToolCall
 
 _CALLS = (wire.FunctionCallItem, wire.CustomToolCallItem)
 _SUMMARY = "This is a summary of the conversation so far:"
-
-_Placed = tuple[wire.InputItem, Locator]
-"""An item, and where the request has it."""
 
 
 @dataclass
@@ -42,6 +39,7 @@ class Conversation:
         messages: The messages.
         places: Where the request has each message.
         call_places: Where it has each call of each message.
+        part_places: Where it has each part of the content of each message.
         ignored: Paths of items, and of their fields, that have no effect.
         call_ids: Ids of all calls in it.
         given: The items that the request itself brings, those it refers to among them.
@@ -50,15 +48,35 @@ class Conversation:
     messages: list[Message] = field(default_factory=list)
     places: list[Locator] = field(default_factory=list)
     call_places: list[list[Locator]] = field(default_factory=list)
+    part_places: list[list[Locator]] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     call_ids: frozenset[str] = frozenset()
     given: list[wire.InputItem] = field(default_factory=list)
 
-    def add(self, message: Message, at: Locator, calls: Sequence[Locator] = ()) -> None:
-        """Append ``message``, which the request has at ``at``."""
+    def add(
+        self,
+        message: Message,
+        at: Locator,
+        *,
+        calls: Sequence[Locator] = (),
+        parts: Sequence[Locator] = (),
+    ) -> None:
+        """Append ``message``, which the request has at ``at``, its calls and parts elsewhere."""
         self.messages.append(message)
         self.places.append(at)
         self.call_places.append(list(calls))
+        self.part_places.append(list(parts))
+
+    def place(self, at: Locator) -> Locator:
+        """Where the request has the canonical place ``at`` of a conversation."""
+        match at:
+            case ("messages", int(index), "tool_calls", int(call), *_):
+                return self.call_places[index][call]
+            case ("messages", int(index), "content", int(part)) if self.part_places[index]:
+                return self.part_places[index][part]
+            case ("messages", int(index), *_):
+                return self.places[index]
+        return ("input",)
 
 
 def conversation(
@@ -72,7 +90,8 @@ def conversation(
     Raises:
         InvalidRequest: The result of a call stands without the call.
         NotFound: An item refers to one that is not stored.
-        UnsupportedParameter: An item has images, audio or files.
+        InvalidImage: An image is none.
+        UnsupportedParameter: An item has audio or files, or an image that is elsewhere.
     """
     found = Conversation()
     if instructions:
@@ -85,6 +104,7 @@ def conversation(
         if isinstance(item, wire.AdditionalToolsItem):
             tools.add(item.tools, (*at, "tools"))
     _Builder(found, everything, tools, origin).build()
+    check_count(found.messages, ("input",))
     calls = (item for item, _ in everything if isinstance(item, _CALLS))
     found.call_ids = frozenset(call.call_id for call in calls)
     if not found.messages:
@@ -103,8 +123,9 @@ class _Turn:
     at: Locator
     reasoning: list[str] = field(default_factory=list)
     texts: list[Content] = field(default_factory=list)
+    text_places: list[Locator] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
-    places: list[Locator] = field(default_factory=list)
+    call_places: list[Locator] = field(default_factory=list)
     indexes: list[int] = field(default_factory=list)
 
     @property
@@ -115,48 +136,15 @@ class _Turn:
     def message(self) -> Message:
         return Message(
             role="assistant",
-            content=self.texts[0] if len(self.texts) == 1 else _all_parts(self.texts) or None,
+            content=self.texts[0] if len(self.texts) == 1 else all_parts(self.texts) or None,
             reasoning_content="\n\n".join(self.reasoning) or None,
             tool_calls=self.calls,
         )
 
 
-def placed(
-    given: str | Sequence[wire.InputItem],
-    origin: Origin,
-    ignored: list[str],
-    *,
-    field: str = "input",
-) -> Iterator[_Placed]:
-    """The items of a request and their places, those it refers to instead of the references.
-
-    ``field`` has the items; ``ignored`` gets the places of references to what is there already.
-    Raises NotFound for a reference to what is not stored.
-    """
-    if isinstance(given, str):
-        yield wire.MessageItem(role="user", content=given), (field,)
-        return
-    before = origin.ids
-    for index, item in enumerate(given):
-        at: Locator = (field, index)
-        if not isinstance(item, wire.ItemReference):
-            yield item, at
-        elif item.id in before:
-            ignored.append(f"{path_text(at)} (it is there already)")
-        elif item.id in origin.references:
-            yield origin.references[item.id], at
-        else:
-            place = (*at, "id")
-            raise NotFound(
-                f"{path_text(place)}: there is no item {item.id[:100]!r} here. Send the item "
-                "itself.",
-                at=place,
-            )
-
-
 class _Builder:
     def __init__(
-        self, found: Conversation, placed: Sequence[_Placed], tools: Toolbox, origin: Origin
+        self, found: Conversation, placed: Sequence[Placed], tools: Toolbox, origin: Origin
     ) -> None:
         self._found = found
         self._placed = placed
@@ -168,13 +156,19 @@ class _Builder:
     def build(self) -> None:
         for index, (item, at) in enumerate(self._placed):
             ignored = [f"{path_text(at)}.{name}" for name in unknown_fields(item)]
+            ignored += ignored_images(item, at)
             match item:
                 case wire.MessageItem(role="assistant"):
-                    self._open(at).texts.append(_content(item.content, (*at, "content")))
+                    turn = self._open(at)
+                    turn.texts.append(content_of(item.content, (*at, "content")))
+                    turn.text_places += self._parts(item.content, (*at, "content"))
                 case wire.MessageItem():
                     self._close()
-                    content = _content(item.content, (*at, "content"))
-                    self._found.add(Message(role=item.role, content=content), at)
+                    message = Message(
+                        role=item.role, content=content_of(item.content, (*at, "content"))
+                    )
+                    parts = self._parts(item.content, (*at, "content"))
+                    self._found.add(message, at, parts=parts)
                 case wire.ReasoningItem():
                     self._reason(item, at)
                 case wire.FunctionCallItem() | wire.CustomToolCallItem():
@@ -191,6 +185,10 @@ class _Builder:
             if at != self._origin.at:  # of stored items it was said when they came
                 self._found.ignored += ignored
         self._close()
+
+    def _parts(self, content: wire.Content, at: Locator) -> list[Locator]:
+        """The places of the parts of a content; of a stored one the request has none."""
+        return [] if at[: len(self._origin.at)] == self._origin.at != () else places(content, at)
 
     def _open(self, at: Locator) -> _Turn:
         if self._turn is None:
@@ -224,10 +222,10 @@ class _Builder:
         name = self._tools.offered(WireName(item.name, item.namespace))
         if isinstance(item, wire.CustomToolCallItem):
             call = ToolCall(id=item.call_id, name=name, arguments=item.input, kind="custom")
-            turn.places.append((*at, "input"))
+            turn.call_places.append((*at, "input"))
         else:
             call = ToolCall(id=item.call_id, name=name, arguments=arguments_text(item.arguments))
-            turn.places.append((*at, "arguments"))
+            turn.call_places.append((*at, "arguments"))
         turn.calls.append(call)
         turn.indexes.append(index)
 
@@ -236,19 +234,19 @@ class _Builder:
         turn, self._turn = self._turn, None
         if turn is None:
             return
-        self._found.add(turn.message(), turn.at, turn.places)
+        self._found.add(turn.message(), turn.at, calls=turn.call_places, parts=turn.text_places)
         for call_index in turn.indexes:
             index = self._results.get(call_index)
             if index is None:
                 continue
             result, at = self._placed[index]
             assert isinstance(result, wire.CallOutputItem)
-            content = _content(result.output, (*at, "output"))
+            content = content_of(result.output, (*at, "output"))
             message = Message(role="tool", content=content, tool_call_id=result.call_id)
-            self._found.add(message, at)
+            self._found.add(message, at, parts=self._parts(result.output, (*at, "output")))
 
 
-def _results_by_call(placed: Sequence[_Placed]) -> dict[int, int]:
+def _results_by_call(placed: Sequence[Placed]) -> dict[int, int]:
     """The index of the result of the call at each index; a call may have none.
 
     Ids may repeat: a result answers the first call before it that has its id and no result yet.
@@ -267,30 +265,3 @@ def _results_by_call(placed: Sequence[_Placed]) -> dict[int, int]:
                 )
             results[waiting[item.call_id].pop(0)] = index
     return results
-
-
-def _content(content: wire.Content, at: Locator) -> Content:
-    if isinstance(content, str):
-        return content
-    return list(_parts(content, at))
-
-
-def _parts(parts: Sequence[wire.Part], at: Locator) -> Iterator[ContentPart]:
-    for index, part in enumerate(parts):
-        match part:
-            case wire.TextContent():
-                yield TextPart(part.text)
-            case wire.RefusalContent():
-                yield TextPart(part.refusal)
-            case wire.MediaContent():
-                place = (*at, index)
-                raise UnsupportedParameter(
-                    f"{path_text(place)}: {part.type} is not supported.", at=place
-                )
-
-
-def _all_parts(contents: Sequence[Content]) -> list[ContentPart]:
-    parts: list[ContentPart] = []
-    for content in contents:
-        parts += [TextPart(content)] if isinstance(content, str) else content
-    return parts

@@ -10,14 +10,18 @@ from fastapi import Request
 
 from server.api.context import context
 from server.api.openai.responses.errors import PreviousResponseNotFound
-from server.api.openai.responses.schemas.items import InputItem, ItemReference
+from server.api.openai.responses.schemas.items import InputItem, ItemReference, MessageItem
 from server.api.openai.responses.schemas.request import ConversationRef
 from server.api.openai.responses.stored_items import is_id, parsed_items
-from server.core.errors import InvalidRequest, Locator, NotFound
+from server.core.errors import InvalidRequest, Locator, NotFound, path_text
 from server.store.kinds import Item
 
 if TYPE_CHECKING:
     from server.store.records import Records
+
+
+Placed = tuple[InputItem, Locator]
+"""An item, and where the request has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,39 @@ async def origin_of(
             raise no_conversation(conversation_id(conversation), "nothing is stored here")
         return Origin()
     return await store.read(load)
+
+
+def placed(
+    given: str | Sequence[InputItem],
+    origin: Origin,
+    ignored: list[str],
+    *,
+    field: str = "input",
+) -> Iterator[Placed]:
+    """The items of a request and their places, those it refers to instead of the references.
+
+    ``field`` has the items; ``ignored`` gets the places of references to what is there already.
+    Raises NotFound for a reference to what is not stored.
+    """
+    if isinstance(given, str):
+        yield MessageItem(role="user", content=given), (field,)
+        return
+    before = origin.ids
+    for index, item in enumerate(given):
+        at: Locator = (field, index)
+        if not isinstance(item, ItemReference):
+            yield item, at
+        elif item.id in before:
+            ignored.append(f"{path_text(at)} (it is there already)")
+        elif item.id in origin.references:
+            yield origin.references[item.id], at
+        else:
+            place = (*at, "id")
+            raise NotFound(
+                f"{path_text(place)}: there is no item {item.id[:100]!r} here. Send the item "
+                "itself.",
+                at=place,
+            )
 
 
 def conversation_id(reference: str | ConversationRef) -> str:

@@ -44,14 +44,10 @@ class ParsedPrompt:
     def locate(self, at: Locator) -> Locator:
         """Where the body has the canonical place ``at``."""
         match at:
-            case ("messages", int(index), "tool_calls", int(call), *_):
-                at = self.conversation.call_places[index][call]
-            case ("messages", int(index), *_):
-                at = self.conversation.places[index]
+            case ("prompt" | "messages", *_):
+                at = self.conversation.place(at)
             case ("tools", int(index), *rest):
                 at = (*self.tools.places[index], *rest)
-            case ("prompt" | "messages", *_):
-                at = ("input",)
             case ("constraint", *rest):
                 at = ("text", "format", *rest)
             case ("sampling", name, *_):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, TypeAdapter
 
+from server.api.image_parts import ImageInput
 from server.api.openai.responses.schemas import items as wire
 from server.api.openai.responses.schemas.response import OutputItem
 from server.core.ids import random_id
@@ -85,6 +86,13 @@ def _complete(item: BaseModel, taken: Collection[str]) -> dict[str, Any]:
     body |= {"id": name, "type": kind}
     if kind not in _WITHOUT_STATUS and body.get("status") is None:
         body["status"] = "completed"
+    for name in ("content", "output"):
+        parts = getattr(item, name, None)
+        if isinstance(parts, list):
+            body[name] = [
+                _image(part) if isinstance(part, ImageInput) else written
+                for part, written in zip(parts, body[name], strict=True)
+            ]
     if kind == "message":
         body["content"] = _content(body["content"], assistant=body["role"] == "assistant")
     if kind == "reasoning" and body.get("summary") is None:
@@ -97,6 +105,10 @@ def _complete(item: BaseModel, taken: Collection[str]) -> dict[str, Any]:
 def _content(content: str | list[dict[str, Any]], *, assistant: bool) -> list[dict[str, Any]]:
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return [_part(part, assistant=assistant) for part in parts]
+
+
+def _image(part: ImageInput) -> dict[str, Any]:
+    return {"type": "input_image", "detail": part.detail_wanted, "image_url": part.address}
 
 
 def _part(part: dict[str, Any], *, assistant: bool) -> dict[str, Any]:

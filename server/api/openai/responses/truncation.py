@@ -68,6 +68,7 @@ class Shortening:
         found.messages = [found.messages[index] for index in kept]
         found.places = [found.places[index] for index in kept]
         found.call_places = [found.call_places[index] for index in kept]
+        found.part_places = [found.part_places[index] for index in kept]
 
 
 def _units(messages: Sequence[Message]) -> Iterator[range]:
@@ -85,18 +86,18 @@ def _units(messages: Sequence[Message]) -> Iterator[range]:
 
 _SYSTEM = {"system", "developer"}
 
-# A choice: many projectors make about 256 tokens of a picture, with some four characters each.
-_PICTURE_CHARACTERS = 1_000
+# A choice: many projectors make about 256 tokens of an image, with some four characters each.
+_IMAGE_CHARACTERS = 1_000
 
 
 def _length(message: Message) -> int:
-    """The characters of a message, some for its markup and many for each of its pictures."""
+    """The characters of a message, some for its markup and many for each of its images."""
     content = message.content or ""
     parts = [TextPart(content)] if isinstance(content, str) else content
     texts = [part.text for part in parts if isinstance(part, TextPart)]
-    pictures = _PICTURE_CHARACTERS * (len(parts) - len(texts))
+    images = _IMAGE_CHARACTERS * (len(parts) - len(texts))
     texts += [call.name + call.arguments for call in message.tool_calls]
-    return 16 + sum(map(len, texts)) + len(message.reasoning_content or "") + pictures
+    return 16 + sum(map(len, texts)) + len(message.reasoning_content or "") + images
 
 
 def _named(places: Sequence[Locator]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from server.api.generation_fields import ThinkingFields
+from server.api.image_parts import MOST_IMAGES, ImageInput
 from server.api.openai.schemas.base import GenerationFields
 from server.api.openai.schemas.chat_tools import (
     MAX_TOOLS,
@@ -20,6 +21,7 @@ from server.api.spellings import respell
 from server.api.text_parts import as_parts, as_result
 from server.api.tool_forms import usual_call
 from server.api.validation import Opaque, Respelled, WireModel
+from server.core.errors import path_text
 
 MAX_MESSAGES = 10_000
 MAX_PARTS = 1_000
@@ -52,9 +54,9 @@ class RefusalPart(WireModel):
 
 
 class MediaPart(Opaque):
-    """Images, audio and files: known, and refused as unsupported."""
+    """Audio and files: known, and refused as unsupported."""
 
-    type: Literal["image_url", "input_audio", "file"]
+    type: Literal["input_audio", "file"]
 
 
 class ThoughtPart(Opaque):
@@ -76,7 +78,9 @@ class Thought(Opaque):
     thinking: str | None = None
 
 
-Part = Annotated[TextPart | RefusalPart | ThoughtPart | MediaPart, Field(discriminator="type")]
+Part = Annotated[
+    TextPart | RefusalPart | ThoughtPart | ImageInput | MediaPart, Field(discriminator="type")
+]
 Content = Annotated[
     str | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)],
     BeforeValidator(as_parts),
@@ -138,12 +142,17 @@ class InstructionMessage(WireModel):
     name: str | None = None
 
 
+Images = Annotated[list[str], Field(max_length=MOST_IMAGES)] | None
+"""Images in Base64, as in Ollama's API; they stand before the content."""
+
+
 class UserMessage(WireModel):
     """A user's turn."""
 
     role: Literal["user"]
     content: Content
     name: str | None = None
+    images: Images = None
 
 
 class AssistantMessage(WireModel):
@@ -176,6 +185,7 @@ class ToolMessage(WireModel):
     tool_call_id: str | None = None
     name: str | None = None
     tool_name: str | None = Field(None, description="Ollama's name of ``name``.")
+    images: Images = None
 
 
 class FunctionMessage(WireModel):
@@ -267,6 +277,9 @@ class ChatCompletionRequest(GenerationFields, ConversationFields):
         names += left_out(self.tools or [])
         contents = (message.content for message in self.messages)
         parts = (part for content in contents if isinstance(content, list) for part in content)
-        if any(getattr(part, "prompt_cache_breakpoint", None) for part in parts):
-            names.append("prompt_cache_breakpoint")
+        for part in parts:
+            if isinstance(part, ImageInput):
+                names += (path_text(("messages", "content", *at)) for at in part.ignored())
+            elif getattr(part, "prompt_cache_breakpoint", None):
+                names.append("prompt_cache_breakpoint")
         return names

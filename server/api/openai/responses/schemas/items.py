@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from server.api.image_parts import ImageInput
 from server.api.openai.responses.schemas.lenient import LenientModel
 from server.api.openai.responses.schemas.tools import MAX_TOOLS, AnyTool
 from server.api.text_parts import as_parts, as_result
@@ -39,12 +40,14 @@ class RefusalContent(LenientModel):
 
 
 class MediaContent(LenientModel):
-    """Images, audio and files: known, and refused as unsupported."""
+    """Audio and files: known, and refused as unsupported."""
 
-    type: Literal["input_image", "input_file", "input_audio"]
+    type: Literal["input_file", "input_audio"]
 
 
-Part = Annotated[TextContent | RefusalContent | MediaContent, Field(discriminator="type")]
+Part = Annotated[
+    TextContent | RefusalContent | ImageInput | MediaContent, Field(discriminator="type")
+]
 
 
 def _or_empty(content: object) -> object:
