@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from server.core.worker_settings import FlashAttention, KvType
 from server.engine.backend import DecodeFailed
 from server.engine.batch import Batch
-from server.engine.llama.context import FLASH_ATTENTION_TYPES, GGML_TYPES, bind
+from server.engine.llama.binding import bind
+from server.engine.llama.context import FLASH_ATTENTION_TYPES, GGML_TYPES
 from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel
 
