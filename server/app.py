@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -38,6 +40,9 @@ from server.telemetry.engine_figures import EngineFigures
 from server.telemetry.metrics import Metrics
 from server.telemetry.server_figures import ServerFigures
 
+if TYPE_CHECKING:
+    from server.telemetry.traces import Traces
+
 # The first has the shape of errors that belong to no family.
 FAMILIES = (
     openai.FAMILY,
@@ -60,6 +65,8 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         await pool.close(settings.drain_seconds)
         await runs.close()
         await store.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
 
     store = Store(
         settings.store_url if settings.store else None,
@@ -69,6 +76,7 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
     figures = Metrics(
         EngineFigures(pool.stats, pool.restarts), ServerFigures(pool.models, pool.worker_pids)
     )
+    traces = _traces(settings.otlp_endpoint)
     ring = KeyRing(settings.api_keys, settings.keys_file, refused=figures.refused)
     respond = ErrorResponses(families)
     app = FastAPI(
@@ -88,6 +96,7 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         files=FileFolder(settings.files_dir),
     )
     app.state.keys = ring
+    app.state.traces = traces
     app.state.families = families
     app.state.error_responses = respond
     for family in families:
@@ -99,6 +108,14 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
     _handle_errors(app, respond)
     _add_middleware(app, settings)
     return app
+
+
+def _traces(endpoint: str | None) -> Traces | None:
+    if endpoint is None:
+        return None
+    from server.telemetry.traces import Traces  # noqa: PLC0415 - an extra brings what it needs
+
+    return Traces(endpoint)
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
@@ -117,7 +134,12 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(
         ProxyMiddleware, trusted=settings.trusted_proxies, root_path=settings.root_path
     )
-    app.add_middleware(RequestMiddleware, metrics=app.state.context.metrics, respond=respond)
+    app.add_middleware(
+        RequestMiddleware,
+        metrics=app.state.context.metrics,
+        respond=respond,
+        traces=app.state.traces,
+    )
 
 
 def _add_routes(app: FastAPI, family: Family, errors: ErrorShape) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import importlib.util
 import logging
 import os
@@ -59,6 +60,7 @@ def serve(settings: Settings) -> None:
     check_tls(settings.tls_certificate, settings.tls_key)
     check_models(settings)
     check_store(settings)
+    check_traces(settings)
     ports = [settings.port, *([settings.metrics_port] if settings.metrics_port else [])]
     listeners = [listen(settings.host, port) for port in ports]
     signal.signal(signal.SIGTERM, _exit_at_once)
@@ -104,6 +106,18 @@ def check_store(settings: Settings) -> None:
     needed = settings.store and settings.store_url.startswith("postgresql:")
     if needed and importlib.util.find_spec("psycopg") is None:
         raise ConfigError("store_url: PostgreSQL needs a driver: pip install 'dragoman[postgres]'")
+
+
+def check_traces(settings: Settings) -> None:
+    """Raises ConfigError if traces need packages that are not installed."""
+    if settings.otlp_endpoint is None:
+        return
+    try:
+        importlib.import_module("server.telemetry.traces")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "otlp_endpoint: traces need an extra: pip install 'dragoman[otel]'"
+        ) from error
 
 
 def _pull_starter(settings: Settings) -> None:

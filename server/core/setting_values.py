@@ -13,6 +13,7 @@ from pydantic_settings import NoDecode
 _BYTES_PER_UNIT = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[KMGT]?)(?:i?B)?|(?P<percent>%))")
 _ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
+_HTTP_URL = re.compile(r"https?://[^\s/?#]+(?:/[^\s?#]*)?")
 _STORE_URL = re.compile(r"sqlite:///(?!:memory:).+|postgresql://.+")
 
 
@@ -58,6 +59,12 @@ def _check_root_path(value: str) -> str:
     return value.rstrip("/")
 
 
+def _check_http_url(value: str) -> str:
+    if not _HTTP_URL.fullmatch(value):
+        raise ValueError("give an address like http://127.0.0.1:4318")
+    return value
+
+
 def _expand(path: Path) -> Path:
     return path.expanduser()
 
@@ -78,6 +85,7 @@ Networks = Annotated[
     NoDecode,
     BeforeValidator(_split_commas),
 ]
+HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
 RootPath = Annotated[str, AfterValidator(_check_root_path)]
 Paths = Annotated[list[ExpandedPath], NoDecode, BeforeValidator(_split_commas)]
 Amount = Annotated[str, BeforeValidator(_amount), AfterValidator(_check_amount)]

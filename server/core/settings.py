@@ -26,6 +26,7 @@ from server.core.setting_values import (
     Amount,
     ExpandedPath,
     HostNames,
+    HttpUrl,
     Networks,
     Paths,
     RootPath,
@@ -309,6 +310,11 @@ class Settings(BaseSettings):
         "first.",
     )
 
+    otlp_endpoint: HttpUrl | None = Field(
+        default=None,
+        description="OpenTelemetry collector, like `http://127.0.0.1:4318`, that gets a trace of "
+        "each request to a model (default: none); needs the extra `otel`.",
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="Format of the log.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level of messages to log."

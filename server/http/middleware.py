@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -16,6 +16,9 @@ from server.core.ids import new_request_id, request_id
 from server.telemetry.account import Account, open_account
 from server.telemetry.log import fields_text
 from server.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from server.telemetry.traces import Traces
 
 _access_log = logging.getLogger("dragoman.access")
 _error_log = logging.getLogger("dragoman.error")
@@ -44,15 +47,22 @@ class ErrorResponder(Protocol):
 
 
 class RequestMiddleware:
-    """The outermost layer: request id, timing, metrics, access log, and uncaught errors.
+    """The outermost layer: request id, timing, metrics, traces, access log, and uncaught errors.
 
     A request keeps the ``X-Request-ID`` that it comes with, where that is well-formed and short.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, respond: ErrorResponder) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        respond: ErrorResponder,
+        traces: Traces | None = None,
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._respond = respond
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; other scopes pass."""
@@ -88,14 +98,15 @@ class RequestMiddleware:
             if status == _CLIENT_LEFT:
                 status = scope.get(REFUSED, status)
             account.close()
-            self._record(scope, status, account)
+            self._record(scope, name, status, account)
             request_id.reset(token)
 
-    def _record(self, scope: Scope, status: int, account: Account) -> None:
+    def _record(self, scope: Scope, name: str, status: int, account: Account) -> None:
+        route = getattr(scope.get("route"), "path", UNMATCHED)
         record_request(
             self._metrics,
             account,
-            route=getattr(scope.get("route"), "path", UNMATCHED),
+            route=route,
             method=scope["method"],
             client=scope["client"][0] if scope.get("client") else "-",
             # The path is quoted again: decoded, it could hold line breaks.
@@ -103,6 +114,15 @@ class RequestMiddleware:
             status=status,
             seconds=account.seconds,
         )
+        if self._traces is not None:
+            self._traces.record(
+                account,
+                Headers(scope=scope),
+                request_id=name,
+                route=route,
+                method=scope["method"],
+                status=status,
+            )
 
 
 def _sent_id(scope: Scope) -> str | None:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from server.core.events import Usage
 from server.core.key_use import KeyUse
+
+
+class Phases(NamedTuple):
+    """An answer's usage, and when it was complete in nanoseconds of Unix time."""
+
+    ended_ns: int
+    usage: Usage
 
 
 @dataclass(kw_only=True)
@@ -21,6 +29,8 @@ class Account:
         prompt_tokens: Tokens of all prompts that a model began to answer, cached ones included.
         completion_tokens: Tokens generated, including those of unfinished answers.
         cached_tokens: Prompt tokens taken from the prefix cache, as far as answers are complete.
+        phases: Of each prompt whose first answer is complete, how long its phases took.
+        started_ns: When the request arrived, in nanoseconds of Unix time.
         ttft: Seconds from the request's arrival to its first token; None before that.
     """
 
@@ -31,6 +41,8 @@ class Account:
     completion_tokens: int = 0
     cached_tokens: int = 0
     ttft: float | None = None
+    phases: list[Phases] = field(default_factory=list)
+    started_ns: int = field(default_factory=time.time_ns)
     _started: float = field(default_factory=time.perf_counter)
     _admitted: bool = False
 
@@ -76,6 +88,7 @@ class Account:
     def answered(self, index: int, usage: Usage) -> None:
         """Answer ``index`` to a prompt is complete. The prompt is that of the first one."""
         if index == 0:
+            self.phases.append(Phases(time.time_ns(), usage))
             self.cached_tokens += usage.cached_tokens
 
     def fields(self) -> dict[str, str | int | float]:

@@ -98,6 +98,7 @@ VALUES = {
     "--max-file-bytes": "1000000",
     "--batch-parallel": "2",
     "--metrics-key": "metrics",
+    "--otlp-endpoint": "http://127.0.0.1:9",
     "--log-format": "text",
     "--log-level": "warning",
 }
