@@ -16,7 +16,8 @@ def raw_prompt(
 
     Args:
         prompt: The request's prompt. Control tokens in its text are honoured. Text gets one BOS if
-            the vocabulary wants any; token ids get none.
+            the vocabulary wants any; token ids get none. Empty text is the beginning of a document:
+            BOS, or EOS where there is no BOS, as between documents in training.
         vocabulary: The model's tokenizer.
         context: The number of tokens that fit; None for no limit.
 
@@ -30,6 +31,8 @@ def raw_prompt(
         whole = prompt.text + (prompt.suffix or "")
         check_context_length(whole, vocabulary, context, ("prompt",))
         text, ids = prompt.text, with_one_bos(_tokens(prompt, vocabulary), vocabulary)
+        if not ids:
+            ids = [token for token in (vocabulary.bos, vocabulary.eos) if token is not None][:1]
     return text, TextPiece(0, len(text), ids)
 
 

@@ -46,6 +46,8 @@ def reads(pool: FakePool, *variables: str) -> None:
         ({"thinking": {"type": "disabled"}}, {"enable_thinking": False}),
         ({"reasoning": {"enabled": False}}, {"enable_thinking": False}),
         ({"reasoning": {"effort": "low"}}, {"reasoning_effort": "low"}),
+        ({"reasoning": "low"}, {"reasoning_effort": "low"}),
+        ({"reasoning": False}, {"enable_thinking": False}),
         ({"reasoning_budget": 0}, {"enable_thinking": False}),
     ],
 )

@@ -53,7 +53,9 @@ class TaskBuilder:
             reading = self._reader.reading(as_functions(request.prompt).tools, tolerant=False)
             tokens = self._written.put_back(message.scope, reading, tokens)
         if not tokens:
-            raise InvalidRequest("The prompt is empty: there is no token to begin with.")
+            raise InvalidRequest(
+                "The prompt is empty: there is no token to begin with.", at=("prompt",)
+            )
         if len(tokens) + (request.max_tokens != 0) > limit:
             raise ContextLengthExceeded(
                 f"This model's maximum context length is {limit} tokens, "

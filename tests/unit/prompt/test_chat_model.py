@@ -179,8 +179,9 @@ def test_a_native_prompt_that_has_its_bos_gets_no_second_one() -> None:
     assert texts(built.rendered.tokens) == ["<s>", "Hi"]
 
 
-def test_an_empty_native_prompt_is_just_bos() -> None:
-    assert texts(model(add_bos=True).build(TextPrompt(text="")).rendered.tokens) == ["<s>"]
+@pytest.mark.parametrize("add_bos", [True, False])
+def test_an_empty_native_prompt_is_just_bos(*, add_bos: bool) -> None:
+    assert texts(model(add_bos=add_bos).build(TextPrompt(text="")).rendered.tokens) == ["<s>"]
 
 
 def test_segments_of_a_native_prompt_are_the_users() -> None:

@@ -78,6 +78,19 @@ class Thought(Opaque):
     thinking: str | None = None
 
 
+def _thoughts_text(value: object) -> object:
+    """Thoughts that stand in an object, or in a list, as their text."""
+    if isinstance(value, list):
+        texts = [_thoughts_text(each) for each in value]
+        return "".join(map(str, texts)) if all(isinstance(each, str) for each in texts) else value
+    if not isinstance(value, dict):
+        return value
+    named = (value.get(name) for name in ("text", "content", "summary", "thinking"))
+    return next((each for each in named if isinstance(each, str)), value)
+
+
+Thoughts = Annotated[str | None, BeforeValidator(_thoughts_text)]
+
 Part = Annotated[
     TextPart | RefusalPart | ThoughtPart | ImageInput | MediaPart, Field(discriminator="type")
 ]
@@ -162,9 +175,9 @@ class AssistantMessage(WireModel):
     content: ContentOrNone = None
     name: str | None = None
     refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = Field(None, description="Another name of ``reasoning_content``.")
-    thinking: str | None = Field(None, description="Another name of ``reasoning_content``.")
+    reasoning_content: Thoughts = None
+    reasoning: Thoughts = Field(None, description="Another name of ``reasoning_content``.")
+    thinking: Thoughts = Field(None, description="Another name of ``reasoning_content``.")
     reasoning_details: list[Thought] | None = None
     thinking_blocks: list[Thought] | None = None
     tool_calls: list[AnyCall] | None = None

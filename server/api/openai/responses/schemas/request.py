@@ -36,6 +36,13 @@ class ReasoningOptions(LenientModel):
     )
 
 
+def _as_options(value: object) -> object:
+    """A switch or a level alone, as OpenRouter's clients send them to chat completions."""
+    if isinstance(value, bool):
+        return {"enabled": value}
+    return {"effort": value} if isinstance(value, str) else value
+
+
 class TextFormat(LenientModel):
     """Free text."""
 
@@ -109,7 +116,7 @@ class ResponsesRequest(LocalFields, ThinkingFields, ConstraintFields):
     tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
-    reasoning: ReasoningOptions | None = None
+    reasoning: Annotated[ReasoningOptions, BeforeValidator(_as_options)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     stop: Stops | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
