@@ -30,13 +30,21 @@ class ThoughtTexts(NamedTuple):
 
 
 def thought_texts(
-    reply_format: ReplyFormat | None, *, prefix: str, tools_active: bool
+    reply_format: ReplyFormat | None, *, prefix: str, tools_active: bool, must_call: bool = False
 ) -> ThoughtTexts | None:
-    """The texts around the reasoning of a reply that begins with ``prefix``; None: it has none."""
+    """The texts around the reasoning of a reply; None: it has none.
+
+    Args:
+        reply_format: The family's format; None if replies are content only.
+        prefix: The end of the prompt that belongs to the reply.
+        tools_active: Whether the reply may call tools.
+        must_call: Whether it has to.
+    """
     if reply_format is None:
         return None
     if reply_format.channels is not None:
-        return _of_channels(reply_format.channels, prefix, tools_active=tools_active)
+        head = _call_head(reply_format, reply_format.channels) if must_call else ""
+        return _of_channels(reply_format.channels, prefix, head, tools_active=tools_active)
     if reply_format.reasoning is not None:
         return _plain(reply_format.reasoning, *reply_format.reasoning_edges, prefix)
     return None
@@ -55,10 +63,20 @@ def _plain(reasoning: Reasoning, start: str, end: str, prefix: str) -> ThoughtTe
     )
 
 
-def _of_channels(channels: Channels, prefix: str, *, tools_active: bool) -> ThoughtTexts | None:
+def _call_head(reply_format: ReplyFormat, channels: Channels) -> str:
+    """What a message that calls begins with, up to the name of the tool; empty if unknown."""
+    calls = reply_format.calls
+    head, name, _ = (channels.calling or (calls.call if calls else "")).partition("{name}")
+    return head if name else ""
+
+
+def _of_channels(
+    channels: Channels, prefix: str, call_head: str, *, tools_active: bool
+) -> ThoughtTexts | None:
     """Messages with headers: the one that reasons ends, and the one that answers begins.
 
-    Where the model may call, the first closing leaves the next header to it.
+    Where the model may call, the first closing leaves the next header to it; where it must, the
+    call begins with ``call_head``.
     """
     openings = tuple(
         header + channels.message
@@ -67,14 +85,16 @@ def _of_channels(channels: Channels, prefix: str, *, tools_active: bool) -> Thou
     )
     if not (openings and channels.end and channels.answer):
         return None
-    answer = channels.answer.removeprefix(prefix) + channels.message
+    following = call_head or channels.answer + channels.message
+    following = following.removeprefix(prefix)
     reopening = channels.end[0] + prefix
+    is_open = tools_active and not call_head
     return ThoughtTexts(
         openings=openings,
         ends=(*channels.end, *channels.start),
         opened=prefix.endswith(openings),
         recurs=True,
-        closing=reopening if tools_active else reopening + answer,
-        closing_again=reopening + answer,
-        skipping="" if tools_active else answer,
+        closing=reopening if is_open else reopening + following,
+        closing_again=reopening + following,
+        skipping="" if is_open else following,
     )

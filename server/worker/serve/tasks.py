@@ -118,6 +118,7 @@ class TaskBuilder:
             self._chat.reply_format,
             prefix=prompt.reply_prefix,
             tools_active=prompt.tools_active,
+            must_call=request.prompt.tool_choice.mode in {"required", "named"},
         )
         if texts is None:
             return None
