@@ -12,7 +12,7 @@ import msgspec
 from server.core.errors import Locator, path_text
 from server.core.reply import AnswerFinished, AnswerStarted, ReplyEvent, ReplyFold
 from server.core.request import GenerationRequest
-from server.reply.conformity import violations
+from server.reply.conformity import of_open_bounds, violations
 
 _log = logging.getLogger(__name__)
 
@@ -42,28 +42,31 @@ class Looseness:
 
 
 class Conformity:
-    """Checks the answers to a request against those of its schemas that were loosened.
+    """Checks the answers to a request against those of its schemas that no grammar holds exactly.
 
     Args:
         model: The model's id, for the log.
         request: The request.
-        loosened: The places of what its answers are not held to; at least one.
+        loosened: The places of what its answers are not held to.
     """
 
     def __init__(self, model: str, request: GenerationRequest, loosened: Sequence[Locator]) -> None:
         self._model = model
         self._request = request
-        self._loosened = loosened
+        self._checked = [*loosened, *of_open_bounds(request)]
         self._answers: dict[int, ReplyFold] = {}
-        _log.info("%s: loosened %s", model, listed(loosened))
+        if loosened:
+            _log.info("%s: loosened %s", model, listed(loosened))
 
     async def checked(self, event: ReplyEvent) -> ReplyEvent:
         """``event``, the next of the reply; the end of an answer says what the answer violates."""
+        if not self._checked:
+            return event
         self._answers.setdefault(event.answer, ReplyFold()).add(event)
         if not isinstance(event, AnswerFinished):
             return event
         (answer,) = self._answers.pop(event.answer).reply().answers
-        found = await asyncio.to_thread(violations, self._request, self._loosened, answer)
+        found = await asyncio.to_thread(violations, self._request, self._checked, answer)
         if not found:
             return event
         _log.warning("%s: answer %d violates %s", self._model, event.answer, listed(found))

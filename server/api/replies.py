@@ -124,7 +124,7 @@ async def _events(
                     raise DragomanError.of(error)
                 case Accepted(prompt_tokens=prompt_tokens, loosened=loosened):
                     meter.accepted(prompt_tokens)
-                    conformity = Conformity(model, request, loosened) if loosened else None
+                    conformity = Conformity(model, request, loosened)
                 case Delta(index=index, tokens=tokens, text=text):
                     meter.tokens(index, tokens)
                     if contents:

@@ -78,7 +78,7 @@ def enforceable(schema: object, leniency: Leniency | None = None) -> Schema:
         raise InvalidConstraint("The JSON Schema must be an object.")
     leniency = leniency or Leniency(strict=True)
     made = _Conversion(root, leniency).run()
-    if leniency.weakness >= WEAKEST:
+    if leniency.weakness.level >= WEAKEST:
         leniency.give_up(())
         made = {"type": made["type"]} if "type" in made else {}
     made["x-guidance"] = {"whitespace_pattern": WHITESPACE, "json_allowed_escapes": _ESCAPES}
@@ -159,7 +159,8 @@ class _Conversion:
         if not rewriting.negation(schema):
             return False
         loosening.settle_values(schema, path, self._leniency)
-        loosening.settle_texts(schema, path, self._leniency)
+        if not loosening.settle_texts(schema, path, self._leniency):
+            return False
         loosening.settle_arrays(
             schema, path, self._leniency, self._followed(schema.get("items", {}))
         )

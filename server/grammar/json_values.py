@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
+
+import jsonschema_rs
 
 # JSON writes these only as \uXXXX, which `json_schema` switches off.
 _ONLY_BY_NUMBER = re.compile(r"[\x00-\x07\x0b\x0e-\x1f]")
 # llguidance keeps numbers as doubles.
 _LARGEST_EXACT_INTEGER = 2**53
+
+# The most steps of a pattern with look-around, which could take for ever; a choice, some 10 ms.
+_MOST_STEPS = 100_000
 
 _TYPES = {
     type(None): "null",
@@ -73,3 +78,20 @@ def inexact_factor(value: float) -> str:
     assert isinstance(exponent, int)
     whole = int("".join(map(str, digits))) * 10 ** min(max(exponent, 0), 10)
     return "too many digits" if whole >= 2**32 else ""
+
+
+OF_TEXTS = ("pattern", "format")
+
+
+def text_check(schema: Mapping[str, Any]) -> Callable[[object], bool] | None:
+    """Checks values against the ``pattern`` and ``format`` of a schema; None: it cannot be done."""
+    limits = {keyword: schema[keyword] for keyword in OF_TEXTS if keyword in schema}
+    try:
+        return jsonschema_rs.Draft202012Validator(
+            limits,
+            validate_formats=True,
+            ignore_unknown_formats=True,
+            pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_MOST_STEPS),
+        ).is_valid
+    except (ValueError, jsonschema_rs.ValidationError):
+        return None

@@ -6,6 +6,9 @@ and each place that was loosened is recorded, so that the answer can say so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 from server.core.errors import InvalidConstraint, Locator
 
 WEAKER: tuple[frozenset[str], ...] = (
@@ -20,12 +23,42 @@ WEAKER: tuple[frozenset[str], ...] = (
         }
     ),
 )
-"""Keywords to do without where the compiler refuses a schema, by how weak it has become: first what
-the compiler refuses most often, then all but the types and the names of properties.
+"""Keywords to do without where the compiler refuses a schema, by its level: what the compiler
+refuses most often, then all but the types and the names of properties.
 """
 
 WEAKEST = len(WEAKER)
-"""The weakness of a schema of which only the type of the whole value is left."""
+"""The level of a schema of which only the type of the whole value is left."""
+
+
+class Weakness(NamedTuple):
+    """How weak a schema is made so that it compiles.
+
+    Attributes:
+        level: From 0, all that can be enforced, to `WEAKEST`.
+        places: Keywords to do without at every level, as paths from the root of the schema.
+    """
+
+    level: int = 0
+    places: frozenset[Locator] = frozenset()
+
+
+NOT_WEAKENED = Weakness()
+
+Weaknesses = Mapping[str, Weakness]
+"""How weak the schemas of some tools are made, by their names."""
+
+
+class Doubtful(NamedTuple):
+    """Part of a schema that the compiler refuses now and then.
+
+    Attributes:
+        schema: The part alone.
+        spare: Keywords of the request in it that are given up first.
+    """
+
+    schema: dict[str, Any]
+    spare: frozenset[str] = frozenset()
 
 
 class Leniency:
@@ -33,18 +66,29 @@ class Leniency:
 
     Args:
         strict: Whether the request asks for exactly its schema or an error.
-        weakness: How weak the schema is made, from 0, all that can be enforced, to `WEAKEST`.
+        weakness: How weak the schema is made.
+        root: Where the request has what stands at the root here; definitions stay where they are.
+
+    Attributes:
+        doubtful: What the compiler refuses now and then, by the place of the keyword without which
+            it would not be there.
     """
 
-    def __init__(self, *, strict: bool, weakness: int = 0) -> None:
+    def __init__(
+        self, *, strict: bool, weakness: Weakness = NOT_WEAKENED, root: Locator = ()
+    ) -> None:
         self.strict = strict
         self.weakness = weakness
+        self.doubtful: dict[Locator, Doubtful] = {}
+        self._root = root
         self._loosened: dict[Locator, None] = {}
 
-    @property
-    def given_up(self) -> frozenset[str]:
-        """The keywords to give up wherever they stand."""
-        return WEAKER[min(self.weakness, WEAKEST - 1)]
+    def given_up(self, path: Locator) -> frozenset[str]:
+        """The keywords to do without in the schema at ``path``."""
+        everywhere = WEAKER[min(self.weakness.level, WEAKEST - 1)]
+        return everywhere.union(
+            str(place[-1]) for place in self.weakness.places if place[:-1] == path
+        )
 
     @property
     def loosened(self) -> list[Locator]:
@@ -68,7 +112,8 @@ class Leniency:
                 reason
                 or f"The JSON Schema keyword '{name}' cannot be enforced (at {pointer(path[:-1])})."
             )
-        self._loosened[path] = None
+        moved = path[:1] not in {("$defs",), ("definitions",)}
+        self._loosened[(*self._root, *path) if moved else path] = None
 
 
 def pointer(path: Locator) -> str:

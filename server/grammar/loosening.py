@@ -10,7 +10,7 @@ from server.core.errors import InvalidConstraint, Locator
 from server.grammar import formats, keywords, rewriting
 from server.grammar.json_values import inexact, inexact_factor
 from server.grammar.keywords import Schema, types
-from server.grammar.leniency import Leniency, pointer
+from server.grammar.leniency import Doubtful, Leniency, pointer
 from server.grammar.patterns import Untranslatable, anchored
 
 # Whole numbers from here on exceed 64 bits, and readers keep them as doubles or not at all: a bound
@@ -20,7 +20,7 @@ _BEYOND_READERS = 2**63 - 1
 
 def settle_given_up(schema: Schema, path: Locator, leniency: Leniency) -> None:
     """The keywords that a weaker schema does without."""
-    found = sorted(schema.keys() & leniency.given_up)
+    found = sorted(schema.keys() & leniency.given_up(path))
     for keyword in found:
         leniency.give_up((*path, keyword))
         del schema[keyword]
@@ -63,8 +63,10 @@ def settle_values(schema: Schema, path: Locator, leniency: Leniency) -> None:
         )
 
 
-def settle_texts(schema: Schema, path: Locator, leniency: Leniency) -> None:
-    """``format``, ``pattern`` and ``patternProperties``."""
+def settle_texts(schema: Schema, path: Locator, leniency: Leniency) -> bool:
+    """``format``, ``pattern`` and ``patternProperties``; whether a value is left that can match."""
+    named = "pattern" if "pattern" in schema else "format"
+    lengths = _LENGTHS & schema.keys()
     form = schema.get("format")
     if form in formats.NOT_ENFORCED:
         leniency.give_up(
@@ -80,6 +82,27 @@ def settle_texts(schema: Schema, path: Locator, leniency: Leniency) -> None:
     formats.as_pattern(schema)
     if "patternProperties" in schema:
         _settle_pattern_properties(schema, (*path, "patternProperties"), leniency)
+    _note_doubtful(schema, path, named, lengths, leniency)
+    return rewriting.possible_texts(schema)
+
+
+def _note_doubtful(
+    schema: Schema, path: Locator, named: str, lengths: frozenset[str], leniency: Leniency
+) -> None:
+    """Note the texts of ``schema``, which are those of the keyword ``named``, and its names."""
+    if "pattern" in schema:
+        limits = {key: schema[key] for key in _OF_TEXTS & schema.keys()}
+        also = (each for each in schema.get("allOf", ()) if isinstance(each, dict))
+        limits["allOf"] = [each for each in also if each.keys() <= _OF_TEXTS]
+        leniency.doubtful[*path, named] = Doubtful({**limits, "type": "string"}, lengths)
+    if names := schema.get("patternProperties"):
+        leniency.doubtful[*path, "patternProperties"] = Doubtful(
+            {"type": "object", "patternProperties": dict.fromkeys(names, True)}
+        )
+
+
+_LENGTHS = frozenset({"minLength", "maxLength"})
+_OF_TEXTS = {"pattern", *_LENGTHS}
 
 
 def _settle_pattern_properties(schema: Schema, path: Locator, leniency: Leniency) -> None:

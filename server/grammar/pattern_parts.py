@@ -92,6 +92,31 @@ def text(content: str, *, ignore_case: bool = False) -> Part:
     return Series(tuple(One(Class.of(ord(each)), ignore_case) for each in content))
 
 
+def lengths(part: Part) -> tuple[int, int | None]:
+    """The least and the most characters of texts that ``part`` matches; None: there is no most."""
+    match part:
+        case One():
+            return 1, 1
+        case Anchor():
+            return 0, 0
+        case Series(parts=parts):
+            found = [lengths(each) for each in parts]
+            longest = [most for _, most in found if most is not None]
+            return sum(least for least, _ in found), (
+                sum(longest) if len(longest) == len(found) else None
+            )
+        case Choice(parts=parts):
+            found = [lengths(each) for each in parts] or [(0, None)]
+            longest = [most for _, most in found if most is not None]
+            return min(least for least, _ in found), (
+                max(longest) if len(longest) == len(found) else None
+            )
+        case Repeat(part=inner, least=fewest, most=times):
+            least, most = lengths(inner)
+            unlimited = most is None or (times is None and most > 0)
+            return least * fewest, None if unlimited else (most or 0) * (times or 0)
+
+
 def written(part: Part) -> Written | None:
     """The part without anchors, as what a whole text must match; None if nothing matches.
 

@@ -15,9 +15,9 @@ from functools import lru_cache
 
 from server.grammar.pattern_classes import Untranslatable
 from server.grammar.pattern_parser import parse
-from server.grammar.pattern_parts import ANY, Repeat, Series, written
+from server.grammar.pattern_parts import ANY, Repeat, Series, lengths, written
 
-__all__ = ["Untranslatable", "anchored", "full", "whole"]
+__all__ = ["Untranslatable", "anchored", "full", "text_lengths", "whole"]
 
 _ANYTHING = Repeat(ANY, 0, None)
 # Matches nothing: the grammar's own refusal of it says that nothing can match.
@@ -39,6 +39,12 @@ def whole(pattern: str) -> str:
 def anchored(pattern: str) -> str:
     """As `whole`, for a reader that searches unless the expression says otherwise."""
     return f"^(?:{whole(pattern)})$"
+
+
+@lru_cache(maxsize=4096)
+def text_lengths(pattern: str) -> tuple[int, int | None]:
+    """The least and the most characters of texts that an `anchored` pattern matches; None: any."""
+    return lengths(parse(pattern))
 
 
 def full(pattern: str) -> str:

@@ -68,10 +68,35 @@ def compounds(schemas: Sequence[Schema]) -> list[Schema]:
     return found
 
 
+def writable(strings: Sequence[Schema], ending: str) -> list[Schema]:
+    """``strings`` without listed values that hold ``ending``, which no reader finds whole.
+
+    Args:
+        strings: Schemas, each for strings only.
+        ending: The text that ends a string in the reply, with the white space around it.
+
+    Raises:
+        Unwritable: They list values, of which none can be written.
+    """
+    mark = _mark(ending)
+    kept = []
+    for schema in strings:
+        values = [each for each in schema.get("enum", ()) if mark not in each]
+        if values or "enum" not in schema:
+            kept.append({**schema, "enum": values} if values else schema)
+    if strings and not kept:
+        raise Unwritable(f"no string can hold {mark!r}")
+    return kept
+
+
 def ended_by(ending: str, terminal: str, grammar: Grammar) -> str:
     """Text that ``terminal`` matches, up to the first ``ending``, and ``ending`` itself."""
-    body = f"({terminal} & {without(ending.split(maxsplit=1)[0])})"
-    return grammar.until(body, ending)
+    return grammar.until(f"({terminal} & {without(_mark(ending))})", ending)
+
+
+def _mark(ending: str) -> str:
+    """The part of an ending by which a reader finds it, wherever it stands."""
+    return ending.split(maxsplit=1)[0]
 
 
 def _words(schema: Schema) -> Iterable[str]:

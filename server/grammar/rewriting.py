@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from server.grammar.json_values import equal, is_of
+from server.grammar.json_values import OF_TEXTS, equal, is_of, text_check
 from server.grammar.keywords import TYPES, Schema, of_other_types, types
+from server.grammar.patterns import text_lengths
 
 WITHOUT_LIMITS = {"title", "description", "$comment", "$id", "$schema", "default", "examples"}
 
@@ -56,12 +57,13 @@ def single_values(schema: Schema) -> bool:
     values = schema["enum"] if "enum" in schema else [schema["const"]]
     if "const" in schema and "enum" in schema:
         values = [each for each in values if equal(each, schema["const"])]
-    fitting = [each for each in values if _fits(each, schema)]
+    texts = text_check(schema)
+    fitting = [each for each in values if _fits(each, schema) and (texts is None or texts(each))]
     if "enum" in schema:
         schema["enum"] = fitting
         schema.pop("const", None)
     if fitting:
-        for keyword in _PLAIN:
+        for keyword in (*_PLAIN, *(OF_TEXTS if texts is not None else ())):
             schema.pop(keyword, None)
     return bool(fitting)
 
@@ -91,6 +93,25 @@ def _fits(value: Any, schema: Schema) -> bool:
     )
 
 
+def possible_texts(schema: Schema) -> bool:
+    """Exclude strings where none has both a length that is allowed and one of the pattern's.
+
+    Returns:
+        Whether a value is left that can match.
+    """
+    if "pattern" not in schema:
+        return True
+    least, most = text_lengths(schema["pattern"])
+    if least <= schema.get("maxLength", least) and (
+        most is None or schema.get("minLength", 0) <= most
+    ):
+        return True
+    _without_types(schema, {"string"})
+    for keyword in ("pattern", "minLength", "maxLength"):
+        schema.pop(keyword, None)
+    return bool(schema["type"])
+
+
 def negation(schema: Schema) -> bool:
     """Write a simple ``not`` with other keywords.
 
@@ -105,21 +126,28 @@ def negation(schema: Schema) -> bool:
     if not isinstance(negated, dict):
         return True
     limiting = negated.keys() - WITHOUT_LIMITS
-    if limiting == {"type"}:
+    if limiting == {"type"} and _can_be_excluded(set(types(negated)), types(schema)):
         _without_types(schema, set(types(negated)))
+        del schema["not"]
     elif limiting in ({"enum"}, {"const"}) and isinstance(schema.get("enum"), list):
         _without_values(schema, negated["enum"] if "enum" in negated else [negated["const"]])
     return bool(limiting) and schema.get("type") != [] and schema.get("enum") != []
 
 
+def _can_be_excluded(excluded: set[str], left: list[str]) -> bool:
+    """Whether types can be left out of ``left``: integers not of numbers, as no type has the rest.
+
+    ``left`` is empty where all types are allowed.
+    """
+    if not excluded or not excluded <= TYPES:
+        return False
+    return excluded & {"integer", "number"} != {"integer"} or bool(left and "number" not in left)
+
+
 def _without_types(schema: Schema, excluded: set[str]) -> None:
-    """Exclude types; integers alone cannot be, since no type has all other numbers."""
-    if not excluded or not excluded <= TYPES or excluded & {"integer", "number"} == {"integer"}:
-        return
     gone = excluded | ({"integer"} if "number" in excluded else set())
     left = types(schema) or sorted(TYPES - {"integer"})
     schema["type"] = [each for each in left if each not in gone]
-    del schema["not"]
 
 
 def _without_values(schema: Schema, excluded: object) -> None:

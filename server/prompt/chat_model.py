@@ -18,6 +18,7 @@ from server.core.request import ChatPrompt, Prompt, ToolChoice
 from server.core.sampling import Sampling
 from server.core.vocabulary import Vocabulary
 from server.grammar.lark import Spelling
+from server.grammar.leniency import Weaknesses
 from server.prompt.families.choice import Choice, ModelFacts, select_family
 from server.prompt.families.definitions import Family
 from server.prompt.messages.normalize import check_variables, effective_variables
@@ -206,7 +207,7 @@ class ChatModel:
         prompt: Prompt,
         reply_prefix: str,
         content: str | None,
-        weaknesses: Mapping[str, int] = MappingProxyType({}),
+        weaknesses: Weaknesses = MappingProxyType({}),
     ) -> ReplyGrammar | None:
         """The grammar of a reply: calls match the tools' schemas, content matches ``content``.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from server.core.errors import InvalidConstraint, Locator
 from server.core.reply_format import Calls
 from server.core.request import Tool
 from server.grammar.lark import Grammar, one_of, quoted
+from server.grammar.leniency import NOT_WEAKENED, Weakness, Weaknesses
 from server.grammar.pattern_classes import Untranslatable
 from server.reply.custom_tools import INPUT
 from server.reply.dialects.dialect import Dialect
@@ -30,7 +31,7 @@ class CallsWriter:
         only: The name of the one tool that may be called; None: any.
         most: The most calls in one answer.
         grammar: Takes the rules.
-        weaknesses: How weak the schemas of some tools are made, by their names (see `Leniency`).
+        weaknesses: How weak the schemas of some tools are made, by their names.
         header: The header of a message with one call, with ``{name}``; empty if calls have none.
         between: The text between messages with calls.
 
@@ -49,7 +50,7 @@ class CallsWriter:
         only: str | None,
         most: int,
         grammar: Grammar,
-        weaknesses: Mapping[str, int],
+        weaknesses: Weaknesses,
         header: str = "",
         between: str = "",
     ) -> None:
@@ -64,7 +65,9 @@ class CallsWriter:
             self._begin, self._separator, self._end = "", between, ""
         self.loosened: list[Locator] = []
         self._arguments = {
-            tool.name: self._written(tool, index, weaknesses.get(tool.name, 0), dialect_of(calls))
+            tool.name: self._written(
+                tool, index, weaknesses.get(tool.name, NOT_WEAKENED), dialect_of(calls)
+            )
             for index, tool in enumerate(tools)
             if only in {None, tool.name}
         }
@@ -92,7 +95,7 @@ class CallsWriter:
             parts.append(f"({separator} {call}){{0,{self._most - 1}}}")
         return " ".join(filter(None, [*parts, self._grammar.spelling.closing(self._end)]))
 
-    def _written(self, tool: Tool, index: int, weakness: int, dialect: Dialect) -> str:
+    def _written(self, tool: Tool, index: int, weakness: Weakness, dialect: Dialect) -> str:
         """The arguments of a call to ``tool``, in Lark."""
         if tool.grammar is not None:
             try:

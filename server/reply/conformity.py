@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -25,11 +26,11 @@ _MOST_VIOLATIONS = 16
 def violations(
     request: GenerationRequest, loosened: Sequence[Locator], answer: Answer
 ) -> list[Locator]:
-    """What of the loosened schemas an answer violates.
+    """What of some schemas of a request an answer violates.
 
     Args:
         request: The request.
-        loosened: The places of what its answers were not held to.
+        loosened: Places in the schemas that are checked, like what was loosened of them.
         answer: A whole answer. Of one that was cut off only whole parts are checked.
 
     Returns:
@@ -48,6 +49,27 @@ def violations(
         schema = msgspec.json.decode(constraint.body)
         found += _violated(schema, [answer.text], ("constraint", "schema"))
     return list(dict.fromkeys(found))[:_MOST_VIOLATIONS]
+
+
+def of_open_bounds(request: GenerationRequest) -> list[Locator]:
+    """The places of schemas with bounds that exclude their own value.
+
+    The grammar compares digits, but readers keep doubles: 0.29999999999999999999 is below 0.3, and
+    read as 0.3. So answers are checked for these bounds, too.
+    """
+    schemas: list[tuple[Locator, bytes]] = []
+    if isinstance(request.prompt, ChatPrompt):
+        schemas += [
+            (("tools", index), msgspec.json.encode(tool.parameters))
+            for index, tool in enumerate(request.prompt.tools)
+        ]
+    if request.constraint is not None and request.constraint.kind == "json_schema":
+        schemas.append((("constraint", "schema"), request.constraint.body.encode()))
+    return [place for place, text in schemas if _OPEN_BOUND.search(text)]
+
+
+# A bound of 0 is safe: no digits that matter are rounded to it.
+_OPEN_BOUND = re.compile(rb'"exclusiveM(ax|in)imum"\s*:\s*(true|-?[0-9.]*[1-9])')
 
 
 def _violated(schema: dict[str, Any], texts: Sequence[str], place: Locator) -> list[Locator]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from server.core.errors import Locator
 from server.core.reply_format import Calls, Channels, Reasoning, ReplyFormat
 from server.core.request import Tool, ToolChoice
 from server.grammar.lark import ANY_TEXT, Grammar, Spelling, escaped, one_of, without
+from server.grammar.leniency import Weaknesses
 from server.reply.call_grammar import CallsWriter
 from server.reply.forms import TWO_MARKERS
 from server.reply.syntax import CallSyntax, compile_calls
@@ -49,7 +50,7 @@ def reply_grammar(
     choice: ToolChoice,
     content: str | None,
     spelling: Spelling,
-    weaknesses: Mapping[str, int] = MappingProxyType({}),
+    weaknesses: Weaknesses = MappingProxyType({}),
 ) -> ReplyGrammar | None:
     """The grammar of a reply; None if every reply is allowed.
 
@@ -60,7 +61,7 @@ def reply_grammar(
         choice: The request's tool choice.
         content: A grammar for the content, in llguidance's JSON form; None: any content.
         spelling: Writes texts for the model's vocabulary.
-        weaknesses: How weak the schemas of some tools are made, by their names (see `Leniency`).
+        weaknesses: How weak the schemas of some tools are made, by their names.
 
     Raises:
         InvalidConstraint: The schema of a tool, which is named, is malformed or not enforceable.
@@ -93,7 +94,7 @@ class _ReplyWriter:
         self._calls: CallsWriter | None = None
         self.loosened: list[Locator] = []
 
-    def offer(self, tools: Sequence[Tool], weaknesses: Mapping[str, int]) -> None:
+    def offer(self, tools: Sequence[Tool], weaknesses: Weaknesses) -> None:
         if tools:
             self._names = [tool.name for tool in tools]
             self._calls = self._calls_writer(tools, weaknesses)
@@ -113,7 +114,7 @@ class _ReplyWriter:
         assert self._format.calls
         return self._format.calls
 
-    def _calls_writer(self, tools: Sequence[Tool], weaknesses: Mapping[str, int]) -> CallsWriter:
+    def _calls_writer(self, tools: Sequence[Tool], weaknesses: Weaknesses) -> CallsWriter:
         channels = self._format.channels
         header = between = ""
         if channels and channels.calling:

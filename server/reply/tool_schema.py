@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from server.core.errors import InvalidConstraint
+from server.core.errors import InvalidConstraint, Locator
 from server.core.request import Tool
 from server.grammar.json_schema import enforceable
 from server.grammar.keywords import Schema, types
-from server.grammar.leniency import Leniency
+from server.grammar.leniency import NOT_WEAKENED, Leniency, Weakness
+from server.grammar.references import References
+from server.grammar.rewriting import WITHOUT_LIMITS
 
 _COMBINING = ("allOf", "anyOf", "oneOf")
 _OPEN_ENDED = {"$ref", "enum", "const", "patternProperties", "unevaluatedProperties", "if", "not"}
@@ -28,7 +30,7 @@ class Arguments(NamedTuple):
     leniency: Leniency
 
 
-def arguments_of(tool: Tool, index: int, weakness: int = 0) -> Arguments:
+def arguments_of(tool: Tool, index: int, weakness: Weakness = NOT_WEAKENED) -> Arguments:
     """The arguments of a tool.
 
     They are always an object. If the schema lists properties, others are allowed only where it says
@@ -37,21 +39,51 @@ def arguments_of(tool: Tool, index: int, weakness: int = 0) -> Arguments:
     Args:
         tool: The tool.
         index: Its place among the request's tools.
-        weakness: How weak its schema is made (see `Leniency`).
+        weakness: How weak its schema is made.
 
     Raises:
         InvalidConstraint: The schema cannot be used, or is strict and cannot be enforced; the
             message names the keyword and the tool.
     """
-    leniency = Leniency(strict=tool.strict, weakness=weakness)
+    parameters = tool.parameters or {"properties": {}}
+    root, place = _without_root_reference(parameters)
+    leniency = Leniency(strict=tool.strict, weakness=weakness, root=place)
     try:
-        schema = enforceable(_closed(tool.parameters or {"properties": {}}), leniency)
+        schema = enforceable(_closed(root), leniency)
         if "type" in schema and "object" not in types(schema):
             raise InvalidConstraint("The keyword 'type' must be 'object' for a tool's arguments.")
     except InvalidConstraint as error:
         raise unenforceable(tool, index, error.message) from error
     schema["type"] = "object"
     return Arguments(tool, schema, leniency)
+
+
+def _without_root_reference(parameters: dict[str, Any]) -> tuple[dict[str, Any], Locator]:
+    """``parameters`` with the schema that they are a reference to in its place, and its place.
+
+    Recursive models are written so. Otherwise it would not show which properties are listed.
+    """
+    beside = parameters.keys() - WITHOUT_LIMITS - _DEFINITIONS
+    alone = parameters.get("allOf")
+    reference = alone[0] if isinstance(alone, list) and len(alone) == 1 else parameters
+    if len(beside) > 1 or not isinstance(reference, dict):
+        return parameters, ()
+    if not isinstance(reference.get("$ref"), str) or reference.keys() - WITHOUT_LIMITS - {
+        "$ref",
+        *_DEFINITIONS,
+    }:
+        return parameters, ()
+    try:
+        target, place = References(parameters).resolve(reference["$ref"], reference)
+    except InvalidConstraint:
+        return parameters, ()
+    if not isinstance(target, dict) or target.keys() & {"$id", "id", *_DEFINITIONS}:
+        return parameters, ()
+    definitions = {key: each for key, each in parameters.items() if key in _DEFINITIONS}
+    return {**definitions, **target}, place
+
+
+_DEFINITIONS = {"$defs", "definitions", "$schema"}
 
 
 def _closed(parameters: dict[str, Any]) -> dict[str, Any]:

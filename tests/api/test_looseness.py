@@ -169,6 +169,28 @@ async def test_what_is_enforced_is_not_mentioned(connect: Connect) -> None:
     assert not {"loosened", "violations"} & answer.json()["usage"].keys()
 
 
+@pytest.mark.parametrize(
+    ("bound", "number", "violated"),
+    [
+        ({"exclusiveMaximum": 0.3}, "0.29999999999999999999", "exclusiveMaximum"),
+        ({"exclusiveMaximum": 0.3}, "0.29", None),
+        ({"exclusiveMinimum": 100}, "100.00000000000000000001", "exclusiveMinimum"),
+        ({"maximum": 0.3, "exclusiveMaximum": True}, "0.29999999999999999999", "exclusiveMaximum"),
+    ],
+)
+async def test_a_number_that_rounds_to_an_excluded_bound_is_a_violation(
+    connect: Connect, bound: dict[str, Any], number: str, violated: str | None
+) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "number", **bound}}}
+    call = f'<tool_call>\n{{"name": "f", "arguments": {{"n": {number}}}}}\n</tool_call>'
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    async with connect(loose_pool(call)) as http:
+        answer = await http.post(CHAT, json=chat_body(tools=[tool]))
+    place = f"tools[0].parameters.properties.n.{violated}" if violated else None
+    assert answer.headers.get("x-dragoman-violated") == place
+    assert "x-dragoman-loosened" not in answer.headers
+
+
 def test_a_list_of_places_is_short_and_printable() -> None:
     places: list[Locator] = [("tools", n, "parameters", "ä,\n" * 9) for n in range(300)]
     value = listed(places)

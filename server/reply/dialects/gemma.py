@@ -13,7 +13,7 @@ from server.core.request import Constraint, Tool
 from server.grammar.free_text import free_text
 from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar, one_of, quoted
-from server.grammar.raw_text import Unwritable, ended_by, text_terminal
+from server.grammar.raw_text import Unwritable, ended_by, text_terminal, writable
 from server.grammar.references import steps
 from server.grammar.unions import Alternatives
 from server.reply import json_text
@@ -162,6 +162,7 @@ class _ValueRules:
 
     def _ways(self, schema: Any, *, path: Locator) -> str:
         strings, others = self._alternatives.strings_and_others(schema)
+        strings = writable(strings, QUOTE)
         ways = [self._other(other, path) for other in others]
         if strings:
             text = ended_by(QUOTE, text_terminal(strings), self._grammar)
@@ -187,6 +188,8 @@ class _ValueRules:
                 raise Unwritable("an item is both required and forbidden")
             return '"[" "]"'
         item = self._value(schema["items"], (*path, "items"))
-        more = f"{max(least - 1, 0)},{'' if most is None else most - 1}"
-        items = f'{item} ("," {item}){{{more}}}'
+        items = item
+        if most != 1:  # llguidance takes no count of 0
+            more = f"{max(least - 1, 0)},{'' if most is None else most - 1}"
+            items = f'{item} ("," {item}){{{more}}}'
         return f'"[" {items} "]"' if least else f'"[" ({items})? "]"'

@@ -17,7 +17,13 @@ from server.grammar.free_text import free_text
 from server.grammar.json_values import type_of
 from server.grammar.keywords import Schema
 from server.grammar.lark import Grammar, one_of, quoted
-from server.grammar.raw_text import compounds, ended_by, loose_terminal, text_terminal
+from server.grammar.raw_text import (
+    compounds,
+    ended_by,
+    loose_terminal,
+    text_terminal,
+    writable,
+)
 from server.grammar.unions import Alternatives
 from server.reply import json_text, python_text
 from server.reply.dialects.dialect import Dialect
@@ -38,6 +44,7 @@ _PYTHON_CONSTANTS = {"True": "true", "False": "false", "None": "null"}
 _CDATA_START = "<![CDATA["
 _CDATA = re.compile(r"\s*<!\[CDATA\[(.*)\]\]>\s*", re.DOTALL)
 _WORD = re.compile(r"\w*")
+_OPEN_STRING = re.compile(r'[^"]*(?:"(?:[^"\\]|\\.)*"[^"]*)*"(?:[^"\\]|\\.)*\\?', re.DOTALL)
 
 
 class Tagged(Dialect):
@@ -98,17 +105,35 @@ class Tagged(Dialect):
             )
             write('"')
         else:
-            pieces: list[str] = []
-            try:
-                marker = yield from source.stream(self._value_end, pieces.append)
-            except EndOfReply:
-                write('"' + json_text.escape("".join(pieces)))
-                raise
-            text = "".join(pieces)
+            text, marker = yield from self._structured(source, write)
             wrapped = _CDATA.fullmatch(text)
             write(_as_json(wrapped.group(1) if wrapped else text, allowed))
         source.take(len(marker))
         yield from source.expect(*self._close[1:])
+
+    def _structured(self, source: Source, write: Write) -> Steps[tuple[str, str]]:
+        """Consume a value that may be JSON; the value, and the marker behind it.
+
+        The marker may also stand inside the value, in a string of JSON or in CDATA. If that never
+        ends, the value ends at the first marker all the same.
+        """
+        pieces: list[str] = []
+        first = None
+        try:
+            while True:
+                marker = yield from source.stream(self._value_end, pieces.append)
+                text = "".join(pieces)
+                if not _is_open(text):
+                    return text, marker
+                first = len(text) if first is None else first
+                pieces.append(source.take(len(marker)))
+        except EndOfReply:
+            text = "".join(pieces)
+            if first is None or source.cut:
+                write('"' + json_text.escape(text))
+                raise
+        source.give_back(text[first:])
+        return text[:first], (yield from source.stream(self._value_end, lambda _: None))
 
     def write(self, arguments: str) -> str:
         """Strings as they are, other values as JSON."""
@@ -142,6 +167,7 @@ class Tagged(Dialect):
         def value(schema: Any, path: Locator, read_as: Types) -> str:
             def write(weaker: Any) -> str:
                 strings, others = alternatives.strings_and_others(weaker)
+                strings = writable(strings, self._after)
                 if self._marks_strings:
                     return self._marked(strings, others, arguments.schema, grammar)
                 if not strings or not read_as & STRING:
@@ -208,6 +234,16 @@ class Tagged(Dialect):
         ways = [f"{head} {ended_by(self._after, terminal, grammar)}"]
         ways += [self._as_json(each, root, grammar) for each in compounds(others)]
         return one_of(ways)
+
+
+def _is_open(text: str) -> bool:
+    """Whether ``text`` ends inside CDATA, or in a string of an object or an array."""
+    begun = text.lstrip()
+    if begun.startswith(_CDATA_START):
+        return "]]>" not in begun
+    if not begun.startswith(("[", "{")) or not _OPEN_STRING.fullmatch(begun):
+        return False
+    return not python_text.to_json(begun.rstrip())  # where a quote may stand alone
 
 
 def _as_json(text: str, allowed: Types) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, TypeVar
 
@@ -19,11 +19,12 @@ from server.core.request import ChatPrompt, Constraint, Prompt, Tool, ToolChoice
 from server.engine.sampling.matcher import GrammarCompiler, GrammarError, GrammarMatcher
 from server.grammar.conversion import enforced_grammar, to_grammar
 from server.grammar.free_text import text_grammar
-from server.grammar.leniency import WEAKEST, Leniency
+from server.grammar.leniency import NOT_WEAKENED, WEAKEST, Leniency, Weakness, Weaknesses
 from server.grammar.pattern_classes import Untranslatable
 from server.prompt.chat_model import ChatModel
 from server.reply.grammar import ReplyGrammar
 from server.reply.tool_schema import arguments_of, unenforceable, ungrammatical
+from server.worker.serve.weakening import is_unsatisfiable, next_level, next_weakness, told
 
 # For trying out all tools of a request, while other requests wait. Usual schemas take a few
 # milliseconds each, so 128 of them stay far below it.
@@ -31,8 +32,8 @@ _TOOLS_SECONDS = 5.0
 # Choices: more requests, and more tools, than clients of one model use in turns.
 _MOST_REQUESTS = 64
 _MOST_TOOLS = 1024
-# What llguidance says of a schema that no value can match.
-_UNSATISFIABLE = ("Unsatisfiable schema", "nothing can match")
+# Places of one schema that are tried one by one; a choice, as a trial takes some milliseconds.
+_MOST_PLACES = 16
 
 _ALONE = ToolChoice(mode="required", parallel=False)
 
@@ -58,7 +59,7 @@ class Constrainer:
         self._chat = chat
         self._compiler = compiler
         self._grammars: OrderedDict[bytes, ReplyGrammar | None] = OrderedDict()
-        self._weaknesses: OrderedDict[bytes, int] = OrderedDict()
+        self._weaknesses: OrderedDict[bytes, Weakness] = OrderedDict()
 
     def constrain(
         self,
@@ -127,36 +128,53 @@ class Constrainer:
                 return ReplyGrammar(made.text, [*loosened, *made.loosened])
 
     def _weaker(
-        self, prompt: Prompt, tools: Sequence[Tool], weaknesses: Mapping[str, int]
-    ) -> dict[str, int] | None:
+        self, prompt: Prompt, tools: Sequence[Tool], weaknesses: Weaknesses
+    ) -> dict[str, Weakness] | None:
         """How weak to make the tools next: those that do not compile alone, else all.
 
         None: none can be made weaker.
         """
-        lenient = [
-            tool for tool in tools if not tool.strict and weaknesses.get(tool.name, 0) < WEAKEST
-        ]
-        refused = []
-        for tool in lenient:
-            assert isinstance(prompt, ChatPrompt)
-            alone = msgspec.structs.replace(prompt, tools=[tool], tool_choice=_ALONE)
-            made = self._chat.reply_grammar(alone, "", None, weaknesses)
-            try:
-                self._compiler.result().try_out(made.text if made else "")
-            except GrammarError:
-                refused.append(tool)
+        known = {tool.name: weaknesses.get(tool.name, NOT_WEAKENED) for tool in tools}
+        lenient = [tool for tool in tools if not tool.strict and known[tool.name].level < WEAKEST]
         if not lenient:
             return None
-        return {
-            **weaknesses,
-            **{tool.name: weaknesses.get(tool.name, 0) + 1 for tool in refused or lenient},
-        }
+        refused = [tool for tool in lenient if not self._compiles(prompt, tool, known[tool.name])]
+        next_ones = {
+            tool.name: self._next_in_dialect(prompt, tool, known[tool.name]) for tool in refused
+        } or {tool.name: next_level(known[tool.name]) for tool in lenient}
+        return {**weaknesses, **next_ones}
+
+    def _compiles(self, prompt: Prompt, tool: Tool, weakness: Weakness) -> bool:
+        """Whether calls of one tool compile in the model's call syntax."""
+        assert isinstance(prompt, ChatPrompt)
+        alone = msgspec.structs.replace(prompt, tools=[tool], tool_choice=_ALONE)
+        made = self._chat.reply_grammar(alone, "", None, {tool.name: weakness})
+        try:
+            self._compiler.result().try_out(made.text if made else "")
+        except GrammarError:
+            return False
+        return True
+
+    def _next_in_dialect(self, prompt: Prompt, tool: Tool, weakness: Weakness) -> Weakness:
+        """The next weakness of a tool that does not compile in the model's call syntax.
+
+        Where one place of the schema is to blame, only that is given up.
+        """
+        if weakness == NOT_WEAKENED:
+            doubtful = arguments_of(tool, 0).leniency.doubtful
+            for place in list(doubtful)[:_MOST_PLACES]:
+                candidate = Weakness(places=frozenset({place}))
+                if self._compiles(prompt, tool, candidate):
+                    return candidate
+        return next_level(weakness)
 
     def _content(self, constraint: Constraint) -> tuple[str, list[Locator]]:
         """The strongest grammar for the content that compiles, and what it does not hold."""
         compiler = self._compiler.result()
+        deadline = time.monotonic() + _TOOLS_SECONDS
         refused = None
-        for weakness in range(WEAKEST + 1):
+        weakness = NOT_WEAKENED
+        while weakness.level <= WEAKEST:
             leniency = Leniency(strict=constraint.strict and not refused, weakness=weakness)
             try:
                 grammar = to_grammar(constraint, leniency)
@@ -165,8 +183,9 @@ class Constrainer:
                 raise error.moved(("constraint",)) from error
             except GrammarError as error:
                 refused = refused or error
-                if constraint.kind != "json_schema" or _is_unsatisfiable(error):
-                    raise InvalidConstraint(_told(error), at=("constraint",)) from error
+                if constraint.kind != "json_schema" or is_unsatisfiable(error):
+                    raise InvalidConstraint(told(error), at=("constraint",)) from error
+                weakness = next_weakness(leniency, compiler, deadline)
                 continue
             if refused and constraint.strict:
                 raise InvalidConstraint(
@@ -175,7 +194,9 @@ class Constrainer:
             return grammar, [("constraint", "schema", *path) for path in leniency.loosened]
         raise InvalidConstraint(str(refused), at=("constraint",))
 
-    def _trials(self, tools: Sequence[Tool], still_wanted: Callable[[], None]) -> dict[str, int]:
+    def _trials(
+        self, tools: Sequence[Tool], still_wanted: Callable[[], None]
+    ) -> dict[str, Weakness]:
         """How weak the tools must be made to compile, by name, for those that do not as they are.
 
         Tools that time is short for are made as weak as can be.
@@ -188,13 +209,13 @@ class Constrainer:
             weakness = self._weaknesses.get(key)
             if weakness is None:
                 weakness = self._weakness(tool, index, deadline)
-                if weakness < WEAKEST:
+                if weakness.level < WEAKEST:
                     _remember(self._weaknesses, key, weakness, _MOST_TOOLS)
-            if weakness:
+            if weakness != NOT_WEAKENED:
                 weaknesses[tool.name] = weakness
         return weaknesses
 
-    def _weakness(self, tool: Tool, index: int, deadline: float) -> int:
+    def _weakness(self, tool: Tool, index: int, deadline: float) -> Weakness:
         compiler = self._compiler.result()
         refused = None
         if tool.grammar is not None:
@@ -202,21 +223,23 @@ class Constrainer:
                 compiler.try_out(text_grammar(tool.grammar))
             except (GrammarError, Untranslatable) as error:
                 raise ungrammatical(tool, index, str(error)) from error
-            return 0
-        for weakness in range(WEAKEST):
+            return NOT_WEAKENED
+        weakness = NOT_WEAKENED
+        while weakness.level < WEAKEST:
             if time.monotonic() > deadline:
                 if tool.strict:
                     reason = "The tools before it took too long to compile."
                     raise unenforceable(tool, index, reason) from refused
-                return WEAKEST
+                return Weakness(WEAKEST)
             lenient = msgspec.structs.replace(tool, strict=False) if refused else tool
             arguments = arguments_of(lenient, index, weakness)
             try:
                 compiler.try_out(enforced_grammar(arguments.schema))
             except GrammarError as error:
                 refused = refused or error
-                if _is_unsatisfiable(error):
-                    raise unenforceable(tool, index, _told(error)) from error
+                if is_unsatisfiable(error):
+                    raise unenforceable(tool, index, told(error)) from error
+                weakness = next_weakness(arguments.leniency, compiler, deadline)
                 continue
             if refused and tool.strict:
                 reason = _refusal("Its schema", arguments.leniency.loosened)
@@ -224,7 +247,7 @@ class Constrainer:
             return weakness
         if tool.strict:
             raise unenforceable(tool, index, _refusal("Its schema", [])) from refused
-        return WEAKEST
+        return weakness
 
 
 def _remember(known: OrderedDict[bytes, Known], key: bytes, value: Known, most: int) -> None:
@@ -235,15 +258,6 @@ def _remember(known: OrderedDict[bytes, Known], key: bytes, value: Known, most: 
 
 def _place(constraint: Constraint | None) -> Locator:
     return ("constraint",) if constraint else ("tools",)
-
-
-def _is_unsatisfiable(error: GrammarError) -> bool:
-    return str(error).startswith(_UNSATISFIABLE)
-
-
-def _told(error: GrammarError) -> str:
-    """An error about a schema or grammar, in our words where llguidance speaks of schemas."""
-    return "No value can match the JSON Schema." if _is_unsatisfiable(error) else str(error)
 
 
 def _refusal(what: str, loosened: Sequence[Locator]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from server.grammar.conversion import schema_grammar
+from server.grammar.json_schema import enforceable
 from tests.unit.grammar.subjects import grammar, matcher, matches, refusal
 
 
@@ -285,3 +286,32 @@ def test_a_number_that_the_compiler_cannot_hold_is_refused_by_its_keyword(
     keyword: str, value: float
 ) -> None:
     assert f"'{keyword}' has " in refusal("json_schema", json.dumps({keyword: value}))
+
+
+@pytest.mark.parametrize(
+    ("schema", "enforced"),
+    [
+        ({"enum": ["1", "a", 2], "pattern": "^[0-9]$"}, {"enum": ["1", 2]}),
+        ({"enum": ["2024-02-30", "2024-02-29"], "format": "date"}, {"enum": ["2024-02-29"]}),
+        ({"const": "b", "type": "string", "pattern": "^(?!a)"}, {"const": "b", "type": "string"}),
+        ({"type": ["string", "null"], "format": "ipv4", "maxLength": 3}, {"type": ["null"]}),
+        ({"type": ["string", "null"], "pattern": "^a{2,4}$", "minLength": 5}, {"type": ["null"]}),
+        ({"type": "string", "not": {"type": "integer"}}, {"type": ["string"]}),
+        ({"type": ["string", "integer"], "not": {"type": "integer"}}, {"type": ["string"]}),
+    ],
+)
+def test_keywords_that_leave_no_doubt_are_rewritten_exactly(
+    schema: dict[str, Any], enforced: dict[str, Any]
+) -> None:
+    made = enforceable({"properties": {"k": schema}})
+    assert made["properties"]["k"] == enforced
+
+
+@pytest.mark.parametrize(
+    ("pattern", "length"),
+    [("^a{2,4}$", 4), ("a{2,4}", 9), ("^(?:ab|c*)$", 2), ("^a+$", 700), ("^$|^abc$", 0)],
+)
+def test_a_length_that_a_pattern_can_have_stays_with_it(pattern: str, length: int) -> None:
+    limits = {"pattern": pattern, "minLength": length, "maxLength": length}
+    made = enforceable({"properties": {"k": {"type": "string", **limits}}})
+    assert made["properties"]["k"]["minLength"] == length

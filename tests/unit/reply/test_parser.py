@@ -182,6 +182,11 @@ def test_a_call_may_have_no_arguments(written: str) -> None:
         ({}, '"quoted"', '"quoted"'),
         ({"type": "number"}, "NaN", "NaN"),
         ({"type": "string"}, "  indented\n\n", "  indented\n\n"),
+        ({"type": "array"}, '["a </parameter> b", 2]', ["a </parameter> b", 2]),
+        ({}, '{"a\\"": "\n</parameter>\n"}', {'a"': "\n</parameter>\n"}),
+        ({}, "<![CDATA[{</parameter>}]]>", "{</parameter>}"),
+        ({"type": "array"}, '["a', '["a'),
+        ({"type": "array"}, "['5\" pipe']", ['5" pipe']),
     ],
 )
 def test_values_between_tags_have_the_types_of_the_schema(

@@ -151,3 +151,113 @@ def test_the_list_comes_with_a_grammar_that_is_known_already(
     again = subject.tools(GOOD, OVERLAPPING)
     assert again.loosened == first.loosened
     assert allows(again, CALLS["hermes"] % ("f0", 4))
+
+
+HOST = r"^(?:[a-z]+\.)+[a-z]{2,}$"
+"""A pattern that llguidance cannot combine with large lengths."""
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_of_a_pattern_and_a_length_that_do_not_compile_together_the_length_goes(
+    name: str, compiler: Future[GrammarCompiler]
+) -> None:
+    schema = {
+        "properties": {
+            "host": {"type": "string", "pattern": HOST, "maxLength": 256},
+            "n": {"type": "string", "pattern": "^a+$"},
+        },
+        "required": ["n"],
+    }
+    subject = Constraining(compiler, name)
+    made = subject.tools(schema)
+    assert loosened(made) == ["tools[0].parameters.properties.host.maxLength"]
+    quote = '"' if name == "hermes" else ""
+    for text, allowed in (("aa", True), ("b", False)):
+        call = CALLS[name] % ("f0", f"{quote}{text}{quote}")
+        assert allows(made, call) == allowed
+    assert loosened(subject.schema(schema)) == ["constraint.schema.properties.host.maxLength"]
+    with pytest.raises(InvalidConstraint, match=r"keywords at properties\.host\.maxLength\."):
+        subject.tools(schema, strict=True)
+
+
+RAW = {
+    "glm": ("</arg_value>", "<tool_call>f0\n<arg_key>n</arg_key>\n<arg_value>"),
+    "gemma-4": ('<|"|>', '<|tool_call>call:f0{n:<|"|>'),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_a_value_that_holds_the_end_of_a_string_loosens_its_place_alone(
+    name: str, compiler: Future[GrammarCompiler]
+) -> None:
+    mark, head = RAW[name]
+    good = {"properties": {"n": {"enum": ["a"]}}, "required": ["n"]}
+    bad = {"properties": {"n": {"const": f"x{mark}"}}, "required": ["n"]}
+    made = Constraining(compiler, name).tools(good, bad)
+    assert loosened(made) == ["tools[1].parameters.properties.n"]
+    assert allows(made, head + "a")
+    assert not allows(made, head + "b")
+    assert allows(made, head.replace("f0", "f1") + "b")
+    with pytest.raises(InvalidConstraint, match="f1"):
+        Constraining(compiler, name).tools(good, bad, strict=True)
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_of_several_values_those_that_can_be_written_are_enforced(
+    name: str, compiler: Future[GrammarCompiler]
+) -> None:
+    mark, head = RAW[name]
+    some = {"properties": {"n": {"enum": [f"a{mark}", "b"]}}, "required": ["n"]}
+    made = Constraining(compiler, name).tools(some)
+    assert loosened(made) == []
+    assert allows(made, head + "b" + mark)
+    assert not allows(made, head + "a")
+
+
+@pytest.mark.parametrize("name", ["hermes", "glm", "lfm2", "gemma-4"])
+@pytest.mark.parametrize("root", [{"$ref": "#/$defs/R"}, {"allOf": [{"$ref": "#/$defs/R"}]}])
+def test_arguments_behind_a_reference_are_closed_to_other_names(
+    name: str, root: dict[str, Any], compiler: Future[GrammarCompiler]
+) -> None:
+    inner = {"type": "boolean"}
+    children = {"type": "array", "items": {"$ref": "#/$defs/R"}, "maxItems": 1}
+    pattern = {"type": "string", "pattern": "(?!a)"}
+    target = {
+        "type": "object",
+        "properties": {"a": inner, "children": children, "p": pattern},
+        "required": ["a"],
+    }
+    made = Constraining(compiler, name).tools({**root, "$defs": {"R": target}})
+    assert loosened(made) == ["tools[0].parameters.$defs.R.properties.p.pattern"]
+    starts = {
+        "hermes": ('<tool_call>\n{"name": "f0", "arguments": {"a": true', ', "', "}"),
+        "glm": (
+            "<tool_call>f0\n<arg_key>a</arg_key>\n<arg_value>true</arg_value>",
+            "\n<arg_key>",
+            "\n</tool_call>",
+        ),
+        "lfm2": ("<|tool_call_start|>[f0(a=True", ", ", ")]"),
+        "gemma-4": ("<|tool_call>call:f0{a:true", ",", "}"),
+    }
+    start, separator, end = starts[name]
+    assert allows(made, start + end)
+    assert allows(made, f"{start}{separator}children")
+    assert not allows(made, f"{start}{separator}other")
+
+
+def test_items_that_are_the_whole_schema_may_be_one_at_most(
+    compiler: Future[GrammarCompiler],
+) -> None:
+    node = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 2},
+            "children": {"type": "array", "items": {"$ref": "#"}, "maxItems": 1},
+        },
+        "required": ["name"],
+    }
+    made = Constraining(compiler, "gemma-4").tools(node)
+    assert loosened(made) == []
+    start = '<|tool_call>call:f0{name:<|"|>a<|"|>,children:[{name:<|"|>b<|"|>}'
+    assert allows(made, f"{start}]}}")
+    assert not allows(made, f"{start},")
