@@ -1,8 +1,9 @@
 """The line by which Claude Code tells Anthropic whom to bill.
 
-It stands in front of its system prompt, also where a proxy passes that on in another family's form.
-Its value differs with each conversation, and with it all that follows would differ for the prefix
-cache.
+It stands in front of its system prompt, also where a proxy passes that on in another family's form,
+with a part of its own in front. The value differs with each conversation, and with it all that
+follows would differ for the prefix cache. It says nothing to a model, unlike dates, directories or
+counts of tokens, which stay.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import msgspec
 from server.core.request import Content, Message, TextPart
 
 BILLING_HEADER = "x-anthropic-billing-header"
-_LINE = re.compile(rf"{BILLING_HEADER}:[^\n]*\n?")
+_LINE = re.compile(rf"\s*{BILLING_HEADER}:[^\n]*\n?", re.IGNORECASE)
 _ROLES = {"system", "developer"}
 
 
@@ -27,9 +28,9 @@ def without_billing_header(text: str) -> str:
 
 
 def is_billed(content: str | Sequence[Any]) -> bool:
-    """Whether a system prompt, which may be a list of parts with text, begins with the line."""
-    first = content if isinstance(content, str) else getattr(next(iter(content), None), "text", "")
-    return _LINE.match(first or "") is not None
+    """Whether a system prompt, or a part of it that has text, begins with the line."""
+    parts = [content] if isinstance(content, str) else [getattr(it, "text", "") for it in content]
+    return any(_LINE.match(part or "") for part in parts)
 
 
 def unbilled(message: Message) -> Message:
@@ -42,7 +43,8 @@ def unbilled(message: Message) -> Message:
 def _without(content: Content) -> Content:
     if isinstance(content, str):
         return without_billing_header(content)
-    line, others = content[0], content[1:]
-    assert isinstance(line, TextPart)  # `is_billed` found the line in it
-    first = TextPart(without_billing_header(line.text))
-    return [*([first] if first.text else []), *others] or ""
+    parts = [
+        TextPart(without_billing_header(part.text)) if isinstance(part, TextPart) else part
+        for part in content
+    ]
+    return [part for part in parts if part != TextPart("")] or ""

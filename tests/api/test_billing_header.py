@@ -32,6 +32,7 @@ def first_content(pool: FakePool) -> Content | None:
         (f"{LINE}\n\nBe brief.", "Be brief."),
         ([text(LINE), text("Be brief.")], [TextPart("Be brief.")]),
         ([text(f"{LINE}\nBe brief.")], [TextPart("Be brief.")]),
+        ([text("Be brief."), text(f"\n{LINE.title()}\n")], [TextPart("Be brief.")]),
         (LINE, ""),
     ],
 )
@@ -59,6 +60,24 @@ async def test_a_response_goes_without_it_and_says_so(
     assert f"{place}.x-anthropic-billing-header" in response.headers["x-dragoman-ignored"]
     content = first_content(pool)
     assert content in ("Be brief.", [TextPart("Be brief.")])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Today's date is 2026-11-28.",
+        "You have 12,345 tokens left.",
+        f"Leave out lines that begin with {LINE}",
+        "x-anthropic-billing-headers: of another name",
+    ],
+)
+async def test_what_says_something_stays(
+    http: httpx.AsyncClient, pool: FakePool, said: str
+) -> None:
+    messages = [{"role": "system", "content": said}, USER]
+    response = await http.post(CHAT, json=chat_body(messages=messages))
+    assert "x-dragoman-ignored" not in response.headers
+    assert first_content(pool) == said
 
 
 async def test_a_user_may_write_it(http: httpx.AsyncClient, pool: FakePool) -> None:
