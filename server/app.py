@@ -26,6 +26,7 @@ from server.core.errors import DragomanError, InvalidRequest, NotFound
 from server.core.pool import Pool
 from server.core.settings import Settings
 from server.http.bodiless import HeadMiddleware
+from server.http.drain import Drain, DrainMiddleware
 from server.http.errors import MethodNotAllowed
 from server.http.hosts import HostMiddleware
 from server.http.keys import KeyMiddleware, KeyRing
@@ -94,6 +95,7 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         store=store,
         runs=runs,
         files=FileFolder(settings.files_dir),
+        drain=Drain(),
     )
     app.state.keys = ring
     app.state.traces = traces
@@ -126,6 +128,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     )
     if settings.metrics_port is not None:
         app.add_middleware(MetricsPortMiddleware, port=settings.metrics_port, respond=respond)
+    app.add_middleware(DrainMiddleware, drain=app.state.context.drain, respond=respond)
     app.add_middleware(CorsMiddleware, origins=settings.cors_origins)
     if settings.loopback or settings.allowed_hosts:
         app.add_middleware(HostMiddleware, allowed=settings.allowed_hosts, respond=respond)

@@ -14,6 +14,7 @@ from server.core.events import Event
 from server.core.pool import Client, Pool
 from server.core.request import CacheScope, GenerationRequest
 from server.core.settings import Settings
+from server.http.drain import Drain
 from server.store.file_folder import FileFolder
 from server.store.store import Store
 from server.telemetry.account import current_account
@@ -24,7 +25,7 @@ from server.telemetry.metrics import Metrics
 class Context:
     """The settings, the models, the metrics, what is stored, and what runs without its client.
 
-    ``files`` has what stored files contain.
+    ``files`` has what stored files contain; ``drain`` tells whether the server is about to end.
     """
 
     settings: Settings
@@ -33,6 +34,7 @@ class Context:
     store: Store
     runs: Runs
     files: FileFolder
+    drain: Drain
 
     @property
     def keeps_files(self) -> bool:

@@ -20,6 +20,7 @@ from server.core.errors import DragomanError, InvalidRequest, Overloaded, Reques
 from server.core.ids import new_request_id, request_id
 from server.core.pool import Pool
 from server.core.settings import ConfigError, Settings
+from server.http.drain import Drain
 from server.http.errors import HeadersTooLarge
 from server.http.keys import KeyRing
 from server.http.middleware import REFUSED, UNMATCHED, ErrorResponder, record_request
@@ -38,6 +39,8 @@ STALLED_SECONDS = 30.0
 _KEEP_ALIVE_SECONDS = 75
 # Seconds from the end of the last answer until all connections are closed. A choice.
 _GRACE_SECONDS = 5
+# How soon a second signal is noticed.
+_POLL_SECONDS = 0.05
 
 
 class _Config(uvicorn.Config):
@@ -77,6 +80,7 @@ class Server(uvicorn.Server):
         self._pool = pool
         self._settings = settings
         self._keys: KeyRing = app.state.keys
+        self._drain: Drain = app.state.context.drain
         self._drain_seconds = settings.drain_seconds
         self.listening = asyncio.Event()
 
@@ -104,8 +108,14 @@ class Server(uvicorn.Server):
             logger.info("new connections get the certificate in %s", certificate)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more connections, let answers finish for a while, and unload the models."""
+        """Take no more requests, let answers finish for a while, unload the models, and end.
+
+        Connections are accepted until then, so that clients are told.
+        """
+        self._drain.begin(self._drain_seconds)
         closing = asyncio.create_task(self._pool.close(self._drain_seconds))
+        while not (closing.done() or self.force_exit):
+            await asyncio.wait({closing}, timeout=_POLL_SECONDS)
         await super().shutdown(sockets)
         if self.force_exit:
             # uvicorn leaves this out; the pool is closed in it again, which ends it at once.

@@ -347,6 +347,38 @@ async def test_a_signal_closes_the_pool_and_streams_get_its_last_words() -> None
     assert pool.closed_with[0] == 1
 
 
+async def test_until_the_last_answer_is_complete_new_requests_are_told_to_come_back() -> None:
+    class DrainingPool(FakePool):
+        async def close(self, drain_seconds: float) -> None:
+            await super().close(drain_seconds)
+            while self.client.running:  # noqa: ASYNC110 - it is not ours to signal
+                await asyncio.sleep(0.01)
+
+    pool = DrainingPool(pausing(0, 0.05, 20).client.script)
+    messages = {"model": "test", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}]}
+    async with serving(pool, drain_seconds=7) as running:
+        streaming = asyncio.create_task(running.http.post(CHAT, json=chat_body(stream=True)))
+        await running.until(lambda: pool.client.running == 1)
+        running.server.handle_exit(15, None)
+        await running.until(lambda: bool(pool.closed_with))
+        base = f"http://127.0.0.1:{running.port}"
+        async with httpx.AsyncClient(base_url=base) as others:  # with connections of their own
+            refused = await others.post(CHAT, json=chat_body())
+            assert_error(refused, 503, type_="server_error", code="overloaded")
+            assert refused.headers["retry-after"] in {"6", "7"}
+            assert refused.headers["connection"] == "close"
+            overloaded = await others.post("/v1/messages", json=messages)
+            assert overloaded.json()["error"]["type"] == "overloaded_error"
+            assert (await others.get("/v1/models")).status_code == 503
+            ready = await others.get("/health/ready")
+            assert (ready.status_code, ready.json()["status"]) == (503, "draining")
+            assert (await others.get("/health/live")).status_code == 200
+            assert (await others.get("/metrics")).status_code == 200
+        response = await streaming
+        assert events(response.text)[-1] == "[DONE]"
+        await running.until(lambda: not running.server.servers[0].is_serving())
+
+
 async def test_a_second_signal_ends_at_once() -> None:
     pool = pausing(0, 60, 1)
     async with serving(pool, drain_seconds=60) as running:

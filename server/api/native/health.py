@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -14,7 +15,7 @@ from server.api.context import Context, context
 
 router = APIRouter()
 
-Status = Literal["ok", "loading", "failed", "no_model"]
+Status = Literal["ok", "loading", "failed", "no_model", "draining"]
 
 
 class Health(BaseModel):
@@ -41,7 +42,8 @@ async def live() -> dict[str, str]:
 async def ready(request: Request) -> JSONResponse:
     """200 when requests can be served, by all models that were named at start.
 
-    503 until then, while one of them has failed, and where there is no model.
+    503 until then, while one of them has failed, where there is no model, and when the server is
+    about to end.
     """
     health = _health(context(request))
     return JSONResponse(health.model_dump(), status_code=200 if health.status == "ok" else 503)
@@ -58,7 +60,7 @@ def _health(shared: Context) -> Health:
     states: Counter[str] = Counter(entry.state for entry in shared.pool.models())
     failed = sorted(name for name, state in unready.items() if state == "failed")
     return Health(
-        status=_status(states, waiting=bool(unready), failed=bool(failed)),
+        status="draining" if shared.drain.begun else _status(states, unready),
         version=__version__,
         models=dict(states),
         loading=sorted(unready.keys() - set(failed)),
@@ -66,10 +68,10 @@ def _health(shared: Context) -> Health:
     )
 
 
-def _status(states: Counter[str], *, waiting: bool, failed: bool) -> Status:
-    if failed:
+def _status(states: Counter[str], unready: Mapping[str, str]) -> Status:
+    if "failed" in unready.values():
         return "failed"
-    if waiting:
+    if unready:
         return "loading"
     if states["ready"]:
         return "ok"
