@@ -138,8 +138,9 @@ def _plane(path: Path) -> None:
 
 
 class _Kind(NamedTuple):
-    """The text model's memory type, its markers for images, and what writes the projector."""
+    """The projector's type, the text model's memory type and markers, and what writes the file."""
 
+    name: str
     memory_type: str
     markers: tuple[str, ...]
     projector: Callable[[Path], None]
@@ -154,10 +155,10 @@ _TILE_MARKERS = (
 )
 
 KINDS = {
-    "causal": _Kind("full attention", (), _causal),
-    "whole": _Kind("sliding window", ("<start_of_image>", "<end_of_image>"), _whole),
-    "tiles": _Kind("full attention", _TILE_MARKERS, _tiles),
-    "plane": _Kind("sections", ("<|vision_start|>", "<|vision_end|>"), _plane),
+    "causal": _Kind("mlp", "full attention", (), _causal),
+    "whole": _Kind("gemma3", "sliding window", ("<start_of_image>", "<end_of_image>"), _whole),
+    "tiles": _Kind("idefics3", "full attention", _TILE_MARKERS, _tiles),
+    "plane": _Kind("qwen2vl_merger", "sections", ("<|vision_start|>", "<|vision_end|>"), _plane),
 }
 """By name, as in the table above."""
 
@@ -166,8 +167,14 @@ def write_vision_model(
     folder: Path, kind: str, *, name: str = "model", chat_template: str | None = None
 ) -> tuple[Path, Path]:
     """Write ``name``.gguf and its projector into ``folder``; returns both."""
-    memory_type, markers, projector = KINDS[kind]
-    model, eyes = folder / f"{name}.gguf", folder / f"mmproj-{name}.gguf"
+    _, memory_type, markers, _ = KINDS[kind]
+    model = folder / f"{name}.gguf"
     write_tiny_model(model, memory_type, markers=markers, chat_template=chat_template)
-    projector(eyes)
-    return model, eyes
+    return model, write_projector(folder / f"mmproj-{name}.gguf", kind)
+
+
+def write_projector(path: Path, kind: str) -> Path:
+    """Write the projector of that kind to ``path``."""
+    path.parent.mkdir(exist_ok=True)
+    KINDS[kind].projector(path)
+    return path

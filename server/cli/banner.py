@@ -48,6 +48,8 @@ def _model(info: ModelInfo) -> Iterator[str]:
     yield f"  context   {info.context} tokens ({info.context_source})"
     if info.generates:
         yield f"  template  {info.template_source}"
+    if info.projector:
+        yield f"  images    read ({info.projector})"
     yield f"  threads   {info.threads}"
     if info.safe_mode:
         yield (

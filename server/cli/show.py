@@ -81,6 +81,9 @@ def _header(model: LibraryModel, header: GgufHeader) -> Iterator[tuple[str, str]
     }
     yield from ((name, str(value)) for name, value in facts.items() if value)
     settings = model.settings
+    if settings.projector:
+        name, needs = Path(settings.projector.path).name, size(settings.projector.memory_bytes)
+        yield "images", f"read by {name} ({settings.projector.kind}), about {needs} of the memory"
     context = settings.kv_tokens or settings.ctx_size or header.context_length
     if context:
         needed = estimate_memory(header, context, settings)

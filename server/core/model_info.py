@@ -44,7 +44,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     weights, KV cells and buffers together, where it is known. ``template_variables`` are those a
     request may set, None where that is not known. A model made for embeddings or ranking alone does
     not generate. ``embedding`` and ``ranking`` are None where it does not do that or where weights
-    were not loaded.
+    were not loaded. ``projector`` is the type of the encoder beside it, which lets it see images.
     """
 
     model_id: str
@@ -77,6 +77,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     generates: bool = True
     embedding: EmbeddingInfo | None = None
     ranking: RankingInfo | None = None
+    projector: str | None = None
     warnings: list[str] = []
 
     @property
@@ -103,6 +104,7 @@ class ModelOutline(msgspec.Struct, frozen=True, kw_only=True):
     context_train: int
     generates: bool
     ranks: bool = False
+    projector: str | None = None
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):

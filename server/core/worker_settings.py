@@ -14,6 +14,19 @@ KvType = Literal["f16", "q8_0", "q4_0", "f32"]
 """Number format of the KV cells, by its name in ggml."""
 
 
+ENCODINGS_BYTES = 128 << 20
+"""Encoded images that a worker keeps in memory, in case they come again; a choice: about 50 of
+Gemma 3's."""
+
+
+class ProjectorFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The vision encoder beside a model: its file, its type, and the memory that it needs."""
+
+    path: str
+    kind: str
+    memory_bytes: int
+
+
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a worker is told about how to serve its model; None leaves it to the worker.
 
@@ -21,7 +34,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``template_dirs`` are searched in order for families. ``itl_budget_ms`` bounds the inter-token
     latency of running streams while a prompt is prefilled. ``memory_bytes`` is what the model may
     use in all (weights and KV cells). Prefixes take ``prefix_disk_bytes`` in ``prefixes_dir`` at
-    most, 0 for none; at its end, a worker writes for ``drain_seconds`` at most.
+    most, 0 for none; at its end, a worker writes for ``drain_seconds`` at most. Without a
+    ``projector``, the model sees no images.
     """
 
     ctx_size: int | None = None
@@ -47,3 +61,4 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     prefix_disk_bytes: int = 0
     prefixes_dir: str = ""
     drain_seconds: float = 10.0
+    projector: ProjectorFile | None = None

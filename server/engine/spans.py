@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from server.core.pieces import Piece, TokenRun
 from server.engine.batch import Batch
 from server.engine.vision.encodable import Embeddings, EncodableImage
 
@@ -88,6 +89,18 @@ class ImageSpan:
 
 Span = TokenSpan | ImageSpan
 """Every kind of span; a new kind joins here."""
+
+
+def spans_of(pieces: Iterable[Piece]) -> list[Span]:
+    """The contents of a sequence for a prompt's ``pieces``; images among them are encodable."""
+    spans: list[Span] = []
+    for piece in pieces:
+        if isinstance(piece, TokenRun):
+            spans.append(TokenSpan(piece.ids))
+        else:
+            assert isinstance(piece, EncodableImage)
+            spans.append(ImageSpan(piece))
+    return spans
 
 
 class Spans:

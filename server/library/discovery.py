@@ -50,16 +50,28 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_models(directory: Path, files: Iterable[Path]) -> list[Candidate]:
-    """The models that ``files`` name, then those below ``directory``.
+    """The models that ``files`` name, then those below ``directory``, leaving projectors out.
 
     Models in fewer folders come first, then the order is alphabetical; it never varies.
     """
-    return [*_group(_with_siblings(files)), *_group(_walk(directory))]
+    found = (file for file in _walk(directory) if not is_projector(file))
+    return [*_group(_with_siblings(files)), *_group(found)]
 
 
 def model_of(file: Path) -> Candidate:
     """The model that ``file`` is, or is a part of."""
     return _group(_with_siblings([file]))[0]
+
+
+def is_projector(file: PurePath) -> bool:
+    """Whether ``file`` is named like a vision encoder, which belongs to a model and is none."""
+    return "mmproj" in file.stem.lower()
+
+
+def model_name(file: PurePath) -> str:
+    """The name of the model that ``file`` is, or is a part of."""
+    split = _split(file)
+    return file.stem if split is None else split[0]
 
 
 def split_names(name: str) -> list[str]:

@@ -7,6 +7,7 @@
     logits       rows per batch x vocabulary x 4 bytes, where a step hands them out
     compute      the same again or, if that is more, tokens per physical batch x
                  (4 x embedding + 3 x feed-forward) x 4 bytes plus the attention mask
+    projector    weights of the vision encoder beside the model, its activations, kept encodings
     process      the worker itself: interpreter, libraries, vocabulary
 
 Layers with a sliding window count in full, since the engine keeps their whole cache: otherwise no
@@ -21,7 +22,7 @@ a logical batch changes nothing.
 
 from __future__ import annotations
 
-from server.core.worker_settings import KvType, WorkerSettings
+from server.core.worker_settings import ENCODINGS_BYTES, KvType, WorkerSettings
 from server.library.header import GgufHeader
 from server.library.quantization import TENSOR_TYPES, TensorType
 
@@ -54,9 +55,25 @@ def estimate_memory(
         + kv_bytes(header, cells + stored, settings.kv_type)
         + sequence_ids(settings.parallel) * _state_values(header) * _FLOAT_BYTES
         + buffer_bytes(header, cells, settings)
+        + (settings.projector.memory_bytes if settings.projector else 0)
         + _PROCESS_BYTES
     )
     return min(total, _MOST_BYTES)
+
+
+def projector_memory(header: GgufHeader) -> int:
+    """Bytes that a vision encoder takes beside its model: weights, activations, its results.
+
+    Activations are counted for a picture of the encoder's own size; encoders that take any size
+    need more for larger ones.
+    """
+    side = (header.integer("clip.vision.image_size") or 0) // max(
+        1, header.integer("clip.vision.patch_size") or 1
+    )
+    width = header.integer("clip.vision.embedding_length") or 0
+    feed_forward = header.integer("clip.vision.feed_forward_length") or 0
+    activations = side**2 * (4 * width + 3 * feed_forward) * _FLOAT_BYTES
+    return min(header.tensors.data_bytes + activations + ENCODINGS_BYTES, _MOST_BYTES)
 
 
 def sequence_ids(parallel: int, *, partial_removal: bool = False, windowed: bool = False) -> int:

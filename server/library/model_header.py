@@ -30,6 +30,8 @@ def read_model(
     first, *others = [_read_part(file, candidate.count, read) for file in candidate.files]
     if first.type != "model":
         raise InvalidGguf(f"not a language model: the file is of type {first.type!r}")
+    if first.architecture == "clip":
+        raise InvalidGguf("not a language model: the file is a projector, which belongs to one")
     if not first.architecture:
         raise InvalidGguf("it does not name its architecture (general.architecture)")
     if first.split_count != candidate.count:

@@ -35,6 +35,7 @@ def outline(header: GgufHeader, file_name: str, settings: WorkerSettings) -> Mod
         context_train=header.context_length or 0,
         generates=causal and not pooling and not ranks,
         ranks=ranks,
+        projector=settings.projector.kind if settings.projector else None,
     )
 
 

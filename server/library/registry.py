@@ -14,13 +14,14 @@ from pathlib import Path
 import msgspec
 
 from server.core.model_source import ModelFile
-from server.core.worker_settings import WorkerSettings
+from server.core.worker_settings import ProjectorFile, WorkerSettings
 from server.library.discovery import Candidate, displayable, find_models
 from server.library.footprint import estimate_memory
 from server.library.gguf import InvalidGguf, read_header
 from server.library.header import GgufHeader
 from server.library.model_header import read_model
 from server.library.outline import outline
+from server.library.projectors import ProjectorSearch, UnusableProjector, projector_file
 from server.library.pull.catalog import read_catalog
 from server.library.sidecar import InvalidSidecar, Sidecar, read_sidecar
 
@@ -34,7 +35,8 @@ class LibraryModel(ModelFile, frozen=True, kw_only=True):
     """A model of the library, with what its header says.
 
     ``files`` are all its files, more than one when it is split. ``header`` adds up their headers,
-    and is None when one cannot be read. ``warnings`` are about names that are taken twice.
+    and is None when one cannot be read. ``warnings`` are about names that are taken twice, and
+    about projectors of no use.
     """
 
     files: list[str]
@@ -64,15 +66,18 @@ class ModelsFolder:
         """The models there are now, sorted by id. Cheap when nothing changed."""
         with self._lock:
             namesakes: dict[str, list[Candidate]] = {}
+            search = ProjectorSearch()
             for candidate in find_models(self._directory, self._files):
                 namesakes.setdefault(candidate.name, []).append(candidate)
-            models = [self._model(*namesakes[name]) for name in sorted(namesakes)]
+            models = [self._model(search, *namesakes[name]) for name in sorted(namesakes)]
             models = _with_catalog_names(_without_taken_aliases(models))
             self._headers.forget_the_unused()
             self._report(models)
         return models
 
-    def _model(self, candidate: Candidate, *others: Candidate) -> LibraryModel:
+    def _model(
+        self, search: ProjectorSearch, candidate: Candidate, *others: Candidate
+    ) -> LibraryModel:
         header, sidecar, errors = None, Sidecar(), []
         try:
             header = read_model(candidate, self._headers.read)
@@ -84,7 +89,17 @@ class ModelsFolder:
             sidecar = read_sidecar(candidate.sidecar)
         except InvalidSidecar as error:
             errors.append(str(error))
+        warnings = [
+            f"{displayable(other.first)} has the same name and is not served"
+            for other in others
+            if not _same_file(candidate.first, other.first)
+        ]
         settings = sidecar.applied_to(self._defaults)
+        try:
+            projector = self._projector(search, candidate, sidecar)
+            settings = msgspec.structs.replace(settings, projector=projector)
+        except UnusableProjector as error:
+            warnings.append(str(error))
         return LibraryModel(
             id=displayable(candidate.name),
             path=displayable(candidate.first),
@@ -96,12 +111,26 @@ class ModelsFolder:
             outline=outline(header, candidate.first.name, settings) if header else None,
             files=[displayable(file) for file in candidate.files],
             header=header,
-            warnings=[
-                f"{displayable(other.first)} has the same name and is not served"
-                for other in others
-                if not _same_file(candidate.first, other.first)
-            ],
+            warnings=warnings,
         )
+
+    def _projector(
+        self, search: ProjectorSearch, candidate: Candidate, sidecar: Sidecar
+    ) -> ProjectorFile | None:
+        """The vision encoder that the sidecar names, or else the one beside the model."""
+        if sidecar.projector:
+            path: Path | None = candidate.directory / sidecar.projector
+        else:
+            path = search.beside(candidate)
+        if path is None:
+            return None
+        try:
+            return projector_file(path, self._headers.read(path))
+        except InvalidGguf as error:
+            raise UnusableProjector(f"{displayable(path.name)}: {error}") from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise UnusableProjector(f"{displayable(path.name)} cannot be read: {reason}") from error
 
     def _report(self, models: list[LibraryModel]) -> None:
         """Log each problem once, when it appears."""

@@ -28,6 +28,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
 
     ``context`` is the most tokens of one request. ``sampling`` holds the defaults for parameters
     that a request leaves out. ``guard`` says whether control tokens typed by a user stay text.
+    ``projector`` is the file of the model's vision encoder, from the model's folder on.
     """
 
     aliases: list[_Name] = []
@@ -37,6 +38,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     threads: _Count | None = None
     gpu_layers: Annotated[int, Meta(ge=0)] | None = None
     guard: bool | None = None
+    projector: _Name | None = None
     sampling: Sampling = Sampling()
 
     def applied_to(self, settings: WorkerSettings) -> WorkerSettings:

@@ -79,7 +79,7 @@ def codex_model(entry: ModelEntry, priority: int) -> CodexModel:
         base_instructions=_INSTRUCTIONS,
         shell_type="unified_exec",
         apply_patch_tool_type="freeform",
-        input_modalities=["text"],
+        input_modalities=["text", "image"] if known and known.projector else ["text"],
         # The limit that Codex has for its own models.
         truncation_policy=TruncationPolicy(mode="tokens", limit=10_000),
         supports_parallel_tool_calls=True,

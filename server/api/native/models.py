@@ -31,6 +31,7 @@ _FACTS = (
     "embedding",
     "ranks",
     "ranking",
+    "projector",
     "architecture",
     "parameters",
     "quantization",

@@ -54,6 +54,7 @@ class ModelObject(BaseModel):
     embedding: EmbeddingFacts | None = None
     ranks: bool = False
     ranking: RankingFacts | None = None
+    projector: str | None = None
     architecture: str = ""
     parameters: int = 0
     quantization: str = ""

@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 
 from server.core.errors import DragomanError
+from server.core.worker_settings import ENCODINGS_BYTES
 from server.engine.vision.encodable import Embeddings, EncodableImage, EncodingFailed, digest_of
 from server.engine.vision.pictures import Picture
 from server.engine.vision.reader import picture_of
@@ -26,9 +27,6 @@ Encode = Callable[[Picture, Callable[[int], bool]], Iterator[tuple[int, Embeddin
 """Yields the embeddings of a picture's pieces, by number, as far as they are still wanted.
 
 It raises EncodingFailed."""
-
-MOST_BYTES = 128 << 20
-"""Embeddings kept for images that may come again; a choice: about 50 images of Gemma 3."""
 
 # A process at this niceness gets about a quarter of a core that one at 0 wants too (Linux's weights
 # are 335 and 1,024). A choice: streams go on nearly undisturbed, and encoding does not starve.
@@ -43,7 +41,7 @@ class Encodings:
     """
 
     def __init__(
-        self, encode: Encode, tell: Callable[[], None], *, most_bytes: int = MOST_BYTES
+        self, encode: Encode, tell: Callable[[], None], *, most_bytes: int = ENCODINGS_BYTES
     ) -> None:
         """``tell`` is called, on the thread of `run`, when something new can be had."""
         self._encode = encode

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from server.core.model_info import EmbeddingInfo, ModelInfo, RankingInfo
+from server.core.pieces import ImageReader
 from server.engine.batch import Batch
 from server.engine.llama import (
     ContextSettings,
@@ -17,8 +18,10 @@ from server.engine.llama import (
     LlamaReranker,
     LoadError,
 )
+from server.engine.llama.projector import Projector
 from server.engine.llama.vocabulary import LlamaVocabulary
 from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
+from server.engine.vision.reader import PictureReader
 from server.library.file_facts import FileFacts
 from server.library.footprint import outputs_per_batch, sequence_ids
 from server.prompt.chat_model import ChatModel
@@ -78,7 +81,8 @@ class GenerationModel:
     """A model that generates, and embeds beside that.
 
     ``files`` are the model's, as they were before it was loaded. ``compiler`` is being built on a
-    thread of its own. ``stored_tokens`` is the room for cached prefixes in host memory.
+    thread of its own. ``stored_tokens`` is the room for cached prefixes in host memory. A model
+    that sees images has a ``projector``, and ``read_image``, which is for one thread.
     """
 
     info: ModelInfo
@@ -90,6 +94,8 @@ class GenerationModel:
     context: LlamaContext
     compiler: Future[GrammarCompiler]
     stored_tokens: int
+    projector: Projector | None = None
+    read_image: ImageReader | None = None
 
 
 Loaded = GenerationModel | EmbeddingModel | RankingModel | VocabularyOnly
@@ -172,6 +178,7 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
     context = _context(opened)
     report(Progress(stage="warmup", fraction=1.0))
     _warm_up(context)
+    projector = opened.projector
     embedding = _embedding_info(opened, min(_longest_text(opened), _MOST_TOKENS_EMBEDDED_ASIDE))
     return GenerationModel(
         info=opened.info(generates=True, kv_cells=context.kv_cells, embedding=embedding),
@@ -184,6 +191,10 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
         context=context,
         compiler=compiler,
         stored_tokens=opened.layout.stored_tokens,
+        projector=projector,
+        read_image=(
+            PictureReader(projector, most_together=context.cells_together) if projector else None
+        ),
     )
 
 

@@ -13,7 +13,8 @@ from server import __version__
 from server.core.model_info import EmbeddingInfo, ModelInfo, RankingInfo
 from server.core.resources import templates_directory
 from server.engine.llama import LlamaModel, build_description
-from server.library.file_facts import FileFacts, model_file_facts
+from server.engine.llama.projector import Projector
+from server.library.file_facts import FileFacts, file_facts, model_file_facts
 from server.library.header import GgufHeader
 from server.library.model_header import read_model_at
 from server.prompt.chat_model import ChatModel
@@ -22,6 +23,7 @@ from server.prompt.messages.capabilities import Capabilities
 from server.worker.protocol import Load, Progress
 from server.worker.serve.hardware import physical_cores
 from server.worker.serve.layout import Layout, gpu_layers, lay_out
+from server.worker.serve.vision import holding, open_projector
 
 Report = Callable[[Progress], None]
 
@@ -40,6 +42,7 @@ class OpenedModel:
     chat: ChatModel
     layout: Layout
     threads: int
+    projector: Projector | None = None
 
     def info(
         self,
@@ -77,6 +80,7 @@ class OpenedModel:
             generates=generates,
             embedding=embedding,
             ranking=ranking,
+            projector=settings.projector.kind if settings.projector else None,
             reply_format=chat.reply_format,
             sampling=chat.sampling,
             guard=settings.guard,
@@ -100,6 +104,14 @@ def open_model(request: Load, report: Report) -> OpenedModel:
         gpu_layers=settings.gpu_layers,
         progress=lambda fraction: report(Progress(stage="weights", fraction=fraction)),
     )
+    threads = settings.threads or physical_cores()
+    projector = None
+    if settings.projector is not None and not request.vocabulary_only:
+        files += file_facts([Path(settings.projector.path)])
+        on_gpu = gpu_layers(model, settings) > 0
+        projector = open_projector(settings.projector, model, threads, on_gpu=on_gpu)
+        settings = holding(settings, projector)
+        request = msgspec.structs.replace(request, settings=settings)
     report(Progress(stage="template", fraction=1.0))
     # llama.cpp leaves arrays out of its metadata.
     tags = {"general.tags": " ".join(header.tags)}
@@ -121,7 +133,8 @@ def open_model(request: Load, report: Report) -> OpenedModel:
         model=model,
         chat=chat,
         layout=lay_out(header, model, settings),
-        threads=settings.threads or physical_cores(),
+        threads=threads,
+        projector=projector,
     )
 
 

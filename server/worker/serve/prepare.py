@@ -110,7 +110,9 @@ class Preparer:
     def _prepare(self, request: Generate) -> None:
         self._check_wanted(request)
         wanted = _functions_only(request.request.prompt)
-        prompt = self._model.chat.build(wanted, context=self._model.info.context)
+        prompt = self._model.chat.build(
+            wanted, context=self._model.info.context, read_image=self._model.read_image
+        )
         task = self._tasks.build(request, prompt)
         constrained = self._constrainer.constrain(
             wanted,
@@ -152,5 +154,6 @@ def render(model: Loaded, request: Render) -> Rendered:
     wanted = _functions_only(request.prompt)
     # llama.cpp tells the trained context only of a model whose weights it has read.
     context = None if isinstance(model, VocabularyOnly) else model.info.context
-    prompt = model.chat.build(wanted, context=context, with_segments=True)
+    read_image = model.read_image if isinstance(model, GenerationModel) else None
+    prompt = model.chat.build(wanted, context=context, with_segments=True, read_image=read_image)
     return Rendered(id=request.id, prompt=prompt.rendered)

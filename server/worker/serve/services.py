@@ -119,6 +119,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         on_gpu=model.info.gpu_layers > 0,
         stored_tokens=model.stored_tokens,
         prefix_tier=disk.prefixes if disk else None,
+        encode=model.projector.encode if model.projector else None,
     )
 
     def keep_prefixes() -> None:
@@ -136,6 +137,9 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         answers=disk.answers if disk else None,
     )
     embeddings = EmbeddingService(model, send, queue_size=settings.queue_size)
+    threads = {"preparer": preparer.run, "embeddings": embeddings.run}
+    if engine.encodings is not None:
+        threads["images"] = engine.encodings.run
     services = Services(
         info=model.info,
         send=send,
@@ -146,7 +150,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
             engine, model.context, embeddings, disk.prefixes.counters if disk else DiskCounters()
         ),
         fail_current=preparer.fail_current,
-        threads={"preparer": preparer.run, "embeddings": embeddings.run},
+        threads=threads,
         close=keep_prefixes,
     )
     services.register(Generate, preparer.generate)

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.core.errors import PLACE, ContextLengthExceeded, InvalidRequest, Locator
-from server.core.pieces import keys_of
+from server.core.pieces import keys_of, regrouped
 from server.core.request import ChatPrompt, GenerationRequest
 from server.core.sampling import Sampling
 from server.engine.sampling.length_rules import ReasoningLimit
-from server.engine.spans import TokenSpan
+from server.engine.spans import spans_of
 from server.engine.task import StopWatch, Task
+from server.engine.vision.encodable import EncodableImage
 from server.prompt.chat_model import BuiltPrompt
 from server.prompt.context_length import check_context_length
 from server.prompt.turn_reader import TurnReader
@@ -52,6 +53,7 @@ class TaskBuilder:
         if isinstance(request.prompt, ChatPrompt):
             reading = self._reader.reading(as_functions(request.prompt).tools, tolerant=False)
             tokens = self._written.put_back(message.scope, reading, tokens)
+        images = [piece for piece in prompt.pieces if isinstance(piece, EncodableImage)]
         if not tokens:
             raise InvalidRequest(
                 "The prompt is empty: there is no token to begin with.", at=("prompt",)
@@ -69,7 +71,7 @@ class TaskBuilder:
         stop_watch = self._stop_watch(request, prompt)
         return Task(
             id=message.id,
-            spans=[TokenSpan(tokens)],
+            spans=spans_of(regrouped(tokens, images)),
             sampling=self._without_ends(sampling) if request.ignore_eos else sampling,
             length_limit=limit,
             max_tokens=limit if request.max_tokens is None else min(request.max_tokens, limit),

@@ -68,6 +68,11 @@ def test_safe_mode_and_warnings_are_reported() -> None:
     assert "a guess" in text
 
 
+def test_a_model_that_sees_images_is_told_from_others() -> None:
+    assert "images    read (gemma3)" in banner(URL, Settings(), [entry("m", projector="gemma3")])
+    assert "images    read" not in banner(URL, Settings(), [entry("m")])
+
+
 def test_it_tells_who_may_use_the_server() -> None:
     def keys(**settings: Any) -> str:
         text = banner(URL, Settings(**settings), [entry("m")])

@@ -15,7 +15,6 @@ from tests.unit.engine.vision_rig import Eyes, Prompt, VisionModel, image
 
 pytestmark = pytest.mark.process
 
-_TYPES = {"causal": "mlp", "whole": "gemma3", "tiles": "idefics3", "plane": "qwen2vl_merger"}
 FEW = 6
 
 Load = Callable[..., VisionModel]
@@ -36,7 +35,7 @@ def load(files: tuple[Path, Path], kind: str) -> Iterator[Load]:
     loaded: list[VisionModel] = []
 
     def load(**options: object) -> VisionModel:
-        loaded.append(VisionModel(files[0], Eyes(files[1], _TYPES[kind]), **options))
+        loaded.append(VisionModel(files[0], Eyes(files[1], KINDS[kind].name), **options))
         return loaded[-1]
 
     yield load

@@ -78,6 +78,7 @@ class Setup:
             context=SimpleNamespace(kv_cells=CONTEXT),
             stored_tokens=0,
             vocabulary=vocabulary,
+            read_image=None,
         )
         engine: Any = self.engine
         self.preparer = Preparer(model, engine, self._take, queue_size=QUEUE_SIZE, answers=None)
