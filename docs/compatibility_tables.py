@@ -15,6 +15,7 @@ from openai.types.responses import response_create_params
 from pydantic import BaseModel
 
 from server.api.anthropic.schemas.messages_request import MessagesRequest
+from server.api.native.token_schemas import DetokenizeBody, TokenizeBody
 from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.api.openai.schemas.base import GenerationFields
 from server.api.openai.schemas.chat_request import ChatCompletionRequest
@@ -160,6 +161,15 @@ _RANKING_REMARKS = {
     "top_n": "how many of the best to list; also `top_k`",
     "truncation_direction": "`right`; another one is ignored, and named",
 }
+_TOKENS: _Endpoints = {
+    "/tokenize": (TokenizeBody, set()),
+    "/detokenize": (DetokenizeBody, set()),
+}
+_TOKENS_REMARKS = {
+    "add_special": "whether BOS and its kin are added; also `add_special_tokens`, beside `prompt`",
+    "content": "a text, or texts and tokens in order; also `prompt`",
+    "tokens": "the answer has `bytes`, too, where they are no whole characters",
+}
 _OPENAI = set[str]().union(*(names for _, names in _ENDPOINTS.values()))
 
 
@@ -191,7 +201,7 @@ def _parameters(names: set[str], endpoints: _Endpoints, remarks: dict[str, str])
 
 def _described(name: str) -> str:
     """What the schema itself says, in Markdown."""
-    endpoints = (_ENDPOINTS | _RANKING).values()
+    endpoints = (_ENDPOINTS | _RANKING | _TOKENS).values()
     fields = (model.model_fields.get(name) for model, _ in endpoints)
     text = next((field.description for field in fields if field and field.description), "")
     text = text.removeprefix(_ACCEPTED_AND_IGNORED)
@@ -215,6 +225,12 @@ def ranking_parameters() -> str:
         *(known | model.model_fields.keys() for model, known in _RANKING.values())
     )
     return _parameters(names, _RANKING, _RANKING_REMARKS)
+
+
+def token_parameters() -> str:
+    """Every parameter of the paths that turn text into tokens and back."""
+    names = set[str]().union(*(model.model_fields for model, _ in _TOKENS.values()))
+    return _parameters(names, _TOKENS, _TOKENS_REMARKS)
 
 
 def own_parameters() -> str:

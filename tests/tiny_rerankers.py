@@ -17,8 +17,8 @@ LAYERS = 2
 CONTEXT = 512
 
 CONTROLS = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
-WORDS = ["yes", "no", "ye"]  # llama.cpp merges two pieces at a time
-YES, NO = len(CONTROLS) + 256, len(CONTROLS) + 257
+WORDS = ["yes", "no", "ye", "\u2581"]  # llama.cpp merges two pieces at a time
+YES, NO, SPACE = (len(CONTROLS) + 256 + WORDS.index(word) for word in ("yes", "no", "\u2581"))
 CLS, SEP = 2, 3
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 Weights = dict[str, NDArray[np.float64]]
@@ -65,9 +65,13 @@ def write_judge(
     template: str | None = RERANK_TEMPLATE,
     labels: tuple[str, ...] = ("yes", "no"),
     name: str = "Tiny Qwen3 Reranker",
+    like_llama: bool = False,
     seed: int = 1,
 ) -> Weights:
-    """A causal reranker like Qwen3's; without ``classifier`` its head was lost by a converter."""
+    """A causal reranker like Qwen3's; without ``classifier`` its head was lost by a converter.
+
+    ``like_llama``: its texts get BOS and a space in front.
+    """
     writer = gguf.GGUFWriter(path, "qwen3")
     writer.add_name(name)
     _dimensions(writer, KEY_VALUE_HEADS)
@@ -85,8 +89,8 @@ def write_judge(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
-    writer.add_add_bos_token(False)
-    writer.add_add_space_prefix(False)
+    writer.add_add_bos_token(like_llama)
+    writer.add_add_space_prefix(like_llama)
     writer.add_vocab_size(len(tokens))
     if pooling:
         writer.add_pooling_type(gguf.PoolingType.RANK)

@@ -11,6 +11,7 @@ from server.core.model_info import EngineStats, ModelEntry, ModelInfo, ModelStat
 from server.core.native_prompt import RenderedPrompt
 from server.core.ranking import RankingRequest, Scores
 from server.core.request import CacheScope, GenerationRequest, Prompt
+from server.core.tokens import TokenizeRequest, Tokens
 
 
 class Client(Protocol):
@@ -40,6 +41,10 @@ class Client(Protocol):
 
     async def rank(self, request: RankingRequest) -> Scores:
         """The scores of the documents; raises what the worker refuses them for."""
+        ...
+
+    async def tokenize(self, request: TokenizeRequest) -> Tokens:
+        """The tokens of texts; raises what the worker refuses them for."""
         ...
 
 

@@ -20,6 +20,7 @@ from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
 from server.core.ranking import RankingRequest, Scores
 from server.core.request import CacheScope, GenerationRequest, Prompt
+from server.core.tokens import TokenizeRequest, Tokens
 from server.core.worker_settings import WorkerSettings
 
 # Exit codes of a worker that gave up by itself.
@@ -90,11 +91,18 @@ class Rank(msgspec.Struct, frozen=True, kw_only=True, tag="rank"):
     gives_way: bool = False
 
 
+class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag="tokenize"):
+    """Find the tokens of texts, or the text of tokens."""
+
+    id: int
+    request: TokenizeRequest
+
+
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
     """Exit now."""
 
 
-Request = Generate | Cancel | Render | Embed | Rank
+Request = Generate | Cancel | Render | Embed | Rank | Tokenize
 ToWorker = Load | Request | Shutdown
 
 
@@ -147,6 +155,14 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True, tag="ranked"):
     error: ErrorInfo | None = None
 
 
+class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag="tokenized"):
+    """Answer to `Tokenize`: the tokens, or why there are none."""
+
+    id: int
+    tokens: Tokens | None = None
+    error: ErrorInfo | None = None
+
+
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
     """Sent about once a second; ``step_seconds`` is how long the current step has been running."""
 
@@ -154,13 +170,15 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
     stats: EngineStats
 
 
-Answer = Rendered | Embedded | Ranked
+Answer = Rendered | Embedded | Ranked | Tokenized
 """The one message that answers a request which does not generate."""
 
 FromWorker = Progress | Ready | LoadFailed | StepEvents | Answer | Heartbeat
 
 
-def refusal(request: Generate | Render | Embed | Rank, error: DragomanError) -> StepEvents | Answer:
+def refusal(
+    request: Generate | Render | Embed | Rank | Tokenize, error: DragomanError
+) -> StepEvents | Answer:
     """The answer to ``request`` that reports ``error``; the last one for it."""
     match request:
         case Generate(id=id_):
@@ -171,6 +189,8 @@ def refusal(request: Generate | Render | Embed | Rank, error: DragomanError) -> 
             return Embedded(id=id_, error=error.info)
         case Rank(id=id_):
             return Ranked(id=id_, error=error.info)
+        case Tokenize(id=id_):
+            return Tokenized(id=id_, error=error.info)
 
 
 to_worker_decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -26,6 +26,7 @@ from server.core.ranking import RankingRequest, Scores
 from server.core.reply_format import ReplyFormat
 from server.core.request import CacheScope, GenerationRequest, Prompt
 from server.core.sampling import Sampling
+from server.core.tokens import TokenizeRequest, Tokens
 
 VOCABULARY = 1000
 CONTEXT = 2048
@@ -129,6 +130,7 @@ class FakeClient:
         self.embedded: list[str | list[int]] = []
         self.embedding_error: Exception | None = None
         self.ranked: RankingRequest | None = None
+        self.tokenized: TokenizeRequest | None = None
         self.running = 0
         self.cancelled = 0
 
@@ -192,6 +194,21 @@ class FakeClient:
             raise ContextLengthExceeded("It is too long.", at=("documents", cut[0]))
         lengths = [min(10, len(document)) for document in request.documents]
         return Scores(logits=list(map(float, lengths)), prompt_tokens=sum(lengths), cut=cut)
+
+    async def tokenize(self, request: TokenizeRequest) -> Tokens:
+        """Each byte of a text is a token, and 999 is an added one; others spell themselves."""
+        self.tokenized = request
+        ids, pieces = [], []
+        for part in request.parts:
+            raw = part.encode() if isinstance(part, str) else f"<{part}>".encode()
+            ids += list(raw) if isinstance(part, str) else [part]
+            pieces += (
+                [raw[at : at + 1] for at in range(len(raw))] if isinstance(part, str) else [raw]
+            )
+        if request.add_special:
+            ids, pieces = [999, *ids], [b"<s>", *pieces]
+        pieces = pieces if request.pieces else []
+        return Tokens(ids=ids, pieces=pieces, added=int(request.add_special))
 
 
 class FakePool:

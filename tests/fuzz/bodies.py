@@ -27,6 +27,12 @@ POST_PATHS: dict[str, dict[str, Any]] = {
     "/v1/rerank": {"query": "Hi", "documents": ["Hi"], "model": INSTRUCT},
     "/rerank": {"query": "Hi", "texts": ["Hi"], "model": INSTRUCT},
     "/v1/score": {"text_1": "Hi", "text_2": ["Hi"], "model": INSTRUCT},
+    "/tokenize": {"content": "Hi", "model": INSTRUCT},
+    "/detokenize": {"tokens": [5], "model": INSTRUCT},
+    "/v1/chat/completions/input_tokens": {
+        "messages": [{"role": "user", "content": "Hi"}],
+        "model": INSTRUCT,
+    },
     "/apply-template": {"messages": [{"role": "user", "content": "Hi"}], "model": INSTRUCT},
 }
 
@@ -181,6 +187,8 @@ FITTING: dict[str, st.SearchStrategy[Any]] = {
     "stream_options": st.fixed_dictionaries({"include_usage": st.booleans()}),
     "stop": texts | st.lists(texts, max_size=5),
     "logprobs": st.booleans() | st.integers(-1, 6),
+    "content": texts | st.lists(texts | st.integers(-2, 60_000), max_size=5),
+    "tokens": _tokens,
     "query": texts,
     "documents": st.lists(texts | st.dictionaries(texts, texts, max_size=2), max_size=3),
     "texts": st.lists(texts, max_size=3),

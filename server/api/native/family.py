@@ -1,9 +1,10 @@
-"""dragoman's own API: models, health, metrics, the description of the API and the playground."""
+"""dragoman's own API: models, tokens, health, metrics, the API's description, the playground."""
 
 from __future__ import annotations
 
 from server.api.family import Family
-from server.api.native import health, metrics, models, ollama, openapi, playground
+from server.api.native import health, metrics, models, ollama, openapi, playground, tokens
+from server.api.native.token_schemas import DetokenizeBody, TokenizeBody
 
 FAMILY = Family(
     routers=(
@@ -13,5 +14,7 @@ FAMILY = Family(
         metrics.router,
         openapi.router,
         playground.router,
-    )
+        tokens.router,
+    ),
+    bodies=(TokenizeBody, DetokenizeBody),
 )

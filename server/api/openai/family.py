@@ -8,6 +8,7 @@ from server.api.openai.chat import CHAT_COMPLETIONS
 from server.api.openai.completions import COMPLETIONS
 from server.api.openai.conversations import router as conversations
 from server.api.openai.conversations.bodies import ChangedConversation, NewConversation, NewItems
+from server.api.openai.count_tokens import counting
 from server.api.openai.errors import error_body, error_frame
 from server.api.openai.files import router as files
 from server.api.openai.responses import compact, create, input_tokens, retrieve, websocket
@@ -20,6 +21,7 @@ FAMILY = Family(
     errors=ErrorShape(body=error_body, frame=error_frame, schema=ErrorBody),
     operations=(CHAT_COMPLETIONS, COMPLETIONS),
     routers=(
+        counting(CHAT_COMPLETIONS, COMPLETIONS),
         embeddings.router,
         template.router,
         create.router,

@@ -10,9 +10,9 @@ from fastapi import Request
 
 from server.api.context import context
 from server.api.endpoint import located
+from server.api.unnamed_model import unnamed_model
 from server.core.errors import InvalidRequest, Locator
 from server.core.model_info import ModelInfo
-from server.core.pool import Pool
 from server.core.ranking import RankingRequest, Scores
 from server.http.disconnect import unless_gone
 
@@ -30,7 +30,7 @@ async def scored(
     Raises InvalidRequest where the model does not rank, and what it refuses.
     """
     shared = context(request)
-    name = model or _only_ranking_model(shared.pool)
+    name = model or unnamed_model(shared.pool, "ranks texts", lambda known: known.ranks)
     known = shared.pool.entry(name).known
     if known is not None and not known.ranks:
         raise InvalidRequest(f"The model {name[:100]!r} does not rank texts.", at=("model",))
@@ -55,16 +55,3 @@ def without_effect(wanted: RankingRequest, info: ModelInfo) -> list[str]:
     """The names of fields that this model has no place for."""
     takes = info.ranking is not None and info.ranking.instruction
     return ["instruction"] if wanted.instruction is not None and not takes else []
-
-
-def _only_ranking_model(pool: Pool) -> str:
-    """The model that a request means that names none."""
-    ranking = [
-        entry.id
-        for entry in pool.models()
-        if entry.known is not None and entry.known.ranks and entry.state != "failed"
-    ]
-    if len(ranking) == 1:
-        return ranking[0]
-    which = f"one of {', '.join(ranking[:5])}" if ranking else "but no model here ranks texts"
-    raise InvalidRequest(f"model: A model must be named, {which}.", at=("model",))

@@ -61,6 +61,10 @@ class LlamaVocabulary:
         self.add_space_prefix = (
             metadata.get("tokenizer.ggml.add_space_prefix", str(is_spm).lower()) == "true"
         )
+        #: Whether the first token of a text has a space that the text does not begin with.
+        self.begins_with_space = (
+            self.add_space_prefix or self._type == llama_cpp.LLAMA_VOCAB_TYPE_WPM
+        )
         self._pieces: dict[int, bytes] = {}
 
     def _token_or_none(self, getter: Callable[[Any], int]) -> int | None:

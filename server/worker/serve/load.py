@@ -48,6 +48,7 @@ class VocabularyOnly:
 
     info: ModelInfo
     chat: ChatModel
+    vocabulary: LlamaVocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class RankingModel:
 
     info: ModelInfo
     chat: ChatModel
+    vocabulary: LlamaVocabulary
     pairs: PairPrompt
     ranking: RankingInfo
     shares: bool
@@ -114,7 +116,11 @@ def load(request: Load, report: Report) -> Loaded:
     made_to_rank = ranks(opened)
     if request.vocabulary_only:
         generates = not made_for_embeddings and not made_to_rank
-        return VocabularyOnly(info=opened.info(generates=generates), chat=opened.chat)
+        return VocabularyOnly(
+            info=opened.info(generates=generates),
+            chat=opened.chat,
+            vocabulary=opened.model.vocabulary,
+        )
     if not opened.model.is_supported:
         architecture = opened.header.architecture
         raise LoadError(f"this {architecture} model neither generates text nor embeds it")
@@ -164,6 +170,7 @@ def _load_ranking_model(opened: OpenedModel, report: Report) -> RankingModel:
     return RankingModel(
         info=opened.info(generates=False, ranking=ranking, warnings=method.warnings),
         chat=opened.chat,
+        vocabulary=opened.model.vocabulary,
         pairs=method.pairs,
         ranking=ranking,
         shares=opened.model.reads_in_parts,

@@ -9,10 +9,10 @@ from queue import PriorityQueue
 from typing import Generic, TypeVar
 
 from server.core.errors import DragomanError
-from server.worker.protocol import Embed, Generate, Rank, Render, refusal
+from server.worker.protocol import Embed, Generate, Rank, Render, Tokenize, refusal
 from server.worker.serve.connection import Send
 
-R = TypeVar("R", bound=Generate | Render | Embed | Rank)
+R = TypeVar("R", bound=Generate | Render | Embed | Rank | Tokenize)
 
 _logger = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from server.worker.protocol import (
     Render,
     Request,
     StepEvents,
+    Tokenize,
     refusal,
 )
 from server.worker.serve.connection import Send
@@ -38,8 +39,9 @@ from server.worker.serve.prefixes import on_disk
 from server.worker.serve.prepare import Preparer, render
 from server.worker.serve.rank import RankingService
 from server.worker.serve.request_queue import RequestQueue
+from server.worker.serve.tokens import TokenService
 
-M = TypeVar("M", Generate, Cancel, Render, Embed, Rank)
+M = TypeVar("M", Generate, Cancel, Render, Embed, Rank, Tokenize)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +89,14 @@ class Services:
 
 def services_of(model: Loaded, settings: WorkerSettings, send: Send) -> Services:
     """Everything that ``model`` can do."""
+    services = _services_of_kind(model, settings, send)
+    tokens = TokenService(model.vocabulary, send)
+    services.threads["tokens"] = tokens.run
+    services.register(Tokenize, tokens.submit)
+    return services
+
+
+def _services_of_kind(model: Loaded, settings: WorkerSettings, send: Send) -> Services:
     match model:
         case GenerationModel():
             return _generation(model, settings, send)

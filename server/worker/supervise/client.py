@@ -17,6 +17,7 @@ from server.core.native_prompt import RenderedPrompt
 from server.core.precedence import gives_way
 from server.core.ranking import RankingRequest, Scores
 from server.core.request import CacheScope, GenerationRequest, Prompt
+from server.core.tokens import TokenizeRequest, Tokens
 from server.worker.protocol import (
     Answer,
     Cancel,
@@ -27,6 +28,8 @@ from server.worker.protocol import (
     Render,
     Rendered,
     StepEvents,
+    Tokenize,
+    Tokenized,
 )
 from server.worker.supervise.supervisor import Supervisor
 
@@ -34,7 +37,7 @@ from server.worker.supervise.supervisor import Supervisor
 # about a minute of a fast stream, and a few MiB even with all logprobs. The number is a choice.
 MAX_BUFFERED_EVENTS = 4096
 
-T = TypeVar("T", RenderedPrompt, Embeddings, Scores)
+T = TypeVar("T", RenderedPrompt, Embeddings, Scores, Tokens)
 
 
 class ModelClient:
@@ -51,7 +54,9 @@ class ModelClient:
         self._make_ready = make_ready or supervisor.ready
         self._ids = itertools.count(1)
         self._streams: dict[int, _Stream] = {}
-        self._answers: dict[int, asyncio.Future[RenderedPrompt | Embeddings | Scores | None]] = {}
+        self._answers: dict[
+            int, asyncio.Future[RenderedPrompt | Embeddings | Scores | Tokens | None]
+        ] = {}
         self._requests = 0
         self.idle_since = time.monotonic()
         supervisor.listener = self
@@ -138,7 +143,14 @@ class ModelClient:
         wanted = Rank(id=next(self._ids), request=request, gives_way=gives_way.get())
         return await self._ask(wanted, Scores)
 
-    async def _ask(self, request: Render | Embed | Rank, expected: type[T]) -> T:
+    async def tokenize(self, request: TokenizeRequest) -> Tokens:
+        """The tokens of a request.
+
+        Raises the error that the worker reports, WorkerDied or ModelUnavailable.
+        """
+        return await self._ask(Tokenize(id=next(self._ids), request=request), Tokens)
+
+    async def _ask(self, request: Render | Embed | Rank | Tokenize, expected: type[T]) -> T:
         """The content of the one message that answers ``request``; raises the error it reports."""
         with self.counted():
             await self._make_ready()
@@ -194,6 +206,8 @@ class ModelClient:
             answer.set_result(message.prompt)
         elif isinstance(message, Ranked):
             answer.set_result(message.scores)
+        elif isinstance(message, Tokenized):
+            answer.set_result(message.tokens)
         else:
             answer.set_result(message.embeddings)
 

@@ -20,6 +20,7 @@ from tests.tiny_rerankers import (
     NO,
     RERANK_TEMPLATE,
     SEP,
+    SPACE,
     YES,
     cross_encoder_outputs,
     judge_outputs,
@@ -90,7 +91,9 @@ def prompt(query: str, document: str) -> list[int]:
             tokens.append(CONTROLS.index(piece))
         else:
             filled = piece.replace("{query}", query).replace("{document}", document)
-            tokens += [len(CONTROLS) + byte for byte in filled.replace(" ", "\u2581").encode()]
+            tokens += [
+                SPACE if byte == ord(" ") else len(CONTROLS) + byte for byte in filled.encode()
+            ]
     return tokens
 
 

@@ -53,7 +53,7 @@ KINDS: dict[str, Loaded] = {
         embedding=EmbeddingInfo(dimensions=2, pooling="mean", context=8),
         open_embedder=NOTHING,
     ),
-    "vocabulary": VocabularyOnly(info=INFO, chat=CHAT),
+    "vocabulary": VocabularyOnly(info=INFO, chat=CHAT, vocabulary=NOTHING),
 }
 
 
