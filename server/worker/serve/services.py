@@ -39,7 +39,7 @@ from server.worker.serve.prefixes import on_disk
 from server.worker.serve.prepare import Preparer, render
 from server.worker.serve.rank import RankingService
 from server.worker.serve.request_queue import RequestQueue
-from server.worker.serve.tokens import TokenService
+from server.worker.serve.tokenizing import TokenService
 
 M = TypeVar("M", Generate, Cancel, Render, Embed, Rank, Tokenize)
 

@@ -10,7 +10,7 @@ from server.core.errors import InvalidRequest
 from server.core.tokens import TokenizeRequest, Tokens
 from server.engine.llama import LlamaModel
 from server.engine.llama.vocabulary import LlamaVocabulary
-from server.worker.serve.tokens import tokenized
+from server.worker.serve.tokenizing import tokenized
 from tests.tiny_models import write_tiny_encoder
 from tests.tiny_rerankers import write_judge
 from tests.unit.prompt.corpus import CORPUS
