@@ -36,6 +36,7 @@ from server.api.family import (
     Shorter,
 )
 from server.api.looseness import Looseness
+from server.api.remote_images import with_images
 from server.api.replies import accepted, reply_events
 from server.api.validation import validate
 from server.core.errors import ContextLengthExceeded, DragomanError, Locator
@@ -99,9 +100,12 @@ async def read(request: Request, model: type[Body]) -> Body:
     limits = BodyLimits(bytes=settings.max_body_bytes, seconds=settings.request_timeout)
     raw = await receive(request, limits)
     strict = settings.strict_parameters
-    if len(raw) < _LARGE_BODY:
-        return validate(decode(raw), model, strict=strict)
-    value = await asyncio.to_thread(decode, raw)
+    large = len(raw) >= _LARGE_BODY
+    value = await asyncio.to_thread(decode, raw) if large else decode(raw)
+    if settings.image_hosts or b'"file_id"' in raw:
+        value = await unless_gone(request, with_images(value, request))
+    if not large:
+        return validate(value, model, strict=strict)
     return await asyncio.to_thread(validate, value, model, strict=strict)
 
 

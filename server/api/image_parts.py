@@ -120,9 +120,7 @@ class ImageInput(WireModel):
         url = self.image_url.url if isinstance(self.image_url, ImageUrl) else self.image_url
         if url is not None and ":" in url:
             return url
-        data = self._found.data
-        kind = _signature(data) or "application/octet-stream"
-        return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+        return data_uri(self._found.data)
 
     def ignored(self) -> Iterator[Locator]:
         """Places in this part that have no effect."""
@@ -135,6 +133,12 @@ class ImageInput(WireModel):
     def _detail(self) -> str | None:
         inner = self.image_url.detail if isinstance(self.image_url, ImageUrl) else None
         return self.detail or inner
+
+
+def data_uri(data: bytes) -> str:
+    """An image as a ``data:`` URI of its own type."""
+    kind = _signature(data) or "application/octet-stream"
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def image_text(text: str, at: Locator) -> ImagePart:

@@ -229,6 +229,13 @@ class Settings(BaseSettings):
         description="Maximum bytes of a request line and its headers; larger ones are answered "
         "with 431.",
     )
+    image_hosts: HostNames = Field(
+        default=[],
+        description="Hosts from which images are fetched where a request has their URL, like "
+        "`pictures.example.com`; `*.example.com` is all names below one, `*` any. Ports other than "
+        "80 and 443 must be stated, addresses that are not public must be listed themselves "
+        "(default: none).",
+    )
     strict_parameters: bool = Field(
         default=False,
         description="Refuse parameters that the server does not know with 400, rather than name "

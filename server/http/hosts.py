@@ -26,7 +26,7 @@ class HostMiddleware:
 
     def __init__(self, app: ASGIApp, allowed: Sequence[str], respond: ErrorResponder) -> None:
         self._app = app
-        self._allowed = frozenset(map(_normal, allowed))
+        self._allowed = frozenset(map(normal_host, allowed))
         self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,14 +48,14 @@ class HostMiddleware:
         parts = _HOST.fullmatch(host)
         if parts is None:
             return False
-        name = _normal(f"[{parts['v6']}]" if parts["v6"] else parts["name"])
+        name = normal_host(f"[{parts['v6']}]" if parts["v6"] else parts["name"])
         if _is_local(name) or not self._allowed.isdisjoint({name, f"{name}:{parts['port']}"}):
             return True
         _, *above = name.split(".")
         return any("*." + ".".join(above[i:]) in self._allowed for i in range(len(above)))
 
 
-def _normal(host: str) -> str:
+def normal_host(host: str) -> str:
     """``host`` in one spelling: lower case, no dot at the end, IPv6 addresses at their shortest."""
     parts = _HOST.fullmatch(host)
     v6 = host if parts is None else parts["v6"]

@@ -15,6 +15,7 @@ from openai import AsyncOpenAI
 from openai.types import FileObject
 
 from server.app import create_app
+from server.core.request import ChatPrompt, images_of
 from server.core.settings import Settings
 from tests.api.fakes import FakePool
 from tests.api.wire import assert_error
@@ -221,3 +222,29 @@ async def test_without_files_nothing_is_taken_and_nothing_found(
         assert_error(answer, 400, code="unsupported_parameter")
         assert (await http.get(FILES)).json()["data"] == []
         assert_error(await http.get(f"{FILES}/file-a"), 404, code="not_found", param="id")
+
+
+async def test_images_are_read_from_the_files_of_their_key(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    data = b"\x89PNG\r\n\x1a\n of a cat"
+    mine, yours = ({"authorization": f"Bearer {key}"} for key in ("one", "two"))
+    form = {"purpose": "vision"}
+    made = await http.post(FILES, data=form, files={"file": ("a.png", data)}, headers=mine)
+    name = made.json()["id"]
+    content = [{"type": "input_image", "file_id": name, "detail": "low"}]
+    body: dict[str, Any] = {"model": "test", "input": [{"role": "user", "content": content}]}
+    answered = await http.post("/v1/responses", json=body, headers=mine)
+    assert answered.status_code == 200, answered.text
+    source = {"type": "image", "source": {"type": "file", "file_id": name}}
+    messages = [{"role": "user", "content": [source]}]
+    body = {"model": "test", "max_tokens": 9, "messages": messages}
+    assert (await http.post("/v1/messages", json=body, headers=mine)).status_code == 200
+    for request in pool.client.requests:
+        assert isinstance(request.prompt, ChatPrompt)
+        assert [image.data for _, image in images_of(request.prompt.messages)] == [data]
+    refused = await http.post("/v1/messages", json=body, headers=yours)
+    assert refused.status_code == 404
+    place = "messages[0].content[0].source.file_id"
+    assert refused.json()["error"]["message"].startswith(f"{place}: there is no file")
+    assert len(pool.client.requests) == 2

@@ -1,0 +1,186 @@
+"""Images that a body only names: put in their place as ``data:`` URIs before it is checked.
+
+Those with a URL are fetched, if the setting ``image_hosts`` has their host; those in files are read
+from the files of the request's key. So everything behind this knows images by their bytes alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from fastapi import Request
+
+from server.api.context import Context, context
+from server.api.image_parts import IMAGE_KINDS, data_uri
+from server.core.errors import InvalidImage, InvalidRequest, Locator, NotFound, path_text
+from server.core.settings import Settings
+from server.http.fetcher import Fetcher, FetchError
+
+_FIELDS = ("messages", "input", "items")
+"""The fields of bodies that hold conversations."""
+
+_MOST_FETCHED = 20
+"""Images that one request has fetched; a choice."""
+
+_AT_ONCE = 4
+
+_Kind = Literal["url", "file"]
+
+
+class _Link(NamedTuple):
+    """What names an image in a body: ``holder[key]``, at the place ``at``."""
+
+    kind: _Kind
+    at: Locator
+    holder: dict[str, Any]
+    key: str
+
+    @property
+    def target(self) -> str:
+        """The URL, or the file's id."""
+        target: str = self.holder[self.key]
+        return target.strip()
+
+    def put(self, data: bytes) -> None:
+        """Put the image's bytes in its place."""
+        if self.kind == "url":
+            self.holder[self.key] = data_uri(data)
+            return
+        del self.holder[self.key]
+        is_part = self.holder.get("type") in IMAGE_KINDS
+        self.holder["image_url" if is_part else "url"] = data_uri(data)
+
+
+def fetcher(settings: Settings) -> Fetcher | None:
+    """What fetches images; None if no host is allowed."""
+    return Fetcher(hosts=settings.image_hosts) if settings.image_hosts else None
+
+
+async def with_images(body: dict[str, Any], request: Request) -> dict[str, Any]:
+    """``body`` with the images that it names by URLs of allowed hosts, and by files.
+
+    Raises:
+        InvalidImage: One cannot be fetched; the message says why.
+        InvalidRequest: There are too many, or together they are larger than a body may be.
+        NotFound: There is no such file, or it is another key's.
+    """
+    shared = context(request)
+    loader = _Loader(shared, request.state.cache_scope.api_key)
+    links: dict[tuple[_Kind, str], list[_Link]] = defaultdict(list)
+    for link in _links(body):
+        if loader.reads(link.kind):
+            links[link.kind, link.target].append(link)
+    if len(links) > _MOST_FETCHED:
+        at = list(links.values())[_MOST_FETCHED][0].at
+        raise InvalidRequest(
+            f"{path_text(at)}: at most {_MOST_FETCHED} images of a request are fetched.", at=at
+        )
+    tasks = [asyncio.create_task(loader.load(places)) for places in links.values()]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return body
+
+
+class _Loader:
+    def __init__(self, shared: Context, key: str) -> None:
+        self._shared = shared
+        self._key = key
+        self._fetcher = fetcher(shared.settings)
+        self._most_bytes = self._room = shared.settings.max_body_bytes
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+
+    def reads(self, kind: _Kind) -> bool:
+        """Whether images of this kind are read at all; the schema refuses the others."""
+        return self._fetcher is not None if kind == "url" else self._shared.keeps_files
+
+    async def load(self, links: list[_Link]) -> None:
+        """Put one image in all its places."""
+        async with self._gate:
+            first = links[0]
+            data = await (self._fetched(first) if first.kind == "url" else self._read(first))
+        self._room -= len(data)
+        if self._room < 0:
+            raise InvalidRequest(
+                f"{path_text(first.at)}: the images of the request have more than "
+                f"{self._most_bytes} bytes.",
+                at=first.at,
+            )
+        for link in links:
+            link.put(data)
+
+    async def _fetched(self, link: _Link) -> bytes:
+        assert self._fetcher is not None
+        try:
+            return await self._fetcher.fetch(link.target, most_bytes=self._most_bytes)
+        except FetchError as error:
+            message = f"{path_text(link.at)}: the image is not fetched: {error}."
+            raise InvalidImage(message, at=link.at) from error
+
+    async def _read(self, link: _Link) -> bytes:
+        store = self._shared.store
+        owner = await store.owner(self._key)
+        file = await store.read(lambda records: records.files.get(link.target, owner))
+        path = self._shared.files.path(link.target)
+        if file is None or not await asyncio.to_thread(path.is_file):
+            message = f"{path_text(link.at)}: there is no file {link.target[:100]!r} here."
+            raise NotFound(message, at=link.at)
+        if file.bytes > self._room:
+            return bytes(self._room + 1)
+        return await asyncio.to_thread(path.read_bytes)
+
+
+def _links(body: dict[str, Any]) -> Iterator[_Link]:
+    for field in _FIELDS:
+        items = body.get(field)
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            yield from _in_item(item, (field, index))
+
+
+def _in_item(item: Any, at: Locator) -> Iterator[_Link]:
+    """The links in a message, in an item, or in a block with the result of a tool."""
+    if not isinstance(item, dict):
+        return
+    for name in ("content", "output"):
+        content = item.get(name)
+        if isinstance(content, dict):
+            yield from _in_part(content, (*at, name))
+        for number, part in enumerate(content if isinstance(content, list) else ()):
+            yield from _in_part(part, (*at, name, number))
+
+
+def _in_part(part: Any, at: Locator) -> Iterator[_Link]:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "tool_result":
+        yield from _in_item(part, at)
+    if kind not in IMAGE_KINDS:
+        return
+    for steps in _PLACES:
+        holder = part
+        for step in steps[:-1]:
+            holder = holder.get(step) if isinstance(holder, dict) else None
+        value = holder.get(steps[-1]) if isinstance(holder, dict) else None
+        if not isinstance(value, str):
+            continue
+        if steps[-1] == "file_id":
+            yield _Link("file", (*at, *steps), holder, "file_id")
+        elif value.strip()[:8].lower().startswith(("http://", "https://")):
+            yield _Link("url", (*at, *steps), holder, steps[-1])
+
+
+_PLACES = (
+    ("image_url",),
+    ("image_url", "url"),
+    ("source", "url"),
+    ("url",),
+    ("image",),
+    ("file_id",),
+    ("source", "file_id"),
+    ("image_url", "file_id"),
+)
+"""Where parts have addresses of images, or ids of files."""
