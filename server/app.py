@@ -22,6 +22,9 @@ from server.api.native import family as native
 from server.api.openai import family as openai
 from server.api.ranking import family as ranking
 from server.api.runs import Runs
+from server.batches.application import Application
+from server.batches.runner import BatchRunner
+from server.batches.shared import Shared as SharedByBatches
 from server.core.errors import DragomanError, InvalidRequest, NotFound
 from server.core.pool import Pool
 from server.core.settings import Settings
@@ -37,6 +40,7 @@ from server.http.proxies import ProxyMiddleware
 from server.store.file_folder import FileFolder
 from server.store.kinds import Limits
 from server.store.store import Store
+from server.store.work_marks import WorkMarks
 from server.telemetry.engine_figures import EngineFigures
 from server.telemetry.metrics import Metrics
 from server.telemetry.server_figures import ServerFigures
@@ -61,7 +65,10 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if app.state.context.keeps_files:
+            batches.start()
         yield
+        await batches.close()  # before its lines are refused: they are asked again later
         # Ends what runs in the background as well, which then stores how it ended.
         await pool.close(settings.drain_seconds)
         await runs.close()
@@ -69,11 +76,7 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         if traces is not None:
             await asyncio.to_thread(traces.close)
 
-    store = Store(
-        settings.store_url if settings.store else None,
-        Limits(bytes=settings.store_max_bytes, seconds=settings.store_max_days * 86_400),
-    )
-    runs = Runs()
+    store, runs = _store(settings), Runs()
     figures = Metrics(
         EngineFigures(pool.stats, pool.restarts), ServerFigures(pool.models, pool.worker_pids)
     )
@@ -88,28 +91,34 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         redirect_slashes=False,
         lifespan=lifespan,
     )
+    app.state.keys = ring
+    app.state.traces = traces
+    app.state.application = Application(app, respond)
+    files = FileFolder(settings.files_dir)
+    batches = BatchRunner(
+        _shared_by_batches(app, settings, pool=pool, store=store, files=files, figures=figures)
+    )
     app.state.context = Context(
         settings=settings,
         pool=pool,
         metrics=figures,
         store=store,
         runs=runs,
-        files=FileFolder(settings.files_dir),
+        files=files,
+        batches=batches,
         drain=Drain(),
     )
-    app.state.keys = ring
-    app.state.traces = traces
     app.state.families = families
     app.state.error_responses = respond
-    for family in families:
-        # Before the routes of all families, which would match first otherwise.
-        for router in family.variants:
-            app.include_router(router)
-    for family in families:
-        _add_routes(app, family, family.errors or respond.shape(""))
+    _add_families(app, families, respond)
     _handle_errors(app, respond)
     _add_middleware(app, settings)
     return app
+
+
+def _store(settings: Settings) -> Store:
+    limits = Limits(bytes=settings.store_max_bytes, seconds=settings.store_max_days * 86_400)
+    return Store(settings.store_url if settings.store else None, limits)
 
 
 def _traces(endpoint: str | None) -> Traces | None:
@@ -120,9 +129,33 @@ def _traces(endpoint: str | None) -> Traces | None:
     return Traces(endpoint)
 
 
+def _shared_by_batches(
+    app: FastAPI,
+    settings: Settings,
+    *,
+    pool: Pool,
+    store: Store,
+    files: FileFolder,
+    figures: Metrics,
+) -> SharedByBatches:
+    return SharedByBatches(
+        store=store,
+        files=files,
+        marks=WorkMarks(settings.files_dir / "running"),
+        application=app.state.application,
+        find_model=pool.entry,
+        keys=app.state.keys.digests,
+        counted=figures.batch_line,
+        most_bytes=settings.max_body_bytes,
+        parallel=settings.batch_parallel,
+        days=settings.store_max_days,
+    )
+
+
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Around the routes; the last one added is the outermost."""
     respond = app.state.error_responses
+    app.add_middleware(app.state.application.inside)
     app.add_middleware(
         KeyMiddleware, ring=app.state.keys, respond=respond, metrics_key=settings.metrics_key
     )
@@ -143,6 +176,15 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
         respond=respond,
         traces=app.state.traces,
     )
+
+
+def _add_families(app: FastAPI, families: Sequence[Family], respond: ErrorResponses) -> None:
+    for family in families:
+        # Before the routes of all families, which would match first otherwise.
+        for router in family.variants:
+            app.include_router(router)
+    for family in families:
+        _add_routes(app, family, family.errors or respond.shape(""))
 
 
 def _add_routes(app: FastAPI, family: Family, errors: ErrorShape) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from fastapi import Request
 
 from server.api.runs import Runs
+from server.batches.runner import BatchRunner
 from server.core.events import Event
 from server.core.pool import Client, Pool
 from server.core.request import CacheScope, GenerationRequest
@@ -25,7 +26,8 @@ from server.telemetry.metrics import Metrics
 class Context:
     """The settings, the models, the metrics, what is stored, and what runs without its client.
 
-    ``files`` has what stored files contain; ``drain`` tells whether the server is about to end.
+    ``files`` has what stored files contain, ``batches`` works on batches, and ``drain``
+    tells whether the server is about to end.
     """
 
     settings: Settings
@@ -35,6 +37,7 @@ class Context:
     runs: Runs
     files: FileFolder
     drain: Drain
+    batches: BatchRunner
 
     @property
     def keeps_files(self) -> bool:

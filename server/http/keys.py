@@ -67,6 +67,11 @@ class KeyRing:
         found = (self._use_of(digest_of(key)) for key in sent)
         return next((use for use in found if use is not None), None)
 
+    def digests(self) -> list[str]:
+        """The digests of all keys that are valid now, as `CacheScope.api_key` has them."""
+        self._look()
+        return [use.key.digest.hex() for use in self._uses.values()]
+
     def reload(self) -> None:
         """Read the file again, whether it seems to have changed or not."""
         if self._file is None:

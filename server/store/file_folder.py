@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -26,6 +27,10 @@ class FileFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def exists(self) -> bool:
+        """Whether anything was ever kept."""
+        return self._folder.is_dir()
 
     def path(self, file_id: str) -> Path:
         """Where the contents of a file lie."""
@@ -65,7 +70,8 @@ class FileFolder:
             return removed
         oldest = time.time() - _FORGOTTEN_SECONDS
         for path in self._folder.iterdir():
-            if path.name not in known and path.stat().st_mtime < oldest:
+            facts = path.stat()
+            if stat.S_ISREG(facts.st_mode) and path.name not in known and facts.st_mtime < oldest:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed

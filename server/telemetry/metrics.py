@@ -78,6 +78,9 @@ class Metrics:
         self._key_refusals = self._counter(
             "key_refusals", "Requests refused for one of a key's limits.", "key", "limit"
         )
+        self._batch_lines = self._counter(
+            "batch_lines", "Lines of batches answered.", "endpoint", "status"
+        )
         # Of this process: memory, processor time, descriptors, start (Linux alone).
         ProcessCollector(registry=self._registry)
         for collector in collectors:
@@ -105,6 +108,10 @@ class Metrics:
         if account.key_name is not None:
             self._key_requests.labels(account.key_name).inc()
         self._seconds.labels(route, account.model or "").observe(seconds)
+
+    def batch_line(self, endpoint: str, status: int) -> None:
+        """Count an answered line of a batch."""
+        self._batch_lines.labels(endpoint, status).inc()
 
     def generation(self, model: str) -> GenerationMeter:
         """A meter for one request to ``model``; its clock starts now."""

@@ -41,6 +41,8 @@ PATHS = [
     "/v1/files",
     "/v1/files/file-none",
     "/v1/files/file-none/content",
+    "/v1/batches",
+    "/v1/batches/batch_none",
     CHAT,
     "/no/such/path",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from server.api.family import ErrorShape, Family
 from server.api.openai import embeddings, template
+from server.api.openai.batches import router as batches
+from server.api.openai.batches.schemas import NewBatch
 from server.api.openai.chat import CHAT_COMPLETIONS
 from server.api.openai.completions import COMPLETIONS
 from server.api.openai.conversations import router as conversations
@@ -31,6 +33,7 @@ FAMILY = Family(
         retrieve.router,
         conversations.router,
         files.router,
+        batches.router,
     ),
     bodies=(
         EmbeddingRequest,
@@ -40,5 +43,6 @@ FAMILY = Family(
         NewConversation,
         ChangedConversation,
         NewItems,
+        NewBatch,
     ),
 )
