@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import cast
 
 import msgspec
 from fastapi import Request
@@ -58,7 +57,7 @@ class Context:
         """What `Client.generate` yields for ``request`` at the priority of its key."""
         if priority := current_account().priority:
             request = msgspec.structs.replace(request, priority=priority)
-        return cast("AsyncGenerator[Event]", client.generate(request, scope))
+        return client.generate(request, scope)
 
 
 def context(request: Request) -> Context:

@@ -9,12 +9,16 @@ from pydantic import Field
 
 from server.api.validation import WireModel, sampling_field
 from server.core.errors import InvalidRequest, Locator, path_text
+from server.core.request import AdapterUse
 from server.core.sampling import INT32_MAX, MOST_LOGIT_BIAS, Sampling
 
 MAX_STOPS = 256
 """A choice: evaluators send dozens, and each is looked for in all new text."""
 MAX_STOP_LENGTH = 1024
 MAX_STOP_TOKENS = 1024
+MAX_ADAPTERS = 16
+MOST_SCALE = 100.0
+"""Choices, far beyond what is of use."""
 
 NotNegative = Annotated[int, Field(ge=0, le=INT32_MAX)]
 LogitBias = Annotated[float, Field(ge=-MOST_LOGIT_BIAS, le=MOST_LOGIT_BIAS)]
@@ -65,6 +69,13 @@ class SamplingFields(WireModel):
         return Sampling(**plain, logit_bias=bias)
 
 
+class LoraUse(WireModel):
+    """llama.cpp's form: an adapter by its number among the model's, or by its name."""
+
+    id: Annotated[int, Field(ge=0, le=INT32_MAX)] | Annotated[str, Field(min_length=1)]
+    scale: Annotated[float, Field(ge=-MOST_SCALE, le=MOST_SCALE)] = 1.0
+
+
 class LocalFields(SamplingFields):
     """Sampling, and parameters of local servers that OpenAI and Anthropic do not have."""
 
@@ -82,6 +93,13 @@ class LocalFields(SamplingFields):
         description="A context that the request needs; a larger one than the model's is named in "
         "`x-dragoman-clamped`.",
     )
+    lora: Annotated[list[LoraUse], Field(max_length=MAX_ADAPTERS)] | None = Field(
+        None, description="Adapters of the model to apply, beside the one that its id may name."
+    )
+
+    def adapters(self) -> list[AdapterUse]:
+        """The adapters of ``lora``, canonical."""
+        return [AdapterUse(adapter=use.id, scale=use.scale) for use in self.lora or []]
 
 
 class ThinkingFields(WireModel):

@@ -129,11 +129,24 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     disk_unusable_total: int = 0
 
 
+class AdapterFile(msgspec.Struct, frozen=True, kw_only=True):
+    """An adapter of a model on disk, served as ``<model>:<name>`` unless ``error`` says why not.
+
+    ``created`` is in Unix seconds.
+    """
+
+    name: str
+    path: str
+    created: int = 0
+    error: str | None = None
+
+
 class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A model as the API lists it.
 
     ``created`` is in Unix seconds; ``reason`` says why the state is ``failed``; ``info`` is what
-    its worker last reported. ``outline`` is None where the header cannot be read.
+    its worker last reported. ``outline`` is None where the header cannot be read. ``parent`` is the
+    model's id where this is one of its ``adapters``.
     """
 
     id: str
@@ -144,8 +157,29 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     info: ModelInfo | None
     aliases: list[str]
     outline: ModelOutline | None = None
+    adapters: list[AdapterFile] = []
+    parent: str | None = None
 
     @property
     def known(self) -> ModelInfo | ModelOutline | None:
         """What is known of the model: its worker's word, or else its header's."""
         return self.info or self.outline
+
+    def adapted(self, adapter: AdapterFile) -> ModelEntry:
+        """The model with ``adapter``, which is listed as a model of its own."""
+        return msgspec.structs.replace(
+            self,
+            id=adapted_id(self.id, adapter.name),
+            path=adapter.path,
+            created=adapter.created,
+            state="failed" if adapter.error else self.state,
+            reason=adapter.error or self.reason,
+            aliases=[adapted_id(alias, adapter.name) for alias in self.aliases],
+            adapters=[],
+            parent=self.id,
+        )
+
+
+def adapted_id(model_id: str, adapter: str) -> str:
+    """The id of a model with one of its adapters."""
+    return f"{model_id}:{adapter}"

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from server.core.model_info import ModelOutline
+from server.core.model_info import AdapterFile, ModelOutline
 from server.core.worker_settings import WorkerSettings
 
 
@@ -15,8 +15,8 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
     """A model on disk, which can be served unless ``error`` says why not.
 
     ``created`` is in Unix seconds. ``memory_bytes`` estimates what the loaded model needs in all:
-    weights, KV cells and compute buffers. ``settings`` is what its worker is told. ``outline`` is
-    what the file's header tells.
+    weights, adapters, KV cells and compute buffers. ``settings`` is what its worker is told.
+    ``outline`` is what the file's header tells.
     """
 
     id: str
@@ -27,6 +27,7 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     settings: WorkerSettings
     outline: ModelOutline | None = None
+    adapters: list[AdapterFile] = []
 
 
 class ModelSource(Protocol):

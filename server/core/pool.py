@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from server.core.embeddings import Embeddings
 from server.core.events import Event
-from server.core.model_info import EngineStats, ModelEntry, ModelInfo, ModelState
+from server.core.model_info import AdapterFile, EngineStats, ModelEntry, ModelInfo, ModelState
 from server.core.native_prompt import RenderedPrompt
 from server.core.ranking import RankingRequest, Scores
 from server.core.request import CacheScope, GenerationRequest, Prompt
@@ -22,7 +22,9 @@ class Client(Protocol):
         """Facts about the model."""
         ...
 
-    def generate(self, request: GenerationRequest, scope: CacheScope) -> AsyncIterator[Event]:
+    def generate(
+        self, request: GenerationRequest, scope: CacheScope
+    ) -> AsyncGenerator[Event, None]:
         """Events of the request, `Accepted` first; an async generator.
 
         Closing it cancels the request. Raises WorkerDied where the model's process ended.
@@ -65,6 +67,14 @@ class Pool(Protocol):
 
     async def open(self, model_id: str) -> Client:
         """The model, loaded if need be; raises ModelNotFound or ModelUnavailable."""
+        ...
+
+    def add_adapter(self, model_id: str, adapter: AdapterFile) -> str:
+        """Serve a model with ``adapter`` too; returns their id. Raises ModelNotFound."""
+        ...
+
+    def drop_adapter(self, adapted_model_id: str) -> None:
+        """Serve a model with its adapter no longer; raises ModelNotFound."""
         ...
 
     def unready(self) -> Mapping[str, ModelState]:

@@ -167,12 +167,19 @@ Prompt = ChatPrompt | TextPrompt | TokensPrompt
 class CacheScope(msgspec.Struct, frozen=True, kw_only=True):
     """Requests share cached prefixes only within one scope.
 
-    ``api_key`` is a digest of the key the request came with, ``adapter`` the name of the adapter it
-    runs through; both are empty where there is none.
+    ``api_key`` is a digest of the key the request came with, ``adapter`` the identity of the
+    adapters it runs through; both are empty where there is none.
     """
 
     api_key: str = ""
     adapter: str = ""
+
+
+class AdapterUse(msgspec.Struct, frozen=True, kw_only=True):
+    """An adapter of the model by its name, or by its place among them, and how much of it."""
+
+    adapter: str | int
+    scale: float = 1.0
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,4 +207,5 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     constraint: Constraint | None = None
     prediction: str | None = None
     ignore_eos: bool = False
+    adapters: list[AdapterUse] = []
     priority: int = 0

@@ -15,6 +15,7 @@ import msgspec
 
 from server.core.model_source import ModelFile
 from server.core.worker_settings import ProjectorFile, WorkerSettings
+from server.library.adapters import AdapterOnDisk, Base, adapters_of, split_off
 from server.library.discovery import Candidate, displayable, find_models
 from server.library.footprint import estimate_memory
 from server.library.gguf import InvalidGguf, read_header
@@ -35,12 +36,13 @@ class LibraryModel(ModelFile, frozen=True, kw_only=True):
     """A model of the library, with what its header says.
 
     ``files`` are all its files, more than one when it is split. ``header`` adds up their headers,
-    and is None when one cannot be read. ``warnings`` are about names that are taken twice, and
-    about projectors of no use.
+    and is None when one cannot be read. ``named_adapters`` are those of its sidecar. ``warnings``
+    are about names that are taken twice, and about projectors of no use.
     """
 
     files: list[str]
     header: GgufHeader | None
+    named_adapters: dict[str, str]
     warnings: list[str]
 
 
@@ -60,6 +62,7 @@ class ModelsFolder:
         self._defaults = defaults or WorkerSettings()
         self._headers = _HeaderCache()
         self._reported: frozenset[str] = frozenset()
+        self._unowned: list[str] = []
         self._lock = threading.Lock()
 
     def scan(self) -> list[LibraryModel]:
@@ -67,9 +70,12 @@ class ModelsFolder:
         with self._lock:
             namesakes: dict[str, list[Candidate]] = {}
             search = ProjectorSearch()
-            for candidate in find_models(self._directory, self._files):
+            found = find_models(self._directory, self._files)
+            candidates, adapters = split_off(found, self._headers.read)
+            for candidate in candidates:
                 namesakes.setdefault(candidate.name, []).append(candidate)
             models = [self._model(search, *namesakes[name]) for name in sorted(namesakes)]
+            models = self._with_adapters(models, adapters)
             models = _with_catalog_names(_without_taken_aliases(models))
             self._headers.forget_the_unused()
             self._report(models)
@@ -111,6 +117,7 @@ class ModelsFolder:
             outline=outline(header, candidate.first.name, settings) if header else None,
             files=[displayable(file) for file in candidate.files],
             header=header,
+            named_adapters=sidecar.adapters,
             warnings=warnings,
         )
 
@@ -132,9 +139,38 @@ class ModelsFolder:
             reason = error.strerror or error
             raise UnusableProjector(f"{displayable(path.name)} cannot be read: {reason}") from error
 
+    def _with_adapters(
+        self, models: list[LibraryModel], found: list[AdapterOnDisk]
+    ) -> list[LibraryModel]:
+        """The models with their adapters, which take as much memory as their files are long."""
+        bases = [
+            Base(model.id, Path(model.path).parent, model.header.architecture, model.named_adapters)
+            for model in models
+            if model.header is not None
+        ]
+        owned = adapters_of(bases, found, self._headers.read)
+        served = {file.path for files in owned.values() for file in files}
+        self._unowned = [
+            f"{displayable(adapter.path)}: an adapter for {adapter.architecture!r}, of which there "
+            "is no model beside it"
+            for adapter in found
+            if displayable(adapter.path) not in served
+        ]
+        adapted = []
+        for model in models:
+            files = owned.get(model.id, [])
+            sizes = [_size(file.path) for file in files if file.error is None]
+            memory = model.memory_bytes + sum(sizes)
+            adapted.append(msgspec.structs.replace(model, adapters=files, memory_bytes=memory))
+        return adapted
+
     def _report(self, models: list[LibraryModel]) -> None:
         """Log each problem once, when it appears."""
         problems = {f"{m.path}: {text}" for m in models for text in [m.error, *m.warnings] if text}
+        problems |= {
+            f"{file.path}: {file.error}" for m in models for file in m.adapters if file.error
+        }
+        problems |= set(self._unowned)
         for problem in sorted(problems - self._reported):
             logger.warning("%s", problem)
         self._reported = frozenset(problems)
@@ -210,6 +246,13 @@ def _memory(header: GgufHeader, settings: WorkerSettings) -> int:
 def _modified(file: Path) -> int:
     try:
         return max(int(file.stat().st_mtime), 0)
+    except OSError:
+        return 0
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
     except OSError:
         return 0
 

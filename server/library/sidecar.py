@@ -28,7 +28,8 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
 
     ``context`` is the most tokens of one request. ``sampling`` holds the defaults for parameters
     that a request leaves out. ``guard`` says whether control tokens typed by a user stay text.
-    ``projector`` is the file of the model's vision encoder, from the model's folder on.
+    ``projector`` is the file of the model's vision encoder, from the model's folder on, and
+    ``adapters`` are LoRA files by name.
     """
 
     aliases: list[_Name] = []
@@ -40,6 +41,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     guard: bool | None = None
     projector: _Name | None = None
     sampling: Sampling = Sampling()
+    adapters: dict[_Name, _Name] = {}
 
     def applied_to(self, settings: WorkerSettings) -> WorkerSettings:
         """``settings`` with this model's own in their place."""

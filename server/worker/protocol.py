@@ -44,17 +44,28 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     vocabulary_only: bool = False
 
 
+class AppliedAdapter(msgspec.Struct, frozen=True, kw_only=True):
+    """The adapter in the file at ``path``, and how much of it is applied."""
+
+    name: str
+    path: str
+    scale: float
+
+
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
     """Queue a request; its events come back under ``id``.
 
     It shares cached prefixes with the requests of the same ``scope``. One that ``gives_way`` stands
     behind all others.
+    It shares cached prefixes with the requests of the same ``scope`` and ``adapters``, which are
+    those that the request names.
     """
 
     id: int
     scope: CacheScope
     request: GenerationRequest
     gives_way: bool = False
+    adapters: list[AppliedAdapter] = []
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
@@ -64,10 +75,11 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
 
 
 class Render(msgspec.Struct, frozen=True, kw_only=True, tag="render"):
-    """Render and tokenise a prompt without generating."""
+    """Render and tokenise a prompt without generating; the ``adapters`` are loaded."""
 
     id: int
     prompt: Prompt
+    adapters: list[AppliedAdapter] = []
 
 
 class Embed(msgspec.Struct, frozen=True, kw_only=True, tag="embed"):

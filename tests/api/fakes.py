@@ -14,12 +14,14 @@ from server.core.embeddings import Embeddings
 from server.core.errors import ContextLengthExceeded, ModelNotFound, ModelUnavailable
 from server.core.events import Accepted, Delta, Event, Finished, FinishReason, TokenLogprob, Usage
 from server.core.model_info import (
+    AdapterFile,
     EmbeddingInfo,
     EngineStats,
     ModelEntry,
     ModelInfo,
     ModelOutline,
     ModelState,
+    adapted_id,
 )
 from server.core.native_prompt import RenderedPrompt, Segment
 from server.core.ranking import RankingRequest, Scores
@@ -221,10 +223,23 @@ class FakePool:
         self.opening_error: Exception | None = None
         self.closed_with: list[float] = []
         self.at_start: dict[str, ModelState] = {}
+        self.adapters: list[AdapterFile] = []
 
     async def close(self, drain_seconds: float) -> None:
         """Remember the call."""
         self.closed_with.append(drain_seconds)
+
+    def add_adapter(self, model_id: str, adapter: AdapterFile) -> str:
+        """Remember the adapter."""
+        self.adapters.append(adapter)
+        return adapted_id(model_id, adapter.name)
+
+    def drop_adapter(self, adapted_model_id: str) -> None:
+        """Forget the adapter."""
+        adapters = [a for a in self.adapters if adapted_id("test", a.name) != adapted_model_id]
+        if len(adapters) == len(self.adapters):
+            raise ModelNotFound("no such adapter", at=("model",))
+        self.adapters = adapters
 
     def models(self) -> list[ModelEntry]:
         """Both models."""
@@ -237,6 +252,7 @@ class FakePool:
             info=self.client.info if self.state == "ready" else None,
             aliases=["alias"],
             outline=OUTLINE,
+            adapters=self.adapters,
         )
         broken = msgspec.structs.replace(
             good,

@@ -88,12 +88,12 @@ def locate(
             at = ("tools", tools[index], "input_schema", *rest)
         case ("tools", int(index), *rest):
             at = ("tools", tools[index], *rest)
-        case ("constraint", "schema", *rest):
-            at = ("output_config", "format", "schema", *rest)
-        case ("constraint", *_):
-            at = ("output_config", "format", "schema")
+        case ("constraint", *rest):
+            at = ("output_config", "format", "schema", *rest[1:])
         case ("sampling", name):
             at = (name,)
+        case ("adapters", *rest):
+            at = ("lora", *rest)
         case ("template_kwargs", str(name)):
             at = _VARIABLES.get(name, ("chat_template_kwargs", name))
     return at

@@ -33,6 +33,7 @@ def parse(body: MessagesRequest) -> ParsedRequest:
         stop_token_ids=body.stop_token_ids or [],
         reasoning_budget=_reasoning_budget(body),
         ignore_eos=bool(body.ignore_eos),
+        adapters=body.adapters(),
         constraint=_constraint(body),
     )
     display = body.thinking.display if body.thinking else None

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from server.api.family import Family
-from server.api.native import health, metrics, models, ollama, openapi, playground, tokens
+from server.api.native import (
+    adapters,
+    health,
+    metrics,
+    models,
+    ollama,
+    openapi,
+    playground,
+    tokens,
+)
 from server.api.native.token_schemas import DetokenizeBody, TokenizeBody
 
 FAMILY = Family(
     routers=(
         models.router,
+        adapters.router,
         ollama.router,
         health.router,
         metrics.router,
@@ -16,5 +26,5 @@ FAMILY = Family(
         playground.router,
         tokens.router,
     ),
-    bodies=(TokenizeBody, DetokenizeBody),
+    bodies=(TokenizeBody, DetokenizeBody, adapters.LoadAdapter, adapters.UnloadAdapter),
 )

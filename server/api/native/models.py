@@ -48,7 +48,7 @@ async def list_models(request: Request) -> Response:
     entries = context(request).pool.models()
     listed = ModelList(
         object="list",
-        data=[_wire(entry) for entry in entries],
+        data=[_wire(listed) for entry in entries for listed in _with_adapters(entry)],
         models=[codex_model(entry, number) for number, entry in enumerate(entries)],
     )
     return Response(to_json(listed), media_type="application/json")
@@ -59,6 +59,11 @@ async def retrieve_model(request: Request, model_id: str) -> Response:
     """One model, by its id or an alias."""
     entry = context(request).pool.entry(model_id)
     return Response(to_json(_wire(entry)), media_type="application/json")
+
+
+def _with_adapters(entry: ModelEntry) -> list[ModelEntry]:
+    """The model alone, then with each of its adapters."""
+    return [entry, *(entry.adapted(adapter) for adapter in entry.adapters)]
 
 
 def _wire(entry: ModelEntry) -> ModelObject:
@@ -73,6 +78,7 @@ def _wire(entry: ModelEntry) -> ModelObject:
         state=entry.state,
         reason=entry.reason,
         aliases=entry.aliases,
+        parent=entry.parent,
         # Only the file's name: clients need not know the folder.
         file=PurePath(entry.path).name,
         **facts,

@@ -30,7 +30,10 @@ class RankingFacts(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """A model; facts that only loading reveals are absent before, others come from the header."""
+    """A model; facts that only loading reveals are absent before, others come from the header.
+
+    ``parent`` is the id of the model where this is one with an adapter.
+    """
 
     id: str
     object: Literal["model"]
@@ -39,6 +42,7 @@ class ModelObject(BaseModel):
     state: ModelState
     reason: str | None
     aliases: list[str]
+    parent: str | None
     file: str
     kind: ModelKind = "instruct"
     kind_reasons: list[str] = []

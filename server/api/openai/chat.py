@@ -44,6 +44,7 @@ def parse(body: ChatCompletionRequest) -> ParsedRequest:
         constraint=common.constraint,
         prediction=_prediction(body),
         ignore_eos=common.ignore_eos,
+        adapters=body.adapters(),
     )
     place = partial(_locate, body=body, request=request)
     return ParsedRequest(

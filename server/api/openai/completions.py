@@ -112,6 +112,7 @@ def _request(
         echo=bool(body.echo),
         constraint=common.constraint,
         ignore_eos=common.ignore_eos,
+        adapters=body.adapters(),
     )
 
 

@@ -63,6 +63,8 @@ def locate(
             at = constraint
         case ("sampling", name):
             at = (name,)
+        case ("adapters", *rest):
+            at = ("lora", *rest)
         case ("template_kwargs", *rest):
             at = ("chat_template_kwargs", *rest)
         case ("messages", index, "tool_calls", call, "arguments"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from server.engine.llama import (
     LlamaReranker,
     LoadError,
 )
+from server.engine.llama.adapters import LlamaAdapter
 from server.engine.llama.projector import Projector
 from server.engine.llama.vocabulary import LlamaVocabulary
 from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
@@ -27,6 +29,7 @@ from server.library.footprint import outputs_per_batch, sequence_ids
 from server.prompt.chat_model import ChatModel
 from server.prompt.pairs import PairPrompt
 from server.worker.protocol import Load, Progress
+from server.worker.serve.adapters import Adapters
 from server.worker.serve.opening import OpenedModel, Report, open_model
 from server.worker.serve.ranking_method import ranking_method, ranks
 
@@ -83,8 +86,9 @@ class GenerationModel:
     """A model that generates, and embeds beside that.
 
     ``files`` are the model's, as they were before it was loaded. ``compiler`` is being built on a
-    thread of its own. ``stored_tokens`` is the room for cached prefixes in host memory. A model
-    that sees images has a ``projector``, and ``read_image``, which is for one thread.
+    thread of its own. ``stored_tokens`` is the room for cached prefixes in host memory.
+    ``adapters`` are those that requests name. A model that sees images has a ``projector``, and
+    ``read_image``, which is for one thread.
     """
 
     info: ModelInfo
@@ -96,6 +100,7 @@ class GenerationModel:
     context: LlamaContext
     compiler: Future[GrammarCompiler]
     stored_tokens: int
+    adapters: Adapters
     projector: Projector | None = None
     read_image: ImageReader | None = None
 
@@ -202,6 +207,7 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
         read_image=(
             PictureReader(projector, most_together=context.cells_together) if projector else None
         ),
+        adapters=Adapters(partial(LlamaAdapter, opened.model)),
     )
 
 

@@ -98,6 +98,7 @@ class Preparer:
 
     def _answer(self, request: Generate | Render) -> None:
         if isinstance(request, Render):
+            self._model.adapters.chosen(request.adapters)
             self._send(render(self._model, request))
             return
         try:
@@ -110,10 +111,11 @@ class Preparer:
     def _prepare(self, request: Generate) -> None:
         self._check_wanted(request)
         wanted = _functions_only(request.request.prompt)
+        adapters = self._model.adapters.chosen(request.adapters)
         prompt = self._model.chat.build(
             wanted, context=self._model.info.context, read_image=self._model.read_image
         )
-        task = self._tasks.build(request, prompt)
+        task = self._tasks.build(request, prompt, adapters)
         constrained = self._constrainer.constrain(
             wanted,
             prompt.reply_prefix,

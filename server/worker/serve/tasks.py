@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from server.core.errors import PLACE, ContextLengthExceeded, InvalidRequest, Locator
 from server.core.pieces import keys_of, regrouped
-from server.core.request import ChatPrompt, GenerationRequest
+from server.core.request import CacheScope, ChatPrompt, GenerationRequest
 from server.core.sampling import Sampling
+from server.engine.adapters import Adapters
 from server.engine.sampling.length_rules import ReasoningLimit
 from server.engine.spans import spans_of
 from server.engine.task import StopWatch, Task
@@ -42,17 +43,22 @@ class TaskBuilder:
         self._context = model.info.context
         self._reader = TurnReader(model.vocabulary, model.chat.reply_format)
 
-    def build(self, message: Generate, prompt: BuiltPrompt) -> Task:
-        """The task of ``message``, whose prompt was built as ``prompt``.
+    def build(
+        self, message: Generate, prompt: BuiltPrompt, adapters: Adapters | None = None
+    ) -> Task:
+        """The task of ``message``, whose prompt was built as ``prompt``, with ``adapters``.
 
         Raises:
             InvalidRequest: The prompt is empty, or a token that is named does not exist.
             ContextLengthExceeded: Prompt and answer do not fit into the context.
         """
+        scope = message.scope
+        if adapters is not None:
+            scope = msgspec.structs.replace(scope, adapter=adapters.identity)
         request, tokens, limit = message.request, keys_of(prompt.pieces), self._context
         if isinstance(request.prompt, ChatPrompt):
             reading = self._reader.reading(as_functions(request.prompt).tools, tolerant=False)
-            tokens = self._written.put_back(message.scope, reading, tokens)
+            tokens = self._written.put_back(scope, reading, tokens)
         images = [piece for piece in prompt.pieces if isinstance(piece, EncodableImage)]
         if not tokens:
             raise InvalidRequest(
@@ -82,13 +88,14 @@ class TaskBuilder:
             echo=request.echo,
             prompt_text=prompt.rendered.prompt,
             ignore_eos=request.ignore_eos,
-            scope=message.scope,
+            scope=scope,
+            adapters=adapters,
             gives_way=message.gives_way,
             strip_leading_space=prompt.strip_leading_space,
             visible_control_tokens=self._visible_control_tokens,
             prediction=self._prediction(request.prediction),
             dry_breakers=self._dry_breakers if sampling.dry_multiplier else frozenset(),
-            written=self._remembering(message, prompt),
+            written=self._remembering(request, scope, prompt),
             stop_tokens=frozenset(request.stop_token_ids),
             min_tokens=request.min_tokens,
             end_tokens=self._ends(request) if request.min_tokens else frozenset(),
@@ -97,15 +104,14 @@ class TaskBuilder:
         )
 
     def _remembering(
-        self, message: Generate, prompt: BuiltPrompt
+        self, request: GenerationRequest, scope: CacheScope, prompt: BuiltPrompt
     ) -> Callable[[NDArray[np.int32], int], None] | None:
         """What keeps the tokens of an answer, if it is one to a chat."""
-        request = message.request
         if not isinstance(request.prompt, ChatPrompt):
             return None
         tools, tolerant = as_functions(request.prompt).tools, request.constraint is None
         reading = self._reader.reading(tools, tolerant=tolerant)
-        return partial(self._written.remember, message.scope, reading, prompt.reply_prefix)
+        return partial(self._written.remember, scope, reading, prompt.reply_prefix)
 
     def _ends(self, request: GenerationRequest) -> frozenset[int]:
         return self._vocabulary.end_of_generation_tokens | {*request.stop_token_ids}

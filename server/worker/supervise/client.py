@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
 from server.core.precedence import gives_way
 from server.core.ranking import RankingRequest, Scores
-from server.core.request import CacheScope, GenerationRequest, Prompt
+from server.core.request import AdapterUse, CacheScope, GenerationRequest, Prompt
 from server.core.tokens import TokenizeRequest, Tokens
 from server.worker.protocol import (
     Answer,
@@ -31,6 +31,7 @@ from server.worker.protocol import (
     Tokenize,
     Tokenized,
 )
+from server.worker.supervise.adapters import Adapters
 from server.worker.supervise.supervisor import Supervisor
 
 # A client that reads is at most a few events behind. One that does not is dropped after this many:
@@ -44,14 +45,19 @@ class ModelClient:
     """Generates with one model; survives the death of its worker.
 
     ``make_ready`` is awaited before each request and returns when the worker serves. The pool's own
-    also makes room in memory.
+    also makes room in memory. ``adapters`` are those that requests may name.
     """
 
     def __init__(
-        self, supervisor: Supervisor, *, make_ready: Callable[[], Awaitable[None]] | None = None
+        self,
+        supervisor: Supervisor,
+        *,
+        make_ready: Callable[[], Awaitable[None]] | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._make_ready = make_ready or supervisor.ready
+        self._adapters = adapters or Adapters(lambda: ())
         self._ids = itertools.count(1)
         self._streams: dict[int, _Stream] = {}
         self._answers: dict[
@@ -94,15 +100,23 @@ class ModelClient:
         """The events that answer ``request``, up to the last answer's `Finished` or a `Failed`.
 
         Closing the generator cancels the request. A reader more than `MAX_BUFFERED_EVENTS` behind
-        gets a `Failed`. Raises WorkerDied, and ModelUnavailable when there is no worker to be had.
+        gets a `Failed`. Raises WorkerDied, ModelUnavailable when there is no worker to be had, and
+        what `Adapters.applied` raises.
         """
+        adapters = self._adapters.applied(request.adapters)
         with self.counted():
             await self._make_ready()
             id_ = next(self._ids)
             stream = self._streams[id_] = _Stream(answers=request.n)
             try:
                 await self._supervisor.send(
-                    Generate(id=id_, scope=scope, request=request, gives_way=gives_way.get())
+                    Generate(
+                        id=id_,
+                        scope=scope,
+                        request=request,
+                        gives_way=gives_way.get(),
+                        adapters=adapters,
+                    )
                 )
                 while not stream.exhausted:
                     yield await stream.next()
@@ -111,13 +125,15 @@ class ModelClient:
                 if not stream.complete:
                     self._supervisor.post(Cancel(id=id_))
 
-    async def render(self, prompt: Prompt) -> RenderedPrompt:
-        """``prompt`` as the model would get it.
+    async def render(self, prompt: Prompt, adapters: Sequence[AdapterUse] = ()) -> RenderedPrompt:
+        """``prompt`` as the model with ``adapters``, which are loaded, would get it.
 
-        Raises the error that the worker reports (ConversationError, …), WorkerDied or
-        ModelUnavailable.
+        Raises the error that the worker reports (ConversationError, …), WorkerDied,
+        ModelUnavailable, or what `Adapters.applied` raises.
         """
-        return await self._ask(Render(id=next(self._ids), prompt=prompt), RenderedPrompt)
+        applied = self._adapters.applied(adapters)
+        request = Render(id=next(self._ids), prompt=prompt, adapters=applied)
+        return await self._ask(request, RenderedPrompt)
 
     async def embed(
         self, inputs: list[str | list[int]], *, dimensions: int | None = None

@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from server.core.errors import DragomanError, ModelNotFound, ModelUnavailable, Overloaded
-from server.core.model_info import EngineStats, ModelEntry, ModelState
+from server.core.model_info import AdapterFile, EngineStats, ModelEntry, ModelState
 from server.core.model_source import ModelFile, ModelSource
+from server.core.pool import Client
 from server.worker.protocol import Load
 from server.worker.supervise.child import WORKER_COMMAND
-from server.worker.supervise.client import ModelClient
 from server.worker.supervise.machine_memory import default_budget, in_words
 from server.worker.supervise.patience import Patience
 from server.worker.supervise.safe_mode import SafeModeRecord
@@ -94,11 +94,11 @@ class ModelPool:
         return [slot.entry for _, slot in sorted(self._slots.items())]
 
     def entry(self, model_id: str) -> ModelEntry:
-        """The model of this id or alias. Raises ModelNotFound."""
+        """The model of this id or alias, or one with an adapter. Raises ModelNotFound."""
         return find(self._slots, model_id).entry
 
-    async def open(self, model_id: str) -> ModelClient:
-        """The model of this id or alias, loaded if need be.
+    async def open(self, model_id: str) -> Client:
+        """The model of this id or alias, loaded if need be, or one with an adapter.
 
         Raises:
             ModelNotFound: there is no such model, even after looking at the disk again.
@@ -106,13 +106,21 @@ class ModelPool:
             Overloaded: the pool is closing.
         """
         try:
-            slot = find(self._slots, model_id)
+            named = find(self._slots, model_id)
         except ModelNotFound:
             await self._rescan()
-            slot = find(self._slots, model_id)
-        with slot.client.counted():
-            await self._make_ready(slot)
-        return slot.client
+            named = find(self._slots, model_id)
+        with named.slot.client.counted():
+            await self._make_ready(named.slot)
+        return named.client
+
+    def add_adapter(self, model_id: str, adapter: AdapterFile) -> str:
+        """Serve a model with ``adapter`` too; returns the id of the two. Raises ModelNotFound."""
+        return find(self._slots, model_id).slot.add_adapter(adapter)
+
+    def drop_adapter(self, adapted_model_id: str) -> None:
+        """Serve this model with its adapter no longer. Raises ModelNotFound."""
+        find(self._slots, adapted_model_id).drop_adapter()
 
     async def preload(self, model_ids: Sequence[str], *, required: bool) -> None:
         """Load these models in turn; `unready` tells of ``required`` ones from now on."""

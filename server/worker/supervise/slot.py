@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from server.core.errors import ModelNotFound
-from server.core.model_info import ModelEntry
+from server.core.model_info import AdapterFile, ModelEntry, adapted_id
 from server.core.model_source import ModelFile
 from server.core.near_names import choices
+from server.core.pool import Client
 from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import Load
+from server.worker.supervise.adapted_client import AdaptedClient
+from server.worker.supervise.adapters import Adapters
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.supervisor import Supervisor
 
@@ -38,7 +42,10 @@ class Slot:
         self._loaded_version = self._version
         self._granted_bytes = 0
         self.supervisor = supervise(self._load())
-        self.client = ModelClient(self.supervisor, make_ready=lambda: make_ready(self))
+        self.adapters = Adapters(lambda: self.file.adapters)
+        self.client = ModelClient(
+            self.supervisor, make_ready=lambda: make_ready(self), adapters=self.adapters
+        )
 
     @property
     def entry(self) -> ModelEntry:
@@ -53,6 +60,7 @@ class Slot:
             info=self.supervisor.info,
             aliases=self.file.aliases,
             outline=self.file.outline,
+            adapters=self.adapters.files(),
         )
 
     @property
@@ -81,6 +89,11 @@ class Slot:
         if self._version != before and self.supervisor.state == "failed":
             await self.supervisor.stop()
 
+    def add_adapter(self, adapter: AdapterFile) -> str:
+        """Serve the model with ``adapter`` too, under the id that is returned."""
+        self.adapters.add(adapter)
+        return adapted_id(self.file.id, adapter.name)
+
     def grant(self, memory_bytes: int) -> None:
         """Let the next worker use ``memory_bytes``."""
         self._granted_bytes = memory_bytes
@@ -96,16 +109,50 @@ class Slot:
         return Load(model_id=self.file.id, path=self.file.path, settings=settings)
 
 
-def find(slots: Mapping[str, Slot], name: str) -> Slot:
-    """The model of this id or alias. Raises ModelNotFound with the nearest names."""
-    if name in slots:
-        return slots[name]
-    by_alias = {alias: slot for slot in slots.values() for alias in slot.file.aliases}
-    if name in by_alias:
-        return by_alias[name]
+class Named(NamedTuple):
+    """What an id or alias names: a model, and one of its adapters or none."""
+
+    slot: Slot
+    adapter: AdapterFile | None = None
+
+    @property
+    def entry(self) -> ModelEntry:
+        """It as the API lists it."""
+        entry = self.slot.entry
+        return entry if self.adapter is None else entry.adapted(self.adapter)
+
+    @property
+    def client(self) -> Client:
+        """What generates with it."""
+        client = self.slot.client
+        return client if self.adapter is None else AdaptedClient(client, self.adapter.name)
+
+    def drop_adapter(self) -> None:
+        """Serve the model with the adapter no longer. Raises ModelNotFound if there is none."""
+        if self.adapter is None:
+            raise ModelNotFound(f"{self.slot.file.id!r} is no adapter.", at=("model",))
+        self.slot.adapters.drop(self.adapter.name)
+
+
+def find(slots: Mapping[str, Slot], name: str) -> Named:
+    """The model of this id or alias, or one with its adapter: ``<id or alias>:<adapter>``.
+
+    Raises ModelNotFound with the nearest names.
+    """
+    by_name = {alias: slot for slot in slots.values() for alias in slot.file.aliases} | dict(slots)
+    if name in by_name:
+        return Named(by_name[name])
+    base, _, adapter = name.rpartition(":")
+    if base in by_name and (file := by_name[base].adapters.named(adapter)):
+        return Named(by_name[base], file)
+    adapted = [
+        adapted_id(known, file.name)
+        for known, slot in by_name.items()
+        for file in slot.adapters.files()
+    ]
     shown = name[:100]
     raise ModelNotFound(
-        f"The model {shown!r} does not exist. {choices(shown, [*slots, *by_alias])}",
+        f"The model {shown!r} does not exist. {choices(shown, [*by_name, *adapted])}",
         at=("model",),
     )
 

@@ -96,7 +96,7 @@ def test_broken_files_are_listed_with_their_reason(tmp_path: Path) -> None:
         assert part in (errors[name] or "")
 
 
-@pytest.mark.parametrize("kind", ["adapter", "mmproj", "imatrix"])
+@pytest.mark.parametrize("kind", ["mmproj", "imatrix"])
 def test_a_file_that_is_no_language_model_says_what_it_is(tmp_path: Path, kind: str) -> None:
     write_model(tmp_path / "m.gguf", general__type=kind)
     assert kind in (scan(tmp_path)["m"].error or "")

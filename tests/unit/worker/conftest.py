@@ -14,6 +14,7 @@ import uvloop
 
 from server.core.events import Event
 from server.core.model_source import ModelFile
+from server.core.pool import Client
 from server.core.request import CacheScope, GenerationRequest, TextPrompt
 from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import Load
@@ -96,7 +97,7 @@ async def supervisor_for(tmp_path: Path) -> AsyncIterator[SupervisorFor]:
 
 
 def generate(
-    client: ModelClient, text: str = "hello", **settings: object
+    client: Client, text: str = "hello", **settings: object
 ) -> AsyncGenerator[Event, None]:
     request = GenerationRequest(
         prompt=TextPrompt(text=text),
@@ -105,7 +106,7 @@ def generate(
     return client.generate(request, CacheScope())
 
 
-async def collect(client: ModelClient, text: str = "hello", **settings: object) -> list[Event]:
+async def collect(client: Client, text: str = "hello", **settings: object) -> list[Event]:
     return [event async for event in generate(client, text, **settings)]
 
 
@@ -201,8 +202,9 @@ def states(pool: ModelPool) -> dict[str, str]:
     return {entry.id: entry.state for entry in pool.models()}
 
 
-async def endless(client: ModelClient) -> asyncio.Task[list[Event]]:
+async def endless(client: Client) -> asyncio.Task[list[Event]]:
     """A stream that only the worker's end or the pool's ends."""
+    assert isinstance(client, ModelClient)
     task = asyncio.create_task(collect(client, max_tokens=None))
     await eventually(lambda: client.stats.active > 0)
     return task

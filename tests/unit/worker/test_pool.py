@@ -150,7 +150,7 @@ class TestShutdown:
         await pool.start()
         client = await pool.open("a")
         running = asyncio.create_task(collect(client, max_tokens=5))
-        await eventually(lambda: client.stats.active == 1)
+        await eventually(lambda: pool.stats()["a"].active == 1)
         pid = pid_of(pool, "a")
         await pool.close(5.0)
         assert isinstance((await running)[-1], Finished)

@@ -76,6 +76,7 @@ class Setup:
             compiler=begin_compiler(lambda: None, vocabulary.size),
             info=SimpleNamespace(context=CONTEXT, parallel=PARALLEL),
             context=SimpleNamespace(kv_cells=CONTEXT),
+            adapters=SimpleNamespace(chosen=lambda _: None),
             stored_tokens=0,
             vocabulary=vocabulary,
             read_image=None,

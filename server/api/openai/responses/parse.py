@@ -115,6 +115,7 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool) -> ParsedResp
         stop_token_ids=body.stop_token_ids or [],
         reasoning_budget=_reasoning_budget(body),
         ignore_eos=bool(body.ignore_eos),
+        adapters=body.adapters(),
         logprobs=_logprobs(body),
         constraint=constraint(body, ("text", _text_format(body))),
     )

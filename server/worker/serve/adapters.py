@@ -1,0 +1,74 @@
+"""The adapters of the model in memory: loaded when a request first names them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from server.core.errors import ModelUnavailable
+from server.engine.llama import LoadError
+from server.engine.llama.adapters import AdapterSet, LlamaAdapter
+from server.library.file_facts import FileFacts, file_facts
+from server.worker.protocol import AppliedAdapter
+
+# Adapters that stay in memory while no request uses them; a choice.
+_KEPT = 8
+
+_Loaded = tuple[LlamaAdapter, str]
+"""An adapter, and a digest of its file."""
+
+
+class Adapters:
+    """Makes sets of adapters for requests; `chosen` is called from one thread.
+
+    ``open_adapter`` loads the file at a path, or raises LoadError.
+    """
+
+    def __init__(self, open_adapter: Callable[[str], LlamaAdapter]) -> None:
+        self._open = open_adapter
+        # The most recently used come last.
+        self._loaded: dict[FileFacts, _Loaded] = {}
+        self._sets: WeakValueDictionary[str, AdapterSet] = WeakValueDictionary()
+
+    def chosen(self, applied: Sequence[AppliedAdapter]) -> AdapterSet | None:
+        """The set of ``applied``, the same object for equal ones; None for none.
+
+        Raises:
+            ModelUnavailable: One cannot be loaded; the message says why.
+        """
+        if not applied:
+            return None
+        parts = sorted(((*self._load(one), one.scale) for one in applied), key=lambda part: part[1])
+        identity = " ".join(f"{digest}*{scale!r}" for _, digest, scale in parts)
+        found = self._sets.get(identity)
+        if found is None:
+            found = AdapterSet([(adapter, scale) for adapter, _, scale in parts], identity)
+            self._sets[identity] = found
+        return found
+
+    def _load(self, applied: AppliedAdapter) -> _Loaded:
+        try:
+            (facts,) = file_facts([Path(applied.path)])
+            loaded = self._loaded.pop(facts, None) or self._read(facts)
+        except (LoadError, OSError) as error:
+            # An OSError's own text would show clients where the file is.
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ModelUnavailable(
+                f"Adapter {applied.name!r} cannot be loaded: {reason}."
+            ) from error
+        self._loaded[facts] = loaded
+        while len(self._loaded) > _KEPT:
+            del self._loaded[next(iter(self._loaded))]
+        return loaded
+
+    def _read(self, facts: FileFacts) -> _Loaded:
+        with facts.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+        adapter = self._open(str(facts.path))
+        if adapter.invoked:
+            raise LoadError("activated adapters (aLoRA) are not supported")
+        if file_facts([facts.path]) != [facts]:
+            raise LoadError("its file has changed while it was loaded")
+        return adapter, digest

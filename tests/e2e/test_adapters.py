@@ -1,0 +1,147 @@
+"""Adapters from the command line of the server to its answers, on a small random model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.server import Server, running_server
+from tests.tiny_adapters import matrices, write_merged_model, write_tiny_adapter
+from tests.tiny_models import write_tiny_model
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    base = write_tiny_model(folder / "base.gguf", "full attention")
+    (folder / "merged").mkdir()
+    write_merged_model(folder / "merged" / "merged.gguf", base, {1: 1.0})
+    write_tiny_adapter(folder / "pirate.gguf", 1)
+    write_tiny_adapter(folder / "poet.gguf", 2)
+    narrow = {name: (a[:, 1:].copy(), b) for name, (a, b) in matrices(1).items()}
+    write_tiny_adapter(folder / "base-narrow.gguf", of=narrow)
+    (folder / "later").mkdir()
+    write_tiny_adapter(folder / "later" / "late.gguf", 3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(models: Path) -> Iterator[Server]:
+    with running_server("--models-dir", str(models), "--threads", "1") as server:
+        yield server
+
+
+def ask(server: Server, model: str, **fields: Any) -> httpx.Response:
+    body = {"model": model, "prompt": "Ahoy, " * 20, "max_tokens": 12, "temperature": 0, **fields}
+    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
+
+
+def text(server: Server, model: str, **fields: Any) -> str:
+    answer = ask(server, model, **fields)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"] == model
+    said: str = answer.json()["choices"][0]["text"]
+    return said
+
+
+def post(server: Server, path: str, **body: Any) -> httpx.Response:
+    return httpx.post(f"{server.url}{path}", json=body, timeout=60)
+
+
+def test_a_model_with_an_adapter_is_a_model_of_its_own(server: Server) -> None:
+    assert text(server, "base:pirate") == text(server, "merged") != text(server, "base")
+    listed = {m["id"]: m for m in httpx.get(f"{server.url}/v1/models").json()["data"]}
+    assert listed["base:pirate"]["parent"] == "base"
+    assert listed["base:pirate"]["file"] == "pirate.gguf"
+    assert listed["base"]["parent"] is None
+    one = httpx.get(f"{server.url}/v1/models/base:pirate").json()
+    assert (one["id"], one["parent"]) == ("base:pirate", "base")
+
+
+def test_requests_name_adapters_in_llama_cpps_form(server: Server) -> None:
+    listed = httpx.get(f"{server.url}/lora-adapters", params={"model": "base"}).json()
+    assert [(a["id"], a["name"]) for a in listed] == [(0, "narrow"), (1, "pirate"), (2, "poet")]
+    pirate = text(server, "base:pirate")
+    assert text(server, "base", lora=[{"id": 1, "scale": 1.0}]) == pirate
+    assert text(server, "base", lora=[{"id": "pirate"}]) == pirate
+    base = text(server, "base")
+    assert text(server, "base", lora=[]) == base
+    assert text(server, "base", lora=[{"id": 1, "scale": 0}]) == base
+    assert text(server, "base:pirate", lora=[{"id": "pirate", "scale": 0}]) == base
+    assert text(server, "base:pirate", lora=[{"id": "poet"}]) not in {pirate, base}
+
+
+def test_a_prefix_is_never_shared_between_a_model_and_its_adapters(server: Server) -> None:
+    prompt = "Only here, " * 20
+    for model in ("base", "base:pirate", "base:poet"):
+        cached = [
+            ask(server, model, prompt=prompt).json()["usage"]["prompt_tokens_details"][
+                "cached_tokens"
+            ]
+            for _ in range(2)
+        ]
+        assert cached[0] < 10  # other prompts begin with the same few tokens
+        assert cached[1] > 100
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "status", "param", "said"),
+    [
+        ("base", {"lora": [{"id": 7}]}, 400, "lora[0]", "has no adapter 7"),
+        ("base", {"lora": [{"id": 1}, {"id": "x"}]}, 400, "lora[1]", "has no adapter 'x'.*pirate"),
+        ("merged", {"lora": [{"id": "x"}]}, 400, "lora[0]", "It has none."),
+        ("base", {"lora": [{"scale": 1.0}]}, 400, "lora[0].id", "required"),
+        ("base", {"lora": [{"id": 1, "scale": 1e9}]}, 400, "lora[0].scale", "100"),
+        ("base:nothing", {}, 404, "model", "base:p"),
+        ("base:narrow", {}, 503, None, "Adapter 'narrow' cannot be loaded: .*shape"),
+    ],
+)
+def test_what_cannot_be_applied_is_said(
+    server: Server, model: str, fields: dict[str, Any], status: int, param: str | None, said: str
+) -> None:
+    answer = ask(server, model, **fields)
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert re.search(said, error["message"]), error["message"]
+    assert text(server, "base:pirate")
+
+
+def test_adapters_come_and_go_while_the_server_runs(server: Server) -> None:
+    path = "/v1/load_lora_adapter"
+    loaded = post(server, path, lora_name="l", lora_path="later/late.gguf", base_model_name="base")
+    assert loaded.status_code == 200, loaded.text
+    late = text(server, "base:l")
+    assert late != text(server, "base")
+    again = post(server, path, lora_name="l", lora_path="pirate.gguf", model="base")
+    assert (again.status_code, again.json()["error"]["param"]) == (400, "lora_name")
+    assert post(server, "/v1/unload_lora_adapter", lora_name="base:l").status_code == 200
+    assert ask(server, "base:l").status_code == 404
+    gone = post(server, "/v1/unload_lora_adapter", lora_name="base:l")
+    assert (gone.status_code, gone.json()["error"]["param"]) == (404, "lora_name")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"lora_name": "x", "lora_path": "base-narrow.gguf"}, "lora_path"),
+        ({"lora_name": "x", "lora_path": "base.gguf"}, "lora_path"),
+        ({"lora_name": "x", "lora_path": "../outside.gguf"}, "lora_path"),
+        ({"lora_name": "x", "lora_path": "/etc/passwd"}, "lora_path"),
+        ({"lora_name": "a:b", "lora_path": "pirate.gguf"}, "lora_name"),
+        ({"lora_path": "pirate.gguf"}, "lora_name"),
+    ],
+)
+def test_a_file_that_is_no_adapter_of_the_model_is_not_loaded(
+    server: Server, body: dict[str, Any], param: str
+) -> None:
+    answer = post(server, "/v1/load_lora_adapter", base_model_name="base", **body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
+    assert ask(server, "base:x").status_code == 404

@@ -1,0 +1,97 @@
+"""Which adapter files are served with which models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import pytest
+
+from server.core.model_info import AdapterFile
+from server.library.registry import ModelsFolder
+
+
+def write(path: Path, architecture: str = "llama", kind: str = "model") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_string("general.type", kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def adapter(path: Path, architecture: str = "llama") -> Path:
+    return write(path, architecture, "adapter")
+
+
+def served(folder: Path) -> dict[str, list[AdapterFile]]:
+    return {model.id: model.adapters for model in ModelsFolder(folder).scan()}
+
+
+def names(folder: Path) -> dict[str, list[str]]:
+    return {id_: [file.name for file in files] for id_, files in served(folder).items()}
+
+
+def test_an_adapter_is_no_model_and_belongs_to_the_models_of_its_folder(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "base.gguf")
+    adapter(tmp_path / "a" / "pirate.gguf")
+    write(tmp_path / "b" / "other.gguf")
+    assert names(tmp_path) == {"base": ["pirate"], "other": []}
+
+
+def test_a_name_that_begins_with_a_models_id_is_for_that_model_alone(tmp_path: Path) -> None:
+    for name in ("smol", "smol-big", "gem"):
+        write(tmp_path / f"{name}.gguf")
+    adapter(tmp_path / "smol-big-pirate.gguf")
+    adapter(tmp_path / "smol.poet.gguf")
+    adapter(tmp_path / "clerk.gguf")
+    assert names(tmp_path) == {
+        "smol": ["clerk", "poet"],
+        "smol-big": ["clerk", "pirate"],
+        "gem": ["clerk"],
+    }
+
+
+def test_an_adapter_of_another_architecture_is_not_offered_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "base.gguf")
+    adapter(tmp_path / "pirate.gguf", "gemma3")
+    assert names(tmp_path) == {"base": []}
+    assert "pirate.gguf: an adapter for 'gemma3'" in caplog.text
+
+
+def test_a_sidecar_names_adapters_wherever_they_lie(tmp_path: Path) -> None:
+    write(tmp_path / "base.gguf")
+    write(tmp_path / "other.gguf")
+    adapter(tmp_path / "pirate.gguf")
+    (tmp_path / "base.toml").write_text('[adapters]\narr = "pirate.gguf"\n')
+    assert names(tmp_path) == {"base": ["arr"], "other": []}
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("gone.gguf", "gone.gguf: No such file or directory"),
+        ("base.gguf", "base.gguf is no adapter: the file is of type 'model'"),
+        ("gem.gguf", "it is for the architecture 'gemma3', the model is 'llama'"),
+    ],
+)
+def test_an_adapter_that_cannot_be_used_is_listed_with_the_reason(
+    tmp_path: Path, file: str, reason: str
+) -> None:
+    write(tmp_path / "base.gguf")
+    adapter(tmp_path / "gem.gguf", "gemma3")
+    (tmp_path / "base.toml").write_text(f'[adapters]\narr = "{file}"\n')
+    assert [found.error for found in served(tmp_path)["base"]] == [reason]
+
+
+def test_memory_for_adapters_is_counted(tmp_path: Path) -> None:
+    base = write(tmp_path / "base.gguf")
+    (before,) = ModelsFolder(tmp_path).scan()
+    size = adapter(tmp_path / "pirate.gguf").stat().st_size
+    (after,) = ModelsFolder(tmp_path).scan()
+    assert base.exists()
+    assert after.memory_bytes - before.memory_bytes == size > 0
