@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from server.core.pieces import continues_image
 from server.core.request import CacheScope
 from server.engine.cache.radix_tree import (
     Copy,
@@ -146,6 +147,7 @@ class CellTree:
     def _check_node(self, node: Node, scope: CacheScope) -> None:
         if node.parent is not None:
             assert len(node.keys)
+            assert not continues_image(node.keys[0]), "a cut inside an image"
             assert node.holders or node.children, "an edge without a holder"
             assert node.start == node.parent.end
         for name, child in node.children.items():

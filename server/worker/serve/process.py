@@ -3,9 +3,9 @@
     python -m server.worker.serve.process --fd N
 
 Threads: the main thread runs the engine, or shows prompts where the model does not generate;
-*reader* takes messages from the socket; *preparer* renders and tokenises; *embeddings* computes
-those; *heartbeat* reports. Each sends its own messages. When the API process is gone the worker
-ends.
+*reader* takes messages from the socket; *preparer* renders and tokenises; *images* encodes those of
+prompts; *embeddings* or *ranking* compute; *heartbeat* reports. Each sends its own messages. When
+the API process is gone the worker ends.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from server.core.pieces import ImagePiece
 from server.core.sampling import Sampling
 from server.engine.sampling.penalties import Dry, Penalties, TokenCounts
 from server.engine.spans import Spans, TokenSpan
@@ -131,6 +132,15 @@ def test_dry_matches_a_naive_search(
     for token, length in repetitions.items() if subject.active else ():
         expected[token] = 0.8 * 1.5 ** (length - allowed_length)
     np.testing.assert_allclose(dry_penalties(subject), expected, rtol=1e-5)
+
+
+def test_images_are_no_tokens_to_penalise() -> None:
+    image = ImagePiece(cells=4, positions=4, digest=b"image").keys
+    spans = Spans([TokenSpan([1, 0, *image, 1, 0])])
+    dry = Dry(Sampling(dry_multiplier=1.0, dry_allowed_length=1), spans, ())
+    assert dry_penalties(dry).max() == 0
+    penalties = Penalties(Sampling(repeat_penalty=2.0), spans)
+    assert sorted(penalties.ids.tolist()) == [0, 1]
 
 
 @pytest.mark.parametrize("base", [1.75, 1e6])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.core.pieces import ImagePiece, continues_image
 from server.core.request import CacheScope
 from server.engine.batch import Batch
 from server.engine.cache import prefix_cache
@@ -299,7 +300,19 @@ def test_a_segment_holds_no_more_than_sliding_windows_save() -> None:
     rig.check()
 
 
-token_lists = st.lists(st.integers(1, 3), min_size=2, max_size=12)
+def image(digest: bytes, cells: int, first: int | None = None) -> list[int]:
+    keys = [*ImagePiece(cells=cells, positions=cells, digest=digest).keys]
+    return keys if first is None else [first, *keys[1:]]
+
+
+# The last two begin with the same key.
+IMAGES = [image(b"a", 3), image(b"b", 5), image(b"c", 4, -(2**31)), image(b"d", 4, -(2**31))]
+parts = st.one_of(st.integers(1, 3).map(lambda token: [token]), st.sampled_from(IMAGES))
+texts = st.lists(st.integers(1, 3), min_size=2, max_size=12)
+mixed = st.lists(parts, min_size=2, max_size=5).map(
+    lambda found: [k for part in found for k in part]
+)
+token_lists = texts | mixed
 actions = st.lists(
     st.tuples(
         st.sampled_from(["start", "generate", "reject", "finish", "room", "tidy", "drop"]),
@@ -382,6 +395,8 @@ def check_history(
         for sequence_id, content in running.items():
             assert rig.backend.tokens_of(sequence_id) == content
         rig.cache.check_integrity()
+        for segment in rig.cache._store._segments:
+            assert not continues_image(segment.keys[segment.start])
         real = rig.backend.cells_used, rig.backend.cells_held_by(running)
         counted = rig.cache.cells_used, rig.cache.cells_pinned
         if partial:

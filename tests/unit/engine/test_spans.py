@@ -10,8 +10,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.core.request import ImagePart
 from server.engine.batch import Batch
-from server.engine.spans import Keys, Span, Spans, TokenSpan
+from server.engine.spans import ImageSpan, Keys, Span, Spans, TokenSpan
+from server.engine.vision.encodable import EncodableImage
 
 parts = st.lists(st.lists(st.integers(0, 99), max_size=5), max_size=4)
 
@@ -109,3 +111,46 @@ def test_another_picture_has_other_keys() -> None:
     first = with_picture([1], Picture(3, content=-100, batched=[]), [2])
     second = with_picture([1], Picture(3, content=-200, batched=[]), [2])
     assert (first.keys() != second.keys()).tolist() == [False, True, True, True, False]
+
+
+def image(cells: int = 5, positions: int = 2) -> EncodableImage:
+    places = np.zeros((4, cells), dtype=np.int32)
+    places[1] = np.arange(cells)
+    return EncodableImage(
+        cells=cells,
+        positions=positions,
+        digest=b"image",
+        source=ImagePart(b""),
+        index=0,
+        causal=True,
+        places=places,
+    )
+
+
+def test_an_image_is_a_batch_of_its_own_at_its_place() -> None:
+    spans = Spans([TokenSpan([1, 2, 3]), ImageSpan(image()), TokenSpan([4])])
+    spans.append(5)
+    assert spans.length == 10
+    assert [spans.position(cell) for cell in (0, 3, 8, 9, 10)] == [0, 3, 5, 6, 7]
+    found = spans.image_from(1)
+    assert found is not None
+    start, span = found
+    assert start == 3
+    span.embeddings = np.ones((5, 6), dtype=np.float32)
+    batch = Batch(4)
+    assert spans.add_to(batch, 7, 3, 8, 5) == 0
+    assert (batch.size, batch.outputs) == (5, 0)
+    assert batch.image is not None
+    assert batch.image.positions.tolist() == [[3] * 5, [3, 4, 5, 6, 7], [3] * 5, [0] * 5]
+    assert not batch.image.wants_logits
+
+
+def test_an_answer_may_begin_behind_an_image() -> None:
+    spans = Spans([TokenSpan([1]), ImageSpan(image())])
+    spans.append(9)
+    assert spans.keys().tolist() == [1, *image().keys, 9]
+    assert [spans.position(cell) for cell in (6, 7)] == [3, 4]
+    batch = Batch(4)
+    spans.images_from(0)[0].embeddings = np.ones((5, 6), dtype=np.float32)
+    spans.add_to(batch, 0, 1, 6, 4)
+    assert batch.outputs == 1

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from server.core.pieces import ImagePiece
 from server.core.sampling import Sampling
 from server.engine.sampling.sampler import NoTokenLeft, Sampler
 from server.engine.spans import Spans, TokenSpan
@@ -190,6 +191,12 @@ def row(best: int) -> NDArray[np.float32]:
 
 def greedy() -> Sampler:
     return Sampler(Sampling(temperature=0), vocabulary_size=SIZE, history=text([]))
+
+
+def test_no_draft_has_an_image_in_it() -> None:
+    image = ImagePiece(cells=4, positions=4, digest=b"image").keys
+    written = text([1, 2, 3, 0, *image, 1, 2, 3])
+    assert PromptLookup(written).draft(6).tokens == [0]
 
 
 def test_the_first_wrong_guess_is_replaced_and_the_rest_dropped() -> None:
