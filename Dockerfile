@@ -3,13 +3,23 @@
 # The base is any Debian from 12 (bookworm) on. Package indexes are those of the base image; where
 # the build needs another index or certificate authority, hand them in as secrets:
 #   docker build --secret id=pip.conf,src=pip.conf --secret id=ca-certificates,src=ca.crt .
+#
+# For a GPU, name ggml's option for it, images that have its compiler and its libraries, and packages
+# that these lack. Both images need the same Python:
+#   docker build --build-arg GPU=CUDA \
+#     --build-arg BUILD_IMAGE=docker.io/nvidia/cuda:12.8.1-devel-ubuntu24.04 \
+#     --build-arg BASE_IMAGE=docker.io/nvidia/cuda:12.8.1-runtime-ubuntu24.04 .
+#   docker build --build-arg GPU=VULKAN --build-arg BUILD_PACKAGES="glslc libvulkan-dev" \
+#     --build-arg PACKAGES="libvulkan1 mesa-vulkan-drivers" .
 ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
+ARG BUILD_IMAGE=${BASE_IMAGE}
 
-FROM ${BASE_IMAGE} AS build
+FROM ${BUILD_IMAGE} AS build
 
+ARG BUILD_PACKAGES=""
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
-        ca-certificates cmake g++ make python3 python3-venv \
+        ca-certificates cmake g++ make python3 python3-venv ${BUILD_PACKAGES} \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /src
@@ -20,11 +30,12 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 # with kernels of ours that say why. It is compiled before the source is copied, so that a change
 # there does not compile it again.
 ARG CMAKE_ARGS="-DGGML_NATIVE=OFF"
+ARG GPU=""
 COPY constraints.txt ./
 COPY server/engine/llama/kernels kernels
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt \
-    CMAKE_ARGS="$CMAKE_ARGS -DCMAKE_PROJECT_ggml_INCLUDE=/src/kernels/kernels.cmake" \
+    CMAKE_ARGS="$CMAKE_ARGS ${GPU:+-DGGML_$GPU=ON} -DCMAKE_PROJECT_ggml_INCLUDE=/src/kernels/kernels.cmake" \
         /opt/dragoman/bin/pip install --constraint constraints.txt llama-cpp-python
 
 COPY . .
@@ -36,13 +47,16 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
 
 FROM ${BASE_IMAGE}
 
+ARG PACKAGES=""
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates libgomp1 python3 \
+    && apt-get install --yes --no-install-recommends \
+        ca-certificates libgomp1 python3 ${PACKAGES} \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home --home-dir /cache --shell /usr/sbin/nologin dragoman \
     && install --directory --owner dragoman --group dragoman /models /cache
 
 COPY --from=build /opt/dragoman /opt/dragoman
+COPY --chmod=755 container/health.sh /usr/local/bin/dragoman-health
 
 ENV PATH=/opt/dragoman/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -54,11 +68,20 @@ ENV PATH=/opt/dragoman/bin:$PATH \
     DRAGOMAN_STORE_URL=sqlite:////cache/store.db \
     DRAGOMAN_LOG_FORMAT=json
 
+# docker build --build-arg VERSION=0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
+ARG VERSION=""
+ARG REVISION=""
+LABEL org.opencontainers.image.title="dragoman" \
+    org.opencontainers.image.description="An inference server for GGUF models that speaks OpenAI's API and Anthropic's" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"
+
 USER 10001:10001
 WORKDIR /cache
 VOLUME ["/models", "/cache"]
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=6s --start-period=2m CMD ["dragoman", "health"]
+HEALTHCHECK --interval=30s --timeout=6s --start-period=2m CMD ["dragoman-health"]
 ENTRYPOINT ["dragoman"]
 CMD ["serve"]

@@ -22,7 +22,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop clients serve models check test lint docs fuzz fuzz-prefixes bench container-test clean
+.PHONY: help install develop clients serve models check test lint docs fuzz fuzz-prefixes bench release container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ fuzz-prefixes: develop ## damage files of prefixes, and kill those who write the
 
 bench: develop models ## measure this server and its peers
 	$(BIN)/python -m tests.benchmark $(ARGS)
+
+release: develop ## build wheel, sources, list of components (SBOM) and checksums of a release
+	.ci/release "$(LLAMA_CPP_WHEEL)"/*.whl
 
 container-test: ## build the container on a bare Debian and talk to it
 	bash tests/container/verify.sh

@@ -66,6 +66,7 @@ serve_and_talk() { # the container's log goes to $1; runs inside a network names
     pid=$!
     "$python" tests/container/talk.py "http://127.0.0.1:$port" "$key" || code=$?
     in_container --env "DRAGOMAN_PORT=$port" "$container" -- dragoman health || code=$?
+    in_container --env "DRAGOMAN_PORT=$port" "$container" -- dragoman-health || code=$?
     # The newest is the server itself; buildah's own process around it has the same command line.
     kill -TERM "$(pgrep --newest --full 'dragoman serve' --uid 10001)"
     wait "$pid" || code=$?
