@@ -22,7 +22,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop clients serve models check test lint docs fuzz fuzz-prefixes bench release container-test clean
+.PHONY: help install develop clients serve models check test test-fast test-process test-model lint docs fuzz fuzz-prefixes bench release container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -61,11 +61,21 @@ serve: install ## serve the models of models/; if it is empty, offer to fetch a 
 models: install
 	$(BIN)/dragoman pull $(TEST_MODELS)
 
-check: lint ## run `lint` and the tests marked `fast`, in under two minutes
-	$(BIN)/python -m pytest -m fast $(ARGS)
+check: lint test-fast ## run `lint` and the tests marked `fast`, in under two minutes
 
-test: develop clients models ## run every test, those on real models included
-	$(BIN)/python -m pytest $(ARGS)
+test: test-fast test-process test-model ## run every test, those on real models included
+
+# Files of tests run beside each other. Those on real models do not: each uses all cores itself.
+BESIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-fast: develop
+	$(BIN)/python -m pytest -m fast $(BESIDE) $(ARGS)
+
+test-process: develop clients models
+	$(BIN)/python -m pytest -m process $(BESIDE) $(ARGS)
+
+test-model: develop clients models
+	$(BIN)/python -m pytest -m model $(ARGS)
 
 lint: develop ## check format, lint rules, types and the borders between packages
 	$(BIN)/ruff format --check .
