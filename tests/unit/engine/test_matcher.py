@@ -142,7 +142,7 @@ def test_a_compile_without_end_is_killed_and_the_next_one_works() -> None:
     begun = time.monotonic()
     with pytest.raises(GrammarError, match="takes too long"):
         compiler.compile(schema({"type": "integer", "multipleOf": 1_234_567}))
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 20
     assert allowed(compiler.compile(lark('start: "a"'))) == {ord("a")}
     compiler.close()
 
