@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -12,7 +12,14 @@ from server.api.runs import Runs
 from server.batches.runner import BatchRunner
 from server.core.events import Event
 from server.core.pool import Client, Pool
-from server.core.request import CacheScope, GenerationRequest
+from server.core.request import (
+    CacheScope,
+    ChatPrompt,
+    GenerationRequest,
+    Prompt,
+    images_of,
+    unseen,
+)
 from server.core.settings import Settings
 from server.http.drain import Drain
 from server.store.file_folder import FileFolder
@@ -50,6 +57,20 @@ class Context:
         client = await self.pool.open(model)
         account.model = client.info.model_id
         return client
+
+    def check_images(self, model: str, prompts: Iterable[Prompt]) -> None:
+        """Refuse images for a model that is known to see none, before it is loaded for them.
+
+        Raises:
+            UnsupportedParameter: The first image in ``prompts``.
+        """
+        messages = (prompt.messages for prompt in prompts if isinstance(prompt, ChatPrompt))
+        at = next((place for each in messages for place, _ in images_of(each)), None)
+        if at is None:
+            return
+        known = self.pool.entry(model).known
+        if known is not None and known.projector is None:
+            raise unseen(at)
 
     def generate(
         self, client: Client, request: GenerationRequest, scope: CacheScope

@@ -125,7 +125,10 @@ async def rendered(
 
     Raises the worker's refusal with the place that ``locate`` makes of its canonical one.
     """
-    client = await unless_gone(request, context(request).open(model))
+    shared = context(request)
+    with located(locate):
+        shared.check_images(model, [prompt])
+    client = await unless_gone(request, shared.open(model))
     with located(locate):
         return client.info, await unless_gone(request, client.render(prompt))
 
@@ -141,6 +144,7 @@ async def begin(
 
     Where the context does not hold them, to those that ``shorter`` gives, if there is one.
     """
+    shared.check_images(model, (request.prompt for request in requests))
     client = await shared.open(model)
     while True:
         events = reply_events(shared, client, requests, scope)

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from server.core.errors import PLACE, UnsupportedParameter
 from server.core.sampling import Sampling
 
 ToolKind = Literal["function", "custom"]
@@ -78,6 +79,12 @@ def images_of(messages: Sequence[Message]) -> Iterator[tuple[ImagePlace, ImagePa
         for place, part in enumerate(parts):
             if isinstance(part, ImagePart):
                 yield ("messages", index, "content", place), part
+
+
+def unseen(at: ImagePlace) -> UnsupportedParameter:
+    """The error about an image for a model that sees none."""
+    message = f"{PLACE}: this model sees no images: there is no projector file beside it."
+    return UnsupportedParameter(message, at=at)
 
 
 class Constraint(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from server.core.errors import PLACE, InvalidImage, UnsupportedParameter
+from server.core.errors import InvalidImage
 from server.core.native_prompt import Segment
 from server.core.pieces import ImageReader, Piece, TokenRun
-from server.core.request import ChatPrompt, ImagePlace, images_of
+from server.core.request import ChatPrompt, ImagePlace, images_of, unseen
 from server.core.vocabulary import Vocabulary
 from server.prompt.guard.guard import TextPiece
 from server.prompt.guard.segments import segments
@@ -36,9 +36,7 @@ def read_images(prompt: ChatPrompt, read: ImageReader | None) -> Images:
     found: dict[ImagePlace, Sequence[Piece]] = {}
     for at, part in images_of(prompt.messages):
         if read is None:
-            raise UnsupportedParameter(
-                f"{PLACE}: this model cannot see images; it has no projector file.", at=at
-            )
+            raise unseen(at)
         try:
             found[at] = read(part)
         except InvalidImage as error:

@@ -273,6 +273,10 @@ class FakePool:
                 return entry
         raise ModelNotFound(f"The model {model_id[:100]!r} does not exist.", at=("model",))
 
+    def see(self) -> None:
+        """Let the good model see images from now on."""
+        self.client.info = msgspec.structs.replace(self.client.info, projector="mlp")
+
     async def open(self, model_id: str) -> FakeClient:
         """The client of the good model."""
         if self.entry(model_id).state == "failed":

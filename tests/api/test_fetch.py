@@ -319,6 +319,7 @@ async def test_every_family_fetches_images(
     connect: Connect, there: Web, path: str, body: dict[str, Any]
 ) -> None:
     pool = FakePool()
+    pool.see()
     http = connect(pool, image_hosts=["pictures.example"])
     response = await http.post(path, json=body)
     assert response.status_code == 200, response.text
@@ -328,6 +329,7 @@ async def test_every_family_fetches_images(
 
 async def test_results_of_tools_fetch_images(connect: Connect, there: Web) -> None:
     pool = FakePool()
+    pool.see()
     source = {"type": "image", "source": {"type": "url", "url": URL}}
     result = {"type": "tool_result", "tool_use_id": "c", "content": [source]}
     use = {"type": "tool_use", "id": "c", "name": "look", "input": source}
@@ -347,6 +349,7 @@ async def test_an_image_that_is_asked_for_twice_is_fetched_once(
     connect: Connect, there: Web
 ) -> None:
     pool = FakePool()
+    pool.see()
     http = connect(pool, image_hosts=["pictures.example"])
     response = await http.post("/v1/chat/completions", json=chat(part(URL), part(URL)))
     assert response.status_code == 200
@@ -367,6 +370,7 @@ async def test_what_is_not_fetched_is_named_with_its_place(
     connect: Connect, there: Web, parts: list[Any], settings: dict[str, Any], problem: str
 ) -> None:
     pool = FakePool()
+    pool.see()
     http = connect(pool, image_hosts=["pictures.example"], **settings)
     response = await http.post(
         "/v1/chat/completions", json=chat({"type": "text", "text": "a"}, *parts)

@@ -227,6 +227,7 @@ async def test_without_files_nothing_is_taken_and_nothing_found(
 async def test_images_are_read_from_the_files_of_their_key(
     http: httpx.AsyncClient, pool: FakePool
 ) -> None:
+    pool.see()
     data = b"\x89PNG\r\n\x1a\n of a cat"
     mine, yours = ({"authorization": f"Bearer {key}"} for key in ("one", "two"))
     form = {"purpose": "vision"}

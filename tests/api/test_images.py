@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
+import msgspec
 import pytest
 
 from server.core.errors import UnsupportedParameter
 from server.core.events import Event, Failed
+from server.core.model_info import ModelState
 from server.core.request import (
     ChatPrompt,
     GenerationRequest,
@@ -92,6 +94,12 @@ def prompt(pool: FakePool) -> list[Message]:
 
 def images(pool: FakePool) -> list[ImagePart]:
     return [part for _, part in images_of(prompt(pool))]
+
+
+@pytest.fixture(autouse=True)
+def sight(pool: FakePool) -> None:
+    """The model sees images."""
+    pool.see()
 
 
 @each_family
@@ -410,3 +418,19 @@ async def test_tokens_of_images_are_counted_by_the_worker(
         assert isinstance(rendered, ChatPrompt)
         assert [part for _, part in images_of(rendered.messages)] == [ImagePart(PNG)]
     assert len(pool.client.rendered) == 3
+
+
+@each_family
+@pytest.mark.parametrize("state", ["unloaded", "ready"])
+async def test_a_model_that_sees_no_images_is_not_loaded_to_say_so(
+    http: httpx.AsyncClient, pool: FakePool, family: Family, state: ModelState
+) -> None:
+    pool.client.info = msgspec.structs.replace(pool.client.info, projector=None)
+    pool.state = state
+    pool.opening_error = AssertionError("the model is opened")
+    body = family.body([family.text("a"), family.image(URI)])
+    for path in (family.path, f"{family.path}/count_tokens", f"{family.path}/input_tokens"):
+        response = await http.post(path, json=body)
+        if response.status_code not in {404, 405}:
+            said = family.said(response)
+            assert said.startswith(f"{family.place}[1]: this model sees no images")

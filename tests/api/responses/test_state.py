@@ -137,6 +137,7 @@ async def test_a_response_goes_on_from_another_but_not_with_its_instructions_and
 async def test_images_are_stored_and_come_back_with_their_response(
     http: httpx.AsyncClient, pool: FakePool
 ) -> None:
+    pool.see()
     data = b"\x89PNG\r\n\x1a\n"
     uri = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     parts: list[dict[str, Any]] = [

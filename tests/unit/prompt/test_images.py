@@ -249,5 +249,7 @@ def test_an_image_that_the_template_leaves_out_is_named_by_its_place() -> None:
 
 
 def test_without_a_projector_the_first_image_is_refused() -> None:
-    with pytest.raises(UnsupportedParameter, match=r"^messages\[0\].content\[1\]: this model"):
+    with pytest.raises(
+        UnsupportedParameter, match=r"^messages\[0\].content\[1\]: this model sees no"
+    ):
         model(PADDED).build(ChatPrompt(messages=[says("user", "see", A)]))
