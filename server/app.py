@@ -94,7 +94,7 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
     app.state.keys = ring
     app.state.traces = traces
     app.state.application = Application(app, respond)
-    files = FileFolder(settings.files_dir)
+    files = FileFolder(settings.files_dir, store.identity)
     batches = BatchRunner(
         _shared_by_batches(app, settings, pool=pool, store=store, files=files, figures=figures)
     )
@@ -141,7 +141,7 @@ def _shared_by_batches(
     return SharedByBatches(
         store=store,
         files=files,
-        marks=WorkMarks(settings.files_dir / "running"),
+        marks=WorkMarks(files),
         application=app.state.application,
         find_model=pool.entry,
         keys=app.state.keys.digests,

@@ -82,8 +82,12 @@ class BatchRunner:
 
     async def _look(self) -> None:
         """Take up batches that nobody works on."""
+        if not self._shared.application.ready or not await asyncio.to_thread(
+            self._shared.marks.any
+        ):
+            return
         marked = await asyncio.to_thread(self._shared.marks.names)
-        if not self._shared.application.ready or marked <= self._runs.keys():
+        if marked <= self._runs.keys():
             return
         stored = await self._shared.store.read(lambda records: records.batches.unfinished())
         await self._forget(marked - {each.id for each in stored})
@@ -144,7 +148,7 @@ class BatchRunner:
     async def sweep(self) -> None:
         """Remove files that have expired or that nothing names, and batches that ended long ago."""
         files, store = self._shared.files, self._shared.store
-        if not await asyncio.to_thread(files.exists):
+        if not await asyncio.to_thread(files.holds, "*"):
             return
         expired, known = await store.read(
             lambda records: (records.files.expired(), records.files.ids())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,26 +23,39 @@ class FileFolder:
     """Contents of files, each under its file's id, readable for this process's user only.
 
     Everything here blocks. What the disk refuses is raised as StoreUnavailable.
+
+    Args:
+        root: Holds a folder for each store.
+        identity: Names the store (`Store.identity`).
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, root: Path, identity: Callable[[], str]) -> None:
+        self._root = root
+        self._identity = identity
 
-    def exists(self) -> bool:
-        """Whether anything was ever kept."""
-        return self._folder.is_dir()
+    @property
+    def folder(self) -> Path:
+        """The folder of the store that names the files: another store's are none of its business.
+
+        Raises StoreUnavailable.
+        """
+        return self._root / self._identity()
+
+    def holds(self, pattern: str) -> bool:
+        """Whether any store has something at a path like ``pattern``; opens none."""
+        return any(self._root.glob(f"*/{pattern}"))
 
     def path(self, file_id: str) -> Path:
         """Where the contents of a file lie."""
-        return self._folder / file_id
+        return self.folder / file_id
 
     def part(self, file_id: str) -> Path:
         """Where the contents of a file grow until they are complete; the folder is made."""
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise refused(error) from error
-        return self._folder / f"{file_id}{_PART}"
+        return self.folder / f"{file_id}{_PART}"
 
     def receive(self, file_id: str) -> IncomingFile:
         """Begin to write the contents of a new file."""
@@ -53,7 +66,7 @@ class FileFolder:
         try:
             part = self.part(file_id)
             part.replace(self.path(file_id))
-            _sync(self._folder)
+            _sync(self.folder)
             return self.path(file_id).stat().st_size
         except OSError as error:
             raise refused(error) from error
@@ -61,15 +74,16 @@ class FileFolder:
     def remove(self, file_id: str) -> None:
         """Remove the contents of a file, complete or not, if there are any."""
         self.path(file_id).unlink(missing_ok=True)
-        (self._folder / f"{file_id}{_PART}").unlink(missing_ok=True)
+        (self.folder / f"{file_id}{_PART}").unlink(missing_ok=True)
 
     def remove_forgotten(self, known: Collection[str]) -> int:
         """Remove what has lain there for two days under a name that is not ``known``; a count."""
         removed = 0
-        if not self._folder.is_dir():
+        folder = self.folder
+        if not folder.is_dir():
             return removed
         oldest = time.time() - _FORGOTTEN_SECONDS
-        for path in self._folder.iterdir():
+        for path in folder.iterdir():
             facts = path.stat()
             if stat.S_ISREG(facts.st_mode) and path.name not in known and facts.st_mtime < oldest:
                 path.unlink(missing_ok=True)

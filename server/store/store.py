@@ -110,6 +110,13 @@ class Store:
             database = await self._run(self._readers, self._open)
         return hmac.new(database.secret, key_digest.encode(), hashlib.sha256).hexdigest()
 
+    def identity(self) -> str:
+        """A name of the database, the same for all that open it, for folders that belong to it.
+
+        Blocks. Raises StoreUnavailable.
+        """
+        return hmac.new(self._open().secret, b"identity", hashlib.sha256).hexdigest()[:16]
+
     async def close(self) -> None:
         """Wait for the transactions that run, and close the database."""
         await asyncio.to_thread(self.close_now)

@@ -6,19 +6,29 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from server.store.file_folder import refused
+from server.store.file_folder import FileFolder, refused
+
+_FOLDER = "running"
 
 
 class WorkMarks:
-    """A folder with an empty file for each piece of work.
+    """A folder beside the files with an empty file for each piece of work.
 
     Whoever does the work holds a lock on its file, which the system takes back when the process
     dies: work of a server that was killed can be taken at once, and never by two. Everything here
     blocks.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, files: FileFolder) -> None:
+        self._files = files
+
+    @property
+    def _folder(self) -> Path:
+        return self._files.folder / _FOLDER
+
+    def any(self) -> bool:
+        """Whether there may be any work, of this store or another; opens no store."""
+        return self._files.holds(f"{_FOLDER}/*")
 
     def add(self, name: str) -> None:
         """Mark the work ``name``; raises StoreUnavailable."""

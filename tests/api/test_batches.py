@@ -364,7 +364,9 @@ async def test_a_stopped_server_goes_on_where_it_was(settings: Settings) -> None
     async with batching(settings, first) as (sdk, _):
         batch = await begin(sdk, lines)
         parts = settings.files_dir
-        await until(lambda: sum(len(p.read_text().splitlines()) for p in parts.glob("*.part")) == 2)
+        await until(
+            lambda: sum(len(p.read_text().splitlines()) for p in parts.glob("*/*.part")) == 2
+        )
     second = FakePool()
     async with batching(settings, second) as (sdk, app):
         app.state.context.batches.start()
@@ -382,7 +384,7 @@ async def test_a_batch_whose_key_was_withdrawn_fails(settings: Settings) -> None
     async with batching(other, FakePool(), "b") as (sdk, app):
         await sdk.models.list()
         app.state.context.batches.start()
-        await until(lambda: not (settings.files_dir / "running" / batch.id).exists())
+        await until(lambda: not [*settings.files_dir.glob(f"*/running/{batch.id}")])
     async with batching(settings.model_copy(update={"api_keys": ["a"]}), pool, "a") as (sdk, _):
         batch = await sdk.batches.retrieve(batch.id)
         assert batch.status == "failed"
@@ -409,10 +411,11 @@ async def test_expired_and_forgotten_files_are_removed(
             purpose="user_data",
             expires_after={"anchor": "created_at", "seconds": 3600},
         )
-        (settings.files_dir / "file-forgotten").write_bytes(b"x")
+        (folder,) = settings.files_dir.iterdir()
+        (folder / "file-forgotten").write_bytes(b"x")
         monkeypatch.setattr(file_folder, "_FORGOTTEN_SECONDS", -10)
         later = gone.created_at + 3601
         monkeypatch.setattr("server.store.stored_files.time.time", lambda: later)
         assert [file.id async for file in sdk.files.list()] == [kept.id]
         await app.state.context.batches.sweep()
-        assert {path.name for path in settings.files_dir.iterdir()} == {kept.id}
+        assert {path.name for path in folder.iterdir()} == {kept.id}

@@ -47,6 +47,11 @@ async def sdk(settings: Settings) -> AsyncIterator[AsyncOpenAI]:
     await app.state.context.store.close()
 
 
+def kept_in(settings: Settings) -> list[Path]:
+    """Where the contents of all files lie."""
+    return list(settings.files_dir.glob("*/*"))
+
+
 def strict(file: FileObject) -> FileObject:
     """The file, valid in strict mode."""
     return FileObject.model_validate(file.model_dump(), strict=True)
@@ -60,11 +65,11 @@ async def test_a_file_comes_back_as_it_was_sent(sdk: AsyncOpenAI, settings: Sett
     assert made.expires_at is None
     assert strict(await sdk.files.retrieve(made.id)) == made
     assert (await sdk.files.content(made.id)).content == data
-    (kept,) = settings.files_dir.iterdir()
-    assert stat.S_IMODE(settings.files_dir.stat().st_mode) == 0o700
+    (kept,) = kept_in(settings)
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert (await sdk.files.delete(made.id)).deleted
-    assert list(settings.files_dir.iterdir()) == []
+    assert kept_in(settings) == []
     with pytest.raises(openai.NotFoundError):
         await sdk.files.retrieve(made.id)
 
@@ -136,7 +141,7 @@ async def test_a_wrong_field_is_refused_and_nothing_is_kept(
 ) -> None:
     answer = await post(settings, data=fields, files={"file": ("a", b"x")})
     assert_error(answer, 400, param=param)
-    assert list(settings.files_dir.iterdir()) == []
+    assert kept_in(settings) == []
 
 
 async def post(settings: Settings, **request: Any) -> httpx.Response:
@@ -166,7 +171,7 @@ async def test_a_file_over_the_limit_is_refused(settings: Settings) -> None:
         assert answer.status_code == 200
     answer = await post(settings, data=sent, files={"file": ("a", b"x")})
     assert "files_max_bytes" in assert_error(answer, 413, code="payload_too_large", param="file")
-    assert len(list(settings.files_dir.iterdir())) == 3
+    assert len(kept_in(settings)) == 3
 
 
 FORM = "multipart/form-data; boundary=b"
@@ -197,8 +202,7 @@ async def test_a_malformed_form_is_refused(
 ) -> None:
     answer = await post(settings, content=body, headers={"content-type": kind})
     assert answer.status_code == status, answer.text
-    kept = list(settings.files_dir.iterdir()) if settings.files_dir.exists() else []
-    assert len(kept) == (status == 200)
+    assert len(kept_in(settings)) == (status == 200)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a\r\nset-cookie: b", "x" * 600, "", "ü€"])

@@ -46,6 +46,7 @@ ENDPOINTS = (
     "/v1/responses",
     "/v1/messages",
     "/v1/rerank",
+    "/v2/rerank",
     "/v1/score",
 )
 """What lines may ask, as far as the application has it."""
