@@ -85,7 +85,8 @@ class Campaign:
             request["content"] = request.pop("data")
         try:
             made = self._http.build_request(**request)
-        except (httpx.InvalidURL, UnicodeError, ValueError, TypeError):
+            made.read()  # of a form with files, httpx would make the body while it sends
+        except (httpx.InvalidURL, UnicodeError, ValueError, TypeError, AttributeError):
             return  # the client cannot send this request
         self._check(self._http.send(made))
 

@@ -113,7 +113,9 @@ class Sessions:
         )
         item = dict(item)
         if self._random.randrange(6) == 0 and "id" not in item:
-            item["id"] = self._one_of(*self._made[self._owner]["item"][-2:], "mine", "", "a b")
+            item["id"] = self._one_of(
+                *self._made[self._owner]["item"][-2:], f"mine_{self._owner}", "", "a b"
+            )
         if self._random.randrange(12) == 0:
             self._spoil(item)
         return item
