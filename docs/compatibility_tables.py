@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -24,7 +25,7 @@ from server.api.openai.schemas.embeddings import EmbeddingRequest
 from server.api.ranking.schemas import RerankRequest, ScoreRequest
 from tests.conformance.bad_constraints import CONSTRAINTS, PROMPTS
 from tests.conformance.bad_inputs import FIELDS, SCENARIOS, TRANSPORT, BadInput
-from tests.conformance.recorded import RECORDED
+from tests.conformance.recorded import LIBRARIES, RECORDED, Sent
 
 ROOT = Path(__file__).parent.parent
 _ACCEPTED_AND_IGNORED = "Accepted and ignored."
@@ -250,8 +251,17 @@ def clients() -> str:
 
 def agents() -> str:
     """What agents send first, as the tests record it."""
-    rows = ["| Agent | Path | Bytes | Keys | Tools |", "| --- | --- | ---: | --- | --- |"]
-    for agent, sent in RECORDED.items():
+    return _sent("Agent", RECORDED)
+
+
+def libraries() -> str:
+    """What libraries make of a sentence and a function, as the tests record it."""
+    return _sent("Library", LIBRARIES)
+
+
+def _sent(who: str, recorded: Mapping[str, Sent]) -> str:
+    rows = [f"| {who} | Path | Bytes | Keys | Tools |", "| --- | --- | ---: | --- | --- |"]
+    for agent, sent in recorded.items():
         keys = ", ".join(f"`{key}`" for key in sorted(sent.keys))
         tools = ", ".join(f"`{tool}`" for tool in sent.tools)
         rows.append(f"| {agent} | `{sent.path}` | {sent.size:,} | {keys} | {tools} |")

@@ -97,6 +97,7 @@ def with_compatibility_tables(page: str) -> str:
     page = with_part(page, "habits", habit_tables.habits())
     page = with_part(page, "clients", compatibility_tables.clients())
     page = with_part(page, "agents", compatibility_tables.agents())
+    page = with_part(page, "libraries", compatibility_tables.libraries())
     return with_part(page, "bad inputs", compatibility_tables.bad_inputs())
 
 
