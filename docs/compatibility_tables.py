@@ -22,6 +22,7 @@ from server.api.openai.schemas.base import GenerationFields
 from server.api.openai.schemas.chat_request import ChatCompletionRequest
 from server.api.openai.schemas.completions import CompletionRequest
 from server.api.openai.schemas.embeddings import EmbeddingRequest
+from server.api.openai.schemas.infill import InfillRequest
 from server.api.ranking.schemas import RerankRequest, ScoreRequest
 from tests.conformance.bad_constraints import CONSTRAINTS, PROMPTS
 from tests.conformance.bad_inputs import FIELDS, SCENARIOS, TRANSPORT, BadInput
@@ -166,6 +167,7 @@ _TOKENS: _Endpoints = {
     "/tokenize": (TokenizeBody, set()),
     "/detokenize": (DetokenizeBody, set()),
 }
+_INFILL: _Endpoints = {"/infill": (InfillRequest, set())}
 _TOKENS_REMARKS = {
     "add_special": "whether BOS and its kin are added; also `add_special_tokens`, beside `prompt`",
     "content": "a text, or texts and tokens in order; also `prompt`",
@@ -202,7 +204,7 @@ def _parameters(names: set[str], endpoints: _Endpoints, remarks: dict[str, str])
 
 def _described(name: str) -> str:
     """What the schema itself says, in Markdown."""
-    endpoints = (_ENDPOINTS | _RANKING | _TOKENS).values()
+    endpoints = (_ENDPOINTS | _RANKING | _TOKENS | _INFILL).values()
     fields = (model.model_fields.get(name) for model, _ in endpoints)
     text = next((field.description for field in fields if field and field.description), "")
     text = text.removeprefix(_ACCEPTED_AND_IGNORED)
@@ -232,6 +234,12 @@ def token_parameters() -> str:
     """Every parameter of the paths that turn text into tokens and back."""
     names = set[str]().union(*(model.model_fields for model, _ in _TOKENS.values()))
     return _parameters(names, _TOKENS, _TOKENS_REMARKS)
+
+
+def infill_parameters() -> str:
+    """The parameters of a gap, beside those of a completion."""
+    names = InfillRequest.model_fields.keys() - GenerationFields.model_fields.keys()
+    return _parameters(set(names), _INFILL, {})
 
 
 def own_parameters() -> str:

@@ -93,6 +93,7 @@ def with_compatibility_tables(page: str) -> str:
     page = with_part(page, "Anthropic's parameters", compatibility_tables.anthropic_parameters())
     page = with_part(page, "ranking", compatibility_tables.ranking_parameters())
     page = with_part(page, "tokens", compatibility_tables.token_parameters())
+    page = with_part(page, "infill", compatibility_tables.infill_parameters())
     page = with_part(page, "names of other servers", habit_tables.other_names())
     page = with_part(page, "habits", habit_tables.habits())
     page = with_part(page, "clients", compatibility_tables.clients())

@@ -39,7 +39,8 @@ def show(
         rows += _header(found, found.header)
     if found.error is None:
         try:
-            rows += _info(asyncio.run(_inspect(settings, found)), settings)
+            ranks = found.outline is not None and found.outline.ranks
+            rows += _info(asyncio.run(_inspect(settings, found)), settings, ranks=ranks)
         except ModelUnavailable as error:
             err.print(str(error), style="red", markup=False)
     out.print(columns(rows), markup=False)
@@ -90,11 +91,11 @@ def _header(model: LibraryModel, header: GgufHeader) -> Iterator[tuple[str, str]
         yield "memory", f"about {size(needed)} with {context} KV cells ({settings.kv_type})"
 
 
-def _info(info: ModelInfo, settings: Settings) -> Iterator[tuple[str, str]]:
+def _info(info: ModelInfo, settings: Settings, *, ranks: bool) -> Iterator[tuple[str, str]]:
     yield "kind", info.kind
     yield from (("  because", reason) for reason in info.kind_reasons)
     if not info.generates:
-        yield "made for", "ranking" if info.ranks else "embeddings"
+        yield "made for", "ranking" if ranks else "embeddings"
     yield "template", f"{info.template_source}, SHA-256 {info.template_sha256[:16]}"
     for name, able in sorted(info.capabilities.items()):
         yield f"  {name.replace('_', ' ')}", "yes" if able else "no"

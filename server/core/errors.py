@@ -6,11 +6,13 @@
     │   ├── UnsupportedParameter      unsupported_parameter
     │   ├── UnknownParameter          unknown_parameter
     │   ├── ConversationError         invalid_conversation
+    │   ├── InvalidImage              invalid_image
     │   └── InvalidConstraint         invalid_constraint
     ├── NotFound                      not_found
     │   └── ModelNotFound             model_not_found
     ├── RequestTimeout                request_timeout
     ├── QueueFull                     queue_full
+    ├── RateLimited                   rate_limited
     ├── WorkerDied                    worker_died
     ├── ModelUnavailable              model_unavailable
     ├── StoreUnavailable              store_unavailable

@@ -184,7 +184,7 @@ class UsageSum:
 
     @property
     def total(self) -> Usage:
-        """The sum of the counts."""
+        """The sum of the counts; of times, which run beside each other, the longest."""
         prompts, answers = self._prompts.values(), self._answers
         return Usage(
             prompt_tokens=sum(usage.prompt_tokens for usage in prompts),
@@ -193,6 +193,8 @@ class UsageSum:
             reasoning_tokens=sum(usage.reasoning_tokens for usage in answers),
             accepted_prediction_tokens=sum(usage.accepted_prediction_tokens for usage in answers),
             rejected_prediction_tokens=sum(usage.rejected_prediction_tokens for usage in answers),
+            prefill_seconds=max((usage.prefill_seconds for usage in answers), default=0.0),
+            decode_seconds=max((usage.decode_seconds for usage in answers), default=0.0),
         )
 
 

@@ -152,14 +152,24 @@ class ChatPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     continue_final_message: bool = False
 
 
-class TextPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
-    """A native prompt, taken as it is, without a template; control tokens in it are honoured.
+class SourceFile(msgspec.Struct, frozen=True):
+    """A file beside the one that has a gap."""
 
-    With ``suffix`` the model fills the gap between ``text`` and ``suffix``.
+    name: str
+    text: str
+
+
+class TextPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
+    """A native prompt, taken as it is, without a template.
+
+    With ``suffix`` the model fills the gap between ``text`` and ``suffix``, and ``files`` are what
+    else it may know. Control tokens in the texts are honoured unless these are ``literal``.
     """
 
     text: str
     suffix: str | None = None
+    files: list[SourceFile] = []
+    literal: bool = False
 
 
 class TokensPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="tokens"):

@@ -14,16 +14,17 @@ from server.core.model_kind import KindVerdict, detect_kind
 from server.core.native_prompt import RenderedPrompt
 from server.core.pieces import ImageReader, Piece
 from server.core.reply_format import ReplyFormat
-from server.core.request import ChatPrompt, Prompt, ToolChoice
+from server.core.request import ChatPrompt, Prompt, TextPrompt, ToolChoice
 from server.core.sampling import Sampling
 from server.core.vocabulary import Vocabulary
 from server.grammar.lark import Spelling
 from server.grammar.leniency import Weaknesses
 from server.prompt.families.choice import Choice, ModelFacts, select_family
 from server.prompt.families.definitions import Family
+from server.prompt.infill import InfillForm, infill_ends
 from server.prompt.messages.normalize import check_variables, effective_variables
-from server.prompt.messages.parts import message_text
 from server.prompt.model_template import ModelTemplate, Rendering, family_template, valid_templates
+from server.prompt.open_reply import open_reply
 from server.prompt.prompt_pieces import (
     Images,
     displayed_tokens,
@@ -40,7 +41,6 @@ from server.prompt.template.chat_template import (
     templates_in,
 )
 from server.reply.grammar import ReplyGrammar, reply_grammar
-from server.reply.prefix import reply_prefix
 
 _SILENT = Sampling()
 
@@ -52,6 +52,7 @@ class BuiltPrompt(msgspec.Struct, frozen=True, kw_only=True):
         rendered: The prompt and its tokens, for display and counting.
         pieces: The prompt for the engine, images included.
         stops: Texts that end the answer, besides the end-of-generation tokens.
+        ends: Tokens that do so.
         reply_prefix: The end of the prompt, if it already belongs to the reply.
         strip_leading_space: Whether one space in front of the answer belongs to the format.
         tools_active: Whether the reply may contain tool calls.
@@ -60,6 +61,7 @@ class BuiltPrompt(msgspec.Struct, frozen=True, kw_only=True):
     rendered: RenderedPrompt
     pieces: list[Piece]
     stops: list[str] = []
+    ends: list[int] = []
     reply_prefix: str = ""
     strip_leading_space: bool = False
     tools_active: bool = False
@@ -79,6 +81,7 @@ class ChatModel:
         reply_format: Where reasoning and tool calls are in a reply; None if it is content only.
         sampling: Defaults for parameters that a request leaves out.
         warnings: Faults and guesses that the user should know of.
+        infill: The form of prompts that have a gap filled, if its family has one; may be set.
         strict_parameters: Whether to refuse variables that the template does not know, rather than
             leave them out; may be set.
     """
@@ -110,6 +113,7 @@ class ChatModel:
         self._spelling = Spelling(vocabulary)
         self.sampling = sampling.over(choice.family.sampling) if choice.family else sampling
         self.warnings = warnings
+        self.infill: InfillForm | None = None
         self.strict_parameters = False
 
     @classmethod
@@ -198,9 +202,12 @@ class ChatModel:
         if isinstance(prompt, ChatPrompt):
             images = read_images(prompt, read_image)
             return self._build_chat(prompt, images, context, with_segments=with_segments)
-        text, piece = raw_prompt(prompt, self._vocabulary, context)
+        text, piece = raw_prompt(prompt, self._vocabulary, context, self.infill)
         users = [True] * len(text) if with_segments else []
-        return self._built(Rendering(text=text, pieces=[piece], users=users), {})
+        built = self._built(Rendering(text=text, pieces=[piece], users=users), {})
+        if isinstance(prompt, TextPrompt) and prompt.suffix is not None:
+            return msgspec.structs.replace(built, ends=infill_ends(self._vocabulary, self.infill))
+        return built
 
     def reply_grammar(
         self,
@@ -253,7 +260,7 @@ class ChatModel:
         return msgspec.structs.replace(
             self._built(rendering, images),
             stops=list(dict.fromkeys(stops)),
-            reply_prefix=_reply_prefix(prompt, rendering.text, reply_format),
+            reply_prefix=open_reply(prompt, rendering.text, reply_format),
             strip_leading_space=bool(self._family and self._family.strip_leading_space),
             tools_active=bool(prompt.tools),
         )
@@ -282,15 +289,3 @@ class ChatModel:
             ),
             pieces=pieces,
         )
-
-
-def _reply_prefix(prompt: ChatPrompt, text: str, reply_format: ReplyFormat | None) -> str:
-    """The end of the native prompt ``text`` that the reply's parser must read first."""
-    if reply_format is None:
-        return ""
-    start, end = reply_format.reasoning_edges
-    if prompt.continue_final_message and start:
-        written = message_text(prompt.messages[-1])
-        if written.rfind(start) > written.rfind(end):
-            return start
-    return reply_prefix(text, reply_format)

@@ -7,10 +7,14 @@ from server.core.request import TextPrompt, TokensPrompt
 from server.core.vocabulary import Vocabulary
 from server.prompt.context_length import check_context_length
 from server.prompt.guard.guard import TextPiece
+from server.prompt.infill import InfillForm, infill_tokens
 
 
 def raw_prompt(
-    prompt: TextPrompt | TokensPrompt, vocabulary: Vocabulary, context: int | None
+    prompt: TextPrompt | TokensPrompt,
+    vocabulary: Vocabulary,
+    context: int | None,
+    infill: InfillForm | None = None,
 ) -> tuple[str, TextPiece]:
     """The text of a prompt, and its tokens as one piece.
 
@@ -20,6 +24,7 @@ def raw_prompt(
             BOS, or EOS where there is no BOS, as between documents in training.
         vocabulary: The model's tokenizer.
         context: The number of tokens that fit; None for no limit.
+        infill: The form of prompts with a suffix, if the model's family has one.
 
     Raises:
         InvalidRequest: A token is outside the vocabulary, or the model takes no suffix.
@@ -28,9 +33,14 @@ def raw_prompt(
     if isinstance(prompt, TokensPrompt):
         text, ids = _spelt_out(prompt, vocabulary), prompt.ids
     else:
-        whole = prompt.text + (prompt.suffix or "")
+        others = (prompt.suffix or "", *(file.text for file in prompt.files))
+        whole = "".join([prompt.text, *others])
         check_context_length(whole, vocabulary, context, ("prompt",))
-        text, ids = prompt.text, with_one_bos(_tokens(prompt, vocabulary), vocabulary)
+        if prompt.suffix is None:
+            ids = vocabulary.tokenize(prompt.text, parse_special=not prompt.literal)
+        else:
+            ids = infill_tokens(prompt, vocabulary, infill)
+        text, ids = prompt.text, with_one_bos(ids, vocabulary)
         if not ids:
             ids = [token for token in (vocabulary.bos, vocabulary.eos) if token is not None][:1]
     return text, TextPiece(0, len(text), ids)
@@ -45,20 +55,6 @@ def with_one_bos(tokens: list[int], vocabulary: Vocabulary) -> list[int]:
     while start < len(tokens) and tokens[start] == bos:
         start += 1
     return [bos, *tokens[start:]]
-
-
-def _tokens(prompt: TextPrompt, vocabulary: Vocabulary) -> list[int]:
-    tokens = vocabulary.tokenize(prompt.text, parse_special=True)
-    if prompt.suffix is None:
-        return tokens
-    if vocabulary.fill_in_the_middle is None:
-        raise InvalidRequest(
-            "The model has no fill-in-the-middle tokens, so it cannot take a suffix.",
-            at=("suffix",),
-        )
-    prefix, gap, middle = vocabulary.fill_in_the_middle
-    after = vocabulary.tokenize(prompt.suffix, parse_special=True)
-    return [prefix, *tokens, gap, *after, middle]
 
 
 def _spelt_out(prompt: TokensPrompt, vocabulary: Vocabulary) -> str:

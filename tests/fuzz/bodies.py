@@ -33,6 +33,7 @@ POST_PATHS: dict[str, dict[str, Any]] = {
         "messages": [{"role": "user", "content": "Hi"}],
         "model": INSTRUCT,
     },
+    "/infill": {"input_prefix": "a", "input_suffix": "b", "max_tokens": 1, "model": INSTRUCT},
     "/apply-template": {"messages": [{"role": "user", "content": "Hi"}], "model": INSTRUCT},
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from server.api.family import ErrorShape, Family
-from server.api.openai import embeddings, template
+from server.api.openai import embeddings, infill, template
 from server.api.openai.batches import router as batches
 from server.api.openai.batches.schemas import NewBatch
 from server.api.openai.chat import CHAT_COMPLETIONS
@@ -17,6 +17,7 @@ from server.api.openai.responses import compact, create, input_tokens, retrieve,
 from server.api.openai.responses.schemas.request import CompactRequest, ResponsesRequest
 from server.api.openai.schemas.embeddings import EmbeddingRequest
 from server.api.openai.schemas.error import ErrorBody
+from server.api.openai.schemas.infill import InfillRequest
 from server.api.openai.schemas.template import TemplateRequest
 
 FAMILY = Family(
@@ -26,6 +27,7 @@ FAMILY = Family(
         counting(CHAT_COMPLETIONS, COMPLETIONS),
         embeddings.router,
         template.router,
+        infill.router,
         create.router,
         input_tokens.router,
         compact.router,
@@ -38,6 +40,7 @@ FAMILY = Family(
     bodies=(
         EmbeddingRequest,
         TemplateRequest,
+        InfillRequest,
         ResponsesRequest,
         CompactRequest,
         NewConversation,

@@ -18,6 +18,9 @@ from server.core.errors import (
 )
 from server.http.errors import status_of
 
+# Errors without a code of their own on OpenAI's wire.
+_WITHOUT_CODE = {DragomanError.code, InvalidRequest.code}
+
 
 def locate(at: Locator) -> Locator:
     """Where in a body the canonical place ``at`` was stated, for bodies with ``documents``."""
@@ -32,7 +35,7 @@ def rerank_body(error: DragomanError) -> dict[str, Any]:
         "message": error.message,
         "type": "rate_limit_error" if status == 429 else kind,
         "param": path_text(error.at) or None,
-        "code": error.code,
+        "code": None if error.code in _WITHOUT_CODE else error.code,
     }
     return {"message": error.message, "detail": error.message, "error": told}
 

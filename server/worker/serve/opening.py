@@ -19,6 +19,7 @@ from server.library.header import GgufHeader
 from server.library.model_header import read_model_at
 from server.prompt.chat_model import ChatModel
 from server.prompt.families.definitions import load_families
+from server.prompt.infill import infill_form
 from server.prompt.messages.capabilities import Capabilities
 from server.worker.protocol import Load, Progress
 from server.worker.serve.hardware import physical_cores
@@ -115,16 +116,18 @@ def open_model(request: Load, report: Report) -> OpenedModel:
     report(Progress(stage="template", fraction=1.0))
     # llama.cpp leaves arrays out of its metadata.
     tags = {"general.tags": " ".join(header.tags)}
+    directories = [templates_directory(), *map(Path, settings.template_dirs)]
     chat = ChatModel.open(
         model.metadata | tags,
         model.vocabulary,
         path.name,
-        families=load_families([templates_directory(), *map(Path, settings.template_dirs)]),
+        families=load_families(directories),
         family=settings.family,
         kind=settings.kind,
         guard=settings.guard,
         sampling=settings.sampling,
     )
+    chat.infill = infill_form(directories, model.vocabulary, [header.name or "", path.name])
     chat.strict_parameters = settings.strict_parameters
     return OpenedModel(
         request=request,

@@ -96,7 +96,7 @@ class TaskBuilder:
             prediction=self._prediction(request.prediction),
             dry_breakers=self._dry_breakers if sampling.dry_multiplier else frozenset(),
             written=self._remembering(request, scope, prompt),
-            stop_tokens=frozenset(request.stop_token_ids),
+            stop_tokens=frozenset([*request.stop_token_ids, *prompt.ends]),
             min_tokens=request.min_tokens,
             end_tokens=self._ends(request) if request.min_tokens else frozenset(),
             reasoning_limit=self._reasoning_limit(request, prompt),

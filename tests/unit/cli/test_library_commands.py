@@ -77,6 +77,20 @@ def test_show_says_how_a_model_gets_at_tools(
     assert ("system message" in line) == (said != "parsed" and family == "chatml")
 
 
+@pytest.mark.parametrize(("name", "purpose"), [("a-reranker", "ranking"), ("a", "embeddings")])
+def test_show_tells_what_a_model_that_does_not_generate_is_for(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, purpose: str
+) -> None:
+    @asynccontextmanager
+    async def inspected(*_: object) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(info=msgspec.structs.replace(model_info("a"), generates=False))
+
+    monkeypatch.setattr(show_module, "vocabulary_worker", inspected)
+    write_model(folder / f"models/{name}.gguf")
+    (line,) = [line for line in run("show", name).out.splitlines() if "made for" in line]
+    assert line.endswith(purpose)
+
+
 def test_list_of_nothing_says_how_to_get_something(run: Run) -> None:
     result = run("list", "--models-dir", "none")
     assert (result.exit_code, result.out) == (0, "")

@@ -352,3 +352,13 @@ def test_a_file_of_the_catalog_is_also_called_as_there(
     (tmp_path / "tiny.gguf").unlink()
     write_model(file, vocabulary=300)
     assert scan(tmp_path)["tiny-q4"].aliases == []
+
+
+def test_a_pooling_or_a_name_says_that_a_model_ranks(tmp_path: Path) -> None:
+    write_model(tmp_path / "a.gguf", llama__pooling_type=4)
+    write_model(tmp_path / "Qwen3-Reranker.gguf")
+    write_model(tmp_path / "reranker-embedding.gguf", llama__pooling_type=3)
+    models = {model.id: model.outline for model in registry(tmp_path).scan()}
+    ranks = {name: outline.ranks for name, outline in models.items() if outline}
+    assert ranks == {"a": True, "Qwen3-Reranker": True, "reranker-embedding": False}
+    assert not any(outline.generates for outline in models.values() if outline)
