@@ -358,7 +358,7 @@ def test_a_pooling_or_a_name_says_that_a_model_ranks(tmp_path: Path) -> None:
     write_model(tmp_path / "a.gguf", llama__pooling_type=4)
     write_model(tmp_path / "Qwen3-Reranker.gguf")
     write_model(tmp_path / "reranker-embedding.gguf", llama__pooling_type=3)
-    models = {model.id: model.outline for model in registry(tmp_path).scan()}
+    models = {model.id: model.outline for model in scan(tmp_path).values()}
     ranks = {name: outline.ranks for name, outline in models.items() if outline}
     assert ranks == {"a": True, "Qwen3-Reranker": True, "reranker-embedding": False}
     assert not any(outline.generates for outline in models.values() if outline)

@@ -105,6 +105,7 @@ class Setup:
             rendered=RenderedPrompt(prompt="", tokens=[1, 2], segments=[]),
             pieces=[TokenRun((1, 2))],
             stops=[],
+            ends=[8],
             strip_leading_space=False,
             reply_prefix="",
             tools_active=False,
