@@ -12,7 +12,7 @@
     │   └── ModelNotFound             model_not_found
     ├── RequestTimeout                request_timeout
     ├── QueueFull                     queue_full
-    ├── RateLimited                   rate_limited
+    ├── RateLimited                   rate_limit_exceeded
     ├── WorkerDied                    worker_died
     ├── ModelUnavailable              model_unavailable
     ├── StoreUnavailable              store_unavailable

@@ -156,6 +156,12 @@ def test_a_request_brings_its_cache_scope(setup: Setup) -> None:
     assert setup.engine.tasks.get(timeout=5).scope == SCOPE
 
 
+def test_tokens_that_the_prompts_form_ends_with_end_the_answer(setup: Setup) -> None:
+    setup.generate(1, stop_token_ids=[5])
+    setup.event()
+    assert setup.engine.tasks.get(timeout=5).stop_tokens == {5, 8}
+
+
 @pytest.mark.parametrize(
     ("asked", "limit"),
     [(None, CONTEXT), (7, 7), (CONTEXT, CONTEXT), (CONTEXT + 1, CONTEXT), (2**31 - 1, CONTEXT)],
