@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from server import __version__
 from server.core.model_info import ModelEntry, ModelInfo
-from server.core.settings import Settings
+from server.core.settings import Settings, socket_path
 
 
 def banner(url: str, settings: Settings, models: Sequence[ModelEntry]) -> str:
@@ -32,7 +32,7 @@ def banner(url: str, settings: Settings, models: Sequence[ModelEntry]) -> str:
     if loaded or on_demand:
         model_id = loaded[0].model_id if loaded else on_demand[0]
         path, body = _first_request(loaded[0] if loaded else None)
-        lines += ["Try it:", *_curl(f"{url}/v1/{path}", settings, {"model": model_id, **body})]
+        lines += ["Try it:", *_curl(url, f"/v1/{path}", settings, {"model": model_id, **body})]
     else:
         lines += [f"No models: put GGUF files into {settings.models_dir}, or see: dragoman pull"]
     return "\n".join(lines)
@@ -98,8 +98,12 @@ def _first_request(model: ModelInfo | None) -> tuple[str, dict[str, object]]:
     return "chat/completions", {"messages": [question], "temperature": 0}
 
 
-def _curl(url: str, settings: Settings, body: dict[str, object]) -> Iterator[str]:
-    yield f"  curl {url} \\"
+def _curl(url: str, path: str, settings: Settings, body: dict[str, object]) -> Iterator[str]:
+    at_socket = socket_path(url)
+    if at_socket:
+        yield f"  curl --unix-socket {shlex.quote(at_socket)} http://localhost{path} \\"
+    else:
+        yield f"  curl {url}{path} \\"
     if settings.api_keys:
         yield '    -H "authorization: Bearer $DRAGOMAN_API_KEY" \\'
     yield '    -H "content-type: application/json" \\'

@@ -15,8 +15,8 @@ from server.benchmark.report import Summary, summarize, table
 from server.benchmark.target import Target
 from server.benchmark.timed_client import Endpoint
 from server.benchmark.workloads import WORKLOADS, run_workload
-from server.cli.chat import models_by_name
 from server.cli.console import CommandError, err, out
+from server.cli.conversation import names_of_models
 from server.cli.formatting import columns
 from server.cli.server_client import Client
 from server.core.settings import load
@@ -75,7 +75,7 @@ def bench(
 
 
 def _first_model(client: Client) -> str:
-    known = models_by_name(client)
+    known = names_of_models(client)
     if not known:
         raise CommandError("the server has no models")
     return next(iter(known))

@@ -18,10 +18,15 @@ from server.core.settings import ConfigError
 # Only the command that runs is imported: `health` runs every few seconds in a container.
 COMMANDS = {
     "serve": "server.cli.serve:serve",
+    "run": "server.cli.run:run",
     "pull": "server.cli.pull:pull_models",
     "list": "server.cli.list:list_models",
     "show": "server.cli.show:show",
+    "cp": "server.cli.cp:cp",
     "rm": "server.cli.rm:rm",
+    "search": "server.cli.search:search",
+    "ps": "server.cli.ps:ps",
+    "stop": "server.cli.stop:stop",
     "cache": "server.cli.cache:cache",
     "chat": "server.cli.chat:chat",
     "render": "server.cli.render:render",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from pathlib import Path
 
 from server.cli.console import CommandError
 
 _BACKLOG = 2048
+# Who may write to the socket may use the server: its user and group.
+_SOCKET_MODE = 0o660
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -23,6 +26,30 @@ def listen(host: str, port: int) -> socket.socket:
         raise CommandError(f"--host: {host!r} is not an address of this machine") from error
     except OSError as error:
         raise CommandError(_reason(host, port, error)) from error
+
+
+def listen_at(path: Path) -> socket.socket:
+    """A listening Unix socket. Raises `CommandError` with the reason if there can be none.
+
+    One that a server left behind is replaced; its user and group may use the new one.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                if probe.connect_ex(str(path)) == 0:
+                    listener.close()
+                    raise CommandError(f"{path} is in use, perhaps by another dragoman")
+            path.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        listener.bind(str(path))
+        path.chmod(_SOCKET_MODE)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = "the path is too long" if error.errno is None else os.strerror(error.errno)
+        raise CommandError(f"cannot listen on the socket {path}: {reason}") from error
+    return listener
 
 
 def _reason(host: str, port: int, error: OSError) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from server.cli.console import CommandError
+from server.core.model_names import all_names, find_name
 from server.core.near_names import choices
 from server.core.settings import Settings
 from server.library.registry import LibraryModel, ModelsFolder
@@ -24,16 +25,25 @@ def library(settings: Settings) -> ModelsFolder:
 
 def find_model(settings: Settings, name: str) -> LibraryModel:
     """The model with id, alias or file path ``name``; raises CommandError if there is none."""
+    if (found := find_local(settings, name)) is not None:
+        return found
+    names = _names(library(settings).scan())
+    raise CommandError(f"no model {name!r} in {settings.models_dir}. {choices(name, names)}")
+
+
+def find_local(settings: Settings, name: str) -> LibraryModel | None:
+    """The model with id, alias or file path ``name``, if there is one."""
     path = Path(name).expanduser()
     if path.is_file():
         files = ModelsFolder(settings.models_dir, [path], worker_defaults(settings)).scan()
         return next(model for model in files if any(map(path.samefile, model.files)))
-    known = library(settings).scan()
-    for model in known:
-        if name == model.id or name in model.aliases:
-            return model
-    names = [name for model in known for name in (model.id, *model.aliases)]
-    raise CommandError(f"no model {name!r} in {settings.models_dir}. {choices(name, names)}")
+    models = library(settings).scan()
+    model_id = find_name(name, _names(models))
+    return next((model for model in models if model.id == model_id), None)
+
+
+def _names(models: Sequence[LibraryModel]) -> dict[str, str]:
+    return all_names({model.id: model.aliases for model in models})
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from server.cli.console import err
+from server.core.sampling import PARAMETERS, Parameter
 from server.core.settings import Settings, flag, load, unknown_variables
 
 P = ParamSpec("P")
@@ -47,6 +48,57 @@ def takes_settings(
         return run
 
     return decorate
+
+
+def takes_sampling(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a flag for each sampling parameter and for the length of answers.
+
+    The command is called with those that were stated, by name, as ``sampling``.
+    """
+
+    @functools.wraps(command)
+    def run(*positional: Any, **arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in [*PARAMETERS, "max_tokens"]}
+        stated = {name: value for name, value in given.items() if value is not None}
+        command(*positional, **arguments, sampling=stated)
+
+    own = inspect.signature(command, eval_str=True).parameters
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [each for name, each in own.items() if name != "sampling"]
+        + [_sampling_option(parameter) for parameter in PARAMETERS.values()]
+        + [_option("max_tokens", int, "Maximum tokens of an answer.", least=1)]
+    )
+    run.__annotations__ = {}
+    return run
+
+
+def _sampling_option(parameter: Parameter) -> inspect.Parameter:
+    def check(value: float | None) -> float | None:
+        if value is not None and not parameter.holds(value):
+            raise typer.BadParameter(f"{value} must be {parameter.range_text}")
+        return value
+
+    return _option(parameter.name, parameter.kind, parameter.text, check=check)
+
+
+def _option(
+    name: str,
+    kind: type,
+    text: str,
+    *,
+    least: int | None = None,
+    check: Callable[[Any], Any] | None = None,
+) -> inspect.Parameter:
+    """An option with a number that may be left out."""
+    option = typer.Option(
+        "--" + name.replace("_", "-"), metavar="N", help=text, min=least, callback=check
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
 
 
 def _warn_of_unknown_variables() -> None:

@@ -36,13 +36,16 @@ def pull_models(
         list[str] | None,
         typer.Argument(
             metavar="NAME",
-            help="Names from the catalog, or hf:owner/repo/file.gguf.",
+            help="Names from the catalog, or models of the Hugging Face Hub: hf:owner/repo, "
+            "hf:owner/repo:QUANT or hf:owner/repo/file.gguf.",
         ),
     ] = None,
 ) -> None:
     """Fetch models into the models folder.
 
-    Complete files are not fetched again. Without a NAME, the catalog is printed.
+    Complete files are not fetched again, and an interrupted download goes on where it stopped. Of
+    a repository on the hub, Q4_K_M is fetched if no QUANT is stated, and the file with which the
+    model sees images comes along. Without a NAME, the catalog is printed.
     """
     if not names:
         rows = [("NAME", "KIND", "SIZE", "LICENCE", "DESCRIPTION")]

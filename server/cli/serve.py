@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -23,14 +24,15 @@ from server.cli.banner import banner
 from server.cli.console import CommandError, err, out
 from server.cli.formatting import size
 from server.cli.hangup import at_hangup
-from server.cli.listen import listen
+from server.cli.listen import listen, listen_at
 from server.cli.local_models import library
 from server.cli.options import EVERY_SETTING, takes_settings
 from server.cli.pull import fetch
 from server.cli.server_client import url_of
+from server.cli.service_manager import ServiceManager
 from server.core.api_keys import read_keys
 from server.core.model_info import ModelEntry
-from server.core.settings import ConfigError, Settings
+from server.core.settings import ConfigError, Settings, socket_path
 from server.http.tls import check_tls
 from server.library.pull.catalog import read_catalog
 from server.library.registry import ModelsFolder
@@ -61,8 +63,7 @@ def serve(settings: Settings) -> None:
     check_models(settings)
     check_store(settings)
     check_traces(settings)
-    ports = [settings.port, *([settings.metrics_port] if settings.metrics_port else [])]
-    listeners = [listen(settings.host, port) for port in ports]
+    listeners = _listeners(settings)
     signal.signal(signal.SIGTERM, _exit_at_once)
     # There is nothing to read again yet.
     at_hangup(reload=lambda: None, end=lambda: sys.exit(128 + signal.SIGHUP))
@@ -74,6 +75,22 @@ def serve(settings: Settings) -> None:
     _let_workers_compute()
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(_serve(settings, folder, *listeners))
+    if path := socket_path(settings.host):
+        Path(path).unlink(missing_ok=True)
+
+
+def _listeners(settings: Settings) -> list[socket.socket]:
+    """The sockets to listen on: that of the API, and of metrics if they have one of their own.
+
+    Raises CommandError with the reason if one cannot be had.
+    """
+    path = socket_path(settings.host)
+    listeners = [listen_at(Path(path)) if path else listen(settings.host, settings.port)]
+    if settings.metrics_port:
+        listeners.append(
+            listen(settings.host if path is None else "127.0.0.1", settings.metrics_port)
+        )
+    return listeners
 
 
 def check_exposure(settings: Settings) -> None:
@@ -164,7 +181,9 @@ async def _serve(settings: Settings, folder: ModelsFolder, *listeners: socket.so
     Workers start to load models while this process imports the HTTP application, as both take about
     the same time. The server then answers, above all health checks, while large models still load.
     """
-    url = url_of(settings.host, listeners[0].getsockname()[1], secure=settings.secure)
+    url = settings.host
+    if socket_path(settings.host) is None:
+        url = url_of(settings.host, listeners[0].getsockname()[1], secure=settings.secure)
     pool = ModelPool(
         folder,
         memory_budget=settings.memory_budget_bytes(total_memory()),
@@ -190,9 +209,13 @@ async def _serve(settings: Settings, folder: ModelsFolder, *listeners: socket.so
         if not server.should_exit:
             _announce(url, settings, pool.models())
 
-    announcing = asyncio.create_task(announce())
+    beside = [
+        asyncio.create_task(announce()),
+        asyncio.create_task(ServiceManager(os.environ).follow(server)),
+    ]
     await server.serve(sockets=list(listeners))
-    announcing.cancel()
+    for task in beside:
+        task.cancel()
 
 
 def _http_server(settings: Settings, pool: ModelPool) -> Server:

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from server.cli.console import CommandError
 from server.core.event_stream import EventStreamParser
-from server.core.settings import Settings
+from server.core.settings import Settings, socket_path
 
 _PIECE_BYTES = 65536
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 compared, not listened on
 
 
 class ServerError(CommandError):
-    """The server cannot be reached or answered with an error; the message is for users."""
+    """The server cannot be reached or answered with an error; the message is for users.
+
+    ``status`` is that of the answer, and ``retry_after`` the seconds that it asks to wait, if any.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
 
 
 class Client:
@@ -37,11 +48,13 @@ class Client:
         timeout: float = 600.0,
         certificate: Path | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ServerError(f"{url!r} is not an http:// or https:// address")
-        self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
-        self._parts = urlsplit(self.url)
+        self._socket = socket_path(url)
+        if self._socket is not None:
+            self._parts = urlsplit("http://localhost")
+            self.url = url
+        else:
+            self._parts = _address(url)
+            self.url = self._parts.geturl()
         self._api_key = api_key
         self._timeout = timeout
         self._certificate = certificate
@@ -49,6 +62,11 @@ class Client:
     def get(self, path: str) -> Any:
         """The JSON answer to ``GET path``. Raises `ServerError`."""
         with self._request("GET", path, None) as response:
+            return _decode(response.read())
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON answer to ``POST path``. Raises `ServerError`."""
+        with self._request("POST", path, body) as response:
             return _decode(response.read())
 
     def stream(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any]]:
@@ -85,6 +103,8 @@ class Client:
         return ServerError(f"{self.url} broke off before the end of the answer")
 
     def _connection(self) -> http.client.HTTPConnection:
+        if self._socket is not None:
+            return _SocketConnection(self._socket, self._timeout)
         host, timeout = self._parts.netloc, self._timeout
         if self._parts.scheme == "http":
             return http.client.HTTPConnection(host, timeout=timeout)
@@ -104,12 +124,40 @@ class Client:
             connection.request(method, self._parts.path + path, content, headers)
             response = connection.getresponse()
             if response.status >= 400:
-                raise ServerError(_reason(response))
+                raise ServerError(
+                    _reason(response), status=response.status, retry_after=_retry_after(response)
+                )
             yield response
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            raise ServerError(
+                f"{self.url} does not answer: no server runs there; start one: dragoman serve"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise ServerError(f"{self.url} does not answer: {error}") from error
         finally:
             connection.close()
+
+
+def _address(url: str) -> SplitResult:
+    """The address of the server without what clients of OpenAI add; raises `ServerError`."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ServerError(f"{url!r} is not an http://, https:// or unix: address")
+    return urlsplit(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}")
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def _trusting(certificate: Path) -> ssl.SSLContext:
@@ -123,6 +171,8 @@ def _trusting(certificate: Path) -> ssl.SSLContext:
 
 def url_of(host: str, port: int, *, secure: bool = False) -> str:
     """The address at which this machine reaches a server on ``host`` and ``port``."""
+    if socket_path(host) is not None:
+        return host
     host = _EVERY_ADDRESS.get(host, host)
     scheme = "https" if secure else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -147,6 +197,13 @@ def _decode(body: bytes) -> Any:
 def _message(error: Any) -> str:
     """What an error says, in the form of OpenAI or of servers that send text alone."""
     return str(error.get("message", error) if isinstance(error, dict) else error)
+
+
+def _retry_after(response: http.client.HTTPResponse) -> float | None:
+    try:
+        return float(response.headers["retry-after"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _reason(response: http.client.HTTPResponse) -> str:

@@ -146,7 +146,9 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     ``created`` is in Unix seconds; ``reason`` says why the state is ``failed``; ``info`` is what
     its worker last reported. ``outline`` is None where the header cannot be read. ``parent`` is the
-    model's id where this is one of its ``adapters``.
+    model's id where this is one of its ``adapters``. ``memory_bytes`` are those in use,
+    ``requests`` wait or are answered, and ``idle_seconds`` went by since the last one, or are None
+    while the model is not idle.
     """
 
     id: str
@@ -159,6 +161,9 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     outline: ModelOutline | None = None
     adapters: list[AdapterFile] = []
     parent: str | None = None
+    memory_bytes: int = 0
+    requests: int = 0
+    idle_seconds: float | None = None
 
     @property
     def known(self) -> ModelInfo | ModelOutline | None:

@@ -77,6 +77,13 @@ class Pool(Protocol):
         """Serve a model with its adapter no longer; raises ModelNotFound."""
         ...
 
+    async def unload(self, model_id: str) -> None:
+        """Give the model's memory back, now or once its requests are answered.
+
+        Raises ModelNotFound.
+        """
+        ...
+
     def unready(self) -> Mapping[str, ModelState]:
         """The models named at start that still load or have failed, with their state."""
         ...

@@ -49,6 +49,11 @@ def _xdg(variable: str, fallback: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / fallback) / "dragoman"
 
 
+def _models_dir() -> Path:
+    here = Path("models")
+    return here if here.is_dir() else _xdg("XDG_DATA_HOME", ".local/share") / "models"
+
+
 class Settings(BaseSettings):
     """All settings; ``Settings(**flags)`` reads the environment and the file as well.
 
@@ -71,8 +76,9 @@ class Settings(BaseSettings):
         "the arguments of `serve`.",
     )
     models_dir: ExpandedPath = Field(
-        default=Path("models"),
-        description="Folder of GGUF files to serve; each is loaded on first use.",
+        default_factory=_models_dir,
+        description="Folder of GGUF files to serve; each is loaded on first use (default: `models` "
+        "in the working directory if it is there, else in `dragoman` in the XDG data directory).",
     )
     cache_dir: ExpandedPath = Field(
         default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"),
@@ -99,7 +105,11 @@ class Settings(BaseSettings):
         "ones.",
     )
 
-    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on; `unix:PATH` is a Unix socket, for this machine alone.",
+    )
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one."
     )
@@ -343,7 +353,7 @@ class Settings(BaseSettings):
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
-        if self.host == "localhost":
+        if self.host == "localhost" or socket_path(self.host):
             return True
         try:
             return ipaddress.ip_address(self.host).is_loopback
@@ -400,6 +410,12 @@ def config_path(stated: str | Path | None) -> Path | None:
         return Path(stated).expanduser()
     usual = (Path(CONFIG_NAME), _xdg("XDG_CONFIG_HOME", ".config") / CONFIG_NAME)
     return next((path for path in usual if path.is_file()), None)
+
+
+def socket_path(host: str) -> str | None:
+    """The path of the Unix socket that ``host`` names, if it names one."""
+    path = host.removeprefix("unix:")
+    return None if path == host else path
 
 
 def flag(name: str) -> str:

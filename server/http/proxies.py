@@ -44,8 +44,9 @@ class ProxyMiddleware:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             prefix, scheme, host = self._root_path, scope["scheme"], headers.get("host", "")
-            client = scope.get("client")
-            if client is not None and self._is_trusted(client[0]):
+            # A peer at a Unix socket has no address; it is a process of this machine.
+            client = scope.get("client") or ("127.0.0.1", 0)
+            if self._is_trusted(client[0]):
                 scope["client"] = (self._asker(headers, client[0]), 0)
                 prefix = _last(headers, "x-forwarded-prefix", _PREFIX).rstrip("/") or prefix
                 scheme = _last(headers, "x-forwarded-proto", _SCHEME) or scheme

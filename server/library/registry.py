@@ -207,15 +207,13 @@ def _with_catalog_names(models: list[LibraryModel]) -> list[LibraryModel]:
     """Models that `dragoman pull` knows are also called what the catalog calls them."""
     taken = {name for model in models for name in (model.id, *model.aliases)}
     names = {
-        (entry.file, entry.bytes): name
+        (entry.file, entry.bytes): [each for each in (name, *entry.names) if each not in taken]
         for name, entry in read_catalog().items()
-        if name not in taken
     }
     named = []
     for model in models:
         size = model.header.file_bytes if model.header else 0
-        name = names.get((Path(model.path).name, size))
-        aliases = [*model.aliases, name] if name else model.aliases
+        aliases = [*model.aliases, *names.get((Path(model.path).name, size), [])]
         named.append(msgspec.structs.replace(model, aliases=aliases))
     return named
 

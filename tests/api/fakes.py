@@ -286,6 +286,11 @@ class FakePool:
             raise self.opening_error
         return self.client
 
+    async def unload(self, model_id: str) -> None:
+        """The good model is unloaded at once."""
+        self.entry(model_id)
+        self.state = "unloaded"
+
     def unready(self) -> Mapping[str, ModelState]:
         """Those that a test names."""
         return self.at_start

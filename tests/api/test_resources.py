@@ -50,6 +50,23 @@ async def test_a_model_that_is_not_loaded_is_known_by_its_header(
     assert tags["models"][0]["details"]["family"] == "llama"
 
 
+async def test_a_model_is_unloaded_and_loaded_on_request(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    gone = await http.post("/v1/models/unload", json={"model": "alias"})
+    assert (gone.status_code, gone.json()["state"]) == (200, "unloaded")
+    assert "requests" not in gone.json()
+    pool.state = "ready"
+    there = await http.post("/v1/models/load", json={"model": "test"})
+    assert (there.status_code, there.json()["state"], there.json()["requests"]) == (200, "ready", 0)
+    for path in ("/v1/models/load", "/v1/models/unload"):
+        missing = await http.post(path, json={"model": "none"})
+        assert_error(missing, 404, code="model_not_found", param="model")
+        assert_error(await http.post(path, json={}), 400, param="model")
+    broken = await http.post("/v1/models/load", json={"model": "org/broken"})
+    assert_error(broken, 503, type_="server_error", code="model_unavailable")
+
+
 async def test_a_broken_model_is_listed_with_its_reason(http: httpx.AsyncClient) -> None:
     broken = (await http.get("/v1/models")).json()["data"][1]
     assert (broken["state"], broken["reason"]) == ("failed", "the file is truncated")

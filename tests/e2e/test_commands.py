@@ -14,10 +14,20 @@ import typer.main
 from typer.core import TyperGroup, TyperOption
 
 from server.cli.commands import COMMANDS, application
+from server.core.sampling import PARAMETERS
 from tests.e2e.server import CHECKOUT, INSTRUCT, MODELS, Server, running_server
+from tests.unit.library.hub_server import HubServer
 
 DRAGOMAN = str(Path(sys.executable).with_name("dragoman"))
 KEY = "secret"
+
+SAMPLING = (
+    " ".join(
+        f"--{name.replace('_', '-')} {parameter.kind(min(parameter.most, 1))}"
+        for name, parameter in PARAMETERS.items()
+    )
+    + " --max-tokens 4"
+)
 
 # What `{name}` stands for: files of `folder` below, the server's address, its database and model.
 TRIALS: dict[str, list[str]] = {
@@ -58,7 +68,19 @@ TRIALS: dict[str, list[str]] = {
         "prune --store-url {store}",
         "export --store-url {store}",
     ],
-    "chat": ["--url {url} --raw", "{model} --url {url} --system Brief. --raw"],
+    "chat": ["--url {url} --raw", f"{{model}} --url {{url}} --system Brief. --raw {SAMPLING}"],
+    "run": [
+        "smollm2:135m --url {url} --system Brief. --max-tokens 4",
+        f"{{model}} Hello there --url {{url}} --raw {SAMPLING}",
+        (
+            "{models}/{model}.gguf --config {config} --models-dir {copies} --cache-dir {cache} "
+            "--max-tokens 4"
+        ),
+    ],
+    "ps": ["--url {url}"],
+    "stop": ["{model} --url {url}"],
+    "cp": ["named like/this:one --config {config} --models-dir {named} --cache-dir {cache}"],
+    "search": ["hf repo", "hf owner/repo"],
     "connect": ["", "curl --url {url} --model {model}"],
     "health": ["--url {url}"],
     "bench": ["{url} --model {model} --workload single --kv-tokens 4096 --json"],
@@ -69,6 +91,7 @@ VALUES = {
     "--prefix-disk": "1MiB",
     "--host": "127.0.0.1",
     "--api-key": KEY,
+    "--image-host": "images.example.com",
     "--allowed-host": "llm.example.com",
     "--root-path": "/llm",
     "--trusted-proxy": "127.0.0.1",
@@ -133,9 +156,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, text in files.items():
         (made / name).write_text(text)
-    for name in ("templates", "cache", "copies"):
+    for name in ("templates", "cache", "copies", "named"):
         (made / name).mkdir()
     (made / "copies/copy.gguf").write_bytes(b"GGUF")
+    (made / "named/named.gguf").write_bytes(b"GGUF")
     return made
 
 
@@ -165,6 +189,13 @@ def server(folder: Path) -> Iterator[Server]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    with HubServer() as started:
+        started.files["owner/repo/tiny-Q4_K_M.gguf"] = b"GGUF"
+        yield started
+
+
 def test_every_option_of_every_command_is_tried() -> None:
     assert {*TRIALS, "serve"} == COMMANDS.keys()
     for command, trials in TRIALS.items():
@@ -182,6 +213,7 @@ def words(trial: str, folder: Path, server: Server) -> list[str]:
         "cache": folder / "cache",
         "copies": folder / "copies",
         "templates": folder / "templates",
+        "named": folder / "named",
         "template": folder / "template.jinja",
         "messages": folder / "messages.json",
         "tools": folder / "tools.json",
@@ -195,11 +227,20 @@ def words(trial: str, folder: Path, server: Server) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "trial"), [(name, trial) for name, trials in TRIALS.items() for trial in trials]
 )
-def test_a_command_does_its_work(command: str, trial: str, folder: Path, server: Server) -> None:
+def test_a_command_does_its_work(
+    command: str, trial: str, folder: Path, server: Server, hub: HubServer
+) -> None:
     result = subprocess.run(
         [DRAGOMAN, command, *words(trial, folder, server)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "DRAGOMAN_API_KEYS": KEY},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(CHECKOUT),
+            "DRAGOMAN_API_KEYS": KEY,
+            "HF_ENDPOINT": hub.url,
+            # Where `run` finds no server and starts its own.
+            "DRAGOMAN_HOST": f"unix:{folder}/run",
+        },
         input="Hi\n",
         capture_output=True,
         text=True,

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.context import context
+from server.api.endpoint import read
 from server.api.native.codex_catalog import codex_model
-from server.api.native.schemas import ModelList, ModelObject
+from server.api.native.schemas import ModelChoice, ModelList, ModelObject
 from server.api.validation import to_json
 from server.core.model_info import ModelEntry
 
@@ -61,6 +62,24 @@ async def retrieve_model(request: Request, model_id: str) -> Response:
     return Response(to_json(_wire(entry)), media_type="application/json")
 
 
+@router.post("/v1/models/load", response_model=ModelObject)
+async def load_model(request: Request) -> Response:
+    """Load a model; answers once it is ready, with what is then known of it."""
+    asked = await read(request, ModelChoice)
+    pool = context(request).pool
+    await pool.open(asked.model)
+    return Response(to_json(_wire(pool.entry(asked.model))), media_type="application/json")
+
+
+@router.post("/v1/models/unload", response_model=ModelObject)
+async def unload_model(request: Request) -> Response:
+    """Unload a model: at once, or when its requests are answered. It is loaded again on demand."""
+    asked = await read(request, ModelChoice)
+    pool = context(request).pool
+    await pool.unload(asked.model)
+    return Response(to_json(_wire(pool.entry(asked.model))), media_type="application/json")
+
+
 def _with_adapters(entry: ModelEntry) -> list[ModelEntry]:
     """The model alone, then with each of its adapters."""
     return [entry, *(entry.adapted(adapter) for adapter in entry.adapters)]
@@ -82,4 +101,15 @@ def _wire(entry: ModelEntry) -> ModelObject:
         # Only the file's name: clients need not know the folder.
         file=PurePath(entry.path).name,
         **facts,
+        **_load(entry),
     )
+
+
+def _load(entry: ModelEntry) -> dict[str, Any]:
+    """What a model that is loaded takes, and how busy it is."""
+    if entry.state not in {"ready", "loading"}:
+        return {}
+    load: dict[str, Any] = {"memory_bytes": entry.memory_bytes, "requests": entry.requests}
+    if entry.idle_seconds is not None:
+        load["idle_seconds"] = round(entry.idle_seconds, 1)
+    return load

@@ -33,6 +33,7 @@ class ModelObject(BaseModel):
     """A model; facts that only loading reveals are absent before, others come from the header.
 
     ``parent`` is the id of the model where this is one with an adapter.
+    ``memory_bytes`` are in use; ``idle_seconds`` went by since the last request, if none runs.
     """
 
     id: str
@@ -66,6 +67,15 @@ class ModelObject(BaseModel):
     vocabulary: int = 0
     fingerprint: str = ""
     warnings: list[str] = []
+    memory_bytes: int = 0
+    requests: int = 0
+    idle_seconds: float | None = None
+
+
+class ModelChoice(BaseModel):
+    """The body of requests about one model."""
+
+    model: str
 
 
 class ModelList(BaseModel):

@@ -26,8 +26,12 @@ class WheelPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model file, its checksum, and the ``parts`` it is put together from, in order."""
+    """A model file, its checksum, and the ``parts`` it is put together from, in order.
 
+    ``names`` are further names, those of Ollama above all.
+    """
+
+    names: list[str] = []
     description: str
     kind: ModelKind
     licence: str

@@ -14,21 +14,21 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from server.core.model_names import all_names, find_name
 from server.core.near_names import choices
 from server.library.discovery import find_models
 from server.library.pull.catalog import CatalogEntry, read_catalog
 from server.library.pull.download import PullError, PullProgress, is_intact, link
+from server.library.pull.hub_repository import HubAddress, is_hub_address, parse_address
 
 logger = logging.getLogger(__name__)
-
-_HUB_PREFIX = "hf:"
 
 
 def pull(name: str, models_dir: Path, cache_dir: Path, progress: PullProgress) -> Path:
     """Fetch the model ``name`` and return its (first) file in ``models_dir``.
 
     Args:
-        name: An entry of the catalog, or ``hf:owner/repo/file.gguf``.
+        name: An entry of the catalog, or an address on the hub (see `parse_address`).
         models_dir: Where the file shall appear.
         cache_dir: dragoman's cache; downloads go to ``models`` in it and stay there.
         progress: Told how far it has come.
@@ -37,12 +37,14 @@ def pull(name: str, models_dir: Path, cache_dir: Path, progress: PullProgress) -
         PullError: the name is unknown, or the file cannot be fetched, verified or stored.
     """
     cache = cache_dir / "models"
-    entry = None if name.startswith(_HUB_PREFIX) else _entry(name)
+    address = parse_address(name) if is_hub_address(name) else None
+    entry = _entry(name) if address is None else None
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _alone_in(cache):
-            if entry is None:
-                return _pull_from_hub(name.removeprefix(_HUB_PREFIX), models_dir, cache, progress)
+            if address is not None:
+                return _pull_from_hub(address, models_dir, cache, progress)
+            assert entry is not None
             return _pull_from_catalog(entry, models_dir, cache, progress)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -67,12 +69,13 @@ def _alone_in(cache: Path) -> Iterator[None]:
 
 def _entry(name: str) -> CatalogEntry:
     catalog = read_catalog()
-    if name not in catalog:
+    found = find_name(name, all_names({own: entry.names for own, entry in catalog.items()}))
+    if found is None:
         raise PullError(
             f"the catalog has no model {name!r}. {choices(name, catalog)} "
-            "Files of the hub are called hf:owner/repo/file.gguf"
+            "Models of the hub are called hf:owner/repo; search them with: dragoman search hf TEXT"
         )
-    return catalog[name]
+    return catalog[found]
 
 
 def _pull_from_catalog(
@@ -88,12 +91,23 @@ def _pull_from_catalog(
     return target
 
 
-def _pull_from_hub(address: str, models_dir: Path, cache: Path, progress: PullProgress) -> Path:
+def _pull_from_hub(
+    address: HubAddress, models_dir: Path, cache: Path, progress: PullProgress
+) -> Path:
     # Importing huggingface_hub takes most of a second; only this kind of pull needs it.
-    from server.library.pull.hub import fetch_from_hub, look_up  # noqa: PLC0415
+    from server.library.pull import hub  # noqa: PLC0415
 
-    files = look_up(address, cache)
-    targets = [models_dir / file.cached.name for file in files]
+    try:
+        files = hub.look_up(address, cache)
+    except hub.HubUnreachable:
+        there = hub.cached_files(address, cache)
+        for cached in there:
+            if not (models_dir / cached.name).exists():
+                link(cached, models_dir / cached.name)
+        if not there:
+            raise
+        return models_dir / there[0].name
+    targets = [models_dir / file.target for file in files]
     absent = [
         (file, target)
         for file, target in zip(files, targets, strict=True)
@@ -101,7 +115,7 @@ def _pull_from_hub(address: str, models_dir: Path, cache: Path, progress: PullPr
     ]
     for file, target in absent:
         _make_way(target, file.cached)
-    fetch_from_hub([file for file, _ in absent], progress)
+    hub.fetch_from_hub([file for file, _ in absent], progress)
     for file, target in absent:
         link(file.cached, target)
     return targets[0]

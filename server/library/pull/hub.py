@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx2
 import msgspec
-from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -30,15 +30,27 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # documented, 
 
 from server.library.discovery import split_names
 from server.library.pull.download import PullError, PullProgress, check_space, is_intact, watching
+from server.library.pull.hub_repository import HubAddress, choose, projector_of
 
-_ADDRESS = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)/(?P<file>.+\.gguf)", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class HubUnreachable(PullError):
+    """The hub does not answer."""
+
+
+class FoundRepository(msgspec.Struct, frozen=True):
+    """A repository of models, and how often it was downloaded in the last 30 days."""
+
+    name: str
+    downloads: int
 
 
 class HubFile(msgspec.Struct, frozen=True):
     """A file on the hub, and where it lies once it is ``cached``.
 
-    Its ``etag`` is the SHA-256 checksum for all but small files.
+    Its ``etag`` is the SHA-256 checksum for all but small files; ``target`` is its name in the
+    models folder.
     """
 
     name: str
@@ -46,6 +58,7 @@ class HubFile(msgspec.Struct, frozen=True):
     bytes: int
     etag: str
     cached: Path
+    target: str
 
     @property
     def already(self) -> int:
@@ -65,17 +78,74 @@ class HubFile(msgspec.Struct, frozen=True):
         return file.is_file() and file.stat().st_size == self.bytes
 
 
-def look_up(address: str, cache: Path) -> list[HubFile]:
-    """The hub's facts about ``owner/repo/file.gguf``, and about all other parts if it is split.
+def search(text: str, most: int) -> list[FoundRepository]:
+    """The ``most`` downloaded repositories with GGUF files that ``text`` finds.
+
+    Raises PullError.
+    """
+    with _explained(repr(text)):
+        found = HfApi(endpoint=_endpoint()).list_models(
+            search=text, filter="gguf", sort="downloads", limit=most
+        )
+        return [FoundRepository(each.id, each.downloads or 0) for each in found]
+
+
+def list_files(repo: str, revision: str | None = None) -> list[tuple[str, int]]:
+    """Name and bytes of each file of a repository. Raises PullError."""
+    with _explained(repo):
+        api = HfApi(endpoint=_endpoint())
+        found = api.model_info(repo, revision=revision, files_metadata=True)
+        return [(file.rfilename, file.size or 0) for file in found.siblings or []]
+
+
+def look_up(address: HubAddress, cache: Path) -> list[HubFile]:
+    """The hub's facts about the model's file, and about all other parts if it is split.
+
+    Where the address leaves the file open, one is chosen, and the file that lets the model see
+    images comes along if there is one.
 
     Raises PullError: no such file, no permission, or no network.
     """
-    match = _ADDRESS.fullmatch(address)
-    if match is None or ".." in address.split("/"):
-        raise PullError(f"hf:{address} is not of the form hf:owner/repo/file.gguf")
-    repo, name = match["repo"], match["file"]
-    with _explained(f"{repo}/{name}"):
-        return [_look_up(repo, part, cache) for part in split_names(name)]
+    if address.file is not None:
+        return _parts(address, address.file, cache)
+    files = list_files(address.repo, address.revision)
+    parts = _parts(address, choose(address, files).name, cache)
+    projector = projector_of(files)
+    if projector is None:
+        return parts
+    # Beside models of other repositories, whose projectors have the same name.
+    [beside] = _parts(address, projector.name, cache)
+    name = f"mmproj-{_without_number(parts[0].target)}"
+    return [*parts, msgspec.structs.replace(beside, target=name)]
+
+
+def cached_files(address: HubAddress, cache: Path) -> list[Path]:
+    """Those files of an earlier download that `look_up` would name, without asking the hub.
+
+    Empty if the model is not there.
+    """
+    folder = cache / "hub" / address.repo
+    found = {str(file.relative_to(folder)): file for file in folder.rglob("*.gguf")}
+    try:
+        sizes = [(name, file.stat().st_size) for name, file in found.items()]
+        name = address.file or choose(address, sizes).name
+    except PullError:
+        return []
+    return [found[part] for part in split_names(name) if part in found]
+
+
+def _parts(address: HubAddress, file: str, cache: Path) -> list[HubFile]:
+    with _explained(f"{address.repo}/{file}"):
+        return [_look_up(address, part, cache) for part in split_names(file)]
+
+
+def _without_number(name: str) -> str:
+    return re.sub(r"-\d{5}-of-\d{5}(?=\.gguf$)", "", name)
+
+
+def _endpoint() -> str:
+    """The hub's address; the library reads it from HF_ENDPOINT."""
+    return hf_hub_url("owner/repo", "file").removesuffix("/owner/repo/resolve/main/file")
 
 
 def fetch_from_hub(files: list[HubFile], progress: PullProgress) -> None:
@@ -97,13 +167,14 @@ def fetch_from_hub(files: list[HubFile], progress: PullProgress) -> None:
         done += file.bytes
 
 
-def _look_up(repo: str, name: str, cache: Path) -> HubFile:
-    url = hf_hub_url(repo, name)
+def _look_up(address: HubAddress, name: str, cache: Path) -> HubFile:
+    repo = address.repo
+    url = hf_hub_url(repo, name, revision=address.revision)
     metadata = get_hf_file_metadata(url)
     if metadata.size is None or metadata.etag is None:
         raise PullError(f"the hub does not say how large {repo}/{name} is")
     cached = cache / "hub" / repo / name
-    return HubFile(f"{repo}/{name}", url, metadata.size, metadata.etag, cached)
+    return HubFile(f"{repo}/{name}", url, metadata.size, metadata.etag, cached, cached.name)
 
 
 def _download(file: HubFile, done: int, total: int, progress: PullProgress) -> None:
@@ -146,6 +217,6 @@ def _explained(name: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise PullError(f"the hub refuses {name}: {error}") from error
     except (httpx2.HTTPError, ConnectionError) as error:
-        raise PullError(
+        raise HubUnreachable(
             f"the hub cannot be reached for {name} ({error}); try again later to continue from here"
         ) from error

@@ -17,6 +17,7 @@ from server.worker.protocol import Load
 from server.worker.supervise.child import WORKER_COMMAND
 from server.worker.supervise.machine_memory import default_budget, in_words
 from server.worker.supervise.patience import Patience
+from server.worker.supervise.required_models import RequiredModels
 from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.slot import FileStamp, Slot, find, stamp_of
 from server.worker.supervise.supervisor import Supervisor
@@ -65,7 +66,7 @@ class ModelPool:
         self._command = command
         self._patience = patience
         self._slots: dict[str, Slot] = {}
-        self._required: dict[str, ModelState] = {}
+        self._required = RequiredModels()
         self._scan_lock = asyncio.Lock()
         self._scanned_at = float("-inf")
         self._room_lock = asyncio.Lock()
@@ -122,25 +123,24 @@ class ModelPool:
         """Serve this model with its adapter no longer. Raises ModelNotFound."""
         find(self._slots, adapted_model_id).drop_adapter()
 
+    async def unload(self, model_id: str) -> None:
+        """Unload the model of this id or alias now, or once it is idle. Raises ModelNotFound."""
+        await find(self._slots, model_id).slot.unload()
+
     async def preload(self, model_ids: Sequence[str], *, required: bool) -> None:
         """Load these models in turn; `unready` tells of ``required`` ones from now on."""
-        self._required = dict.fromkeys(model_ids if required else (), "loading")
+        self._required = RequiredModels(model_ids if required else ())
         for model_id in model_ids:
             logger.info("loading %s", model_id)
             try:
                 await self.open(model_id)
             except DragomanError as error:
                 logger.warning("%s", error.message)
-                self._settle(model_id, "failed")
+                self._required.settle(model_id, "failed")
 
     def unready(self) -> dict[str, ModelState]:
         """The required models that still load, and those that failed or whose files are gone."""
-        now = {id_: slot.entry.state for id_, slot in self._slots.items()}
-        known = {
-            name: "failed" if now.get(name, "failed") == "failed" else state
-            for name, state in self._required.items()
-        }
-        return {name: state for name, state in known.items() if state != "ready"}
+        return self._required.unready({id_: each.entry.state for id_, each in self._slots.items()})
 
     def stats(self) -> dict[str, EngineStats]:
         """The engine's counters and gauges of each loaded model."""
@@ -169,11 +169,7 @@ class ModelPool:
                 async with self._room_lock:
                     await self._start_loading(slot)
         await slot.supervisor.ready()
-        self._settle(slot.file.id, "ready")
-
-    def _settle(self, model_id: str, state: ModelState) -> None:
-        if model_id in self._required:
-            self._required[model_id] = state
+        self._required.settle(slot.file.id, "ready")
 
     async def _start_loading(self, slot: Slot) -> None:
         if slot.file.error is not None:
@@ -241,14 +237,9 @@ class ModelPool:
                 logger.exception("the upkeep of the models failed")
 
     async def _unload_unneeded(self) -> None:
-        longest = self._idle_unload_seconds
         for slot in list(self._idle_slots()):
-            unused = time.monotonic() - slot.client.idle_since
-            if slot.replaced:
-                logger.info("unloading %s: its file or settings changed", slot.file.id)
-                await slot.supervisor.stop()
-            elif longest is not None and unused >= longest:
-                logger.info("unloading %s: unused for %.0f s", slot.file.id, unused)
+            if reason := slot.unneeded(self._idle_unload_seconds):
+                logger.info("unloading %s: %s", slot.file.id, reason)
                 await slot.supervisor.stop()
 
     async def _rescan(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import msgspec
 
 from server.core.errors import ModelNotFound
 from server.core.model_info import AdapterFile, ModelEntry, adapted_id
+from server.core.model_names import all_names, find_name
 from server.core.model_source import ModelFile
 from server.core.near_names import choices
 from server.core.pool import Client
@@ -25,7 +27,10 @@ FileStamp = tuple[int, ...] | None
 
 
 class Slot:
-    """A model the pool knows of, loaded or not."""
+    """A model the pool knows of, loaded or not.
+
+    ``gone`` says that its file is, ``unwanted`` that it is to be unloaded once it is idle.
+    """
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class Slot:
     ) -> None:
         self.file = file
         self.gone = False
+        self.unwanted = False
         self.starting = asyncio.Lock()
         self._stamp = stamp
         self._loaded_version = self._version
@@ -61,6 +67,9 @@ class Slot:
             aliases=self.file.aliases,
             outline=self.file.outline,
             adapters=self.adapters.files(),
+            memory_bytes=self.memory_bytes,
+            requests=self.client.requests,
+            idle_seconds=time.monotonic() - self.client.idle_since if self.idle else None,
         )
 
     @property
@@ -82,6 +91,27 @@ class Slot:
         """Whether the file or its settings are no longer those that were loaded."""
         return not self.gone and self._version != self._loaded_version
 
+    async def unload(self) -> None:
+        """End the worker now, or let it be unneeded once it is idle."""
+        if self.idle:
+            await self.supervisor.stop()
+        else:
+            self.unwanted = self.supervisor.running
+
+    def unneeded(self, longest_idle: float | None) -> str | None:
+        """Why the idle model should be unloaded, if it should.
+
+        ``longest_idle`` is how many seconds it may go unused.
+        """
+        unused = time.monotonic() - self.client.idle_since
+        if self.replaced:
+            return "its file or settings changed"
+        if self.unwanted:
+            return "as was asked"
+        if longest_idle is not None and unused >= longest_idle:
+            return f"unused for {unused:.0f} s"
+        return None
+
     async def update(self, file: ModelFile, stamp: FileStamp) -> None:
         """Note what is on disk now. A failed model that was replaced is tried again at once."""
         before = self._version
@@ -97,6 +127,7 @@ class Slot:
     def grant(self, memory_bytes: int) -> None:
         """Let the next worker use ``memory_bytes``."""
         self._granted_bytes = memory_bytes
+        self.unwanted = False
         self._loaded_version = self._version
         self.supervisor.load = self._load()
 
@@ -139,20 +170,23 @@ def find(slots: Mapping[str, Slot], name: str) -> Named:
 
     Raises ModelNotFound with the nearest names.
     """
-    by_name = {alias: slot for slot in slots.values() for alias in slot.file.aliases} | dict(slots)
-    if name in by_name:
-        return Named(by_name[name])
+    names = all_names({id_: slot.file.aliases for id_, slot in slots.items()})
+    if name in names:
+        return Named(slots[names[name]])
     base, _, adapter = name.rpartition(":")
-    if base in by_name and (file := by_name[base].adapters.named(adapter)):
-        return Named(by_name[base], file)
+    model_id = find_name(base, names)
+    if model_id is not None and (file := slots[model_id].adapters.named(adapter)):
+        return Named(slots[model_id], file)
+    if (model_id := find_name(name, names)) is not None:
+        return Named(slots[model_id])
     adapted = [
         adapted_id(known, file.name)
-        for known, slot in by_name.items()
-        for file in slot.adapters.files()
+        for known, id_ in names.items()
+        for file in slots[id_].adapters.files()
     ]
     shown = name[:100]
     raise ModelNotFound(
-        f"The model {shown!r} does not exist. {choices(shown, [*by_name, *adapted])}",
+        f"The model {shown!r} does not exist. {choices(shown, [*names, *adapted])}",
         at=("model",),
     )
 

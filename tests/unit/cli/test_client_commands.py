@@ -27,6 +27,8 @@ def server() -> Iterator[FakeServer]:
     answers = {
         "/health": (200, {"status": "ok"}),
         "/v1/models": (200, MODELS),
+        "/v1/models/small": (200, {"state": "ready"}),
+        "/v1/models/large": (200, {"state": "unloaded"}),
         "/v1/chat/completions": (
             200,
             [
@@ -90,7 +92,10 @@ def test_health_without_a_server_fails_and_says_why(run: Run) -> None:
 
 
 def test_an_address_that_is_none_is_refused(run: Run) -> None:
-    assert "is not an http:// or https:// address" in run("health", "--url", "localhost:8000").err
+    assert (
+        "is not an http://, https:// or unix: address"
+        in run("health", "--url", "localhost:8000").err
+    )
 
 
 def test_the_configured_key_is_sent(
@@ -140,7 +145,7 @@ def test_chat_with_a_system_prompt_and_new(chat: Run, server: FakeServer) -> Non
 def test_chat_switches_models(chat: Run, server: FakeServer) -> None:
     result = chat("/model", "/model none", "/model large", "Hi")
     assert "* small\n  large" in result.out
-    assert "the server has no model 'none'" in result.out
+    assert "the server has no model 'none'" in result.err
     assert [body["model"] for body in bodies(server)] == ["large"]
 
 
@@ -157,7 +162,7 @@ def test_raw_mode_sends_the_text_as_it_is(chat: Run, server: FakeServer) -> None
 
 def test_exit_and_unknown_commands(chat: Run, server: FakeServer) -> None:
     result = chat("/nonsense", "/exit", "Hi")
-    assert "unknown command /nonsense" in result.out
+    assert "unknown command /nonsense" in result.err
     assert bodies(server) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +16,11 @@ from server.cli import pull as pull_module
 from server.cli import show as show_module
 from server.cli.formatting import columns, size
 from server.core.errors import ModelUnavailable
+from server.core.model_names import all_names, find_name
 from server.core.reply_format import ReplyFormat
 from server.library.pull.download import PullError, PullProgress
+from server.library.sidecar import InvalidSidecar
+from server.library.sidecar_names import add_name, remove_name
 from server.prompt.messages.tool_turns import GENERIC_CALLS
 from tests.api.fakes import model_info
 from tests.unit.cli.conftest import Run
@@ -205,11 +209,94 @@ def test_rm_deletes_the_model(run: Run, folder: Path) -> None:
     assert run("rm", "good").exit_code == 1
 
 
-def test_rm_takes_an_alias(run: Run, folder: Path) -> None:
-    file = write_model(folder / "models/good.gguf")
-    (folder / "models/good.toml").write_text('aliases = ["nice"]')
-    assert run("rm", "nice").exit_code == 0
+def test_rm_of_another_spelling_deletes_the_model(run: Run, folder: Path) -> None:
+    file = write_model(folder / "models/Good-Q4_0.gguf")
+    assert run("rm", "good:q4_0").exit_code == 0
     assert not file.exists()
+
+
+def test_cp_gives_a_name_and_rm_takes_it_away_and_the_file_stays(run: Run, folder: Path) -> None:
+    file = write_model(folder / "models/good.gguf")
+    sidecar = folder / "models/good.toml"
+    sidecar.write_text("# mine\nthreads = 2\n[sampling]\ntop_k = 5\n")
+    before = sidecar.read_text()
+    assert run("cp", "good", "gpt-4o:mini").out == "good is also called gpt-4o:mini\n"
+    assert run("cp", "gpt-4o:mini", "other").exit_code == 0
+    assert "other, gpt-4o:mini" in run("list").out
+    assert before in sidecar.read_text()
+    for name in ("other", "gpt-4o:mini"):
+        assert run("rm", name).out == f"good is no longer called {name}\n"
+    assert sidecar.read_text() == before
+    assert file.exists()
+
+
+def test_cp_refuses_a_name_that_is_taken_and_a_model_that_is_not_there(
+    run: Run, folder: Path
+) -> None:
+    write_model(folder / "models/good.gguf")
+    write_model(folder / "models/other.gguf")
+    assert "already a name of other" in run("cp", "good", "Other").err
+    assert "already a name of good" in run("cp", "good", "good").err
+    assert "no model 'none'" in run("cp", "none", "new").err
+    assert not (folder / "models/good.toml").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'aliases = ["a"]\n',
+        'aliases=["a",\n  # why\n  "b]",\n]\nthreads = 1\n',
+        "[sampling]\ntop_k = 1\n",
+        "",
+    ],
+)
+def test_names_join_and_leave_a_sidecar_that_is_otherwise_untouched(
+    folder: Path, text: str
+) -> None:
+    sidecar = folder / "good.toml"
+    sidecar.write_text(text)
+    before = tomllib.loads(text)
+    names = before.pop("aliases", [])
+    add_name(sidecar, "neu 'n' [x]")
+    after = tomllib.loads(sidecar.read_text())
+    assert after.pop("aliases") == ["neu 'n' [x]", *names]
+    assert after == before
+    remove_name(sidecar, "neu 'n' [x]")
+    after = tomllib.loads(sidecar.read_text()) if sidecar.exists() else {}
+    assert after.pop("aliases", []) == names
+    assert after == before
+
+
+def test_a_sidecar_written_unusually_is_left_to_its_owner(folder: Path) -> None:
+    sidecar = folder / "good.toml"
+    sidecar.write_text('"aliases" = ["a"]\n')
+    with pytest.raises(InvalidSidecar, match="by hand"):
+        add_name(sidecar, "b")
+    with pytest.raises(InvalidSidecar, match="by hand"):
+        remove_name(sidecar, "a")
+    assert sidecar.read_text() == '"aliases" = ["a"]\n'
+
+
+def test_models_lie_in_the_working_folder_or_else_in_the_users_data(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder / "data"))
+    write_model(folder / "data/dragoman/models/own.gguf")
+    assert "own " in run("list").out
+    write_model(folder / "models/here.gguf")
+    assert "own " not in run("list").out
+
+
+def test_a_name_means_a_model_however_it_is_spelled() -> None:
+    names = all_names({"SmolLM2-135M.Q4_1": ["smollm2", "Mine"], "mine": [], "a-b": [], "a.b": []})
+    assert find_name("smollm2:latest", names) == "SmolLM2-135M.Q4_1"
+    assert find_name("smollm2-135m:q4_1", names) == "SmolLM2-135M.Q4_1"
+    assert find_name("Mine", names) == "SmolLM2-135M.Q4_1"
+    assert find_name("mine", names) == "mine"
+    assert find_name("MINE", names) is None
+    assert find_name("a:b", names) is None
+    assert find_name("a-b", names) == "a-b"
+    assert find_name("", names) is None
 
 
 def test_sizes_and_columns_are_for_reading() -> None:

@@ -139,7 +139,7 @@ def test_an_empty_folder_gets_the_starter_model_if_it_is_wanted_and_can_be_had(
 
     monkeypatch.setattr(serve_module, "fetch", fetch)
     assert run("serve", "--port", "0", "--pull-starter").exit_code == 0
-    assert fetched == [("smollm2-135m-instruct", Path("models"))]
+    assert fetched == [("smollm2-135m-instruct", Settings().models_dir)]
     assert ("the index cannot be reached" in caplog.text) is offline
     (listener,) = never_run
     listener.close()

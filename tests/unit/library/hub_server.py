@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
 
 
 class HubServer:
@@ -52,8 +54,43 @@ class HubServer:
                 self._answer(body=False)
 
             def do_GET(self) -> None:
+                if self._api():
+                    return
                 hub.ranges.append(self.headers["Range"])
                 self._answer(body=True)
+
+            def _api(self) -> bool:
+                """Answer a question about repositories, if it is one."""
+                parts = urlsplit(self.path)
+                if not parts.path.startswith("/api/models"):
+                    return False
+                repo = parts.path.removeprefix("/api/models").strip("/").split("/revision/")[0]
+                names = [name for name in hub.files if name.startswith(f"{repo}/")]
+                found: Any = {
+                    "id": repo,
+                    "siblings": [
+                        {"rfilename": name.removeprefix(f"{repo}/"), "size": len(hub.files[name])}
+                        for name in names
+                    ],
+                }
+                if not repo:
+                    wanted = parse_qs(parts.query)
+                    assert wanted["filter"] == ["gguf"]
+                    repos = {"/".join(name.split("/")[:2]) for name in hub.files}
+                    found = [
+                        {"id": each, "downloads": 1234}
+                        for each in sorted(repos)
+                        if wanted["search"][0] in each
+                    ]
+                content = json.dumps(found).encode()
+                self.send_response(404 if repo and not names else 200)
+                if repo and not names:
+                    self.send_header("X-Error-Code", "RepoNotFound")
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+                return True
 
             def _answer(self, *, body: bool) -> None:
                 name = self.path.lstrip("/").replace("/resolve/main/", "/")

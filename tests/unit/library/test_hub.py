@@ -11,9 +11,11 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from server.cli import main
 from server.library.pull.download import PullError
 from server.library.pull.fetch import pull
 from server.library.pull.hub import look_up
+from server.library.pull.hub_repository import parse_address
 from tests.unit.library.hub_server import HubServer
 from tests.unit.library.random_models import ignore_progress
 
@@ -41,7 +43,7 @@ def fetch(tmp_path: Path, name: str = f"hf:{NAME}") -> Path:
 
 def leave_partial(tmp_path: Path, content: bytes) -> None:
     """Put on disk what an earlier pull of the file would have left."""
-    (file,) = look_up(NAME, tmp_path / "cache" / "models")
+    (file,) = look_up(parse_address(f"hf:{NAME}"), tmp_path / "cache" / "models")
     file.partial.parent.mkdir(parents=True)
     file.partial.write_bytes(content)
 
@@ -205,3 +207,101 @@ def test_the_endpoint_of_the_environment_is_honoured(tmp_path: Path) -> None:
             check=True,
         )
     assert (tmp_path / "models" / "tiny.gguf").read_bytes() == CONTENT
+
+
+def fill(hub: HubServer, *names: str, repo: str = "owner/repo") -> None:
+    hub.files |= {f"{repo}/{name}": name.encode() for name in names}
+
+
+USUAL = ("README.md", "m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-IQ2_XS.gguf", "m-BF16.gguf")
+
+
+@pytest.mark.parametrize("prefix", ["hf:", "hf.co/", "huggingface.co/", "https://huggingface.co/"])
+@pytest.mark.parametrize(
+    ("rest", "file"),
+    [
+        ("owner/repo", "m-Q4_K_M.gguf"),
+        ("owner/repo:latest", "m-Q4_K_M.gguf"),
+        ("owner/repo:q8_0", "m-Q8_0.gguf"),
+        ("owner/repo:IQ2-XS", "m-IQ2_XS.gguf"),
+        ("owner/repo:m-BF16.gguf", "m-BF16.gguf"),
+        ("owner/repo/m-IQ2_XS.gguf", "m-IQ2_XS.gguf"),
+        ("owner/repo/resolve/main/m-BF16.gguf", "m-BF16.gguf"),
+        ("owner/repo/blob/main/m-BF16.gguf", "m-BF16.gguf"),
+    ],
+)
+def test_a_model_is_chosen_by_its_quantisation(
+    tmp_path: Path, hub: HubServer, prefix: str, rest: str, file: str
+) -> None:
+    fill(hub, *USUAL)
+    assert fetch(tmp_path, prefix + rest) == tmp_path / "models" / file
+
+
+def test_what_is_not_there_or_left_open_is_listed_with_sizes(
+    tmp_path: Path, hub: HubServer
+) -> None:
+    fill(hub, *USUAL)
+    with pytest.raises(PullError, match=r"has no Q5_0; .* BF16 \(0\.00 GiB\), IQ2_XS"):
+        fetch(tmp_path, "hf:owner/repo:Q5_0")
+    hub.files.clear()
+    fill(hub, "a-F16.gguf", "b-F16.gguf")
+    with pytest.raises(PullError, match="has several models; add one of these after a colon"):
+        fetch(tmp_path, "hf:owner/repo")
+    with pytest.raises(PullError, match="no repository"):
+        fetch(tmp_path, "hf:owner/other")
+    hub.files["owner/other/README.md"] = b""
+    with pytest.raises(PullError, match="has no GGUF files"):
+        fetch(tmp_path, "hf:owner/other")
+
+
+def test_the_file_for_images_comes_along_under_the_models_name(
+    tmp_path: Path, hub: HubServer
+) -> None:
+    fill(hub, "Q4_K_M/m-Q4_K_M-00001-of-00002.gguf", "Q4_K_M/m-Q4_K_M-00002-of-00002.gguf")
+    fill(hub, "mmproj-F32.gguf", "mmproj-model-f16.gguf", "m-Q8_0.gguf")
+    fetch(tmp_path, "hf:owner/repo")
+    assert {file.name for file in (tmp_path / "models").iterdir()} == {
+        "m-Q4_K_M-00001-of-00002.gguf",
+        "m-Q4_K_M-00002-of-00002.gguf",
+        "mmproj-m-Q4_K_M.gguf",
+    }
+    projector = tmp_path / "models" / "mmproj-m-Q4_K_M.gguf"
+    assert projector.read_bytes() == b"mmproj-model-f16.gguf"
+
+
+def test_a_model_that_is_here_needs_no_network(
+    tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(hub, *USUAL)
+    fetch(tmp_path, "hf:owner/repo")
+    fetch(tmp_path, "hf:owner/repo:Q8_0")
+    (tmp_path / "models" / "m-Q8_0.gguf").unlink()
+    gone = functools.partial(huggingface_hub.hf_hub_url, endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr("server.library.pull.hub.hf_hub_url", gone)
+    for name in ("hf:owner/repo:q8_0", "hf.co/owner/repo/m-Q8_0.gguf"):
+        assert fetch(tmp_path, name).read_bytes() == b"m-Q8_0.gguf"
+    with pytest.raises(PullError, match="cannot be reached"):
+        fetch(tmp_path, "hf:owner/repo:BF16")
+
+
+def test_the_hub_is_searched_and_a_repository_listed(
+    hub: HubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(hub, "m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "mmproj-f16.gguf", *USUAL)
+    fill(hub, "x.gguf", repo="other/llama")
+
+    def run(*words: str) -> str:
+        with pytest.raises(SystemExit):
+            main(["search", "hf", *words])
+        said = capsys.readouterr()
+        return said.out + said.err
+
+    found = run("llama")
+    assert "hf:other/llama  1,234" in found
+    assert "owner/repo" not in found
+    listed = run("owner/repo")
+    assert "hf:owner/repo:Q4_K_M  13 B       m-Q4_K_M.gguf" in listed
+    assert "hf:owner/repo:m       42 B " in listed
+    assert "mmproj" not in listed
+    assert "no GGUF models for 'nothing of it'" in run("nothing", "of", "it")
+    assert "no repository" in run("nobody/here")

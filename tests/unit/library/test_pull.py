@@ -310,7 +310,7 @@ def test_of_two_pulls_at_once_the_second_uses_what_the_first_fetched(
 
 def test_an_unknown_name_gets_the_nearest_ones(folders: Folders) -> None:
     said = (
-        r"the catalog has no model 'tyni'\. Did you mean 'tiny'\? Files of the hub are called hf:"
+        r"the catalog has no model 'tyni'\. Did you mean 'tiny'\? Models of the hub are called hf:"
     )
     with pytest.raises(PullError, match=said):
         fetch(folders, "tyni")

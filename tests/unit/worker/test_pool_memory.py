@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.core.errors import ModelUnavailable
+from server.core.errors import ModelNotFound, ModelUnavailable
 from server.core.events import Event, Finished
 from tests.unit.worker.conftest import (
     MIB,
@@ -146,6 +146,29 @@ class TestMemoryBudget:
 
 
 class TestIdleUnload:
+    async def test_a_model_is_unloaded_when_asked_and_a_busy_one_after_its_requests(
+        self, folder: Folder, pool_for: PoolFor
+    ) -> None:
+        folder.add("a")
+        pool = pool_for(rescan_seconds=0.05)
+        await pool.start()
+        await pool.unload("a")
+        running = await endless(await pool.open("a"))
+        await pool.unload("a")
+        entry = pool.entry("a")
+        assert (entry.state, entry.requests, entry.idle_seconds) == ("ready", 1, None)
+        await stop(running)
+        await eventually(lambda: states(pool)["a"] == "unloaded")
+        # Asked for again, it stays.
+        await pool.open("a")
+        await asyncio.sleep(0.2)
+        entry = pool.entry("a")
+        assert (entry.state, entry.requests, entry.idle_seconds is None) == ("ready", 0, False)
+        await pool.unload("a")
+        assert pool.entry("a").memory_bytes == 0
+        with pytest.raises(ModelNotFound):
+            await pool.unload("nope")
+
     async def test_an_unused_model_is_unloaded(self, folder: Folder, pool_for: PoolFor) -> None:
         folder.add("a")
         pool = pool_for(idle_unload_seconds=0.2)
