@@ -1,11 +1,12 @@
 // The page: one session, two panes, one prompt.
 
 import { askForKeyWith, changeKey, listModels } from "./api.js";
+import { Attachments } from "./attachments.js";
 import { askForKey, showCode } from "./dialogs.js";
 import { debounced } from "./dom.js";
 import { Pane } from "./pane.js";
 import {
-  SettingError, chatBody, completionBody, fromFile, messagesOf, newSession, toFile,
+  SettingError, chatBody, completionBody, fromFile, hasDraft, messagesOf, newSession, toFile,
 } from "./session.js";
 import { themeButton } from "./theme.js";
 import { closeAlternatives } from "./tokens.js";
@@ -17,6 +18,7 @@ class App {
   session = newSession();
   models = [];
   panes = [new Pane(0, this), new Pane(1, this)];
+  attachments = new Attachments(this);
   preview = debounced(() => this.shownPanes.forEach((pane) => pane.preview()), PREVIEW_DELAY);
 
   /** The panes in use. */
@@ -40,6 +42,7 @@ class App {
     prompt.value = mode === "chat" ? draft : text;
     prompt.placeholder = mode === "chat" ? "Ask both models…" : "The cat sat on the";
     find("send").textContent = mode === "chat" ? "Send" : "Continue";
+    this.attachments.show();
     for (const pane of this.panes) {
       pane.showModels();
       pane.show();
@@ -83,22 +86,26 @@ class App {
   }
 
   send() {
-    const { mode, draft, text } = this.session;
+    const { mode, draft, text, images } = this.session;
     if (this.running) return;
     if (mode === "raw") {
       if (text) this.shownPanes.forEach((pane) => pane.complete(text));
-    } else if (draft.trim() && this.checked(() => chatBody(this.session, this.panes[0].data, []))) {
-      this.#nextTurn(draft);
+    } else if (hasDraft(this.session)
+        && this.checked(() => chatBody(this.session, this.panes[0].data, []))) {
+      this.session.images = [];
+      this.attachments.show();
+      this.#nextTurn(draft, images);
       this.#setPrompt("");
     }
   }
 
   /** Go on after tool calls whose results were filled in. */
   sendResults() {
-    this.#nextTurn(null);
+    this.#nextTurn(null, []);
   }
 
-  #nextTurn(prompt) {
+  #nextTurn(prompt, images) {
+    this.session.turnImages[this.session.prompts.length] = images;
     this.session.prompts.push(prompt);
     const turn = this.session.prompts.length - 1;
     for (const pane of this.shownPanes) {
@@ -107,12 +114,14 @@ class App {
     }
   }
 
-  /** Replace an earlier prompt; what came after it is dropped. */
+  /** Replace the text of an earlier prompt; what came after it is dropped. */
   editPrompt(turn, text) {
     if (this.running) return;
+    const images = this.session.turnImages[turn] ?? [];
     this.session.prompts.length = turn;
+    this.session.turnImages.length = turn;
     for (const pane of this.panes) pane.data.answers.length = Math.min(turn, pane.data.answers.length);
-    this.#nextTurn(text);
+    this.#nextTurn(text, images);
   }
 
   extendText(token) {
@@ -160,8 +169,8 @@ class App {
     const turns = session.prompts.length;
     const body = this.checked(() => (session.mode === "raw"
       ? completionBody(session, pane.data, session.text)
-      : chatBody(session, pane.data, session.draft || !turns
-        ? messagesOf(session, pane.data, turns, session.draft)
+      : chatBody(session, pane.data, hasDraft(session) || !turns
+        ? messagesOf(session, pane.data, turns, { withDraft: hasDraft(session) })
         : messagesOf(session, pane.data, turns - 1))));
     if (body) showCode(body);
   }

@@ -7,9 +7,16 @@ const SDK_NAMES = new Set([
   "tool_choice", "response_format",
 ]);
 
+/** `body` with a word in place of the bytes of its images, which are too long to read. */
+function readable(body) {
+  return JSON.parse(JSON.stringify(body, (name, value) => (
+    name === "url" && String(value).startsWith("data:image/")
+      ? `${value.slice(0, value.indexOf(",") + 1)}BASE64_OF_THE_IMAGE` : value)));
+}
+
 /** The body as a curl command for a POSIX shell. */
 export function asCurl(url, body) {
-  const text = JSON.stringify(body, null, 2).replaceAll("'", `'\\''`);
+  const text = JSON.stringify(readable(body), null, 2).replaceAll("'", `'\\''`);
   return [
     `curl ${url}/${path(body)} \\`,
     `  -H "authorization: Bearer $${KEY}" \\`,
@@ -21,8 +28,9 @@ export function asCurl(url, body) {
 /** The body as a Python program. */
 export function asPython(url, body) {
   const method = "messages" in body ? "chat.completions.create" : "completions.create";
-  const known = Object.entries(body).filter(([name]) => SDK_NAMES.has(name));
-  const others = Object.fromEntries(Object.entries(body).filter(([name]) => !SDK_NAMES.has(name)));
+  const entries = Object.entries(readable(body));
+  const known = entries.filter(([name]) => SDK_NAMES.has(name));
+  const others = Object.fromEntries(entries.filter(([name]) => !SDK_NAMES.has(name)));
   const parameters = known.map(([name, value]) => `    ${name}=${python(value, 1)},`);
   if (Object.keys(others).length) parameters.push(`    extra_body=${python(others, 1)},`);
   const result = "messages" in body ? "message.content" : "text";

@@ -12,9 +12,12 @@ export class NativePrompt {
   #count;
   #running = null;
   #shown = [];
+  #onImages;
 
-  constructor(root) {
+  /** `onImages` is told how many tokens each image of a prompt has. */
+  constructor(root, onImages) {
     this.#root = root;
+    this.#onImages = onImages;
     this.#text = root.querySelector(".native-text");
     this.#count = root.querySelector(".native-count");
     for (const name of ["borders", "ids"]) {
@@ -44,6 +47,7 @@ export class NativePrompt {
       this.#count.textContent = `${tokens.length} token${tokens.length === 1 ? "" : "s"}`;
       this.#text.classList.remove("note");
       this.#draw();
+      this.#onImages(segments.filter(isImage).map((segment) => segment.tokens.length));
       return true;
     } catch (error) {
       if (!running.signal.aborted) this.#say(error.message);
@@ -65,7 +69,13 @@ export class NativePrompt {
   }
 }
 
+const isImage = ({ source }) => source === "image";
+
 function run({ text, tokens, pieces, control, source }, byToken) {
+  if (source === "image") {
+    const shown = `image, ${tokens.length} tokens`;
+    return el("span", { className: "run image", title: text }, shown);
+  }
   const kind = control ? "control" : source;
   const title = control
     ? `control token${source === "user" ? " in your text" : ""}`

@@ -1,6 +1,7 @@
 // A pane: one model, its answers, its native prompt and its figures.
 
 import { AnswerView, editor } from "./answer.js";
+import { thumbnail } from "./attachments.js";
 import { NextToken } from "./chart.js";
 import { button, el } from "./dom.js";
 import { showFacts } from "./facts.js";
@@ -8,7 +9,7 @@ import { showFigures } from "./figures.js";
 import { generate } from "./generation.js";
 import { NativePrompt } from "./native.js";
 import {
-  chatBody, completionBody, messagesOf, newAnswer, templateBody, withLogprobs,
+  chatBody, completionBody, hasDraft, messagesOf, newAnswer, templateBody, withLogprobs,
 } from "./session.js";
 
 const NAMES = ["Left", "Right"];
@@ -29,7 +30,8 @@ export class Pane {
     this.element = template.content.firstElementChild.cloneNode(true);
     this.element.setAttribute("aria-label", `${this.name} pane`);
     this.#find = (selector) => this.element.querySelector(selector);
-    this.#native = new NativePrompt(this.#find(".native"));
+    this.#native = new NativePrompt(this.#find(".native"),
+      (tokens) => app.attachments.cost(index, tokens));
     this.#next = new NextToken(this.#find(".next"), (token) => app.extendText(token));
     this.#find(".model").addEventListener("change", () => {
       this.data.model = this.#find(".model").value;
@@ -107,10 +109,15 @@ export class Pane {
   }
 
   #prompt(text, turn) {
-    const element = el("article", { className: "asked", attributes: { "aria-label": "You" } },
-      el("div", { className: "asked-text" }, text));
+    const images = this.#app.session.turnImages[turn] ?? [];
+    const element = el("article", { className: "asked", attributes: { "aria-label": "You" } });
+    if (images.length) {
+      element.append(el("div", { className: "asked-images" },
+        ...images.map((url, index) => thumbnail(url, `Image ${index + 1}`))));
+    }
+    if (text) element.append(el("div", { className: "asked-text" }, text));
     const edit = () => element.replaceChildren(editor(text, "Send again", (edited) => {
-      if (edited === null || edited.trim() === "") this.show();
+      if (edited === null || (edited.trim() === "" && !images.length)) this.show();
       else this.#app.editPrompt(turn, edited);
     }));
     element.append(button("Edit", edit, { className: "quiet", ariaLabel: "Edit this message" }));
@@ -236,8 +243,8 @@ export class Pane {
       return session.text ? { model: this.data.model, prompt: session.text } : null;
     }
     const turns = session.prompts.length;
-    const messages = session.draft
-      ? messagesOf(session, this.data, turns, session.draft)
+    const messages = hasDraft(session)
+      ? messagesOf(session, this.data, turns, { withDraft: true })
       : messagesOf(session, this.data, turns - 1);
     if (!messages.some(({ role }) => role !== "system")) return null;
     return this.#app.checked(() => templateBody(session, this.data, messages));

@@ -24,6 +24,9 @@ export function newSession() {
     },
     // One entry a turn, for all panes; null where tool results take the place of a prompt.
     prompts: [],
+    // The images of each turn, and of the draft, as data URIs.
+    turnImages: [],
+    images: [],
     panes: [newPane(), newPane()],
   };
 }
@@ -39,17 +42,30 @@ export function newAnswer(prompt = "") {
   };
 }
 
-/** The messages of a pane up to and without the answer of turn `turn`; `draft` is one more turn. */
-export function messagesOf(session, pane, turn, draft = "") {
+/** Whether there is anything to send that was not sent yet. */
+export function hasDraft({ draft, images }) {
+  return draft.trim() !== "" || images.length > 0;
+}
+
+function content(text, images) {
+  if (!images.length) return text;
+  const parts = images.map((url) => ({ type: "image_url", image_url: { url } }));
+  return text ? [...parts, { type: "text", text }] : parts;
+}
+
+/** The messages of a pane up to and without the answer of turn `turn`, the draft one more turn. */
+export function messagesOf(session, pane, turn, { withDraft = false } = {}) {
   const messages = [];
   if (session.settings.system) messages.push({ role: "system", content: session.settings.system });
   for (let index = 0; index < turn || (index === turn && index < session.prompts.length); index++) {
     const prompt = session.prompts[index];
-    if (prompt !== null) messages.push({ role: "user", content: prompt });
+    if (prompt !== null) {
+      messages.push({ role: "user", content: content(prompt, session.turnImages[index] ?? []) });
+    }
     const answer = pane.answers[index];
     if (index < turn && answer) messages.push(...answerMessages(answer));
   }
-  if (draft) messages.push({ role: "user", content: draft });
+  if (withDraft) messages.push({ role: "user", content: content(session.draft, session.images) });
   return messages;
 }
 
@@ -149,6 +165,8 @@ export function fromFile(text) {
   session.text = string(read.text);
   for (const name of SETTINGS) session.settings[name] = string(read.settings?.[name]);
   session.prompts = list(read.prompts).map((prompt) => (prompt === null ? null : string(prompt)));
+  session.turnImages = session.prompts.map((_, turn) => dataUris(list(read.turnImages)[turn]));
+  session.images = dataUris(read.images);
   session.panes = session.panes.map((_, index) => {
     const pane = list(read.panes)[index];
     return {
@@ -185,6 +203,12 @@ function cleanAnswer(read) {
       Object.entries(read.figures ?? {}).filter(([, value]) => Number.isFinite(value)),
     ),
   };
+}
+
+/** Images of a file: nothing that a browser would fetch or run. */
+function dataUris(value) {
+  const image = /^data:image\/(png|jpeg|webp|gif|bmp);base64,[A-Za-z0-9+/=]+$/;
+  return list(value).filter((url) => image.test(string(url)));
 }
 
 const string = (value) => (typeof value === "string" ? value : "");

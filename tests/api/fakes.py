@@ -26,7 +26,7 @@ from server.core.model_info import (
 from server.core.native_prompt import RenderedPrompt, Segment
 from server.core.ranking import RankingRequest, Scores
 from server.core.reply_format import ReplyFormat
-from server.core.request import CacheScope, GenerationRequest, Prompt
+from server.core.request import CacheScope, ChatPrompt, GenerationRequest, Prompt, images_of
 from server.core.sampling import Sampling
 from server.core.tokens import TokenizeRequest, Tokens
 
@@ -159,16 +159,20 @@ class FakeClient:
             self.cancelled += not complete
 
     async def render(self, prompt: Prompt) -> RenderedPrompt:
-        """A prompt of two segments."""
+        """A prompt of two segments, and one of seven tokens for each image."""
         self.rendered.append(prompt)
+        seen = images_of(prompt.messages) if isinstance(prompt, ChatPrompt) else ()
+        image = Segment(text="<image>", ids=[-1] * 7, control=False, source="image")
+        images = [image for _ in seen]
         return RenderedPrompt(
-            prompt="<|user|>hi",
-            tokens=[1, 2],
+            prompt="<|user|>hi" + "<image>" * len(images),
+            tokens=[1, 2, *[-1] * 7 * len(images)],
             segments=[
                 Segment(
                     text="<|user|>", ids=[1], control=True, source="template", pieces=["<|user|>"]
                 ),
                 Segment(text="hi", ids=[2], control=False, source="user", pieces=["hi"]),
+                *images,
             ],
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -12,7 +13,7 @@ from selenium.webdriver import Keys
 from selenium.webdriver.support.select import Select
 
 from server.core.events import Event
-from server.core.request import GenerationRequest
+from server.core.request import ChatPrompt, GenerationRequest, ImagePart, TextPart
 from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, answer
 from tests.browser.conftest import OpenPage
@@ -220,8 +221,9 @@ def test_every_control_has_a_name(page: Page) -> None:
 def test_the_keyboard_starts_in_the_prompt_and_goes_round_in_order(page: Page) -> None:
     active = page.browser.switch_to.active_element
     assert active == page.prompt
-    active.send_keys(Keys.TAB)
-    assert page.browser.switch_to.active_element == page.find("#send")
+    for button in ("#add-images", "#send"):
+        page.browser.switch_to.active_element.send_keys(Keys.TAB)
+        assert page.browser.switch_to.active_element == page.find(button)
     outline = page.find("#send").value_of_css_property("outline-style")
     assert outline == "solid"
 
@@ -233,3 +235,65 @@ def test_answers_are_announced(page: Page) -> None:
     page.finished()
     announcer = page.find("#announcer")
     page.wait(lambda: "done" in str(announcer.get_property("textContent")), "the announcement")
+
+
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR4nGM4EaCBFTEMLQkAaplQAc/O"
+    "cKAAAAAASUVORK5CYII="
+)
+
+
+@pytest.mark.process
+def test_images_are_chosen_pasted_and_dropped_shown_and_sent(
+    open_page: OpenPage, stand_in: StandIn, tmp_path: Path
+) -> None:
+    data = base64.b64decode(PICTURE)
+    (tmp_path / "a.png").write_bytes(data)
+    (tmp_path / "b.txt").write_text("no image")
+    pool = FakePool()
+    pool.see()
+    with stand_in(pool) as url:
+        page = open_page(url)
+        page.open()
+        page.ready(models=1)
+        files = page.find("#image-files")
+        files.send_keys(f"{tmp_path / 'a.png'}\n{tmp_path / 'b.txt'}")
+        page.wait(lambda: page.find_all("#attached img"), "the thumbnail")
+        assert page.find("#attached .problem").text == "b.txt is no PNG, JPEG, WebP, GIF or BMP."
+        for event in ("paste", "drop"):
+            page.browser.execute_script(_GIVE_IMAGE, event, PICTURE)
+        page.wait(lambda: len(page.find_all("#attached img")) == 3, "three thumbnails")
+        page.find("#attached button").click()
+        page.wait(lambda: len(page.find_all("#attached img")) == 2, "one less")
+        page.wait(lambda: page.find("#attached .cost").text == "7 tokens", "what it costs")
+        page.send("What is this?")
+        page.finished()
+
+        assert page.find_all("#attached img") == []
+        left = page.panes[0]
+        assert len(page.find_all(".asked img", left)) == 2
+        assert page.find(".asked-text", left).text == "What is this?"
+        prompt = pool.client.requests[0].prompt
+        assert isinstance(prompt, ChatPrompt)
+        expected = [ImagePart(data), ImagePart(data), TextPart("What is this?")]
+        assert prompt.messages[-1].content == expected
+        page.send("And now?")  # without new images, the old ones stay in the conversation
+        page.finished()
+        prompt = pool.client.requests[-1].prompt
+        assert isinstance(prompt, ChatPrompt)
+        assert [message.content for message in prompt.messages if message.role == "user"] == [
+            expected,
+            "And now?",
+        ]
+
+
+_GIVE_IMAGE = """
+const [name, data] = arguments;
+const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+const given = new DataTransfer();
+given.items.add(new File([bytes], "c.png", { type: "image/png" }));
+const prompt = document.getElementById("prompt");
+prompt.dispatchEvent(name === "paste"
+  ? new ClipboardEvent("paste", { clipboardData: given, bubbles: true, cancelable: true })
+  : new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true }));
+"""
