@@ -13,22 +13,24 @@ from server.engine.vision.encodable import Embeddings, EncodableImage
 
 @dataclass(frozen=True, slots=True)
 class ImageRows:
-    """The cells of an image, in the place of tokens.
+    """A run of an image's cells, in the place of tokens.
 
     Attributes:
-        sequence_id: Whose they are.
-        embeddings: What the model reads; shape (cells, width).
-        positions: Of each cell; shape (dimensions, cells).
-        advance: By how much they advance the position of what follows.
-        causal: Whether each cell sees only those before it.
+        image: The image.
+        position: That of its first cell.
+        sequence_id: Whose it is.
+        embeddings: What the model reads; shape (cells of the run, width).
+        positions: Of each cell; shape (dimensions, cells of the run).
+        is_end: Whether the run has the image's last cell.
         wants_logits: Whether the logits after the last cell are asked for.
     """
 
+    image: EncodableImage
+    position: int
     sequence_id: int
     embeddings: NDArray[np.float32]
     positions: NDArray[np.int32]
-    advance: int
-    causal: bool
+    is_end: bool
     wants_logits: bool
 
 
@@ -88,26 +90,32 @@ class Batch:
         sequence_id: int,
         image: EncodableImage,
         embeddings: Embeddings,
+        *,
         position: int,
+        start: int,
+        count: int,
         logits_from: int,
     ) -> None:
-        """Make ``image`` the contents, its first cell at ``position``.
+        """Make ``count`` cells of ``image`` from ``start`` on the contents.
 
-        The logits after its last cell are asked for unless ``logits_from`` lies behind it.
+        The image's first cell has ``position``. The logits after the last cell are asked for unless
+        ``logits_from`` lies behind it.
         """
         assert not self.size, "a batch has tokens or an image"
+        end = start + count
         if image.places is None:
-            positions = np.arange(position, position + image.cells, dtype=np.int32)[np.newaxis]
+            positions = np.arange(position + start, position + end, dtype=np.int32)[np.newaxis]
         else:
-            positions = image.places.copy()
+            positions = image.places[:, start:end].copy()
             positions[:3] += position  # time, row and column; the fourth is unused
-        wants_logits = logits_from < image.cells
-        self.size, self.outputs = image.cells, int(wants_logits)
+        wants_logits = logits_from < count
+        self.size, self.outputs = count, int(wants_logits)
         self.image = ImageRows(
+            image=image,
+            position=position,
             sequence_id=sequence_id,
-            embeddings=embeddings,
+            embeddings=embeddings[start:end],
             positions=positions,
-            advance=image.positions,
-            causal=image.causal,
+            is_end=end == image.cells,
             wants_logits=wants_logits,
         )

@@ -353,9 +353,10 @@ class Engine:
             row = rows[state.order]
             start, scoring = state.computed, state.scores_prompt and state.in_prompt
             self.counters.prompt_tokens += min(work.count, max(0, state.prompt_length - start))
-            if (image := state.next_image) is not None:
-                image.embeddings = None
+            image = state.next_image
             self._scheduler.computed(work)
+            if image is not None and image is not state.next_image:
+                image.embeddings = None
             if scoring:
                 answer.score_prompt(start, logits[row : row + work.count], self._backend)
                 row += work.count - 1

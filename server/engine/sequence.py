@@ -49,9 +49,9 @@ class SequenceState:
 
     @property
     def next_image(self) -> ImageSpan | None:
-        """The image whose cells are to be computed next, if it is one."""
+        """The image that has the cells to be computed next, if they are an image's."""
         found = self.spans.image_from(self.computed)
-        return found[1] if found is not None and found[0] == self.computed else None
+        return found[1] if found is not None and found[0] <= self.computed else None
 
     @property
     def waits(self) -> bool:
@@ -61,12 +61,19 @@ class SequenceState:
 
     @property
     def run(self) -> int:
-        """How many cells can be computed together next: an image's, or tokens up to the next."""
+        """How many cells of one kind come next: the rest of an image's, or tokens up to one."""
         found = self.spans.image_from(self.computed)
         if found is None:
             return self.uncomputed
         start, image = found
-        return len(image) if start == self.computed else start - self.computed
+        end = start + len(image) if start <= self.computed else start
+        return end - self.computed
+
+    @property
+    def whole(self) -> int:
+        """How many cells are computed without those of an image that are not all."""
+        found = self.spans.image_from(self.computed)
+        return self.computed if found is None else min(found[0], self.computed)
 
     @property
     def reusable(self) -> int:

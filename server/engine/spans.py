@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,13 @@ Keys = NDArray[np.int32]
 
 # Cells that a sequence can grow by before its keys are copied for the first time; a choice.
 _SPARE_CELLS = 256
+
+
+class Place(NamedTuple):
+    """Where a run of a span's cells begins: ``offset`` cells behind its start, at ``position``."""
+
+    position: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +53,18 @@ class TokenSpan:
         return np.array(self.ids, dtype=np.int32)
 
     def add_to(
-        self, batch: Batch, keys: Keys, sequence_id: int, position: int, logits_from: int
+        self, batch: Batch, keys: Keys, sequence_id: int, place: Place, logits_from: int
     ) -> None:
-        """Append a run of the span's cells, given by their ``keys``, the first at ``position``.
+        """Append a run of the span's cells, given by their ``keys`` and ``place``.
 
         Asks for logits from index ``logits_from`` of the run on.
         """
-        batch.add(sequence_id, keys, position, logits_from)
+        batch.add(sequence_id, keys, place.position + place.offset, logits_from)
 
 
 @dataclass(eq=False, slots=True)
 class ImageSpan:
-    """An image, or a tile of one. It enters a batch whole, once it is encoded.
+    """An image, or a tile of one, which enters batches once it is encoded.
 
     ``embeddings`` has what it was encoded to, of shape (cells, width), while a batch needs it.
     """
@@ -79,12 +87,19 @@ class ImageSpan:
         return np.array(self.image.keys, dtype=np.int32)
 
     def add_to(
-        self, batch: Batch, keys: Keys, sequence_id: int, position: int, logits_from: int
+        self, batch: Batch, keys: Keys, sequence_id: int, place: Place, logits_from: int
     ) -> None:
-        """Make all of the image's cells the contents of the empty ``batch``."""
-        assert len(keys) == len(self)
+        """Make a run of the image's cells the contents of the empty ``batch``."""
         assert self.embeddings is not None, "the image is not encoded"
-        batch.set_image(sequence_id, self.image, self.embeddings, position, logits_from)
+        batch.set_image(
+            sequence_id,
+            self.image,
+            self.embeddings,
+            position=place.position,
+            start=place.offset,
+            count=len(keys),
+            logits_from=logits_from,
+        )
 
 
 Span = TokenSpan | ImageSpan
@@ -144,8 +159,9 @@ class Spans:
         return self._keys[start : self.length if end is None else end]
 
     def image_from(self, cell: int) -> tuple[int, ImageSpan] | None:
-        """The first image that begins at ``cell`` or later, and its first cell."""
-        return next((found for found in self._images if found[0] >= cell), None)
+        """The first image that has ``cell`` or a later one, and its first cell."""
+        ahead = (found for found in self._images if found[0] + len(found[1]) > cell)
+        return next(ahead, None)
 
     def images_from(self, cell: int) -> list[ImageSpan]:
         """All images that begin at ``cell`` or later."""
@@ -166,9 +182,9 @@ class Spans:
         borders = [border for border in self._starts[index + 1 :] if border < end]
         for stop in (*borders, end):
             keys = self._keys[start:stop]
-            position = self._positions[index] + start - self._starts[index]
+            place = Place(self._positions[index], start - self._starts[index])
             unwanted = min(max(0, logits_from), len(keys))
-            self._spans[index].add_to(batch, keys, sequence_id, position, unwanted)
+            self._spans[index].add_to(batch, keys, sequence_id, place, unwanted)
             logits_from -= len(keys)
             start = stop
             index += 1

@@ -156,24 +156,25 @@ class LlamaContext:
         if status != 0:
             raise DecodeFailed(f"llama_decode answered {status}: {log.take()}")
 
-    def _decode_image(self, image: ImageRows, adapters: Adapters | None) -> None:
-        cells = len(image.embeddings)
+    def _decode_image(self, rows: ImageRows, adapters: Adapters | None) -> None:
+        image, cells = rows.image, len(rows.embeddings)
         if not image.causal and cells > self.cells_together:
             raise ValueError(f"an image of {cells} cells, limit {self.cells_together}")
-        position = int(image.positions[0, 0])
         llama_cpp.llama_set_causal_attn(self._pointer, image.causal)
         try:
             for start in range(0, cells, self.batch_size):
                 end = min(cells, start + self.batch_size)
-                bound, kept_alive = bind_image(image, start, end)
+                bound, kept_alive = bind_image(rows, start, end)
                 self._compute(bound, adapters)
                 del kept_alive
                 if self._guard is not None:
-                    self._guard.grew(image.sequence_id, position + end)
+                    self._guard.grew(rows.sequence_id, int(rows.positions[0, end - 1]) + 1)
         finally:
             llama_cpp.llama_set_causal_attn(self._pointer, True)
-        if self._positions is not None:
-            self._positions.added_image(image.sequence_id, position, cells, image.advance)
+        if self._positions is not None and rows.is_end:
+            self._positions.added_image(
+                rows.sequence_id, rows.position, image.cells, image.positions
+            )
 
     def logits(self, rows: int) -> NDArray[np.float32]:
         """The last decode's logits, shape (rows, vocabulary_size): a view, valid until the next."""

@@ -4,8 +4,9 @@ A step computes the next token of every running answer and fills the remaining r
 prompts in order of their places: by priority, then by arrival. The rules:
 
 - Decodes come first; beside them, prompt chunks are only as large as the pace allows.
-- An image is a step of its own: llama.cpp decodes ids or embeddings, and an image's cells together.
-  Between two images everyone gets a step. A sequence whose image is not encoded yet waits.
+- An image is a step of its own, since llama.cpp decodes ids or embeddings. Beside streams it takes
+  several, unless its cells see each other. Between two of them everyone gets a step. A sequence
+  whose image is not encoded yet waits.
 - Waiting sequences are admitted in order of their places, each when its cells fit. One exception: a
   sequence lets others pass while a running one computes a prefix that both share.
 - Sequences that give way stand behind all others, which are admitted instead of them if need be.
@@ -26,6 +27,7 @@ from server.engine.scheduling.pace import LEAST_CHUNK, Pace
 from server.engine.scheduling.step import Step, Work
 from server.engine.scheduling.turns import Turns
 from server.engine.sequence import SequenceState
+from server.engine.spans import ImageSpan
 
 # A sequence with at most this many uncomputed cells decodes: one token, or a few forced ones. With
 # more it is prefilled in chunks, none of which is smaller.
@@ -104,7 +106,7 @@ class Scheduler:
         was_in_prompt = sequence.in_prompt
         self._cache.grow(sequence.sequence_id, work.count)
         sequence.computed += work.count
-        if was_in_prompt:
+        if was_in_prompt and sequence.whole == sequence.computed:
             self._cache.share(sequence.sequence_id, sequence.spans.keys(0, sequence.computed))
 
     def accepted_drafts(self, sequence: SequenceState, accepted: int) -> None:
@@ -274,13 +276,21 @@ class Scheduler:
             image = sequence.next_image
             if image is None or image.embeddings is None:
                 continue
-            while not self._cache.make_room(len(image)):
+            count = self._image_cells(sequence, image)
+            while not self._cache.make_room(count):
                 if self._last() is sequence:
                     return  # the others will free cells
                 self._preempt_last(step)
             step.adapters = sequence.adapters
-            step.prefills.append(Work(sequence, len(image)))
+            step.prefills.append(Work(sequence, count))
             return
+
+    def _image_cells(self, sequence: SequenceState, image: ImageSpan) -> int:
+        """How many cells of the image a step computes: beside streams, as many as of a prompt."""
+        together = not image.image.causal or self._whole_states
+        if together or not any(self._decodes(s) for s in self.running):
+            return sequence.run
+        return min(sequence.run, self._room_beside_streams(Step()))
 
     def _room_beside_streams(self, step: Step) -> int:
         deepest = max((s.computed for s in self.running if not self._decodes(s)), default=0)
@@ -319,6 +329,9 @@ class Scheduler:
         assert sequence.sequence_id is not None
         self.running.remove(sequence)
         if trustworthy:
+            if sequence.whole < sequence.computed:
+                self._cache.grow(sequence.sequence_id, sequence.whole - sequence.computed)
+                sequence.computed = sequence.whole
             self._cache.finish(sequence.sequence_id, sequence.spans.keys(0, sequence.computed))
         else:
             self._cache.drop(sequence.sequence_id)

@@ -103,14 +103,19 @@ class Model:
         """The greedy answers to prompts of tokens that arrive together."""
         return self.answers_to([[TokenSpan(prompt)] for prompt in prompts], **more)
 
-    def answers_to(
+    def answers_to(self, prompts: Sequence[Sequence[Span]], **more: Any) -> list[Answer]:
+        """The greedy answers to prompts that arrive together."""
+        self.begin(prompts, **more)
+        return self.finish(len(prompts))
+
+    def begin(
         self,
         prompts: Sequence[Sequence[Span]],
         *,
         each: Sequence[Mapping[str, object]] = (),
         **more: object,
-    ) -> list[Answer]:
-        """The greedy answers to prompts that arrive together; ``each`` has options by prompt."""
+    ) -> None:
+        """Let prompts arrive together; ``each`` has options by prompt."""
         self.events.clear()
         for number, spans in enumerate(prompts):
             options: dict[str, object] = {
@@ -128,11 +133,14 @@ class Model:
             )
             self.engine.submit(task)
         self.engine._receive()
+
+    def finish(self, prompts: int) -> list[Answer]:
+        """The greedy answers to what has arrived."""
         while self.engine._answers:
             if not self.engine.step():
                 self.engine._receive(seconds=1)
             self.engine._cache.check_integrity()
-        return [self.answer(number) for number in range(len(prompts))]
+        return [self.answer(number) for number in range(prompts)]
 
     def answer(self, number: int, index: int = 0) -> Answer:
         """The answer ``index`` to prompt ``number``."""

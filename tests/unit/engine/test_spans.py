@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from server.core.request import ImagePart
 from server.engine.batch import Batch
-from server.engine.spans import ImageSpan, Keys, Span, Spans, TokenSpan
+from server.engine.spans import ImageSpan, Keys, Place, Span, Spans, TokenSpan
 from server.engine.vision.encodable import EncodableImage
 
 parts = st.lists(st.lists(st.integers(0, 99), max_size=5), max_size=4)
@@ -85,10 +85,10 @@ class Picture:
         return np.arange(self.content, self.content - self.cells, -1, dtype=np.int32)
 
     def add_to(
-        self, batch: Batch, keys: Keys, sequence_id: int, position: int, logits_from: int
+        self, batch: Batch, keys: Keys, sequence_id: int, place: Place, logits_from: int
     ) -> None:
         assert logits_from == len(keys), "a picture has no next token"
-        self.batched.append((sequence_id, position, len(keys)))
+        self.batched.append((sequence_id, place.position + place.offset, len(keys)))
 
 
 def with_picture(ids: Sequence[int], picture: Picture, rest: Sequence[int]) -> Spans:
@@ -142,7 +142,19 @@ def test_an_image_is_a_batch_of_its_own_at_its_place() -> None:
     assert (batch.size, batch.outputs) == (5, 0)
     assert batch.image is not None
     assert batch.image.positions.tolist() == [[3] * 5, [3, 4, 5, 6, 7], [3] * 5, [0] * 5]
+    assert batch.image.is_end
     assert not batch.image.wants_logits
+
+
+def test_a_part_of_an_image_keeps_its_places() -> None:
+    spans = Spans([TokenSpan([1, 2, 3]), ImageSpan(image()), TokenSpan([4])])
+    spans.images_from(0)[0].embeddings = np.arange(30, dtype=np.float32).reshape(5, 6)
+    batch = Batch(4)
+    spans.add_to(batch, 7, 4, 6, 2)
+    assert batch.image is not None
+    assert batch.image.embeddings[:, 0].tolist() == [6, 12]
+    assert batch.image.positions.tolist() == [[3] * 2, [4, 5], [3] * 2, [0] * 2]
+    assert not batch.image.is_end
 
 
 def test_an_answer_may_begin_behind_an_image() -> None:

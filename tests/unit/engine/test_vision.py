@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from server.engine.batch import Batch
 from server.engine.disk.prefix_disk import PrefixDisk
+from server.engine.scheduling.pace import Pace
+from server.engine.scheduling.scheduler import Scheduler
+from server.engine.scheduling.step import Step
 from server.engine.spans import Spans
 from tests.tiny_vision import KINDS, write_vision_model
 from tests.unit.engine.model_rig import Answer, assert_same, prompt
@@ -131,6 +136,47 @@ def test_preempted_sequences_with_images_go_on(load: Load) -> None:
     model = load(kv_cells=256, stored_tokens=0)
     assert_same(model.see(*prompts, max_tokens=40), expected)
     assert model.engine.counters.preemptions
+
+
+def test_an_image_beside_a_stream_is_read_in_parts(load: Load, kind: str) -> None:
+    large: Prompt = [BEFORE, image(20, 200, 150), AFTER]
+    stream: Prompt = [prompt(21, 20)]
+    expected = [load().by_helper(stream, 60), load().by_helper(large, FEW)]
+    model = load()
+    longest = 0
+    decode = model.context.decode
+
+    def watched(batch: Batch) -> None:
+        nonlocal longest
+        longest = max(longest, batch.size if batch.image else 0)
+        decode(batch)
+
+    with (
+        patch.object(model.context, "decode", watched),
+        patch.object(Pace, "prefill_tokens_beside_streams", lambda *_, **__: 5),
+    ):
+        each = [{"max_tokens": 60}, {"max_tokens": FEW}]
+        assert_same(model.see(stream, large, each=each), expected)
+    whole = max(len(span) for span in Spans(model.spans(large)).images_from(0))
+    assert longest == (min(5, whole) if kind != "whole" else whole)
+
+
+def test_a_sequence_preempted_inside_an_image_reads_it_again(load: Load, kind: str) -> None:
+    if kind == "whole":
+        return  # no step computes only a part of these
+    large: Prompt = [BEFORE, image(22, 200, 150), AFTER]
+    expected = load().by_helper(large, FEW)
+    model = load()
+    with patch.object(Scheduler, "_image_cells", lambda _, state, __: min(3, state.run)):
+        model.begin([model.spans(large)], max_tokens=FEW)
+        inside = False
+        while not inside:
+            if not model.engine.step():
+                model.engine._receive(seconds=1)
+            inside = any(s.whole < s.computed for s in model.engine._scheduler.running)
+        model.engine._scheduler._preempt_last(Step())
+        model.engine._cache.check_integrity()
+        assert_same(model.finish(1), [expected])
 
 
 def prefix_disk(folder: Path) -> PrefixDisk:

@@ -1,0 +1,166 @@
+"""Images beside llama-server: `python -m tests.benchmark.images [equal] [times]`.
+
+- *equal*: greedy answers of random-weight models that see, one for each way in which images enter a
+  prompt, token by token: for one image, several, images between texts, and a second turn.
+- *times*: with an encoder of random weights beside the instruct model: the first answer, a second
+  turn with the same image, eight requests that share one, and a stream beside an encoding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+
+from server.core.settings import load
+from tests.benchmark import peer
+from tests.e2e.server import free_port, running_server
+from tests.tiny_vision import KINDS, write_vision_model
+from tests.unit.engine.vision_rig import image
+
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message.role }}: "
+    "{% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for part in message.content %}"
+    "{% if part.type == 'text' %}{{ part.text }}{% else %}<image>{% endif %}"
+    "{% endfor %}{% endif %}\n{% endfor %}assistant:"
+)
+_TOKENS = 16
+_START_SECONDS = 120
+
+
+def message(*parts: str | int, role: str = "user") -> dict[str, Any]:
+    """A message of texts and of images, each by its seed."""
+    content = [
+        {"type": "text", "text": part} if isinstance(part, str) else _image(part) for part in parts
+    ]
+    return {"role": role, "content": content}
+
+
+def _image(seed: int) -> dict[str, Any]:
+    data = base64.b64encode(image(seed, 40 + seed, 30).data).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+
+
+CONVERSATIONS = {
+    "one image": [message("look", 1, "what is it?")],
+    "several images": [message("compare", 1, 2, "which is larger?")],
+    "images between texts": [message("first", 1, "then", 3, "last", 1, "so?")],
+    "a second turn": [
+        message("look", 1, "what is it?"),
+        {"role": "assistant", "content": "a cat"},
+        message("and", 2, "this?"),
+    ],
+}
+
+
+@contextmanager
+def llama_server(binary: Path, model: Path, eyes: Path, *arguments: str) -> Iterator[str]:
+    """The address of llama-server with a model that sees."""
+    port = free_port()
+    command = [str(binary), "-m", str(model), "--mmproj", str(eyes), "--port", str(port)]
+    with TemporaryDirectory() as folder:
+        log = (Path(folder) / "log").open("w+b")
+        process = subprocess.Popen([*command, *arguments], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + _START_SECONDS
+            while time.monotonic() < deadline:
+                if process.poll() is not None:
+                    log.seek(0)
+                    raise RuntimeError(log.read().decode("utf-8", "replace")[-2000:])
+                try:
+                    if httpx.get(f"{url}/health").status_code == 200:
+                        break
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(30)
+            log.close()
+
+
+def answer(url: str, model: str, messages: list[dict[str, Any]]) -> tuple[int, bytes]:
+    """The number of prompt tokens, and a greedy answer, whose every token but controls is a byte.
+
+    llama-server has no bytes for control tokens, several for the tokens of one character, and
+    leaves an unfinished one out.
+    """
+    body = {
+        "model": model,
+        "messages": messages,
+        "temperature": 0,
+        "max_tokens": _TOKENS,
+        "logprobs": True,
+    }
+    response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120)
+    response.raise_for_status()
+    found = response.json()
+    tokens = [bytes(token["bytes"]) for token in found["choices"][0]["logprobs"]["content"]]
+    text = b"".join(token for token in tokens if not token.startswith(b"<"))
+    return found["usage"]["prompt_tokens"], text
+
+
+def compare(binary: Path) -> int:
+    """Print, for each kind and conversation, whether both servers answer alike; how many do not."""
+    differing = 0
+    for kind in KINDS:
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            model, eyes = write_vision_model(folder, kind, chat_template=TEMPLATE)
+            exact = (
+                "-ctk",
+                "f32",
+                "-ctv",
+                "f32",
+                "-fa",
+                "off",
+                "-c",
+                "1024",
+                "-np",
+                "1",
+                "-t",
+                "2",
+            )
+            environment = {
+                "DRAGOMAN_MODELS_DIR": name,
+                "DRAGOMAN_KV_TYPE": "f32",
+                "DRAGOMAN_FLASH_ATTENTION": "off",
+            }
+            with (
+                running_server(**environment) as ours,
+                llama_server(binary, model, eyes, "--jinja", *exact) as theirs,
+            ):
+                for title, conversation in CONVERSATIONS.items():
+                    mine = answer(ours.url, model.stem, conversation)
+                    other = answer(theirs, model.stem, conversation)
+                    unfinished = len(mine[1]) - len(other[1])
+                    equal = (mine[0], mine[1][: len(other[1])]) == other and unfinished <= 3
+                    differing += not equal
+                    verdict = "equal" if equal else f"{mine} is not {other}"
+                    print(f"{kind:8} {title:22} {mine[0]:5} tokens  {verdict}", flush=True)
+    return differing
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmark.images", description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["equal"])
+    parser.add_argument("--llama-server", type=Path, help="its path (default: it is built)")
+    options = parser.parse_args()
+    binary = options.llama_server or peer.install(load().cache_dir)
+    if "equal" in options.parts and compare(binary):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
