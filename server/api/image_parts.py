@@ -137,7 +137,7 @@ class ImageInput(WireModel):
 
 def data_uri(data: bytes) -> str:
     """An image as a ``data:`` URI of its own type."""
-    kind = _signature(data) or "application/octet-stream"
+    kind = image_type(data) or "application/octet-stream"
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
@@ -227,7 +227,7 @@ def _from_data_uri(rest: str, at: Locator) -> _Found:
             return _Found(error=InvalidImage("the data is not Base64.", at=at))
         return _checked(decoded, stated, at, at)
     plain = unquote_to_bytes(data)
-    forgotten = _signature(plain) is None and _signature(decoded or b"") is not None
+    forgotten = image_type(plain) is None and image_type(decoded or b"") is not None
     return _checked(decoded if decoded and forgotten else plain, stated, at, at)
 
 
@@ -235,7 +235,7 @@ def _checked(data: bytes, stated: str, at: Locator, type_at: Locator) -> _Found:
     if not data:
         return _Found(error=InvalidImage("the image is empty.", at=at))
     stated = stated.partition(";")[0].strip().lower()
-    actual = _signature(data)
+    actual = image_type(data)
     if actual is None and not stated.startswith("image/") and stated not in _NO_IMAGE:
         message = f"data of the type {stated[:100]!r} is no image."
         return _Found(error=InvalidImage(message, at=type_at))
@@ -258,7 +258,7 @@ def _decoded(text: str) -> bytes | None:
         return None
 
 
-def _signature(data: bytes) -> str | None:
+def image_type(data: bytes) -> str | None:
     """The type of an image by its first bytes, of those that are read."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from server.api.image_parts import data_uri, image_type
 from server.cli.server_client import Client, ServerError
 from server.core.model_names import all_names, find_name
 from server.core.near_names import choices
@@ -21,6 +22,7 @@ HELP = """\
 /set NAME VALUE   set one, as in: /set temperature 0.2; without VALUE, the model's own holds again
 /model [ID]       list the models, or switch to another
 /raw              switch between chat and raw mode, where the model continues your text
+/image FILE       send an image with the next message; several are sent together
 /new              start a new conversation
 /save FILE        write the conversation to a file
 /load FILE        go on with a conversation from a file
@@ -58,6 +60,7 @@ class Conversation:
         self.raw = False
         self.messages: list[dict[str, Any]] = []
         self.settings: dict[str, float] = settings or {}
+        self._images: list[str] = []
 
     @property
     def address(self) -> str:
@@ -75,6 +78,7 @@ class Conversation:
             "/set": lambda words: self._set(*words.split(maxsplit=1)),
             "/model": self._switch_model,
             "/raw": self._switch_raw,
+            "/image": self._attach,
             "/new": self._start_over,
             "/clear": self._start_over,
             "/save": lambda file: self._save(_file(file)),
@@ -98,7 +102,7 @@ class Conversation:
                 for choice in event["choices"]:
                     yield "content", choice["text"]
             return
-        turn = [*self.messages, {"role": "user", "content": text}]
+        turn = [*self.messages, {"role": "user", "content": self._content(text)}]
         answer = ""
         try:
             body = {"model": self.model, "messages": turn, **self.settings}
@@ -116,6 +120,7 @@ class Conversation:
         finally:
             if answer:
                 self.messages = [*turn, {"role": "assistant", "content": answer}]
+                self._images = []
 
     def is_loaded(self) -> bool:
         """Whether the model can answer at once; True where the server does not tell."""
@@ -130,6 +135,29 @@ class Conversation:
         """The settings that completions know."""
         return {name: value for name, value in self.settings.items() if name != _THINK}
 
+    def _content(self, text: str) -> str | list[dict[str, Any]]:
+        """What the user says: the attached images, then ``text``."""
+        if not self._images:
+            return text
+        images = [{"type": "image_url", "image_url": {"url": uri}} for uri in self._images]
+        return [*images, {"type": "text", "text": text}]
+
+    def _attach(self, name: str) -> str:
+        if self.raw:
+            raise CommandRefused("raw mode continues text; /raw switches back to chat")
+        if not name:
+            raise CommandRefused("name a file, as in: /image cat.png")
+        file = Path(name.strip("'\"")).expanduser()
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise CommandRefused(f"{file} cannot be read: {error.strerror}") from error
+        if image_type(data) is None:
+            raise CommandRefused(f"{file} is no PNG, JPEG, WebP, GIF or BMP")
+        self._images.append(data_uri(data))
+        count = len(self._images)
+        return f"{count} image{'s' if count > 1 else ''} for the next message"
+
     def _set_system(self, text: str) -> str:
         self.messages = [{"role": "system", "content": text}] if text else []
         return "system prompt set" if text else "no system prompt"
@@ -140,6 +168,7 @@ class Conversation:
 
     def _start_over(self, _: str) -> str:
         self.messages = [m for m in self.messages if m["role"] == "system"]
+        self._images = []
         return "new conversation"
 
     def _set(self, name: str = "", value: str = "") -> str:

@@ -182,3 +182,38 @@ def test_answers_break_between_words_in_a_terminal_and_nowhere_else(
             printed.print(piece)
         printed.end()
         assert into.getvalue() == shown + "\n"
+
+
+def test_images_are_sent_with_the_next_message_alone(
+    conversation: Conversation, server: FakeServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "a cat.png"
+    file.write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert conversation.command(f"/image {file}") == "1 image for the next message"
+    assert conversation.command(f'/image "{file}"') == "2 images for the next message"
+    answer(conversation, "What is this?")
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    asked = {"role": "user", "content": [part, part, {"type": "text", "text": "What is this?"}]}
+    assert last_body(server)["messages"] == [asked]
+    answer(conversation, "And now?")
+    assert last_body(server)["messages"] == [
+        asked,
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "And now?"},
+    ]
+
+
+def test_what_is_no_image_is_refused_in_words(conversation: Conversation, tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("no image")
+    for line, said in [
+        ("/image", "name a file"),
+        (f"/image {file}", "a.txt is no PNG, JPEG, WebP, GIF or BMP"),
+        (f"/image {tmp_path}/b.png", "b.png cannot be read: No such file"),
+        (f"/image {tmp_path}", "cannot be read: Is a directory"),
+    ]:
+        with pytest.raises(CommandRefused, match=said):
+            conversation.command(line)
+    conversation.command("/raw")
+    with pytest.raises(CommandRefused, match="raw mode continues text"):
+        conversation.command(f"/image {file}")
