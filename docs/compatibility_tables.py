@@ -35,7 +35,7 @@ HONOURED, REFUSED, IGNORED, ABSENT = "honoured", "refused", "ignored", ""
 _REMARKS = {
     "best_of": "not with `stream`",
     "max_tokens": "more than the context holds means up to its end",
-    "messages": "text and refusals; images, audio and files are refused",
+    "messages": "text, images and refusals; audio and files are refused",
     "modalities": "`text` alone",
     "reasoning_effort": "the nearest level that the template knows, or its switch; else ignored",
     "stream_options": "`include_obfuscation` is ignored",
@@ -46,7 +46,7 @@ _REMARKS = {
 _ANTHROPIC_REMARKS = {
     "max_tokens": "more than the context holds ends where it does",
     "mcp_servers": "no server of tools is asked here",
-    "messages": "text; images are refused",
+    "messages": "text and images; of documents, plain text",
     "output_config": "`effort`: the nearest level that the template knows",
     "thinking": "where the template knows it",
     "tools": "those that the client runs",
