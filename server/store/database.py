@@ -43,9 +43,11 @@ class Database:
         self.file = Path(parsed.database or "") if _is_sqlite(parsed) else None
         if self.file is not None:
             _prepare_file(self.file)
-            self.engine = _sqlite_engine(parsed)
+            self.engine = self._reading = _sqlite_engine(parsed)
         else:
             self.engine = create_engine(parsed.set(drivername="postgresql+psycopg"))
+            # As in SQLite: what one statement lists, the next one finds.
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
         self._checkpointing = threading.Lock()
         self._writing = self.engine.execution_options(**{_IMMEDIATE: True})
         try:
@@ -58,8 +60,8 @@ class Database:
             raise
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A transaction that only reads."""
-        return self.engine.begin()
+        """A transaction that only reads, and sees one moment."""
+        return self._reading.begin()
 
     def writing(self) -> AbstractContextManager[Connection]:
         """A transaction that writes; SQLite has one at a time, which others wait for."""

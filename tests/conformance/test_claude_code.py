@@ -1,6 +1,7 @@
 """Whole sessions of Claude Code, whose model is a script.
 
-A model that is small enough for tests cannot steer an agent; all below the worker is real.
+A model that is small enough for tests cannot steer an agent, though it can answer; all but the
+worker is real.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.conformance.agent_programs import (
 from tests.conformance.recorded import check
 from tests.conformance.scripted import MODEL, ScriptedServer, call, scripted_server
 from tests.conformance.scripted_worker import Turn
+from tests.conformance.small_model import small_model
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -41,15 +43,15 @@ class Claude:
     def file(self) -> Path:
         return self.folder / "repository" / "hello.py"
 
-    async def ask(self, server: ScriptedServer, prompt: str) -> Run:
+    async def ask(self, server: ScriptedServer, prompt: str, *flags: str) -> Run:
         """Let it do ``prompt``, configured as `dragoman connect` says."""
-        return await self.run(prompt, **await self._environment(server))
+        return await self.run(prompt, *flags, **await self._environment(server))
 
-    async def run(self, prompt: str, **environment: str) -> Run:
+    async def run(self, prompt: str, *flags: str, **environment: str) -> Run:
         """`claude -p` in ``environment``."""
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
-        options = ["--output-format", "json", "--allowedTools", "Read,Edit"]
+        options = ["--output-format", "json", "--allowedTools", "Read,Edit", *flags]
         command: list[str | Path] = [self.command, "-p", prompt, *options]
         return await run(command, self.file.parent, home, **environment)
 
@@ -158,3 +160,10 @@ async def test_it_compacts_what_does_not_fit(claude: Claude, tmp_path: Path) -> 
     # The summary stands for what was read first.
     assert "I read one." not in [message.content for message in after.messages]
     assert "The first file has 1000 lines." in str(after.messages)
+
+
+async def test_a_small_real_model_answers_it(claude: Claude, tmp_path: Path) -> None:
+    """With few tools and a short system prompt, as its own would take a minute to read."""
+    with small_model(tmp_path) as server:
+        await server.load()
+        assert answer(await claude.ask(server, "Say hello.", "--bare"))

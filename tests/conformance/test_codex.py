@@ -1,6 +1,7 @@
 """Whole sessions of OpenAI's Codex, whose model is a script.
 
-A model that is small enough for tests cannot steer an agent; all below the worker is real.
+A model that is small enough for tests cannot steer an agent, though it can answer; all but the
+worker is real.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tests.conformance.agent_programs import (
 from tests.conformance.recorded import check
 from tests.conformance.scripted import MODEL, ScriptedServer, call, scripted_server
 from tests.conformance.scripted_worker import Turn
+from tests.conformance.small_model import small_model
 from tests.unit.grammar.subjects import matches
 from tests.unit.reply.test_tool_grammar import grammar_for
 
@@ -272,6 +274,15 @@ async def test_it_says_why_a_local_provider_lacks_a_model(codex: Codex, tmp_path
     assert ran.code != 0
     assert "dragoman has no model 'gpt-oss:20b'" in ran.err
     assert f"It has: {MODEL}." in ran.err
+
+
+async def test_a_small_real_model_answers_it(codex: Codex, tmp_path: Path) -> None:
+    with small_model(tmp_path) as server:
+        settings = await catalogue(server, tmp_path)
+        ran = await codex.ask(server, "Say hello.", settings)
+    (said,) = items(ran, "agent_message")
+    assert said["text"]
+    assert ran.events()[-1]["type"] == "turn.completed"
 
 
 async def test_the_printed_configuration_works(codex: Codex, tmp_path: Path) -> None:

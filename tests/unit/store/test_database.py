@@ -69,6 +69,18 @@ def test_a_database_of_version_1_is_brought_up_to_date_and_loses_nothing(url: st
     database.close()
 
 
+def test_a_transaction_that_reads_sees_one_moment(database: Database) -> None:
+    with database.writing() as connection:
+        Records(connection).responses.save(response("r"), [], [item("o")])
+    with database.reading() as reading:
+        assert Records(reading).responses.outputs("r") == [item("o")]
+        with database.writing() as writing:
+            Records(writing).responses.delete("r", "me")
+        assert Records(reading).responses.outputs("r") == [item("o")]
+    with database.reading() as later:
+        assert Records(later).responses.outputs("r") == []
+
+
 def test_folder_and_files_are_their_owners_alone(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     before = os.umask(0)
