@@ -49,11 +49,14 @@ class ProjectorSearch:
     def beside(self, model: Candidate) -> Path | None:
         """The projector in the folder of ``model`` that belongs to it.
 
-        The only model of a folder owns all projectors there. Among several, a projector belongs to
-        the model whose name it has, quantisations aside.
+        One with the model's whole name comes first. The only model of a folder owns all projectors
+        there; among several, one belongs to the models whose name it has, quantisations aside.
         """
         projectors, models = self._folder(model.directory)
-        if models != {model.name}:
+        own = [each for each in projectors if _without_mark(each).lower() == model.name.lower()]
+        if own:
+            projectors = own
+        elif models != {model.name}:
             wanted = _bare(model.name)
             projectors = [each for each in projectors if _bare(_without_mark(each)) == wanted]
         return min(projectors, key=_preference, default=None)

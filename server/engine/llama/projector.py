@@ -29,6 +29,8 @@ _BOUND_TO_PLACE = frozenset({"hunyuanvl", "deepseek4v"})
 # Sides of pictures that are asked about to find the most cells of one: square and strips, since
 # projectors of any size bound the area.
 _PROBED_SIDES = ((4096, 4096), (8192, 512), (512, 8192), (16384, 64), (64, 16384))
+# A picture more than so many times as long as wide is tried out before it is counted; a choice.
+_LEAST_STRIP = 8
 
 
 class Projector:
@@ -73,6 +75,10 @@ class Projector:
         Raises:
             InvalidImage: the projector takes no picture of that size.
         """
+        if max(width, height) > _LEAST_STRIP * min(width, height):
+            # Some preprocessors count strips that they then cannot resize.
+            with self._chunks(width, height, np.zeros((height, width, 3), dtype=np.uint8)):
+                pass
         with self._chunks(width, height, None) as chunks:
             return [self._run(chunk) for chunk in chunks]
 

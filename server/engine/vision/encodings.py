@@ -111,7 +111,7 @@ class Encodings:
             if wanted(first.index):
                 raise EncodingFailed("the encoder made fewer pieces of it than were laid out")
         except DragomanError as error:
-            self._fail(first.picture, error)
+            self._fail(first.picture, type(error)(error.worded("An image of the prompt")))
         except Exception as error:
             # No error may end the thread that the next image needs.
             _logger.exception("An image could not be encoded")

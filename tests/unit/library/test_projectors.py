@@ -63,6 +63,15 @@ def test_among_several_models_the_name_tells_whose_it_is(tmp_path: Path, name: s
     assert projector_of(models["Tiny-7B-Instruct-Q4_K_M"]) is None
 
 
+def test_one_with_the_whole_name_comes_first(tmp_path: Path) -> None:
+    for name in ("tiny-Q4_K_M", "tiny-Q8_0"):
+        write_model(tmp_path / f"{name}.gguf")
+        write_projector(tmp_path / f"mmproj-{name}.gguf", "causal")
+    models = scan(tmp_path)
+    assert projector_of(models["tiny-Q4_K_M"]) == "mmproj-tiny-Q4_K_M.gguf"
+    assert projector_of(models["tiny-Q8_0"]) == "mmproj-tiny-Q8_0.gguf"
+
+
 def test_of_several_projectors_the_fastest_exact_one_is_taken(tmp_path: Path) -> None:
     write_model(tmp_path / "model.gguf")
     for kind in ("F32", "BF16", "f16", "Q8_0"):

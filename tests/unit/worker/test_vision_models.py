@@ -74,6 +74,19 @@ def test_an_image_that_cannot_be_read_is_refused_by_its_place(tmp_path: Path) ->
     assert caught.value.at == ("messages", 0, "content", 1)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "tiles"])
+def test_strips_are_images_too(tmp_path: Path, kind: str) -> None:
+    model = loaded(tmp_path, kind)
+    for width, height in ((10_000, 10), (1, 2000)):
+        assert tokens(model, TextPart("x"), image(1, width, height)) > tokens(model, TextPart("x"))
+
+
+def test_a_strip_that_cannot_be_cut_into_tiles_is_refused_by_its_place(tmp_path: Path) -> None:
+    with pytest.raises(InvalidImage, match="no image of 10000 x 10 pixels") as caught:
+        tokens(loaded(tmp_path, "tiles"), TextPart("x"), image(1, 10_000, 10))
+    assert caught.value.at == ("messages", 0, "content", 1)
+
+
 def test_whole_images_fit_a_physical_batch_whatever_the_settings(tmp_path: Path) -> None:
     model = loaded(tmp_path, "whole", batch_size=2, ubatch_size=2)
     assert model.context.cells_together >= 4
