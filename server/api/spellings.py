@@ -47,6 +47,22 @@ def respell(
     return Respelled(found, {name: at for name, at in places.items() if at != (name,)})
 
 
+def respelled_names(body: Mapping[str, Any], names: Mapping[str, str]) -> Respelled:
+    """``body`` with our name for each in ``names``, which means the same.
+
+    Raises InvalidRequest where two names of one field have different values.
+    """
+    found: dict[str, Any] = {}
+    places: dict[str, Locator] = {}
+    for name, value in body.items():
+        ours = names.get(name, name)
+        _check_same(found.get(ours), value, places.get(ours, (ours,)), (name,))
+        if found.get(ours) is None:
+            found[ours] = value
+            places[ours] = (name,)
+    return Respelled(found, {name: at for name, at in places.items() if at != (name,)})
+
+
 def _entries(
     body: Mapping[str, Any], schema: type[BaseModel]
 ) -> Iterator[tuple[Locator, str, Any]]:

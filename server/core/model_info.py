@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from server.core.embeddings import Purpose
 from server.core.reply_format import ReplyFormat
 from server.core.sampling import Sampling
 
@@ -18,11 +19,15 @@ class EmbeddingInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A model's embeddings: how many numbers each has, and how many tokens a text may have.
 
     ``pooling`` says how the tokens' embeddings become that of the text: their mean, or one of them.
+    For ``purposes`` it is known what stands in front of a text; ``instruction`` says whether a
+    request may tell what a query is for.
     """
 
     dimensions: int
     pooling: Pooling
     context: int
+    purposes: list[Purpose] = []
+    instruction: bool = False
 
 
 class RankingInfo(msgspec.Struct, frozen=True, kw_only=True):

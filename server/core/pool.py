@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
-from server.core.embeddings import Embeddings
+from server.core.embeddings import Embeddings, Reading
 from server.core.events import Event
 from server.core.model_info import AdapterFile, EngineStats, ModelEntry, ModelInfo, ModelState
 from server.core.native_prompt import RenderedPrompt
@@ -36,9 +36,16 @@ class Client(Protocol):
         ...
 
     async def embed(
-        self, inputs: list[str | list[int]], *, dimensions: int | None = None
+        self,
+        inputs: list[str | list[int]],
+        *,
+        dimensions: int | None = None,
+        reading: Reading | None = None,
     ) -> Embeddings:
-        """The embeddings of the inputs; raises what the worker refuses them for."""
+        """The embeddings of the inputs, read as ``reading`` says.
+
+        Raises what the worker refuses them for.
+        """
         ...
 
     async def rank(self, request: RankingRequest) -> Scores:

@@ -180,6 +180,18 @@ def first_tokens(vocabulary: Vocabulary, text: str, most: int) -> tuple[list[int
         characters *= 2
 
 
+def last_tokens(vocabulary: Vocabulary, text: str, most: int) -> tuple[list[int], bool]:
+    """The last ``most`` tokens of ``text``, and whether it has more."""
+    characters = _most_characters(most)
+    while True:
+        tokens = vocabulary.tokenize(text[-characters:], parse_special=False)
+        if len(tokens) > most:
+            return tokens[len(tokens) - most :], True
+        if characters >= len(text):
+            return tokens, False
+        characters *= 2
+
+
 def _most_characters(tokens: int) -> int:
     """Characters that surely have more than so many tokens, or nearly surely."""
     return max(_LEAST_CHARACTERS, _CHARACTERS_PER_TOKEN * tokens)

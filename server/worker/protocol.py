@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from server.core.embeddings import Embeddings
+from server.core.embeddings import Embeddings, Reading
 from server.core.errors import DragomanError, ErrorInfo, InvalidRequest
 from server.core.events import Event, Failed
 from server.core.model_info import EngineStats, ModelInfo
@@ -92,6 +92,7 @@ class Embed(msgspec.Struct, frozen=True, kw_only=True, tag="embed"):
     id: int
     inputs: list[str | list[int]]
     dimensions: int | None = None
+    reading: Reading = Reading()
     gives_way: bool = False
 
 

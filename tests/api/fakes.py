@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
 import msgspec
 
-from server.core.embeddings import Embeddings
+from server.core.embeddings import Embeddings, Reading
 from server.core.errors import ContextLengthExceeded, ModelNotFound, ModelUnavailable
 from server.core.events import Accepted, Delta, Event, Finished, FinishReason, TokenLogprob, Usage
 from server.core.model_info import (
@@ -131,6 +131,7 @@ class FakeClient:
         self.rendered: list[Prompt] = []
         self.embedded: list[str | list[int]] = []
         self.embedding_error: Exception | None = None
+        self.reading: Reading | None = None
         self.ranked: RankingRequest | None = None
         self.tokenized: TokenizeRequest | None = None
         self.running = 0
@@ -177,10 +178,15 @@ class FakeClient:
         )
 
     async def embed(
-        self, inputs: list[str | list[int]], *, dimensions: int | None = None
+        self,
+        inputs: list[str | list[int]],
+        *,
+        dimensions: int | None = None,
+        reading: Reading | None = None,
     ) -> Embeddings:
         """An input of length n has n tokens; its embedding is all ones but for a first n."""
         self.embedded = inputs
+        self.reading = reading
         if self.embedding_error is not None:
             raise self.embedding_error
         vectors = []
@@ -190,6 +196,11 @@ class FakeClient:
         return Embeddings(
             vectors=struct.pack(f"<{len(vectors)}f", *vectors),
             prompt_tokens=sum(map(len, inputs)),
+            cut=[
+                place
+                for place, given in enumerate(inputs)
+                if reading and reading.truncate and len(given) > 10
+            ],
         )
 
     async def rank(self, request: RankingRequest) -> Scores:

@@ -9,13 +9,16 @@ import typing
 from typing import Any
 
 import httpx
+import msgspec
 import openai
 import pytest
 from openai.types import CreateEmbeddingResponse, embedding_create_params
 
 from server.api.openai.schemas.embeddings import MAX_INPUTS, EmbeddingRequest
+from server.core.embeddings import Reading
 from server.core.errors import ContextLengthExceeded, InvalidRequest
 from server.core.events import Failed
+from server.core.model_info import EmbeddingInfo
 from tests.api.fakes import CONTEXT, DIMENSIONS, FakePool
 from tests.api.serving import serving
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat_body, completion_body
@@ -137,14 +140,15 @@ async def test_a_wrong_parameter_is_refused(
 
 
 async def test_an_unknown_parameter_is_named(http: httpx.AsyncClient) -> None:
-    response = await http.post(EMBEDDINGS, json=body(truncate=True, user="u"))
+    response = await http.post(EMBEDDINGS, json=body(wizardry=True, user="u"))
     assert response.status_code == 200
-    assert response.headers["x-dragoman-ignored"] == "user, truncate"
+    assert response.headers["x-dragoman-ignored"] == "user, wizardry"
 
 
-def test_every_parameter_of_the_sdk_is_known_and_no_other() -> None:
+def test_every_parameter_of_the_sdk_is_known() -> None:
     known = typing.get_type_hints(embedding_create_params.EmbeddingCreateParams)
-    assert EmbeddingRequest.model_fields.keys() == known.keys()
+    own = {"input_type", "instruction", "truncate", "truncate_prompt_tokens"}
+    assert EmbeddingRequest.model_fields.keys() - own == known.keys()
 
 
 async def test_what_has_no_effect_is_named_in_a_header(http: httpx.AsyncClient) -> None:
@@ -186,7 +190,13 @@ async def test_the_model_s_page_tells_what_it_can_do(
 ) -> None:
     model = (await http.get("/v1/models/test")).json()
     assert model["generates"] is True
-    facts = {"dimensions": DIMENSIONS, "pooling": "mean", "context": CONTEXT}
+    facts = {
+        "dimensions": DIMENSIONS,
+        "pooling": "mean",
+        "context": CONTEXT,
+        "purposes": [],
+        "instruction": False,
+    }
     assert model["embedding"] == facts
     pool.state = "unloaded"
     assert "embedding" not in (await http.get("/v1/models/test")).json()
@@ -217,3 +227,91 @@ async def test_the_sdk_s_default_and_its_floats_agree(pool: FakePool) -> None:
             )
     assert default == floats
     assert floats.data[1].embedding == pytest.approx(expected(1))
+
+
+@pytest.fixture
+def retrieval(pool: FakePool) -> FakePool:
+    """The model knows what stands in front of queries and documents."""
+    embedding = EmbeddingInfo(
+        dimensions=DIMENSIONS,
+        pooling="mean",
+        context=CONTEXT,
+        purposes=["query", "document"],
+        instruction=True,
+    )
+    pool.client.info = msgspec.structs.replace(pool.client.info, embedding=embedding)
+    return pool
+
+
+@pytest.mark.parametrize(
+    ("fields", "reading"),
+    [
+        ({}, Reading()),
+        ({"input_type": "query"}, Reading(purpose="query")),
+        ({"input_type": "search_document"}, Reading(purpose="document")),
+        ({"input_type": "passage"}, Reading(purpose="document")),
+        ({"task": "retrieval.query"}, Reading(purpose="query")),
+        ({"task_type": "RETRIEVAL_DOCUMENT"}, Reading(purpose="document")),
+        ({"prompt_name": "query"}, Reading(purpose="query")),
+        ({"input_type": "query", "instruction": "i"}, Reading(purpose="query", instruction="i")),
+        ({"truncate": True}, Reading(truncate="end")),
+        ({"truncate": "END"}, Reading(truncate="end")),
+        ({"truncate": "START"}, Reading(truncate="start")),
+        ({"truncate": "NONE"}, Reading()),
+        ({"truncate": False, "truncate_prompt_tokens": 5}, Reading(most=5)),
+        ({"truncate_prompt_tokens": 5}, Reading(truncate="end", most=5)),
+        ({"truncate_prompt_tokens": -1}, Reading(truncate="end")),
+    ],
+)
+async def test_how_texts_are_read_reaches_the_model(
+    http: httpx.AsyncClient, retrieval: FakePool, fields: dict[str, Any], reading: Reading
+) -> None:
+    response = await http.post(EMBEDDINGS, json=body(**fields))
+    assert response.status_code == 200, response.text
+    assert retrieval.client.reading == reading
+    assert "x-dragoman-ignored" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("fields", "ignored"),
+    [
+        ({"input_type": "classification"}, "input_type"),
+        ({"task": "separation"}, "task"),
+        ({"input_type": "wizardry"}, "input_type"),
+        ({"input_type": "none"}, None),
+        ({"input_type": "query", "input": [1, 2]}, "input_type"),
+        ({"input_type": "document", "instruction": "i"}, "instruction"),
+        ({"instruction": "i"}, "instruction"),
+    ],
+)
+@pytest.mark.usefixtures("retrieval")
+async def test_a_purpose_that_changes_nothing_is_named(
+    http: httpx.AsyncClient, fields: dict[str, Any], ignored: str | None
+) -> None:
+    response = await http.post(EMBEDDINGS, json=body(**fields))
+    assert response.headers.get("x-dragoman-ignored") == ignored
+
+
+async def test_inputs_that_were_cut_are_named(http: httpx.AsyncClient) -> None:
+    given = ["a" * 11, "a", "a" * 11]
+    response = await http.post(EMBEDDINGS, json=body(input=given, truncate=True))
+    assert response.headers["x-dragoman-truncated"] == "input[0], input[2]"
+    response = await http.post(EMBEDDINGS, json=body(input=given))
+    assert "x-dragoman-truncated" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"truncate": "MIDDLE"}, "truncate"),
+        ({"truncate": 5}, "truncate"),
+        ({"input_type": 5}, "input_type"),
+        ({"task": 5}, "task"),
+        ({"task": "query", "input_type": "document"}, "input_type"),
+        ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),
+    ],
+)
+async def test_a_wrong_way_to_read_is_refused(
+    http: httpx.AsyncClient, fields: dict[str, Any], param: str
+) -> None:
+    assert_error(await http.post(EMBEDDINGS, json=body(**fields)), 400, param=param)

@@ -11,13 +11,15 @@ from server.core.model_info import ModelKind, ModelState, Pooling
 
 
 class EmbeddingFacts(BaseModel):
-    """A model's embeddings: their dimensions, and the most tokens of a text."""
+    """A model's embeddings: their dimensions, the most tokens of a text, and what it may be for."""
 
     model_config = ConfigDict(from_attributes=True)
 
     dimensions: int
     pooling: Pooling
     context: int
+    purposes: list[str]
+    instruction: bool
 
 
 class RankingFacts(BaseModel):

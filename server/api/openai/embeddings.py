@@ -15,8 +15,10 @@ from fastapi.responses import Response
 from server.api.context import context
 from server.api.endpoint import described_body, located, read
 from server.api.ignored_names import ignored_header, unknown_names
+from server.api.openai.embedding_texts import reading_of, without_effect
 from server.api.openai.errors import locate
 from server.api.openai.schemas.embeddings import EmbeddingList, EmbeddingRequest
+from server.api.truncated import truncated_header
 from server.core.embeddings import Embeddings
 from server.http.disconnect import unless_gone
 
@@ -32,18 +34,21 @@ async def create_embeddings(request: Request) -> Response:
     """Embed one or more inputs."""
     shared = context(request)
     body = await read(request, EmbeddingRequest)
-    inputs = _inputs(body)
+    inputs, reading = _inputs(body), reading_of(body)
     client = await unless_gone(request, shared.open(body.model))
     model = client.info.model_id
     if shared.settings.log_contents:
         _contents_log.info("%s inputs: %s", model, inputs)
     with located(locate):
-        embeddings = await unless_gone(request, client.embed(inputs, dimensions=body.dimensions))
+        asked = client.embed(inputs, dimensions=body.dimensions, reading=reading)
+        embeddings = await unless_gone(request, asked)
     shared.metrics.read(model, embeddings.prompt_tokens)
     # Thousands of inputs make a million numbers.
     content = await asyncio.to_thread(_answer, embeddings, len(inputs), model, body)
-    names = [*(["user"] if body.user is not None else []), *unknown_names(body)]
-    return Response(content, media_type="application/json", headers=ignored_header(names))
+    user = ["user"] if body.user is not None else []
+    names = [*user, *unknown_names(body), *without_effect(body, reading, client.info)]
+    headers = {**ignored_header(names), **truncated_header("input", embeddings.cut)}
+    return Response(content, media_type="application/json", headers=headers)
 
 
 def _inputs(body: EmbeddingRequest) -> list[str | list[int]]:

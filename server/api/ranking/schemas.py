@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.api.spellings import respelled_names
 from server.api.validation import Opaque, Respelled, WireModel
-from server.core.errors import InvalidRequest, Locator
 from server.core.sampling import INT32_MAX
 
 MAX_DOCUMENTS = 10_000
@@ -68,7 +68,7 @@ class RerankRequest(WireModel):
     @classmethod
     def respelled(cls, body: dict[str, Any]) -> Respelled:
         """``body`` under our names for Jina's and Voyage's."""
-        return _respelled(
+        return respelled_names(
             body,
             {
                 "max_doc_length": "max_tokens_per_doc",
@@ -97,7 +97,7 @@ class ScoreRequest(WireModel):
     @classmethod
     def respelled(cls, body: dict[str, Any]) -> Respelled:
         """``body`` under the older of vLLM's names for the two texts."""
-        return _respelled(
+        return respelled_names(
             body,
             {
                 "queries": "text_1",
@@ -108,20 +108,6 @@ class ScoreRequest(WireModel):
                 "activation": "use_activation",
             },
         )
-
-
-def _respelled(body: dict[str, Any], names: dict[str, str]) -> Respelled:
-    """``body`` with the names that ``names`` has for others; raises InvalidRequest for two."""
-    found: dict[str, Any] = {}
-    places: dict[str, Locator] = {}
-    for name, value in body.items():
-        ours = names.get(name, name)
-        if value is not None and found.get(ours) not in (None, value):
-            raise InvalidRequest(f"{name} and {ours} say different things.", at=(name,))
-        found[ours] = value if value is not None else found.get(ours)
-        if ours != name:
-            places[ours] = (name,)
-    return Respelled(found, places)
 
 
 class RankingUsage(BaseModel):

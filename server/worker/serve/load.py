@@ -27,6 +27,7 @@ from server.engine.vision.reader import PictureReader
 from server.library.file_facts import FileFacts
 from server.library.footprint import outputs_per_batch, sequence_ids
 from server.prompt.chat_model import ChatModel
+from server.prompt.embedding_families import EmbeddingFamily
 from server.prompt.pairs import PairPrompt
 from server.worker.protocol import Load, Progress
 from server.worker.serve.adapters import Adapters
@@ -63,6 +64,7 @@ class EmbeddingModel:
     vocabulary: LlamaVocabulary
     embedding: EmbeddingInfo
     open_embedder: OpenEmbedder
+    embedding_family: EmbeddingFamily | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class GenerationModel:
     compiler: Future[GrammarCompiler]
     stored_tokens: int
     adapters: Adapters
+    embedding_family: EmbeddingFamily | None = None
     projector: Projector | None = None
     read_image: ImageReader | None = None
 
@@ -149,6 +152,7 @@ def _load_embedding_model(opened: OpenedModel, report: Report) -> EmbeddingModel
         vocabulary=opened.model.vocabulary,
         embedding=embedding,
         open_embedder=open_embedder,
+        embedding_family=opened.embedding_family,
     )
 
 
@@ -203,6 +207,7 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
         context=context,
         compiler=compiler,
         stored_tokens=opened.layout.stored_tokens,
+        embedding_family=opened.embedding_family,
         projector=projector,
         read_image=(
             PictureReader(projector, most_together=context.cells_together) if projector else None
@@ -256,10 +261,13 @@ def _embedder_opener(opened: OpenedModel, threads: int) -> OpenEmbedder:
 
 
 def _embedding_info(opened: OpenedModel, longest_text: int) -> EmbeddingInfo:
+    family = opened.embedding_family
     return EmbeddingInfo(
         dimensions=opened.model.embedding_size,
         pooling=opened.model.pooling or "mean",
         context=longest_text,
+        purposes=family.purposes if family else [],
+        instruction=family is not None and family.takes_instruction,
     )
 
 

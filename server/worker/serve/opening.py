@@ -18,6 +18,7 @@ from server.library.file_facts import FileFacts, file_facts, model_file_facts
 from server.library.header import GgufHeader
 from server.library.model_header import read_model_at
 from server.prompt.chat_model import ChatModel
+from server.prompt.embedding_families import EmbeddingFamily, embedding_family
 from server.prompt.families.definitions import load_families
 from server.prompt.infill import infill_form
 from server.prompt.messages.capabilities import Capabilities
@@ -44,6 +45,7 @@ class OpenedModel:
     layout: Layout
     threads: int
     projector: Projector | None = None
+    embedding_family: EmbeddingFamily | None = None
 
     def info(
         self,
@@ -127,7 +129,8 @@ def open_model(request: Load, report: Report) -> OpenedModel:
         guard=settings.guard,
         sampling=settings.sampling,
     )
-    chat.infill = infill_form(directories, model.vocabulary, [header.name or "", path.name])
+    names = [header.name or "", path.name]
+    chat.infill = infill_form(directories, model.vocabulary, names)
     chat.strict_parameters = settings.strict_parameters
     return OpenedModel(
         request=request,
@@ -138,6 +141,7 @@ def open_model(request: Load, report: Report) -> OpenedModel:
         layout=lay_out(header, model, settings),
         threads=threads,
         projector=projector,
+        embedding_family=embedding_family(directories, names),
     )
 
 

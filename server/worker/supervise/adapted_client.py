@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
-from server.core.embeddings import Embeddings
+from server.core.embeddings import Embeddings, Reading
 from server.core.errors import InvalidRequest
 from server.core.events import Event
 from server.core.model_info import ModelInfo, adapted_id
@@ -46,7 +46,11 @@ class AdaptedClient:
         return await self._client.tokenize(request)
 
     async def embed(
-        self, inputs: list[str | list[int]], *, dimensions: int | None = None
+        self,
+        inputs: list[str | list[int]],
+        *,
+        dimensions: int | None = None,
+        reading: Reading | None = None,
     ) -> Embeddings:
         """Raises InvalidRequest: embeddings are the model's own."""
         raise self._without("Embeddings are computed")

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from contextlib import contextmanager
 from typing import TypeVar
 
-from server.core.embeddings import Embeddings
+from server.core.embeddings import Embeddings, Reading
 from server.core.errors import DragomanError, ModelUnavailable, RequestTimeout, WorkerDied
 from server.core.events import Event, Failed, Finished
 from server.core.model_info import EngineStats, ModelInfo
@@ -136,17 +136,22 @@ class ModelClient:
         return await self._ask(request, RenderedPrompt)
 
     async def embed(
-        self, inputs: list[str | list[int]], *, dimensions: int | None = None
+        self,
+        inputs: list[str | list[int]],
+        *,
+        dimensions: int | None = None,
+        reading: Reading | None = None,
     ) -> Embeddings:
-        """The embeddings of ``inputs``; cancelling the call cancels the request.
+        """The embeddings of ``inputs``, read as ``reading`` says.
 
-        Raises the error that the worker reports (ContextLengthExceeded, …), WorkerDied or
-        ModelUnavailable.
+        Cancelling the call cancels the request. Raises the error that the worker reports
+        (ContextLengthExceeded, …), WorkerDied or ModelUnavailable.
         """
         request = Embed(
             id=next(self._ids),
             inputs=inputs,
             dimensions=dimensions,
+            reading=reading or Reading(),
             gives_way=gives_way.get(),
         )
         return await self._ask(request, Embeddings)

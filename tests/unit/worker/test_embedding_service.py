@@ -58,6 +58,7 @@ class Setup:
             open_embedder=self._open,
             embedding=EmbeddingInfo(dimensions=2, pooling="mean", context=LIMIT),
             vocabulary=SimpleNamespace(size=100),
+            embedding_family=None,
         )
         self.service = EmbeddingService(model, self._take, queue_size=2)
         threading.Thread(target=self.service.run, daemon=True).start()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
 from server.api.openai.schemas.completions import TokenIds, prompt_form
-from server.api.validation import WireModel
+from server.api.spellings import respelled_names
+from server.api.validation import Respelled, WireModel
 from server.core.sampling import INT32_MAX
 
 MAX_INPUTS = 2048
@@ -29,6 +30,12 @@ Input = Annotated[
 class EmbeddingRequest(WireModel):
     """Inputs to embed; a text with control tokens in it stays text."""
 
+    @classmethod
+    def respelled(cls, body: dict[str, Any]) -> Respelled:
+        """``body`` under our names for those of Jina, Gemini and sentence-transformers."""
+        names = dict.fromkeys(("task", "task_type", "prompt_name"), "input_type")
+        return respelled_names(body, names)
+
     model: str
     input: Input
     encoding_format: Literal["float", "base64"] | None = Field(
@@ -36,6 +43,22 @@ class EmbeddingRequest(WireModel):
     )
     dimensions: Annotated[int, Field(ge=1, le=INT32_MAX)] | None = Field(
         None, description="Cuts the embeddings to this many numbers and scales them to length 1."
+    )
+    input_type: str | None = Field(
+        None,
+        description="What texts are for: `query`, `document`, `classification`, `clustering` or "
+        "`similarity`; the model gets its family's words for that in front of them.",
+    )
+    instruction: str | None = Field(
+        None, description="What queries are for, where the family's words have a place for it."
+    )
+    truncate: bool | str | None = Field(
+        None,
+        description="Which end of a text that is too long is left out: `END` (or true) or `START`; "
+        "default: none, it is refused.",
+    )
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=INT32_MAX)] | None = Field(
+        None, description="Cut longer texts to this many tokens; -1: to what the model takes."
     )
     user: str | None = Field(None, description="Accepted and ignored.")
 
