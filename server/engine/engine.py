@@ -15,7 +15,7 @@ from server.core.events import Event, Failed
 from server.engine.answer import Answer, BrokenLogits
 from server.engine.backend import Backend, DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
-from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.cache.choice import prefix_cache
 from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.decoder import Decoder
 from server.engine.inbox import Cancel, Encoded, Inbox, Stop, Submit
@@ -91,7 +91,7 @@ class Engine:
         self._backend = backend
         self._emit = emit
         self._pace = Pace(inter_token_budget)
-        self._cache = PrefixCache(
+        self._cache = prefix_cache(
             backend,
             cells=backend.kv_cells,
             sequence_ids=backend.sequence_ids,

@@ -50,13 +50,10 @@ class PrefixCache(CellTree):
         stored_tokens: int = 0,
         tier: PrefixTier | None = None,
     ) -> None:
-        """``stored_tokens`` is the store's size in cells; ``tier`` lies behind the store.
-
-        Only partial removal can use either.
-        """
+        """``stored_tokens`` is the store's size in cells; ``tier`` lies behind the store."""
         super().__init__(memory, cells=cells, sequence_ids=sequence_ids)
-        self._tier = tier if memory.partial_removal else None
-        self._store = PrefixStore(stored_tokens if memory.partial_removal else 0, self._tier)
+        self._tier = tier
+        self._store = PrefixStore(stored_tokens, tier)
         self._longest = (_MOST_MOVED, memory.window or _MOST_MOVED)
         self._unkept = self._segments_to_keep()
         self._next_kept: Segment | None = None
@@ -95,10 +92,7 @@ class PrefixCache(CellTree):
             missing = cells - self.cells_free
             if self._move_to_store(victim):
                 continue
-            if self._memory.partial_removal:
-                self._trim(victim, max(missing, _LEAST_TRIM))
-            else:
-                self._release(victim)
+            self._cut_back(victim, max(missing, _LEAST_TRIM))
         return True
 
     def tidy(self, *, idle: bool = False) -> bool:
@@ -159,6 +153,10 @@ class PrefixCache(CellTree):
         if victim is not None and not self._move_to_store(victim):
             self._release(victim)
         return victim is not None
+
+    def _cut_back(self, victim: Holder, cells: int) -> None:
+        """Free about ``cells`` cells of a cached id that the store has no room for."""
+        self._trim(victim, cells)
 
     def _move_to_store(self, holder: Holder) -> bool:
         """Release a cached leaf but keep its edge in the store; false if it does not fit there.

@@ -62,7 +62,8 @@ _SWEEP_SHARE = 1 / 16
 class PrefixDisk:
     """The segments of one model in ``folder``, whose files take ``most_bytes`` at most.
 
-    ``model_id`` is for people. ``fingerprint`` stands for everything besides keys that a state
+    ``model_id`` is for people. ``whole_states``: those of recurrent layers, which cannot be used in
+    part. ``fingerprint`` stands for everything besides keys that a state
     depends on. It is called on another thread, at first, where it may take seconds, and before each
     file is written; it raises OSError once the model's files have changed. Until it returns, and
     whenever the folder cannot be used, nothing is found and nothing kept.
@@ -75,6 +76,7 @@ class PrefixDisk:
         model_id: str,
         most_bytes: int,
         fingerprint: Callable[[], bytes],
+        whole_states: bool = False,
     ) -> None:
         self.counters = DiskCounters()
         self.most_bytes = most_bytes
@@ -84,7 +86,7 @@ class PrefixDisk:
         self._fingerprint = b""
         self._names = Names(b"")
         self._lock = threading.Lock()
-        self._index = SegmentIndex()
+        self._index = SegmentIndex(whole=whole_states)
         self._quota = DailyQuota(folder, _DAILY_SHARE * most_bytes)
         self._written_since_sweep = 0
         self._said: set[str] = set()

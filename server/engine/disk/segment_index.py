@@ -16,10 +16,11 @@ _BASE = np.uint64(0x9E3779B97F4A7C15)
 class SegmentIndex:
     """All segments of one model, by what they continue; their files have ``bytes`` together.
 
-    Not safe for several threads.
+    With ``whole``, states can only be used as a whole. Not safe for several threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = False) -> None:
+        self._whole = whole
         self._by_name: dict[str, KeptSegment] = {}
         self._by_start: dict[tuple[bytes, int, int], list[KeptSegment]] = {}
         self._longest = 0
@@ -55,8 +56,9 @@ class SegmentIndex:
         best, end = None, length
         for start in range(max(0, length - self._longest), length + 1):
             for segment in self._by_start.get((scope, start, int(hashes[start])), ()):
-                reached = start + common_prefix(segment.keys, keys[start:])
-                if reached > end:
+                common = common_prefix(segment.keys, keys[start:])
+                reached = start + common
+                if reached > end and (common == len(segment.keys) or not self._whole):
                     best, end = segment, reached
         return None if best is None else (best, end)
 

@@ -29,17 +29,26 @@ class OnDisk(NamedTuple):
     answers: AnswerLog
 
 
-def on_disk(info: ModelInfo, files: Sequence[FileFacts], settings: WorkerSettings) -> OnDisk | None:
+def on_disk(
+    info: ModelInfo, files: Sequence[FileFacts], settings: WorkerSettings, *, whole_states: bool
+) -> OnDisk | None:
     """Where prefixes and answers of the model lie on disk; None if the settings want none.
 
-    ``files`` are the model's, as they were before it was loaded.
+    ``files`` are the model's, as they were before it was loaded. ``whole_states`` is what
+    `PrefixDisk` says.
     """
     if not settings.prefix_disk_bytes:
         return None
     folder, room = Path(settings.prefixes_dir), settings.prefix_disk_bytes
     fingerprint = Fingerprint(info, files, settings, folder)
     return OnDisk(
-        PrefixDisk(folder, model_id=info.model_id, most_bytes=room, fingerprint=fingerprint),
+        PrefixDisk(
+            folder,
+            model_id=info.model_id,
+            most_bytes=room,
+            fingerprint=fingerprint,
+            whole_states=whole_states,
+        ),
         AnswerLog(folder, folder_bytes=room, fingerprint=fingerprint),
     )
 

@@ -118,7 +118,8 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         if events:
             send(StepEvents(events=events))
 
-    disk = on_disk(model.info, model.files, settings)
+    whole_states = not model.context.partial_removal
+    disk = on_disk(model.info, model.files, settings, whole_states=whole_states)
     engine = Engine(
         model.context,
         send_events,

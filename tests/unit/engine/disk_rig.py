@@ -11,7 +11,7 @@ import numpy as np
 from server.core.prefix_folder import SUFFIX
 from server.core.request import CacheScope
 from server.engine.batch import Batch
-from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.cache.choice import prefix_cache
 from server.engine.disk.prefix_disk import PrefixDisk
 from tests.unit.engine.fake_backend import FakeBackend
 
@@ -30,12 +30,21 @@ class Rig:
         most_bytes: int = 1 << 20,
         stored_tokens: int = 0,
         window: int | None = None,
+        whole_states: bool = False,
     ) -> None:
-        self.backend = FakeBackend(kv_cells=256, batch_size=256, window=window)
+        self.backend = FakeBackend(
+            kv_cells=256, batch_size=256, window=window, partial_removal=not whole_states
+        )
         ask = fingerprint if callable(fingerprint) else lambda: fingerprint
-        self.disk = PrefixDisk(folder, model_id="tiny", most_bytes=most_bytes, fingerprint=ask)
+        self.disk = PrefixDisk(
+            folder,
+            model_id="tiny",
+            most_bytes=most_bytes,
+            fingerprint=ask,
+            whole_states=whole_states,
+        )
         self.settle()
-        self.cache = PrefixCache(
+        self.cache = prefix_cache(
             self.backend,
             cells=256,
             sequence_ids=16,

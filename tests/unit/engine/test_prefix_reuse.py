@@ -103,7 +103,19 @@ def in_cells(model: Model, tokens: list[int]) -> int:
 
 def needs_parts(model: Model) -> None:
     if not model.context.partial_removal:
-        pytest.skip("states that cannot be cut are kept whole, in their cells")
+        pytest.skip("states that cannot be cut are kept whole")
+
+
+def open_disk(folder: Path, *, whole_states: bool = False) -> PrefixDisk:
+    disk = PrefixDisk(
+        folder,
+        model_id="tiny",
+        most_bytes=1 << 28,
+        fingerprint=lambda: b"model",
+        whole_states=whole_states,
+    )
+    disk._writer._thread.submit(lambda: None).result(30)
+    return disk
 
 
 def test_a_stored_prefix_used_in_part_and_stored_again(
@@ -132,13 +144,8 @@ def test_a_prefix_kept_on_disk(
     folder: Path,
     from_memory: bool,
 ) -> None:
-    def open_disk() -> PrefixDisk:
-        disk = PrefixDisk(folder, model_id="tiny", most_bytes=1 << 28, fingerprint=lambda: b"model")
-        disk._writer._thread.submit(lambda: None).result(30)
-        return disk
-
     needs_parts(load())
-    first = open_disk()
+    first = open_disk(folder)
     model = load(prefix_tier=first)
     long = prompt(1, 700)
     few(model, long[:600])
@@ -151,11 +158,36 @@ def test_a_prefix_kept_on_disk(
     model.engine.keep_prefixes(30)
     first.close(30)
     for turn, length in enumerate((650, 333)):
-        disk = open_disk()
+        disk = open_disk(folder)
         again = load(prefix_tier=disk)
         same_as_new(again, [*long[:length], *prompt(10 + turn, 9)])
         assert again.cached() >= length, "it came from disk"
         assert disk.counters.read_cells >= length
+        disk.close(30)
+
+
+def test_a_whole_state_kept_on_disk_continues_its_conversation(
+    load: Callable[..., Model],
+    same_as_new: Callable[[Model, list[int]], None],
+    folder: Path,
+) -> None:
+    first = open_disk(folder, whole_states=True)
+    model = load(prefix_tier=first)
+    if model.context.partial_removal:
+        pytest.skip("its prefixes are kept in parts")
+    conversation = prompt(1, 300)
+    (answer,) = few(model, conversation)
+    model.engine.keep_prefixes(30)
+    first.close(30)
+    for turn in range(2):
+        computed = len(conversation) + len(answer.tokens) - 1  # of the last one nothing follows
+        conversation += [*answer.tokens, *prompt(10 + turn, 20)]
+        disk = open_disk(folder, whole_states=True)
+        again = load(prefix_tier=disk)
+        (answer,) = few(again, conversation)
+        assert again.cached() == computed == disk.counters.read_cells, "it came from disk"
+        same_as_new(again, [*conversation, *answer.tokens, *prompt(3, 9)])
+        again.engine.keep_prefixes(30)
         disk.close(30)
 
 

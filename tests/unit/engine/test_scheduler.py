@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from server.core.request import CacheScope
-from server.engine.cache.prefix_cache import PrefixCache
+from server.engine.cache.choice import prefix_cache
 from server.engine.scheduling.pace import LEAST_CHUNK, Pace
 from server.engine.scheduling.scheduler import Scheduler
 from server.engine.scheduling.step import Step
@@ -71,7 +71,7 @@ class Simulation:
     steps: int = 0
 
     def __post_init__(self) -> None:
-        self.cache = PrefixCache(
+        self.cache = prefix_cache(
             NoMemory(partial_removal=not self.whole_states),
             cells=self.cells,
             sequence_ids=self.parallel + 4,
