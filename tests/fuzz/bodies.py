@@ -33,6 +33,11 @@ POST_PATHS: dict[str, dict[str, Any]] = {
         "messages": [{"role": "user", "content": "Hi"}],
         "model": INSTRUCT,
     },
+    "/v1/batches": {
+        "input_file_id": "file-none",
+        "endpoint": "/v1/completions",
+        "completion_window": "24h",
+    },
     "/infill": {"input_prefix": "a", "input_suffix": "b", "max_tokens": 1, "model": INSTRUCT},
     "/apply-template": {"messages": [{"role": "user", "content": "Hi"}], "model": INSTRUCT},
 }
