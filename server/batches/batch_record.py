@@ -59,6 +59,7 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         total: The number of its lines.
         completed: The number of lines in the file of answers.
         failed: The number of lines in the file of errors.
+        unanswered: How many of these were not asked, or not to the end, before the batch ended.
         tokens: What its answers took.
         times: When it came to each status.
     """
@@ -78,6 +79,7 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     total: int = 0
     completed: int = 0
     failed: int = 0
+    unanswered: int = 0
     tokens: Tokens = Tokens()
     has_output: bool = False
     has_errors: bool = False

@@ -250,6 +250,7 @@ class BatchRun:
             ended,
             completed=files.completed,
             failed=files.failed,
+            unanswered=files.unanswered,
             tokens=files.tokens,
             has_output=bool(sizes[0]),
             has_errors=bool(sizes[1]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class ResultFiles:
         done: The ids of the lines that have a result.
         completed: The number of lines in the file of answers.
         failed: The number of lines in the file of errors.
+        unanswered: How many of these have no response.
         tokens: What the answers took.
     """
 
@@ -69,7 +70,7 @@ class ResultFiles:
         self._output = _AppendedFile(folder, output_id)
         self._errors = _AppendedFile(folder, error_id)
         self.done: set[str] = set()
-        self.completed = self.failed = 0
+        self.completed = self.failed = self.unanswered = 0
         self.tokens = Tokens()
         for written in self._output.read():
             self.completed += self._note(written)
@@ -94,8 +95,7 @@ class ResultFiles:
                 self.completed += wanted
                 self.failed += not wanted
                 self.done.add(each.custom_id)
-                if each.response is not None:
-                    self.tokens += tokens_of(each.response.body)
+                self._count(each)
 
     def complete(self) -> tuple[int, int]:
         """Give the files their names; returns the bytes of each, 0 for one that is not there."""
@@ -118,9 +118,21 @@ class ResultFiles:
         if written.custom_id in self.done:
             return 0
         self.done.add(written.custom_id)
-        if written.response is not None:
-            self.tokens += tokens_of(written.response.body)
+        self._count(written)
         return 1
+
+    def _count(self, written: Result) -> None:
+        if written.response is None:
+            self.unanswered += 1
+        else:
+            self.tokens += tokens_of(written.response.body)
+
+
+def read_results(path: Path) -> Iterator[Result]:
+    """The lines of a complete file; of one that is not there, none. Blocks."""
+    if path.exists():
+        with path.open("rb") as file:
+            yield from map(_decoder.decode, file)
 
 
 class _AppendedFile:

@@ -34,6 +34,7 @@ COMMANDS = {
     "keys": "server.cli.key_file:keys",
     "store": "server.cli.store:store",
     "connect": "server.cli.connect:connect",
+    "batch": "server.cli.batch_file:batch",
     "bench": "server.cli.bench:bench",
     "health": "server.cli.health:health",
 }

@@ -21,14 +21,18 @@ _LAST_LINES = 5
 
 
 @contextmanager
-def own_server(settings: Settings, model: Path) -> Iterator[Client]:
-    """Serve ``model`` at the settings' address meanwhile; its log goes to a file in the cache.
+def own_server(settings: Settings, model: Path | None = None) -> Iterator[Client]:
+    """Serve ``model``, or the models folder, at the settings' address meanwhile.
+
+    Its log goes to a file in the cache.
 
     Raises CommandError with the end of the log if it does not start.
     """
     log = settings.cache_dir / "run.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-P", "-m", "server.cli", "serve", str(model)]
+    command = [sys.executable, "-P", "-m", "server.cli", "serve"]
+    command += [] if model is None else [str(model)]
+    command += ["--host", settings.host, "--port", str(settings.port)]
     command += ["--models-dir", str(settings.models_dir), "--cache-dir", str(settings.cache_dir)]
     if settings.config is not None:
         command += ["--config", str(settings.config)]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
+import shutil
 import socket
 import ssl
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from server.cli.console import CommandError
 from server.core.event_stream import EventStreamParser
@@ -69,6 +71,29 @@ class Client:
         with self._request("POST", path, body) as response:
             return _decode(response.read())
 
+    def delete(self, path: str) -> Any:
+        """The JSON answer to ``DELETE path``. Raises `ServerError`."""
+        with self._request("DELETE", path, None) as response:
+            return _decode(response.read())
+
+    def upload(self, path: str, fields: Mapping[str, str], file: Path) -> Any:
+        """The JSON answer to a form with ``fields`` and ``file``, which is read as it is sent.
+
+        Raises `ServerError`.
+        """
+        with self._request("POST", path, _Form(fields, file)) as response:
+            return _decode(response.read())
+
+    def save(self, path: str, target: Path) -> None:
+        """Write the answer to ``GET path`` to ``target``, which appears when it is whole.
+
+        Raises `ServerError`.
+        """
+        part = target.with_name(f"{target.name}.part")
+        with self._request("GET", path, None) as response, part.open("wb") as file:
+            shutil.copyfileobj(response, file)
+        part.replace(target)
+
     def stream(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any]]:
         """The chunks of a streamed answer to ``POST path``; closing the iterator cancels it.
 
@@ -113,14 +138,19 @@ class Client:
 
     @contextmanager
     def _request(
-        self, method: str, path: str, body: dict[str, Any] | None
+        self, method: str, path: str, body: dict[str, Any] | _Form | None
     ) -> Iterator[http.client.HTTPResponse]:
         connection = self._connection()
         headers = {"content-type": "application/json"}
         if self._api_key:
             headers["authorization"] = f"Bearer {self._api_key}"
         try:
-            content = None if body is None else json.dumps(body)
+            content: Iterable[bytes] | bytes | None
+            if isinstance(body, _Form):
+                content = body
+                headers |= body.headers
+            else:
+                content = None if body is None else json.dumps(body).encode()
             connection.request(method, self._parts.path + path, content, headers)
             response = connection.getresponse()
             if response.status >= 400:
@@ -136,6 +166,32 @@ class Client:
             raise ServerError(f"{self.url} does not answer: {error}") from error
         finally:
             connection.close()
+
+
+class _Form:
+    """A form with a file, in pieces (RFC 7578)."""
+
+    def __init__(self, fields: Mapping[str, str], file: Path) -> None:
+        boundary = secrets.token_hex(16)
+        disposition = f'--{boundary}\r\nContent-Disposition: form-data; name="{{}}"'
+        parts = [f"{disposition.format(name)}\r\n\r\n{text}\r\n" for name, text in fields.items()]
+        name = quote(file.name, safe=" ")
+        parts.append(f'{disposition.format("file")}; filename="{name}"\r\n\r\n')
+        self._file = file
+        self._before = "".join(parts).encode()
+        self._after = f"\r\n--{boundary}--\r\n".encode()
+        size = len(self._before) + file.stat().st_size + len(self._after)
+        self.headers = {
+            "content-type": f"multipart/form-data; boundary={boundary}",
+            "content-length": str(size),
+        }
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._before
+        with self._file.open("rb") as file:
+            while piece := file.read(_PIECE_BYTES):
+                yield piece
+        yield self._after
 
 
 def _address(url: str) -> SplitResult:

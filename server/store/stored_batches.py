@@ -29,9 +29,10 @@ class StoredBatches:
         row = self._connection.execute(found).one_or_none()
         return None if row is None else _batch(row)
 
-    def page(self, owner: str, asked: PageRequest) -> BatchPage:
-        """Some of ``owner``'s batches; raises UnknownCursor."""
-        rows, more = listed(self._connection, batches, asked, batches.c.owner == owner)
+    def page(self, owner: str, asked: PageRequest, prefix: str) -> BatchPage:
+        """Some of ``owner``'s batches whose ids begin with ``prefix``; raises UnknownCursor."""
+        named = batches.c.id.startswith(prefix, autoescape=True)
+        rows, more = listed(self._connection, batches, asked, batches.c.owner == owner, named)
         return BatchPage([_batch(row) for row in rows], more)
 
     def unfinished(self) -> list[StoredBatch]:
@@ -52,6 +53,10 @@ class StoredBatches:
             .values(status=batch.status, body=batch.body)
         )
         return bool(changed.rowcount)
+
+    def delete(self, batch_id: str) -> None:
+        """Remove the batch, if it is there."""
+        self._connection.execute(delete(batches).where(batches.c.id == batch_id))
 
     def remove_before(self, created_at: float) -> None:
         """Remove batches that have ended and were made before ``created_at``."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 from openai import OpenAI
 from openai.types import Batch
 
-from tests.e2e.server import INSTRUCT, running_server
+from tests.e2e.server import INSTRUCT, free_port, running_server
 from tests.tiny_models import write_tiny_model
 
 ENDED = {"completed", "failed", "expired", "cancelled"}
@@ -78,6 +81,53 @@ def test_a_killed_server_goes_on_and_no_line_is_lost_or_doubled(tmp_path: Path) 
         content = client.files.content(batch.output_file_id or "").text
         answers = [json.loads(line) for line in content.splitlines()]
         assert sorted(int(answer["custom_id"]) for answer in answers) == list(range(LINES))
+
+
+@pytest.mark.process
+def test_the_command_needs_no_server_and_goes_on_after_an_interrupt(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    write_tiny_model(tmp_path / "models" / "tiny.gguf", "full attention")
+    body = {"model": "tiny", "prompt": "abc", "max_tokens": 50, "ignore_eos": True}
+    line = {"method": "POST", "url": "/v1/completions"}
+    lines = [{"custom_id": str(n), **line, "body": body} for n in range(60)]
+    lines.append({"custom_id": "bad", **line, "body": {**body, "temperature": -1}})
+    (tmp_path / "in.jsonl").write_bytes(jsonl(lines))
+    command = [str(Path(sys.executable).with_name("dragoman")), "batch", "in.jsonl"]
+    command += ["--port", str(free_port())]
+    folders = {"XDG_DATA_HOME": tmp_path / "data", "XDG_CACHE_HOME": tmp_path / "cache"}
+    environment = {**os.environ, **{name: str(path) for name, path in folders.items()}}
+    environment |= {"DRAGOMAN_BATCH_PARALLEL": "2", "DRAGOMAN_PREFIX_DISK": "0"}
+
+    def begin() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        )
+
+    with begin() as first:
+        deadline = time.monotonic() + 60
+        parts = tmp_path / "data" / "dragoman" / "files"
+        while not (
+            [*parts.glob("*/running/*")]
+            and sum(path.stat().st_size for path in parts.glob("*/*.part"))
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        first.send_signal(signal.SIGINT)
+        assert "the same command goes on" in first.communicate(timeout=60)[1]
+        assert first.returncode == 130
+    with begin() as second:
+        said = second.communicate(timeout=100)[1]
+        assert second.returncode == 1, said
+        assert "going on with batch_" in said
+    answers = [
+        json.loads(text) for text in (tmp_path / "in.answers.jsonl").read_text().splitlines()
+    ]
+    assert sorted(int(answer["custom_id"]) for answer in answers) == list(range(60))
+    (failed,) = [
+        json.loads(text) for text in (tmp_path / "in.errors.jsonl").read_text().splitlines()
+    ]
+    assert failed["custom_id"] == "bad"
+    assert [*parts.glob("*/file-*")] == [], "the server keeps no copies of what was fetched"
 
 
 def test_the_flow_of_the_sdk(client: OpenAI) -> None:

@@ -79,7 +79,7 @@ def test_batches_that_have_ended_are_forgotten_and_others_stay(database: Databas
         records.batches.add(batch("c", "failed"))
         assert [each.id for each in records.batches.unfinished()] == ["b"]
         records.batches.remove_before(2)
-        assert [each.id for each in records.batches.page("me", PageRequest()).batches] == ["b"]
+        assert [each.id for each in records.batches.page("me", PageRequest(), "").batches] == ["b"]
         assert records.upkeep.info().batches == 1
 
 

@@ -97,7 +97,7 @@ async def list_batches(request: Request) -> Response:
     if owner is not None:
         try:
             page = await context(request).store.read(
-                lambda records: records.batches.page(owner, asked)
+                lambda records: records.batches.page(owner, asked, "batch_")
             )
         except UnknownCursor:
             raise InvalidRequest("after: the list has no such batch.", at=("after",)) from None
