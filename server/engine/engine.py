@@ -15,7 +15,7 @@ from server.core.events import Event, Failed
 from server.engine.answer import Answer, BrokenLogits
 from server.engine.backend import Backend, DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
-from server.engine.cache.choice import prefix_cache
+from server.engine.cache.cache_of_memory import prefix_cache
 from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.decoder import Decoder
 from server.engine.inbox import Cancel, Encoded, Inbox, Stop, Submit

@@ -11,7 +11,7 @@ import numpy as np
 from server.core.prefix_folder import SUFFIX
 from server.core.request import CacheScope
 from server.engine.batch import Batch
-from server.engine.cache.choice import prefix_cache
+from server.engine.cache.cache_of_memory import prefix_cache
 from server.engine.disk.prefix_disk import PrefixDisk
 from tests.unit.engine.fake_backend import FakeBackend
 

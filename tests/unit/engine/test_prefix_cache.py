@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from server.core.pieces import ImagePiece, continues_image
 from server.core.request import CacheScope
 from server.engine.batch import Batch
-from server.engine.cache import choice, prefix_cache
+from server.engine.cache import cache_of_memory, prefix_cache
 from server.engine.spans import Keys
 from tests.unit.engine.fake_backend import FakeBackend
 
@@ -24,7 +24,7 @@ class Rig:
         self, stored_tokens: int = 0, backend: FakeBackend | None = None, **options: int | bool
     ) -> None:
         self.backend = backend or FakeBackend(**options)  # type: ignore[arg-type]
-        self.cache = choice.prefix_cache(
+        self.cache = cache_of_memory.prefix_cache(
             self.backend,
             cells=self.backend.kv_cells,
             sequence_ids=self.backend.sequence_ids,

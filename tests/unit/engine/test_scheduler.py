@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from server.core.request import CacheScope
-from server.engine.cache.choice import prefix_cache
+from server.engine.cache.cache_of_memory import prefix_cache
 from server.engine.scheduling.pace import LEAST_CHUNK, Pace
 from server.engine.scheduling.scheduler import Scheduler
 from server.engine.scheduling.step import Step
