@@ -26,7 +26,7 @@ _USUAL = [name for name in WORKLOADS if name != "overflow" and not name.startswi
 
 
 def bench(
-    url: Annotated[str, typer.Argument(help="Address of the server.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Address of the server.")],
     model: Annotated[
         str | None, typer.Option(help="Model id (default: the server's first).")
     ] = None,

@@ -27,7 +27,9 @@ def cache(
     settings: Settings,
     action: Annotated[
         Action,
-        typer.Argument(help="info: count what is there. clear: remove all of it."),
+        typer.Argument(
+            metavar="info|clear", help="info: count what is there. clear: remove all of it."
+        ),
     ],
 ) -> None:
     """Show or remove the cached prompts that lie on disk.

@@ -10,6 +10,7 @@ import typer
 from server.cli.console import CommandError, err, out
 from server.cli.conversation import CommandRefused, Conversation, names_of_models
 from server.cli.health import Url
+from server.cli.known_names import local_names
 from server.cli.options import takes_sampling
 from server.cli.server_client import Client, ServerError, local_client
 from server.cli.terminal import Wrapped, lines, pause, waiting
@@ -29,7 +30,12 @@ Raw = Annotated[bool, typer.Option("--raw", help="Continue text instead of chatt
 @takes_sampling
 def chat(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Model id (default: the server's first).")
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Model id (default: the server's first).",
+            autocompletion=local_names,
+        ),
     ] = None,
     system: System = None,
     raw: Raw = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import signal
 import sys
@@ -12,6 +13,7 @@ import typer
 
 from server import __version__
 from server.cli.console import CommandError, err, out
+from server.cli.help import Command
 from server.core.errors import DragomanError
 from server.core.settings import ConfigError
 
@@ -37,12 +39,21 @@ COMMANDS = {
     "batch": "server.cli.batch_file:batch",
     "bench": "server.cli.bench:bench",
     "health": "server.cli.health:health",
+    "doctor": "server.cli.doctor:doctor",
+    "service": "server.cli.service:service",
+    "completion": "server.cli.completion:completion",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command in ``arguments``; raises SystemExit with its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if os.environ.get("_DRAGOMAN_COMPLETE"):
+        from server.cli.completion import words_to_complete  # noqa: PLC0415
+
+        # All but a finished word may still become any command.
+        words = words_to_complete()
+        application(words[0] if len(words) > 1 else "")(args=[], prog_name="dragoman")
     try:
         application(words[0] if words else "")(args=words, prog_name="dragoman")
     except ConfigError as error:
@@ -67,7 +78,7 @@ def application(asked: str = "") -> typer.Typer:
         rich_markup_mode=None,
     )
     for name in [asked] if asked in COMMANDS else COMMANDS:
-        app.command(name)(pkgutil.resolve_name(COMMANDS[name]))
+        app.command(name, cls=Command)(pkgutil.resolve_name(COMMANDS[name]))
     return app
 
 

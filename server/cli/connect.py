@@ -19,7 +19,9 @@ _UNKNOWN_CONTEXT = 4096
 def connect(
     name: Annotated[
         str | None,
-        typer.Argument(help="Client to configure; without it, the known clients are listed."),
+        typer.Argument(
+            metavar="CLIENT", help="Client to configure; without it, the known clients are listed."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model id (default: the server's first).")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from server.cli.console import CommandError, out
+from server.cli.known_names import local_names
 from server.cli.local_models import find_local, find_model
 from server.cli.options import FOLDERS, takes_settings
 from server.core.settings import Settings
@@ -19,7 +20,9 @@ from server.library.sidecar_names import add_name
 @takes_settings(*FOLDERS)
 def cp(
     settings: Settings,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model id or alias.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Model id or alias.", autocompletion=local_names)
+    ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The further name.")],
 ) -> None:
     """Give a model a further name, for clients that ask for one of their own.

@@ -12,7 +12,9 @@ from server.core.settings import load
 
 Url = Annotated[
     str | None,
-    typer.Option(help="Address of the server (default: from the settings host and port)."),
+    typer.Option(
+        metavar="URL", help="Address of the server (default: from the settings host and port)."
+    ),
 ]
 
 

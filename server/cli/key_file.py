@@ -31,11 +31,14 @@ def keys(  # noqa: PLR0917 typer calls it by names
     action: Annotated[
         Action,
         typer.Argument(
+            metavar="add|list",
             help="add: make a key, add its digest to the file, and print the key, this once. "
-            "list: the keys of the file with their limits."
+            "list: the keys of the file with their limits.",
         ),
     ],
-    name: Annotated[str | None, typer.Argument(help="The name of the new key.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The name of the new key.")
+    ] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Its limit.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Its limit.")] = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Its limit.")] = None,

@@ -20,6 +20,7 @@ from rich.progress import (
 
 from server.cli.console import CommandError, err, out
 from server.cli.formatting import columns, size
+from server.cli.known_names import all_names
 from server.cli.options import FOLDERS, takes_settings
 from server.core.settings import Settings
 from server.library.pull.catalog import read_catalog
@@ -38,6 +39,7 @@ def pull_models(
             metavar="NAME",
             help="Names from the catalog, or models of the Hugging Face Hub: hf:owner/repo, "
             "hf:owner/repo:QUANT or hf:owner/repo/file.gguf.",
+            autocompletion=all_names,
         ),
     ] = None,
 ) -> None:

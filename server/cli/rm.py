@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from server.cli.console import CommandError, out
+from server.cli.known_names import local_names
 from server.cli.local_models import find_local
 from server.cli.options import FOLDERS, takes_settings
 from server.core.settings import Settings
@@ -25,7 +26,9 @@ def rm(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL", help="Model ids or aliases, as `dragoman list` shows them."
+            metavar="MODEL",
+            help="Model ids or aliases, as `dragoman list` shows them.",
+            autocompletion=local_names,
         ),
     ],
 ) -> None:

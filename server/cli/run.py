@@ -15,6 +15,7 @@ from server.cli.chat import Raw, System, answer, conversation, talk
 from server.cli.console import CommandError
 from server.cli.conversation import names_of_models
 from server.cli.health import Url
+from server.cli.known_names import all_names
 from server.cli.local_models import find_local
 from server.cli.options import FOLDERS, takes_sampling, takes_settings
 from server.cli.own_server import own_server
@@ -35,7 +36,9 @@ def run(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="Model id, alias or file; a name that `dragoman pull` knows."
+            metavar="MODEL",
+            help="Model id, alias or file; a name that `dragoman pull` knows.",
+            autocompletion=all_names,
         ),
     ],
     prompt: Annotated[

@@ -11,6 +11,7 @@ import typer
 
 from server.cli.console import err, out
 from server.cli.formatting import columns, size
+from server.cli.known_names import local_names
 from server.cli.local_models import find_model, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
 from server.core.errors import ModelUnavailable
@@ -26,7 +27,12 @@ from server.prompt.families.definitions import load_families
 @takes_settings(*FOLDERS, "ctx_size", "kv_type", "parallel", "template_dirs")
 def show(
     settings: Settings,
-    model: Annotated[str, typer.Argument(help="Model id, alias or file.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Model id, alias or file.", autocompletion=local_names
+        ),
+    ],
 ) -> None:
     """Show the facts of a model.
 

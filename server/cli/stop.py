@@ -8,12 +8,16 @@ import typer
 
 from server.cli.console import out
 from server.cli.health import Url
+from server.cli.known_names import local_names
 from server.cli.server_client import local_client
 from server.core.settings import load
 
 
 def stop(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Model ids or aliases.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL", help="Model ids or aliases.", autocompletion=local_names),
+    ],
     url: Url = None,
 ) -> None:
     """Unload models, which gives their memory back; the server stays.

@@ -40,8 +40,9 @@ def store(
     action: Annotated[
         Action,
         typer.Argument(
+            metavar="info|prune|export",
             help="info: count what is stored. prune: remove what is too old or too much now. "
-            "export: write everything to standard output, one JSON object a line."
+            "export: write everything to standard output, one JSON object a line.",
         ),
     ],
 ) -> None:

@@ -19,6 +19,11 @@ def templates_directory() -> Path:
     return _find("templates", "templates")
 
 
+def kernels_file() -> Path:
+    """What CMake includes to compile llama.cpp with our kernels."""
+    return _PACKAGE / "engine" / "llama" / "kernels" / "kernels.cmake"
+
+
 def catalog_path() -> Path:
     """The file that says what `pull` can fetch by name."""
     return _find("catalog.toml", "models/catalog.toml")

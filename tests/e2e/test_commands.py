@@ -80,6 +80,11 @@ TRIALS: dict[str, list[str]] = {
     "ps": ["--url {url}"],
     "stop": ["{model} --url {url}"],
     "cp": ["named like/this:one --config {config} --models-dir {named} --cache-dir {cache}"],
+    "doctor": [
+        "--config {config} --models-dir {models} --cache-dir {cache} --host 127.0.0.1 --port 1"
+    ],
+    "service": ["install --config {config}", "status", "uninstall"],
+    "completion": ["bash", "zsh", "fish"],
     "search": ["hf repo", "hf owner/repo"],
     "connect": ["", "curl --url {url} --model {model}"],
     "health": ["--url {url}"],
@@ -156,9 +161,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, text in files.items():
         (made / name).write_text(text)
-    for name in ("templates", "cache", "copies", "named"):
+    for name in ("templates", "cache", "copies", "named", "bin"):
         (made / name).mkdir()
     (made / "copies/copy.gguf").write_bytes(b"GGUF")
+    (made / "bin/systemctl").write_text("#!/bin/sh\necho $@\n")
+    (made / "bin/systemctl").chmod(0o755)
     (made / "named/named.gguf").write_bytes(b"GGUF")
     return made
 
@@ -238,6 +245,8 @@ def test_a_command_does_its_work(
             "PYTHONPATH": str(CHECKOUT),
             "DRAGOMAN_API_KEYS": KEY,
             "HF_ENDPOINT": hub.url,
+            "PATH": f"{folder}/bin:{os.environ['PATH']}",
+            "XDG_CONFIG_HOME": str(folder / "config"),
             # Where `run` finds no server and starts its own.
             "DRAGOMAN_HOST": f"unix:{folder}/run",
         },

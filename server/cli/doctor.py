@@ -1,0 +1,191 @@
+"""`dragoman doctor`: looks at this machine and this installation."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import typer
+
+from server import __version__
+from server.cli.console import out
+from server.cli.formatting import size
+from server.cli.llama_build import LlamaBuild, compile_command, llama_build, upgrade_command
+from server.cli.local_models import library
+from server.cli.options import FOLDERS, takes_settings
+from server.cli.server_client import ServerError, local_client
+from server.core.settings import Settings, socket_path
+from server.worker.supervise.machine_memory import default_budget, total_memory
+from server.worker.supervise.safe_mode import SafeModeRecord
+
+State = Literal["ok", "note", "bad"]
+
+_CPU_INFO = Path("/proc/cpuinfo")
+# Flags of /proc/cpuinfo that the kernels of each width need (engine/llama/kernels/extension.cpp).
+_AVX2 = {"avx2", "fma"}
+_AVX512 = {"avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}
+# Less than this on a disk is soon full of models; a choice.
+_LITTLE_DISK = 5 << 30
+_PROXIES = ("http_proxy", "all_proxy")
+
+
+class Finding(NamedTuple):
+    """What was looked at, what there is, and what to do about it."""
+
+    state: State
+    subject: str
+    found: str
+    advice: str = ""
+
+
+@takes_settings(*FOLDERS, "host", "port")
+def doctor(settings: Settings) -> None:
+    """Check this machine and installation, and say what would make it work better.
+
+    Nothing is changed and no network is used. The exit code is 1 if something keeps models from
+    being served.
+    """
+    findings = [*_installation(), *_processor(settings), *_room(settings), *_network(settings)]
+    width = max(len(finding.subject) for finding in findings)
+    styles = {"ok": "green", "note": "yellow", "bad": "red"}
+    for state, subject, found, advice in findings:
+        out.print(f"{state:4}", style=styles[state], end=" ", markup=False)
+        out.print(f"{subject:{width}}  {found}", markup=False)
+        if advice:
+            out.print(f"{'':{width + 7}}{advice}", markup=False)
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _installation() -> Iterator[Finding]:
+    python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield Finding("ok", "dragoman", f"{__version__}, {python}", f"newer: {upgrade_command()}")
+    build = llama_build()
+    if build is None:
+        yield Finding("bad", "llama.cpp", "not installed", "pip install llama-cpp-python")
+        return
+    yield Finding("ok", "llama.cpp", f"llama-cpp-python {build.version}")
+    yield _kernels(build)
+    gpu = ", ".join(build.backends) or "none: models run on the processor"
+    yield Finding("ok", "GPU build", gpu)
+    compiler = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+    if compiler:
+        yield Finding("ok", "compiler", compiler)
+    else:
+        missing = "none; needed only to compile llama.cpp anew"
+        yield Finding("note", "compiler", missing, "Debian: apt install g++, macOS: xcode-select")
+    with suppress(PackageNotFoundError):
+        yield Finding("ok", "PostgreSQL", f"psycopg {version('psycopg')}, for store_url")
+
+
+def _kernels(build: LlamaBuild) -> Finding:
+    if platform.machine() not in {"x86_64", "AMD64"}:
+        return Finding("ok", "kernels", "llama.cpp's own; dragoman has none for this processor")
+    if build.has_kernels:
+        return Finding("ok", "kernels", "dragoman's, compiled into llama.cpp")
+    return Finding(
+        "note",
+        "kernels",
+        "llama.cpp's own; dragoman's are not compiled in, and prompts and batches are slower",
+        compile_command(build.version),
+    )
+
+
+def _processor(settings: Settings) -> Iterator[Finding]:
+    flags = _cpu_flags()
+    cores = f"{os.cpu_count()} logical cores"
+    if flags:
+        wide = "AVX-512 VNNI" if flags >= _AVX512 else "AVX2" if flags >= _AVX2 else ""
+        amx = ", AMX" if "amx_int8" in flags else ""
+        found = f"{cores}, {wide}{amx}" if wide else f"{cores}, neither AVX2 nor AVX-512"
+        state: State = "ok" if wide else "note"
+        yield Finding(state, "processor", found, "" if wide else "models will be slow")
+    else:
+        yield Finding("ok", "processor", cores)
+    why = SafeModeRecord(settings.cache_dir).recall()
+    if why:
+        advice = "compile llama.cpp on this machine, or without AMX: CMAKE_ARGS=-DGGML_AMX_INT8=OFF"
+        yield Finding("note", "safe mode", f"this build needs it here: a worker {why}", advice)
+
+
+def _room(settings: Settings) -> Iterator[Finding]:
+    total, free = total_memory(), default_budget()
+    yield Finding("ok", "memory", f"{size(total)}, of which models may use {size(free)} now")
+    budget = settings.memory_budget_bytes(total) or free
+    models = library(settings).scan()
+    for model in models:
+        if model.error is not None:
+            yield Finding("note", "model", f"{model.id} is not served: {model.error}")
+        elif model.memory_bytes > budget:
+            needs = f"{model.id} needs {size(model.memory_bytes)} and may use {size(budget)}"
+            yield Finding("note", "model", needs, "a smaller quantisation or context takes less")
+    count = len(models)
+    if count:
+        yield Finding("ok", "models", f"{count} in {settings.models_dir}")
+    else:
+        yield Finding("note", "models", f"none in {settings.models_dir}", "dragoman pull")
+    for name, folder in (("models_dir", settings.models_dir), ("cache_dir", settings.cache_dir)):
+        yield _disk(name, folder)
+
+
+def _disk(name: str, folder: Path) -> Finding:
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    found = f"{size(free)} free at {folder}"
+    if not os.access(there, os.W_OK):
+        return Finding(
+            "note", name, f"{folder} cannot be written", "nothing can be fetched into it"
+        )
+    if free < _LITTLE_DISK:
+        return Finding("note", name, found, "dragoman cache clear; dragoman rm MODEL")
+    return Finding("ok", name, found)
+
+
+def _network(settings: Settings) -> Iterator[Finding]:
+    path = socket_path(settings.host)
+    where = path or f"{settings.host} port {settings.port}"
+    try:
+        status = local_client(settings, None, timeout=5.0).get("/health")["status"]
+        yield Finding("ok", "server", f"runs at {where}: {status}")
+    except (ServerError, KeyError, TypeError) as error:
+        if isinstance(error, ServerError) and error.status is not None:
+            yield Finding("note", "server", f"{where} answers {error.status}: {error}")
+        elif path is None and _is_taken(settings.port):
+            yield Finding("bad", "server", f"another program listens at {where}", "--port N")
+        else:
+            yield Finding("ok", "server", f"none runs; {where} is free")
+    lower = {name.lower(): value for name, value in os.environ.items() if value}
+    proxies = [f"{name}={_host_of(lower[name])}" for name in _PROXIES if name in lower]
+    exempt = lower.get("no_proxy", "")
+    if proxies and not ("127.0.0.1" in exempt or exempt == "*"):
+        found = f"{', '.join(proxies)}; clients may ask it for 127.0.0.1"
+        yield Finding("note", "proxy", found, "export NO_PROXY=127.0.0.1,localhost")
+    else:
+        yield Finding("ok", "proxy", f"{', '.join(proxies) or 'none'}")
+
+
+def _host_of(proxy: str) -> str:
+    """A proxy's address without credentials."""
+    return proxy.rpartition("@")[2]
+
+
+def _cpu_flags() -> set[str]:
+    """The processor's features as Linux names them; empty elsewhere."""
+    with suppress(OSError):
+        for line in _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("flags"):
+                return set(line.partition(":")[2].split())
+    return set()
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,38 @@
+"""How the commands print their help."""
+
+from __future__ import annotations
+
+import re
+
+from typer._click import Context, HelpFormatter
+from typer.core import TyperArgument, TyperCommand
+
+# The type that typer shows behind a name.
+_TYPE = re.compile(r" <([^<>]+)>$")
+# The same in a user's words; where these are empty, the name says enough.
+_WORDS = {"str": " TEXT", "int": " N", "float": " N", "path": " PATH"}
+
+
+class Command(TyperCommand):
+    """A command whose help shows what to write, and no types of Python."""
+
+    def collect_usage_pieces(self, ctx: Context) -> list[str]:
+        """The pieces of the usage line; what must be stated stands without brackets."""
+        return [re.sub(r"\{(.+)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the tables of arguments and options."""
+        tables: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            name, text = record
+            is_argument = isinstance(parameter, TyperArgument)
+            words = {} if is_argument else _WORDS
+            plain = _TYPE.sub(lambda found, words=words: words.get(found[1], ""), name)  # type: ignore[misc]
+            tables["Arguments" if is_argument else "Options"].append((plain, text))
+        for title, rows in tables.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)

@@ -1,0 +1,149 @@
+"""What `doctor` finds, and what it advises."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from server.cli import doctor as doctor_module
+from server.cli import llama_build as build_module
+from server.cli.llama_build import LlamaBuild, compile_command, llama_build, upgrade_command
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.fake_server import FakeServer
+from tests.unit.library.random_models import write_model
+
+pytestmark = pytest.mark.process
+
+# Nothing listens at this port.
+NOWHERE = ("--port", "1")
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine without proxies whose processor has AVX2."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    cpu = tmp_path / "cpuinfo"
+    cpu.write_text("processor: 0\nflags\t\t: fpu avx2 fma\n")
+    monkeypatch.setattr(doctor_module, "_CPU_INFO", cpu)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    return cpu
+
+
+def line(text: str, subject: str) -> str:
+    """The line about ``subject``, and the advice under it."""
+    lines = text.splitlines()
+    number = next(n for n, each in enumerate(lines) if each[5:].startswith(subject))
+    advice = lines[number + 1] if number + 1 < len(lines) else ""
+    return lines[number] + (advice if advice.startswith("     ") else "")
+
+
+def test_a_sound_machine_has_nothing_bad(run: Run, folder: Path) -> None:
+    write_model(folder / "models/good.gguf")
+    result = run("doctor", *NOWHERE)
+    assert result.exit_code == 0
+    assert line(result.out, "models ").startswith("ok   models      1 in models")
+    assert "AVX2" in line(result.out, "processor")
+    assert "none runs" in line(result.out, "server")
+
+
+def test_missing_kernels_are_noted_with_the_command_that_compiles_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        doctor_module, "llama_build", lambda: LlamaBuild("1.2.3", False, ["CUDA", "Vulkan"])
+    )
+    result = run("doctor", *NOWHERE)
+    found = line(result.out, "kernels")
+    assert found.startswith("note")
+    assert "kernels.cmake'" in found
+    assert "llama-cpp-python==1.2.3" in found
+    assert "CUDA, Vulkan" in line(result.out, "GPU build")
+    kernels = found.split("ggml_INCLUDE=")[1].split("'")[0]
+    assert Path(kernels).is_file()
+
+
+def test_without_llama_cpp_nothing_can_be_served(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_module, "llama_build", lambda: None)
+    result = run("doctor", *NOWHERE)
+    assert result.exit_code == 1
+    assert line(result.out, "llama.cpp").startswith("bad")
+
+
+def test_the_installed_build_is_known_without_loading_it() -> None:
+    build = llama_build()
+    assert build is not None
+    assert build.version == version("llama-cpp-python")
+
+
+def test_a_build_is_read_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lib = tmp_path / "llama_cpp/lib"
+    lib.mkdir(parents=True)
+    (lib.parent / "__init__.py").touch()
+    (lib / "libggml-cpu.so").write_bytes(b"\x7fELF...16KernelBufferTypeE...")
+    (lib / "libggml-cuda.so").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(build_module, "version", lambda _: "9")
+    assert llama_build() == LlamaBuild("9", True, ["CUDA"])
+    (lib / "libggml-cpu.so").write_bytes(b"\x7fELF")
+    assert llama_build() == LlamaBuild("9", False, ["CUDA"])
+
+
+@pytest.mark.parametrize(
+    ("prefix", "said"),
+    [
+        ("/home/me/.local/share/pipx/venvs/dragoman", "pipx upgrade dragoman"),
+        ("/home/me/.local/share/uv/tools/dragoman", "uv tool upgrade dragoman"),
+    ],
+)
+def test_each_installation_is_upgraded_by_the_tool_that_made_it(
+    monkeypatch: pytest.MonkeyPatch, prefix: str, said: str
+) -> None:
+    monkeypatch.setattr("sys.prefix", prefix)
+    assert upgrade_command() == said
+
+
+def test_an_environment_without_pip_is_served_by_uv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert " uv pip install --python " in compile_command("1")
+
+
+def test_a_slow_processor_safe_mode_proxies_and_broken_models_are_noted(
+    run: Run, folder: Path, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.write_text("flags : fpu sse2\n")
+    monkeypatch.setattr("server.cli.doctor.SafeModeRecord.recall", lambda _: "was killed by SIGILL")
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@proxy:3128")
+    (folder / "models").mkdir()
+    (folder / "models/bad.gguf").write_bytes(b"GGUF")
+    result = run("doctor", *NOWHERE)
+    assert result.exit_code == 0
+    assert "neither AVX2 nor AVX-512" in line(result.out, "processor")
+    assert "was killed by SIGILL" in line(result.out, "safe mode")
+    assert "http_proxy=proxy:3128; clients" in line(result.out, "proxy")
+    assert "export NO_PROXY=127.0.0.1" in line(result.out, "proxy")
+    assert "secret" not in result.out
+    assert "bad is not served" in line(result.out, "model ")
+    monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+    assert line(run("doctor", *NOWHERE).out, "proxy").startswith("ok")
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "said"),
+    [
+        ((200, {"status": "ok"}), "ok", "runs at"),
+        ((401, {"error": {"message": "needs a key"}}), "note", "answers 401: needs a key"),
+        ((200, "<html>"), "bad", "another program listens"),
+    ],
+)
+def test_the_port_is_ours_or_anothers(
+    run: Run, answer: tuple[int, object], state: str, said: str
+) -> None:
+    with FakeServer({"/health": answer}).running() as server:
+        result = run("doctor", "--port", server.url.rsplit(":", 1)[1])
+    found = line(result.out, "server")
+    assert found.startswith(state)
+    assert said in found
+    assert result.exit_code == (state == "bad")
