@@ -434,3 +434,14 @@ async def test_a_model_that_sees_no_images_is_not_loaded_to_say_so(
         if response.status_code not in {404, 405}:
             said = family.said(response)
             assert said.startswith(f"{family.place}[1]: this model sees no images")
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+async def test_roles_without_images_in_ollamas_form_have_them_named(
+    http: httpx.AsyncClient, pool: FakePool, role: str
+) -> None:
+    messages = [{"role": role, "content": "a", "images": 1.5}, {"role": "user", "content": "b"}]
+    response = await http.post(CHAT.path, json={"model": "test", "messages": messages})
+    assert response.status_code == 200, response.text
+    assert response.headers["x-dragoman-ignored"] == "messages.images"
+    assert images(pool) == []

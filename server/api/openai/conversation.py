@@ -202,7 +202,9 @@ def _part_place(message: wire.ChatMessage, number: int) -> Locator:
 
 
 def _images(message: wire.ChatMessage) -> list[str]:
-    return getattr(message, "images", None) or []
+    if isinstance(message, wire.UserMessage | wire.ToolMessage):
+        return message.images or []
+    return []
 
 
 def _with_images(
