@@ -19,7 +19,7 @@ from server.cli.files import conversation, read_json, read_template
 from server.cli.local_models import find_model, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
 from server.core.native_prompt import RenderedPrompt
-from server.core.request import ChatPrompt, Prompt, TextPrompt, TokensPrompt
+from server.core.request import ChatPrompt, Prompt, TextPrompt, TokensPrompt, images_of
 from server.core.settings import Settings
 from server.library.registry import LibraryModel
 from server.prompt.template.chat_template import ChatTemplate, select_template, templates_in
@@ -104,7 +104,7 @@ def render(
     if model is not None:
         found = find_model(settings, model)
         rendered = asyncio.run(_with_model(settings, found, asked, source, raw=raw))
-        text = msgspec.json.encode(rendered).decode() + "\n" if tokens else rendered.prompt
+        text = _tokens(asked, rendered) if tokens else rendered.prompt
     elif source is None:
         raise CommandError("give --model, --template or both", exit_code=2)
     elif tokens:
@@ -117,6 +117,16 @@ def render(
         text = bare.text(asked.prompt)
     sys.stdout.buffer.write(text.encode())
     sys.stdout.flush()
+
+
+def _tokens(asked: _Conversation, rendered: RenderedPrompt) -> str:
+    """Prompt, tokens and segments as JSON; raises CommandError where there are images."""
+    if any(images_of(asked.prompt.messages)):
+        raise CommandError(
+            "--tokens cannot count images, since no weights are read; POST /apply-template of a "
+            "running server does"
+        )
+    return msgspec.json.encode(rendered).decode() + "\n"
 
 
 async def _with_model(

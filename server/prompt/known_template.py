@@ -15,11 +15,12 @@ from server.core.reply_format import ReplyFormat
 from server.core.request import ChatPrompt
 from server.prompt.families.definitions import Family
 from server.prompt.format_discovery.resolve import resolve_reply_format
+from server.prompt.guard.mask import private_characters, unused_characters
 from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.completeness import check_complete
 from server.prompt.messages.efforts import Efforts
 from server.prompt.messages.image_probe import image_form
-from server.prompt.messages.images import ImageForm, in_form
+from server.prompt.messages.images import ImageForm, in_form, shown_images, with_stand_ins
 from server.prompt.messages.normalize import NormalizedChat, normalize, template_variables
 from server.prompt.messages.probe import probe
 from server.prompt.messages.tool_turns import GENERIC_CALLS
@@ -144,20 +145,35 @@ class KnownTemplate(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def text(self, prompt: ChatPrompt) -> str:
-        """The native prompt.
+        """The native prompt; an image is the template's marker, or a word where it has none.
 
         Raises:
             ConversationError: The template cannot express the conversation.
         """
-        chat = self.fit(prompt)
+        standing = with_stand_ins(prompt, self._unused)
+        if self.images and standing.places:
+            text, parts = self._text(standing.prompt, standing.places)
+            if text.count(self.images.marker) >= parts:
+                return shown_images(text, standing.places)
+        text, _ = self._text(standing.prompt, ())
+        return shown_images(text, standing.places)
+
+    def _text(self, prompt: ChatPrompt, stand_ins: Collection[str]) -> tuple[str, int]:
+        """The native prompt, and how many images the template got as parts."""
+        chat = self.fit(prompt, stand_ins)
         with chat.locating():
-            return self.template.render(
+            text = self.template.render(
                 chat.messages,
                 tools=chat.tools,
                 variables=chat.variables,
                 add_generation_prompt=prompt.add_generation_prompt,
                 continue_final_message=prompt.continue_final_message,
             )
+        return text, len(chat.image_parts)
+
+    def _unused(self, count: int, text: str) -> list[str]:
+        taken = private_characters(f"{self.template.source}\n{text}")
+        return unused_characters(count, taken)
 
     def _indented(self, message: dict[str, Any]) -> dict[str, Any]:
         if not self.indent_labels or message.get("content") is None:

@@ -13,14 +13,12 @@ from server.core.request import ChatPrompt, ImagePlace, images_of, unseen
 from server.core.vocabulary import Vocabulary
 from server.prompt.guard.guard import TextPiece
 from server.prompt.guard.segments import segments
-from server.prompt.messages.images import PlacedImage
+from server.prompt.messages.images import SHOWN, PlacedImage
 from server.prompt.model_template import Rendering
 from server.prompt.raw_prompt import with_one_bos
 
 IMAGE_CELL = -1
 """Stands for a KV cell of an image among the tokens of a prompt; llama.cpp's null token."""
-
-_SHOWN = "<image>"
 
 Images = Mapping[ImagePlace, Sequence[Piece]]
 """What each image of a request is for the model."""
@@ -105,4 +103,4 @@ def shown_segments(
 def _shown(rendering: Rendering, image: PlacedImage) -> str:
     """What the template wrote for an image; a stand-in, which is one character, says nothing."""
     written = rendering.text[image.start : image.end]
-    return written if len(written) > 1 else _SHOWN
+    return written if len(written) > 1 else SHOWN

@@ -39,6 +39,15 @@ def private_characters(text: str) -> set[int]:
     return found
 
 
+def unused_characters(count: int, taken: Collection[int]) -> list[str]:
+    """Private-use characters that are not ``taken``; raises InvalidRequest for too many."""
+    codes = (code for code in range(_FIRST_STAND_IN, _LAST_STAND_IN + 1) if code not in taken)
+    found = [chr(code) for code in islice(codes, count)]
+    if len(found) < count:
+        raise InvalidRequest("The request uses too many private-use characters.")
+    return found
+
+
 class Mask:
     """The disguise for requests to one template."""
 
@@ -121,12 +130,7 @@ class Mask:
         Raises:
             InvalidRequest: There are fewer than ``count``.
         """
-        taken = self._taken | private_characters(text)
-        codes = (code for code in range(_FIRST_STAND_IN, _LAST_STAND_IN + 1) if code not in taken)
-        found = [chr(code) for code in islice(codes, count)]
-        if len(found) < count:
-            raise InvalidRequest("The request uses too many private-use characters.")
-        return found
+        return unused_characters(count, self._taken | private_characters(text))
 
 
 def _alternatives(patterns: Iterable[str]) -> re.Pattern[str] | None:

@@ -23,6 +23,10 @@ StandIns = Callable[[int, str], Sequence[str]]
 """Gives a number of characters, different from each other, that a text does not hold."""
 
 
+SHOWN = "<image>"
+"""An image that went through the template as a stand-in, for people."""
+
+
 class StandIn(str):
     """The character that stands for an image; nothing comes between it and its neighbours."""
 
@@ -87,6 +91,11 @@ def _replaced(prompt: ChatPrompt, text: Callable[[], TextPart]) -> ChatPrompt:
         return msgspec.structs.replace(given, content=parts)
 
     return msgspec.structs.replace(prompt, messages=[message(given) for given in prompt.messages])
+
+
+def shown_images(text: str, stand_ins: Iterable[str]) -> str:
+    """``text`` for people, with a word in place of each stand-in."""
+    return text.translate(dict.fromkeys(map(ord, stand_ins), SHOWN))
 
 
 def in_form(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import partial
 
 from server.core.errors import DragomanError, QueueFull
 from server.core.events import Accepted
-from server.core.request import ChatPrompt, Prompt
+from server.core.pieces import ImagePiece, Piece
+from server.core.request import ChatPrompt, ImagePart, Prompt
 from server.engine.engine import Engine
 from server.prompt.answer_log import AnswerLog
 from server.prompt.written_answers import WrittenAnswers
@@ -157,5 +159,12 @@ def render(model: Loaded, request: Render) -> Rendered:
     # llama.cpp tells the trained context only of a model whose weights it has read.
     context = None if isinstance(model, VocabularyOnly) else model.info.context
     read_image = model.read_image if isinstance(model, GenerationModel) else None
+    if isinstance(model, VocabularyOnly):
+        read_image = _uncounted
     prompt = model.chat.build(wanted, context=context, with_segments=True, read_image=read_image)
     return Rendered(id=request.id, prompt=prompt.rendered)
+
+
+def _uncounted(_: ImagePart) -> Sequence[Piece]:
+    """An image for a model without weights, where only its place in the text is known."""
+    return [ImagePiece(cells=1, positions=1, digest=b"")]

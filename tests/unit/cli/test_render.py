@@ -64,6 +64,15 @@ def test_messages_are_normalised_unless_raw(run: Run, save: Save) -> None:
     assert run(*arguments, "--raw").out == f"<|user|>\n{parts}\n<|assistant|>\n"
 
 
+def test_images_are_shown_by_a_word_where_the_template_has_no_marker(run: Run, save: Save) -> None:
+    template = save("t.jinja", PLAIN)
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    parts = [{"type": "text", "text": "a"}, image]
+    messages = save("m.json", [{"role": "user", "content": parts}])
+    result = run("render", "--template", template, "--messages", messages)
+    assert result.out == "<|user|>\na<image>\n<|assistant|>\n"
+
+
 def test_variables_reach_the_template_and_unknown_ones_are_refused(run: Run, save: Save) -> None:
     template = save("t.jinja", "{{ mood }}: " + PLAIN)
     messages = save("m.json", [USER])
@@ -183,6 +192,17 @@ def test_tokens_are_one_json_object(run: Run, save: Save, folder: Path, worker: 
     assert answer["segments"] == [
         {"text": "rendered", "ids": [7], "control": False, "source": "user"}
     ]
+
+
+def test_images_are_not_counted_without_weights(
+    run: Run, save: Save, folder: Path, worker: Seen
+) -> None:
+    model = write_model(folder / "m.gguf")
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    messages = save("m.json", [{"role": "user", "content": [image]}])
+    result = run("render", "--model", model, "--messages", messages, "--tokens")
+    assert result.exit_code == 1
+    assert "cannot count images" in result.err
 
 
 def test_a_template_replaces_the_models_own(

@@ -10,6 +10,8 @@ from server.core.request import ChatPrompt, Content, ImagePart, Message, Role, T
 from server.core.resources import templates_directory
 from server.prompt.chat_model import BuiltPrompt, ChatModel
 from server.prompt.families.definitions import load_families
+from server.prompt.known_template import KnownTemplate
+from server.prompt.template.chat_template import ChatTemplate
 from tests.unit.fake_vocabulary import FakeVocabulary
 
 _OPEN = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -253,3 +255,13 @@ def test_without_a_projector_the_first_image_is_refused() -> None:
         UnsupportedParameter, match=r"^messages\[0\].content\[1\]: this model sees no"
     ):
         model(PADDED).build(ChatPrompt(messages=[says("user", "see", A)]))
+
+
+@pytest.mark.parametrize(
+    ("template", "marker"),
+    [(CHATML, "<image>"), (PADDED, "<|vision_start|><|image_pad|><|vision_end|>")],
+)
+def test_a_prompt_without_a_tokenizer_shows_images(template: str, marker: str) -> None:
+    known = KnownTemplate.learn(ChatTemplate(template), None)
+    prompt = ChatPrompt(messages=[says("user", "see", A, "<image>")], add_generation_prompt=False)
+    assert known.text(prompt) == f"<|im_start|>user\nsee{marker}<image><|im_end|>\n"
