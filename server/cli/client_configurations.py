@@ -113,6 +113,7 @@ print(answer.choices[0].message.content)
 #       llm -m $model "Hello!"
 """,
     "open-webui": """\
+# Open WebUI keeps both from its first start on, and later has them among its own settings.
 export OPENAI_API_BASE_URL=$base
 export OPENAI_API_KEY=$key
 open-webui serve --port 8080
