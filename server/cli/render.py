@@ -22,6 +22,8 @@ from server.core.native_prompt import RenderedPrompt
 from server.core.request import ChatPrompt, Prompt, TextPrompt, TokensPrompt, images_of
 from server.core.settings import Settings
 from server.library.registry import LibraryModel
+from server.prompt.known_template import KnownTemplate
+from server.prompt.messages.normalize import check_variables
 from server.prompt.template.chat_template import ChatTemplate, select_template, templates_in
 from server.worker.supervise.client import ModelClient
 
@@ -114,9 +116,14 @@ def render(
     else:
         assert template is not None
         bare = open_bare_template(source, template.stem, settings, bos=bos, eos=eos)
-        text = bare.text(asked.prompt)
+        text = _bare_text(bare, asked)
     sys.stdout.buffer.write(text.encode())
     sys.stdout.flush()
+
+
+def _bare_text(bare: KnownTemplate, asked: _Conversation) -> str:
+    check_variables(asked.template_kwargs, bare.template)
+    return bare.text(asked.prompt)
 
 
 def _tokens(asked: _Conversation, rendered: RenderedPrompt) -> str:
