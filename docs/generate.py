@@ -96,6 +96,7 @@ def with_compatibility_tables(page: str) -> str:
     page = with_part(page, "infill", compatibility_tables.infill_parameters())
     page = with_part(page, "names of other servers", habit_tables.other_names())
     page = with_part(page, "habits", habit_tables.habits())
+    page = with_part(page, "inputs", habit_tables.inputs())
     page = with_part(page, "clients", compatibility_tables.clients())
     page = with_part(page, "agents", compatibility_tables.agents())
     page = with_part(page, "libraries", compatibility_tables.libraries())

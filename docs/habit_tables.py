@@ -6,6 +6,7 @@ from typing import Any
 
 from server.api.other_servers import NAMES, Reader
 from tests.api.habits import HABITS
+from tests.inputs.table import INPUTS
 
 # Values of the kinds that readers tell apart.
 _SAMPLES: list[Any] = [
@@ -43,4 +44,18 @@ def habits() -> str:
     for habit in HABITS:
         answer = f"{habit.status}, {habit.answer}" if habit.answer else str(habit.status)
         rows.append(f"| {habit.name} | {answer} |")
+    return "\n".join(rows)
+
+
+def inputs() -> str:
+    """How many inputs of each kind are tried, and how many get which answer."""
+    answers = ("served", "named", "loosened", "refused")
+    rows = [f"| Kind | Inputs | {' | '.join(answers)} |", "| --- |" + " ---: |" * 5]
+    kinds = dict.fromkeys(row.kind for row in INPUTS)
+    for kind in kinds:
+        found = [row.answer for row in INPUTS if row.kind == kind]
+        counts = " | ".join(str(found.count(answer) or "") for answer in answers)
+        rows.append(f"| {kind} | {len(found)} | {counts} |")
+    totals = [sum(row.answer == answer for row in INPUTS) for answer in answers]
+    rows.append(f"| all {len(kinds)} kinds | {len(INPUTS)} | {' | '.join(map(str, totals))} |")
     return "\n".join(rows)

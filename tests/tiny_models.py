@@ -33,9 +33,11 @@ class _Writer:
         tensors_per_part: int = 0,
         window: int = WINDOW,
         markers: Sequence[str] = (),
+        words: Sequence[str] = (),
     ) -> None:
         self.window = window
         self.markers = markers
+        self.words = words
         self.gguf = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_per_part)
         self._random = np.random.default_rng(seed)
 
@@ -47,7 +49,7 @@ class _Writer:
         self.gguf.add_head_count(HEADS)
         self.gguf.add_head_count_kv(key_value_heads)
         self.gguf.add_layer_norm_rms_eps(1e-5)
-        self.gguf.add_vocab_size(VOCABULARY + len(self.markers))
+        self.gguf.add_vocab_size(VOCABULARY + len(self.markers) + len(self.words))
 
     def state_space_metadata(self) -> None:
         self.gguf.add_ssm_conv_kernel(CONVOLUTION)
@@ -61,6 +63,8 @@ class _Writer:
         types = [kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL, *[kinds.BYTE] * 256]
         tokens += self.markers
         types += [kinds.CONTROL] * len(self.markers)
+        tokens += self.words
+        types += [kinds.NORMAL] * len(self.words)
         self.gguf.add_tokenizer_model("llama")
         self.gguf.add_token_list(tokens)
         self.gguf.add_token_scores([0.0] * len(tokens))
@@ -107,7 +111,7 @@ class _Writer:
         self.gguf.add_tensor(name, values.astype(np.float32))
 
     def ends(self) -> None:
-        size = VOCABULARY + len(self.markers)
+        size = VOCABULARY + len(self.markers) + len(self.words)
         self.weight("token_embd", size, EMBEDDING)
         self.norm("output_norm")
         self.weight("output", size, EMBEDDING)
@@ -235,14 +239,15 @@ def write_tiny_model(
     tensors_per_part: int = 0,
     window: int = WINDOW,
     markers: Sequence[str] = (),
+    words: Sequence[str] = (),
 ) -> Path:
     """Write a model with the given memory type to ``path``, or in parts to files beside it.
 
     Only the type "sliding window" has a ``window``, in tokens. ``markers`` are control tokens
-    behind the others.
+    behind the others, ``words`` ordinary tokens behind those.
     """
     architecture, blocks = _TYPES[memory_type]
-    writer = _Writer(path, architecture, seed, tensors_per_part, window, markers)
+    writer = _Writer(path, architecture, seed, tensors_per_part, window, markers, words)
     writer.vocabulary()
     if chat_template is not None:
         writer.gguf.add_chat_template(chat_template)

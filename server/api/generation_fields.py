@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from server.api.validation import WireModel, sampling_field
 from server.core.errors import InvalidRequest, Locator, path_text
@@ -24,7 +24,22 @@ NotNegative = Annotated[int, Field(ge=0, le=INT32_MAX)]
 LogitBias = Annotated[float, Field(ge=-MOST_LOGIT_BIAS, le=MOST_LOGIT_BIAS)]
 StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 Stops = StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)]
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+_EFFORTS = {
+    **dict.fromkeys(("default", "auto"), None),
+    **dict.fromkeys(("off", "disabled"), "none"),
+}
+"""Words of other servers, and what they mean: the model's own choice, or no thoughts."""
+
+
+def usual_effort(value: object) -> object:
+    """A level of effort in OpenAI's words; None leaves it to the model."""
+    return _EFFORTS.get(value, value) if isinstance(value, str) else value
+
+
+Effort = Annotated[
+    Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None,
+    BeforeValidator(usual_effort),
+]
 SWITCHES = ("enable_thinking", "reasoning_effort")
 """The variables of templates that say whether and how much to think."""
 
@@ -105,7 +120,7 @@ class LocalFields(SamplingFields):
 class ThinkingFields(WireModel):
     """How much to think, in the words of chat completions, which clients send to every family."""
 
-    reasoning_effort: Effort | None = None
+    reasoning_effort: Effort = None
     chat_template_kwargs: dict[str, Any] | None = Field(
         None, description="Variables for the model's chat template."
     )

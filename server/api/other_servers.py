@@ -159,22 +159,40 @@ def _format(value: Any) -> Meaning:
     return {("response_format",): {"type": "json_object"}} if value == "json" else _schema(value)
 
 
+_OF_SCHEMAS = ("type", "properties", "items", "enum", "const", "$ref", "anyOf", "allOf", "oneOf")
+
+
+def _is_schema(value: Mapping[str, Any]) -> bool:
+    """Whether ``value`` is a schema where an object with a schema in it belongs."""
+    return "schema" not in value and any(keyword in value for keyword in _OF_SCHEMAS)
+
+
 def _response_format(value: Any) -> Meaning:
     """The forms of ``response_format`` that other servers have beside OpenAI's."""
     match value:
-        case {"type": "json_schema", "schema": dict()} if "json_schema" not in value:
-            schema = {name: part for name, part in value.items() if name != "type"}
-            return {("response_format",): {"type": "json_schema", "json_schema": schema}}
         case {"type": "json" | "json_object", "value": schema}:
             return _schema(schema)
-        case {"type": "json"}:
-            return {("response_format",): {"type": "json_object"}}
         case {"type": "regex", "pattern": pattern} | {"type": "regex", "value": pattern}:
             return {("regex",): pattern}
         case {"type": "grammar", "grammar": grammar}:
             return _grammar(grammar)
         case _:
-            return {("response_format",): value}
+            return {("response_format",): _openai_format(value)}
+
+
+def _openai_format(value: Any) -> Any:
+    """A format of OpenAI's, also as a word, or with its schema one level too high."""
+    match value:
+        case "json" | "json_object" | {"type": "json"}:
+            return {"type": "json_object"}
+        case "text":
+            return {"type": "text"}
+        case {"type": "json_schema", "json_schema": dict() as schema} if _is_schema(schema):
+            return {**value, "json_schema": {"schema": schema}}
+        case {"type": "json_schema", "schema": dict()} if "json_schema" not in value:
+            schema = {name: part for name, part in value.items() if name != "type"}
+            return {"type": "json_schema", "json_schema": schema}
+    return value
 
 
 def _tool_choice(value: Any) -> Meaning:

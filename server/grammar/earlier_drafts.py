@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.grammar.keywords import Schema, types
+from server.grammar.keywords import TYPES, Schema, types
 
 _COUNTS = (
     *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
@@ -25,9 +25,7 @@ def spelled_as_today(schema: Schema) -> None:
     """Drop nulls, and write the keywords of earlier drafts and of OpenAPI as those of 2020-12."""
     for keyword in [key for key, value in schema.items() if value is None and key != "const"]:
         del schema[keyword]
-    for keyword in _COUNTS:
-        if isinstance(count := schema.get(keyword), float) and count.is_integer():
-            schema[keyword] = int(count)
+    _plain_values(schema)
     for bound in ("minimum", "maximum"):
         exclusive = f"exclusive{bound.capitalize()}"
         if isinstance(schema.get(exclusive), bool) and schema.pop(exclusive) and bound in schema:
@@ -41,6 +39,16 @@ def spelled_as_today(schema: Schema) -> None:
     schema.pop("additionalItems", None)
     _required_by_the_properties(schema)
     _types(schema)
+
+
+def _plain_values(schema: Schema) -> None:
+    """Write empty lists for objects, as PHP does, and counts with a fraction as they are meant."""
+    for keyword in _NAMED:
+        if schema.get(keyword) == []:
+            schema[keyword] = {}
+    for keyword in _COUNTS:
+        if isinstance(count := schema.get(keyword), float) and count.is_integer():
+            schema[keyword] = int(count)
 
 
 def _required_by_the_properties(schema: Schema) -> None:
@@ -58,15 +66,39 @@ def _required_by_the_properties(schema: Schema) -> None:
         schema["required"] = [*(listed if isinstance(listed, list) else []), *named]
 
 
+_OTHER_NAMES = {
+    **dict.fromkeys(("int", "long"), "integer"),
+    **dict.fromkeys(("float", "double", "decimal"), "number"),
+    **dict.fromkeys(("dict", "map"), "object"),
+    **dict.fromkeys(("list", "tuple"), "array"),
+    "str": "string",
+    "bool": "boolean",
+    "none": "null",
+}
+"""Types as programming languages name them, which people write by hand."""
+
+
+def type_names(named: object) -> object:
+    """The value of ``type`` in the standard's names; None where it allows every type.
+
+    Google's function declarations write STRING, other languages str or String; draft 3 has a type
+    "any". What is no type at all stays as it is.
+    """
+    if isinstance(named, str):
+        lower = _OTHER_NAMES.get(named.lower(), named.lower())
+        return None if lower == "any" else lower if lower in TYPES else named
+    if not isinstance(named, list):
+        return named
+    found = [type_names(each) for each in named]
+    return None if None in found else found
+
+
 def _types(schema: Schema) -> None:
     if isinstance(schema.get("required"), bool):
         del schema["required"]
-    named = schema.get("type")
-    if isinstance(named, str):
-        # Google's function declarations write STRING, draft 3 has a type "any".
-        lower = named.lower() if named.isupper() else named
-        schema["type"] = lower
-        if lower == "any":
+    if "type" in schema:
+        schema["type"] = type_names(schema["type"])
+        if schema["type"] is None:
             del schema["type"]
 
 

@@ -16,6 +16,8 @@ from server.grammar.patterns import Untranslatable, anchored
 # Whole numbers from here on exceed 64 bits, and readers keep them as doubles or not at all: a bound
 # out there excludes nothing that can be read.
 _BEYOND_READERS = 2**63 - 1
+# No text of an answer is that long, and the compiler cannot read longer counts.
+_BEYOND_TEXTS = 2**31
 
 
 def settle_given_up(schema: Schema, path: Locator, leniency: Leniency) -> None:
@@ -65,6 +67,8 @@ def settle_values(schema: Schema, path: Locator, leniency: Leniency) -> None:
 
 def settle_texts(schema: Schema, path: Locator, leniency: Leniency) -> bool:
     """``format``, ``pattern`` and ``patternProperties``; whether a value is left that can match."""
+    if schema.get("maxLength", 0) >= _BEYOND_TEXTS:
+        del schema["maxLength"]
     named = "pattern" if "pattern" in schema else "format"
     lengths = _LENGTHS & schema.keys()
     form = schema.get("format")

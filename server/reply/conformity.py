@@ -52,10 +52,10 @@ def violations(
 
 
 def of_open_bounds(request: GenerationRequest) -> list[Locator]:
-    """The places of schemas with bounds that exclude their own value.
+    """The places of schemas with bounds that exclude their own value, or exceed 64 bits.
 
     The grammar compares digits, but readers keep doubles: 0.29999999999999999999 is below 0.3, and
-    read as 0.3. So answers are checked for these bounds, too.
+    read as 0.3. Bounds beyond 64 bits are in no grammar. So answers are checked for both, too.
     """
     schemas: list[tuple[Locator, bytes]] = []
     if isinstance(request.prompt, ChatPrompt):
@@ -69,7 +69,9 @@ def of_open_bounds(request: GenerationRequest) -> list[Locator]:
 
 
 # A bound of 0 is safe: no digits that matter are rounded to it.
-_OPEN_BOUND = re.compile(rb'"exclusiveM(ax|in)imum"\s*:\s*(true|-?[0-9.]*[1-9])')
+_OPEN_BOUND = re.compile(
+    rb'"(exclusiveM(ax|in)imum"\s*:\s*(true|-?[0-9.]*[1-9])|m(ax|in)imum"\s*:\s*-?[0-9]{19})'
+)
 
 
 def _violated(schema: dict[str, Any], texts: Sequence[str], place: Locator) -> list[Locator]:

@@ -89,6 +89,7 @@ _DEFINITIONS = {"$defs", "definitions", "$schema"}
 def _closed(parameters: dict[str, Any]) -> dict[str, Any]:
     """``parameters``, closed to properties that they do not list unless they speak of others."""
     properties = parameters.get("properties")
+    properties = {} if properties == [] else properties  # as PHP writes it
     if not isinstance(properties, dict) or parameters.get("additionalProperties") is not None:
         return parameters
     if parameters.keys() & _OPEN_ENDED or not _named_below(parameters) <= properties.keys():

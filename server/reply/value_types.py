@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from server.core.errors import InvalidConstraint
+from server.grammar.earlier_drafts import type_names
 from server.grammar.json_values import type_of
 from server.grammar.references import resolve
 
@@ -93,7 +94,7 @@ def _choices(schema: dict[str, Any]) -> Iterator[Iterable[Any]]:
 def _own_types(schema: dict[str, Any]) -> Types:
     """The types that ``type``, ``enum`` and ``const`` of a schema allow."""
     found = ALL
-    named = schema.get("type")
+    named = type_names(schema.get("type"))
     named = [named] if isinstance(named, str) else named
     if isinstance(named, list) and named:
         found = frozenset(each for each in named if isinstance(each, str))

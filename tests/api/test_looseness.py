@@ -176,9 +176,11 @@ async def test_what_is_enforced_is_not_mentioned(connect: Connect) -> None:
         ({"exclusiveMaximum": 0.3}, "0.29", None),
         ({"exclusiveMinimum": 100}, "100.00000000000000000001", "exclusiveMinimum"),
         ({"maximum": 0.3, "exclusiveMaximum": True}, "0.29999999999999999999", "exclusiveMaximum"),
+        ({"maximum": 2**63 - 1}, "9223372036854775808", "maximum"),
+        ({"minimum": -(2**63)}, "-9223372036854775809", "minimum"),
     ],
 )
-async def test_a_number_that_rounds_to_an_excluded_bound_is_a_violation(
+async def test_a_number_beyond_a_bound_that_no_grammar_holds_is_a_violation(
     connect: Connect, bound: dict[str, Any], number: str, violated: str | None
 ) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "number", **bound}}}

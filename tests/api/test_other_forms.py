@@ -233,3 +233,18 @@ async def test_responses_take_messages_for_their_input(
     prompt = pool.client.requests[-1].prompt
     assert isinstance(prompt, ChatPrompt)
     assert [message.content for message in prompt.messages] == ["a", ""]
+
+
+async def test_a_text_alone_is_a_message_of_responses(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    prompt = await prompt_of(http, pool, RESPONSES, input=["a", {"role": "user", "content": "b"}])
+    assert [message.content for message in prompt.messages] == ["a", "b"]
+
+
+async def test_fields_inside_the_parts_of_responses_are_named(http: httpx.AsyncClient) -> None:
+    part = {"type": "input_text", "text": "hi", "cache_control": {"type": "ephemeral"}}
+    response = await http.post(
+        RESPONSES, json={"model": "test", "input": [{"role": "user", "content": [part]}]}
+    )
+    assert response.headers["x-dragoman-ignored"] == "input[0].content[0].cache_control"

@@ -148,6 +148,12 @@ async def test_the_limit_of_tokens_has_many_names(
             "json_schema",
             SCHEMA,
         ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+            "json_schema",
+            SCHEMA,
+        ),
+        ({"response_format": "json_object"}, "json_object", ""),
         ({"grammar": {"type": "json", "value": SCHEMA}}, "json_schema", SCHEMA),
         ({"format": "json"}, "json_object", ""),
         ({"response_format": {"type": "json_object"}}, "json_object", ""),

@@ -47,6 +47,8 @@ def reads(pool: FakePool, *variables: str) -> None:
         ({"reasoning": {"enabled": False}}, {"enable_thinking": False}),
         ({"reasoning": {"effort": "low"}}, {"reasoning_effort": "low"}),
         ({"reasoning": "low"}, {"reasoning_effort": "low"}),
+        ({"reasoning_effort": "off"}, {"reasoning_effort": "none"}),
+        ({"reasoning": {"effort": "auto"}}, {}),
         ({"reasoning": False}, {"enable_thinking": False}),
         ({"reasoning_budget": 0}, {"enable_thinking": False}),
     ],

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from server.core.errors import ConversationError
 from server.core.reply_format import ReplyFormat
 from server.core.request import ChatPrompt, Message, ToolCall
@@ -95,7 +97,7 @@ class RoundTrip:
         if not self._native and message.tool_calls and reply_format.calls:
             calls = write_calls(message.tool_calls, reply_format.calls)
             content = f"{message.content}\n{calls}" if message.content else calls
-            message = Message(role="assistant", content=content)
+            message = msgspec.structs.replace(message, content=content, tool_calls=[])
         said = self._render([_USER, message], add_generation_prompt=False)
         if said is None:
             return None

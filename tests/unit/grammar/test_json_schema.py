@@ -62,7 +62,7 @@ def test_a_keyword_that_cannot_be_enforced_is_named_with_its_place(
         ({"format": {}}, "format"),
         ({"required": "a"}, "required"),
         ({"required": [{}]}, "required"),
-        ({"properties": []}, "properties"),
+        ({"properties": [1]}, "properties"),
         ({"properties": {"a": 3}}, "#/properties/a"),
         ({"items": 3}, "#/items"),
         ({"anyOf": {}}, "anyOf"),
@@ -315,3 +315,27 @@ def test_a_length_that_a_pattern_can_have_stays_with_it(pattern: str, length: in
     limits = {"pattern": pattern, "minLength": length, "maxLength": length}
     made = enforceable({"properties": {"k": {"type": "string", **limits}}})
     assert made["properties"]["k"]["minLength"] == length
+
+
+@pytest.mark.parametrize(
+    ("named", "meant"),
+    [
+        *(("int", "integer"), ("Long", "integer"), ("float", "number"), ("str", "string")),
+        *(("dict", "object"), ("List", "array"), ("bool", "boolean"), ("None", "null")),
+        *((["STRING", "None"], ["string", "null"]), (["str", "any"], None), ("any", None)),
+    ],
+)
+def test_types_have_the_names_of_other_languages(named: object, meant: object) -> None:
+    made = enforceable({"properties": {"k": {"type": named}}})
+    assert made["properties"]["k"] == ({} if meant is None else {"type": meant})
+
+
+def test_empty_objects_may_be_the_lists_that_php_writes() -> None:
+    assert enforceable({"type": "object", "properties": [], "$defs": []}) == enforceable(
+        {"type": "object", "properties": {}, "$defs": {}}
+    )
+
+
+def test_a_length_beyond_all_texts_is_no_limit() -> None:
+    made = enforceable({"properties": {"k": {"type": "string", "maxLength": 2**63}}})
+    assert made["properties"]["k"] == {"type": "string"}

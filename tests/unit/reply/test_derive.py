@@ -146,6 +146,16 @@ def test_a_family_may_add_reasoning_to_what_is_found() -> None:
     assert found.stops == ("x",)
 
 
+def test_a_format_holds_where_a_template_shows_past_reasoning_and_no_calls() -> None:
+    shows = ChatTemplate(
+        "{{ tools | tojson }}{% for m in messages %}<|{{ m.role }}|>"
+        "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+        "{{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    assert RoundTrip(shows, probe(shows)).holds(builtin_format("qwen3-coder"))
+
+
 def test_reasoning_is_derived_where_the_template_shows_it() -> None:
     round_trip = RoundTrip(made_up(), probe(made_up()))
     assert derive_reasoning(round_trip) == Reasoning(start="<muse>", end="</muse>")

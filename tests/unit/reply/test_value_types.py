@@ -175,3 +175,8 @@ def test_a_mark_decides_only_what_the_schema_leaves_open(
     reply_format = builtin_format("deepseek-v3_2")
     (call,) = parse_reply(reply, reply_format, tools_active=True, tools=tools).tool_calls
     assert json.loads(call.arguments) == {"k": wanted}
+
+
+@pytest.mark.parametrize("named", ["STRING", "str", "String", ["Str", "None"]])
+def test_a_type_may_have_the_name_of_another_language(named: Any) -> None:
+    assert value({"type": named}, "12345") == "12345"

@@ -13,7 +13,7 @@ from server.api.anthropic.schemas.blocks import (
     Texts,
 )
 from server.api.constraint_fields import ConstraintFields
-from server.api.generation_fields import LocalFields, Stops, ThinkingFields
+from server.api.generation_fields import LocalFields, Stops, ThinkingFields, usual_effort
 from server.api.spellings import respell
 from server.api.text_parts import as_parts
 from server.api.tool_forms import flat_function, usual_choice
@@ -129,7 +129,7 @@ class JsonFormat(WireModel):
 class OutputConfig(WireModel):
     """How much effort goes into an answer, and its format."""
 
-    effort: str | None = None
+    effort: Annotated[str | None, BeforeValidator(usual_effort)] = None
     format: JsonFormat | None = None
 
 

@@ -18,8 +18,9 @@ from server.api.openai.responses.content import all_parts, content_of, ignored_i
 from server.api.openai.responses.origin import Origin, Placed, placed
 from server.api.openai.responses.packing import unpacked
 from server.api.openai.responses.schemas import items as wire
-from server.api.openai.responses.schemas.lenient import unknown_fields
+from server.api.openai.responses.schemas.lenient import unknown_fields as own_unknown_fields
 from server.api.openai.responses.tools import Toolbox, WireName
+from server.api.validation import unknown_fields
 from server.core.errors import (
     InvalidRequest,
     Locator,
@@ -155,7 +156,7 @@ class _Builder:
 
     def build(self) -> None:
         for index, (item, at) in enumerate(self._placed):
-            ignored = [f"{path_text(at)}.{name}" for name in unknown_fields(item)]
+            ignored = [path_text((*at, *place)) for place in unknown_fields(item)]
             ignored += ignored_images(item, at)
             match item:
                 case wire.MessageItem(role="assistant"):
@@ -179,7 +180,7 @@ class _Builder:
                     self._close()
                     self._compaction(item, at)
                 case wire.AdditionalToolsItem():
-                    pass
+                    ignored = [path_text((*at, name)) for name in own_unknown_fields(item)]
                 case _:
                     ignored = [f"{path_text(at)} ({item.type})"]
             if at != self._origin.at:  # of stored items it was said when they came

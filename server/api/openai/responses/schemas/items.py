@@ -167,6 +167,11 @@ def _kind(item: object) -> str | None:
     return _KINDS.get(kind, "other") if isinstance(kind, str) else None
 
 
+def _usual_item(item: object) -> object:
+    """A text alone as the user's message."""
+    return {"role": "user", "content": item} if isinstance(item, str) else item
+
+
 InputItem = Annotated[
     Annotated[MessageItem, Tag("message")]
     | Annotated[ReasoningItem, Tag("reasoning")]
@@ -182,4 +187,5 @@ InputItem = Annotated[
         custom_error_type="item_type",
         custom_error_message="Input should be an object with a type",
     ),
+    BeforeValidator(_usual_item),
 ]

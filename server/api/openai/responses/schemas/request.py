@@ -25,7 +25,7 @@ class ReasoningOptions(LenientModel):
     given as the summary.
     """
 
-    effort: Effort | None = None
+    effort: Effort = None
     enabled: bool | None = Field(None, description="Whether to think, as OpenRouter has it.")
     max_tokens: Annotated[int, Field(ge=-1), BeforeValidator(whole)] | None = Field(
         None, description="The most tokens of reasoning, as OpenRouter has it."
