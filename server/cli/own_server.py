@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from server.cli.console import CommandError
 from server.cli.server_client import Client, ServerError, local_client
@@ -18,6 +20,8 @@ _POLL_SECONDS = 0.1
 # Ends answers that run, and then workers; a choice.
 _END_SECONDS = 20.0
 _LAST_LINES = 5
+# By default, these end a process without a chance to end others.
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -45,7 +49,7 @@ def own_server(settings: Settings, model: Path | None = None) -> Iterator[Client
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
+    with _ending(server):
         client = local_client(settings, None)
         with waiting("starting a server"):
             while not _answers(client):
@@ -53,12 +57,28 @@ def own_server(settings: Settings, model: Path | None = None) -> Iterator[Client
                     raise CommandError(f"the server did not start:\n{_end_of(log)}")
                 time.sleep(_POLL_SECONDS)
         yield client
+
+
+@contextmanager
+def _ending(server: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End the server afterwards, also when this process is to end or its terminal is closed."""
+    handlers = {number: signal.signal(number, _leave) for number in _ENDS}
+    try:
+        yield
     finally:
+        for number in _ENDS:
+            signal.signal(number, signal.SIG_IGN)
         server.terminate()
         with suppress(subprocess.TimeoutExpired):
             server.wait(_END_SECONDS)
         server.kill()
         server.wait()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _answers(client: Client) -> bool:

@@ -24,7 +24,7 @@ def ps(url: Url = None) -> None:
         if entry["state"] in {"ready", "loading"}
     ]
     if len(rows) == 1:
-        err.print("no model is loaded; each is on its first request", markup=False)
+        err.print("no model is loaded; each is loaded on its first request", markup=False)
         return
     out.print(columns(rows), markup=False)
 
