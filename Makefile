@@ -22,7 +22,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop clients serve models check test test-fast test-process test-model lint docs fuzz fuzz-prefixes bench release container-test clean
+.PHONY: help install develop clients serve models check test test-fast test-process test-model lint docs fuzz fuzz-prefixes soak bench release container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ fuzz: develop models ## send bad input to a running server for a long time
 
 fuzz-prefixes: develop ## damage files of prefixes, and kill those who write them
 	$(BIN)/python -m tests.fuzz.prefixes $(ARGS)
+
+soak: develop ## keep a server under load and faults for 30 minutes
+	$(BIN)/python -m tests.soak $(ARGS)
 
 bench: develop models ## measure this server and its peers
 	$(BIN)/python -m tests.benchmark $(ARGS)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs import compatibility_tables, habit_tables, metric_tables, model_tables, schema_tables
+from docs import (
+    compatibility_tables,
+    habit_tables,
+    metric_tables,
+    model_tables,
+    schema_tables,
+    soak_report,
+)
 from server.cli.options import EVERY_SETTING, default_text
 from server.core.sampling import INT32_MAX, MOST_LOGIT_BIAS, PARAMETERS, Parameter
 from server.core.settings import Settings, flag
@@ -86,6 +93,11 @@ def with_metrics_table(page: str) -> str:
     return with_part(page, "metrics", metric_tables.metrics_table())
 
 
+def with_soak(page: str) -> str:
+    """docs/reliability.md with the figures of the last saved run."""
+    return with_part(page, "soak", soak_report.soak_part())
+
+
 def with_compatibility_tables(page: str) -> str:
     """docs/compatibility.md with its tables brought up to date."""
     page = with_part(page, "parameters", compatibility_tables.openai_parameters())
@@ -109,6 +121,7 @@ PAGES = {
     DOCS / "compatibility.md": with_compatibility_tables,
     DOCS / "models.md": with_model_tables,
     DOCS / "operations.md": with_metrics_table,
+    DOCS / "reliability.md": with_soak,
     DOCS / "structured-output.md": with_schema_tables,
 }
 

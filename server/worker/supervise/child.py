@@ -190,6 +190,9 @@ class WorkerProcess:
 
     async def send(self, message: ToWorker) -> None:
         """Send a message and wait until the socket takes more. Raises ConnectionError."""
+        # uvloop would raise a RuntimeError.
+        if self._writer.is_closing():
+            raise ConnectionResetError("the worker has closed its end of the socket")
         self._writer.write(frame(message))
         await self._writer.drain()
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
+from contextlib import suppress
 
 import pytest
 
+from server.core.request import TextPrompt
+from server.worker.protocol import Render
 from server.worker.supervise.child import WorkerProcess
 
 pytestmark = pytest.mark.process
@@ -40,3 +44,16 @@ async def test_what_the_user_says_of_threads_and_memory_comes_first(
     monkeypatch.setenv("MALLOC_ARENA_MAX", "8")
     monkeypatch.setenv("NUMPY_MADVISE_HUGEPAGE", "1")
     assert await _printed() == ["77", "8", "1"]
+
+
+async def test_sending_to_a_worker_that_has_closed_its_end_is_a_connection_error() -> None:
+    process = await WorkerProcess.spawn((sys.executable, "-c", ""), logging.getLogger("worker"))
+    await process.receive(lambda _: None)
+    message = Render(id=1, prompt=TextPrompt(text="a"))
+    with suppress(ConnectionError):
+        await process.send(message)
+    await asyncio.sleep(0.05)  # the loop notices
+    # What a request finds that comes before the supervisor has noticed.
+    with pytest.raises(ConnectionError):
+        await process.send(message)
+    await process.end(grace_seconds=5)
