@@ -31,10 +31,9 @@ _logger = logging.getLogger(__name__)
 _WATCH_SECONDS = 1.0
 """How often a batch looks whether it was cancelled, and says how far it is."""
 _MOST_TRIES = {500: 3, 502: 3, 503: 10, 529: 10}
-"""How often a line is asked that gets these; it is asked without end while it gets 429.
+"""How often a line is asked that gets these. Choices: a worker may have died of another's request.
 
-A worker may have died of another's request, and a model of which there is too little memory may
-fit later. Choices.
+It is asked without end while it gets 429, or 503 with a time to wait: others have the memory.
 """
 _LONGEST_PAUSE = 60.0
 _UNANSWERED: dict[Outcome, Failure] = {
@@ -286,8 +285,9 @@ def _store_end(records: Records, ended: BatchRecord, sizes: tuple[int, int]) -> 
 
 def _pause(answer: Answer, tries: int) -> float | None:
     """Seconds after which a line is asked again; None: this answer counts."""
-    if answer.status != 429 and tries >= _MOST_TRIES.get(answer.status, 0):
-        return None
     stated = answer.headers.get("retry-after", "")
+    later = answer.status == 429 or (answer.status in {503, 529} and stated)
+    if not later and tries >= _MOST_TRIES.get(answer.status, 0):
+        return None
     seconds = float(stated) if stated.isdecimal() else 0.0
     return min(max(seconds, 2.0 ** (tries - 1)), _LONGEST_PAUSE)

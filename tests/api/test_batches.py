@@ -14,7 +14,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from server.batches import batch_run, input_lines, result_writer
+from server.batches import batch_run, input_lines, result_writer, runner
 from server.core.errors import ModelUnavailable, QueueFull, WorkerDied
 from server.core.events import Event
 from server.core.precedence import gives_way
@@ -419,3 +419,40 @@ async def test_expired_and_forgotten_files_are_removed(
         assert [file.id async for file in sdk.files.list()] == [kept.id]
         await app.state.context.batches.sweep()
         assert {path.name for path in folder.iterdir()} == {kept.id}
+
+
+async def test_of_several_servers_one_works_on_a_batch(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_LOOK_SECONDS", 0.01)
+    pools = [FakePool(lambda request: [0.005, *hello(request)]) for _ in range(3)]
+    few = settings.model_copy(update={"batch_parallel": 2})
+    async with (
+        batching(few, pools[0]) as (sdk, _),
+        batching(few, pools[1]) as (second, other),
+        batching(few, pools[2]) as (third, another),
+    ):
+        for client, app in ((second, other), (third, another)):
+            await client.models.list()
+            app.state.context.batches.start()
+        made = [
+            await begin(sdk, [chat_line(f"{batch}-{number}") for number in range(20)])
+            for batch in range(3)
+        ]
+        for batch in made:
+            done = await ended(third, batch)
+            assert len(await results(second, done.output_file_id)) == 20
+    assert sum(len(pool.client.requests) for pool in pools) == 60
+
+
+async def test_a_batch_is_cancelled_through_another_server(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_run, "_WATCH_SECONDS", 0.01)
+    pool = FakePool(lambda request: [60.0, *hello(request)])
+    async with batching(settings, pool) as (sdk, _), batching(settings) as (other, _):
+        batch = await begin(sdk, [chat_line("a")])
+        await until(lambda: pool.client.running == 1)
+        assert (await other.batches.cancel(batch.id)).status == "cancelling"
+        assert (await ended(other, batch)).status == "cancelled"
+    assert pool.client.running == 0

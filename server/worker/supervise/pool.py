@@ -15,6 +15,7 @@ from server.core.model_source import ModelFile, ModelSource
 from server.core.pool import Client
 from server.worker.protocol import Load
 from server.worker.supervise.child import WORKER_COMMAND
+from server.worker.supervise.demand import Demand
 from server.worker.supervise.machine_memory import default_budget, in_words
 from server.worker.supervise.patience import Patience
 from server.worker.supervise.required_models import RequiredModels
@@ -63,13 +64,11 @@ class ModelPool:
         self._rescan_seconds = rescan_seconds
         self._room_seconds = room_seconds
         self._safe_mode_record = SafeModeRecord(cache_dir)
-        self._command = command
-        self._patience = patience
+        self._command, self._patience = command, patience
         self._slots: dict[str, Slot] = {}
-        self._required = RequiredModels()
-        self._scan_lock = asyncio.Lock()
+        self._required, self._demand = RequiredModels(), Demand()
+        self._scan_lock, self._room_lock = asyncio.Lock(), asyncio.Lock()
         self._scanned_at = float("-inf")
-        self._room_lock = asyncio.Lock()
         self._upkeep: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
@@ -106,6 +105,7 @@ class ModelPool:
             ModelUnavailable: it cannot be loaded, or does not fit into the memory budget.
             Overloaded: the pool is closing.
         """
+        await self._demand.stand_back()
         try:
             named = find(self._slots, model_id)
         except ModelNotFound:
@@ -177,7 +177,8 @@ class ModelPool:
         if slot.supervisor.cooling_down:
             return
         need = slot.file.memory_bytes
-        await self._make_room(slot.file.id, need)
+        with self._demand.waiting():
+            await self._make_room(slot.file.id, need)
         self._check_open()
         slot.grant(min(need + self._spare_per_model(), self._budget - self._used()))
         await slot.supervisor.start()
@@ -189,9 +190,9 @@ class ModelPool:
             raise ModelUnavailable(
                 f"Model {model_id!r} needs {in_words(need)} of memory; the budget is {budget}."
             )
-        deadline = time.monotonic() + self._room_seconds
+        deadline = self._demand.deadline(self._room_seconds)
         while (free := self._budget - self._used()) < need:
-            idle = sorted(self._idle_slots(), key=lambda slot: slot.client.idle_since)
+            idle = self._demand.evictable(self._idle_slots())
             if idle and free + sum(slot.memory_bytes for slot in idle) >= need:
                 logger.info("unloading %s to make room for %s", idle[0].file.id, model_id)
                 await idle[0].supervisor.stop()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from server.core.errors import ModelNotFound, ModelUnavailable
 from server.core.events import Event, Finished
+from server.core.pool import Client
+from server.core.precedence import gives_way
+from server.worker.supervise import demand
 from tests.unit.worker.conftest import (
     MIB,
     Folder,
@@ -22,6 +27,16 @@ from tests.unit.worker.conftest import (
 )
 
 pytestmark = pytest.mark.process
+
+
+async def giving_way(opening: Coroutine[Any, Any, Client]) -> Client:
+    """The model that a line of a batch opens."""
+
+    async def run() -> Client:
+        gives_way.set(True)
+        return await opening
+
+    return await asyncio.create_task(run())
 
 
 class TestMemoryBudget:
@@ -63,6 +78,39 @@ class TestMemoryBudget:
         assert not opening.done()
         await stop(running)
         await opening
+        assert states(pool) == {"a": "unloaded", "b": "ready"}
+
+    async def test_a_model_waits_no_longer_than_until_those_that_give_way_have_answered(
+        self, folder: Folder, pool_for: PoolFor
+    ) -> None:
+        folder.add("a", mib=600)
+        folder.add("b", mib=600)
+        pool = pool_for(room_seconds=5.0)
+        await pool.start()
+        await stop(await endless(await pool.open("a")))
+        running = await endless(await pool.open("a"))
+        opening = asyncio.create_task(pool.open("b"))
+        await asyncio.sleep(0.1)
+        line = asyncio.create_task(giving_way(pool.open("a")))
+        await asyncio.sleep(0.1)
+        await stop(running)
+        await opening
+        assert states(pool) == {"a": "unloaded", "b": "ready"}
+        # It was used just now: a line of a batch does not unload it, nor does it wait.
+        with pytest.raises(ModelUnavailable, match="busy"):
+            await line
+        assert states(pool) == {"a": "unloaded", "b": "ready"}
+
+    async def test_one_that_gives_way_unloads_what_was_not_used_lately(
+        self, folder: Folder, pool_for: PoolFor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder.add("a", mib=600)
+        folder.add("b", mib=600)
+        pool = pool_for()
+        await pool.start()
+        await pool.open("a")
+        monkeypatch.setattr(demand, "_LATELY_SECONDS", 0.0)
+        await giving_way(pool.open("b"))
         assert states(pool) == {"a": "unloaded", "b": "ready"}
 
     async def test_idle_models_stay_when_unloading_them_would_not_help(
