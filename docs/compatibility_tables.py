@@ -61,6 +61,7 @@ _LANGCHAIN = "`with_structured_output` both ways, a tool loop, streaming"
 _SCORES = "`local-completions` gives the accuracy of llama.cpp by itself"
 _AGENTS = "a tool loop and an answer under a schema, whole and streamed, over chat and responses"
 _ROUTES = "its routes to messages and responses, and Anthropic's API in front of responses"
+_RERANKING = "its routes to rerankers of Cohere, Jina and vLLM"
 _SESSION = "a file is edited"
 _RESPONSES = "the Responses API: whole, streamed, `parse`, a tool loop, counts of tokens"
 _MESSAGES = "messages whole and streamed, `parse`, a tool loop, counts of tokens, stops, the cache"
@@ -86,6 +87,8 @@ _CLIENTS = [
     ("langchain-anthropic", "langchain-anthropic", _OURS, _LANGCHAIN, "test_frameworks.py"),
     ("openai-agents", "openai-agents", _APART, _AGENTS, "test_openai_agents.py"),
     ("litellm", "litellm", _APART, _ROUTES, "test_litellm.py"),
+    ("… its reranking", "litellm", _APART, _RERANKING, "test_rerank_clients.py"),
+    ("cohere", "cohere", _APART, "reranking in both versions of the API", "test_rerank_clients.py"),
     ("lm-eval", "lm_eval", _APART, _SCORES, "test_evaluation.py"),
     (
         "Codex",
