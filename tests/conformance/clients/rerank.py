@@ -41,7 +41,7 @@ def main(url: str, model: str) -> None:
     try:
         second.rerank(model=model, query=QUERY, documents=[])
     except cohere.BadRequestError as error:
-        told["refused"] = error.body["message"]  # type: ignore[index]
+        told["refused"] = error.body["message"]
     litellm.suppress_debug_info = True
     for provider in ("cohere", "jina_ai", "hosted_vllm"):
         found = litellm.rerank(
