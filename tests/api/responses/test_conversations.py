@@ -238,3 +238,13 @@ async def test_there_are_no_conversations_while_the_store_is_off(connect: Connec
     assert_error(await http.post(PATH, json={}), 400, code="unsupported_parameter")
     missing = await http.get(f"{PATH}/conv_1")
     assert_error(missing, 404, code="not_found", param="conversation_id")
+
+
+async def test_an_image_that_is_none_is_not_appended(http: httpx.AsyncClient) -> None:
+    name = await create(http)
+    content = [{"type": "input_text", "text": "a"}, {"type": "input_image", "image_url": "x:"}]
+    items = [USER, {"role": "user", "content": content}]
+    answered = await http.post(f"{PATH}/{name}/items", json={"items": items})
+    place = "items[1].content[1].image_url"
+    assert_error(answered, 400, code="unsupported_parameter", param=place)
+    assert await listed(http, name) == []

@@ -22,6 +22,7 @@ from server.api.openai.conversations.bodies import (
     NewItems,
 )
 from server.api.openai.queries import page_request, words
+from server.api.openai.responses.content import check_images
 from server.api.openai.responses.ignored import ignored_includes
 from server.api.openai.responses.origin import origin_of, placed
 from server.api.openai.responses.schemas.items import InputItem
@@ -148,9 +149,15 @@ async def delete_item(request: Request, conversation_id: str, item_id: str) -> R
 
 
 async def _given(request: Request, items: list[InputItem]) -> list[InputItem]:
-    """``items``, those they refer to instead of references; raises NotFound."""
+    """``items``, those they refer to instead of references.
+
+    Raises NotFound, and InvalidImage for an image that no response could go on from.
+    """
     origin = await origin_of(request, given=items)
-    return [item for item, _ in placed(items, origin, [], field="items")]
+    found = list(placed(items, origin, [], field="items"))
+    for item, at in found:
+        check_images(item, at)
+    return [item for item, _ in found]
 
 
 async def _read(

@@ -37,11 +37,22 @@ def all_parts(contents: Sequence[Content]) -> list[ContentPart]:
 
 def ignored_images(item: wire.InputItem, at: Locator) -> Iterator[str]:
     """The paths of what has no effect in the images of ``item``, which the request has ``at``."""
+    for place, image in _images(item, at):
+        yield from (path_text((*place, *inner)) for inner in image.ignored())
+
+
+def check_images(item: wire.InputItem, at: Locator) -> None:
+    """Raise InvalidImage or UnsupportedParameter for an image of ``item`` that cannot be read."""
+    for place, image in _images(item, at):
+        image.part(place)
+
+
+def _images(item: wire.InputItem, at: Locator) -> Iterator[tuple[Locator, ImageInput]]:
     for name in ("content", "output"):
         content = getattr(item, name, None)
         for number, part in enumerate(content if isinstance(content, list) else ()):
             if isinstance(part, ImageInput):
-                yield from (path_text((*at, name, number, *inner)) for inner in part.ignored())
+                yield (*at, name, number), part
 
 
 def _part(part: wire.Part, at: Locator) -> ContentPart:
