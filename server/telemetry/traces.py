@@ -6,6 +6,7 @@ has a name (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 from opentelemetry.context import Context
@@ -21,6 +22,8 @@ from server.telemetry.account import Account, Phases
 
 _SECOND = 1_000_000_000
 _PATH = "/v1/traces"
+# How long the end of the server waits for a collector that does not answer; a choice.
+_CLOSING_SECONDS = 2.0
 
 
 class Traces:
@@ -32,8 +35,8 @@ class Traces:
     def __init__(self, endpoint: str) -> None:
         resource = Resource.create({"service.name": "dragoman", "service.version": __version__})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + _PATH)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + _PATH)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer: Tracer = self._provider.get_tracer("dragoman", __version__)
         self._propagator = TraceContextTextMapPropagator()
 
@@ -78,8 +81,12 @@ class Traces:
         span.end(account.started_ns + round(account.seconds * _SECOND))
 
     def close(self) -> None:
-        """Send what was not sent yet; this may take as long as the collector takes to answer."""
+        """Send what was not sent yet, as far as the collector takes it within two seconds."""
+        # The exporter would try again for ten.
+        hurry = threading.Timer(_CLOSING_SECONDS, self._exporter.shutdown)
+        hurry.start()
         self._provider.shutdown()
+        hurry.cancel()
 
     def _record_phases(self, phases: Phases, below: Context) -> None:
         usage = phases.usage

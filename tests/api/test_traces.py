@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,3 +108,11 @@ async def test_a_failed_request_is_an_error(collector: tuple[str, list[Any]]) ->
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="--otlp-endpoint: give an address"):
         load(otlp_endpoint=url)
+
+
+async def test_a_collector_that_does_not_answer_delays_the_end_by_seconds_at_most() -> None:
+    clock = asyncio.get_running_loop().time
+    async with serving(otlp_endpoint="http://127.0.0.1:9") as running:
+        await running.canary()
+        began = clock()
+    assert clock() - began < 6  # the exporter by itself tries for eight to ten
