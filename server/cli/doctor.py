@@ -17,7 +17,13 @@ import typer
 from server import __version__
 from server.cli.console import out
 from server.cli.formatting import size
-from server.cli.llama_build import LlamaBuild, compile_command, llama_build, upgrade_command
+from server.cli.llama_build import (
+    LlamaBuild,
+    compile_command,
+    is_x86,
+    llama_build,
+    upgrade_command,
+)
 from server.cli.local_models import library
 from server.cli.options import FOLDERS, takes_settings
 from server.cli.server_client import ServerError, local_client
@@ -86,7 +92,7 @@ def _installation() -> Iterator[Finding]:
 
 
 def _kernels(build: LlamaBuild) -> Finding:
-    if platform.machine() not in {"x86_64", "AMD64"}:
+    if not is_x86():
         return Finding("ok", "kernels", "llama.cpp's own; dragoman has none for this processor")
     if build.has_kernels:
         return Finding("ok", "kernels", "dragoman's, compiled into llama.cpp")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -44,6 +45,17 @@ def llama_build() -> LlamaBuild | None:
     cpu = [file for file in files if "cpu" in file.name and not file.is_symlink()]
     has_kernels = any(_MARK in file.read_bytes() for file in cpu)
     return LlamaBuild(installed, has_kernels, sorted(backends))
+
+
+def could_have_kernels() -> bool:
+    """Whether llama.cpp was installed without our kernels where there are some for the machine."""
+    build = llama_build()
+    return build is not None and not build.has_kernels and is_x86()
+
+
+def is_x86() -> bool:
+    """Whether this is a machine of the kind that our kernels are for."""
+    return platform.machine() in {"x86_64", "AMD64"}
 
 
 def compile_command(llama_version: str) -> str:

@@ -68,9 +68,8 @@ def run(
 def _question(prompt: list[str] | None) -> str | None:
     """The PROMPT and what is piped in; None where a conversation is typed."""
     words = " ".join(prompt or [])
-    if sys.stdin.isatty():
-        return words or None
-    piped = "" if not words and sys.stdin is None else sys.stdin.read().strip()
+    # Where the standard input was closed there is none.
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read().strip()
     return "\n\n".join(filter(None, [words, piped])) or None
 
 

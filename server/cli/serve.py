@@ -25,6 +25,7 @@ from server.cli.console import CommandError, err, out
 from server.cli.formatting import size
 from server.cli.hangup import at_hangup
 from server.cli.listen import listen, listen_at
+from server.cli.llama_build import could_have_kernels
 from server.cli.local_models import library
 from server.cli.options import EVERY_SETTING, takes_settings
 from server.cli.pull import fetch
@@ -244,3 +245,5 @@ def _announce(url: str, settings: Settings, models: Sequence[ModelEntry]) -> Non
     head, _, rest = banner(url, settings, models).partition("\n")
     out.print(head, style="bold green", markup=False)
     out.print(rest, markup=False)
+    if could_have_kernels():
+        out.print("\nllama.cpp is here without dragoman's kernels: dragoman doctor", markup=False)

@@ -19,7 +19,12 @@ from server.core.near_names import choices
 from server.library.discovery import find_models
 from server.library.pull.catalog import CatalogEntry, read_catalog
 from server.library.pull.download import PullError, PullProgress, is_intact, link
-from server.library.pull.hub_repository import HubAddress, is_hub_address, parse_address
+from server.library.pull.hub_repository import (
+    HubAddress,
+    is_hub_address,
+    parse_address,
+    projector_name,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +140,8 @@ def _make_way(target: Path, cached: Path) -> None:
 def remove(name: str, models_dir: Path, cache_dir: Path) -> list[Path]:
     """Delete the files of model ``name`` from the models folder and from the cache.
 
-    Its sidecar stays: that is the user's own work. Returns the deleted files.
+    The projector that a pull fetched for it goes along. Its sidecar stays: that is the user's own
+    work. Returns the deleted files.
 
     Raises:
         PullError: there is no such model, or it cannot be deleted.
@@ -145,8 +151,10 @@ def remove(name: str, models_dir: Path, cache_dir: Path) -> list[Path]:
     if model is None:
         there_are = choices(name, [model.name for model in models])
         raise PullError(f"no model {name!r} in {models_dir}. {there_are}")
+    projector = model.directory / projector_name(name)
+    files = [*model.files, *([projector] if projector.is_file() else [])]
     try:
-        deleted = [*_cached_twins(model.files, cache_dir / "models"), *model.files]
+        deleted = [*_cached_twins(files, cache_dir / "models"), *files]
         for file in deleted:
             file.unlink()
     except OSError as error:

@@ -30,7 +30,13 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # documented, 
 
 from server.library.discovery import split_names
 from server.library.pull.download import PullError, PullProgress, check_space, is_intact, watching
-from server.library.pull.hub_repository import HubAddress, choose, projector_of
+from server.library.pull.hub_repository import (
+    HubAddress,
+    choose,
+    model_stem,
+    projector_name,
+    projector_of,
+)
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -115,7 +121,7 @@ def look_up(address: HubAddress, cache: Path) -> list[HubFile]:
         return parts
     # Beside models of other repositories, whose projectors have the same name.
     [beside] = _parts(address, projector.name, cache)
-    name = f"mmproj-{_without_number(parts[0].target)}"
+    name = projector_name(model_stem(parts[0].target))
     return [*parts, msgspec.structs.replace(beside, target=name)]
 
 
@@ -137,10 +143,6 @@ def cached_files(address: HubAddress, cache: Path) -> list[Path]:
 def _parts(address: HubAddress, file: str, cache: Path) -> list[HubFile]:
     with _explained(f"{address.repo}/{file}"):
         return [_look_up(address, part, cache) for part in split_names(file)]
-
-
-def _without_number(name: str) -> str:
-    return re.sub(r"-\d{5}-of-\d{5}(?=\.gguf$)", "", name)
 
 
 def _endpoint() -> str:

@@ -21,8 +21,8 @@ _QUANTIZATION = re.compile(r"(?:I?Q|TQ)\d\w*|BF16|FP?16|FP?32|MXFP4\w*", re.IGNO
 # takes a quarter of its memory and answers nearly as well.
 _USUAL = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS", "MXFP4", "Q5_K_M", "Q8_0")
 _PROJECTOR = "mmproj"
-# Projectors are small; more exact ones cost little.
-_USUAL_PROJECTOR = ("F16", "BF16", "FP16", "Q8_0", "F32", "FP32")
+# Q8_0 is as good as exact, and the fastest (see `server.library.projectors`).
+_USUAL_PROJECTOR = ("Q8_0", "F16", "FP16", "BF16", "F32", "FP32")
 
 
 class HubAddress(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ class RepositoryFile(msgspec.Struct, frozen=True):
     @property
     def quantization(self) -> str:
         """How its weights are stored, as its name tells; its name where that does not."""
-        return quantization_in(self.name) or _stem(self.name)
+        return quantization_in(self.name) or model_stem(self.name)
 
 
 def is_hub_address(name: str) -> bool:
@@ -125,10 +125,20 @@ def projector_of(files: Sequence[tuple[str, int]]) -> RepositoryFile | None:
 
 def quantization_in(name: str) -> str | None:
     """The quantisation that a file's name states last, in capitals."""
-    for word in reversed(re.split(r"[-.]", _stem(name))):
+    for word in reversed(re.split(r"[-.]", model_stem(name))):
         if _QUANTIZATION.fullmatch(word):
             return word.upper()
     return None
+
+
+def model_stem(name: str) -> str:
+    """The name of the model in a file, without folder, number of the part and ending."""
+    return re.sub(r"-\d{5}-of-\d{5}$", "", PurePosixPath(name).stem)
+
+
+def projector_name(model: str) -> str:
+    """What the projector fetched for ``model`` is called; it belongs to no other model."""
+    return f"mmproj-{model}.gguf"
 
 
 def _models(files: Sequence[tuple[str, int]], *, projectors: bool) -> Iterator[RepositoryFile]:
@@ -146,11 +156,6 @@ def _first(models: Sequence[RepositoryFile], usual: Sequence[str]) -> Repository
             if model.quantization == quantization:
                 return model
     return None
-
-
-def _stem(name: str) -> str:
-    """The name of the model in a file, without folder, number of the part and ending."""
-    return re.sub(r"-\d{5}-of-\d{5}$", "", PurePosixPath(name).stem)
 
 
 def _normal(tag: str) -> str:

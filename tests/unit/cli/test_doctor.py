@@ -9,7 +9,9 @@ import pytest
 
 from server.cli import doctor as doctor_module
 from server.cli import llama_build as build_module
+from server.cli import serve as serve_module
 from server.cli.llama_build import LlamaBuild, compile_command, llama_build, upgrade_command
+from server.core.settings import Settings
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_server import FakeServer
 from tests.unit.library.random_models import write_model
@@ -147,3 +149,16 @@ def test_the_port_is_ours_or_anothers(
     assert found.startswith(state)
     assert said in found
     assert result.exit_code == (state == "bad")
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_server_without_kernels_says_where_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: bool
+) -> None:
+    build = LlamaBuild("1.2.3", not missing, [])
+    monkeypatch.setattr(build_module, "llama_build", lambda: build)
+    serve_module._announce("http://127.0.0.1:1", Settings(), [])
+    assert ("dragoman doctor" in capsys.readouterr().out) is missing
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    serve_module._announce("http://127.0.0.1:1", Settings(), [])
+    assert "dragoman doctor" not in capsys.readouterr().out

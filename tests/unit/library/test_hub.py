@@ -13,7 +13,7 @@ import pytest
 
 from server.cli import main
 from server.library.pull.download import PullError
-from server.library.pull.fetch import pull
+from server.library.pull.fetch import pull, remove
 from server.library.pull.hub import look_up
 from server.library.pull.hub_repository import parse_address
 from tests.unit.library.hub_server import HubServer
@@ -267,6 +267,8 @@ def test_the_file_for_images_comes_along_under_the_models_name(
     }
     projector = tmp_path / "models" / "mmproj-m-Q4_K_M.gguf"
     assert projector.read_bytes() == b"mmproj-model-f16.gguf"
+    remove("m-Q4_K_M", tmp_path / "models", tmp_path / "cache")
+    assert not list(tmp_path.rglob("*.gguf"))
 
 
 def test_a_model_that_is_here_needs_no_network(
