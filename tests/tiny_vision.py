@@ -20,20 +20,33 @@ from numpy.typing import NDArray
 
 from tests.tiny_models import EMBEDDING, write_tiny_model
 
-IMAGE_SIDE = 32
-PATCH = 8
-_WIDTH = 64
-_FEED_FORWARD = 80
-_LAYERS = 2
-_HEADS = 4
-_PATCHES = (IMAGE_SIDE // PATCH) ** 2
 _MERGE = 2
+
+
+class Shape(NamedTuple):
+    """Sizes of an encoder: of pictures and patches, in pixels, of its layers and of its results."""
+
+    side: int = 32
+    patch: int = 8
+    width: int = 64
+    feed_forward: int = 80
+    layers: int = 2
+    heads: int = 4
+    results: int = EMBEDDING
+
+    @property
+    def patches(self) -> int:
+        return (self.side // self.patch) ** 2
+
+
+TINY = Shape()
 
 
 class _Projector:
     """Writes a CLIP file: metadata and random float32 tensors."""
 
-    def __init__(self, path: Path, kind: str, seed: int = 5) -> None:
+    def __init__(self, path: Path, kind: str, shape: Shape, seed: int = 5) -> None:
+        self.shape = shape
         self.gguf = gguf.GGUFWriter(path, "clip")
         self._random = np.random.default_rng(seed)
         writer = self.gguf
@@ -41,13 +54,13 @@ class _Projector:
         writer.add_string("clip.projector_type", kind)
         writer.add_bool("clip.use_gelu", True)
         numbers = {
-            "embedding_length": _WIDTH,
-            "attention.head_count": _HEADS,
-            "feed_forward_length": _FEED_FORWARD,
-            "block_count": _LAYERS,
-            "projection_dim": EMBEDDING,
-            "image_size": IMAGE_SIDE,
-            "patch_size": PATCH,
+            "embedding_length": shape.width,
+            "attention.head_count": shape.heads,
+            "feed_forward_length": shape.feed_forward,
+            "block_count": shape.layers,
+            "projection_dim": shape.results,
+            "image_size": shape.side,
+            "patch_size": shape.patch,
         }
         for name, number in numbers.items():
             writer.add_uint32(f"clip.vision.{name}", number)
@@ -63,26 +76,28 @@ class _Projector:
         scale *= float(np.prod(shape[1:])) ** -0.5 if len(shape) > 1 else 0.1
         self._add(name, self._random.normal(scale=scale, size=shape))
 
-    def norm(self, name: str, size: int = _WIDTH) -> None:
+    def norm(self, name: str) -> None:
+        size = self.shape.width
         self._add(f"{name}.weight", 1 + 0.1 * self._random.normal(size=size))
         self.tensor(f"{name}.bias", size)
 
     def encoder(self, *, positions: int, frames: int = 1) -> None:
         """The vision transformer; with two ``frames``, a second filter for the next one."""
+        shape = self.shape
         for suffix in ("", ".1")[:frames]:
-            self.tensor(f"v.patch_embd.weight{suffix}", _WIDTH, 3, PATCH, PATCH)
+            self.tensor(f"v.patch_embd.weight{suffix}", shape.width, 3, shape.patch, shape.patch)
         if positions:
-            self.tensor("v.position_embd.weight", positions, _WIDTH)
+            self.tensor("v.position_embd.weight", positions, shape.width)
         self.norm("v.post_ln")
-        for layer in range(_LAYERS):
+        for layer in range(shape.layers):
             block = f"v.blk.{layer}"
             self.norm(f"{block}.ln1")
             self.norm(f"{block}.ln2")
             for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
-                self.tensor(f"{block}.{name}.weight", _WIDTH, _WIDTH)
-                self.tensor(f"{block}.{name}.bias", _WIDTH)
-            self.tensor(f"{block}.ffn_up.weight", _FEED_FORWARD, _WIDTH)
-            self.tensor(f"{block}.ffn_down.weight", _WIDTH, _FEED_FORWARD)
+                self.tensor(f"{block}.{name}.weight", shape.width, shape.width)
+                self.tensor(f"{block}.{name}.bias", shape.width)
+            self.tensor(f"{block}.ffn_up.weight", shape.feed_forward, shape.width)
+            self.tensor(f"{block}.ffn_down.weight", shape.width, shape.feed_forward)
 
     def _add(self, name: str, values: NDArray[np.float64]) -> None:
         self.gguf.add_tensor(name, values.astype(np.float32))
@@ -94,46 +109,46 @@ class _Projector:
         self.gguf.close()
 
 
-def _causal(path: Path) -> None:
-    writer = _Projector(path, "mlp")
-    writer.encoder(positions=_PATCHES + 1)
-    writer.tensor("v.class_embd", _WIDTH)
+def _causal(path: Path, shape: Shape) -> None:
+    writer = _Projector(path, "mlp", shape)
+    writer.encoder(positions=shape.patches + 1)
+    writer.tensor("v.class_embd", shape.width)
     writer.norm("v.pre_ln")
-    for layer, inputs in ((0, _WIDTH), (2, EMBEDDING)):
-        writer.tensor(f"mm.{layer}.weight", EMBEDDING, inputs)
-        writer.tensor(f"mm.{layer}.bias", EMBEDDING)
+    for layer, inputs in ((0, shape.width), (2, shape.results)):
+        writer.tensor(f"mm.{layer}.weight", shape.results, inputs)
+        writer.tensor(f"mm.{layer}.bias", shape.results)
     writer.close()
 
 
-def _whole(path: Path) -> None:
-    writer = _Projector(path, "gemma3")
+def _whole(path: Path, shape: Shape) -> None:
+    writer = _Projector(path, "gemma3", shape)
     writer.number("projector.scale_factor", _MERGE)
-    writer.encoder(positions=_PATCHES)
-    writer.tensor("v.patch_embd.bias", _WIDTH)
-    writer.tensor("mm.input_projection.weight", _WIDTH, EMBEDDING)
-    writer.tensor("mm.soft_emb_norm.weight", _WIDTH, scale=10)
+    writer.encoder(positions=shape.patches)
+    writer.tensor("v.patch_embd.bias", shape.width)
+    writer.tensor("mm.input_projection.weight", shape.width, shape.results)
+    writer.tensor("mm.soft_emb_norm.weight", shape.width, scale=10)
     writer.close()
 
 
-def _tiles(path: Path) -> None:
-    writer = _Projector(path, "idefics3")
+def _tiles(path: Path, shape: Shape) -> None:
+    writer = _Projector(path, "idefics3", shape)
     writer.number("projector.scale_factor", _MERGE)
-    writer.number("preproc_image_size", 2 * IMAGE_SIDE)
-    writer.encoder(positions=_PATCHES)
-    writer.tensor("v.patch_embd.bias", _WIDTH)
-    writer.tensor("mm.model.fc.weight", EMBEDDING, _WIDTH * _MERGE**2)
+    writer.number("preproc_image_size", 2 * shape.side)
+    writer.encoder(positions=shape.patches)
+    writer.tensor("v.patch_embd.bias", shape.width)
+    writer.tensor("mm.model.fc.weight", shape.results, shape.width * _MERGE**2)
     writer.close()
 
 
-def _plane(path: Path) -> None:
-    writer = _Projector(path, "qwen2vl_merger")
+def _plane(path: Path, shape: Shape) -> None:
+    writer = _Projector(path, "qwen2vl_merger", shape)
     writer.number("spatial_merge_size", _MERGE)
     writer.encoder(positions=0, frames=2)
-    wide = _WIDTH * _MERGE**2
+    wide = shape.width * _MERGE**2
     writer.tensor("mm.0.weight", wide, wide)
     writer.tensor("mm.0.bias", wide)
-    writer.tensor("mm.2.weight", EMBEDDING, wide)
-    writer.tensor("mm.2.bias", EMBEDDING)
+    writer.tensor("mm.2.weight", shape.results, wide)
+    writer.tensor("mm.2.bias", shape.results)
     writer.close()
 
 
@@ -143,7 +158,7 @@ class _Kind(NamedTuple):
     name: str
     memory_type: str
     markers: tuple[str, ...]
-    projector: Callable[[Path], None]
+    projector: Callable[[Path, Shape], None]
 
 
 _TILE_MARKERS = (
@@ -173,8 +188,8 @@ def write_vision_model(
     return model, write_projector(folder / f"mmproj-{name}.gguf", kind)
 
 
-def write_projector(path: Path, kind: str) -> Path:
+def write_projector(path: Path, kind: str, shape: Shape = TINY) -> Path:
     """Write the projector of that kind to ``path``."""
     path.parent.mkdir(exist_ok=True)
-    KINDS[kind].projector(path)
+    KINDS[kind].projector(path, shape)
     return path

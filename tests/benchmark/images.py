@@ -13,17 +13,21 @@ import base64
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
 from server.core.settings import load
 from tests.benchmark import peer
-from tests.e2e.server import free_port, running_server
-from tests.tiny_vision import KINDS, write_vision_model
+from tests.e2e.server import INSTRUCT, MODELS, free_port, running_server
+from tests.tiny_vision import KINDS, Shape, write_projector, write_vision_model
 from tests.unit.engine.vision_rig import image
 
 TEMPLATE = (
@@ -152,14 +156,100 @@ def compare(binary: Path) -> int:
     return differing
 
 
+# 256 tokens an image, as Gemma 3 has; an encoder of a tenth of SigLIP's base size, since this is to
+# end on a laptop.
+_ENCODER = Shape(side=256, patch=16, width=384, feed_forward=1536, layers=6, heads=6, results=576)
+_ROUNDS = 3
+_SHARING = 8
+
+
+class Timed(NamedTuple):
+    """Seconds from the request to each of an answer's tokens."""
+
+    arrivals: list[float]
+
+    @property
+    def first(self) -> float:
+        return self.arrivals[0]
+
+    @property
+    def longest_gap(self) -> float:
+        return max(later - earlier for earlier, later in pairwise(self.arrivals))
+
+
+def timed(url: str, messages: list[dict[str, Any]], tokens: int = 8) -> Timed:
+    """Stream a greedy answer of so many tokens."""
+    body = {
+        "model": INSTRUCT,
+        "messages": messages,
+        "temperature": 0,
+        "max_tokens": tokens,
+        "ignore_eos": True,
+        "stream": True,
+    }
+    began = time.perf_counter()
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=600) as response:
+        return Timed(
+            [
+                time.perf_counter() - began
+                for line in response.iter_lines()
+                if line.startswith("data: {") and '"content":' in line
+            ]
+        )
+
+
+def measure(url: str, seed: int) -> dict[str, float]:
+    """Seconds of one server in one round, whose images no other round has."""
+    first = [message("look", seed, "what is it?")]
+    second = [*first, {"role": "assistant", "content": "a cat"}, message("and its colour?")]
+    found = {"first answer": timed(url, first).first, "second turn": timed(url, second).first}
+    began = time.perf_counter()
+    shared = [[message("look", seed + 1, f"question {number}")] for number in range(_SHARING)]
+    with ThreadPoolExecutor(_SHARING) as pool:
+        list(pool.map(partial(timed, url), shared))
+    found["eight that share an image"] = time.perf_counter() - began
+    with ThreadPoolExecutor(2) as pool:
+        stream = pool.submit(timed, url, [message("tell me a story")], 200)
+        time.sleep(0.5)
+        pool.submit(timed, url, [message("look", seed + 2, "what is it?")]).result()
+        found["longest gap of a stream beside an image"] = stream.result().longest_gap
+    return found
+
+
+def compare_times(binary: Path, rounds: int) -> None:
+    """Print the median seconds of both servers, which take turns, and how they compare."""
+    with TemporaryDirectory() as name:
+        model = Path(name) / f"{INSTRUCT}.gguf"
+        model.symlink_to((MODELS / model.name).resolve())
+        eyes = write_projector(Path(name) / "mmproj.gguf", "causal", _ENCODER)
+        cells = ("-c", "8192", "-np", "8", "--kv-unified")
+        with (
+            running_server(DRAGOMAN_MODELS_DIR=name, DRAGOMAN_KV_TOKENS="8192") as ours,
+            llama_server(binary, model, eyes, "--jinja", *cells) as theirs,
+        ):
+            urls = {"dragoman": ours.url, "llama-server": theirs}
+            for url in urls.values():
+                timed(url, [message("hello")])
+            measured = [
+                {server: measure(url, 10 * number) for server, url in urls.items()}
+                for number in range(1, rounds + 1)
+            ]
+    for what in measured[0]["dragoman"]:
+        mine, other = (median(each[server][what] for each in measured) for server in urls)
+        print(f"{what:42} {mine:7.2f} s  llama-server {other:7.2f} s  ratio {mine / other:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark.images", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["equal"])
+    parser.add_argument("parts", nargs="*", default=["equal", "times"])
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="of the times (default: 3)")
     parser.add_argument("--llama-server", type=Path, help="its path (default: it is built)")
     options = parser.parse_args()
     binary = options.llama_server or peer.install(load().cache_dir)
     if "equal" in options.parts and compare(binary):
         raise SystemExit(1)
+    if "times" in options.parts:
+        compare_times(binary, options.rounds)
 
 
 if __name__ == "__main__":

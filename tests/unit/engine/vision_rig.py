@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from server.core.pieces import TokenRun
 from server.core.request import ImagePart
 from server.engine.llama.model import LlamaModel
 from server.engine.llama.projector import Projector
-from server.engine.spans import ImageSpan, Span, TokenSpan
+from server.engine.spans import ImageSpan, Span, Spans, TokenSpan
 from server.engine.vision.encodable import EncodableImage
 from server.engine.vision.encodings import Encode
 from server.engine.vision.reader import PictureReader, picture_of
@@ -73,6 +74,14 @@ class VisionModel(Model):
                 elif isinstance(piece, TokenRun):
                     found.append(TokenSpan(piece.ids))
         return found
+
+    def encode(self, prompt: Prompt) -> None:
+        """Wait until the images of ``prompt`` are encoded; nothing of it is computed."""
+        assert self.engine.encodings is not None
+        images = [span.image for span in Spans(self.spans(prompt)).images_from(0)]
+        self.engine.encodings.want(-1, images)
+        while any(self.engine.encodings.get(image) is None for image in images):
+            time.sleep(0.01)
 
     def see(self, *prompts: Prompt, **more: Any) -> list[Answer]:
         """The greedy answers to prompts that arrive together."""
