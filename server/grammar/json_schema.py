@@ -168,9 +168,10 @@ class _Conversion:
         for keyword in sorted(schema.keys() & keywords.NOT_ENFORCED):
             self._leniency.give_up((*path, keyword))
         self._count("enum values", len(schema.get("enum", ())))
-        return self._with_parts(
+        made = self._with_parts(
             {key: each for key, each in schema.items() if key in keywords.ENFORCED}, path, depth
         )
+        return rewriting.with_shorter_numbers(made) if isinstance(made, dict) else made
 
     def _with_parts(self, schema: Schema, path: Locator, depth: int) -> Schema | bool:
         """``schema`` with the schemas inside it converted."""

@@ -5,7 +5,8 @@ Each function takes one schema, whose parts stay as they are, and changes it in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 from server.grammar.json_values import OF_TEXTS, equal, is_of, text_check
@@ -91,6 +92,31 @@ def _fits(value: Any, schema: Schema) -> bool:
         for keyword, (kind, check) in _PLAIN.items()
         if keyword in schema and isinstance(value, kind) and not isinstance(value, bool)
     )
+
+
+_OF_NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+
+
+def with_shorter_numbers(schema: Schema) -> Schema:
+    """``schema``, and the numbers that the compiler leaves out of it.
+
+    It compares digit by digit, and takes no end within the digits of a bound: with a ``maximum`` of
+    0.95, 0.9 could be written as 0.90 only.
+    """
+    if not schema.keys() <= {*_OF_NUMBERS, "type"} or "number" not in types(schema):
+        return schema
+    bounds = [schema[keyword] for keyword in _OF_NUMBERS - {"multipleOf"} if keyword in schema]
+    shorter = {each for bound in bounds for each in _shorter(bound) if _fits(each, schema)}
+    factor = Decimal(repr(schema.get("multipleOf", 0)))
+    found = sorted(each for each in shorter if not factor or not Decimal(repr(each)) % factor)
+    return {"type": schema["type"], "anyOf": [schema, {"enum": found}]} if found else schema
+
+
+def _shorter(bound: float) -> Iterator[float]:
+    """The numbers with fewer decimals than ``bound``, but at least one, and the same digits."""
+    whole, _, decimals = repr(bound).partition(".")
+    for length in range(1, len(decimals) if decimals.isdecimal() else 0):
+        yield float(f"{whole}.{decimals[:length]}")
 
 
 def possible_texts(schema: Schema) -> bool:

@@ -339,3 +339,23 @@ def test_empty_objects_may_be_the_lists_that_php_writes() -> None:
 def test_a_length_beyond_all_texts_is_no_limit() -> None:
     made = enforceable({"properties": {"k": {"type": "string", "maxLength": 2**63}}})
     assert made["properties"]["k"] == {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "good", "bad"),
+    [
+        ({"maximum": 0.95}, ["0.9", "0.95", "0", "-3"], ["0.96", "1"]),
+        ({"exclusiveMaximum": 99.995}, ["99.9", "99.99", "99"], ["99.995", "100"]),
+        ({"minimum": -1.25, "maximum": 1.25}, ["-1.2", "1.2", "1"], ["-1.3", "1.26"]),
+        ({"minimum": 1.25}, ["1.25", "1.3"], ["1.2"]),
+        ({"maximum": 99.75, "multipleOf": 0.25}, ["99.50", "99.75", "99"], ["99.7", "100"]),
+    ],
+)
+def test_a_number_may_end_within_the_digits_of_a_bound(
+    bounds: dict[str, float], good: list[str], bad: list[str]
+) -> None:
+    grammar = schema_grammar({"type": "number", **bounds})
+    for text in (*good, *bad):
+        subject = matcher(grammar)
+        allowed = subject.consume_tokens(list(text.encode())) and subject.is_accepting()
+        assert bool(allowed) == (text in good), text
