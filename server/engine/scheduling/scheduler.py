@@ -247,7 +247,8 @@ class Scheduler:
     def _plan_prefills(self, step: Step, working: list[SequenceState]) -> None:
         """Plan prompt chunks in order, as far as batch, pace and cells allow."""
         room = self._batch_size - step.tokens
-        if any(self._decodes(s) for s in self.running):
+        # Streams that pause see no step.
+        if any(self._decodes(s) and s.gives_way <= working[0].gives_way for s in self.running):
             room = min(room, self._room_beside_streams(step))
         rows = self._outputs - sum(1 + w.drafts for w in step.decodes)
         for sequence in [s for s in working if not self._decodes(s)]:

@@ -414,6 +414,9 @@ def test_those_that_give_way_pause_while_another_prompt_is_read() -> None:
     simulation.add(0, [10] * 5, answer=100, gives_way=True)
     simulation.add(1, [11] * 500, answer=5, gives_way=True)
     simulation.step()
+    for _ in range(5):
+        simulation.pace.observe(sequences=1, decode_tokens=1, prefill_tokens=0, seconds=0.01)
+        simulation.pace.observe(sequences=0, decode_tokens=0, prefill_tokens=60, seconds=0.3)
     simulation.add(2, [50] * 200, answer=3)
     while simulation.states[2].in_prompt:
         plan = simulation.step()
