@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from tests.conformance.conftest import run_node
 from tests.e2e.server import Server, running_server
 from tests.tiny_vision import write_vision_model
 from tests.unit.engine.vision_rig import image
@@ -179,3 +181,13 @@ def test_langchain_sends_images(seeing: Server, text_tokens: int, family: str) -
     assert isinstance(answered, AIMessage)
     assert answered.usage_metadata
     assert answered.usage_metadata["input_tokens"] == text_tokens + IMAGE_TOKENS
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("node")
+def test_sdks_for_node_send_images(seeing: Server, text_tokens: int, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(PNG)
+    told = run_node("node", "images.mjs", seeing.url, MODEL, str(file))
+    assert told.returncode == 0, told.stderr[-4000:]
+    assert told.stdout.split() == [str(text_tokens + IMAGE_TOKENS)] * 5
