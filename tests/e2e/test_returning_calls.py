@@ -6,6 +6,8 @@ At this temperature the model spaces its JSON otherwise than templates do.
 from __future__ import annotations
 
 import json
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,7 +134,8 @@ def test_a_call_that_the_client_changed_stays_changed(server: Server) -> None:
     assert tokens.cached < tokens.written - FORCED
 
 
-def test_after_a_restart_in_every_family(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_after_a_restart_in_every_family(tmp_path: Path, end: signal.Signals) -> None:
     on_disk = {
         "DRAGOMAN_PREFIX_DISK": "100MiB",
         "DRAGOMAN_PREFIX_DISK_DIR": str(tmp_path / "prefixes"),
@@ -144,6 +147,12 @@ def test_after_a_restart_in_every_family(tmp_path: Path) -> None:
             in_responses(server, stored=True),
             in_messages(server, {}),
         ]
+        workers = server.worker_pids().values()
+        server.process.send_signal(end)
+        deadline = time.monotonic() + 30
+        while any(Path(f"/proc/{worker}").exists() for worker in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
     with running_server(**on_disk) as server:
         for second in turns:
             tokens = second(server)

@@ -23,9 +23,15 @@ _READ_BYTES = 1 << 20
 
 
 class Connection:
-    """Sends and receives messages. Any thread may send, one thread receives."""
+    """Sends and receives messages. Any thread may send, one thread receives.
+
+    Attributes:
+        is_read: Whether a thread receives all the time, and so ends the process when the API
+            process is gone; until then, sending does.
+    """
 
     def __init__(self, endpoint: socket.socket) -> None:
+        self.is_read = False
         self._socket = endpoint
         self._buffer = FrameBuffer()
         self._payloads: list[bytes] = []
@@ -43,15 +49,19 @@ class Connection:
         with self._sending:
             try:
                 self._socket.sendall(data)
-            except OSError:
-                os._exit(0)  # the API process is gone
+            except OSError:  # the API process is gone
+                if not self.is_read:
+                    os._exit(0)
 
     def receive(self) -> ToWorker:
         """The next message; `Shutdown` when the socket is closed."""
         while not self._payloads:
             # Blocking in recv() would also wake this thread whenever the peer drains what we sent.
             self._arrivals.poll()
-            data = self._socket.recv(_READ_BYTES)
+            try:
+                data = self._socket.recv(_READ_BYTES)
+            except OSError:
+                data = b""  # it left messages unread
             if not data:
                 return Shutdown()
             self._payloads = self._buffer.feed(data)

@@ -86,6 +86,7 @@ def serve(connection: Connection, services: Services) -> None:
     _spawn("heartbeat", lambda: _beat(connection, services))
     connection.send(Ready(info=services.info))
     stopped = threading.Event()
+    connection.is_read = True
     _spawn("reader", lambda: _read(connection, services, stopped))
     services.run()
     stopped.set()
