@@ -11,8 +11,12 @@ _KINDS = {
 }
 
 
+_IMAGES = ("image_url", "image")
+"""Fields by which a part without a type is an image."""
+
+
 def as_parts(content: object) -> object:
-    """Content with a type in every part: texts may stand without one, and one part without a list.
+    """Content with a type in every part, which texts and images may lack; one may lack the list.
 
     Anything else stays as it is, for the schema to judge.
     """
@@ -44,6 +48,9 @@ def _is_typed(value: object) -> bool:
 def _typed(part: Any) -> Any:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    if isinstance(part, dict) and part.get("type") is None and isinstance(part.get("text"), str):
-        return {**part, "type": "text"}
+    if isinstance(part, dict) and part.get("type") is None:
+        if isinstance(part.get("text"), str):
+            return {**part, "type": "text"}
+        if kind := next((name for name in _IMAGES if part.get(name) is not None), None):
+            return {**part, "type": kind}
     return part

@@ -130,6 +130,8 @@ SPELLINGS = {
     "LangChain": {"type": "image", "base64": BASE64, "mime_type": "image/png"},
     "Hugging Face": {"type": "image", "image": URI},
     "Hugging Face with a URL": {"type": "image", "url": URI},
+    "an address without a type": {"image_url": URI},
+    "an image without a type": {"image": URI},
     "Base64 alone": {"type": "image_url", "image_url": {"url": BASE64}},
 }
 
