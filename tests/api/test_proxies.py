@@ -269,3 +269,14 @@ async def test_the_server_works_behind_nginx_under_a_path(
         nginx(tmp_path, running.port) as address,
     ):
         await check_behind_proxy(running, address, prefix)
+
+
+async def test_a_proxy_at_a_unix_socket_is_this_machine(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for trusted, client in ((["127.0.0.1"], "203.0.113.9"), ([], "-")):
+        app = create_app(Settings.model_validate({"trusted_proxies": trusted}), FakePool())
+        transport = httpx.ASGITransport(app, client=None)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            response = await http.get("/v1/models", headers={"x-forwarded-for": "203.0.113.9"})
+        assert response.status_code == 200
+        assert logged(caplog) == client
