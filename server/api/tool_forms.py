@@ -8,6 +8,7 @@ Nothing is lost: fields without a meaning stay, so that the answer names them.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 _SCHEMA_NAMES = ("parameters", "input_schema", "inputSchema")
@@ -41,13 +42,17 @@ def flat_function(tool: dict[str, Any], schema_name: str = "parameters") -> dict
 def with_schema(definition: dict[str, Any], schema_name: str = "parameters") -> dict[str, Any]:
     """A function's definition with its schema under ``schema_name``.
 
-    An empty list is an empty object: PHP writes both as ``[]``.
+    An empty list is an empty object, as PHP writes it, and text is the JSON of one.
     """
     for name in _SCHEMA_NAMES:
         if definition.get(name) is not None and definition.get(schema_name) is None:
             others = {key: each for key, each in definition.items() if key != name}
             definition = {**others, schema_name: definition[name]}
-    return {**definition, schema_name: {}} if definition.get(schema_name) == [] else definition
+    schema = definition.get(schema_name)
+    if isinstance(schema, str):
+        with suppress(ValueError):  # the schema of the body says what is wrong
+            schema = json.loads(schema)
+    return definition if schema is None else {**definition, schema_name: schema or {}}
 
 
 def _has_schema(tool: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -59,6 +60,34 @@ async def test_an_empty_list_of_php_is_an_empty_schema(
 ) -> None:
     prompt = await prompt_of(http, pool, path, tools=[{"name": "f", "parameters": []}])
     assert prompt.tools == [Tool(name="f", parameters={})]
+
+
+@pytest.mark.parametrize("path", FAMILIES)
+async def test_a_schema_may_be_its_json_text(
+    http: httpx.AsyncClient, pool: FakePool, path: str
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": json.dumps(SCHEMA)}}
+    assert (await prompt_of(http, pool, path, tools=[tool])).tools == [
+        Tool(name="f", parameters=SCHEMA)
+    ]
+    tool = {"type": "function", "function": {"name": "f", "parameters": "{"}}
+    assert (await http.post(path, json=body_of(path, tools=[tool]))).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"metadata": {"a": 1}}, {"service_tier": "turbo"}, {"store": "yes"}, {"verbosity": 5}),
+        {"prompt_cache_retention": "in-memory"},
+    ],
+    ids=str,
+)
+async def test_values_of_fields_without_effect_are_not_checked(
+    http: httpx.AsyncClient, fields: dict[str, Any]
+) -> None:
+    response = await http.post(CHAT, json=chat_body(**fields))
+    assert response.status_code == 200, response.text
+    assert response.headers["x-dragoman-ignored"] == next(iter(fields))
 
 
 async def test_fields_of_a_tool_in_another_form_are_named(http: httpx.AsyncClient) -> None:

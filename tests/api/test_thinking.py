@@ -44,6 +44,8 @@ def reads(pool: FakePool, *variables: str) -> None:
         ({"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
         ({"chat_template_kwargs": {"enable_thinking": False}}, {"enable_thinking": False}),
         ({"thinking": {"type": "disabled"}}, {"enable_thinking": False}),
+        ({"thinking": False}, {"enable_thinking": False}),
+        ({"thinking": "enabled"}, {"enable_thinking": True}),
         ({"reasoning": {"enabled": False}}, {"enable_thinking": False}),
         ({"reasoning": {"effort": "low"}}, {"reasoning_effort": "low"}),
         ({"reasoning": "low"}, {"reasoning_effort": "low"}),

@@ -117,6 +117,13 @@ class Thinking(WireModel):
     )
 
 
+def _as_thinking(value: object) -> object:
+    """A switch or a word alone, as other servers have it."""
+    if isinstance(value, bool):
+        return {"type": "enabled" if value else "disabled"}
+    return {"type": value} if isinstance(value, str) else value
+
+
 class JsonFormat(WireModel):
     """JSON that matches a schema."""
 
@@ -141,7 +148,7 @@ class Conversation(ThinkingFields):
     system: Texts | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Annotated[ToolChoice, BeforeValidator(_own_choice)] | None = None
-    thinking: Thinking | None = None
+    thinking: Annotated[Thinking, BeforeValidator(_as_thinking)] | None = None
     output_config: OutputConfig | None = None
 
 

@@ -271,14 +271,15 @@ class ChatCompletionRequest(GenerationFields, ConversationFields):
     prediction: Prediction | None = None
     modalities: list[Literal["text", "audio"]] | None = None
 
-    metadata: dict[str, str] | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_options: dict[str, Any] | None = None
-    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
-    safety_identifier: str | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
-    store: bool | None = None
-    verbosity: Literal["low", "medium", "high"] | None = None
+    # Without effect, so their values are not checked either.
+    metadata: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
+    safety_identifier: Any = None
+    service_tier: Any = None
+    store: Any = None
+    verbosity: Any = None
 
     audio: Any = None
     moderation: Any = None
