@@ -126,10 +126,11 @@ class LlamaReranker:
         if not all(lengths) or len(texts) > self.most_texts or total > self.most_tokens:
             raise ValueError(f"texts of {lengths} tokens, limit {self.most_tokens} in all")
         if self._memory:
-            for number in range(len(texts)):
+            # All of the last group, which may have had more texts: their cells are needed.
+            for number in range(self.most_texts):
                 llama_cpp.llama_memory_seq_rm(self._memory, number, -1, -1)
-                if self._shared:
-                    llama_cpp.llama_memory_seq_cp(self._memory, _SHARED, number, -1, -1)
+            for number in range(len(texts) if self._shared else 0):
+                llama_cpp.llama_memory_seq_cp(self._memory, _SHARED, number, -1, -1)
         verdicts = self._compute(
             np.concatenate([np.asarray(text, np.int32) for text in texts]),
             np.concatenate([self._shared + np.arange(length) for length in lengths]),

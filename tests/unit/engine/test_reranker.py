@@ -110,6 +110,23 @@ def test_a_beginning_is_computed_once_for_all_texts_of_causal_models(case: Case)
     reranker.close()
 
 
+def test_no_cell_is_left_to_the_texts_of_the_last_group(case: Case) -> None:
+    reranker = case.open(256)
+    (shared,) = texts(40) if case.model.reads_in_parts else [[]]
+    reranker.begin(shared)
+    many, (one,) = texts(*[40] * 5), texts(216 if shared else 256)
+    reranker.score(many)
+    np.testing.assert_allclose(
+        reranker.score([one]), case.expected([shared + one]), atol=case.close
+    )
+    np.testing.assert_allclose(
+        reranker.score(many[:2]),
+        case.expected([shared + text for text in many[:2]]),
+        atol=case.close,
+    )
+    reranker.close()
+
+
 def test_what_llama_cpp_would_abort_on_is_refused_before(case: Case) -> None:
     reranker = case.open(256)
     reranker.begin([])
