@@ -94,6 +94,13 @@ async def test_embeddings_tell_their_model_and_tokens(
     assert "ttft_seconds" not in fields
 
 
+async def test_loading_a_model_tells_which(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    await connect().post("/v1/models/load", json={"model": "alias"})
+    assert last_fields(caplog)["model"] == "test"
+
+
 async def test_a_request_that_failed_tells_what_it_used_until_then(
     connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:

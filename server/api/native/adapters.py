@@ -83,11 +83,11 @@ async def load_adapter(request: Request) -> Response:
             f"{base.id!r} has an adapter {body.lora_name!r} already: unload it first.",
             at=("lora_name",),
         )
-    await unless_gone(request, shared.pool.open(base.id))
+    await unless_gone(request, shared.open(base.id))
     file = AdapterFile(name=body.lora_name, path=str(path), created=int(time.time()))
     name = shared.pool.add_adapter(base.id, file)
     try:
-        client = await unless_gone(request, shared.pool.open(name))
+        client = await unless_gone(request, shared.open(name))
         await unless_gone(request, client.render(TextPrompt(text="-")))
     except DragomanError as error:
         shared.pool.drop_adapter(name)

@@ -66,9 +66,10 @@ async def retrieve_model(request: Request, model_id: str) -> Response:
 async def load_model(request: Request) -> Response:
     """Load a model; answers once it is ready, with what is then known of it."""
     asked = await read(request, ModelChoice)
-    pool = context(request).pool
-    await pool.open(asked.model)
-    return Response(to_json(_wire(pool.entry(asked.model))), media_type="application/json")
+    shared = context(request)
+    await shared.open(asked.model)
+    entry = shared.pool.entry(asked.model)
+    return Response(to_json(_wire(entry)), media_type="application/json")
 
 
 @router.post("/v1/models/unload", response_model=ModelObject)
