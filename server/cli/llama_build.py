@@ -62,7 +62,9 @@ def compile_command(llama_version: str) -> str:
     """A shell command that compiles llama.cpp with our kernels into this environment."""
     package = f"{_PACKAGE}=={llama_version}"
     python = shlex.quote(sys.executable)
-    define = f"CMAKE_ARGS='-DCMAKE_PROJECT_ggml_INCLUDE={kernels_file()}'"
+    # The build splits the variable as a shell would.
+    include = shlex.quote(f"-DCMAKE_PROJECT_ggml_INCLUDE={kernels_file()}")
+    define = f"CMAKE_ARGS={shlex.quote(include)}"
     if importlib.util.find_spec("pip"):
         options = f"--no-cache-dir --no-deps --force-reinstall --no-binary {_PACKAGE}"
         return f"{define} {python} -m pip install {options} {package}"
