@@ -193,7 +193,7 @@ def timed(url: str, messages: list[dict[str, Any]], tokens: int = 8) -> Timed:
             [
                 time.perf_counter() - began
                 for line in response.iter_lines()
-                if line.startswith("data: {") and '"content":' in line
+                if '"content":"' in line and '"content":""' not in line
             ]
         )
 
