@@ -74,10 +74,10 @@ class Input:
 
 
 _SMALL: dict[str, dict[str, Any]] = {
-    CHAT: {"messages": [USER], "max_tokens": 4},
-    COMPLETIONS: {"prompt": "Hi", "max_tokens": 4},
-    RESPONSES: {"input": "Hi", "max_output_tokens": 4, "store": False},
-    MESSAGES: {"messages": [USER], "max_tokens": 4},
+    CHAT: {"messages": [USER], "max_tokens": 4, "temperature": 0},
+    COMPLETIONS: {"prompt": "Hi", "max_tokens": 4, "temperature": 0},
+    RESPONSES: {"input": "Hi", "max_output_tokens": 4, "temperature": 0, "store": False},
+    MESSAGES: {"messages": [USER], "max_tokens": 4, "temperature": 0},
     EMBEDDINGS: {"input": "Hi"},
     TEMPLATE: {"messages": [USER]},
 }

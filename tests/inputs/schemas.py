@@ -239,7 +239,13 @@ TYPES += [
 
 _BOUNDS = "bounds that no 64 bits hold"
 BOUNDS = [
-    calls(_BOUNDS, object_of(p={"type": "integer", **bounds}), model=model)
+    calls(
+        _BOUNDS,
+        object_of(p={"type": "integer", **bounds}),
+        model=model,
+        says=['"tool_calls"'],
+        arguments=None,
+    )
     for model in ("json", "tagged")
     for bounds in (
         {"minimum": 0, "maximum": 9223372036854775807},
