@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from server.api.openai.errors import error_body, error_type
-from server.core.errors import DragomanError, InvalidRequest, QueueFull, RequestTimeout
+from server.core.errors import DragomanError, InvalidRequest, QueueFull, RateLimited, RequestTimeout
 from server.http.errors import status_of
 
 # The statuses after which OpenAI's SDKs send a request again.
 _RETRIED = {408, 409, 429}
+# Errors of the client's side for which a later moment may be better.
+_MAY_HELP = {QueueFull, RateLimited, RequestTimeout}
 
 
 def tree(root: type[DragomanError] = DragomanError) -> Iterator[type[DragomanError]]:
@@ -39,7 +41,7 @@ def test_every_error_has_all_four_keys_and_no_number_among_them(error: type[Drag
 def test_sdks_send_a_request_again_only_where_that_may_help(error: type[DragomanError]) -> None:
     status = status_of(error)
     is_retried = status in _RETRIED or status >= 500
-    at_fault = error_type(status) != "server_error" and error not in (QueueFull, RequestTimeout)
+    at_fault = error_type(status) != "server_error" and error not in _MAY_HELP
     assert is_retried != at_fault
 
 

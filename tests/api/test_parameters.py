@@ -225,6 +225,7 @@ def test_our_own_parameters_are_those_documented() -> None:
         "ignore_eos",
         "json_schema",
         "lark",
+        "lora",
         "min_p",
         "min_tokens",
         "mirostat",

@@ -219,4 +219,4 @@ async def test_a_model_that_does_not_exist_is_404_in_the_client_s_form(
 async def test_a_path_below_its_own_that_does_not_exist_is_404_in_its_shape(
     http: httpx.AsyncClient, method: str
 ) -> None:
-    assert_error(await http.request(method, f"{MESSAGES}/batches"), 404, "not_found_error")
+    assert_error(await http.request(method, f"{MESSAGES}/nothing"), 404, "not_found_error")
