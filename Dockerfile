@@ -68,7 +68,7 @@ ENV PATH=/opt/dragoman/bin:$PATH \
     DRAGOMAN_STORE_URL=sqlite:////cache/store.db \
     DRAGOMAN_LOG_FORMAT=json
 
-# docker build --build-arg VERSION=0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
+# docker build --build-arg VERSION=0.2.0 --build-arg REVISION=$(git rev-parse HEAD) .
 ARG VERSION=""
 ARG REVISION=""
 LABEL org.opencontainers.image.title="dragoman" \

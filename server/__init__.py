@@ -1,3 +1,3 @@
 """dragoman: a local OpenAI-compatible inference server for GGUF models."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
