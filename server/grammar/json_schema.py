@@ -95,17 +95,17 @@ class _Conversion:
     def __init__(self, root: Schema, leniency: Leniency) -> None:
         self._root = root
         self._leniency = leniency
-        self._references = References(root)
+        draft = root.get("$schema")
+        self._reference_stands_alone = isinstance(draft, str) and any(
+            each in draft for each in _REFERENCE_STANDS_ALONE
+        )
+        self._references = References(root, alone=self._reference_stands_alone)
         self._shared = self._references.targets()
         self._names: dict[int, str] = {}
         self._taken: set[str] = set()
         self._waiting: list[tuple[str, Target]] = []
         self._one_of: list[tuple[Schema, Locator]] = []
         self._counts = dict.fromkeys(LIMITS, 0)
-        draft = root.get("$schema")
-        self._reference_stands_alone = isinstance(draft, str) and any(
-            each in draft for each in _REFERENCE_STANDS_ALONE
-        )
 
     def run(self) -> Schema:
         made = self._schema(self._root, (), 0)
@@ -151,11 +151,11 @@ class _Conversion:
         rewriting.without_effect(schema)
         loosening.settle_given_up(schema, path, self._leniency)
         self._refer(schema, source, path)
+        rewriting.unevaluated(schema)
         if "propertyNames" in schema:
             names = self._followed(schema["propertyNames"])
             if property_names(schema, names):
                 del schema["propertyNames"]
-        rewriting.unevaluated(schema)
         if not rewriting.negation(schema):
             return False
         loosening.settle_values(schema, path, self._leniency)
@@ -201,6 +201,8 @@ class _Conversion:
         for keyword in ("$recursiveRef", "$dynamicRef"):
             # Within one schema they mean the same, unless the target is named twice.
             if keyword in schema and "$ref" not in schema and isinstance(schema[keyword], str):
+                if self._references.is_ambiguous(schema[keyword]):
+                    continue
                 try:
                     target = self._references.resolve(schema[keyword], source, pointer(path))
                 except InvalidConstraint:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -35,10 +36,12 @@ class References:
 
     Args:
         root: The whole schema.
+        alone: Whether nothing beside a reference counts, not even an ``$id`` (drafts 4 to 7).
     """
 
-    def __init__(self, root: Schema) -> None:
+    def __init__(self, root: Schema, *, alone: bool = False) -> None:
         self._root = root
+        self._alone = alone
 
     def resolve(self, reference: str, schema: object = None, place: str = "#") -> Target:
         """Find the schema that a reference points at.
@@ -63,6 +66,13 @@ class References:
             except InvalidConstraint:
                 pass
         return self._by_pointer(reference, self._root, place)
+
+    def is_ambiguous(self, reference: str) -> bool:
+        """Whether several schemas have the ``$dynamicAnchor`` that a reference names.
+
+        Which one it means depends on the way that leads to it.
+        """
+        return self._names.dynamic_anchors[unquote(reference.partition("#")[2])] > 1
 
     def targets(self) -> set[int]:
         """The identities of all schemas that are referred to."""
@@ -126,18 +136,20 @@ class References:
 
     @cached_property
     def _names(self) -> _Names:
-        return _Names(self._root)
+        return _Names(self._root, alone=self._alone)
 
 
 class _Names:
     """Everything inside a schema that has a name, by ``$id`` or anchor, or refers to something."""
 
-    def __init__(self, root: Schema) -> None:
+    def __init__(self, root: Schema, *, alone: bool) -> None:
+        self._alone = alone
         self.bases: dict[int, Schema] = {}
         self.by_id: dict[str, Schema] = {}
         self.ids_of: dict[int, str] = {}
         self.anchors: dict[tuple[int, str], Schema] = {}
         self.paths: dict[int, Locator] = {}
+        self.dynamic_anchors: Counter[str] = Counter()
         self.referring: list[Schema] = []
         waiting: list[tuple[Any, Schema, Locator]] = [(root, root, ())]
         while waiting:
@@ -152,7 +164,8 @@ class _Names:
 
     def _named(self, schema: Schema, base: Schema, path: Locator) -> Schema:
         """Note the names of ``schema``; the base of the references in it."""
-        name = schema.get("$id", schema.get("id"))
+        refers = isinstance(schema.get("$ref"), str)
+        name = None if refers and self._alone else schema.get("$id", schema.get("id"))
         if isinstance(name, str) and name.startswith("#"):  # the anchors of drafts 4 to 7
             self.anchors[id(base), name[1:]] = schema
         elif isinstance(name, str) and name:
@@ -163,7 +176,9 @@ class _Names:
         for keyword in ("$anchor", "$dynamicAnchor"):
             if isinstance(schema.get(keyword), str):
                 self.anchors[id(base), schema[keyword]] = schema
-        if isinstance(schema.get("$ref"), str):
+        if isinstance(schema.get("$dynamicAnchor"), str):
+            self.dynamic_anchors[schema["$dynamicAnchor"]] += 1
+        if refers:
             self.referring.append(schema)
         self.bases[id(schema)] = base
         self.paths[id(schema)] = path

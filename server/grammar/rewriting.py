@@ -20,7 +20,8 @@ def without_effect(schema: Schema) -> None:
     """Drop keywords that rule nothing out as they stand."""
     for keyword in of_other_types(schema):
         schema.pop(keyword, None)
-    if not schema.keys() & {"then", "else"}:
+    # Alone, it only says which properties and items count as evaluated.
+    if not schema.keys() & {"then", "else", "unevaluatedProperties", "unevaluatedItems"}:
         schema.pop("if", None)
     for keyword in ("dependentRequired", "dependentSchemas", "dependencies", "patternProperties"):
         if schema.get(keyword) == {}:
@@ -190,6 +191,7 @@ def unevaluated(schema: Schema) -> None:
     They mean the same where no other schema applies to the same value.
     """
     applied = {"allOf", "anyOf", "oneOf", "$ref", "not", "if", "dependentSchemas", "contains"}
+    applied |= {"$dynamicRef", "$recursiveRef"}
     for keyword, left in (
         ("unevaluatedProperties", "additionalProperties"),
         ("unevaluatedItems", "items"),

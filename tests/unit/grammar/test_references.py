@@ -224,3 +224,15 @@ def test_nested_targets_do_not_multiply() -> None:
     schema["properties"] |= {f"r{n}": {"$ref": each} for n, each in enumerate(pointers)}
     before = len(json.dumps(schema))
     assert len(json.dumps(enforceable(schema))) < 3 * before
+
+
+def test_an_id_beside_a_reference_counts_where_the_draft_says_so() -> None:
+    root = {
+        "$id": "http://example.com/root",
+        "properties": {"a": {"$id": "http://other.com/", "$ref": "b.json"}},
+        "$defs": {"b": {"$id": "http://example.com/b.json", "type": "string"}},
+    }
+    referring = root["properties"]["a"]  # type: ignore[index]
+    assert References(root, alone=True).resolve("b.json", referring).path == ("$defs", "b")
+    with pytest.raises(InvalidConstraint):
+        References(root).resolve("b.json", referring)
