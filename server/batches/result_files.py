@@ -11,6 +11,7 @@ import msgspec
 
 from server.batches.batch_record import Tokens
 from server.core.ids import random_id
+from server.core.line_ends import escaped
 from server.store.file_folder import FileFolder, refused
 
 
@@ -90,7 +91,7 @@ class ResultFiles:
             ]
             if not chosen:
                 continue
-            file.append(b"".join(_encoder.encode(each) + b"\n" for each in chosen))
+            file.append(b"".join(escaped(_encoder.encode(each)) + b"\n" for each in chosen))
             for each in chosen:
                 self.completed += wanted
                 self.failed += not wanted

@@ -5,9 +5,8 @@ from __future__ import annotations
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Clients that split streams like Python's `str.splitlines` cut an event in two at these. The other
-# characters at which that splits are control characters, which JSON always escapes.
-_ESCAPES = {char.encode(): rf"\u{ord(char):04x}".encode() for char in "\x85\u2028\u2029"}
+from server.core.line_ends import escaped
+
 _JSON_TYPES = ("application/json", "application/x-ndjson", "text/event-stream")
 
 
@@ -48,13 +47,3 @@ class LineSeparatorMiddleware:
             await send(message)
 
         await self._app(scope, receive, escaping)
-
-
-def escaped(json: bytes) -> bytes:
-    """``json`` without these characters."""
-    if json.isascii():  # most are, and the searches take twenty times as long
-        return json
-    for char, escape in _ESCAPES.items():
-        if char in json:
-            json = json.replace(char, escape)
-    return json

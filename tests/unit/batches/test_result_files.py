@@ -106,3 +106,12 @@ def test_a_crash_between_the_name_and_the_store_loses_nothing(folder: FileFolder
 )
 def test_tokens_are_counted_in_every_familys_words(usage: object, tokens: Tokens) -> None:
     assert tokens_of(msgspec.Raw(json.dumps({"usage": usage}).encode())) == tokens
+
+
+def test_a_line_is_one_line_to_every_reader(folder: FileFolder) -> None:
+    files = opened(folder)
+    body = msgspec.Raw('{"text": "a\x85b\u2028c\u2029d"}'.encode())
+    files.append([result("a", response=Response(status_code=200, request_id="r", body=body))])
+    files.close()
+    (line,) = folder.part("out").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["response"]["body"]["text"] == "a\x85b\u2028c\u2029d"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def test_a_build_is_read_from_its_files(tmp_path: Path, monkeypatch: pytest.Monk
     (lib / "libggml-cpu.so").write_bytes(b"\x7fELF...16KernelBufferTypeE...")
     (lib / "libggml-cuda.so").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "llama_cpp", raising=False)  # another test may have loaded it
     monkeypatch.setattr(build_module, "version", lambda _: "9")
     assert llama_build() == LlamaBuild("9", True, ["CUDA"])
     (lib / "libggml-cpu.so").write_bytes(b"\x7fELF")
