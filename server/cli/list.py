@@ -6,6 +6,7 @@ from server.cli.console import err, out
 from server.cli.formatting import columns, size
 from server.cli.local_models import library
 from server.cli.options import FOLDERS, takes_settings
+from server.core.model_info import adapted_id
 from server.core.settings import Settings
 from server.library.footprint import estimate_memory
 from server.library.header import GgufHeader
@@ -25,6 +26,9 @@ def list_models(settings: Settings) -> None:
         notes = [*([model.error] if model.error else []), *model.warnings]
         if model.aliases:
             notes.append(f"also called {', '.join(model.aliases)}")
+        if adapters := [file.name for file in model.adapters if file.error is None]:
+            names = ", ".join(adapted_id(model.id, name) for name in adapters)
+            notes.append(f"with adapters {names}")
         rows.append(
             (
                 model.id,

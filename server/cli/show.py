@@ -15,7 +15,7 @@ from server.cli.known_names import local_names
 from server.cli.local_models import find_model, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
 from server.core.errors import ModelUnavailable
-from server.core.model_info import ModelInfo
+from server.core.model_info import ModelInfo, adapted_id
 from server.core.resources import templates_directory
 from server.core.settings import Settings
 from server.library.footprint import estimate_memory
@@ -65,6 +65,9 @@ def _file(model: LibraryModel) -> Iterator[tuple[str, str]]:
         yield "file", file
     if model.aliases:
         yield "aliases", ", ".join(model.aliases)
+    for adapter in model.adapters:
+        of = f"; {adapter.error}" if adapter.error else ""
+        yield "adapter", f"{adapted_id(model.id, adapter.name)}, {Path(adapter.path).name}{of}"
     if model.error:
         yield "not served", model.error
     for warning in model.warnings:

@@ -127,6 +127,17 @@ def test_show_tells_file_kind_template_and_capabilities(run: Run, folder: Path) 
 
 
 @pytest.mark.usefixtures("worker")
+def test_show_and_list_tell_adapters_and_what_is_wrong_with_one(run: Run, folder: Path) -> None:
+    write_model(folder / "models/good.gguf")
+    write_model(folder / "models/good-pirate.gguf", general__type="adapter")
+    (folder / "models/good.toml").write_text('[adapters]\ngone = "gone.gguf"')
+    lines = [line for line in run("show", "good").out.splitlines() if line.startswith("adapter")]
+    assert lines[0].endswith("good:gone, gone.gguf; gone.gguf: No such file or directory")
+    assert lines[1].endswith("good:pirate, good-pirate.gguf")
+    assert "with adapters good:pirate" in run("list").out
+
+
+@pytest.mark.usefixtures("worker")
 def test_show_takes_an_alias_and_a_file(run: Run, folder: Path) -> None:
     file = write_model(folder / "models/good.gguf")
     (folder / "models/good.toml").write_text('aliases = ["nice"]')
