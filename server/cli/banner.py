@@ -104,7 +104,10 @@ def _curl(url: str, path: str, settings: Settings, body: dict[str, object]) -> I
         yield f"  curl --unix-socket {shlex.quote(at_socket)} http://localhost{path} \\"
     else:
         yield f"  curl {url}{path} \\"
-    if settings.api_keys:
+    if settings.tls_certificate:
+        # One that this machine made itself is trusted by nothing else here.
+        yield f"    --cacert {shlex.quote(str(settings.tls_certificate))} \\"
+    if settings.api_keys or settings.keys_file:
         yield '    -H "authorization: Bearer $DRAGOMAN_API_KEY" \\'
     yield '    -H "content-type: application/json" \\'
     yield f"    -d {shlex.quote(json.dumps(body))}"

@@ -158,8 +158,12 @@ def _network(settings: Settings) -> Iterator[Finding]:
     path = socket_path(settings.host)
     where = path or f"{settings.host} port {settings.port}"
     try:
-        status = local_client(settings, None, timeout=5.0).get("/health")["status"]
-        yield Finding("ok", "server", f"runs at {where}: {status}")
+        health = local_client(settings, None, timeout=5.0).get("/health")
+        found = f"runs at {where}: {health['status']}"
+        if failed := health.get("failed"):
+            yield Finding("note", "server", found, f"not loaded: {', '.join(failed)}; see its log")
+        else:
+            yield Finding("ok", "server", found)
     except (ServerError, KeyError, TypeError) as error:
         if isinstance(error, ServerError) and error.status is not None:
             yield Finding("note", "server", f"{where} answers {error.status}: {error}")

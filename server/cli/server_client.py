@@ -154,8 +154,11 @@ class Client:
             connection.request(method, self._parts.path + path, content, headers)
             response = connection.getresponse()
             if response.status >= 400:
+                reason = _reason(response)
+                if response.status == 401:
+                    reason += " Commands send the first of api_keys: DRAGOMAN_API_KEYS=KEY"
                 raise ServerError(
-                    _reason(response), status=response.status, retry_after=_retry_after(response)
+                    reason, status=response.status, retry_after=_retry_after(response)
                 )
             yield response
         except (ConnectionRefusedError, FileNotFoundError) as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from server.cli.banner import banner
 from server.core.model_info import ModelEntry
@@ -122,9 +124,19 @@ def test_a_model_made_for_embeddings_is_asked_for_one() -> None:
     assert "template" not in text
 
 
-def test_the_first_request_carries_a_key_where_one_is_needed() -> None:
-    command, _ = request_of(banner(URL, Settings(api_keys=["secret"]), [entry("m")]))
+@pytest.mark.parametrize("keys", [{"api_keys": ["secret"]}, {"keys_file": Path("keys.toml")}])
+def test_the_first_request_carries_a_key_where_one_is_needed(keys: dict[str, Any]) -> None:
+    command, _ = request_of(banner(URL, Settings(**keys), [entry("m")]))
     assert "authorization: Bearer $DRAGOMAN_API_KEY" in command
+
+
+def test_the_first_request_trusts_the_certificate_of_the_server(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name} of mine.pem" for name in ("tls_certificate", "tls_key")}
+    for file in files.values():
+        file.touch()
+    command, _ = request_of(banner(URL, Settings(**files), [entry("m")]))  # type: ignore[arg-type]
+    assert command[command.index("--cacert") + 1] == str(files["tls_certificate"])
+    assert "--cacert" not in banner(URL, Settings(), [entry("m")])
 
 
 def test_without_a_model_it_says_how_to_get_one() -> None:

@@ -194,9 +194,18 @@ def test_a_stream_without_its_end_is_a_failed_answer(
 
 
 def test_an_error_answer_is_told_by_its_message(server: FakeServer) -> None:
-    server.answers["/v1/models"] = (401, {"error": {"message": "Incorrect API key."}})
-    with pytest.raises(ServerError, match=r"^Incorrect API key\.$"):
+    server.answers["/v1/models"] = (403, {"error": {"message": "Not from here."}})
+    with pytest.raises(ServerError, match=r"^Not from here\.$"):
         Client(server.url).get("/v1/models")
+
+
+def test_a_command_without_the_key_says_where_it_takes_one_from(
+    run: Run, server: FakeServer
+) -> None:
+    server.answers["/v1/models"] = (401, {"error": {"message": "Incorrect API key."}})
+    result = run("ps", "--url", server.url)
+    assert result.exit_code == 1
+    assert "DRAGOMAN_API_KEYS=KEY" in result.err
 
 
 def test_an_answer_that_is_not_json_is_an_error(server: FakeServer) -> None:

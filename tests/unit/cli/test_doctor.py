@@ -147,6 +147,7 @@ def test_a_slow_processor_safe_mode_proxies_and_broken_models_are_noted(
     ("answer", "state", "said"),
     [
         ((200, {"status": "ok"}), "ok", "runs at"),
+        ((200, {"status": "failed", "failed": ["huge"]}), "note", "not loaded: huge"),
         ((401, {"error": {"message": "needs a key"}}), "note", "answers 401: needs a key"),
         ((200, "<html>"), "bad", "another program listens"),
     ],
