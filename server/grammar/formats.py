@@ -11,7 +11,6 @@ from __future__ import annotations
 from server.grammar.keywords import Schema
 from server.grammar.patterns import anchored
 
-_DIGIT = "[0-9]"
 _HEX = "[0-9a-fA-F]"
 
 # --- RFC 3339, section 5.6 and appendix A ---

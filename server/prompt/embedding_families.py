@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from server.core.embeddings import Purpose
-from server.prompt.families.definitions import FamilyError
+from server.prompt.families.named import NamedFamily, family_of
 
 _FOLDER = "embedding"
 _INSTRUCTION = "{instruction}"
 
 
-class EmbeddingFamily(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EmbeddingFamily(NamedFamily, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a family's models were trained with.
 
     Attributes:
-        description: The family in a sentence.
-        source: Who set the texts.
-        names: Regular expressions, searched for in the model's name and file name, ignoring case.
         query: What stands in front of a query; None, as of the others: it is not known.
         document: The same of a document to be found.
         classification: The same of a text to be classified.
@@ -31,9 +24,6 @@ class EmbeddingFamily(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         instruction: What ``{instruction}`` in these stands for, unless a request says otherwise.
     """
 
-    description: str
-    source: str
-    names: list[str]
     query: str | None = None
     document: str | None = None
     classification: str | None = None
@@ -74,20 +64,4 @@ def embedding_family(directories: Sequence[Path], names: Sequence[str]) -> Embed
     Raises:
         FamilyError: A file is wrong.
     """
-    for directory in reversed(directories):
-        for path in sorted((directory / _FOLDER).glob("*.toml")):
-            family = _load(path)
-            patterns = [re.compile(pattern, re.IGNORECASE) for pattern in family.names]
-            if any(pattern.search(name) for pattern in patterns for name in names):
-                return family
-    return None
-
-
-def _load(path: Path) -> EmbeddingFamily:
-    try:
-        family = msgspec.convert(tomllib.loads(path.read_text("utf-8")), EmbeddingFamily)
-        for pattern in family.names:
-            re.compile(pattern)
-    except (ValueError, re.error) as error:
-        raise FamilyError(f"{path}: {error}") from error
-    return family
+    return family_of([each / _FOLDER for each in directories], names, EmbeddingFamily)

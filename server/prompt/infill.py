@@ -8,7 +8,6 @@ training.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import msgspec
 from server.core.errors import InvalidRequest
 from server.core.request import TextPrompt
 from server.core.vocabulary import Vocabulary
-from server.prompt.families.definitions import FamilyError
+from server.prompt.families.named import NamedFamily, check_places, named_families
 
 _FOLDER = "infill"
 # llama.cpp's server has these names, too; models were trained with some name in their place.
@@ -27,29 +26,27 @@ _REPOSITORY, _CURRENT = "myproject", "filename"
 _SHIELD = "\u263a"
 
 
-class InfillForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class InfillForm(NamedFamily, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a family's models are asked to fill a gap.
 
     Attributes:
-        description: The family in a sentence.
-        source: Who set the form.
         controls: The texts in it that are control tokens; a vocabulary must have all of them.
         template: The prompt, with ``{prefix}``, ``{suffix}`` and ``{files}`` in their places.
-        names: Regular expressions for the model's name or file name, ignoring case; if there are
-            any, one must fit.
+        names: As in `NamedFamily`; without any, all models that have the tokens.
         repository: What stands before the first of other files, with ``{name}``.
         file: Another file, with ``{name}`` and ``{text}``.
         current: What stands behind other files and names the one with the gap.
     """
 
-    description: str
-    source: str
     controls: list[str]
     template: str
-    names: list[str] = []
+    names: list[str] = msgspec.field(default_factory=list)
     repository: str = ""
     file: str = "{name}\n{text}\n"
     current: str = ""
+
+    def __post_init__(self) -> None:
+        check_places(self.template, ("{prefix}", "{suffix}", "{files}"))
 
 
 def infill_form(
@@ -65,11 +62,9 @@ def infill_form(
     """
     known = {token.text for token in vocabulary.special_tokens}
     for directory in reversed(directories):
-        forms = [_load(path) for path in sorted((directory / _FOLDER).glob("*.toml"))]
+        forms = named_families(directory / _FOLDER, InfillForm)
         for form in sorted(forms, key=lambda form: not form.names):
-            patterns = [re.compile(pattern, re.IGNORECASE) for pattern in form.names]
-            fits = any(pattern.search(name) for pattern in patterns for name in names)
-            if known.issuperset(form.controls) and (fits or not patterns):
+            if known.issuperset(form.controls) and (form.fits(names) or not form.names):
                 return form
     return None
 
@@ -158,16 +153,3 @@ def _spelt(vocabulary: Vocabulary, text: str, prompt: TextPrompt, *, spaced: boo
         if tokens[: len(shield)] == shield:
             return tokens[len(shield) :]
     return vocabulary.tokenize(text, parse_special=parse)
-
-
-def _load(path: Path) -> InfillForm:
-    try:
-        form = msgspec.convert(tomllib.loads(path.read_text("utf-8")), InfillForm)
-        for pattern in form.names:
-            re.compile(pattern)
-    except (ValueError, re.error) as error:
-        raise FamilyError(f"{path}: {error}") from error
-    missing = [name for name in ("{prefix}", "{suffix}", "{files}") if name not in form.template]
-    if missing:
-        raise FamilyError(f"{path}: there is no {missing[0]} in the template")
-    return form

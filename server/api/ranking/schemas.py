@@ -144,14 +144,6 @@ class Ranking(BaseModel):
     meta: RankingMeta
 
 
-class TextRank(BaseModel):
-    """A result in TEI's form."""
-
-    index: int
-    score: float
-    text: str | None = None
-
-
 class ScoreObject(BaseModel):
     """The score of one pair."""
 
