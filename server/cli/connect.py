@@ -11,7 +11,7 @@ from server.cli.client_configurations import CLIENTS
 from server.cli.console import CommandError, err, out
 from server.cli.health import Url
 from server.cli.server_client import ServerError, local_client
-from server.core.settings import load
+from server.core.settings import load, socket_path
 
 _UNKNOWN_CONTEXT = 4096
 
@@ -37,6 +37,11 @@ def connect(
         raise CommandError(f"unknown client {name!r}; known are: {known}", exit_code=2)
     settings = load()
     client = local_client(settings, url, timeout=5.0)
+    if socket_path(client.url) is not None:
+        raise CommandError(
+            f"clients need an address with a port, and {client.url} is a Unix socket: set host and "
+            "port, or name a proxy's address with --url"
+        )
     try:
         entries = client.get("/v1/models")["data"]
         served = {entry["id"]: entry for entry in entries}

@@ -11,33 +11,9 @@ import httpx
 import pytest
 
 from tests.e2e.server import INSTRUCT, MODELS, Server, running_server
+from tests.inputs.models import THINKING
 
 THINKER = "thinker"
-TEMPLATE = """\
-{%- if tools %}
-    {{- '<|im_start|>system\nTools: ' + (tools | tojson) + '<|im_end|>\n' }}
-{%- endif %}
-{%- for message in messages %}
-    {{- '<|im_start|>' + message.role + '\\n' }}
-    {%- if message.role == 'assistant' and message.reasoning_content %}
-        {{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' }}
-    {%- endif %}
-    {{- message.content or '' }}
-    {%- for call in message.tool_calls or [] %}
-        {{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}
-        {{- (call.function.arguments | tojson) + '}\\n</tool_call>' }}
-    {%- endfor %}
-    {{- '<|im_end|>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-    {%- if enable_thinking is defined and enable_thinking is false %}
-        {{- '<think>\\n\\n</think>\\n\\n' }}
-    {%- else %}
-        {{- '<think>\\n' }}
-    {%- endif %}
-{%- endif %}
-"""
 FAMILY = """\
 description = "ChatML whose prompt opens the reasoning."
 source = "this test"
@@ -59,7 +35,7 @@ CITY = {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("models")
     families = tmp_path_factory.mktemp("families")
-    (families / "thinker.jinja").write_text(TEMPLATE)
+    (families / "thinker.jinja").write_text(THINKING)
     (families / "thinker.toml").write_text(FAMILY)
     (folder / f"{THINKER}.gguf").symlink_to(Path(MODELS, f"{INSTRUCT}.gguf").resolve())
     (folder / f"{THINKER}.toml").write_text('family = "thinker"\n')

@@ -27,7 +27,9 @@ _TURNS = """\
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
-_THINKING = """\
+THINKING = (
+    _TURNS
+    + """\
 {%- if add_generation_prompt %}
     {%- if enable_thinking is defined and enable_thinking is false %}
         {{- '<think>\\n\\n</think>\\n\\n' }}
@@ -36,6 +38,7 @@ _THINKING = """\
     {%- endif %}
 {%- endif %}
 """
+)
 # Looks for switches in texts, in three ways that published templates have.
 _SWITCHES = """\
 {%- set mode = namespace(think=true, text='') %}
@@ -83,7 +86,7 @@ _REPLIES = {
 }
 _TEMPLATES = {
     **dict.fromkeys(_CALLS, _SILENT),
-    "thinker": _TURNS + _THINKING,
+    "thinker": THINKING,
     "switches": _SWITCHES,
 }
 _MARKERS = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"]

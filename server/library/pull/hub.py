@@ -220,5 +220,6 @@ def _explained(name: str) -> Iterator[None]:
         raise PullError(f"the hub refuses {name}: {error}") from error
     except (httpx2.HTTPError, ConnectionError) as error:
         raise HubUnreachable(
-            f"the hub cannot be reached for {name} ({error}); try again later to continue from here"
+            f"the hub cannot be reached for {name} ({error}); try again later: "
+            "what was fetched of a file is kept"
         ) from error

@@ -263,6 +263,13 @@ def test_connect_without_a_server_says_so_and_prints_a_placeholder(run: Run) -> 
     assert '"MODEL"' in result.out
 
 
+def test_connect_says_that_clients_cannot_use_a_socket(run: Run) -> None:
+    result = run("connect", "codex", "--url", "unix:/nowhere/a.sock")
+    assert result.exit_code == 1
+    assert "unix:/nowhere/a.sock is a Unix socket" in result.err
+    assert not result.out
+
+
 def test_connect_to_an_unknown_client_is_a_usage_error(run: Run) -> None:
     assert run("connect", "netscape").exit_code == 2
 

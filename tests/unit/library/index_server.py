@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from http.server import BaseHTTPRequestHandler
+
+from tests.unit.library.loopback_server import LoopbackServer
 
 
-class IndexServer:
+class IndexServer(LoopbackServer):
     """Serves ``files`` by name, and pages that link to them in JSON, or in HTML if so ``pages``.
 
     ``cuts`` are the numbers of bytes after which the next answers break off. With ``password`` all
@@ -29,28 +28,11 @@ class IndexServer:
         self.authorizations: list[str | None] = []
         self.checksums: dict[str, str] = {}
         self.files_at = ""
-        self._server = ThreadingHTTPServer((host, 0), self._handler())
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
-        )
+        super().__init__(self._handler(), host)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/simple"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        return f"{super().url}/simple"
 
     def page(self, project: str) -> bytes:
         """What is said of the project's files."""
