@@ -66,6 +66,7 @@ ENV PATH=/opt/dragoman/bin:$PATH \
     DRAGOMAN_CACHE_DIR=/cache \
     DRAGOMAN_PULL_STARTER=false \
     DRAGOMAN_STORE_URL=sqlite:////cache/store.db \
+    DRAGOMAN_FILES_DIR=/cache/files \
     DRAGOMAN_LOG_FORMAT=json
 
 # docker build --build-arg VERSION=0.2.0 --build-arg REVISION=$(git rev-parse HEAD) .

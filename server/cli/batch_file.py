@@ -105,7 +105,8 @@ def _begun(client: Client, file: Path, endpoint: str) -> dict[str, Any]:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     newest: list[dict[str, Any]] = client.get("/v1/batches?limit=100")["data"]
     for found in newest:
-        if (found["metadata"] or {}).get(_MARK) == digest and found["status"] not in _GONE:
+        same = (found["metadata"] or {}).get(_MARK) == digest
+        if same and found["status"] not in _GONE and not _is_fetched(client, found):
             err.print(f"going on with {found['id']}", style="dim", markup=False)
             return found
     uploaded = client.upload("/v1/files", {"purpose": "batch"}, file)
@@ -118,6 +119,20 @@ def _begun(client: Client, file: Path, endpoint: str) -> dict[str, Any]:
     made: dict[str, Any] = client.post("/v1/batches", body)
     err.print(f"{made['id']} at {client.url}", style="dim", markup=False)
     return made
+
+
+def _is_fetched(client: Client, found: dict[str, Any]) -> bool:
+    """Whether an earlier command has taken the results from the server."""
+    if found["status"] != "completed":
+        return False
+    for file_id in filter(None, (found["output_file_id"], found["error_file_id"])):
+        try:
+            client.get(f"/v1/files/{file_id}")
+        except ServerError as error:
+            if error.status != 404:
+                raise
+            return True
+    return False
 
 
 def _followed(client: Client, found: dict[str, Any]) -> dict[str, Any]:

@@ -132,6 +132,22 @@ def test_the_command_needs_no_server_and_goes_on_after_an_interrupt(tmp_path: Pa
     assert [*parts.glob("*/file-*")] == [], "the server keeps no copies of what was fetched"
 
 
+@pytest.mark.process
+def test_a_file_is_answered_anew_once_its_answers_were_fetched(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    write_tiny_model(tmp_path / "models" / "tiny.gguf", "full attention")
+    body = {"model": "tiny", "prompt": "abc", "max_tokens": 2}
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": body}
+    (tmp_path / "in.jsonl").write_bytes(jsonl([line]))
+    command = [str(Path(sys.executable).with_name("dragoman")), "batch", "in.jsonl"]
+    with running_server(DRAGOMAN_MODELS_DIR=str(tmp_path / "models")) as server:
+        for name in ("one.jsonl", "two.jsonl"):
+            arguments = ["--url", server.url, "--output", name]
+            subprocess.run([*command, *arguments], cwd=tmp_path, check=True, timeout=60)
+            (answer,) = (tmp_path / name).read_text().splitlines()
+            assert json.loads(answer)["custom_id"] == "1"
+
+
 def test_the_flow_of_the_sdk(client: OpenAI) -> None:
     def line(name: str, **fields: Any) -> dict[str, Any]:
         messages = [{"role": "user", "content": f"Say {name}."}]
