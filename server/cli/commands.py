@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def application(asked: str = "") -> typer.Typer:
     """The application with the command ``asked`` alone, or with all if there is no such command."""
     app = typer.Typer(
-        help="A local OpenAI-compatible inference server for GGUF models, base and instruct.",
+        help="A local inference server for GGUF models that speaks OpenAI's API and Anthropic's.",
         callback=_options,
         no_args_is_help=True,
         invoke_without_command=True,

@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 @takes_settings(*EVERY_SETTING)
 def serve(settings: Settings) -> None:
-    """Serve models to OpenAI clients.
+    """Serve models to clients of OpenAI's API and Anthropic's.
 
     The models named here are loaded at start, or else the only model of the models folder; other
     models are loaded on first use. SIGTERM or Ctrl-C lets running answers finish; a second one ends

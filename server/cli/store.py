@@ -61,7 +61,7 @@ def store(
                     f"conversations: {size(swept.bytes)}"
                 )
             case Action.EXPORT:
-                opened.transact(_export, writes=False)
+                _print_export(opened)
 
 
 @contextmanager
@@ -99,7 +99,23 @@ def _time(seconds: int | None) -> str:
     return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def _export(records: Records) -> None:
+def _print_export(opened: Store) -> None:
+    try:
+        if failure := opened.transact(_export, writes=False):
+            raise failure
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise  # The command ends quietly: its reader has enough.
+    except OSError as error:
+        raise CommandError(f"standard output cannot be written: {error.strerror}") from error
+
+
+def _export(records: Records) -> OSError | None:
+    """Returns what kept it from writing: raised here, it would count as a failure of the store."""
     for record in records.upkeep.export():
-        sys.stdout.buffer.write(msgspec.json.encode(record) + b"\n")
-    sys.stdout.buffer.flush()
+        line = msgspec.json.encode(record) + b"\n"
+        try:
+            sys.stdout.buffer.write(line)
+        except OSError as error:
+            return error
+    return None

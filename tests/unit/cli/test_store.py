@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -55,6 +59,29 @@ def test_prune_keeps_to_the_limits(run: Run) -> None:
 def test_export_writes_one_object_a_line(run: Run) -> None:
     lines = [json.loads(line) for line in run("export").splitlines()]
     assert [line["id"] for line in lines] == ["conv_1", "r0", "r1", "r2"]
+
+
+@pytest.mark.parametrize("failing", ["write", "flush"])
+@pytest.mark.parametrize(("number", "said"), [(errno.EPIPE, ""), (errno.ENOSPC, "No space left")])
+def test_an_export_that_cannot_be_written_is_no_failure_of_the_store(
+    url: str,
+    failing: str,
+    number: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    buffer = Mock()
+    getattr(buffer, failing).side_effect = OSError(number, os.strerror(number))
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=buffer))
+    with pytest.raises(SystemExit) as ended:
+        main(["store", "export", "--store-url", url])
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert bool(said) == bool(error)
+    assert not caplog.records
 
 
 def test_what_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
