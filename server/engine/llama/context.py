@@ -17,23 +17,11 @@ from server.engine.backend import DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch, ImageRows
 from server.engine.llama.adapters import AdapterSet, apply, free_unused
 from server.engine.llama.binding import bind, bind_image
+from server.engine.llama.context_parameters import context_parameters
 from server.engine.llama.library import log, new_context, planning
 from server.engine.llama.model import LlamaModel
 from server.engine.llama.position_map import PositionMap
 from server.engine.llama.window_guard import WindowGuard
-
-GGML_TYPES: dict[KvType, int] = {
-    "f32": llama_cpp.GGML_TYPE_F32,
-    "f16": llama_cpp.GGML_TYPE_F16,
-    "q8_0": llama_cpp.GGML_TYPE_Q8_0,
-    "q4_0": llama_cpp.GGML_TYPE_Q4_0,
-}
-# With AUTO, llama.cpp enables flash attention where the device and the model support it.
-FLASH_ATTENTION_TYPES: dict[FlashAttention, int] = {
-    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
-    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-}
 
 _NOTHING = np.empty(0, dtype=np.uint8)
 
@@ -71,20 +59,17 @@ class LlamaContext:
             LoadError: llama.cpp cannot create it, usually for lack of memory.
         """
         window = model.window if model.partial_removal else None
-        parameters = llama_cpp.llama_context_default_params()
+        parameters = context_parameters(
+            threads=settings.threads,
+            flash_attention=settings.flash_attention,
+            kv_type=settings.kv_type,
+        )
         parameters.n_ctx = settings.kv_cells
         parameters.n_ubatch = min(settings.ubatch_size, settings.batch_size)
         # Between the parts of a divided batch, the guard could not follow.
         parameters.n_batch = parameters.n_ubatch if window else settings.batch_size
         parameters.n_seq_max = settings.sequence_ids * (2 if window else 1)
         parameters.n_outputs_max = settings.outputs_per_batch
-        parameters.n_threads = settings.threads
-        parameters.n_threads_batch = settings.threads
-        parameters.flash_attn_type = FLASH_ATTENTION_TYPES[settings.flash_attention]
-        parameters.type_k = parameters.type_v = GGML_TYPES[settings.kv_type]
-        parameters.kv_unified = True
-        parameters.swa_full = True
-        parameters.no_perf = True
         self._model = model
         self._pointer = new_context(model.pointer, parameters)
         self._memory = llama_cpp.llama_get_memory(self._pointer)

@@ -13,7 +13,7 @@ from server.core.worker_settings import FlashAttention, KvType
 from server.engine.backend import DecodeFailed
 from server.engine.batch import Batch
 from server.engine.llama.binding import bind
-from server.engine.llama.context import FLASH_ATTENTION_TYPES, GGML_TYPES
+from server.engine.llama.context_parameters import context_parameters
 from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel
 
@@ -49,16 +49,12 @@ class LlamaEmbedder:
             LoadError: llama.cpp cannot create it, usually for lack of memory.
         """
         at_once = _EMBEDDED_TOKENS_PER_PART if model.reads_in_parts else most_tokens
-        parameters = llama_cpp.llama_context_default_params()
+        parameters = context_parameters(
+            threads=threads, flash_attention=flash_attention, kv_type=kv_type
+        )
         parameters.n_ctx = most_tokens
         parameters.n_batch = parameters.n_ubatch = min(at_once, most_tokens)
         parameters.n_seq_max = _TEXTS_TOGETHER
-        parameters.n_threads = parameters.n_threads_batch = threads
-        parameters.flash_attn_type = FLASH_ATTENTION_TYPES[flash_attention]
-        parameters.type_k = parameters.type_v = GGML_TYPES[kv_type]
-        parameters.kv_unified = True
-        parameters.swa_full = True
-        parameters.no_perf = True
         parameters.embeddings = True
         if model.pooling is not None:
             parameters.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_NONE

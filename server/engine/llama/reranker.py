@@ -14,7 +14,7 @@ from server.core.worker_settings import FlashAttention, KvType
 from server.engine.backend import DecodeFailed
 from server.engine.batch import Batch
 from server.engine.llama.binding import bind
-from server.engine.llama.context import FLASH_ATTENTION_TYPES, GGML_TYPES
+from server.engine.llama.context_parameters import context_parameters
 from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel
 
@@ -72,16 +72,12 @@ class LlamaReranker:
         """
         per_part = _TOKENS_PER_PART if head.words else _CLASSIFIED_TOKENS_PER_PART
         at_once = per_part if model.reads_in_parts else most_tokens
-        parameters = llama_cpp.llama_context_default_params()
+        parameters = context_parameters(
+            threads=threads, flash_attention=flash_attention, kv_type=kv_type
+        )
         parameters.n_ctx = most_tokens
         parameters.n_batch = parameters.n_ubatch = min(at_once, most_tokens)
         parameters.n_seq_max = _TEXTS_TOGETHER + 1
-        parameters.n_threads = parameters.n_threads_batch = threads
-        parameters.flash_attn_type = FLASH_ATTENTION_TYPES[flash_attention]
-        parameters.type_k = parameters.type_v = GGML_TYPES[kv_type]
-        parameters.kv_unified = True
-        parameters.swa_full = True
-        parameters.no_perf = True
         parameters.embeddings = not head.words
         if not head.words:
             parameters.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_RANK
