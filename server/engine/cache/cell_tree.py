@@ -159,8 +159,7 @@ class CellTree:
             assert holder.length >= node.end
             if holder.id in self._cached:
                 assert holder.length == node.end
-                if self._memory.partial_removal:
-                    assert not node.children, "a cached id above a leaf holds nothing"
+                assert not self._is_redundant(holder), "a cached id that holds nothing of its own"
 
     # --- inside ---
 
@@ -222,6 +221,7 @@ class CellTree:
         holder = Holder(sequence_id, scope, node, length, copies)
         node.holders.append(holder)
         self._running[sequence_id] = holder
+        self._release_redundant(node)
         self._touch(node)
         return holder
 
@@ -275,7 +275,12 @@ class CellTree:
         source.holders.remove(holder)
         target.holders.append(holder)
         holder.node = target
-        for cached in [other for other in source.holders if other.id in self._cached]:
+        self._release_redundant(source)
+        self._release_redundant(target)
+
+    def _release_redundant(self, node: Node) -> None:
+        """Release cached ids at ``node`` whose cells others hold too: to cut them frees nothing."""
+        for cached in [holder for holder in node.holders if holder.id in self._cached]:
             if self._is_redundant(cached):
                 self._release(cached)
 

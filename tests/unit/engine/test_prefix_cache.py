@@ -125,6 +125,16 @@ def test_running_cells_are_never_freed() -> None:
     rig.check()
 
 
+def test_cells_that_a_sequence_has_from_the_cache_are_never_freed() -> None:
+    rig = Rig(stored_tokens=256, kv_cells=640, batch_size=640)
+    tokens = [1] * 600  # an edge of several segments, of which the store takes the last one only
+    first, _ = rig.start(tokens)
+    rig.finish(first, tokens)
+    assert rig.cache.begin(SHARED, np.array([*tokens, 2], dtype=np.int32), 600) == (1, 600)
+    assert not rig.cache.make_room(100)
+    rig.check()
+
+
 def test_ids_run_out_only_when_all_are_running() -> None:
     rig = Rig(sequence_ids=2)
     a, _ = rig.start([1, 1])
@@ -314,7 +324,9 @@ mixed = st.lists(parts, min_size=2, max_size=5).map(
 token_lists = texts | mixed
 actions = st.lists(
     st.tuples(
-        st.sampled_from(["start", "generate", "reject", "finish", "room", "tidy", "drop"]),
+        st.sampled_from(
+            ["start", "resume", "generate", "reject", "finish", "room", "tidy", "drop"]
+        ),
         st.integers(0, 7),
         token_lists,
     ),
@@ -352,6 +364,7 @@ def check_history(
     )
     rig = Rig(stored_tokens, backend)
     running: dict[int, list[int]] = {}
+    finished: list[list[int]] = []
     for action, pick, tokens in history:
         chosen = sorted(running)[pick % len(running)] if running else None
         if action == "start" and len(running) < 5:
@@ -369,6 +382,11 @@ def check_history(
                 running[sequence_id] = list(tokens)
             else:
                 rig.cache.drop(sequence_id)
+        elif action == "resume" and finished and len(running) < 5:
+            resumed = [*finished[pick % len(finished)], 1]
+            begun = rig.cache.begin(SHARED, np.array(resumed, dtype=np.int32), len(resumed) - 1)
+            assert begun is not None
+            running[begun[0]] = resumed[: begun[1]]
         elif chosen is None and action == "tidy":
             rig.cache.tidy(idle=True)
         elif chosen is None:
@@ -382,7 +400,8 @@ def check_history(
             rig.extend(chosen, np.array(drafted, dtype=np.int32), len(running[chosen]))
             rig.cache.grow(chosen, -2)
         elif action == "finish":
-            rig.finish(chosen, running.pop(chosen))
+            finished.append(running.pop(chosen))
+            rig.finish(chosen, finished[-1])
         elif action == "room":
             rig.cache.make_room(10 * pick)
         elif action == "tidy":
