@@ -41,6 +41,9 @@ class Backend(SequenceMemory, Protocol):
             DecodeFailed: it failed otherwise; the batch's cells are undefined.
         """
 
+    def clear(self) -> None:
+        """Free all cells."""
+
     def logits(self, rows: int) -> NDArray[np.float32]:
         """The last decode's logits, shape (rows, vocabulary_size): a view, valid until the next."""
 

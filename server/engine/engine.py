@@ -408,15 +408,18 @@ class Engine:
     # --- failures ---
 
     def _recover(self, plan: Step, failure: NoCellsLeft | DecodeFailed) -> None:
-        """Compute the failed step's sequences again, one at a time.
+        """Compute the failed step's sequences again, one at a time and with no other cells in use.
 
         Only a sequence that fails on its own gets the error.
         """
-        batched = [work.sequence.order for work in plan]
+        first, *others = (work.sequence for work in plan)
+        # A step of one sequence may also lack the cells that sequences of other steps hold.
+        alone = isinstance(failure, DecodeFailed) or self._scheduler.suspects(first)
         self._scheduler.suspect_running()
         self._cache.clear()
-        if len(batched) == 1:
-            task = self._answers[batched[0]].task
+        self._backend.clear()
+        if alone and not others:
+            task = self._answers[first.order].task
             error = DragomanError(f"The model could not compute this request: {failure}")
             self._emit([self._failed(task.id, error)])
 

@@ -91,6 +91,10 @@ class Scheduler:
             self._stop(sequence, trustworthy=False)
             self.add(sequence)
 
+    def suspects(self, sequence: SequenceState) -> bool:
+        """Whether ``sequence`` is computed alone to see whether it made a step fail."""
+        return sequence.order in self._suspects
+
     def clear_suspect(self, sequence: SequenceState) -> None:
         """Clear ``sequence``, which was computed alone; the next suspect runs, if there is one."""
         if sequence.order in self._suspects:

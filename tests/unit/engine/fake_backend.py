@@ -128,6 +128,9 @@ class FakeBackend:
             assert len(cells) == length, "a state cannot be cut back"
         self._cells[sequence_id] = {p: c for p, c in cells.items() if p < length}
 
+    def clear(self) -> None:
+        self._cells.clear()
+
     def save(
         self, sequence_id: int, start: int, allocate: Callable[[int], NDArray[np.uint8]]
     ) -> NDArray[np.uint8]:

@@ -6,6 +6,8 @@ import numpy as np
 
 from server.core.events import Delta, Failed, Finished
 from server.core.sampling import Sampling
+from server.engine.backend import NoCellsLeft
+from server.engine.batch import Batch
 from tests.unit.engine.engine_rig import Rig
 from tests.unit.engine.fake_backend import FakeBackend
 
@@ -46,6 +48,42 @@ def test_a_poisonous_token_late_in_a_prompt_is_found() -> None:
     rig.run()
     assert [e.id for e in rig.events if isinstance(e, Failed)] == [2]
     assert rig.finished(1).usage.completion_tokens == 20
+
+
+class Losing(FakeBackend):
+    """Cells get lost: nobody holds them, and none are free until all are freed."""
+
+    lost = False
+
+    def decode(self, batch: Batch) -> None:
+        if self.lost:
+            raise NoCellsLeft
+        super().decode(batch)
+
+    def clear(self) -> None:
+        self.lost = False
+        super().clear()
+
+
+def test_a_request_does_not_fail_for_want_of_cells_that_nobody_holds() -> None:
+    backend = Losing()
+    rig = Rig(backend)
+    rig.submit(1, [1, 2, 3], max_tokens=20)
+    rig.steps(3)
+    backend.lost = True
+    rig.run()
+    assert not [e for e in rig.events if isinstance(e, Failed)]
+    assert rig.text(1) == rig.expected([1, 2, 3], 20)
+
+
+def test_a_request_that_no_cells_suffice_for_is_given_up() -> None:
+    rig = Rig(FakeBackend(kv_cells=64))
+    rig.backend.kv_cells = 10  # the engine counts on 64
+    rig.submit(1, [*range(1, 12)])
+    rig.submit(2, [1, 2, 3], max_tokens=2)
+    rig.run()
+    assert [e.id for e in rig.events if isinstance(e, Failed)] == [1]
+    assert rig.text(2) == rig.expected([1, 2, 3], 2)
 
 
 def test_an_answer_with_every_token_banned_finishes() -> None:
