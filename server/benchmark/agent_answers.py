@@ -20,7 +20,11 @@ _TEXTS = {
 
 
 def read_answer(status: int, pieces: Iterable[Piece], started: float, ended: float) -> Answer:
-    """The answer in the ``pieces`` of a stream of either API, with the time of each arrival."""
+    """The answer in the ``pieces`` of a stream of either API, with the time of each arrival.
+
+    An agent that gets an answer without text has waited for its end, which then counts as the first
+    piece: else a prompt that takes long would not count if it is answered by nothing.
+    """
     if status != 200:
         said = reason(status, b"".join(piece for _, piece in pieces))
         return Answer(started=started, seconds=ended - started, status=status, error=said)
@@ -53,7 +57,7 @@ def read_answer(status: int, pieces: Iterable[Piece], started: float, ended: flo
         seconds=ended - started,
         status=status,
         error=error,
-        first=stamps[0] - started if stamps else None,
+        first=None if error else (stamps[0] if stamps else ended) - started,
         gaps=[later - earlier for earlier, later in pairwise(stamps)],
         text="".join(texts),
         prompt_tokens=(usage.get("input_tokens") or 0) + apart,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from server.benchmark.agent import FULL, SHORT
+from server.benchmark.agent_answers import read_answer
 from server.benchmark.report import summarize
 from server.benchmark.target import Run, Target
 from server.benchmark.timed_client import Endpoint
@@ -82,3 +83,11 @@ async def test_a_failure_ends_the_session_and_is_told(name: str) -> None:
     (only,) = run.answers
     assert only.error is not None
     assert "The queue is full." in json.dumps(only.error)
+
+
+@pytest.mark.parametrize("end", [[b'data: {"type":"message_stop"}\n\n'], []], ids=["whole", "cut"])
+def test_of_an_answer_without_text_the_end_is_waited_for(end: list[bytes]) -> None:
+    pieces = [(2.0, b'data: {"type":"message_start","message":{}}\n\n')]
+    pieces += [(9.0, piece) for piece in end]
+    read = read_answer(200, pieces, 1.0, 9.5)
+    assert read.first == (8.5 if end else None)
