@@ -8,6 +8,7 @@ else the folder does.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Generator, Iterator
@@ -74,6 +75,11 @@ def _keep_fast(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_keep_fast)
+
+# A job that a script starts in the background ignores SIGINT, and so do the servers that it starts,
+# which tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
