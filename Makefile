@@ -62,7 +62,7 @@ serve: install ## serve the models of models/; if it is empty, offer to fetch a 
 models: install
 	$(BIN)/dragoman pull $(TEST_MODELS)
 
-check: lint test-fast ## run `lint` and the tests marked `fast`, in under two minutes
+check: lint test-fast ## run `lint` and the tests marked `fast`, in about three minutes on two cores
 
 test: test-fast test-process test-model ## run every test, those on real models included
 

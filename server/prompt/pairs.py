@@ -16,13 +16,10 @@ import msgspec
 from server.core.errors import ContextLengthExceeded
 from server.core.vocabulary import Vocabulary
 from server.prompt.raw_prompt import with_one_bos
+from server.prompt.text_cuts import first_tokens, surely_more_characters
 
 _QUERY, _DOCUMENT, _INSTRUCTION = "{query}", "{document}", "{instruction}"
 _PLACES = re.compile(r"(\{query\}|\{document\}|\{instruction\})")
-# A document of megabytes is not tokenised whole when only its beginning is read. A choice: tokens
-# are shorter than this many characters on average in every language.
-_CHARACTERS_PER_TOKEN = 8
-_LEAST_CHARACTERS = 4096
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -145,7 +142,7 @@ class TemplatePairs:
 
     def _middle(self, before: str, document: str, after: str, room: int) -> tuple[list[int], bool]:
         """The tokens of the document and the texts around it, and whether the document was cut."""
-        characters = _most_characters(room)
+        characters = surely_more_characters(room)
         while characters < len(document):
             if len(tokens := self._spelt(before + document[:characters])) > room:
                 break
@@ -166,35 +163,6 @@ class TemplatePairs:
 
     def _spelt(self, text: str) -> list[int]:
         return self._vocabulary.tokenize(text, parse_special=False) if text else []
-
-
-def first_tokens(vocabulary: Vocabulary, text: str, most: int) -> tuple[list[int], bool]:
-    """The first ``most`` tokens of ``text``, and whether it has more."""
-    characters = _most_characters(most)
-    while True:
-        tokens = vocabulary.tokenize(text[:characters], parse_special=False)
-        if len(tokens) > most:
-            return tokens[:most], True
-        if characters >= len(text):
-            return tokens, False
-        characters *= 2
-
-
-def last_tokens(vocabulary: Vocabulary, text: str, most: int) -> tuple[list[int], bool]:
-    """The last ``most`` tokens of ``text``, and whether it has more."""
-    characters = _most_characters(most)
-    while True:
-        tokens = vocabulary.tokenize(text[-characters:], parse_special=False)
-        if len(tokens) > most:
-            return tokens[len(tokens) - most :], True
-        if characters >= len(text):
-            return tokens, False
-        characters *= 2
-
-
-def _most_characters(tokens: int) -> int:
-    """Characters that surely have more than so many tokens, or nearly surely."""
-    return max(_LEAST_CHARACTERS, _CHARACTERS_PER_TOKEN * tokens)
 
 
 def _between_controls(template: str, vocabulary: Vocabulary) -> list[int | str]:

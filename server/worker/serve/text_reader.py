@@ -10,7 +10,7 @@ from server.core.errors import ContextLengthExceeded, InvalidRequest
 from server.engine.llama.vocabulary import LlamaVocabulary
 from server.prompt.context_length import check_context_length
 from server.prompt.embedding_families import EmbeddingFamily
-from server.prompt.pairs import first_tokens, last_tokens
+from server.prompt.text_cuts import first_tokens, last_tokens
 
 
 class ReadText(NamedTuple):

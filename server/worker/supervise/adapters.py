@@ -26,7 +26,7 @@ class Adapters:
 
     def named(self, name: str) -> AdapterFile | None:
         """The adapter of this name."""
-        return next((file for file in self.files() if file.name == name), None)
+        return _find(self.files(), name)
 
     def add(self, file: AdapterFile) -> None:
         """Serve ``file`` until it is dropped; it takes the place of another of its name."""
