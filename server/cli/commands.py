@@ -29,6 +29,7 @@ COMMANDS = {
     "search": "server.cli.search:search",
     "ps": "server.cli.ps:ps",
     "stop": "server.cli.stop:stop",
+    "adapters": "server.cli.adapters:adapters",
     "cache": "server.cli.cache:cache",
     "chat": "server.cli.chat:chat",
     "render": "server.cli.render:render",

@@ -71,6 +71,11 @@ class Client:
         with self._request("POST", path, body) as response:
             return _decode(response.read())
 
+    def tell(self, path: str, body: dict[str, Any]) -> None:
+        """``POST path``, whatever its answer says where it is no error. Raises `ServerError`."""
+        with self._request("POST", path, body):
+            pass
+
     def delete(self, path: str) -> Any:
         """The JSON answer to ``DELETE path``. Raises `ServerError`."""
         with self._request("DELETE", path, None) as response:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from server.cli import main
 from tests.e2e.server import Server, running_server
 from tests.tiny_adapters import matrices, write_merged_model, write_tiny_adapter
 from tests.tiny_models import write_tiny_model
@@ -112,6 +113,35 @@ def test_what_cannot_be_applied_is_said(
     assert error["param"] == param
     assert re.search(said, error["message"]), error["message"]
     assert text(server, "base:pirate")
+
+
+def test_the_command_lists_loads_and_drops_adapters(
+    server: Server, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def adapters(*words: str | Path) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["adapters", *map(str, words), "--url", server.url])
+        said = capsys.readouterr()
+        return said.out if not ended.value.code else f"{ended.value.code}: {said.err}"
+
+    late = models / "later" / "late.gguf"
+    assert adapters("load", "base:cli", late) == "base:cli is served\n"
+    assert adapters("load", "merged:cli", "later/late.gguf") == "merged:cli is served\n"
+    assert text(server, "base:cli") != text(server, "base")
+    listed = [line.split() for line in adapters("list", "base").splitlines()[1:]]
+    assert ["base:cli", "late.gguf", "ready"] in listed
+    assert all(line[0].startswith("base:") for line in listed)
+    assert "merged:cli" in adapters("list")
+    assert adapters("list", "merged:cli").count("merged:cli") == 1
+    assert "has an adapter 'cli' already" in adapters("load", "base:cli", late)
+    assert "no such file" in adapters("load", "base:x", "nothing.gguf")
+    assert adapters("load", "base", late).startswith("1: dragoman: give a name and a file")
+    assert adapters("drop").startswith("1: dragoman: name an adapter")
+    assert "base:nothing" in adapters("drop", "base:nothing")
+    for name in ("base:cli", "merged:cli"):
+        assert adapters("drop", name) == f"{name} is not served any more\n"
+    assert "cli" not in adapters("list")
+    assert adapters("list", "merged") == "no adapters\n"
 
 
 def test_adapters_come_and_go_while_the_server_runs(server: Server) -> None:

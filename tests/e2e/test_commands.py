@@ -86,6 +86,7 @@ TRIALS: dict[str, list[str]] = {
     ],
     "ps": ["--url {url}"],
     "stop": ["{model} --url {url}"],
+    "adapters": ["list {model} --url {url}"],
     "cp": ["named like/this:one --config {config} --models-dir {named} --cache-dir {cache}"],
     "doctor": [
         "--config {config} --models-dir {models} --cache-dir {cache} --host 127.0.0.1 --port 1"
