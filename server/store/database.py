@@ -7,7 +7,8 @@ import os
 import secrets as random
 import sqlite3
 import threading
-from contextlib import AbstractContextManager
+import time
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _LOG_BYTES = 4 << 20
 """What SQLite's log is cut to when it begins anew; a choice."""
 _ADVISORY_LOCK = 0x6472_6167_6F6D_616E
 """Held on PostgreSQL while the schema is brought up to date: the letters of the project's name."""
+_creating = threading.Lock()
 _IMMEDIATE = "dragoman_immediate"
 
 
@@ -128,7 +130,27 @@ def _is_sqlite(url: URL) -> bool:
 def _prepare_file(file: Path) -> None:
     """Make the folder and the file, for their owner only; SQLite's other files copy its mode."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    # A file that is there is left alone: closing it would end the locks this process has on it.
+    with _creating, suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Have the file written with a log, which stays so.
+
+    Of several that open a new file at once, SQLite lets one change this and refuses the others
+    without waiting ("database is locked"), so they try again.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    # Setting it again would wait for those who write.
+    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _sqlite_engine(url: URL) -> Engine:
@@ -138,10 +160,7 @@ def _sqlite_engine(url: URL) -> Engine:
     def connected(connection: Any, _: object) -> None:
         # The driver would begin transactions by itself, and only before writing.
         connection.isolation_level = None
-        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            # Both stay with the file. Setting them again would wait for those who write.
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         # A commit survives the death of this process; the last ones may not survive the machine's.
         # The file is whole in both cases.
         connection.execute("PRAGMA synchronous=NORMAL")
