@@ -71,7 +71,7 @@ async def begin(
 
 async def ended(sdk: AsyncOpenAI, batch: Batch) -> Batch:
     """The batch once it has ended."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while batch.status not in ENDED:
             await asyncio.sleep(0.01)
             batch = strict(await sdk.batches.retrieve(batch.id))
@@ -80,7 +80,7 @@ async def ended(sdk: AsyncOpenAI, batch: Batch) -> Batch:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until it is true, for a while at most."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - it is not ours to signal
             await asyncio.sleep(0.01)
 

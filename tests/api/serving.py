@@ -38,7 +38,7 @@ class Running:
         """Status and body of the answer to these bytes, read until the server hangs up."""
         reader, writer = await self.open()
         writer.write(sent)
-        received = await asyncio.wait_for(reader.read(), 10)
+        received = await asyncio.wait_for(reader.read(), 30)
         writer.close()
         head, _, body = received.partition(b"\r\n\r\n")
         return int(head.split()[1]), json.loads(body)
@@ -50,7 +50,7 @@ class Running:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until it is true, for a while at most."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not condition():  # noqa: ASYNC110 - it is not ours to signal
                 await asyncio.sleep(0.005)
 
@@ -78,7 +78,7 @@ async def serving(
         finally:
             await running.http.aclose()
             server.should_exit = True
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, 30)
 
 
 def pausing(before: float, between: float, pieces: int) -> FakePool:

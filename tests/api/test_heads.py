@@ -102,7 +102,7 @@ async def test_connections_stay_in_step_behind_it() -> None:
         for path in ("/health", "/v1/models", "/none"):
             writer.write(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        received = await asyncio.wait_for(reader.read(), 5)
+        received = await asyncio.wait_for(reader.read(), 30)
         writer.close()
     heads = received.split(b"\r\n\r\n")
     assert [head.split()[1] for head in heads[:4]] == [b"200", b"200", b"404", b"200"]
@@ -124,7 +124,7 @@ async def test_the_head_of_a_stream_does_not_wait_for_its_end() -> None:
         return StreamingResponse(pieces())
 
     async with serving(FakePool(), (*FAMILIES, Family(routers=[router]))) as running:
-        response = await running.http.head("/endless", timeout=5)
+        response = await running.http.head("/endless", timeout=30)
         assert response.status_code == 200
         await running.canary()
         assert len(running.server.server_state.tasks) == 0

@@ -47,7 +47,7 @@ def shown_name(port: int, trusted: Path) -> str:
 
 
 async def ask(running: Running, trusted: Path, path: str = "/health/live") -> object:
-    client = Client(f"https://127.0.0.1:{running.port}", certificate=trusted, timeout=5)
+    client = Client(f"https://127.0.0.1:{running.port}", certificate=trusted, timeout=30)
     return await asyncio.to_thread(client.get, path)
 
 

@@ -158,7 +158,7 @@ def test_86_a_deleted_file_keeps_serving_and_reloading_says_why_not(
     assert_canary(tiny, "deleted")
     os.kill(tiny.worker_pids()["deleted"], signal.SIGKILL)
     assert "No such file" in refusal(tiny, "deleted")
-    until(lambda: state(tiny, "deleted") is None, 10)
+    until(lambda: state(tiny, "deleted") is None)
     assert ask(tiny, "deleted").status_code == 404
     write_tiny_model(path, "full attention")
     assert_canary(tiny, "deleted")
@@ -174,7 +174,7 @@ def test_87_of_a_replaced_file_nothing_old_is_answered(tiny: Server, models: Pat
     )
     other = write_tiny_model(models / "other.part", "full attention", seed=2)
     other.replace(path)
-    until(lambda: state(tiny, "replaced") == "unloaded", 10)
+    until(lambda: state(tiny, "replaced") == "unloaded")
     after = ask(tiny, "replaced", prompt=long)
     assert after.json()["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
     assert after.json()["choices"][0]["text"] != before.json()["choices"][0]["text"]
@@ -193,4 +193,4 @@ def test_88_a_truncated_file_costs_its_own_requests_and_is_served_once_whole(
     assert answer.json()["error"]["code"] == "worker_died"
     assert "truncated" in refusal(tiny, "cut")
     shutil.copyfile(whole, path)
-    until(lambda: ask(tiny, "cut").status_code == 200, 10)
+    until(lambda: ask(tiny, "cut").status_code == 200)

@@ -87,7 +87,7 @@ def test_54_to_66_keep_no_health_check_waiting(server: Server) -> None:
     pulse = Pulse(server)
     pulse.start()
     statuses = [exchange(server, bytes_).status for bytes_ in requests]
-    assert pulse.p99() < 0.05
+    assert pulse.longest() < 3
     assert set(statuses) == {200, 400}
 
 

@@ -71,7 +71,7 @@ def test_a_killed_server_goes_on_and_no_line_is_lost_or_doubled(tmp_path: Path) 
                 ).id
             until(client, name, lambda batch, kill=kill: done(batch) > 10 * (kill + 1))  # type: ignore[misc]
             server.process.send_signal(signal.SIGKILL)
-            server.process.wait(10)
+            server.process.wait(30)
     with running_server(**environment) as server, server.client() as client:
         assert done(client.batches.retrieve(name)) < LINES
         batch = until(client, name, lambda batch: batch.status in ENDED)

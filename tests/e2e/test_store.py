@@ -36,7 +36,7 @@ def test_a_killed_server_goes_on_where_it_was(kind: str, tmp_path: Path) -> None
                 model=INSTRUCT, input="Count.", background=True, max_output_tokens=1500
             )
             server.process.send_signal(signal.SIGKILL)
-            server.process.wait(10)
+            server.process.wait(30)
         with running_server(model, DRAGOMAN_STORE_URL=url) as server, server.client() as client:
             assert client.responses.retrieve(first.id) == first
             assert len(client.conversations.items.list(talk.id).data) == 2

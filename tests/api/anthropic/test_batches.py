@@ -53,7 +53,7 @@ def asked(name: str, text: str = "hi", **params: Any) -> Any:
 
 
 async def ended(sdk: AsyncAnthropic, batch: MessageBatch) -> MessageBatch:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while batch.processing_status != "ended":
             await asyncio.sleep(0.01)
             batch = await sdk.messages.batches.retrieve(batch.id)

@@ -275,7 +275,7 @@ def test_one_of_with_branches_that_may_overlap_is_refused(branches: list[Any]) -
 def test_large_but_sound_schemas_convert_quickly(body: str) -> None:
     begun = time.process_time()
     assert not matcher(grammar("json_schema", body)).is_error()
-    assert time.process_time() - begun < 2
+    assert time.process_time() - begun < 10
 
 
 @pytest.mark.parametrize(

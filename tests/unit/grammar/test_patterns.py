@@ -125,7 +125,7 @@ def test_a_pattern_that_cannot_be_expressed_is_refused_with_the_reason(
     begun = time.process_time()
     with pytest.raises(Untranslatable, match=reason):
         whole(pattern)
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begun < 5
     message = refusal("json_schema", json.dumps({"items": {"pattern": pattern}}))
     assert reason in message
     assert "#/items/pattern" in message
@@ -134,7 +134,7 @@ def test_a_pattern_that_cannot_be_expressed_is_refused_with_the_reason(
 def test_anchors_in_nested_counts_are_resolved_quickly() -> None:
     begun = time.process_time()
     whole("(?:(?:(?:(?:^a|b){9}){9}){9}){9}c$")
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begun < 5
     made = ecma_patterns.lark(whole("(?:(?:(?:^a|b){3}){3}){3}c$"))
     assert matches(made, "a" + "b" * 26 + "c")
     assert not matches(made, "b" * 26 + "c")

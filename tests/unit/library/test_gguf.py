@@ -285,7 +285,7 @@ def survives(path: Path, data: bytes) -> None:
         assert [getattr(header, name) for name in facts]
         assert estimate_memory(header, 2**40, WorkerSettings(parallel=256)) < 2**63
         assert msgspec.json.encode(header)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5
 
 
 fuzzing = settings(

