@@ -164,6 +164,11 @@ class Engine:
         return len(self._scheduler.running)
 
     @property
+    def idle(self) -> bool:
+        """Whether there is nothing to compute."""
+        return not (self.active or self.waiting)
+
+    @property
     def giving_way(self) -> int:
         """How many of the waiting and running sequences give way to the others."""
         scheduler = self._scheduler

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import time
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server.core.request import Tool, ToolChoice
-from server.engine.sampling.matcher import GrammarCompiler
+from server.engine.sampling.compiler_on_demand import CompilerOnDemand
 from server.grammar.lark import Spelling
 from server.reply.builtin_formats import builtin_format, builtin_tables
 from server.reply.grammar import ReplyGrammar, reply_grammar
@@ -60,7 +59,7 @@ def test_every_family_accepts_every_list_as_a_whole(name: str) -> None:
 @pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.parametrize("server", LISTS)
 def test_a_list_compiles_in_every_dialect_and_is_hardly_loosened(
-    name: str, server: str, compiler: Future[GrammarCompiler]
+    name: str, server: str, compiler: CompilerOnDemand
 ) -> None:
     made = Constraining(compiler, name).tools(*LISTS[server])
     keywords = {str(place[-1]) for place in made.loosened}

@@ -12,8 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -157,21 +156,6 @@ class GrammarCompiler:
     def close(self) -> None:
         """End the rehearsal process."""
         self._rehearsal.close()
-
-
-def begin_compiler(
-    make_tokenizer: Callable[[], LLTokenizer], vocabulary_size: int
-) -> Future[GrammarCompiler]:
-    """Start building a compiler on a thread of its own.
-
-    The tokenizer takes 0.2 s at 49k and 1.6 s at 262k tokens; for most of that, llguidance holds
-    the GIL.
-    """
-
-    def build() -> GrammarCompiler:
-        return GrammarCompiler(make_tokenizer(), vocabulary_size=vocabulary_size)
-
-    return ThreadPoolExecutor(1, "compiler").submit(build)
 
 
 class _Rehearsal:

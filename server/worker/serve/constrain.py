@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from server.core.errors import InvalidConstraint, Locator, path_text
 from server.core.request import ChatPrompt, Constraint, Prompt, Tool, ToolChoice
-from server.engine.sampling.matcher import GrammarCompiler, GrammarError, GrammarMatcher
+from server.engine.sampling.compiler_on_demand import CompilerOnDemand
+from server.engine.sampling.matcher import GrammarError, GrammarMatcher
 from server.grammar.conversion import enforced_grammar, to_grammar
 from server.grammar.free_text import text_grammar
 from server.grammar.leniency import NOT_WEAKENED, WEAKEST, Leniency, Weakness, Weaknesses
@@ -52,10 +52,10 @@ class Constrainer:
 
     Args:
         chat: The model's prompts and replies.
-        compiler: The compiler of its grammars, which may still be under construction.
+        compiler: The compiler of its grammars, built with the first of them at the latest.
     """
 
-    def __init__(self, chat: ChatModel, compiler: Future[GrammarCompiler]) -> None:
+    def __init__(self, chat: ChatModel, compiler: CompilerOnDemand) -> None:
         self._chat = chat
         self._compiler = compiler
         self._grammars: OrderedDict[bytes, ReplyGrammar | None] = OrderedDict()
@@ -94,7 +94,7 @@ class Constrainer:
         grammar = self._grammars[key]
         if grammar is None:
             return None
-        compiler = self._compiler.result()
+        compiler = self._compiler.get()
         try:
             matcher = compiler.cached(grammar.text) or compiler.compile(grammar.text)
         except GrammarError as error:  # it compiled before
@@ -117,7 +117,7 @@ class Constrainer:
             if made is None:
                 return None
             try:
-                self._compiler.result().compile(made.text)
+                self._compiler.get().compile(made.text)
             except GrammarError as error:
                 # Each schema compiles by itself; together, or in this call syntax, they do not.
                 weaker = self._weaker(prompt, tools, weaknesses)
@@ -150,7 +150,7 @@ class Constrainer:
         alone = msgspec.structs.replace(prompt, tools=[tool], tool_choice=_ALONE)
         made = self._chat.reply_grammar(alone, "", None, {tool.name: weakness})
         try:
-            self._compiler.result().try_out(made.text if made else "")
+            self._compiler.get().try_out(made.text if made else "")
         except GrammarError:
             return False
         return True
@@ -170,7 +170,7 @@ class Constrainer:
 
     def _content(self, constraint: Constraint) -> tuple[str, list[Locator]]:
         """The strongest grammar for the content that compiles, and what it does not hold."""
-        compiler = self._compiler.result()
+        compiler = self._compiler.get()
         deadline = time.monotonic() + _TOOLS_SECONDS
         refused = None
         weakness = NOT_WEAKENED
@@ -216,7 +216,7 @@ class Constrainer:
         return weaknesses
 
     def _weakness(self, tool: Tool, index: int, deadline: float) -> Weakness:
-        compiler = self._compiler.result()
+        compiler = self._compiler.get()
         refused = None
         if tool.grammar is not None:
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,7 +21,7 @@ from server.engine.llama import (
 from server.engine.llama.adapters import LlamaAdapter
 from server.engine.llama.projector import Projector
 from server.engine.llama.vocabulary import LlamaVocabulary
-from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
+from server.engine.sampling.compiler_on_demand import CompilerOnDemand
 from server.engine.vision.reader import PictureReader
 from server.library.file_facts import FileFacts
 from server.library.footprint import outputs_per_batch, sequence_ids
@@ -87,8 +86,8 @@ class RankingModel:
 class GenerationModel:
     """A model that generates, and embeds beside that.
 
-    ``files`` are the model's, as they were before it was loaded. ``compiler`` is being built on a
-    thread of its own. ``stored_tokens`` is the room for cached prefixes in host memory.
+    ``files`` are the model's, as they were before it was loaded. ``compiler`` is
+    built on demand. ``stored_tokens`` is the room for cached prefixes in host memory.
     ``adapters`` are those that requests name. A model that sees images has a ``projector``, and
     ``read_image``, which is for one thread.
     """
@@ -100,7 +99,7 @@ class GenerationModel:
     embedding: EmbeddingInfo
     open_embedder: OpenEmbedder
     context: LlamaContext
-    compiler: Future[GrammarCompiler]
+    compiler: CompilerOnDemand
     stored_tokens: int
     adapters: Adapters
     embedding_family: EmbeddingFamily | None = None
@@ -189,8 +188,6 @@ def _load_ranking_model(opened: OpenedModel, report: Report) -> RankingModel:
 
 def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationModel:
     vocabulary = opened.model.vocabulary
-    # llama.cpp lays out and warms up meanwhile, for which Python is not needed.
-    compiler = begin_compiler(vocabulary.guidance_tokenizer, vocabulary.size)
     context = _context(opened)
     report(Progress(stage="warmup", fraction=1.0))
     _warm_up(context)
@@ -205,7 +202,7 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
         # Most of the processor stays with the answers that are being generated.
         open_embedder=_embedder_opener(opened, max(1, opened.threads // 2)),
         context=context,
-        compiler=compiler,
+        compiler=CompilerOnDemand(vocabulary.guidance_tokenizer, vocabulary.size),
         stored_tokens=opened.layout.stored_tokens,
         embedding_family=opened.embedding_family,
         projector=projector,

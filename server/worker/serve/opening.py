@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import msgspec
 from server import __version__
 from server.core.model_info import EmbeddingInfo, ModelInfo, RankingInfo
 from server.core.resources import templates_directory
+from server.core.worker_settings import WorkerSettings
 from server.engine.llama import LlamaModel, build_description
 from server.engine.llama.projector import Projector
 from server.library.file_facts import FileFacts, file_facts, model_file_facts
@@ -34,18 +36,24 @@ Report = Callable[[Progress], None]
 class OpenedModel:
     """A model of any kind, before anything is computed with it.
 
-    ``files`` are what it was loaded from, as they were before.
+    ``files`` are what it was loaded from, as they were before. ``prompts`` is being made on a
+    thread of its own: templates are tried out in Python, while llama.cpp lays out its memory.
     """
 
     request: Load
     files: list[FileFacts]
     header: GgufHeader
     model: LlamaModel
-    chat: ChatModel
+    prompts: Future[ChatModel]
     layout: Layout
     threads: int
     projector: Projector | None = None
     embedding_family: EmbeddingFamily | None = None
+
+    @property
+    def chat(self) -> ChatModel:
+        """The model's prompts, once they are made. Raises FamilyError."""
+        return self.prompts.result()
 
     def info(
         self,
@@ -95,7 +103,7 @@ class OpenedModel:
 
 
 def open_model(request: Load, report: Report) -> OpenedModel:
-    """Open what ``request`` names. Raises LoadError, InvalidGguf, FamilyError or OSError."""
+    """Open what ``request`` names. Raises LoadError, InvalidGguf or OSError."""
     settings = request.settings
     path = Path(request.path)
     header = read_model_at(path)
@@ -116,33 +124,47 @@ def open_model(request: Load, report: Report) -> OpenedModel:
         settings = holding(settings, projector)
         request = msgspec.structs.replace(request, settings=settings)
     report(Progress(stage="template", fraction=1.0))
+    names = [header.name or "", path.name]
+    return OpenedModel(
+        request=request,
+        files=files,
+        header=header,
+        model=model,
+        prompts=ThreadPoolExecutor(1, "templates").submit(
+            _open_prompts, settings, header, model, names
+        ),
+        layout=lay_out(header, model, settings),
+        threads=threads,
+        projector=projector,
+        embedding_family=embedding_family(_directories(settings), names),
+    )
+
+
+def _open_prompts(
+    settings: WorkerSettings, header: GgufHeader, model: LlamaModel, names: Sequence[str]
+) -> ChatModel:
+    """The prompts of a model of these ``names``, the last of which is its file's."""
+    directories = _directories(settings)
     # llama.cpp leaves arrays out of its metadata.
     tags = {"general.tags": " ".join(header.tags)}
-    directories = [templates_directory(), *map(Path, settings.template_dirs)]
     chat = ChatModel.open(
         model.metadata | tags,
         model.vocabulary,
-        path.name,
+        names[-1],
         families=load_families(directories),
         family=settings.family,
         kind=settings.kind,
         guard=settings.guard,
         sampling=settings.sampling,
     )
-    names = [header.name or "", path.name]
     chat.infill = infill_form(directories, model.vocabulary, names)
     chat.strict_parameters = settings.strict_parameters
-    return OpenedModel(
-        request=request,
-        files=files,
-        header=header,
-        model=model,
-        chat=chat,
-        layout=lay_out(header, model, settings),
-        threads=threads,
-        projector=projector,
-        embedding_family=embedding_family(directories, names),
-    )
+    return chat
+
+
+def _directories(settings: WorkerSettings) -> list[Path]:
+    """Where families are looked for, in order."""
+    return [templates_directory(), *map(Path, settings.template_dirs)]
 
 
 def _verdicts(capabilities: Capabilities) -> dict[str, bool]:

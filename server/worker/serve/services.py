@@ -140,15 +140,11 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
             engine.keep_prefixes(max(end - time.monotonic(), 0.0))
             disk.prefixes.close(end - time.monotonic())
 
-    preparer = Preparer(
-        model,
-        engine,
-        send,
-        queue_size=settings.queue_size,
-        answers=disk.answers if disk else None,
-    )
+    answers = disk.answers if disk else None
+    preparer = Preparer(model, engine, send, queue_size=settings.queue_size, answers=answers)
     embeddings = EmbeddingService(model, send, queue_size=settings.queue_size)
     threads = {"preparer": preparer.run, "embeddings": embeddings.run}
+    threads["compiler"] = lambda: model.compiler.build_when(lambda: engine.idle)
     if engine.encodings is not None:
         threads["images"] = engine.encodings.run
     services = Services(

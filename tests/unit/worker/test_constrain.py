@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from server.core.errors import InvalidConstraint, path_text
 from server.core.request import ChatPrompt, Constraint, Message, TextPrompt, Tool, ToolChoice
-from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
+from server.engine.sampling.compiler_on_demand import CompilerOnDemand
+from server.engine.sampling.matcher import GrammarCompiler
 from server.grammar.lark import Spelling
 from server.reply.builtin_formats import builtin_format
 from server.reply.grammar import reply_grammar
@@ -51,14 +51,14 @@ class Chat:
 
 
 @pytest.fixture(scope="module")
-def compiler() -> Iterator[Future[GrammarCompiler]]:
-    made = begin_compiler(byte_tokenizer, SIZE)
+def compiler() -> Iterator[CompilerOnDemand]:
+    made = CompilerOnDemand(byte_tokenizer, SIZE)
     yield made
-    made.result().close()
+    made.get().close()
 
 
 class Constraining:
-    def __init__(self, compiler: Future[GrammarCompiler], name: str = "hermes") -> None:
+    def __init__(self, compiler: CompilerOnDemand, name: str = "hermes") -> None:
         chat: Any = Chat(name)
         self._constrainer = Constrainer(chat, compiler)
 
@@ -97,7 +97,7 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_tool_that_does_not_compile_is_weakened_and_the_others_are_not(
-    name: str, compiler: Future[GrammarCompiler]
+    name: str, compiler: CompilerOnDemand
 ) -> None:
     made = Constraining(compiler, name).tools(GOOD, OVERLAPPING)
     assert loosened(made) == ["tools[1].parameters.properties.map.patternProperties"]
@@ -109,7 +109,7 @@ def test_a_tool_that_does_not_compile_is_weakened_and_the_others_are_not(
 
 
 def test_a_strict_tool_that_does_not_compile_is_refused_with_the_place(
-    compiler: Future[GrammarCompiler],
+    compiler: CompilerOnDemand,
 ) -> None:
     with pytest.raises(InvalidConstraint) as caught:
         Constraining(compiler).tools(GOOD, OVERLAPPING, strict=True)
@@ -120,7 +120,7 @@ def test_a_strict_tool_that_does_not_compile_is_refused_with_the_place(
 
 
 def test_a_schema_that_does_not_compile_is_weakened_or_refused_with_the_place(
-    compiler: Future[GrammarCompiler],
+    compiler: CompilerOnDemand,
 ) -> None:
     made = Constraining(compiler).schema(OVERLAPPING)
     assert loosened(made) == ["constraint.schema.properties.map.patternProperties"]
@@ -133,7 +133,7 @@ def test_a_schema_that_does_not_compile_is_weakened_or_refused_with_the_place(
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_what_no_value_can_match_is_refused_in_our_words(
-    strict: bool, compiler: Future[GrammarCompiler]
+    strict: bool, compiler: CompilerOnDemand
 ) -> None:
     impossible = {"type": "object", "properties": {"a": False}, "required": ["a"]}
     for constrain in (Constraining(compiler).schema, Constraining(compiler).tools):
@@ -142,7 +142,7 @@ def test_what_no_value_can_match_is_refused_in_our_words(
 
 
 def test_the_list_comes_with_a_grammar_that_is_known_already(
-    monkeypatch: pytest.MonkeyPatch, compiler: Future[GrammarCompiler]
+    monkeypatch: pytest.MonkeyPatch, compiler: CompilerOnDemand
 ) -> None:
     subject = Constraining(compiler)
     first = subject.tools(GOOD, OVERLAPPING)
@@ -159,7 +159,7 @@ HOST = r"^(?:[a-z]+\.)+[a-z]{2,}$"
 
 @pytest.mark.parametrize("name", CALLS)
 def test_of_a_pattern_and_a_length_that_do_not_compile_together_the_length_goes(
-    name: str, compiler: Future[GrammarCompiler]
+    name: str, compiler: CompilerOnDemand
 ) -> None:
     schema = {
         "properties": {
@@ -188,7 +188,7 @@ RAW = {
 
 @pytest.mark.parametrize("name", RAW)
 def test_a_value_that_holds_the_end_of_a_string_loosens_its_place_alone(
-    name: str, compiler: Future[GrammarCompiler]
+    name: str, compiler: CompilerOnDemand
 ) -> None:
     mark, head = RAW[name]
     good = {"properties": {"n": {"enum": ["a"]}}, "required": ["n"]}
@@ -204,7 +204,7 @@ def test_a_value_that_holds_the_end_of_a_string_loosens_its_place_alone(
 
 @pytest.mark.parametrize("name", RAW)
 def test_of_several_values_those_that_can_be_written_are_enforced(
-    name: str, compiler: Future[GrammarCompiler]
+    name: str, compiler: CompilerOnDemand
 ) -> None:
     mark, head = RAW[name]
     some = {"properties": {"n": {"enum": [f"a{mark}", "b"]}}, "required": ["n"]}
@@ -217,7 +217,7 @@ def test_of_several_values_those_that_can_be_written_are_enforced(
 @pytest.mark.parametrize("name", ["hermes", "glm", "lfm2", "gemma-4"])
 @pytest.mark.parametrize("root", [{"$ref": "#/$defs/R"}, {"allOf": [{"$ref": "#/$defs/R"}]}])
 def test_arguments_behind_a_reference_are_closed_to_other_names(
-    name: str, root: dict[str, Any], compiler: Future[GrammarCompiler]
+    name: str, root: dict[str, Any], compiler: CompilerOnDemand
 ) -> None:
     inner = {"type": "boolean"}
     children = {"type": "array", "items": {"$ref": "#/$defs/R"}, "maxItems": 1}
@@ -246,7 +246,7 @@ def test_arguments_behind_a_reference_are_closed_to_other_names(
 
 
 def test_items_that_are_the_whole_schema_may_be_one_at_most(
-    compiler: Future[GrammarCompiler],
+    compiler: CompilerOnDemand,
 ) -> None:
     node = {
         "type": "object",

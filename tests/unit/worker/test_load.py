@@ -59,8 +59,10 @@ def test_a_vocabulary_alone_shows_prompts_of_any_length(path: Path) -> None:
     assert len(rendered.tokens) > CONTEXT
 
 
-def test_the_compiler_of_constraints_is_being_built_when_loading_ends(path: Path) -> None:
-    compiled = loaded(path).compiler.result(5)
+def test_the_compiler_of_constraints_is_built_with_the_first_of_them(path: Path) -> None:
+    compiler = loaded(path).compiler
+    assert not compiler.is_built
+    compiled = compiler.get()
     constraint = compiled.compile('{"grammars": [{"lark_grammar": "start: \\"a\\""}]}')
     assert not constraint.is_complete
     compiled.close()

@@ -17,7 +17,8 @@ from server.core.native_prompt import RenderedPrompt
 from server.core.pieces import TokenRun
 from server.core.request import CacheScope, ChatPrompt, GenerationRequest, Message, TextPrompt, Tool
 from server.core.sampling import Sampling
-from server.engine.sampling.matcher import GrammarCompiler, begin_compiler
+from server.engine.sampling.compiler_on_demand import CompilerOnDemand
+from server.engine.sampling.matcher import GrammarCompiler
 from server.engine.task import Task
 from server.reply.grammar import ReplyGrammar
 from server.worker.protocol import FromWorker, Generate, Render, Rendered, StepEvents
@@ -73,7 +74,7 @@ class Setup:
         vocabulary = SimpleNamespace(special_tokens=[], size=VOCABULARY)
         model: Any = SimpleNamespace(
             chat=chat,
-            compiler=begin_compiler(lambda: None, vocabulary.size),
+            compiler=CompilerOnDemand(lambda: None, vocabulary.size),
             info=SimpleNamespace(context=CONTEXT, parallel=PARALLEL),
             context=SimpleNamespace(kv_cells=CONTEXT),
             adapters=SimpleNamespace(chosen=lambda _: None),
