@@ -26,8 +26,8 @@ from server.worker.supervise.supervisor import Supervisor
 
 FAKE_WORKER = (sys.executable, "-m", "tests.unit.worker.fake_worker")
 SHORT = Patience(
-    heartbeat_seconds=1.0,
-    load_seconds=3.0,
+    heartbeat_seconds=3.0,
+    load_seconds=20.0,
     step_seconds=5.0,
     tick_seconds=0.1,
     exit_seconds=1.0,
