@@ -22,7 +22,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop clients serve models check test test-fast test-process test-model lint docs fuzz fuzz-prefixes soak bench release container-test clean
+.PHONY: help install develop clients serve models check test test-fast test-process test-model lint docs vendor fuzz fuzz-prefixes soak bench release container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ lint: develop ## check format, lint rules, types and the borders between package
 
 docs: develop ## regenerate the generated parts of the documentation
 	$(BIN)/python -m docs.generate
+
+vendor: ## compare the libraries of the playground with npm's packages; ARGS=--write renews them
+	.ci/vendor $(ARGS)
 
 fuzz: develop models ## send bad input to a running server for a long time
 	$(BIN)/python -m tests.fuzz $(ARGS)

@@ -1,7 +1,7 @@
-// One answer on the page: reasoning, tokens, tool calls, what ended it, and what to do with it.
+// One answer on the page: reasoning, text, tool calls, what ended it, and what to do with it.
 
 import { button, el } from "./dom.js";
-import { TokenText } from "./tokens.js";
+import { AnswerText } from "./views.js";
 
 const ENDINGS = {
   length: "Stopped at the limit of tokens.",
@@ -14,8 +14,7 @@ export class AnswerView {
   #reasoning = el("pre", { className: "reasoning-text" });
   #folded = el("details", { className: "reasoning", hidden: true },
     el("summary", {}, "Reasoning"), this.#reasoning);
-  #tokens;
-  #shownSpans = 0;
+  #text;
   #callList = el("div", { className: "calls" });
   #calls = [];
   #ending = el("p", { className: "ending hint", hidden: true });
@@ -24,19 +23,17 @@ export class AnswerView {
   constructor(answer, label) {
     this.answer = answer;
     this.element = el("article", { className: "answer", attributes: { "aria-label": label } });
-    this.#tokens = new TokenText(label);
-    if (answer.prompt) this.#tokens.element.append(el("span", { className: "given" }, answer.prompt));
-    this.actions = el("div", { className: "answer-actions" });
+    this.#text = new AnswerText(answer, label);
+    this.actions = el("div", { className: "answer-actions" }, this.#text.choice);
     this.element.append(
-      this.#folded, this.#tokens.element, this.#callList, this.#ending, this.#error, this.actions);
+      this.#folded, this.#text.element, this.#callList, this.#ending, this.#error, this.actions);
     this.update();
   }
 
   /** Show what is new. */
   update() {
     const { answer } = this;
-    for (const span of answer.spans.slice(this.#shownSpans)) this.#tokens.append(span);
-    this.#shownSpans = answer.spans.length;
+    this.#text.update();
     if (answer.reasoning) {
       this.#folded.hidden = false;
       this.#reasoning.textContent = answer.reasoning;

@@ -28,12 +28,21 @@ class Page:
         self.url = url
         self.expected_complaints: list[str] = []
 
-    def open(self, width: int = 1360, height: int = 860, *, dark: bool = False) -> None:
-        """Load the page anew, with empty storage."""
+    def open(
+        self,
+        width: int = 1360,
+        height: int = 860,
+        *,
+        dark: bool = False,
+        view: str | None = "tokens",
+    ) -> None:
+        """Load the page anew, with empty storage but for the ``view`` of answers."""
         self.resize(width, height)
         self.emulate(dark=dark)
         self.browser.get(self.url)
         self.browser.execute_script("sessionStorage.clear(); localStorage.clear()")
+        if view is not None:
+            self.browser.execute_script("localStorage['dragoman-view'] = arguments[0]", view)
         self.browser.get_log("browser")  # type: ignore[no-untyped-call]
         self.browser.refresh()
 

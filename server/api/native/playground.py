@@ -19,6 +19,7 @@ _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".woff2": "font/woff2",
 }
 # Text of a model is untrusted: only our own files may run or be loaded.
 _POLICY = {
@@ -27,6 +28,7 @@ _POLICY = {
     "style-src": "'self'",
     "connect-src": "'self'",
     "img-src": "'self' data:",
+    "font-src": "'self'",
     "frame-ancestors": "'none'",
     "base-uri": "'none'",
     "form-action": "'none'",
@@ -53,7 +55,9 @@ class _Asset:
 
 
 _ASSETS = {
-    path.name: _Asset.read(path) for path in _FOLDER.iterdir() if path.suffix in _MEDIA_TYPES
+    path.relative_to(_FOLDER).as_posix(): _Asset.read(path)
+    for path in _FOLDER.rglob("*")
+    if path.suffix in _MEDIA_TYPES
 }
 
 
@@ -63,9 +67,9 @@ def page(request: Request) -> Response:
     return _answer(request, _ASSETS["index.html"])
 
 
-@router.get("/playground/{name}")
+@router.get("/playground/{name:path}")
 def asset(request: Request, name: str) -> Response:
-    """A style sheet, a script or a picture of the page. Raises NotFound."""
+    """A style sheet, a script, a font or a picture of the page. Raises NotFound."""
     if name not in _ASSETS:
         raise NotFound("The playground has no such file.")
     return _answer(request, _ASSETS[name])
