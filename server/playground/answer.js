@@ -24,9 +24,10 @@ export class AnswerView {
     this.answer = answer;
     this.element = el("article", { className: "answer", attributes: { "aria-label": label } });
     this.#text = new AnswerText(answer, label);
-    this.actions = el("div", { className: "answer-actions" }, this.#text.choice);
+    this.actions = el("div", { className: "answer-actions" });
     this.element.append(
-      this.#folded, this.#text.element, this.#callList, this.#ending, this.#error, this.actions);
+      this.#folded, this.#text.element, this.#callList, this.#ending, this.#error,
+      el("div", { className: "answer-foot" }, this.#text.choice, this.actions));
     this.update();
   }
 
