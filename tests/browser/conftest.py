@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import uvicorn
 from server.app import create_app
 from server.core.settings import Settings
 from tests.api.fakes import FakePool
-from tests.e2e.server import Server, free_port
+from tests.e2e.server import Server
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 
@@ -64,13 +65,14 @@ def stand_in(browser: Chrome) -> Callable[[FakePool], object]:
 
     @contextmanager
     def serve(pool: FakePool) -> Iterator[str]:
-        port = free_port()
-        config = uvicorn.Config(create_app(Settings(), pool), port=port, log_level="critical")
+        # It listens before the server runs, so that the browser may come at once.
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(create_app(Settings(), pool), log_level="critical")
         served = uvicorn.Server(config)
-        thread = Thread(target=served.run)
+        thread = Thread(target=served.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             browser.get("about:blank")  # the page would send requests to the stopped server
             served.should_exit = True
