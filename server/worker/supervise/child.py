@@ -113,7 +113,7 @@ class WorkerProcess:
         self._writer = writer
         self._output_transport = output_transport
         self._killed_because: str | None = None
-        self._log = log
+        self.log = log
         self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._output = asyncio.create_task(self._follow(output))
 
@@ -155,9 +155,14 @@ class WorkerProcess:
         return self._process.pid
 
     @property
+    def running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    @property
     def unlogged_lines(self) -> list[str]:
         """Its last output, unless the log has that already: it is logged at level `info`."""
-        return [] if self._log.isEnabledFor(logging.INFO) else list(self.last_lines)
+        return [] if self.log.isEnabledFor(logging.INFO) else list(self.last_lines)
 
     @property
     def died_by(self) -> signal.Signals | None:
@@ -243,7 +248,7 @@ class WorkerProcess:
     def _note(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
         self.last_lines.append(text)
-        self._log.info("%s", text)
+        self.log.info("%s", text)
 
 
 def _start(command: Sequence[str], descriptor: int) -> subprocess.Popen[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 # The rest is for the machine's other processes, and for what the estimates miss. A choice.
@@ -28,6 +29,16 @@ def default_budget() -> int:
     """
     total = total_memory()
     return int(_SHARE_FOR_MODELS * min(total, _available_memory() or total))
+
+
+def equal_share(budget: int, needs: Sequence[int]) -> int:
+    """A model's equal share of what is left of ``budget`` if all models had what they need.
+
+    A model may fill its share with KV cells. In whatever order models are loaded, none is then
+    unloaded because another took more than it needs.
+    """
+    fitting = [need for need in needs if need <= budget]
+    return max(0, budget - sum(fitting)) // len(fitting)
 
 
 def in_words(size: int) -> str:

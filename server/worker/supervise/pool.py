@@ -16,12 +16,13 @@ from server.core.pool import Client
 from server.worker.protocol import Load
 from server.worker.supervise.child import WORKER_COMMAND
 from server.worker.supervise.demand import Demand
-from server.worker.supervise.machine_memory import default_budget, in_words
+from server.worker.supervise.machine_memory import default_budget, equal_share, in_words
 from server.worker.supervise.patience import Patience
 from server.worker.supervise.required_models import RequiredModels
 from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.slot import FileStamp, Slot, find, stamp_of
 from server.worker.supervise.supervisor import Supervisor
+from server.worker.supervise.workers import SPARE_BYTES, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class ModelPool:
         self._rescan_seconds = rescan_seconds
         self._room_seconds = room_seconds
         self._safe_mode_record = SafeModeRecord(cache_dir)
-        self._command, self._patience = command, patience
+        self._workers, self._patience = Workers(command), patience
         self._slots: dict[str, Slot] = {}
         self._required, self._demand = RequiredModels(), Demand()
         self._scan_lock, self._room_lock = asyncio.Lock(), asyncio.Lock()
@@ -180,8 +181,11 @@ class ModelPool:
         with self._demand.waiting():
             await self._make_room(slot.file.id, need)
         self._check_open()
-        slot.grant(min(need + self._spare_per_model(), self._budget - self._used()))
+        files = [each.file for each in self._slots.values()]
+        share = equal_share(self._budget, [file.memory_bytes for file in files if not file.error])
+        slot.grant(min(need + share, self._budget - self._used()))
         await slot.supervisor.start()
+        self._workers.wants_spare = self._wants_spare()
 
     async def _make_room(self, model_id: str, need: int) -> None:
         """Unload idle models, least recently used first, until ``need`` bytes are free."""
@@ -206,16 +210,11 @@ class ModelPool:
                     retry_after=self._room_seconds,
                 )
 
-    def _spare_per_model(self) -> int:
-        """A model's equal share of the memory left over if all models were loaded at once.
-
-        A model may fill its share with KV cells. In whatever order models are loaded, none is then
-        unloaded because another took more than it needs.
-        """
-        files = [slot.file for slot in self._slots.values()]
-        needs = [file.memory_bytes for file in files if not file.error]
-        fitting = [need for need in needs if need <= self._budget]
-        return max(0, self._budget - sum(fitting)) // len(fitting)
+    def _wants_spare(self) -> bool:
+        """Whether some model is not loaded, and the budget has room for a worker in reserve."""
+        slots = self._slots.values()
+        unloaded = any(not slot.supervisor.running and not slot.file.error for slot in slots)
+        return unloaded and self._budget - self._used() >= SPARE_BYTES
 
     def _used(self) -> int:
         return sum(slot.memory_bytes for slot in self._slots.values())
@@ -234,6 +233,9 @@ class ModelPool:
             try:
                 await self._rescan()
                 await self._unload_unneeded()
+                if all(slot.supervisor.state != "loading" for slot in self._slots.values()):
+                    self._workers.wants_spare = self._wants_spare()
+                    await self._workers.settle()
             except Exception:
                 logger.exception("the upkeep of the models failed")
 
@@ -277,13 +279,15 @@ class ModelPool:
 
     def _supervisor(self, load: Load) -> Supervisor:
         return Supervisor(
-            load, record=self._safe_mode_record, command=self._command, patience=self._patience
+            load, record=self._safe_mode_record, workers=self._workers, patience=self._patience
         )
 
     async def _close(self, drain_seconds: float) -> None:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.wait([self._upkeep])
+        self._workers.wants_spare = False
+        await self._workers.settle()
         await self._requests_end(drain_seconds)
         for slot in self._slots.values():
             slot.client.fail_all(Overloaded("The server is shutting down."))

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -24,9 +23,10 @@ from server.worker.protocol import (
     StepEvents,
     ToWorker,
 )
-from server.worker.supervise.child import WORKER_COMMAND, WorkerProcess
+from server.worker.supervise.child import WorkerProcess
 from server.worker.supervise.patience import Patience
 from server.worker.supervise.safe_mode import SafeModeRecord
+from server.worker.supervise.workers import Workers
 
 # Signals that a process brings upon itself by faulty machine code.
 _CRASH_SIGNALS = frozenset({signal.SIGILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS})
@@ -77,7 +77,7 @@ class Supervisor:
         load: Load,
         *,
         record: SafeModeRecord,
-        command: Sequence[str] = WORKER_COMMAND,
+        workers: Workers | None = None,
         patience: Patience | None = None,
     ) -> None:
         self.listener: Listener | None = None
@@ -88,7 +88,7 @@ class Supervisor:
         self.restarts = 0
         self.load = load
         self._record = record
-        self._command = command
+        self._workers = workers or Workers()
         self._patience = patience or Patience()
         self._log = logging.getLogger(f"dragoman.worker.{load.model_id}")
         self._process: WorkerProcess | None = None
@@ -245,8 +245,8 @@ class Supervisor:
         )
 
     async def _spawn(self) -> WorkerProcess:
-        """Spawn a worker; if cancelled meanwhile, end the process again."""
-        spawning = asyncio.ensure_future(WorkerProcess.spawn(self._command, self._log))
+        """Get a worker; if cancelled meanwhile, end the process again."""
+        spawning = asyncio.ensure_future(self._workers.take(self._log))
         try:
             return await asyncio.shield(spawning)
         except asyncio.CancelledError:

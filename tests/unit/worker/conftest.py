@@ -23,6 +23,7 @@ from server.worker.supervise.patience import Patience
 from server.worker.supervise.pool import ModelPool
 from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.supervisor import Supervisor
+from server.worker.supervise.workers import Workers
 
 FAKE_WORKER = (sys.executable, "-m", "tests.unit.worker.fake_worker")
 SHORT = Patience(
@@ -88,7 +89,9 @@ async def supervisor_for(tmp_path: Path) -> AsyncIterator[SupervisorFor]:
     def make(model: FakeModel, patience: Patience = SHORT) -> Supervisor:
         load = Load(model_id="fake", path=str(model.path), settings=WorkerSettings())
         record = SafeModeRecord(tmp_path / "cache", machine="this machine")
-        made.append(Supervisor(load, record=record, command=FAKE_WORKER, patience=patience))
+        made.append(
+            Supervisor(load, record=record, workers=Workers(FAKE_WORKER), patience=patience)
+        )
         return made[-1]
 
     yield make

@@ -15,6 +15,7 @@ from server.worker.protocol import EXIT_TEMPLATE_STUCK, Load
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.supervisor import Supervisor
+from server.worker.supervise.workers import Workers
 from tests.unit.worker.conftest import (
     SHORT,
     ModelMaker,
@@ -156,7 +157,10 @@ class TestLoading:
     ) -> None:
         load = Load(model_id="fake", path="x", settings=WorkerSettings())
         supervisor = Supervisor(
-            load, record=SafeModeRecord(None), command=[str(tmp_path / "missing")], patience=SHORT
+            load,
+            record=SafeModeRecord(None),
+            workers=Workers([str(tmp_path / "missing")]),
+            patience=SHORT,
         )
         with pytest.raises(ModelUnavailable, match="could not be started"):
             await supervisor.ready()

@@ -1,0 +1,81 @@
+"""Worker processes for models that are to be loaded, one of them ahead of its model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from server.worker.supervise.child import WORKER_COMMAND, WorkerProcess
+
+logger = logging.getLogger("dragoman.worker")
+
+SPARE_BYTES = 64 << 20
+"""Memory of a worker that has imported everything and has no model (measured: 43 MB, the pages that
+it shares with other workers divided among them)."""
+
+# After a spare worker died, or could not be created, there is none for so many seconds: memory may
+# be short. A choice.
+_REST_SECONDS = 60.0
+
+
+class Workers:
+    """Spawns workers, and keeps one in reserve while ``wants_spare`` is true.
+
+    A worker takes half a second to import what it needs. A spare one has done that, and waits for
+    the model that it is to load.
+    """
+
+    def __init__(self, command: Sequence[str] = WORKER_COMMAND) -> None:
+        """``command`` is what is spawned."""
+        self._command = command
+        self._spare: WorkerProcess | None = None
+        self.wants_spare = False
+        self._rests_until = 0.0
+        self._changing = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
+
+    @property
+    def spare_pid(self) -> int | None:
+        """The process id of the worker in reserve."""
+        return None if self._spare is None else self._spare.pid
+
+    async def take(self, log: logging.Logger) -> WorkerProcess:
+        """The spare worker, or else a new one; what it prints goes to ``log``.
+
+        In place of a spare one the next is created, which imports while this one loads its model.
+        Raises OSError when no process can be created.
+        """
+        async with self._changing:
+            spare, self._spare = self._spare, None
+        if spare is None:
+            return await WorkerProcess.spawn(self._command, log)
+        self._next = asyncio.create_task(self.settle())
+        if not spare.running:
+            await self._bury(spare)
+            return await WorkerProcess.spawn(self._command, log)
+        spare.log = log
+        return spare
+
+    async def settle(self) -> None:
+        """Have a spare worker if one is wanted, and otherwise none."""
+        async with self._changing:
+            if self._spare is not None and not self._spare.running:
+                await self._bury(self._spare)
+                self._spare = None
+            if self.wants_spare and self._spare is None and time.monotonic() >= self._rests_until:
+                try:
+                    self._spare = await WorkerProcess.spawn(self._command, logger)
+                except OSError as error:
+                    self._rest(f"could not be created ({error})")
+            elif not self.wants_spare and self._spare is not None:
+                await self._spare.end(0.0)
+                self._spare = None
+
+    async def _bury(self, process: WorkerProcess) -> None:
+        self._rest(await process.end(0.0))
+
+    def _rest(self, reason: str) -> None:
+        logger.warning("the spare worker %s; there is none for a minute", reason)
+        self._rests_until = time.monotonic() + _REST_SECONDS
