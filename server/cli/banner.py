@@ -50,6 +50,8 @@ def _model(info: ModelInfo) -> Iterator[str]:
         yield f"  template  {info.template_source}"
     if info.projector:
         yield f"  images    read ({info.projector})"
+    if info.draft:
+        yield f"  drafts    by {info.draft}"
     yield f"  threads   {info.threads}"
     if info.safe_mode:
         yield (

@@ -94,6 +94,8 @@ def _header(model: LibraryModel, header: GgufHeader) -> Iterator[tuple[str, str]
     if settings.projector:
         name, needs = Path(settings.projector.path).name, size(settings.projector.memory_bytes)
         yield "images", f"read by {name} ({settings.projector.kind}), about {needs} of the memory"
+    if settings.draft:
+        yield "drafts", f"by {Path(settings.draft.path).name}"
     context = settings.kv_tokens or settings.ctx_size or header.context_length
     if context:
         needed = estimate_memory(header, context, settings)

@@ -49,7 +49,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     weights, KV cells and buffers together, where it is known. ``template_variables`` are those a
     request may set, None where that is not known. A model made for embeddings or ranking alone does
     not generate. ``embedding`` and ``ranking`` are None where it does not do that or where weights
-    were not loaded. ``projector`` is the type of the encoder beside it, which lets it see images.
+    were not loaded. ``projector`` is the type of the encoder beside it, which lets it see images,
+    ``draft`` the file of a smaller model that drafts for it.
     """
 
     model_id: str
@@ -83,6 +84,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     embedding: EmbeddingInfo | None = None
     ranking: RankingInfo | None = None
     projector: str | None = None
+    draft: str | None = None
     warnings: list[str] = []
 
     @property
@@ -110,6 +112,7 @@ class ModelOutline(msgspec.Struct, frozen=True, kw_only=True):
     generates: bool
     ranks: bool = False
     projector: str | None = None
+    draft: str | None = None
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +128,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     generated_tokens_total: int = 0
     cached_tokens_total: int = 0
     preemptions_total: int = 0
+    draft_tokens_total: int = 0
+    accepted_draft_tokens_total: int = 0
+    draft_models: int = 0
     disk_reads_total: int = 0
     disk_read_bytes_total: int = 0
     disk_tokens_total: int = 0

@@ -27,6 +27,17 @@ class ProjectorFile(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
 
 
+class DraftFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A smaller model that drafts: its file, and the memory that it needs.
+
+    ``memory_bytes`` come on top of ``cell_bytes`` for each KV cell of the model that it drafts for.
+    """
+
+    path: str
+    memory_bytes: int
+    cell_bytes: int
+
+
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a worker is told about how to serve its model; None leaves it to the worker.
 
@@ -35,7 +46,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     latency of running streams while a prompt is prefilled. ``memory_bytes`` is what the model may
     use in all (weights and KV cells). Prefixes take ``prefix_disk_bytes`` in ``prefixes_dir`` at
     most, 0 for none; at its end, a worker writes for ``drain_seconds`` at most. Without a
-    ``projector``, the model sees no images.
+    ``projector``, the model sees no images; without a ``draft``, only what can be looked up is
+    drafted.
     """
 
     ctx_size: int | None = None
@@ -62,3 +74,4 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     prefixes_dir: str = ""
     drain_seconds: float = 10.0
     projector: ProjectorFile | None = None
+    draft: DraftFile | None = None

@@ -57,14 +57,17 @@ class Answer:
         sampler: Sampler,
         rules: GrammarMatcher | LengthRules | None,
         lookup: PromptLookup | None,
+        takes_guesses: bool = False,
     ) -> None:
+        """``takes_guesses``: a second model may draft for it."""
         self.task = task
         self.index = index
         self._sampler = sampler
         self._rules = rules
         self._lookup = lookup
-        self._draft_policy = DraftPolicy()
+        self._lookup_policy = self._draft_policy = DraftPolicy()
         self._draft_is_predicted = False
+        self.takes_guesses = takes_guesses
         self.finished: FinishReason | None = None
         self.times = _Times()
         self.state = SequenceState(
@@ -98,6 +101,7 @@ class Answer:
             sampler=self._sampler.fork(index, spans),
             rules=self._rules.fork() if self._rules else None,
             lookup=self._lookup.fork(spans) if self._lookup else None,
+            takes_guesses=self.takes_guesses,
         )
 
     # --- choosing tokens ---
@@ -144,14 +148,31 @@ class Answer:
         """
         if self._lookup is None:
             return []
-        left = min(
-            self.task.max_tokens - self._generated, self.task.length_limit - self.state.spans.length
-        )
-        most = min(self._draft_policy.draft_length(active, row_cost), left - 1)
-        tokens, self._draft_is_predicted = self._lookup.draft(most)
+        most = min(self._lookup_policy.draft_length(active, row_cost), self.longest_draft)
+        tokens, is_predicted = self._lookup.draft(most)
+        tokens = self.verifiable(tokens, self._lookup_policy)
+        self._draft_is_predicted = is_predicted
+        return tokens
+
+    def verifiable(self, tokens: list[int], policy: DraftPolicy) -> list[int]:
+        """The guesses that the rules allow, for the next step; ``policy`` learns what they gain."""
+        self._draft_policy, self._draft_is_predicted = policy, False
         if tokens and self._rules is not None:
             tokens = tokens[: self._rules.valid_prefix(tokens)]
         return tokens
+
+    @property
+    def generated(self) -> int:
+        """The number of tokens it has."""
+        return self._generated
+
+    @property
+    def longest_draft(self) -> int:
+        """How many tokens may be drafted: a step gives one more."""
+        left = min(
+            self.task.max_tokens - self._generated, self.task.length_limit - self.state.spans.length
+        )
+        return left - 1
 
     def _count_drafts(self, drafted: int, accepted: int) -> None:
         self._drafted += drafted

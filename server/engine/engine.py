@@ -18,6 +18,8 @@ from server.engine.batch import Batch
 from server.engine.cache.cache_of_memory import prefix_cache
 from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.decoder import Decoder
+from server.engine.draft_model import DraftModel
+from server.engine.drafting import Drafting
 from server.engine.inbox import Cancel, Encoded, Inbox, Stop, Submit
 from server.engine.sampling.length_rules import LengthRules
 from server.engine.sampling.matcher import GrammarError, GrammarMatcher
@@ -50,6 +52,8 @@ class Counters:
     generated_tokens: int = 0
     cached_tokens: int = 0
     preemptions: int = 0
+    draft_tokens: int = 0
+    accepted_draft_tokens: int = 0
 
 
 class Engine:
@@ -73,6 +77,7 @@ class Engine:
         stored_tokens: int = 0,
         prefix_tier: PrefixTier | None = None,
         encode: Encode | None = None,
+        draft_backend: Backend | None = None,
     ) -> None:
         """Prepare to `run`.
 
@@ -87,6 +92,7 @@ class Engine:
             stored_tokens: how many cells of cached prefixes to keep in host memory.
             prefix_tier: keeps cached prefixes beyond that.
             encode: encodes the images of prompts, where the model takes any.
+            draft_backend: a smaller model of the same vocabulary, which drafts.
         """
         self._backend = backend
         self._emit = emit
@@ -108,6 +114,16 @@ class Engine:
         )
         self._prompt_lookup = prompt_lookup
         self._decoder = Decoder(backend, self._pace, threads=threads, on_gpu=on_gpu)
+        self._drafting = Drafting(
+            self._pace,
+            DraftModel(
+                draft_backend,
+                vocabulary_size=backend.vocabulary_size,
+                inter_token_budget=inter_token_budget,
+            )
+            if draft_backend and backend.partial_removal
+            else None,
+        )
         self._batch = Batch(backend.batch_size)
         self._inbox = Inbox()
         self.encodings = Encodings(encode, lambda: self._inbox.put(Encoded())) if encode else None
@@ -141,6 +157,8 @@ class Engine:
             sampler=sampler,
             rules=self._rules(task, matcher),
             lookup=self._lookup(task, spans),
+            # As for the prompt in `_lookup`.
+            takes_guesses=task.sampling.seed is None,
         )
         others = [first.fork(index, next(self._orders)) for index in range(1, task.n)]
         self._inbox.put(Submit([first, *others]))
@@ -180,9 +198,15 @@ class Engine:
         return self._decoder.threads
 
     @property
+    def drafts_by_model(self) -> bool:
+        """Whether a draft model is in use."""
+        return self._drafting.model is not None
+
+    @property
     def step_started(self) -> float | None:
         """The monotonic time at which the decode in progress began, else None."""
-        return self._decoder.started
+        model = self._drafting.model
+        return self._decoder.started or (model.started if model else None)
 
     @property
     def prompt_token_seconds(self) -> float:
@@ -222,7 +246,8 @@ class Engine:
         Returns false if there is nothing to compute until an image is encoded.
         """
         self._supply_images()
-        self._propose_drafts()
+        running = self._scheduler.running
+        self._drafting.propose(running, self._answers, threads=self.threads)
         plan = self._scheduler.plan()
         self.counters.preemptions += len(plan.preempted)
         self._note_admissions()
@@ -325,19 +350,6 @@ class Engine:
         if span.embeddings is None:
             self.encodings.want(answer.task.id, [span.image])
 
-    def _propose_drafts(self) -> None:
-        """Let running answers draft tokens as far as that pays at this load.
-
-        Beside a prompt none do: they would delay its first token by what they gain.
-        """
-        running = self._scheduler.running
-        if any(state.in_prompt and not state.waits for state in running):
-            return
-        row_cost = self._pace.row_cost
-        for state in running:
-            if state.uncomputed == 1 and not state.in_prompt:
-                state.drafts = self._answers[state.order].draft(len(running), row_cost)
-
     def _note_admissions(self) -> None:
         for state in self._scheduler.running:
             answer = self._answers[state.order]
@@ -390,6 +402,8 @@ class Engine:
         else:
             answer.finished = "length"
         self.counters.generated_tokens += state.spans.length - before
+        self.counters.draft_tokens += len(state.drafts)
+        self.counters.accepted_draft_tokens += accepted
         self._scheduler.accepted_drafts(state, accepted)
         events.extend(answer.events())
         if answer.finished:

@@ -8,6 +8,7 @@
     compute      the same again or, if that is more, tokens per physical batch x
                  (4 x embedding + 3 x feed-forward) x 4 bytes plus the attention mask
     projector    weights of the vision encoder beside the model, its activations, kept encodings
+    draft        the first six of the model that drafts, without a store
     process      the worker itself: interpreter, libraries, vocabulary
 
 Layers with a sliding window count in full, since the engine keeps their whole cache: otherwise no
@@ -22,7 +23,9 @@ a logical batch changes nothing.
 
 from __future__ import annotations
 
-from server.core.worker_settings import ENCODINGS_BYTES, KvType, WorkerSettings
+import msgspec
+
+from server.core.worker_settings import ENCODINGS_BYTES, DraftFile, KvType, WorkerSettings
 from server.library.header import GgufHeader
 from server.library.quantization import TENSOR_TYPES, TensorType
 
@@ -38,6 +41,8 @@ _CACHED_SEQUENCES = 24
 # Resident with only a vocabulary loaded: 69 MiB for 49,152 tokens (SmolLM2), 100 MiB for 262,144
 # (gemma-3).
 _PROCESS_BYTES = 96 << 20
+# More cells than there are where the compute buffer begins to grow with them.
+_MANY_CELLS = 1 << 22
 # Sizes in a hostile header may multiply to numbers that no message can carry.
 _MOST_BYTES = (1 << 63) - 1
 
@@ -56,9 +61,26 @@ def estimate_memory(
         + sequence_ids(settings.parallel) * _state_values(header) * _FLOAT_BYTES
         + buffer_bytes(header, cells, settings)
         + (settings.projector.memory_bytes if settings.projector else 0)
+        + (_draft_bytes(settings.draft, cells) if settings.draft else 0)
         + _PROCESS_BYTES
     )
     return min(total, _MOST_BYTES)
+
+
+def _draft_bytes(draft: DraftFile, cells: int) -> int:
+    return draft.memory_bytes + cells * draft.cell_bytes
+
+
+def draft_memory(header: GgufHeader, settings: WorkerSettings) -> tuple[int, int]:
+    """Bytes that a model takes to draft beside another, and how many more for each KV cell.
+
+    ``settings`` are the other's. The compute buffer grows with cells only from some number on; it
+    is counted as if it did from the first.
+    """
+    alone = msgspec.structs.replace(settings, projector=None, draft=None)
+    fixed = estimate_memory(header, 0, alone, stored_tokens=0) - _PROCESS_BYTES
+    many = estimate_memory(header, _MANY_CELLS, alone, stored_tokens=0) - _PROCESS_BYTES
+    return fixed, max(0, -(-(many - fixed) // _MANY_CELLS))
 
 
 def projector_memory(header: GgufHeader) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from server.core.model_info import ModelOutline
 from server.core.model_kind import KindVerdict, detect_kind, named_for_ranking
 from server.core.worker_settings import WorkerSettings
@@ -36,6 +38,7 @@ def outline(header: GgufHeader, file_name: str, settings: WorkerSettings) -> Mod
         generates=causal and not pooling and not ranks,
         ranks=ranks,
         projector=settings.projector.kind if settings.projector else None,
+        draft=Path(settings.draft.path).name if settings.draft else None,
     )
 
 

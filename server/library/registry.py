@@ -17,6 +17,7 @@ from server.core.model_source import ModelFile
 from server.core.worker_settings import ProjectorFile, WorkerSettings
 from server.library.adapters import AdapterOnDisk, Base, adapters_of, split_off
 from server.library.discovery import Candidate, displayable, find_models
+from server.library.draft_models import UnusableDraft, draft_file
 from server.library.footprint import estimate_memory
 from server.library.gguf import InvalidGguf, read_header
 from server.library.header import GgufHeader
@@ -106,6 +107,13 @@ class ModelsFolder:
             settings = msgspec.structs.replace(settings, projector=projector)
         except UnusableProjector as error:
             warnings.append(str(error))
+        if sidecar.draft:
+            try:
+                path = candidate.directory / sidecar.draft
+                draft = draft_file(path, settings, self._headers.read)
+                settings = msgspec.structs.replace(settings, draft=draft)
+            except UnusableDraft as error:
+                errors.append(f"{candidate.sidecar.name}: {error}")
         return LibraryModel(
             id=displayable(candidate.name),
             path=displayable(candidate.first),

@@ -28,8 +28,8 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
 
     ``context`` is the most tokens of one request. ``sampling`` holds the defaults for parameters
     that a request leaves out. ``guard`` says whether control tokens typed by a user stay text.
-    ``projector`` is the file of the model's vision encoder, from the model's folder on, and
-    ``adapters`` are LoRA files by name.
+    ``projector`` is the file of the model's vision encoder, from the model's folder on, ``draft``
+    that of a smaller model that drafts for it, and ``adapters`` are LoRA files by name.
     """
 
     aliases: list[_Name] = []
@@ -40,6 +40,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     gpu_layers: Annotated[int, Meta(ge=0)] | None = None
     guard: bool | None = None
     projector: _Name | None = None
+    draft: _Name | None = None
     sampling: Sampling = Sampling()
     adapters: dict[_Name, _Name] = {}
 

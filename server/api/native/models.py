@@ -33,6 +33,7 @@ _FACTS = (
     "ranks",
     "ranking",
     "projector",
+    "draft",
     "architecture",
     "parameters",
     "quantization",

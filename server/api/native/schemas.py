@@ -62,6 +62,7 @@ class ModelObject(BaseModel):
     ranks: bool = False
     ranking: RankingFacts | None = None
     projector: str | None = None
+    draft: str | None = None
     architecture: str = ""
     parameters: int = 0
     quantization: str = ""

@@ -79,6 +79,11 @@ class Pace:
         return self._tiled_token or self._token
 
     @property
+    def lone_step(self) -> float:
+        """Seconds that a step of one token takes, 0 before the first."""
+        return self._lone_step
+
+    @property
     def row_cost(self) -> float:
         """The cost of one more token in a step, in steps of one token, measured on drafts.
 

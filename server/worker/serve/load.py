@@ -6,13 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from server.core.model_info import EmbeddingInfo, ModelInfo, RankingInfo
 from server.core.pieces import ImageReader
-from server.engine.batch import Batch
 from server.engine.llama import (
-    ContextSettings,
     LlamaContext,
     LlamaEmbedder,
     LlamaReranker,
@@ -24,16 +20,16 @@ from server.engine.llama.vocabulary import LlamaVocabulary
 from server.engine.sampling.compiler_on_demand import CompilerOnDemand
 from server.engine.vision.reader import PictureReader
 from server.library.file_facts import FileFacts
-from server.library.footprint import outputs_per_batch, sequence_ids
 from server.prompt.chat_model import ChatModel
 from server.prompt.embedding_families import EmbeddingFamily
 from server.prompt.pairs import PairPrompt
 from server.worker.protocol import Load, Progress
 from server.worker.serve.adapters import Adapters
+from server.worker.serve.contexts import WARMUP_TOKENS, open_context, warm_up
+from server.worker.serve.draft import open_draft
 from server.worker.serve.opening import OpenedModel, Report, open_model
 from server.worker.serve.ranking_method import ranking_method, ranks
 
-_WARMUP_TOKENS = 64
 # Embeddings beside generation have KV cells of their own, which no memory estimate counts: as many
 # as the longest text needs, at most these. OpenAI's embedding models take texts as long.
 _MOST_TOKENS_EMBEDDED_ASIDE = 8192
@@ -89,7 +85,7 @@ class GenerationModel:
     ``files`` are the model's, as they were before it was loaded. ``compiler`` is
     built on demand. ``stored_tokens`` is the room for cached prefixes in host memory.
     ``adapters`` are those that requests name. A model that sees images has a ``projector``, and
-    ``read_image``, which is for one thread.
+    ``read_image``, which is for one thread. ``draft`` is a smaller model that drafts.
     """
 
     info: ModelInfo
@@ -105,6 +101,7 @@ class GenerationModel:
     embedding_family: EmbeddingFamily | None = None
     projector: Projector | None = None
     read_image: ImageReader | None = None
+    draft: LlamaContext | None = None
 
 
 Loaded = GenerationModel | EmbeddingModel | RankingModel | VocabularyOnly
@@ -141,8 +138,8 @@ def load(request: Load, report: Report) -> Loaded:
 def _load_embedding_model(opened: OpenedModel, report: Report) -> EmbeddingModel:
     open_embedder = _embedder_opener(opened, opened.threads)
     report(Progress(stage="warmup", fraction=1.0))
-    embedder = open_embedder(_WARMUP_TOKENS)
-    embedder.embed([[0] * _WARMUP_TOKENS])
+    embedder = open_embedder(WARMUP_TOKENS)
+    embedder.embed([[0] * WARMUP_TOKENS])
     embedder.close()
     embedding = _embedding_info(opened, _longest_text(opened))
     return EmbeddingModel(
@@ -170,9 +167,9 @@ def _load_ranking_model(opened: OpenedModel, report: Report) -> RankingModel:
         )
 
     report(Progress(stage="warmup", fraction=1.0))
-    reranker = open_reranker(_WARMUP_TOKENS)
+    reranker = open_reranker(WARMUP_TOKENS)
     reranker.begin([])
-    reranker.score([[0] * _WARMUP_TOKENS])
+    reranker.score([[0] * WARMUP_TOKENS])
     reranker.close()
     ranking = RankingInfo(context=_longest_text(opened), instruction=method.pairs.takes_instruction)
     return RankingModel(
@@ -188,13 +185,24 @@ def _load_ranking_model(opened: OpenedModel, report: Report) -> RankingModel:
 
 def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationModel:
     vocabulary = opened.model.vocabulary
-    context = _context(opened)
+    settings, cells = opened.request.settings, opened.layout.kv_cells
+    context = open_context(opened.model, settings, cells=cells, threads=opened.threads)
+    draft = None
+    if settings.draft is not None and opened.model.partial_removal:
+        draft = open_draft(settings.draft, opened, cells=context.kv_cells, report=report)
     report(Progress(stage="warmup", fraction=1.0))
-    _warm_up(context)
+    warm_up(context)
+    if draft is not None:
+        warm_up(draft)
     projector = opened.projector
     embedding = _embedding_info(opened, min(_longest_text(opened), _MOST_TOKENS_EMBEDDED_ASIDE))
     return GenerationModel(
-        info=opened.info(generates=True, kv_cells=context.kv_cells, embedding=embedding),
+        info=opened.info(
+            generates=True,
+            kv_cells=context.kv_cells,
+            embedding=embedding,
+            drafts=draft is not None,
+        ),
         files=opened.files,
         chat=opened.chat,
         vocabulary=vocabulary,
@@ -210,36 +218,8 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
             PictureReader(projector, most_together=context.cells_together) if projector else None
         ),
         adapters=Adapters(partial(LlamaAdapter, opened.model)),
+        draft=draft,
     )
-
-
-def _context(opened: OpenedModel) -> LlamaContext:
-    settings, cells = opened.request.settings, opened.layout.kv_cells
-    removable = opened.model.partial_removal
-    windowed = removable and opened.model.window is not None
-    ids = sequence_ids(settings.parallel, partial_removal=removable, windowed=windowed)
-    return LlamaContext(
-        opened.model,
-        ContextSettings(
-            kv_cells=cells,
-            sequence_ids=ids,
-            batch_size=min(max(settings.batch_size, settings.parallel), cells),
-            ubatch_size=max(settings.ubatch_size, settings.parallel),
-            outputs_per_batch=outputs_per_batch(2 * ids if windowed else ids),
-            threads=opened.threads,
-            flash_attention=settings.flash_attention,
-            kv_type=settings.kv_type,
-        ),
-    )
-
-
-def _warm_up(context: LlamaContext) -> None:
-    """Decode a few tokens: where this build does not suit this CPU, the process dies here."""
-    batch = Batch(_WARMUP_TOKENS)
-    count = min(_WARMUP_TOKENS, context.batch_size)
-    batch.add(0, np.zeros(count, dtype=np.int32), 0, count - 1)
-    context.decode(batch)
-    context.clear()
 
 
 def _embedder_opener(opened: OpenedModel, threads: int) -> OpenEmbedder:

@@ -62,10 +62,19 @@ class OpenedModel:
         kv_cells: int = 0,
         embedding: EmbeddingInfo | None = None,
         ranking: RankingInfo | None = None,
+        drafts: bool = False,
         warnings: Sequence[str] = (),
     ) -> ModelInfo:
-        """The facts that the API process gets about the model."""
+        """The facts that the API process gets about the model.
+
+        ``drafts``: another model drafts for it.
+        """
         header, model, chat, settings = self.header, self.model, self.chat, self.request.settings
+        draft = Path(settings.draft.path).name if settings.draft else None
+        unused = []
+        if draft and not drafts and not self.request.vocabulary_only:
+            why = "its state cannot be cut back" if generates else "it does not generate"
+            unused.append(f"{draft} does not draft for this model: {why}")
         return ModelInfo(
             model_id=self.request.model_id,
             path=self.request.path,
@@ -92,13 +101,14 @@ class OpenedModel:
             embedding=embedding,
             ranking=ranking,
             projector=settings.projector.kind if settings.projector else None,
+            draft=draft if drafts else None,
             reply_format=chat.reply_format,
             sampling=chat.sampling,
             guard=settings.guard,
             safe_mode=settings.safe_mode,
             fingerprint=_fingerprint(Path(self.request.path), chat.template_sha256),
             memory_bytes=self.layout.memory_bytes,
-            warnings=[*chat.warnings, *warnings],
+            warnings=[*chat.warnings, *warnings, *unused],
         )
 
 

@@ -131,6 +131,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         stored_tokens=model.stored_tokens,
         prefix_tier=disk.prefixes if disk else None,
         encode=model.projector.encode if model.projector else None,
+        draft_backend=model.draft,
     )
 
     def keep_prefixes() -> None:
@@ -246,6 +247,9 @@ def engine_heartbeat(
             generated_tokens_total=engine.counters.generated_tokens,
             cached_tokens_total=engine.counters.cached_tokens,
             preemptions_total=engine.counters.preemptions,
+            draft_tokens_total=engine.counters.draft_tokens,
+            accepted_draft_tokens_total=engine.counters.accepted_draft_tokens,
+            draft_models=int(engine.drafts_by_model),
             disk_reads_total=on_disk.read,
             disk_read_bytes_total=on_disk.read_bytes,
             disk_tokens_total=on_disk.read_cells,

@@ -75,6 +75,11 @@ def test_a_model_that_sees_images_is_told_from_others() -> None:
     assert "images    read" not in banner(URL, Settings(), [entry("m")])
 
 
+def test_a_draft_model_is_named() -> None:
+    assert "drafts    by small.gguf" in banner(URL, Settings(), [entry("m", draft="small.gguf")])
+    assert "drafts" not in banner(URL, Settings(), [entry("m")])
+
+
 def test_it_tells_who_may_use_the_server() -> None:
     def keys(**settings: Any) -> str:
         text = banner(URL, Settings(**settings), [entry("m")])

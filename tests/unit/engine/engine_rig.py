@@ -21,6 +21,7 @@ class Rig:
     backend: FakeBackend
     parallel: int = 4
     prompt_lookup: bool = False
+    draft_backend: FakeBackend | None = None
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -32,6 +33,7 @@ class Rig:
             prompt_lookup=self.prompt_lookup,
             threads=2,
             stored_tokens=self.backend.kv_cells // 4,
+            draft_backend=self.draft_backend,
         )
 
     def submit(

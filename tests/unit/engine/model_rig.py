@@ -67,21 +67,23 @@ class Model:
         stored_tokens: int | None = None,
         prefix_tier: PrefixTier | None = None,
         encode: Callable[[LlamaModel], Encode] | None = None,
+        draft: Path | None = None,
     ) -> None:
         self.model = LlamaModel(str(path), safe_mode=True)
-        self.context = LlamaContext(
-            self.model,
-            ContextSettings(
-                kv_cells=kv_cells,
-                sequence_ids=SEQUENCE_IDS,
-                batch_size=128,
-                ubatch_size=64,
-                outputs_per_batch=64,
-                threads=1,
-                flash_attention="on" if flash_attention else "off",
-                kv_type=kv_type or ("f16" if flash_attention else "f32"),
-            ),
+        settings = ContextSettings(
+            kv_cells=kv_cells,
+            sequence_ids=SEQUENCE_IDS,
+            batch_size=128,
+            ubatch_size=64,
+            outputs_per_batch=64,
+            threads=1,
+            flash_attention="on" if flash_attention else "off",
+            kv_type=kv_type or ("f16" if flash_attention else "f32"),
         )
+        self.context = LlamaContext(self.model, settings)
+        self.draft_context: LlamaContext | None = None
+        if draft is not None:
+            self.draft_context = LlamaContext(LlamaModel(str(draft), safe_mode=True), settings)
         self.events: list[Event] = []
         self.engine = Engine(
             self.context,
@@ -93,9 +95,12 @@ class Model:
             stored_tokens=kv_cells // 4 if stored_tokens is None else stored_tokens,
             prefix_tier=prefix_tier,
             encode=encode(self.model) if encode else None,
+            draft_backend=self.draft_context,
         )
 
     def close(self) -> None:
+        if self.draft_context is not None:
+            self.draft_context.close()
         self.context.close()
         self.model.close()
 

@@ -1,0 +1,115 @@
+"""Drafts of running answers: looked up in the text so far, or else guessed by a second model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from server.engine.answer import Answer
+from server.engine.backend import DecodeFailed, NoCellsLeft
+from server.engine.draft_model import MOST_UNREAD, DraftModel
+from server.engine.scheduling.pace import Pace
+from server.engine.sequence import SequenceState
+from server.engine.speculate import DraftPolicy, Experience
+
+_logger = logging.getLogger(__name__)
+
+# A lone sequence decodes one step in so many without a draft, since what drafts gain is measured by
+# such steps; a choice.
+_PLAIN_STEP = 32
+
+
+class Drafting:
+    """Lets running answers draft as far as that pays at this load.
+
+    What can be looked up is; otherwise the ``model`` guesses, where there is one. It reads a prompt
+    only once its guesses would have saved as much time as that takes, had it been read from the
+    beginning: so a prompt that is read in vain costs at most what drafts would have gained. A model
+    that fails is switched off, and the log says so.
+    """
+
+    def __init__(self, pace: Pace, model: DraftModel | None) -> None:
+        self.model = model
+        self._pace = pace
+        self._experience = Experience()
+        self._policies: dict[int, DraftPolicy] = {}
+        self._since_plain = 0
+
+    def propose(
+        self, running: Sequence[SequenceState], answers: Mapping[int, Answer], *, threads: int
+    ) -> None:
+        """Give each of ``running`` that can verify them its drafts for the next step.
+
+        Beside a prompt none draft: they would delay its first token by what they gain.
+        """
+        if any(state.in_prompt and not state.waits for state in running):
+            return
+        able = [state for state in running if state.uncomputed == 1 and not state.in_prompt]
+        for state in able:
+            state.drafts = answers[state.order].draft(len(running), self._pace.row_cost)
+        if self.model is None:
+            return
+        self.model.set_threads(threads)
+        try:
+            self._guess(self.model, running, able, answers)
+        except (NoCellsLeft, DecodeFailed) as failure:
+            _logger.warning("the draft model failed and is switched off: %s", failure)
+            self.model = None
+
+    def _guess(
+        self,
+        model: DraftModel,
+        running: Sequence[SequenceState],
+        able: Sequence[SequenceState],
+        answers: Mapping[int, Answer],
+    ) -> None:
+        model.follow(running)
+        self._policies = {
+            state.order: self._policies.get(state.order) or DraftPolicy(self._experience)
+            for state in running
+        }
+        wanted, unread = self._wanted(model, len(running), able, answers)
+        if unread is not None:
+            model.read(unread)
+        for order, tokens in model.guess(wanted).items():
+            answer, policy = answers[order], self._policies[order]
+            answer.state.drafts = answer.verifiable(tokens, policy)
+            if len(answer.state.drafts) < len(tokens):
+                policy.record(1, 0)  # what the rules do not allow was guessed in vain
+        undrafted = [state for state in able if not state.drafts]
+        for _ in undrafted:
+            self._experience.forget()
+        self._since_plain = 0 if undrafted else self._since_plain + 1
+
+    def _wanted(
+        self,
+        model: DraftModel,
+        active: int,
+        able: Sequence[SequenceState],
+        answers: Mapping[int, Answer],
+    ) -> tuple[list[tuple[SequenceState, int]], SequenceState | None]:
+        """How many guesses which sequences want, and a sequence whose text is to be read first.
+
+        Only one is read at a time; others that begin alike then share what was read.
+        """
+        wanted: list[tuple[SequenceState, int]] = []
+        unread: SequenceState | None = None
+        step = self._pace.lone_step
+        if not step or (active == 1 and self._since_plain >= _PLAIN_STEP):
+            return wanted, unread
+        row_cost, token_cost = self._pace.row_cost, model.token_seconds / step
+        for state in able:
+            answer, policy = answers[state.order], self._policies[state.order]
+            if state.drafts or not answer.takes_guesses:
+                continue
+            most = min(policy.draft_length(active, row_cost, token_cost), answer.longest_draft)
+            cells = model.unread(state) if most > 0 else None
+            if cells is None:
+                continue
+            if cells <= MOST_UNREAD:
+                wanted.append((state, most))
+            elif unread is None:
+                saved = policy.saving(active, row_cost, token_cost) * step
+                if answer.generated * saved >= cells * model.read_seconds:
+                    unread = state
+        return wanted, unread

@@ -1,0 +1,47 @@
+"""Contexts in which a model generates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from server.core.worker_settings import WorkerSettings
+from server.engine.batch import Batch
+from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
+from server.library.footprint import outputs_per_batch, sequence_ids
+
+WARMUP_TOKENS = 64
+
+
+def open_context(
+    model: LlamaModel, settings: WorkerSettings, *, cells: int, threads: int
+) -> LlamaContext:
+    """A context of so many KV cells for all the sequences that ``settings`` let run together.
+
+    Raises:
+        LoadError: llama.cpp cannot create it.
+    """
+    removable = model.partial_removal
+    windowed = removable and model.window is not None
+    ids = sequence_ids(settings.parallel, partial_removal=removable, windowed=windowed)
+    return LlamaContext(
+        model,
+        ContextSettings(
+            kv_cells=cells,
+            sequence_ids=ids,
+            batch_size=min(max(settings.batch_size, settings.parallel), cells),
+            ubatch_size=max(settings.ubatch_size, settings.parallel),
+            outputs_per_batch=outputs_per_batch(2 * ids if windowed else ids),
+            threads=threads,
+            flash_attention=settings.flash_attention,
+            kv_type=settings.kv_type,
+        ),
+    )
+
+
+def warm_up(context: LlamaContext) -> None:
+    """Decode a few tokens: where this build does not suit this CPU, the process dies here."""
+    batch = Batch(WARMUP_TOKENS)
+    count = min(WARMUP_TOKENS, context.batch_size)
+    batch.add(0, np.zeros(count, dtype=np.int32), 0, count - 1)
+    context.decode(batch)
+    context.clear()

@@ -1,0 +1,92 @@
+"""A draft model on llama.cpp changes no answer of the model that it drafts for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.core.events import Finished
+from server.engine.draft_model import DraftModel
+from server.engine.scheduling.pace import Pace
+from tests.tiny_models import write_tiny_model
+from tests.unit.engine.model_rig import Answer, Model, assert_same, prompt
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(autouse=True)
+def stated_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guessing costs nothing and a row little, whatever this machine does meanwhile."""
+    monkeypatch.setattr(
+        DraftModel, "token_seconds", property(lambda _: 0.0, lambda *_: None), raising=False
+    )
+    monkeypatch.setattr(DraftModel, "read_seconds", 0.0)
+    monkeypatch.setattr(Pace, "row_cost", 0.05)
+
+
+@pytest.fixture(scope="module", params=["full attention", "sliding window"])
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", request.param)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the same vocabulary that says other things."""
+    return write_tiny_model(tmp_path_factory.mktemp("other") / "o.gguf", "full attention", seed=9)
+
+
+@pytest.fixture(scope="module")
+def alone(path: Path) -> Iterator[Model]:
+    model = Model(path, kv_cells=2048, flash_attention=False)
+    yield model
+    model.close()
+
+
+def counted(model: Model) -> tuple[int, int]:
+    ends = [event.usage for event in model.events if isinstance(event, Finished)]
+    return sum(u.draft_tokens for u in ends), sum(u.accepted_draft_tokens for u in ends)
+
+
+def lone(alone: Model, prompts: list[list[int]]) -> list[Answer]:
+    return [alone.answers([tokens])[0] for tokens in prompts]
+
+
+def test_a_model_that_drafts_for_itself_is_mostly_right(path: Path, alone: Model) -> None:
+    """It also guesses tokens that these answers may not have."""
+    model = Model(path, kv_cells=2048, flash_attention=False, draft=path)
+    first = prompt(1, 40)
+    answers = model.answers([first])
+    assert_same(answers, lone(alone, [first]))
+    drafted, accepted = counted(model)
+    assert accepted > max(12, drafted / 2)
+    history = [*first, *answers[0].tokens, *prompt(2, 5)]
+    assert_same(model.answers([history]), lone(alone, [history]))
+    drafted, accepted = counted(model)
+    assert accepted > max(12, drafted / 2)
+    model.close()
+
+
+def test_wrong_guesses_change_no_answer(path: Path, other: Path, alone: Model) -> None:
+    model = Model(path, kv_cells=2048, flash_attention=False, draft=other)
+    for seed in range(4):
+        tokens = prompt(10 + seed, 20 + 9 * seed)
+        assert_same(model.answers([tokens]), lone(alone, [tokens]))
+    drafted, accepted = counted(model)
+    assert accepted < drafted / 2
+    model.close()
+
+
+@pytest.mark.parametrize("kv_cells", [400, 2048])
+def test_neighbours_preemption_and_shared_prefixes_change_no_answer(
+    path: Path, alone: Model, kv_cells: int
+) -> None:
+    model = Model(path, kv_cells=kv_cells, flash_attention=False, draft=path)
+    shared = prompt(3, 40)
+    prompts = [[*shared, *prompt(20 + i, 5 + i)] for i in range(6)]
+    assert_same(model.answers(prompts), lone(alone, prompts))
+    drafting = model.engine._drafting.model
+    assert drafting is not None
+    drafting._cache.check_integrity()
+    model.close()
