@@ -19,6 +19,7 @@ from server.core.events import (
     Usage,
 )
 from server.engine.backend import Backend
+from server.engine.draft_policy import DraftPolicy
 from server.engine.sampling.length_rules import LengthRules
 from server.engine.sampling.logprobs import token_logprobs
 from server.engine.sampling.matcher import GrammarMatcher
@@ -26,7 +27,7 @@ from server.engine.sampling.sampler import NoTokenLeft, Sampler
 from server.engine.sequence import SequenceState
 from server.engine.shown import in_prompt, visible_piece
 from server.engine.spans import Keys, Spans
-from server.engine.speculate import DraftPolicy, PromptLookup, verified
+from server.engine.speculate import PromptLookup, verified
 from server.engine.task import Task
 from server.engine.text import TextStream
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from server.engine.answer import Answer
 from server.engine.backend import DecodeFailed, NoCellsLeft
 from server.engine.draft_model import MOST_UNREAD, DraftModel
+from server.engine.draft_policy import DraftPolicy, Experience
 from server.engine.scheduling.pace import Pace
 from server.engine.sequence import SequenceState
-from server.engine.speculate import DraftPolicy, Experience
 
 _logger = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from server.core.pieces import ImagePiece
 from server.core.sampling import Sampling
+from server.engine.draft_policy import DraftPolicy
 from server.engine.sampling.sampler import NoTokenLeft, Sampler
 from server.engine.spans import Spans, TokenSpan
-from server.engine.speculate import Draft, DraftPolicy, NgramIndex, PromptLookup, verified
+from server.engine.speculate import Draft, NgramIndex, PromptLookup, verified
 
 SIZE = 4
 text_lists = st.lists(st.integers(0, SIZE - 1), max_size=60)
