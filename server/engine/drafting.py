@@ -6,11 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from server.engine.answer import Answer
-from server.engine.backend import DecodeFailed, NoCellsLeft
+from server.engine.backend import Backend, DecodeFailed, NoCellsLeft
 from server.engine.draft_model import MOST_UNREAD, DraftModel
 from server.engine.draft_policy import DraftPolicy, Experience
 from server.engine.scheduling.pace import Pace
 from server.engine.sequence import SequenceState
+from server.engine.spans import Spans
+from server.engine.speculate import PromptLookup
+from server.engine.task import Task
 
 _logger = logging.getLogger(__name__)
 
@@ -28,12 +31,31 @@ class Drafting:
     that fails is switched off, and the log says so.
     """
 
-    def __init__(self, pace: Pace, model: DraftModel | None) -> None:
-        self.model = model
+    def __init__(
+        self, backend: Backend, pace: Pace, model: DraftModel | None, *, prompt_lookup: bool
+    ) -> None:
+        """``backend`` verifies; without ``prompt_lookup``, only predictions are looked up."""
+        self._verifies = backend.partial_removal
+        self.model = model if self._verifies else None
+        self._prompt_lookup = prompt_lookup
         self._pace = pace
         self._experience = Experience()
         self._policies: dict[int, DraftPolicy] = {}
         self._since_plain = 0
+
+    # Drafts change the shape of batches and with it the rounding of logits. A seeded answer must
+    # repeat exactly, so nothing but its prediction is drafted.
+
+    def lookup(self, task: Task, spans: Spans) -> PromptLookup | None:
+        """What looks drafts up for an answer to ``task``, whose sequence is ``spans``."""
+        prompt_too = self._prompt_lookup and task.sampling.seed is None
+        if not (self._verifies and (prompt_too or task.prediction)):
+            return None
+        return PromptLookup(spans, task.prediction, prompt_too=prompt_too)
+
+    def may_guess(self, task: Task) -> bool:
+        """Whether the model may draft for answers to ``task``."""
+        return self.model is not None and task.sampling.seed is None
 
     def propose(
         self, running: Sequence[SequenceState], answers: Mapping[int, Answer], *, threads: int

@@ -30,7 +30,6 @@ from server.engine.scheduling.step import Step
 from server.engine.sequence import SequenceState
 from server.engine.shown import visible_piece
 from server.engine.spans import Spans
-from server.engine.speculate import PromptLookup
 from server.engine.task import Task
 from server.engine.vision.encodings import Encode, Encodings
 
@@ -77,7 +76,7 @@ class Engine:
         stored_tokens: int = 0,
         prefix_tier: PrefixTier | None = None,
         encode: Encode | None = None,
-        draft_backend: Backend | None = None,
+        draft_model: DraftModel | None = None,
     ) -> None:
         """Prepare to `run`.
 
@@ -92,7 +91,7 @@ class Engine:
             stored_tokens: how many cells of cached prefixes to keep in host memory.
             prefix_tier: keeps cached prefixes beyond that.
             encode: encodes the images of prompts, where the model takes any.
-            draft_backend: a smaller model of the same vocabulary, which drafts.
+            draft_model: a smaller model of the same vocabulary, which drafts.
         """
         self._backend = backend
         self._emit = emit
@@ -112,18 +111,8 @@ class Engine:
             outputs_per_batch=backend.outputs_per_batch,
             whole_states=not backend.partial_removal,
         )
-        self._prompt_lookup = prompt_lookup
         self._decoder = Decoder(backend, self._pace, threads=threads, on_gpu=on_gpu)
-        self._drafting = Drafting(
-            self._pace,
-            DraftModel(
-                draft_backend,
-                vocabulary_size=backend.vocabulary_size,
-                inter_token_budget=inter_token_budget,
-            )
-            if draft_backend and backend.partial_removal
-            else None,
-        )
+        self._drafting = Drafting(backend, self._pace, draft_model, prompt_lookup=prompt_lookup)
         self._batch = Batch(backend.batch_size)
         self._inbox = Inbox()
         self.encodings = Encodings(encode, lambda: self._inbox.put(Encoded())) if encode else None
@@ -156,9 +145,8 @@ class Engine:
             spans=spans,
             sampler=sampler,
             rules=self._rules(task, matcher),
-            lookup=self._lookup(task, spans),
-            # As for the prompt in `_lookup`.
-            takes_guesses=task.sampling.seed is None,
+            lookup=self._drafting.lookup(task, spans),
+            takes_guesses=self._drafting.may_guess(task),
         )
         others = [first.fork(index, next(self._orders)) for index in range(1, task.n)]
         self._inbox.put(Submit([first, *others]))
@@ -323,14 +311,6 @@ class Engine:
             ends=task.end_tokens,
             limit=task.reasoning_limit,
         )
-
-    def _lookup(self, task: Task, spans: Spans) -> PromptLookup | None:
-        # Drafts change the shape of batches and with it the rounding of logits. A seeded answer
-        # must repeat exactly, so its prompt is not looked up.
-        prompt_too = self._prompt_lookup and task.sampling.seed is None
-        if not (self._backend.partial_removal and (prompt_too or task.prediction)):
-            return None
-        return PromptLookup(spans, task.prediction, prompt_too=prompt_too)
 
     def _supply_images(self) -> None:
         """Give running sequences the embeddings of the images that come next in them."""

@@ -13,6 +13,7 @@ from server.core.model_info import EngineStats, ModelInfo
 from server.core.worker_settings import WorkerSettings
 from server.engine.backend import Backend
 from server.engine.disk.counters import DiskCounters
+from server.engine.draft_model import DraftModel
 from server.engine.engine import Engine
 from server.worker.protocol import (
     Cancel,
@@ -131,7 +132,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         stored_tokens=model.stored_tokens,
         prefix_tier=disk.prefixes if disk else None,
         encode=model.projector.encode if model.projector else None,
-        draft_backend=model.draft,
+        draft_model=_draft_model(model, settings),
     )
 
     def keep_prefixes() -> None:
@@ -167,6 +168,17 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
     services.register(Cancel, lambda message: preparer.cancel(message.id))
     services.register(Cancel, lambda message: embeddings.cancel(message.id))
     return services
+
+
+def _draft_model(model: GenerationModel, settings: WorkerSettings) -> DraftModel | None:
+    """What drafts for ``model``, if a smaller one was loaded with it."""
+    if model.draft is None:
+        return None
+    return DraftModel(
+        model.draft,
+        vocabulary_size=model.context.vocabulary_size,
+        inter_token_budget=settings.itl_budget_ms / 1000,
+    )
 
 
 def _embeddings(model: EmbeddingModel, settings: WorkerSettings, send: Send) -> Services:

@@ -8,6 +8,7 @@ import numpy as np
 
 from server.core.events import Delta, Event, Finished
 from server.core.sampling import Sampling
+from server.engine.draft_model import DraftModel
 from server.engine.engine import Engine
 from server.engine.spans import TokenSpan
 from server.engine.task import Task
@@ -25,6 +26,10 @@ class Rig:
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        drafting = None
+        if self.draft_backend is not None:
+            size = self.backend.vocabulary_size
+            drafting = DraftModel(self.draft_backend, vocabulary_size=size, inter_token_budget=0.1)
         self.engine = Engine(
             self.backend,
             self.events.extend,
@@ -33,7 +38,7 @@ class Rig:
             prompt_lookup=self.prompt_lookup,
             threads=2,
             stored_tokens=self.backend.kv_cells // 4,
-            draft_backend=self.draft_backend,
+            draft_model=drafting,
         )
 
     def submit(

@@ -20,6 +20,7 @@ from server.core.events import Delta, Event, Finished
 from server.core.sampling import Sampling
 from server.core.worker_settings import KvType
 from server.engine.cache.prefix_tier import PrefixTier
+from server.engine.draft_model import DraftModel
 from server.engine.engine import Engine
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
 from server.engine.spans import Span, TokenSpan
@@ -84,6 +85,13 @@ class Model:
         self.draft_context: LlamaContext | None = None
         if draft is not None:
             self.draft_context = LlamaContext(LlamaModel(str(draft), safe_mode=True), settings)
+        drafting = None
+        if self.draft_context is not None:
+            drafting = DraftModel(
+                self.draft_context,
+                vocabulary_size=self.model.vocabulary.size,
+                inter_token_budget=1.0,
+            )
         self.events: list[Event] = []
         self.engine = Engine(
             self.context,
@@ -95,7 +103,7 @@ class Model:
             stored_tokens=kv_cells // 4 if stored_tokens is None else stored_tokens,
             prefix_tier=prefix_tier,
             encode=encode(self.model) if encode else None,
-            draft_backend=self.draft_context,
+            draft_model=drafting,
         )
 
     def close(self) -> None:
