@@ -27,6 +27,7 @@ from server.batches.runner import BatchRunner
 from server.batches.shared import Shared as SharedByBatches
 from server.core.errors import DragomanError, InvalidRequest, NotFound
 from server.core.pool import Pool
+from server.core.pulls import Pulls
 from server.core.settings import Settings
 from server.http.bodiless import HeadMiddleware
 from server.http.drain import Drain, DrainMiddleware
@@ -57,10 +58,16 @@ FAMILIES = (
 )
 
 
-def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMILIES) -> FastAPI:
-    """The application that serves the models of ``pool``, which is closed with it.
+def create_app(
+    settings: Settings,
+    pool: Pool,
+    families: Sequence[Family] = FAMILIES,
+    *,
+    pulls: Pulls | None = None,
+) -> FastAPI:
+    """The application that serves the models of ``pool`` and lets ``pulls`` fetch more, if given.
 
-    Raises ConfigError if the file of API keys cannot be read.
+    It closes both. Raises ConfigError if the file of API keys cannot be read.
     """
 
     @asynccontextmanager
@@ -69,6 +76,8 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
             batches.start()
         yield
         await batches.close()  # before its lines are refused: they are asked again later
+        if pulls is not None:
+            await pulls.close()
         # Ends what runs in the background as well, which then stores how it ended.
         await pool.close(settings.drain_seconds)
         await runs.close()
@@ -76,28 +85,22 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         if traces is not None:
             await asyncio.to_thread(traces.close)
 
-    store, runs = _store(settings), Runs()
-    figures = Metrics(
-        EngineFigures(pool.stats, pool.restarts), ServerFigures(pool.models, pool.worker_pids)
-    )
+    store, runs, figures = _store(settings), Runs(), _figures(pool)
     traces = _traces(settings.otlp_endpoint)
     ring = KeyRing(settings.api_keys, settings.keys_file, refused=figures.refused)
     respond = ErrorResponses(families)
+    # FastAPI's pages load scripts from the network; our description has the bodies we read.
     app = FastAPI(
         title="dragoman",
         version=__version__,
-        # FastAPI's pages load scripts from the network; our description has the bodies we read.
         openapi_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.state.keys = ring
-    app.state.traces = traces
+    app.state.keys, app.state.traces = ring, traces
     app.state.application = Application(app, respond)
     files = FileFolder(settings.files_dir, store.identity)
-    batches = BatchRunner(
-        _shared_by_batches(app, settings, pool=pool, store=store, files=files, figures=figures)
-    )
+    batches = _batches(app, settings, pool=pool, store=store, files=files, figures=figures)
     app.state.context = Context(
         settings=settings,
         pool=pool,
@@ -107,13 +110,19 @@ def create_app(settings: Settings, pool: Pool, families: Sequence[Family] = FAMI
         files=files,
         batches=batches,
         drain=Drain(),
+        pulls=pulls,
     )
-    app.state.families = families
-    app.state.error_responses = respond
+    app.state.families, app.state.error_responses = families, respond
     _add_families(app, families, respond)
     _handle_errors(app, respond)
     _add_middleware(app, settings)
     return app
+
+
+def _figures(pool: Pool) -> Metrics:
+    return Metrics(
+        EngineFigures(pool.stats, pool.restarts), ServerFigures(pool.models, pool.worker_pids)
+    )
 
 
 def _store(settings: Settings) -> Store:
@@ -129,7 +138,7 @@ def _traces(endpoint: str | None) -> Traces | None:
     return Traces(endpoint)
 
 
-def _shared_by_batches(
+def _batches(
     app: FastAPI,
     settings: Settings,
     *,
@@ -137,8 +146,8 @@ def _shared_by_batches(
     store: Store,
     files: FileFolder,
     figures: Metrics,
-) -> SharedByBatches:
-    return SharedByBatches(
+) -> BatchRunner:
+    shared = SharedByBatches(
         store=store,
         files=files,
         marks=WorkMarks(files),
@@ -150,6 +159,7 @@ def _shared_by_batches(
         parallel=settings.batch_parallel,
         days=settings.store_max_days,
     )
+    return BatchRunner(shared)
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:

@@ -12,6 +12,7 @@ from server.api.runs import Runs
 from server.batches.runner import BatchRunner
 from server.core.events import Event
 from server.core.pool import Client, Pool
+from server.core.pulls import Pulls
 from server.core.request import (
     CacheScope,
     ChatPrompt,
@@ -44,6 +45,7 @@ class Context:
     files: FileFolder
     drain: Drain
     batches: BatchRunner
+    pulls: Pulls | None
 
     @property
     def keeps_files(self) -> bool:

@@ -35,6 +35,7 @@ from server.core.api_keys import read_keys
 from server.core.model_info import ModelEntry
 from server.core.settings import ConfigError, Settings, socket_path
 from server.http.tls import check_tls
+from server.library.pull.background import BackgroundPulls
 from server.library.pull.catalog import read_catalog
 from server.library.registry import ModelsFolder
 from server.telemetry.log import configure_logging
@@ -223,7 +224,8 @@ def _http_server(settings: Settings, pool: ModelPool) -> Server:
     from server.app import create_app  # noqa: PLC0415 - it takes most of the time of a start
     from server.http.transport import Server  # noqa: PLC0415
 
-    return Server(create_app(settings, pool), settings, pool)
+    pulls = BackgroundPulls(settings.models_dir, settings.cache_dir)
+    return Server(create_app(settings, pool, pulls=pulls), settings, pool)
 
 
 async def _loaded_at_start(folder: ModelsFolder, settings: Settings) -> list[str]:

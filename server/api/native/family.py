@@ -11,6 +11,7 @@ from server.api.native import (
     ollama,
     openapi,
     playground,
+    pulls,
     tokens,
 )
 from server.api.native.token_schemas import DetokenizeBody, TokenizeBody
@@ -19,6 +20,7 @@ FAMILY = Family(
     routers=(
         models.router,
         adapters.router,
+        pulls.router,
         ollama.router,
         health.router,
         metrics.router,
@@ -26,5 +28,11 @@ FAMILY = Family(
         playground.router,
         tokens.router,
     ),
-    bodies=(TokenizeBody, DetokenizeBody, adapters.LoadAdapter, adapters.UnloadAdapter),
+    bodies=(
+        TokenizeBody,
+        DetokenizeBody,
+        adapters.LoadAdapter,
+        adapters.UnloadAdapter,
+        pulls.PullModel,
+    ),
 )

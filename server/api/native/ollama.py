@@ -1,4 +1,4 @@
-"""What clients ask Ollama before they speak OpenAI's API: its version, its models, a download.
+"""What clients ask Ollama before they speak OpenAI's API: its version, its models, a pull.
 
 ``codex --oss`` asks these at the port of an Ollama, and gives up where they are not answered.
 Ollama's own chat and generation endpoints are not here.
@@ -6,20 +6,27 @@ Ollama's own chat and generation endpoints are not here.
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
-from server.api.context import context
+from server.api.context import Context, context
 from server.api.endpoint import read
-from server.core.errors import ModelNotFound
+from server.core.errors import DragomanError, ModelNotFound
 from server.core.model_info import ModelEntry
+from server.core.pulls import Pull
 
 # The first Ollama with `/v1/responses`, which is what clients look for behind the number.
 _AS_OLLAMA = "0.13.4"
+# Seconds between two looks at a pull; a choice.
+_LOOK_SECONDS = 0.2
 
 router = APIRouter(include_in_schema=False)
 
@@ -70,26 +77,67 @@ async def tags(request: Request) -> dict[str, list[OllamaModel]]:
 
 @router.post("/api/pull")
 async def pull(request: Request) -> Response:
-    """``success`` for a model that is here. No request can download one: the rest is an error.
+    """``success`` once the model is here; lines of a stream tell how far its download is.
 
-    Streamed, Ollama tells of errors in a line of the stream, whose status is 200.
+    It goes on without this client. Streamed, Ollama tells of errors in a line of the stream, whose
+    status is 200.
     """
     body = await read(request, PullRequest)
     wanted = body.model or body.name or ""
-    told = {"status": "success"}
-    status = 200
+    lines = _lines(context(request), wanted)
+    if body.stream is not False:
+        told = (json.dumps(line) + "\n" async for line in lines)
+        return StreamingResponse(told, media_type="application/x-ndjson")
+    last: dict[str, object] = {}
+    async with aclosing(lines):
+        async for line in lines:
+            last = line
+    status = 404 if "error" in last else 200
+    return Response(json.dumps(last), status_code=status, media_type="application/json")
+
+
+async def _lines(shared: Context, wanted: str) -> AsyncGenerator[dict[str, object]]:
+    """What Ollama's stream says of a pull, each line when something has changed."""
     try:
-        context(request).pool.entry(wanted)
+        shared.pool.entry(wanted)
     except ModelNotFound:
-        known = ", ".join(entry.id for entry in context(request).pool.models()[:10])
-        told = {
-            "error": f"dragoman has no model {wanted[:100]!r} and downloads none on request. "
-            f"It has: {known or 'none'}. `dragoman pull` downloads models."
-        }
-        status = 404
-    if body.stream is False:
-        return Response(json.dumps(told), status_code=status, media_type="application/json")
-    return Response(json.dumps(told) + "\n", media_type="application/x-ndjson")
+        pass
+    else:
+        yield {"status": "success"}
+        return
+    if shared.pulls is None:
+        yield {"error": f"This server has no model {wanted[:100]!r} and pulls none."}
+        return
+    yield {"status": "pulling manifest"}
+    try:
+        found = await shared.pulls.start(wanted)
+        before = None
+        while found.state == "running":
+            if found.total and found != before:
+                yield _progress(found)
+            before = found
+            await asyncio.sleep(_LOOK_SECONDS)
+            found = shared.pulls.get(found.id)
+    except DragomanError as error:
+        yield {"error": error.message}
+        return
+    if found.state == "done":
+        yield {"status": "success"}
+    else:
+        yield {"error": found.error or f"The pull of {found.model} was cancelled."}
+
+
+def _progress(found: Pull) -> dict[str, object]:
+    if found.stage == "verify":
+        return {"status": "verifying sha256 digest"}
+    # Ollama's clients draw one bar for each digest.
+    digest = f"sha256:{hashlib.sha256(found.model.encode()).hexdigest()}"
+    return {
+        "status": f"pulling {found.model}",
+        "digest": digest,
+        "total": found.total,
+        "completed": found.done,
+    }
 
 
 def _listed(entry: ModelEntry, name: str) -> OllamaModel:

@@ -43,7 +43,7 @@ def pull(name: str, models_dir: Path, cache_dir: Path, progress: PullProgress) -
     """
     cache = cache_dir / "models"
     address = parse_address(name) if is_hub_address(name) else None
-    entry = _entry(name) if address is None else None
+    entry = _entry(name)[1] if address is None else None
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _alone_in(cache):
@@ -55,6 +55,19 @@ def pull(name: str, models_dir: Path, cache_dir: Path, progress: PullProgress) -
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise PullError(f"the disk is full: {error.filename or cache}") from error
         raise PullError(f"cannot store the model: {error}") from error
+
+
+def full_name(name: str) -> str:
+    """The one name of what `pull` would fetch for ``name``.
+
+    Raises PullError: the catalog has no such model, and it is no address on the hub.
+    """
+    if not is_hub_address(name):
+        return _entry(name)[0]
+    address = parse_address(name)
+    rest = f"/{address.file}" if address.file else f":{address.tag}" if address.tag else ""
+    revision = "" if address.revision == "main" else f"/resolve/{address.revision}"
+    return f"hf:{address.repo}{revision}{rest}"
 
 
 @contextlib.contextmanager
@@ -72,7 +85,8 @@ def _alone_in(cache: Path) -> Iterator[None]:
         lock.release()
 
 
-def _entry(name: str) -> CatalogEntry:
+def _entry(name: str) -> tuple[str, CatalogEntry]:
+    """The entry of the catalog that ``name`` means, and its own name. Raises PullError."""
     catalog = read_catalog()
     found = find_name(name, all_names({own: entry.names for own, entry in catalog.items()}))
     if found is None:
@@ -80,7 +94,7 @@ def _entry(name: str) -> CatalogEntry:
             f"the catalog has no model {name!r}. {choices(name, catalog)} "
             "Models of the hub are called hf:owner/repo; search them with: dragoman search hf TEXT"
         )
-    return catalog[found]
+    return found, catalog[found]
 
 
 def _pull_from_catalog(

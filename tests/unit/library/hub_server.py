@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,6 +22,8 @@ class HubServer(LoopbackServer):
         self.ranges: list[str | None] = []
         self.error_code: str | None = None
         self.breaks_off_after: int | None = None
+        self.holds_after: int | None = None
+        self.released = threading.Event()
         self.knows_ranges = True
         super().__init__(self._handler())
 
@@ -95,6 +99,12 @@ class HubServer(LoopbackServer):
                 self.send_header("Content-Length", str(len(content) - start))
                 self.end_headers()
                 if not body:
+                    return
+                if hub.holds_after is not None:
+                    self.close_connection = True
+                    with suppress(ConnectionError):  # a pull that is cancelled hangs up
+                        self.wfile.write(content[start : start + hub.holds_after])
+                        hub.released.wait(60)
                     return
                 if hub.breaks_off_after is None:
                     self.wfile.write(content[start:])
