@@ -10,9 +10,20 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 """The id of the request that the running task serves."""
 
 
+home: ContextVar[str] = ContextVar("home", default="")
+"""The letters that name this server among those of a cluster; empty where there is only one."""
+
+ALPHABET = string.ascii_letters + string.digits
+
+
 def random_id(length: int) -> str:
     """``length`` letters and digits, as OpenAI's ids have them."""
-    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+
+def id_with_home(length: int) -> str:
+    """A random id that ends in the name of this server, which has the prompt that goes with it."""
+    return random_id(length - len(home.get())) + home.get()
 
 
 def new_request_id() -> str:

@@ -31,7 +31,7 @@ from server.api.openai.responses.schemas.response import ItemList
 from server.api.openai.responses.stored_items import input_items, is_id, item_list
 from server.api.validation import to_json
 from server.core.errors import InvalidRequest, NotFound, UnsupportedParameter
-from server.core.ids import random_id
+from server.core.ids import id_with_home
 from server.store.kinds import Conversation, Item, Page, PageRequest, UnknownCursor
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def create(request: Request) -> Response:
         raise UnsupportedParameter("Nothing is stored here: the setting store is off.")
     given = await _given(request, body.items or [])
     made = Conversation(
-        id=f"conv_{random_id(40)}",
+        id=f"conv_{id_with_home(40)}",
         owner=await store.owner(request.state.cache_scope.api_key),
         created_at=int(time.time()),
         metadata=msgspec.json.encode(body.metadata or {}),

@@ -23,7 +23,7 @@ from server.api.openai.responses.stored_items import input_items
 from server.api.openai.responses.tools import Toolbox
 from server.api.openai.responses.truncation import Shortening
 from server.core.errors import InvalidRequest, Locator
-from server.core.ids import random_id
+from server.core.ids import id_with_home, random_id
 from server.core.reply import Reply, ReplyFold
 from server.core.request import ChatPrompt, GenerationRequest, Message
 from server.http.disconnect import unless_gone
@@ -67,7 +67,7 @@ async def compact(request: Request) -> Response:
         "encrypted_content": packed(reply.answers[0].text.strip(), "compaction"),
     }
     answer = {
-        "id": f"resp_{random_id(40)}",
+        "id": f"resp_{id_with_home(40)}",
         "object": "response.compaction",
         "created_at": int(time.time()),
         "output": [*_users_messages(origin, found), summary],

@@ -32,7 +32,7 @@ from server.api.openai.responses.schemas.response import (
 from server.api.validation import to_json
 from server.core.errors import DragomanError
 from server.core.events import TokenLogprob, Usage
-from server.core.ids import random_id
+from server.core.ids import id_with_home, random_id
 from server.core.model_info import ModelInfo
 from server.core.reply import (
     Answer,
@@ -64,7 +64,7 @@ class ResponseEncoder:
     def __init__(self, model: str, form: ResponseForm) -> None:
         self._form = form
         self._envelope: dict[str, Any] = {
-            "id": f"resp_{random_id(40)}",
+            "id": f"resp_{id_with_home(40)}",
             "object": "response",
             "created_at": int(time.time()),
             "model": model,
