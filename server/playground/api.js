@@ -2,6 +2,13 @@
 
 const KEY_ITEM = "dragoman-key";
 let key = sessionStorage.getItem(KEY_ITEM) ?? "";
+// What a header says of how the request was served.
+const NOTES = [
+  ["x-dragoman-ignored", "Without effect"],
+  ["x-dragoman-clamped", "Lowered to the limit"],
+  ["x-dragoman-loosened", "Not enforced"],
+  ["x-dragoman-truncated", "Left out"],
+];
 let ask = async () => null;
 let asking = null;
 
@@ -82,15 +89,27 @@ export async function complete(path, body, signal) {
   return (await send(path, body, signal)).json();
 }
 
-/** The chunks of a streamed answer. */
-export async function* stream(path, body, signal) {
-  const streamed = { ...body, stream: true, stream_options: { include_usage: true } };
-  const response = await send(path, streamed, signal);
-  for await (const data of eventData(response.body)) {
+/**
+ * Begins a streamed answer: what the server did otherwise than asked (`notes`), and the `events`, up to
+ * [DONE] or the one that `isEnd` knows.
+ */
+export async function stream(path, body, signal, isEnd) {
+  const response = await send(path, body, signal);
+  const notes = NOTES.flatMap(([header, said]) => {
+    const value = response.headers.get(header);
+    return value ? [`${said}: ${value}.`] : [];
+  });
+  return { notes, events: eventsOf(response.body, isEnd) };
+}
+
+async function* eventsOf(body, isEnd) {
+  for await (const data of eventData(body)) {
     if (data === "[DONE]") return;
-    const chunk = JSON.parse(data);
-    if (chunk.error) throw new ApiError(chunk.error.message);
-    yield chunk;
+    const event = JSON.parse(data);
+    const error = event.error ?? event.response?.error;
+    if (error) throw new ApiError(error.message);
+    yield event;
+    if (isEnd(event)) return;
   }
   throw new ApiError("The connection broke off.");
 }

@@ -1,274 +1,293 @@
-// The page: one session, two panes, one prompt.
+// The page: one conversation, two panes, one prompt.
 
 import { askForKeyWith, changeKey, listModels } from "./api.js";
 import { Attachments } from "./attachments.js";
+import { Composer } from "./composer.js";
+import { addTurn, hasDraft, shownAnswer } from "./conversation.js";
+import { Database } from "./database.js";
 import { askForKey, showCode } from "./dialogs.js";
 import { debounced } from "./dom.js";
+import { Library } from "./library.js";
 import { Pane } from "./pane.js";
-import {
-  SettingError, chatBody, completionBody, fromFile, hasDraft, messagesOf, newSession, toFile,
-} from "./session.js";
+import { Persistence } from "./persistence.js";
+import { optionsOf } from "./settings.js";
+import { SettingsForm } from "./settings-form.js";
+import { Sidebar } from "./sidebar.js";
+import { Store, freshConversation } from "./store.js";
 import { themeButton } from "./theme.js";
 import { closeAlternatives } from "./tokens.js";
+import { completions, wireOf } from "./wires.js";
 
 const PREVIEW_DELAY = 250;
+const WIDE = "(min-width: 1100px)";
 const find = (id) => document.getElementById(id);
 
 class App {
-  session = newSession();
-  models = [];
-  panes = [new Pane(0, this), new Pane(1, this)];
+  store = new Store();
   attachments = new Attachments(this);
+  panes = [new Pane(0, this), new Pane(1, this)];
+  composer = new Composer(this);
+  settings = new SettingsForm(this.store, () => this.preview());
   preview = debounced(() => this.shownPanes.forEach((pane) => pane.preview()), PREVIEW_DELAY);
+  #persistence = null;
+  #library = null;
+  #sidebar;
+
+  constructor() {
+    this.store.subscribe(["opened", "turns", "settings"], () => this.#showFrame());
+    this.store.subscribe(["opened"], () => this.#chooseModels());
+  }
+
+  /** Begin to keep conversations, and show the one that this tab had. */
+  async keep() {
+    let problem = "";
+    try {
+      const database = await Database.open();
+      this.#persistence = new Persistence(this.store, database, {
+        app: this,
+        get isBusy() { return this.app.running || document.querySelector(".editor") !== null; },
+        problem: (text) => this.#sidebar.say(text),
+        listChanged: () => this.#sidebar.show(),
+      });
+      this.#library = new Library(database, this.#persistence);
+    } catch (error) {
+      problem = `This browser keeps no conversations: ${error.message}`;
+    }
+    this.#sidebar = new Sidebar(this, this.#library);
+    this.#sidebar.setOpen(matchMedia(WIDE).matches);
+    if (problem) this.#sidebar.say(problem);
+    if (!(await this.#persistence?.restore())) this.store.open(freshConversation());
+    await this.#library?.purge();
+  }
 
   /** The panes in use. */
   get shownPanes() {
-    return document.body.dataset.panes === "1" ? this.panes.slice(0, 1) : this.panes;
+    return this.store.conversation.hasSecond ? this.panes : this.panes.slice(0, 1);
   }
 
   get running() {
     return this.panes.some((pane) => pane.running);
   }
 
-  /** Show the session from scratch. */
-  show() {
-    const { mode, settings, draft, text } = this.session;
+  /** Show what concerns the whole page. */
+  #showFrame() {
+    const { mode, hasSecond } = this.store.conversation;
+    const { undo, redo } = this.store.steps;
     document.body.dataset.mode = mode;
+    document.body.dataset.panes = hasSecond ? "2" : "1";
     document.querySelector(`input[name=mode][value=${mode}]`).checked = true;
-    for (const [name, value] of Object.entries(settings)) {
-      find("settings-form").elements[name].value = value;
+    find("toggle-second").setAttribute("aria-pressed", String(hasSecond));
+    for (const [id, name, label] of [["undo", "Undo", undo], ["redo", "Redo", redo]]) {
+      find(id).disabled = !label || this.running;
+      find(id).title = label ? `${name}: ${label}` : `Nothing to ${name.toLowerCase()}`;
     }
-    const prompt = find("prompt");
-    prompt.value = mode === "chat" ? draft : text;
-    prompt.placeholder = mode === "chat" ? "Ask both models…" : "The cat sat on the";
-    find("send").textContent = mode === "chat" ? "Send" : "Continue";
-    this.attachments.show();
-    for (const pane of this.panes) {
-      pane.showModels();
-      pane.show();
-    }
-    this.preview();
   }
 
   async refreshModels() {
     try {
-      this.models = await listModels();
+      this.store.setModels(await listModels());
+      find("retry-models").hidden = true;
     } catch (error) {
       this.say(error.message);
+      find("retry-models").hidden = false;
       return;
     }
-    const usable = this.models.filter((model) => model.state !== "failed");
-    this.panes.forEach((pane, index) => {
-      pane.data.model ||= (usable[index] ?? usable[0])?.id ?? "";
-      pane.showModels();
-    });
-    if (!usable.length) this.say("There is no model yet: put a GGUF file into the models folder.");
-  }
-
-  modelChanged(pane) {
-    pane.showModels();
-    pane.preview();
-  }
-
-  /** The result of `make`, or null after showing which setting is wrong. */
-  checked(make) {
-    const problem = find("settings-problem");
-    try {
-      problem.hidden = true;
-      return make();
-    } catch (error) {
-      if (!(error instanceof SettingError)) throw error;
-      problem.hidden = false;
-      problem.textContent = error.message;
-      setSettingsOpen(true);
-      return null;
+    this.#chooseModels();
+    if (!this.store.models.some(isUsable)) {
+      this.say("There is no model yet: put a GGUF file into the models folder.");
     }
+  }
+
+  /** Panes without a model get one each. */
+  #chooseModels() {
+    const { panes } = this.store.conversation;
+    const usable = this.store.models.filter(isUsable);
+    panes.forEach((pane, index) => { pane.model ||= (usable[index] ?? usable[0])?.id ?? ""; });
+    for (const pane of this.panes) pane.showModels();
+  }
+
+  /** The result of `make` for a pane, or null after showing which of its settings is wrong. */
+  checked(index, make) {
+    return this.settings.checked(index, make);
+  }
+
+  /** Whether the settings of all panes can be sent. */
+  #canSend() {
+    return this.shownPanes.every((pane) =>
+      this.checked(pane.index, () => optionsOf(pane.settings)));
   }
 
   send() {
-    const { mode, draft, text, images } = this.session;
-    if (this.running) return;
+    const { mode, draft, text, images } = this.store.conversation;
+    if (this.running || !this.#canSend()) return;
     if (mode === "raw") {
-      if (text) this.shownPanes.forEach((pane) => pane.complete(text));
-    } else if (hasDraft(this.session)
-        && this.checked(() => chatBody(this.session, this.panes[0].data, []))) {
-      this.session.images = [];
-      this.attachments.show();
-      this.#nextTurn(draft, images);
-      this.#setPrompt("");
+      if (text) this.#complete(text);
+    } else if (hasDraft(this.store.conversation)) {
+      this.#ask("Send", this.store.path.at(-1) ?? null, draft, images);
     }
   }
 
-  /** Go on after tool calls whose results were filled in. */
-  sendResults() {
-    this.#nextTurn(null, []);
+  #complete(text) {
+    this.store.beginStep("Continue");
+    for (const pane of this.shownPanes) pane.complete(text);
   }
 
-  #nextTurn(prompt, images) {
-    this.session.turnImages[this.session.prompts.length] = images;
-    this.session.prompts.push(prompt);
-    const turn = this.session.prompts.length - 1;
+  /** Add a turn below `parent` and let the panes answer; what was typed is sent with it. */
+  #ask(label, parent, prompt, images) {
+    const turn = this.store.step(label, (conversation) => {
+      if (label === "Send") Object.assign(conversation, { draft: "", images: [] });
+      return addTurn(conversation, parent, prompt, images);
+    });
     for (const pane of this.shownPanes) {
-      if (prompt !== null || pane.data.answers[turn - 1]?.calls.length) pane.answer(turn);
-      else pane.show();
+      const hasCalls = shownAnswer(parent, pane.index)?.calls.length;
+      if (prompt !== null || hasCalls) pane.answer(turn);
     }
-  }
-
-  /** Replace the text of an earlier prompt; what came after it is dropped. */
-  editPrompt(turn, text) {
-    if (this.running) return;
-    const images = this.session.turnImages[turn] ?? [];
-    this.session.prompts.length = turn;
-    this.session.turnImages.length = turn;
-    for (const pane of this.panes) pane.data.answers.length = Math.min(turn, pane.data.answers.length);
-    this.#nextTurn(text, images);
-  }
-
-  extendText(token) {
-    this.setText(this.session.text + token);
-  }
-
-  setText(text) {
-    this.#setPrompt(text);
-    find("prompt").focus();
-  }
-
-  #setPrompt(value) {
-    find("prompt").value = value;
-    this.promptChanged();
-  }
-
-  promptChanged() {
-    const field = find("prompt");
-    this.session[this.session.mode === "chat" ? "draft" : "text"] = field.value;
     this.preview();
   }
 
-  stop() {
-    this.panes.forEach((pane) => pane.stop());
+  /** Go on after tool calls of `turn` whose results were filled in. */
+  sendResults(turn) {
+    if (this.#canSend()) this.#ask("Send results", turn, null, []);
+  }
+
+  /** Ask another prompt in place of that of `turn`, which stays as a branch beside it. */
+  editPrompt(turn, text) {
+    if (this.running || !this.#canSend()) return;
+    const parent = this.store.path.find(({ id }) => id === turn.parent) ?? null;
+    this.#ask("Edit", parent, text, turn.images);
+  }
+
+  /** Another version of a pane's answer. */
+  regenerate(pane, turn) {
+    if (turn === this.store.conversation.raw) {
+      pane.complete(shownAnswer(turn, pane.index).prompt, "Regenerate");
+    } else pane.answer(turn, "Regenerate");
+  }
+
+  extendText(token) {
+    this.setText(this.store.conversation.text + token);
+  }
+
+  setText(text) {
+    this.store.write((conversation) => { conversation.text = text; });
+    this.composer.show();
+    this.composer.focus();
+    this.preview();
+  }
+
+  async stop() {
+    await Promise.all(this.panes.map((pane) => pane.stop()));
   }
 
   runningChanged() {
     find("stop").hidden = !this.running;
     find("send").hidden = this.running;
     document.body.classList.toggle("running", this.running);
+    this.#showFrame();
     if (this.running) this.say("Generating.");
   }
 
-  async answered(pane) {
+  async answered(pane, { error, figures }) {
     this.runningChanged();
-    const { error, figures } = this.session.mode === "chat"
-      ? pane.data.answers.at(-1) ?? {} : pane.data.completion ?? {};
-    this.say(`${pane.name} pane: ${error ?? `done, ${figures?.completion ?? "some"} tokens`}.`);
+    this.say(`${pane.name} pane: ${error ?? `done, ${figures.completion ?? "some"} tokens`}.`);
     this.preview();
     if (pane.model?.state !== "ready") await this.refreshModels();
   }
 
   showCode(pane) {
-    const { session } = this;
-    const turns = session.prompts.length;
-    const body = this.checked(() => (session.mode === "raw"
-      ? completionBody(session, pane.data, session.text)
-      : chatBody(session, pane.data, hasDraft(session) || !turns
-        ? messagesOf(session, pane.data, turns, { withDraft: hasDraft(session) })
-        : messagesOf(session, pane.data, turns - 1))));
-    if (body) showCode(body);
+    const { mode, text } = this.store.conversation;
+    const model = pane.data.model;
+    const request = this.checked(pane.index, () => {
+      const options = optionsOf(pane.settings);
+      const wire = mode === "raw" ? completions : wireOf(pane.settings.api);
+      const body = mode === "raw"
+        ? wire.body({ model, prompt: text, options })
+        : wire.body({ model, messages: pane.messages(), options });
+      return { path: wire.path, body };
+    });
+    if (request) showCode(request);
   }
 
   /** Tell those who cannot see it. */
   say(text) {
     find("announcer").textContent = text;
-    find("announcer").classList.toggle("hidden", this.models.length > 0);
+    find("announcer").classList.toggle("hidden", this.store.models.length > 0);
   }
 
-  replace(session) {
+  /** Show an empty conversation, or `conversation`, with the models in use; whether it could. */
+  async begin(conversation = null) {
+    const models = this.store.conversation.panes.map(({ model }) => model);
+    const next = conversation ?? freshConversation();
+    next.panes.forEach((pane, index) => { pane.model ||= models[index]; });
+    return this.#change(() => this.#persistence?.begin(next) ?? this.store.open(next) ?? true);
+  }
+
+  /** Show a kept conversation; whether it could. */
+  openConversation(id) {
+    return this.#change(() => this.#persistence.open(id));
+  }
+
+  async #change(open) {
+    await this.stop();
+    const isDone = await open();
+    if (isDone && !matchMedia(WIDE).matches) this.#sidebar.setOpen(false);
+    if (isDone) this.refreshModels();
+    this.preview();
+    this.composer.focus();
+    return isDone;
+  }
+
+  /** Give a conversation a name. */
+  async rename(id, name) {
+    if (id === this.store.conversation.id) {
+      this.store.set((conversation) => { conversation.name = name; });
+    } else await this.#library.rename(id, name);
+  }
+
+  setMode(mode) {
     this.stop();
-    this.session = session;
-    this.show();
-    this.refreshModels();
+    this.store.rearrange((conversation) => { conversation.mode = mode; });
+    this.attachments.show();
+    this.preview();
+    this.composer.focus();
+  }
+
+  toggleSecond() {
+    this.store.set((conversation) => { conversation.hasSecond = !conversation.hasSecond; });
+    this.preview();
+  }
+
+  undo() {
+    if (!this.running) this.store.undo();
+  }
+
+  redo() {
+    if (!this.running) this.store.redo();
   }
 }
 
-function setSettingsOpen(open) {
-  document.body.dataset.settings = open ? "open" : "closed";
-  find("toggle-settings").setAttribute("aria-expanded", String(open));
-}
-
-function download(text) {
-  const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = "dragoman-session.json";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
-}
-
-async function importFile(app) {
-  const input = find("session-file");
-  const [file] = input.files;
-  input.value = "";
-  if (!file) return;
-  try {
-    app.replace(fromFile(await file.text()));
-  } catch (error) {
-    find("settings-problem").hidden = false;
-    find("settings-problem").textContent = `${file.name}: ${error.message}`;
-    setSettingsOpen(true);
-  }
+function isUsable({ state }) {
+  return state !== "failed";
 }
 
 function listen(app) {
   const menu = document.querySelector(".menu");
-  const inMenu = (id, action) => find(id).addEventListener("click", () => {
-    menu.open = false;
-    action();
+  menu.addEventListener("click", ({ target }) => {
+    if (target.closest(".menu-items button")) menu.open = false;
   });
-  inMenu("new-session", () => {
-    const models = app.session.panes.map(({ model }) => model);
-    const session = newSession();
-    session.panes.forEach((pane, index) => { pane.model = models[index]; });
-    app.replace(session);
+  find("change-key").addEventListener("click", async () => {
+    if (await changeKey("")) app.refreshModels();
   });
-  inMenu("export-session", () => download(toFile(app.session)));
-  inMenu("import-session", () => find("session-file").click());
-  inMenu("change-key", async () => { if (await changeKey("")) app.refreshModels(); });
-  inMenu("toggle-second", () => {
-    const alone = document.body.dataset.panes !== "1";
-    document.body.dataset.panes = alone ? "1" : "2";
-    find("toggle-second").setAttribute("aria-pressed", String(!alone));
-    app.preview();
-  });
-  find("session-file").addEventListener("change", () => importFile(app));
-  find("toggle-settings").addEventListener("click", () =>
-    setSettingsOpen(document.body.dataset.settings !== "open"));
-  find("close-settings").addEventListener("click", () => {
-    setSettingsOpen(false);
-    find("toggle-settings").focus();
-  });
-  const settingChanged = ({ target }) => {
-    app.session.settings[target.name] = target.value;
-    app.preview();
-  };
-  // Fields tell while one types; some lists, as those of assistive tools, only when one is done.
-  find("settings-form").addEventListener("input", settingChanged);
-  find("settings-form").addEventListener("change", settingChanged);
+  find("toggle-second").addEventListener("click", () => app.toggleSecond());
+  find("retry-models").addEventListener("click", () => app.refreshModels());
+  find("undo").addEventListener("click", () => app.undo());
+  find("redo").addEventListener("click", () => app.redo());
   for (const input of document.querySelectorAll("input[name=mode]")) {
-    input.addEventListener("change", () => {
-      app.stop();
-      app.session.mode = input.value;
-      app.show();
-      find("prompt").focus();
-    });
+    input.addEventListener("change", () => app.setMode(input.value));
   }
   for (const input of document.querySelectorAll("input[name=shown]")) {
     input.addEventListener("change", () => { document.body.dataset.shown = input.value; });
   }
-  find("prompt").addEventListener("input", () => app.promptChanged());
-  find("composer").addEventListener("submit", (event) => {
-    event.preventDefault();
-    app.send();
-  });
-  find("stop").addEventListener("click", () => app.stop());
   document.addEventListener("keydown", (event) => onKey(event, app, menu));
   document.addEventListener("pointerdown", ({ target }) => {
     if (!menu.contains(target)) menu.open = false;
@@ -277,10 +296,16 @@ function listen(app) {
 }
 
 function onKey(event, app, menu) {
-  if (document.querySelector("dialog[open]")) return;
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+  if (document.querySelector("dialog[open]") || event.isComposing) return;
+  const isCommand = event.ctrlKey || event.metaKey;
+  const isTyping = event.target.matches("input, textarea, select");
+  if (event.key === "Enter" && isCommand) {
     event.preventDefault();
     app.send();
+  } else if (isCommand && !isTyping && event.key.toLowerCase() === "z") {
+    event.preventDefault();
+    if (event.shiftKey) app.redo();
+    else app.undo();
   } else if (event.key === "Escape") {
     if (closeAlternatives({ refocus: true })) return;
     if (menu.open) menu.open = false;
@@ -292,7 +317,7 @@ const app = new App();
 askForKeyWith(askForKey);
 themeButton(find("toggle-theme"));
 find("panes").append(...app.panes.map((pane) => pane.element));
-setSettingsOpen(matchMedia("(min-width: 1100px)").matches);
+app.settings.setOpen(false);
 listen(app);
-app.show();
+await app.keep();
 await app.refreshModels();

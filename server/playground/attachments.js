@@ -1,5 +1,6 @@
 // Images beside the prompt: chosen, dropped or pasted, shown small, with what they cost.
 
+import { newImage } from "./conversation.js";
 import { button, el } from "./dom.js";
 
 const TYPES = ["image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp"];
@@ -12,14 +13,17 @@ export function thumbnail(url, alt) {
   return el("img", { className: "thumbnail", src: url, alt });
 }
 
-/** The images of the next prompt. `app` has the session, and is told of problems and changes. */
+/** The images of the next prompt. */
 export class Attachments {
   #app;
+  #store;
   #list = document.getElementById("attached");
   #costs = [[], []];
 
   constructor(app) {
     this.#app = app;
+    this.#store = app.store;
+    this.#store.subscribe(["opened", "turns", "draft"], () => this.show());
     const input = document.getElementById("image-files");
     document.getElementById("add-images").addEventListener("click", () => input.click());
     input.addEventListener("change", async () => {
@@ -33,7 +37,7 @@ export class Attachments {
     addEventListener("dragover", (event) => {
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
-      composer.classList.toggle("dropping", this.#app.session.mode === "chat");
+      composer.classList.toggle("dropping", this.#store.conversation.mode === "chat");
     });
     addEventListener("dragleave", (event) => {
       if (!event.relatedTarget) composer.classList.remove("dropping");
@@ -48,30 +52,35 @@ export class Attachments {
 
   /** Add what a paste or a drop brings; whether it brings files. */
   #takes({ files }) {
-    if (!files.length || this.#app.session.mode !== "chat") return false;
+    if (!files.length || this.#store.conversation.mode !== "chat") return false;
     this.add([...files]);
     return true;
   }
 
   /** Add files that are images; the others are named. */
   async add(files) {
-    const { images } = this.#app.session;
+    const images = [...this.#store.conversation.images];
     const problems = [];
     for (const file of files) {
       if (!TYPES.includes(file.type)) problems.push(`${file.name} is no PNG, JPEG, WebP, GIF or BMP.`);
       else if (file.size > MOST_BYTES) problems.push(`${file.name} has more than 8 MiB.`);
       else if (images.length >= MOST_IMAGES) problems.push(`At most ${MOST_IMAGES} images are sent.`);
-      else images.push(await dataUri(file));
+      else images.push(newImage(await dataUri(file)));
     }
+    this.#set(images);
     this.show(problems.join(" "));
-    this.#app.promptChanged();
   }
 
-  /** Show the images of the session, and a problem. */
+  #set(images) {
+    this.#store.write((conversation) => { conversation.images = images; });
+    this.#app.preview();
+  }
+
+  /** Show the images of the draft, and a problem. */
   show(problem = "") {
-    const { images, mode } = this.#app.session;
+    const { images, mode } = this.#store.conversation;
     this.#list.hidden = mode !== "chat" || !(images.length || problem);
-    this.#list.replaceChildren(...images.map((url, index) => this.#item(url, index)));
+    this.#list.replaceChildren(...images.map(({ url }, index) => this.#item(url, index)));
     if (problem) {
       this.#list.append(el("li", { className: "problem", attributes: { role: "alert" } }, problem));
     }
@@ -80,9 +89,7 @@ export class Attachments {
   #item(url, index) {
     const name = `Image ${index + 1}`;
     const remove = button("×", () => {
-      this.#app.session.images.splice(index, 1);
-      this.show();
-      this.#app.promptChanged();
+      this.#set(this.#store.conversation.images.toSpliced(index, 1));
       document.getElementById("prompt").focus();
     }, { className: "quiet", ariaLabel: `Remove image ${index + 1}` });
     return el("li", {}, thumbnail(url, name), remove,
@@ -91,7 +98,7 @@ export class Attachments {
 
   /** What the images cost in a pane's prompt; they are the last ones of it. */
   cost(pane, tokens) {
-    const { length } = this.#app.session.images;
+    const { length } = this.#store.conversation.images;
     this.#costs[pane] = tokens.slice(tokens.length - length);
     this.#list.querySelectorAll(".cost").forEach((element, index) => {
       element.textContent = this.#cost(index);

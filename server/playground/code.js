@@ -1,57 +1,73 @@
-// A request as code that a person can run: curl, and Python with OpenAI's SDK.
+// A request as code that a person can run: curl, and Python with the SDK of the API it is for.
 
 const KEY = "DRAGOMAN_API_KEY";
-// What the SDK knows by name; everything else goes through its extra_body.
-const SDK_NAMES = new Set([
-  "model", "messages", "prompt", "temperature", "top_p", "seed", "max_tokens", "stop", "tools",
-  "tool_choice", "response_format",
-]);
+const OPENAI = "OpenAI";
+const SAMPLING = ["temperature", "top_p"];
+// The SDK's method for each path, and what it knows by name; the rest goes through its extra_body.
+const SDKS = {
+  "v1/chat/completions": {
+    sdk: OPENAI, method: "chat.completions.create", result: "choices[0].message.content",
+    names: ["model", "messages", ...SAMPLING, "seed", "max_tokens", "stop", "tools", "tool_choice",
+      "response_format"],
+  },
+  "v1/completions": {
+    sdk: OPENAI, method: "completions.create", result: "choices[0].text",
+    names: ["model", "prompt", ...SAMPLING, "seed", "max_tokens", "stop"],
+  },
+  "v1/responses": {
+    sdk: OPENAI, method: "responses.create", result: "output_text",
+    names: ["model", "input", "instructions", "store", ...SAMPLING, "max_output_tokens", "tools",
+      "tool_choice", "text"],
+  },
+  "v1/messages": {
+    sdk: "Anthropic", method: "messages.create", result: "content[-1].text",
+    names: ["model", "messages", "system", ...SAMPLING, "top_k", "max_tokens", "stop_sequences", "tools",
+      "tool_choice", "output_config"],
+  },
+};
 
 /** `body` with a word in place of the bytes of its images, which are too long to read. */
 function readable(body) {
-  return JSON.parse(JSON.stringify(body, (name, value) => (
-    name === "url" && String(value).startsWith("data:image/")
-      ? `${value.slice(0, value.indexOf(",") + 1)}BASE64_OF_THE_IMAGE` : value)));
+  return JSON.parse(JSON.stringify(body, (name, value) => {
+    if (name === "data") return "BASE64_OF_THE_IMAGE";
+    return typeof value === "string" && value.startsWith("data:image/")
+      ? `${value.slice(0, value.indexOf(",") + 1)}BASE64_OF_THE_IMAGE` : value;
+  }));
 }
 
-/** The body as a curl command for a POSIX shell. */
-export function asCurl(url, body) {
+/** The request {path, body} as a curl command for a POSIX shell. */
+export function asCurl(url, { path, body }) {
   const text = JSON.stringify(readable(body), null, 2).replaceAll("'", `'\\''`);
   return [
-    `curl ${url}/${path(body)} \\`,
+    `curl ${url}/${path} \\`,
     `  -H "authorization: Bearer $${KEY}" \\`,
     `  -H "content-type: application/json" \\`,
     `  -d '${text}'`,
   ].join("\n");
 }
 
-/** The body as a Python program. */
-export function asPython(url, body) {
-  const method = "messages" in body ? "chat.completions.create" : "completions.create";
+/** The request {path, body} as a Python program. */
+export function asPython(url, { path, body }) {
+  const { sdk, method, result, names } = SDKS[path];
   const entries = Object.entries(readable(body));
-  const known = entries.filter(([name]) => SDK_NAMES.has(name));
-  const others = Object.fromEntries(entries.filter(([name]) => !SDK_NAMES.has(name)));
+  const known = entries.filter(([name]) => names.includes(name));
+  const others = Object.fromEntries(entries.filter(([name]) => !names.includes(name)));
   const parameters = known.map(([name, value]) => `    ${name}=${python(value, 1)},`);
   if (Object.keys(others).length) parameters.push(`    extra_body=${python(others, 1)},`);
-  const result = "messages" in body ? "message.content" : "text";
   return [
     "import os",
     "",
-    "from openai import OpenAI",
+    `from ${sdk.toLowerCase()} import ${sdk}`,
     "",
-    "client = OpenAI(",
-    `    base_url=${python(`${url}/v1`)},`,
+    `client = ${sdk}(`,
+    `    base_url=${python(sdk === OPENAI ? `${url}/v1` : url)},`,
     `    api_key=os.environ.get("${KEY}", "unused"),`,
     ")",
     `answer = client.${method}(`,
     ...parameters,
     ")",
-    `print(answer.choices[0].${result})`,
+    `print(answer.${result})`,
   ].join("\n");
-}
-
-function path(body) {
-  return "messages" in body ? "v1/chat/completions" : "v1/completions";
 }
 
 /** A JSON value as a Python literal. */

@@ -23,13 +23,13 @@ export function askForKey(reason) {
   });
 }
 
-/** Show `body` as code. */
-export function showCode(body) {
+/** Show a request, {path, body}, as code. */
+export function showCode(request) {
   const dialog = find("code-dialog");
   const url = new URL(".", document.baseURI).href.replace(/\/$/, "");
   const show = () => {
     const language = dialog.querySelector("input:checked").value;
-    find("code").textContent = (language === "python" ? asPython : asCurl)(url, body);
+    find("code").textContent = (language === "python" ? asPython : asCurl)(url, request);
     find("copy-code").textContent = "Copy";
   };
   for (const input of dialog.querySelectorAll("input")) input.onchange = show;

@@ -1,26 +1,21 @@
-// One answer being generated: chunks folded into an answer, and the figures measured meanwhile.
+// One answer being generated: events folded into an answer, and the figures measured meanwhile.
 
 import { stream } from "./api.js";
-import { chatTokens, completionTokens, spansOf } from "./spans.js";
 
 /**
- * Streams the answer to `body` into `answer`; calls `onChange` after each piece of it.
+ * Streams the answer to `body` over `wire` into `answer`; calls `onChange` after each piece of it.
  *
  * It ends when the answer is complete, when it failed (`answer.error`), or when `signal` stops it.
  */
-export async function generate(body, answer, signal, onChange) {
-  const isChat = "messages" in body;
-  const path = isChat ? "v1/chat/completions" : "v1/completions";
+export async function generate(wire, body, answer, signal, onChange) {
   const clock = new Clock();
   try {
-    for await (const chunk of stream(path, body, signal)) {
-      const [choice] = chunk.choices;
-      if (choice) {
-        const grown = isChat ? addChat(answer, choice) : addCompletion(answer, choice);
-        if (grown) clock.tick(Math.max(1, grown.tokens));
-        answer.finish = choice.finish_reason ?? answer.finish;
-      }
-      answer.figures = { ...clock.figures(), ...usageFigures(chunk.usage, clock) };
+    const { notes, events } = await stream(wire.path, wire.streamed(body), signal, wire.isEnd);
+    answer.notes = notes;
+    for await (const event of events) {
+      const tokens = wire.read(answer, event);
+      if (tokens) clock.tick(tokens);
+      Object.assign(answer.figures, clock.figures(answer.figures.completion));
       onChange();
     }
   } catch (error) {
@@ -28,29 +23,6 @@ export async function generate(body, answer, signal, onChange) {
     else answer.error = error.message;
   }
   onChange();
-}
-
-function addChat(answer, { delta, logprobs }) {
-  const tokens = chatTokens(logprobs);
-  answer.reasoning += delta.reasoning_content ?? "";
-  for (const call of delta.tool_calls ?? []) addCall(answer, call);
-  const text = delta.content ?? "";
-  answer.content += text;
-  answer.spans.push(...spansOf(text, tokens));
-  const grown = text || delta.reasoning_content || delta.tool_calls;
-  return grown ? { tokens: tokens.length } : null;
-}
-
-function addCall(answer, { index, id, function: { name, arguments: text } }) {
-  answer.calls[index] ??= { id, name, arguments: "", result: "" };
-  answer.calls[index].arguments += text;
-}
-
-function addCompletion(answer, { text, logprobs }) {
-  const tokens = completionTokens(logprobs);
-  answer.content += text;
-  answer.spans.push(...spansOf(text, tokens));
-  return text ? { tokens: tokens.length } : null;
 }
 
 /** Time to the first token and tokens per second, as this page sees them. */
@@ -66,26 +38,13 @@ class Clock {
     else this.#tokens += tokens;
   }
 
-  /** Seconds from the first to the last token. */
-  get seconds() {
-    return (this.#last - this.#first) / 1000;
-  }
-
-  figures() {
+  /** What is known so far; `completion` is how many tokens the server counted, if it did. */
+  figures(completion) {
     const found = {};
+    const seconds = (this.#last - this.#first) / 1000;
+    const tokens = completion === undefined ? this.#tokens : completion - 1;
     if (this.#first) found.ttft = (this.#first - this.#started) / 1000;
-    if (this.#tokens) found.speed = this.#tokens / this.seconds;
+    if (tokens > 0 && seconds) found.speed = tokens / seconds;
     return found;
   }
-}
-
-function usageFigures(usage, clock) {
-  if (!usage) return {};
-  const found = {
-    prompt: usage.prompt_tokens,
-    completion: usage.completion_tokens,
-    cached: usage.prompt_tokens_details.cached_tokens,
-  };
-  if (found.completion > 1 && clock.seconds) found.speed = (found.completion - 1) / clock.seconds;
-  return found;
 }

@@ -1,29 +1,35 @@
 // A pane: one model, its answers, its native prompt and its figures.
 
-import { AnswerView, editor } from "./answer.js";
-import { thumbnail } from "./attachments.js";
 import { NextToken } from "./chart.js";
+import {
+  addAnswer, hasDraft, newAnswer, removeAnswer, settingsOf, shownAnswer,
+} from "./conversation.js";
 import { button, el } from "./dom.js";
 import { showFacts } from "./facts.js";
 import { showFigures } from "./figures.js";
 import { generate } from "./generation.js";
+import { messagesOf } from "./messages.js";
 import { NativePrompt } from "./native.js";
-import {
-  chatBody, completionBody, hasDraft, messagesOf, newAnswer, templateBody, withLogprobs,
-} from "./session.js";
+import { Reading } from "./reading.js";
+import { optionsOf, statedSettings } from "./settings.js";
+import { completions, wireOf } from "./wires.js";
+import { templateBody } from "./wire-chat.js";
 
 const NAMES = ["Left", "Right"];
 
-/** One side of the page. `app` has the session and the models, and is told of what changes both. */
+/** One side of the page. `app` is told of what concerns both. */
 export class Pane {
   #app;
+  #store;
   #find;
   #native;
   #next;
+  #reading;
   #running = null;
 
   constructor(index, app) {
     this.#app = app;
+    this.#store = app.store;
     this.index = index;
     this.name = NAMES[index];
     const template = document.getElementById("pane-template");
@@ -33,33 +39,48 @@ export class Pane {
     this.#native = new NativePrompt(this.#find(".native"),
       (tokens) => app.attachments.cost(index, tokens));
     this.#next = new NextToken(this.#find(".next"), (token) => app.extendText(token));
-    this.#find(".model").addEventListener("change", () => {
-      this.data.model = this.#find(".model").value;
-      app.modelChanged(this);
-    });
+    this.#reading = new Reading(this, app);
+    this.#find(".model").addEventListener("change", () => this.#choose(this.#find(".model").value));
     this.#find(".kind").addEventListener("click", () => this.#toggleFacts());
     this.#find(".copy-code").addEventListener("click", () => app.showCode(this));
     this.#find(".native").open = !matchMedia("(max-width: 760px)").matches;
     this.#find(".native").addEventListener("toggle", () => this.preview());
+    this.#store.subscribe(["opened", "turns"], () => this.show());
+    this.#store.subscribe(["opened", "models", "settings"], () => this.showModels());
+    this.#store.subscribe(["answer"], (answer) => this.#grow(answer));
   }
 
-  /** Its part of the session. */
+  /** Its part of the conversation. */
   get data() {
-    return this.#app.session.panes[this.index];
+    return this.#store.conversation.panes[this.index];
+  }
+
+  get settings() {
+    return settingsOf(this.#store.conversation, this.index);
   }
 
   /** What the server says of its model. */
   get model() {
-    return this.#app.models.find((model) => model.id === this.data.model);
+    return this.#store.models.find((model) => model.id === this.data.model);
   }
 
   get running() {
     return this.#running !== null;
   }
 
-  /** Show the list of models, and what is known of the chosen one. */
+  /** The answer that grows here, if one does. */
+  get growing() {
+    return this.#running?.answer;
+  }
+
+  #choose(model) {
+    this.#store.set(({ panes }) => { panes[this.index].model = model; });
+    this.#app.preview();
+  }
+
+  /** Show the list of models, what is known of the chosen one, and another where both are the same. */
   showModels() {
-    const options = this.#app.models.map((model) => el("option", {
+    const options = this.#store.models.map((model) => el("option", {
       value: model.id,
       disabled: model.state === "failed",
       title: model.reason ?? "",
@@ -72,7 +93,20 @@ export class Pane {
     select.replaceChildren(...options);
     select.value = this.data.model;
     showFacts(this.#find(".kind"), this.#find(".facts"), this.model);
+    this.#suggest();
     this.#showFigures();
+  }
+
+  /** Two panes with the same model and settings tell nothing: offer another model. */
+  #suggest() {
+    const { panes, isLinked, hasSecond } = this.#store.conversation;
+    const isSame = this.index === 1 && hasSecond && isLinked && panes[0].model === panes[1].model;
+    const other = this.#store.models.find(({ id, state }) => state !== "failed" && id !== panes[0].model);
+    const line = this.#find(".suggestion");
+    line.hidden = !(isSame && other);
+    if (line.hidden) return;
+    line.replaceChildren("Both panes have this model. ",
+      button(`Use ${other.id}`, () => this.#choose(other.id), { className: "quiet" }));
   }
 
   #toggleFacts() {
@@ -81,172 +115,108 @@ export class Pane {
     this.#find(".kind").setAttribute("aria-expanded", String(!facts.hidden));
   }
 
-  /** Show its answers as the session has them. */
+  /** Show its answers as the conversation has them. */
   show() {
-    const reading = this.#find(".reading");
-    reading.replaceChildren(...(this.#app.session.mode === "chat" ? this.#turns() : this.#raw()));
-    if (!reading.childElementCount) reading.append(this.#welcome());
-    reading.scrollTop = reading.scrollHeight;
+    this.#reading.show();
     this.#showFigures();
   }
 
-  #welcome() {
-    const text = this.#app.session.mode === "chat"
-      ? "One prompt, asked of both models. Each token of the answers is shaded by its probability; click one to see what else could have come."
-      : "Type a text below: the chart shows what the model expects next, as you type. Ctrl+Enter lets it go on.";
-    return el("p", { className: "welcome" }, text);
-  }
-
-  #turns() {
-    const { prompts } = this.#app.session;
-    return prompts.flatMap((prompt, turn) => {
-      const parts = [];
-      if (prompt !== null) parts.push(this.#prompt(prompt, turn));
-      const answer = this.data.answers[turn];
-      if (answer) parts.push(this.#answer(answer, turn, turn === prompts.length - 1));
-      return parts;
-    });
-  }
-
-  #prompt(text, turn) {
-    const images = this.#app.session.turnImages[turn] ?? [];
-    const element = el("article", { className: "asked", attributes: { "aria-label": "You" } });
-    if (images.length) {
-      element.append(el("div", { className: "asked-images" },
-        ...images.map((url, index) => thumbnail(url, `Image ${index + 1}`))));
-    }
-    if (text) element.append(el("div", { className: "asked-text" }, text));
-    const edit = () => element.replaceChildren(editor(text, "Send again", (edited) => {
-      if (edited === null || (edited.trim() === "" && !images.length)) this.show();
-      else this.#app.editPrompt(turn, edited);
+  /**
+   * Generate an answer of `turn`, one more version; one that failed without a word gives way. With a
+   * `label` it is a step of its own, which can be taken back.
+   */
+  answer(turn, label) {
+    const wire = wireOf(this.settings.api);
+    return this.#run({ wire, turn, label }, (options) => wire.body({
+      model: this.data.model, messages: messagesOf(this.#store.conversation, this.index, turn), options,
     }));
-    element.append(button("Edit", edit, { className: "quiet", ariaLabel: "Edit this message" }));
-    return element;
-  }
-
-  #answer(answer, turn, isLast) {
-    const view = this.#view(answer);
-    const edit = () => view.edit((edited) => {
-      if (edited !== null && edited !== answer.content) {
-        answer.content = edited;
-        answer.spans = [{ text: edited, tokens: [] }];
-      }
-      this.show();
-      this.preview();
-    });
-    if (isLast) view.actions.append(this.#action("Regenerate", () => this.answer(turn)));
-    view.actions.append(this.#action("Edit", edit), ...this.#copy(answer));
-    if (isLast && answer.calls.length) {
-      view.actions.append(this.#action("Send results", () => this.#app.sendResults()));
-    }
-    return view.element;
-  }
-
-  #raw() {
-    const answer = this.data.completion;
-    if (!answer) return [];
-    const view = this.#view(answer);
-    view.actions.append(
-      this.#action("Regenerate", () => this.complete(answer.prompt)),
-      this.#action("Add to the text", () => this.#app.setText(answer.prompt + answer.content)),
-      ...this.#copy(answer));
-    return [view.element];
-  }
-
-  #view(answer) {
-    const view = new AnswerView(answer, `Answer of ${this.data.model}`);
-    if (answer === this.#running?.answer) {
-      this.#running.view = view;
-      view.element.classList.add("growing");
-    }
-    return view;
-  }
-
-  #action(text, action) {
-    return button(text, () => { if (!this.running) action(); }, { className: "quiet" });
-  }
-
-  /** Browsers have a clipboard only on this machine or with TLS. */
-  #copy({ content }) {
-    if (!navigator.clipboard) return [];
-    return [this.#action("Copy", () => navigator.clipboard.writeText(content))];
-  }
-
-  /** Generate the answer of turn `turn`, in place of what was there. */
-  async answer(turn) {
-    const answer = newAnswer();
-    const messages = messagesOf(this.#app.session, this.data, turn);
-    await this.#run(answer, () => chatBody(this.#app.session, this.data, messages), () => {
-      this.data.answers[turn] = answer;
-    });
   }
 
   /** Let the model continue `text`. */
-  async complete(text) {
-    const answer = newAnswer(text);
-    await this.#run(answer, () => completionBody(this.#app.session, this.data, text), () => {
-      this.data.completion = answer;
-    });
+  complete(text, label) {
+    const turn = this.#store.conversation.raw;
+    return this.#run({ wire: completions, turn, label, prompt: text }, (options) =>
+      completions.body({ model: this.data.model, prompt: text, options }));
   }
 
-  async #run(answer, makeBody, place) {
+  async #run({ wire, turn, label, prompt }, makeBody) {
     if (this.running || !this.model) return;
-    const body = this.#app.checked(makeBody);
+    const body = this.#app.checked(this.index, () => makeBody(optionsOf(this.settings)));
     if (!body) return;
-    place();
+    const source = {
+      model: this.data.model, api: this.settings.api, settings: statedSettings(this.settings),
+      // What a base model writes is no Markdown, and how probable it was is what one looks at.
+      view: this.model.kind === "base" ? "tokens" : undefined,
+    };
+    const answer = newAnswer(source, prompt);
+    const place = () => {
+      const shown = shownAnswer(turn, this.index);
+      if (shown?.error && !shown.content) removeAnswer(turn, this.index);
+      addAnswer(turn, this.index, answer);
+    };
     const stopper = new AbortController();
-    const running = { answer, stopper, view: null };
-    this.#running = running;
-    this.show();
+    this.#running = { answer, stopper };
+    if (label) this.#store.step(label, place);
+    else this.#store.rearrange(place);
     this.#app.runningChanged();
-    await generate(withLogprobs(body), answer, stopper.signal, () => this.#grow(running));
+    this.#running.end = generate(wire, body, answer, stopper.signal,
+      () => this.#store.answerChanged(answer));
+    await this.#running.end;
     this.#running = null;
     this.show();
-    await this.#app.answered(this);
+    await this.#app.answered(this, answer);
   }
 
-  #grow({ view }) {
-    const reading = this.#find(".reading");
-    const atEnd = reading.scrollHeight - reading.scrollTop - reading.clientHeight < 40;
-    view.update();
-    if (atEnd) reading.scrollTop = reading.scrollHeight;
+  #grow(answer) {
+    if (answer !== this.growing) return;
+    this.#reading.update();
     this.#showFigures();
   }
 
-  /** Stop generating; what came stays. */
-  stop() {
+  /** Stop generating, and wait for the end; what came stays. */
+  async stop() {
     this.#running?.stopper.abort();
+    await this.#running?.end;
   }
 
   #showFigures() {
-    const answer = this.#app.session.mode === "chat"
-      ? this.data.answers.findLast(Boolean) : this.data.completion;
-    showFigures(this.#find(".figures"), { answer, model: this.model, running: this.running });
+    const { path, conversation: { mode, raw } } = this.#store;
+    const answers = (mode === "chat" ? path : [raw]).map((turn) => shownAnswer(turn, this.index));
+    showFigures(this.#find(".figures"), {
+      answer: answers.findLast(Boolean), model: this.model, running: this.running,
+    });
   }
 
   /** Show the native prompt, and what comes next, of what is typed now. */
   async preview() {
-    const { session } = this.#app;
+    const { mode, text } = this.#store.conversation;
     const wasReady = this.model?.state === "ready";
-    const isRaw = session.mode === "raw";
+    const isRaw = mode === "raw";
     const seen = await Promise.all([
       this.#find(".native").open ? this.#native.show(this.#previewBody()) : false,
-      isRaw && this.model ? this.#next.show(this.data.model, session.text) : false,
+      isRaw && this.model ? this.#next.show(this.data.model, text) : false,
     ]);
     if (!wasReady && seen.some(Boolean)) await this.#app.refreshModels();
   }
 
   #previewBody() {
-    const { session } = this.#app;
+    const { conversation } = this.#store;
     if (!this.model) return null;
-    if (session.mode === "raw") {
-      return session.text ? { model: this.data.model, prompt: session.text } : null;
+    if (conversation.mode === "raw") {
+      return conversation.text ? { model: this.data.model, prompt: conversation.text } : null;
     }
-    const turns = session.prompts.length;
-    const messages = hasDraft(session)
-      ? messagesOf(session, this.data, turns, { withDraft: true })
-      : messagesOf(session, this.data, turns - 1);
-    if (!messages.some(({ role }) => role !== "system")) return null;
-    return this.#app.checked(() => templateBody(session, this.data, messages));
+    const messages = this.messages();
+    if (!messages.length) return null;
+    return this.#app.checked(this.index, () => templateBody({
+      model: this.data.model, messages, options: optionsOf(this.settings),
+    }));
+  }
+
+  /** The messages that it would send now; those of the last turn if nothing is typed. */
+  messages() {
+    const { conversation, path } = this.#store;
+    return hasDraft(conversation)
+      ? messagesOf(conversation, this.index, null, { withDraft: true })
+      : messagesOf(conversation, this.index, path.at(-1));
   }
 }

@@ -17,11 +17,13 @@ function usualView() {
 export class AnswerText {
   #answer;
   #label;
+  #onChoice;
   #shown = null;
 
-  constructor(answer, label) {
+  constructor(answer, label, onChoice) {
     this.#answer = answer;
     this.#label = label;
+    this.#onChoice = onChoice;
     this.element = el("div", { className: "answer-text" });
     this.choice = el("div", {
       className: "views", attributes: { role: "group", "aria-label": "View" },
@@ -39,6 +41,7 @@ export class AnswerText {
     this.#answer.view = view;
     localStorage.setItem(ITEM, view);
     this.#show();
+    this.#onChoice();
   }
 
   #show() {

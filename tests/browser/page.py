@@ -39,6 +39,10 @@ class Page:
         """Load the page anew, with empty storage but for the ``view`` of answers."""
         self.resize(width, height)
         self.emulate(dark=dark)
+        self.browser.get("about:blank")  # no page of ours has its database open
+        self.browser.execute_cdp_cmd(
+            "Storage.clearDataForOrigin", {"origin": self.url, "storageTypes": "indexeddb"}
+        )
         self.browser.get(self.url)
         self.browser.execute_script("sessionStorage.clear(); localStorage.clear()")
         if view is not None:
@@ -128,9 +132,42 @@ class Page:
         ActionChains(self.browser).scroll_to_element(tokens[number]).perform()
         tokens[number].click()
 
-    def session_menu(self, item: str) -> None:
+    def menu(self, item: str) -> None:
+        """Choose an item of the page's menu."""
         self.find(".menu > summary").click()
         self.find(item).click()
+
+    def new_conversation(self) -> None:
+        """Begin another conversation and wait until it is shown."""
+        self.find("#new-session").click()
+        self.wait(lambda: not self.find_all(".asked, .answer"), "an empty conversation")
+
+    def stored(self, store: str = "heads") -> str:
+        """All records of a store of the page's database, as JSON."""
+        script = """
+            const [store, done] = arguments;
+            indexedDB.open("dragoman-playground").onsuccess = ({ target: { result: base } }) => {
+              base.transaction(store).objectStore(store).getAll().onsuccess = ({ target }) => {
+                base.close();
+                done(JSON.stringify(target.result));
+              };
+            };
+        """
+        records: str = self.browser.execute_async_script(script, store)
+        return records
+
+    def titles(self) -> list[str]:
+        """The listed conversations."""
+        return [title.text for title in self.find_all(".conversation-title")]
+
+    def act(self, action: str, within: WebElement) -> None:
+        """Click what can be done with a message or an answer."""
+        buttons = self.find_all(
+            ".asked-actions button, .answer-actions button, .retry button", within
+        )
+        (chosen,) = [button for button in buttons if button.text == action]
+        ActionChains(self.browser).scroll_to_element(chosen).perform()
+        chosen.click()
 
     def complaints(self) -> list[str]:
         """The complaints in the browser's console, except those that the test expects."""

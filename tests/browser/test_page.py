@@ -84,7 +84,7 @@ def test_tool_results_go_back_to_the_model(open_page: OpenPage, stand_in: StandI
         page.send("How is the weather?")
         page.finished()
         page.find(".call textarea", page.panes[0]).send_keys("sunny")
-        page.find_all(".answer-actions button", page.panes[0])[-1].click()
+        page.act("Send results", page.find(".answer", page.panes[0]))
         page.wait(lambda: len(page.find_all(".answer", page.panes[0])) == 2, "the second answer")
         page.finished()
         results = [

@@ -170,7 +170,7 @@ def test_raw_mode_continues_the_text_in_both_panes_and_takes_it_over(page: Page)
         assert len(page.find_all(".token", pane)) >= 8
     continued = page.find(".token-text", page.panes[1]).get_property("textContent")
     page.screenshot("raw")
-    page.find_all(".answer-actions button", page.panes[1])[1].click()
+    page.act("Add to the text", page.find(".answer", page.panes[1]))
     assert page.prompt.get_property("value") == continued
 
 
@@ -193,7 +193,7 @@ def test_the_last_answer_can_be_regenerated(page: Page) -> None:
     page.finished()
     left, right = page.answers()
     page.set(seed="2")
-    page.find(".answer-actions button", page.panes[0]).click()
+    page.act("Regenerate", page.find(".answer", page.panes[0]))
     page.finished()
     assert page.answers()[0] != left
     assert page.answers()[1] == right
@@ -206,7 +206,7 @@ def test_an_earlier_message_can_be_edited_and_what_followed_is_dropped(page: Pag
         page.finished()
     assert len(page.find_all(".asked", page.panes[0])) == 2
 
-    page.find(".asked > button", page.panes[0]).click()
+    page.act("Edit", page.find(".asked", page.panes[0]))
     field = page.find(".asked textarea")
     field.clear()
     field.send_keys(QUESTION, Keys.CONTROL, Keys.ENTER)
@@ -221,8 +221,7 @@ def test_the_system_prompt_and_an_edited_answer_reach_the_native_prompt(page: Pa
     page.set(system="You speak like a pirate.", temperature="0", max_tokens="8")
     page.send("Hello")
     page.finished()
-    edit = page.find_all(".answer-actions button", page.panes[0])[1]
-    edit.click()
+    page.act("Edit", page.find(".answer", page.panes[0]))
     field = page.find(".answer textarea")
     field.clear()
     field.send_keys("Ahoy, matey!", Keys.CONTROL, Keys.ENTER)
@@ -251,8 +250,7 @@ def test_an_answer_follows_a_json_schema(page: Page) -> None:
 def test_a_setting_that_cannot_be_sent_is_named_and_the_prompt_stays(page: Page) -> None:
     page.set(schema="{oops")
     page.send(QUESTION)
-    problem = page.find("#settings-problem")
-    page.wait(problem.is_displayed, "the problem")
+    problem = page.wait(lambda: page.find("#problem-schema"), "the problem")
     assert "JSON schema" in problem.text
     assert page.prompt.get_property("value") == QUESTION
     assert not page.find_all(".asked")
@@ -272,14 +270,13 @@ def test_a_session_is_exported_and_imported(page: Page, downloads: Path) -> None
     page.send(QUESTION)
     page.finished()
     answers = page.answers()
-    page.session_menu("#export-session")
+    page.menu("#export-session")
     file = downloads / "dragoman-session.json"
     page.wait(file.exists, "the file")
     session = json.loads(file.read_text())
     assert [pane["model"] for pane in session["panes"]] == [INSTRUCT, BASE]
 
-    page.session_menu("#new-session")
-    assert not page.find_all(".answer")
+    page.new_conversation()
     page.find("#session-file").send_keys(str(file))
     page.wait(lambda: page.find_all(".answer"), "the imported answers")
     assert page.answers() == answers
@@ -293,7 +290,7 @@ def test_a_file_that_is_no_session_is_refused_in_words(page: Page, tmp_path: Pat
     file = tmp_path / "other.json"
     file.write_text('{"format": "something else"}')
     page.find("#session-file").send_keys(str(file))
-    problem = page.find("#settings-problem")
+    problem = page.find("#conversations-problem")
     page.wait(problem.is_displayed, "the problem")
     assert "not a session" in problem.text
 

@@ -1,0 +1,201 @@
+// Keeps the conversation that is shown: saved as it changes, opened again, never over another tab's.
+
+import { isBlank, newId, titleOf } from "./conversation.js";
+import { Conflict } from "./database.js";
+import { answerRecords, fromRecords, headOf, imageRecord, partsOf } from "./records.js";
+
+const CURRENT_ITEM = "dragoman-conversation";
+const CHANNEL = "dragoman-playground";
+// A reload while an answer streams loses at most what came in this time, in milliseconds.
+const SAVE_DELAY = 250;
+// Where saving takes long, as with very long answers, it takes at most this part of the time; a choice.
+const SHARE = 0.1;
+
+/** Saves the store's conversation. `page` tells of its state and is told what went wrong. */
+export class Persistence {
+  #store;
+  #database;
+  #page;
+  #channel = new BroadcastChannel(CHANNEL);
+  // The stored head's revision; 0 while nothing of the conversation is stored.
+  #revision = 0;
+  #isHeadChanged = false;
+  // Answers and images whose records say what they say.
+  #kept = new WeakSet();
+  #timer = 0;
+  #delay = SAVE_DELAY;
+  #saving = null;
+  #hasFailed = false;
+
+  /**
+   * `page` has `isBusy` (answers stream, or something is being edited), `problem` with a sentence or
+   * "", and `listChanged`.
+   */
+  constructor(store, database, page) {
+    this.#store = store;
+    this.#database = database;
+    this.#page = page;
+    store.subscribe(["turns", "draft", "settings"], () => {
+      this.#isHeadChanged = true;
+      this.#schedule();
+    });
+    // Steps are rare: they are saved at once.
+    store.subscribe(["turns"], () => this.flush());
+    store.subscribe(["answer"], (answer) => {
+      this.#kept.delete(answer);
+      this.#schedule();
+    });
+    this.#channel.addEventListener("message", ({ data }) => this.#changedElsewhere(data));
+    // Browsers finish a transaction that was begun before the page went away.
+    document.addEventListener("visibilitychange", () => this.flush());
+    addEventListener("pagehide", () => this.flush());
+    addEventListener("beforeunload", (event) => { if (this.#hasFailed) event.preventDefault(); });
+  }
+
+  get #isUnsaved() {
+    const { conversation } = this.#store;
+    if (!this.#revision && isBlank(conversation)) return false;
+    return this.#isHeadChanged || partsOf(conversation).answers.some((each) => !this.#kept.has(each));
+  }
+
+  #schedule() {
+    if (!this.#timer) this.#timer = setTimeout(() => this.flush(), this.#delay);
+  }
+
+  /** Save what is not saved; whether all is. */
+  async flush() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    while (this.#saving) await this.#saving;
+    if (this.#isUnsaved) {
+      this.#saving = this.#save().finally(() => { this.#saving = null; });
+      await this.#saving;
+    }
+    return !this.#isUnsaved;
+  }
+
+  async #save() {
+    const begun = performance.now();
+    const { conversation } = this.#store;
+    const head = this.#isHeadChanged ? headOf(conversation, this.#revision + 1) : null;
+    const { answers, images } = partsOf(conversation);
+    const changed = [...answers, ...images].filter((part) => !this.#kept.has(part));
+    const records = answers.filter((answer) => changed.includes(answer))
+      .map((answer) => answerRecords(conversation.id, answer));
+    // What grows while the transaction runs counts as changed again.
+    this.#isHeadChanged = false;
+    for (const part of changed) this.#kept.add(part);
+    try {
+      await this.#database.save({
+        id: conversation.id, head,
+        answers: records.map(([answer]) => answer), spans: records.map(([, spans]) => spans),
+        images: images.filter((image) => changed.includes(image))
+          .map((image) => imageRecord(conversation.id, image)),
+      }, this.#revision);
+      if (head) this.#revision = head.revision;
+      this.#delay = Math.max(SAVE_DELAY, (performance.now() - begun) / SHARE);
+      if (this.#hasFailed) this.#say("");
+      this.#remember(conversation.id);
+      this.#announce(conversation.id);
+    } catch (error) {
+      this.#isHeadChanged ||= head !== null;
+      for (const part of changed) this.#kept.delete(part);
+      if (error instanceof Conflict) this.#goOnAsCopy();
+      else this.#say(`Not saved: ${reasonOf(error)}`);
+    }
+  }
+
+  #say(problem) {
+    this.#hasFailed = problem !== "";
+    this.#page.problem(problem);
+  }
+
+  /** Another tab has changed the stored conversation: that stays, and this one becomes another. */
+  #goOnAsCopy() {
+    this.#revision = 0;
+    this.#kept = new WeakSet();
+    this.#store.set((conversation) => {
+      conversation.name = `${titleOf(conversation)} (copy)`;
+      conversation.id = newId();
+    });
+    this.#page.problem("This conversation was changed in another tab, so it goes on here as a copy.");
+  }
+
+  #announce(id) {
+    this.#channel.postMessage({ id, isBusy: this.#page.isBusy });
+    this.#page.listChanged();
+  }
+
+  async #changedElsewhere({ id, isBusy }) {
+    this.#page.listChanged();
+    if (id !== this.#store.conversation.id || this.#page.isBusy || this.#isUnsaved) return;
+    const stored = await this.#database.load(id);
+    const isStill = id === this.#store.conversation.id && !this.#page.isBusy && !this.#isUnsaved;
+    if (stored && !stored.head.deleted && isStill) this.#show(stored, isBusy ? "elsewhere" : "cut");
+  }
+
+  #show(stored, cut) {
+    const conversation = fromRecords(stored, cut);
+    const { answers, images } = partsOf(conversation);
+    this.#begin(conversation, stored.head.revision, [...answers, ...images]);
+  }
+
+  #begin(conversation, revision, kept) {
+    this.#revision = revision;
+    this.#isHeadChanged = revision === 0;
+    this.#kept = new WeakSet(kept);
+    this.#remember(revision ? conversation.id : "");
+    this.#store.open(conversation);
+    if (!revision) this.#schedule();
+  }
+
+  #remember(id) {
+    sessionStorage.setItem(CURRENT_ITEM, id);
+  }
+
+  /** Show a stored conversation; whether it could be. The one before is saved first. */
+  async open(id) {
+    if (!(await this.flush())) return false;
+    const stored = await this.#database.load(id);
+    if (!stored || stored.head.deleted) return false;
+    await this.#leave();
+    this.#show(stored, "cut");
+    return true;
+  }
+
+  /** Show `conversation`, which is not stored yet; whether the one before could be saved. */
+  async begin(conversation) {
+    if (!(await this.flush())) return false;
+    await this.#leave();
+    this.#begin(conversation, 0, []);
+    return true;
+  }
+
+  /** What became empty again is not kept. */
+  async #leave() {
+    const { conversation } = this.#store;
+    if (!this.#revision || !isBlank(conversation)) return;
+    await this.#database.remove(conversation.id);
+    this.#announce(conversation.id);
+  }
+
+  /** Show what this tab showed before it was loaded again; whether there was something. */
+  async restore() {
+    const id = sessionStorage.getItem(CURRENT_ITEM);
+    return Boolean(id) && this.open(id);
+  }
+
+  /** Change the stored head of any conversation by `change`. */
+  async changeHead(id, change) {
+    if (id === this.#store.conversation.id && !(await this.flush())) return;
+    const revision = await this.#database.changeHead(id, change);
+    if (revision && id === this.#store.conversation.id) this.#revision = revision;
+    this.#announce(id);
+  }
+}
+
+function reasonOf(error) {
+  return error?.name === "QuotaExceededError"
+    ? "the browser's storage is full. Export this conversation, or delete others; it is saved with the next change."
+    : `${error?.message ?? error}. It is tried again with the next change.`;
+}

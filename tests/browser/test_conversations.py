@@ -1,0 +1,320 @@
+"""Conversations that are kept: saved, found again, undone, branched, shared between tabs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from selenium.webdriver import Keys
+
+from server.core.events import Accepted, Delta, Event
+from server.core.request import ChatPrompt, GenerationRequest
+from tests.api.fakes import FakePool, answer
+from tests.browser.conftest import OpenPage
+from tests.browser.page import Page
+
+pytestmark = pytest.mark.process
+
+StandIn = Callable[[FakePool], AbstractContextManager[str]]
+
+FOR_EVER = 600.0
+
+
+def counting() -> FakePool:
+    """A model whose answers differ: it counts its requests."""
+    count = 0
+
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        nonlocal count
+        count += 1
+        return answer(request, f"Answer {count}.")
+
+    return FakePool(script)
+
+
+def endless(*texts: str) -> FakePool:
+    """A model that says ``texts`` and then never ends."""
+
+    def script(request: GenerationRequest) -> Iterable[Event | float]:
+        yield Accepted(id=1, prompt_tokens=5)
+        yield from (Delta(id=1, index=0, text=text, tokens=1, logprobs=[]) for text in texts)
+        yield FOR_EVER
+
+    return FakePool(script)
+
+
+def opened(open_page: OpenPage, url: str) -> Page:
+    """The page with one pane, so that each prompt has one answer."""
+    page = open_page(url)
+    page.open()
+    page.ready(models=1)
+    page.menu("#toggle-second")
+    return page
+
+
+def ask(page: Page, text: str) -> None:
+    page.send(text)
+    page.finished()
+
+
+def asked(page: Page) -> list[str]:
+    return [each.text for each in page.find_all(".asked-text", page.panes[0])]
+
+
+def answered(page: Page) -> list[str]:
+    return [each.text for each in page.find_all(".answer .token-text", page.panes[0])]
+
+
+def kept(page: Page) -> dict[str, Any]:
+    """The one kept conversation's head."""
+    (head,) = json.loads(page.stored())
+    return cast("dict[str, Any]", head)
+
+
+def listed(page: Page, *titles: str) -> None:
+    """Wait until exactly these conversations are listed."""
+    page.wait(lambda: page.titles() == list(titles), f"the list {titles}")
+
+
+def test_conversations_keep_themselves_and_are_found_by_what_they_say(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(counting()) as url:
+        page = opened(open_page, url)
+        page.prompt.send_keys("How far is")
+        listed(page, "How far is")  # what is typed is kept before it is sent
+        page.prompt.send_keys(" the moon?", Keys.ENTER)
+        page.finished()
+        listed(page, "How far is the moon?")
+        page.new_conversation()
+        ask(page, "Wie weit ist die Sonne, Frau MÜLLER?")
+        listed(page, "Wie weit ist die Sonne, Frau MÜLLER?", "How far is the moon?")
+
+        search = page.find("#search")
+        for words, found in {
+            "müller sonne": ["Wie weit ist die Sonne, Frau MÜLLER?"],
+            "answer 1": ["How far is the moon?"],
+            "pluto": [],
+        }.items():
+            search.clear()
+            search.send_keys(words)
+            listed(page, *found)
+        assert page.find("#no-conversations").text == "No conversation says that."
+        search.clear()
+        search.send_keys("moon")
+        listed(page, "How far is the moon?")
+        assert "moon" in page.find(".excerpt").text
+        page.find(".conversation").click()
+        page.wait(lambda: asked(page) == ["How far is the moon?"], "the conversation")
+        assert answered(page) == ["Answer 1."]
+
+        page.find("#conversation-list [title=Rename]").click()
+        page.find("#conversation-list input").send_keys("The moon", Keys.ENTER)
+        listed(page, "The moon")
+        page.browser.refresh()
+        page.wait(lambda: answered(page) == ["Answer 1."], "the conversation of this tab")
+        listed(page, "The moon", "Wie weit ist die Sonne, Frau MÜLLER?")
+
+
+def test_images_are_kept_with_their_conversation(
+    open_page: OpenPage, stand_in: StandIn, tmp_path: Path
+) -> None:
+    pool = counting()
+    pool.see()
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    with stand_in(pool) as url:
+        page = opened(open_page, url)
+        page.expected_complaints += ["status of 400"]
+        page.find("#image-files").send_keys(str(tmp_path / "a.gif"))
+        page.wait(lambda: "data:image/gif" in page.stored("images"), "the image")
+        page.browser.refresh()
+        page.wait(lambda: page.find_all("#attached img"), "the image again")
+
+
+def test_a_reload_in_mid_stream_keeps_what_had_arrived(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(endless("Once ", "upon ", "a time")) as url:
+        page = opened(open_page, url)
+        page.send("Tell me a story")
+        page.wait(lambda: "Once upon a time" in page.stored("answers"), "the saved beginning")
+        page.browser.refresh()
+        page.wait(lambda: answered(page) == ["Once upon a time"], "the beginning")
+        assert page.find(".ending").text.startswith("Cut off")
+        assert page.find("#send").is_displayed()
+
+
+def test_a_deleted_conversation_can_be_had_back(open_page: OpenPage, stand_in: StandIn) -> None:
+    with stand_in(counting()) as url:
+        page = opened(open_page, url)
+        ask(page, "First")
+        page.new_conversation()
+        ask(page, "Second")
+        listed(page, "Second", "First")
+        page.find("#conversation-list [title=Delete]").click()  # the one that is shown
+        listed(page, "First")
+        page.wait(lambda: asked(page) == [], "an empty conversation")
+        page.find("#deleted button").click()
+        page.wait(lambda: asked(page) == ["Second"], "the conversation")
+        listed(page, "Second", "First")
+
+
+def test_steps_are_undone_and_done_again(open_page: OpenPage, stand_in: StandIn) -> None:
+    with stand_in(counting()) as url:
+        page = opened(open_page, url)
+        undo, redo = page.find("#undo"), page.find("#redo")
+        assert not undo.is_enabled()
+        ask(page, "One")
+        page.act("Regenerate", page.find(".answer"))
+        page.finished()
+        page.act("Edit", page.find(".answer"))
+        page.find(".answer textarea").send_keys(" Yes", Keys.CONTROL, Keys.ENTER)
+        assert answered(page) == ["Answer 2. Yes"]
+        page.act("Delete", page.find(".asked"))
+        assert asked(page) == []
+
+        for label, shown in {
+            "Delete": ["Answer 2. Yes"],
+            "Edit": ["Answer 2."],
+            "Regenerate": ["Answer 1."],
+            "Send": [],
+        }.items():
+            assert undo.get_attribute("title") == f"Undo: {label}"
+            undo.click()
+            assert answered(page) == shown
+        assert page.prompt.get_property("value") == "One"
+        assert not undo.is_enabled()
+        for shown in (["Answer 1."], ["Answer 2."], ["Answer 2. Yes"], []):
+            redo.click()
+            assert answered(page) == shown
+        assert page.prompt.get_property("value") == ""
+        page.find("body").send_keys(Keys.CONTROL, "z")
+        assert answered(page) == ["Answer 2. Yes"]
+        page.wait(lambda: kept(page)["turns"], "that it is saved")
+        page.browser.refresh()
+        page.wait(lambda: answered(page) == ["Answer 2. Yes"], "the conversation")
+
+
+def test_versions_of_answers_and_branches_can_be_gone_through(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    pool = counting()
+    with stand_in(pool) as url:
+        page = opened(open_page, url)
+        page.set(temperature="0.5")
+        ask(page, "One")
+        page.set(temperature="0.75")
+        page.act("Regenerate", page.find(".answer"))
+        page.finished()
+        assert page.find(".answer .versions").text.split() == ["‹", "2/2", "›"]
+        assert "test" in page.find(".answer-source").text
+        assert "temperature 0.75" in page.find(".answer-source").text
+        page.act("‹", page.find(".answer"))
+        assert answered(page) == ["Answer 1."]
+        assert "temperature 0.5" in page.find(".answer-source").text
+        ask(page, "Two")
+        # The model reads what is shown.
+        assert said_to(pool) == ["One", "Answer 1.", "Two"]
+
+        page.act("Edit", page.find(".asked"))
+        field = page.find(".asked textarea")
+        field.clear()
+        field.send_keys("Other", Keys.CONTROL, Keys.ENTER)
+        page.finished()
+        assert asked(page) == ["Other"]
+        assert answered(page) == ["Answer 4."]
+        assert said_to(pool) == ["Other"]
+        page.act("‹", page.find(".asked"))
+        assert asked(page) == ["One", "Two"]
+        assert answered(page) == ["Answer 1.", "Answer 3."]
+        page.wait(
+            lambda: kept(page)["chosen"][""] == kept(page)["turns"][0]["id"], "that it is saved"
+        )
+        page.browser.refresh()
+        page.wait(lambda: answered(page) == ["Answer 1.", "Answer 3."], "the chosen branch")
+        page.act("›", page.find(".asked"))
+        assert answered(page) == ["Answer 4."]
+
+
+def said_to(pool: FakePool) -> list[object]:
+    """The messages of the last request."""
+    prompt = pool.client.requests[-1].prompt
+    assert isinstance(prompt, ChatPrompt)
+    return [message.content for message in prompt.messages]
+
+
+def test_two_tabs_see_each_others_changes_and_overwrite_none(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(endless("Once")) as url:
+        page = opened(open_page, url)
+        first = page.browser.current_window_handle
+        page.prompt.send_keys("Shared")
+        listed(page, "Shared")
+        page.browser.switch_to.new_window("tab")
+        second = page.browser.current_window_handle
+        try:
+            page.resize(1360, 860)
+            page.browser.get(url)
+            listed(page, "Shared")
+            page.find(".conversation").click()
+            page.wait(lambda: page.prompt.get_property("value") == "Shared", "the conversation")
+
+            page.browser.switch_to.window(first)
+            page.prompt.send_keys(" by two", Keys.ENTER)
+            page.wait(lambda: "Once" in page.stored("answers"), "an answer that does not end")
+            page.browser.switch_to.window(second)
+            page.wait(lambda: asked(page) == ["Shared by two"], "the other tab's message")
+            page.wait(lambda: "Another tab" in page.find(".ending").text, "who receives it")
+            page.prompt.send_keys("From the second")
+            page.wait(lambda: "From the second" in page.stored(), "the draft")
+
+            page.browser.switch_to.window(first)
+            page.prompt.send_keys("From the first")
+            page.wait(lambda: "From the first" in page.stored(), "a copy")
+            listed(page, "Shared by two (copy)", "Shared by two")
+            assert "goes on here as a copy" in page.find("#conversations-problem").text
+            page.prompt.send_keys(Keys.ESCAPE)
+            page.finished()
+            page.find_all(".conversation")[1].click()
+            page.wait(
+                lambda: page.prompt.get_property("value") == "From the second", "the original"
+            )
+            assert asked(page) == ["Shared by two"]
+        finally:
+            page.browser.switch_to.window(second)
+            page.browser.close()
+            page.browser.switch_to.window(first)
+
+
+def test_a_full_storage_is_said_and_nothing_is_lost(open_page: OpenPage, stand_in: StandIn) -> None:
+    with stand_in(counting()) as url:
+        page = opened(open_page, url)
+        ask(page, "Before")
+        listed(page, "Before")
+        page.browser.execute_script(_FILL_STORAGE)
+        ask(page, "Too much")
+        problem = page.find("#conversations-problem")
+        page.wait(problem.is_displayed, "the problem")
+        assert "storage is full" in problem.text
+        page.find("#new-session").click()  # what is not saved does not go away
+        assert asked(page) == ["Before", "Too much"]
+
+        page.browser.execute_script("IDBObjectStore.prototype.put = window.usualPut")
+        page.prompt.send_keys("More")
+        page.wait(lambda: not problem.is_displayed(), "that all is saved")
+        page.browser.refresh()
+        page.wait(lambda: answered(page) == ["Answer 1.", "Answer 2."], "the answers")
+
+
+# Chromium overrides quotas only for new databases, and late; it fails like this.
+_FILL_STORAGE = """
+window.usualPut = IDBObjectStore.prototype.put;
+IDBObjectStore.prototype.put = function () {
+  throw new DOMException("The storage is full.", "QuotaExceededError");
+};
+"""
