@@ -167,7 +167,11 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     respond = app.state.error_responses
     app.add_middleware(app.state.application.inside)
     app.add_middleware(
-        KeyMiddleware, ring=app.state.keys, respond=respond, metrics_key=settings.metrics_key
+        KeyMiddleware,
+        ring=app.state.keys,
+        respond=respond,
+        limit_headers=lambda path, limits: respond.shape(path).limits(limits),
+        metrics_key=settings.metrics_key,
     )
     if settings.metrics_port is not None:
         app.add_middleware(MetricsPortMiddleware, port=settings.metrics_port, respond=respond)

@@ -15,7 +15,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.datastructures import Headers
 
+from server.api.rate_limits import rate_limit_headers
 from server.core.errors import ContextLengthExceeded, DragomanError, Locator
+from server.core.key_use import LimitState
 from server.core.model_info import ModelInfo
 from server.core.reply import Reply, ReplyEvent
 from server.core.request import GenerationRequest
@@ -103,19 +105,21 @@ class Operation(Generic[Body]):
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorShape:
-    """How a family tells of an error, whose place is a path into the body by then.
+    """How a family tells of an error, whose place is a path into the body by then, and of limits.
 
     Attributes:
         body: The JSON of an answer that is not 2xx.
         frame: The frame that ends a stream.
         schema: The body, for the description of the API.
         status: The status of an answer that is not 2xx.
+        limits: Headers of every answer that counts against an API key's limits.
     """
 
     body: Callable[[DragomanError], Mapping[str, Any]]
     frame: Callable[[DragomanError], Frame]
     schema: type[BaseModel]
     status: Callable[[type[DragomanError]], int] = status_of
+    limits: Callable[[Sequence[LimitState]], Mapping[str, str]] = rate_limit_headers
 
 
 @dataclass(frozen=True, kw_only=True)

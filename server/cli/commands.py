@@ -15,7 +15,7 @@ from server import __version__
 from server.cli.console import CommandError, err, out
 from server.cli.help import Command
 from server.core.errors import DragomanError
-from server.core.settings import ConfigError
+from server.core.settings_file import ConfigError
 
 # Only the command that runs is imported: `health` runs every few seconds in a container.
 COMMANDS = {
@@ -41,6 +41,7 @@ COMMANDS = {
     "bench": "server.cli.bench:bench",
     "health": "server.cli.health:health",
     "doctor": "server.cli.doctor:doctor",
+    "kernels": "server.cli.kernels:kernels",
     "service": "server.cli.service:service",
     "completion": "server.cli.completion:completion",
 }

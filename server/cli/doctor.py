@@ -18,8 +18,8 @@ from server import __version__
 from server.cli.console import out
 from server.cli.formatting import size
 from server.cli.llama_build import (
+    BUILD_COMMAND,
     LlamaBuild,
-    compile_command,
     is_x86,
     llama_build,
     upgrade_command,
@@ -100,7 +100,7 @@ def _kernels(build: LlamaBuild) -> Finding:
         "note",
         "kernels",
         "llama.cpp's own; dragoman's are not compiled in, and prompts and batches are slower",
-        compile_command(build.version),
+        BUILD_COMMAND,
     )
 
 

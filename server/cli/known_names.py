@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from server.core.settings import ConfigError, load
+from server.core.settings import load
+from server.core.settings_file import ConfigError
 from server.library.discovery import find_models
 from server.library.pull.catalog import read_catalog
 

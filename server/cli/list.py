@@ -17,10 +17,10 @@ from server.library.registry import LibraryModel
 def list_models(settings: Settings) -> None:
     """List the models of the models folder.
 
-    The memory is the least that a model needs, and what its whole context takes. The notes say
-    why a model cannot be served.
+    NEEDS is an estimate of the least memory that a model is loaded with, and of what its whole
+    context takes. The notes say why a model cannot be served.
     """
-    rows = [("MODEL", "ARCHITECTURE", "WEIGHTS", "CONTEXT", "FILE", "MEMORY", "NOTES")]
+    rows = [("MODEL", "ARCHITECTURE", "WEIGHTS", "CONTEXT", "FILE", "NEEDS", "NOTES")]
     for model in library(settings).scan():
         header = model.header
         notes = [*([model.error] if model.error else []), *model.warnings]
@@ -36,7 +36,7 @@ def list_models(settings: Settings) -> None:
                 header.quantization if header else "-",
                 str(header.context_length or "-") if header else "-",
                 size(header.file_bytes) if header else "-",
-                _memory(model, header) if header else "-",
+                _needs(model, header) if header else "-",
                 "; ".join(notes),
             )
         )
@@ -46,7 +46,7 @@ def list_models(settings: Settings) -> None:
     out.print(columns(rows), markup=False)
 
 
-def _memory(model: LibraryModel, header: GgufHeader) -> str:
+def _needs(model: LibraryModel, header: GgufHeader) -> str:
     """With a moderate context, and with the whole one where that needs more."""
     least = model.memory_bytes
     context = model.outline.context if model.outline else 0

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import platform
 import shlex
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from server.core.resources import kernels_file
+PACKAGE = "llama-cpp-python"
+BUILD_COMMAND = "dragoman kernels build"
+"""Compiles llama.cpp with our kernels into this environment."""
 
-_PACKAGE = "llama-cpp-python"
 # A class of ours (engine/llama/kernels/extension.cpp), whose name is in the library.
 _MARK = b"KernelBufferType"
 _BACKENDS = {"cuda": "CUDA", "vulkan": "Vulkan", "metal": "Metal", "hip": "ROCm", "sycl": "SYCL"}
@@ -30,7 +33,7 @@ class LlamaBuild(msgspec.Struct, frozen=True):
 def llama_build() -> LlamaBuild | None:
     """The installed llama.cpp; None if there is none."""
     try:
-        installed = version(_PACKAGE)
+        installed = version(PACKAGE)
     except PackageNotFoundError:
         return None
     found = importlib.util.find_spec("llama_cpp")
@@ -58,28 +61,26 @@ def is_x86() -> bool:
     return platform.machine() in {"x86_64", "AMD64"}
 
 
-def compile_command(llama_version: str) -> str:
-    """A shell command that compiles llama.cpp with our kernels into this environment."""
-    package = f"{_PACKAGE}=={llama_version}"
-    python = shlex.quote(sys.executable)
-    # The build splits the variable as a shell would.
-    include = shlex.quote(f"-DCMAKE_PROJECT_ggml_INCLUDE={kernels_file()}")
-    define = f"CMAKE_ARGS={shlex.quote(include)}"
-    if importlib.util.find_spec("pip"):
-        options = f"--no-cache-dir --no-deps --force-reinstall --no-binary {_PACKAGE}"
-        return f"{define} {python} -m pip install {options} {package}"
-    options = f"--no-cache --no-deps --reinstall --no-binary-package {_PACKAGE}"
-    return f"{define} uv pip install --python {python} {options} {package}"
+def installed_wheel() -> Path | None:
+    """The file that llama.cpp was installed from, where it was a file of this machine."""
+    try:
+        origin = distribution(PACKAGE).read_text("direct_url.json")
+    except PackageNotFoundError:
+        return None
+    url = urlsplit(json.loads(origin)["url"]) if origin else None
+    return Path(unquote(url.path)) if url and url.scheme == "file" else None
 
 
 def upgrade_command() -> str:
     """How this installation is brought up to date."""
     prefix = Path(sys.prefix).parts
     checkout = Path(__file__).parents[2]
-    if "pipx" in prefix:
-        return "pipx upgrade dragoman"
-    if "uv" in prefix and "tools" in prefix:
-        return "uv tool upgrade dragoman"
     if (checkout / ".git").exists():
         return f"git -C {shlex.quote(str(checkout))} pull, then make install"
-    return f"{shlex.quote(sys.executable)} -m pip install --upgrade dragoman"
+    if "pipx" in prefix:
+        command = "pipx upgrade dragoman"
+    elif "uv" in prefix and "tools" in prefix:
+        command = "uv tool upgrade dragoman"
+    else:
+        command = f"{shlex.quote(sys.executable)} -m pip install --upgrade dragoman"
+    return f"{command} && {BUILD_COMMAND}" if is_x86() else command

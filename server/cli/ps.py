@@ -14,10 +14,11 @@ from server.core.settings import load
 def ps(url: Url = None) -> None:
     """List the models that a running server has loaded.
 
-    IDLE is the time since the last request.
+    RESERVED is what a model may grow to, which counts against the memory budget. IDLE is the time
+    since the last request.
     """
     client = local_client(load(), url, timeout=5.0)
-    rows = [("MODEL", "STATE", "KIND", "CONTEXT", "MEMORY", "REQUESTS", "IDLE")]
+    rows = [("MODEL", "STATE", "KIND", "CONTEXT", "RESERVED", "REQUESTS", "IDLE")]
     rows += [
         _row(entry)
         for entry in client.get("/v1/models")["data"]

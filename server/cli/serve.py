@@ -25,7 +25,7 @@ from server.cli.console import CommandError, err, out
 from server.cli.formatting import size
 from server.cli.hangup import at_hangup
 from server.cli.listen import listen, listen_at
-from server.cli.llama_build import could_have_kernels
+from server.cli.llama_build import BUILD_COMMAND, could_have_kernels
 from server.cli.local_models import library
 from server.cli.options import EVERY_SETTING, takes_settings
 from server.cli.pull import fetch
@@ -33,7 +33,8 @@ from server.cli.server_client import url_of
 from server.cli.service_manager import ServiceManager
 from server.core.api_keys import read_keys
 from server.core.model_info import ModelEntry
-from server.core.settings import ConfigError, Settings, socket_path
+from server.core.settings import Settings, socket_path
+from server.core.settings_file import ConfigError
 from server.http.tls import check_tls
 from server.library.pull.background import BackgroundPulls
 from server.library.pull.catalog import read_catalog
@@ -248,4 +249,4 @@ def _announce(url: str, settings: Settings, models: Sequence[ModelEntry]) -> Non
     out.print(head, style="bold green", markup=False)
     out.print(rest, markup=False)
     if could_have_kernels():
-        out.print("\nllama.cpp is here without dragoman's kernels: dragoman doctor", markup=False)
+        out.print(f"\nllama.cpp is here without dragoman's kernels: {BUILD_COMMAND}", markup=False)

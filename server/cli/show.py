@@ -93,13 +93,14 @@ def _header(model: LibraryModel, header: GgufHeader) -> Iterator[tuple[str, str]
     settings = model.settings
     if settings.projector:
         name, needs = Path(settings.projector.path).name, size(settings.projector.memory_bytes)
-        yield "images", f"read by {name} ({settings.projector.kind}), about {needs} of the memory"
+        kind = settings.projector.kind
+        yield "images", f"read by {name} ({kind}), about {needs} of what it needs"
     if settings.draft:
         yield "drafts", f"by {Path(settings.draft.path).name}"
     context = settings.kv_tokens or settings.ctx_size or header.context_length
     if context:
         needed = estimate_memory(header, context, settings)
-        yield "memory", f"about {size(needed)} with {context} KV cells ({settings.kv_type})"
+        yield "needs", f"about {size(needed)} with {context} KV cells ({settings.kv_type})"
 
 
 def _info(info: ModelInfo, settings: Settings, *, ranks: bool) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from server.core.settings import ConfigError
+from server.core.settings_file import ConfigError
 
 Priority = Literal["high", "normal", "low"]
 

@@ -27,11 +27,15 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Token counts of one finished answer; times in seconds."""
+    """Token counts of one finished answer; times in seconds.
+
+    ``image_tokens`` are those of the prompt that images are made of, without their markers.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    image_tokens: int = 0
     reasoning_tokens: int = 0
     accepted_prediction_tokens: int = 0
     rejected_prediction_tokens: int = 0

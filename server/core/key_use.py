@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from server.core.api_keys import RANKS, ApiKey
 from server.core.errors import RateLimited
@@ -13,6 +14,22 @@ Clock = Callable[[], float]
 # When a key that has too many requests running may try again: when one of them will have ended is
 # not known. A choice.
 _CONCURRENT_RETRY_SECONDS = 1.0
+
+
+class LimitState(NamedTuple):
+    """What is left of so much a minute.
+
+    Attributes:
+        counts: What the limit counts.
+        most: A minute's worth.
+        left: How many may be used now.
+        full_seconds: Seconds until a minute's worth is left again, if nothing is used meanwhile.
+    """
+
+    counts: Literal["requests", "tokens"]
+    most: int
+    left: int
+    full_seconds: float
 
 
 class Allowance:
@@ -31,6 +48,16 @@ class Allowance:
         """Seconds until at least one is left; 0 if it is now."""
         self._fill()
         return max(0.0, (1 - self._left) * 60 / self.per_minute)
+
+    def left(self) -> int:
+        """How many may be used now; 0 as well where more was spent than there was."""
+        self._fill()
+        return max(0, int(self._left))
+
+    def full_seconds(self) -> float:
+        """Seconds until a minute's worth is left again, if nothing is used meanwhile."""
+        self._fill()
+        return (self.per_minute - self._left) * 60 / self.per_minute
 
     def spend(self, count: int) -> None:
         """Use ``count``."""
@@ -95,6 +122,18 @@ class KeyUse:
         if self._requests is not None:
             self._requests.spend(1)
         self._running += 1
+
+    def limits(self) -> list[LimitState]:
+        """What is left of the limits of so much a minute, as far as the key has any."""
+        counted: tuple[tuple[Literal["requests", "tokens"], Allowance | None], ...] = (
+            ("requests", self._requests),
+            ("tokens", self._tokens),
+        )
+        return [
+            LimitState(counts, allowance.per_minute, allowance.left(), allowance.full_seconds())
+            for counts, allowance in counted
+            if allowance is not None
+        ]
 
     def release(self) -> None:
         """A request that was admitted has ended."""

@@ -157,7 +157,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     ``created`` is in Unix seconds; ``reason`` says why the state is ``failed``; ``info`` is what
     its worker last reported. ``outline`` is None where the header cannot be read. ``parent`` is the
-    model's id where this is one of its ``adapters``. ``memory_bytes`` are those in use,
+    model's id where this is one of its ``adapters``. ``memory_bytes`` are reserved for it,
     ``requests`` wait or are answered, and ``idle_seconds`` went by since the last one, or are None
     while the model is not idle.
     """

@@ -189,6 +189,7 @@ class UsageSum:
         return Usage(
             prompt_tokens=sum(usage.prompt_tokens for usage in prompts),
             cached_tokens=sum(usage.cached_tokens for usage in prompts),
+            image_tokens=sum(usage.image_tokens for usage in prompts),
             completion_tokens=sum(usage.completion_tokens for usage in answers),
             reasoning_tokens=sum(usage.reasoning_tokens for usage in answers),
             accepted_prediction_tokens=sum(usage.accepted_prediction_tokens for usage in answers),

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -34,24 +32,15 @@ from server.core.setting_values import (
     Words,
     amount_bytes,
 )
+from server.core.settings_file import CONFIG_NAME, ConfigError, ConfigFile, config_path, xdg_folder
 from server.core.worker_settings import FlashAttention, KvType
 
 ENV_PREFIX = "DRAGOMAN_"
-CONFIG_NAME = "dragoman.toml"
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message names where it came from."""
-
-
-def _xdg(variable: str, fallback: str) -> Path:
-    """The directory that the XDG base directory specification gives for ``variable``."""
-    return Path(os.environ.get(variable) or Path.home() / fallback) / "dragoman"
 
 
 def _models_dir() -> Path:
     here = Path("models")
-    return here if here.is_dir() else _xdg("XDG_DATA_HOME", ".local/share") / "models"
+    return here if here.is_dir() else xdg_folder("XDG_DATA_HOME", ".local/share") / "models"
 
 
 class Settings(BaseSettings):
@@ -81,7 +70,7 @@ class Settings(BaseSettings):
         "in the working directory if it is there, else in `dragoman` in the XDG data directory).",
     )
     cache_dir: ExpandedPath = Field(
-        default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"),
+        default_factory=lambda: xdg_folder("XDG_CACHE_HOME", ".cache"),
         description="Folder for downloads and for facts about this machine "
         "(default: `dragoman` in the XDG cache directory).",
     )
@@ -287,7 +276,7 @@ class Settings(BaseSettings):
         "from them.",
     )
     store_url: StoreUrl = Field(
-        default_factory=lambda: f"sqlite:///{_xdg('XDG_DATA_HOME', '.local/share')}/store.db",
+        default_factory=lambda: f"sqlite:///{xdg_folder('XDG_DATA_HOME', '.local/share')}/store.db",
         repr=False,
         description="Database of the store: `sqlite:///PATH` or `postgresql://USER@HOST/NAME` "
         "(default: `store.db` in `dragoman` in the XDG data directory).",
@@ -306,7 +295,7 @@ class Settings(BaseSettings):
         description="Keep uploaded files and run batches; this needs the store as well.",
     )
     files_dir: ExpandedPath = Field(
-        default_factory=lambda: _xdg("XDG_DATA_HOME", ".local/share") / "files",
+        default_factory=lambda: xdg_folder("XDG_DATA_HOME", ".local/share") / "files",
         description="Folder for uploaded files and results of batches; servers that share a store "
         "share it too (default: `files` in `dragoman` in the XDG data directory).",
     )
@@ -348,7 +337,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags before environment before file."""
-        return init_settings, env_settings, _ConfigFile(settings_cls)
+        return init_settings, env_settings, ConfigFile(settings_cls)
 
     @property
     def loopback(self) -> bool:
@@ -379,37 +368,6 @@ class Settings(BaseSettings):
     def prefix_disk_bytes(self, disk_bytes: int) -> int:
         """The room for prefixes in bytes, given the size of the disk."""
         return amount_bytes(self.prefix_disk, disk_bytes)
-
-
-class _ConfigFile(PydanticBaseSettingsSource):
-    """Reads the TOML file that flag, environment or the usual places name."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError("the file is read as a whole")
-
-    def __call__(self) -> dict[str, Any]:
-        path = config_path(self.current_state.get("config"))
-        if path is None:
-            return {}
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path}: {error}") from error
-        known = [name for name in Settings.model_fields if name != "config"]
-        for key in values:
-            if key not in known:
-                near = closest(key, known)
-                hint = f"; did you mean {near!r}?" if near else ""
-                raise ConfigError(f"{path}: unknown key {key!r}{hint}")
-        return values
-
-
-def config_path(stated: str | Path | None) -> Path | None:
-    """The TOML file to read: the stated one, else the first of the usual places that exists."""
-    if stated is not None:
-        return Path(stated).expanduser()
-    usual = (Path(CONFIG_NAME), _xdg("XDG_CONFIG_HOME", ".config") / CONFIG_NAME)
-    return next((path for path in usual if path.is_file()), None)
 
 
 def socket_path(host: str) -> str | None:

@@ -305,6 +305,7 @@ class Answer:
             prompt_tokens=self.state.prompt_length,
             completion_tokens=self._generated,
             cached_tokens=self.state.cached or 0,
+            image_tokens=int(np.count_nonzero(self._prompt < 0)),  # keys of images are negative
             accepted_prediction_tokens=self._accepted_prediction,
             rejected_prediction_tokens=self._rejected_prediction,
             draft_tokens=self._drafted,

@@ -7,13 +7,15 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.core.api_keys import ApiKey, digest_of, read_keys, unnamed_keys
-from server.core.key_use import KeyUse
+from server.core.key_use import KeyUse, LimitState
 from server.core.request import CacheScope
-from server.core.settings import ConfigError
+from server.core.settings_file import ConfigError
 from server.http.errors import Unauthorized
 from server.http.metrics_port import METRICS_PATH, OPEN
 from server.http.middleware import ErrorResponder
@@ -26,6 +28,13 @@ PUBLIC_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"})
 PUBLIC_FOLDER = "/playground/"
 # How often requests look whether the file of keys has changed: a choice. A stat takes microseconds.
 LOOK_SECONDS = 1.0
+
+
+class LimitHeaders(Protocol):
+    """Makes the headers that tell at a path what is left of a key's limits."""
+
+    def __call__(self, path: str, limits: Sequence[LimitState]) -> Mapping[str, str]:
+        """The headers."""
 
 
 class KeyRing:
@@ -117,6 +126,9 @@ class KeyRing:
 class KeyMiddleware:
     """Requires a valid API key where there are any, and gives each key a cache scope.
 
+    Answers to requests that count against the limits of their key say what is left of these, in
+    the headers that ``limit_headers`` makes for a path.
+
     A key comes as ``Authorization: Bearer KEY`` or as ``x-api-key: KEY``. Clients of Anthropic's
     API may send both, and one of them from another account: one that is right is enough. The
     ``metrics_key`` opens ``/metrics`` and nothing else; where there is one, ``/metrics`` needs it
@@ -128,11 +140,13 @@ class KeyMiddleware:
         app: ASGIApp,
         ring: KeyRing,
         respond: ErrorResponder,
+        limit_headers: LimitHeaders,
         metrics_key: str | None = None,
     ) -> None:
         self._app = app
         self._ring = ring
         self._respond = respond
+        self._limit_headers = limit_headers
         self._metrics_digest = digest_of(metrics_key.encode()) if metrics_key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,7 +167,19 @@ class KeyMiddleware:
                 return
             current_account().key = use
             scope["state"]["cache_scope"] = CacheScope(api_key=use.key.digest.hex())
+            send = self._telling(use, scope["path"], send)
         await self._app(scope, receive, send)
+
+    def _telling(self, use: KeyUse, path: str, send: Send) -> Send:
+        """``send``, which adds the headers to an answer that counts."""
+        account = current_account()
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start" and account.limited:
+                MutableHeaders(scope=message).update(self._limit_headers(path, use.limits()))
+            await send(message)
+
+        return telling
 
     def _needs_key(self, scope: Scope) -> bool:
         path = scope["path"]

@@ -31,9 +31,25 @@ REFUSED = "dragoman.refused"
 _CLIENT_LEFT = 499
 # UUIDs, ULIDs, Base64 and the ids of proxies and tracers; the length is a choice.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
-_EXPOSED_HEADERS = (
-    "x-request-id, request-id, openai-processing-ms, x-dragoman-ignored, x-dragoman-clamped, "
-    "x-dragoman-loosened, x-dragoman-violated, x-dragoman-truncated, retry-after"
+_LIMIT_HEADERS = [
+    header
+    for counted in ("requests", "tokens")
+    for name in ("limit", "remaining", "reset")
+    for header in (f"x-ratelimit-{name}-{counted}", f"anthropic-ratelimit-{counted}-{name}")
+]
+_EXPOSED_HEADERS = ", ".join(
+    [
+        "x-request-id",
+        "request-id",
+        "openai-processing-ms",
+        "x-dragoman-ignored",
+        "x-dragoman-clamped",
+        "x-dragoman-loosened",
+        "x-dragoman-violated",
+        "x-dragoman-truncated",
+        "retry-after",
+        *_LIMIT_HEADERS,
+    ]
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from server.core.settings import ConfigError
+from server.core.settings_file import ConfigError
 
 
 def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:

@@ -19,7 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from server.core.errors import DragomanError, InvalidRequest, Overloaded, RequestTimeout
 from server.core.ids import new_request_id, request_id
 from server.core.pool import Pool
-from server.core.settings import ConfigError, Settings
+from server.core.settings import Settings
+from server.core.settings_file import ConfigError
 from server.http.drain import Drain
 from server.http.errors import HeadersTooLarge
 from server.http.keys import KeyRing

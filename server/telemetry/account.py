@@ -24,6 +24,7 @@ class Account:
 
     Attributes:
         key: The API key that the request came with, and what is used of its limits.
+        limited: Whether the request counts against them: it asks for work.
         asked: The model as the client named it; None where no model was asked for.
         model: The id of the model that it turned out to be, once that is ready.
         prompt_tokens: Tokens of all prompts that a model began to answer, cached ones included.
@@ -35,6 +36,7 @@ class Account:
     """
 
     key: KeyUse | None = None
+    limited: bool = False
     asked: str | None = None
     model: str | None = None
     prompt_tokens: int = 0
@@ -63,6 +65,7 @@ class Account:
 
     def admit(self) -> None:
         """Let the request begin, once. Raises RateLimited where its key has used up a limit."""
+        self.limited = True
         if self.key is not None and not self._admitted:
             self.key.admit()
             self._admitted = True

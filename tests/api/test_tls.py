@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from server.cli.server_client import Client, ServerError
-from server.core.settings import ConfigError
+from server.core.settings_file import ConfigError
 from server.http.tls import check_tls
 from tests.api.serving import Running, serving
 

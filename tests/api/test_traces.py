@@ -14,7 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from server.core.events import Accepted, Delta, Event, Finished
 from server.core.request import GenerationRequest
-from server.core.settings import ConfigError, load
+from server.core.settings import load
+from server.core.settings_file import ConfigError
 from tests.api.fakes import FakePool, usage
 from tests.api.serving import serving
 from tests.api.wire import CHAT, chat_body

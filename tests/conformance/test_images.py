@@ -110,6 +110,8 @@ def test_all_families_see_the_same_prompt(
     assert chat.usage
     assert response.usage
     assert chat.usage.prompt_tokens == response.usage.input_tokens == expected
+    assert chat.usage.prompt_tokens_details
+    assert chat.usage.prompt_tokens_details.image_tokens == IMAGE_TOKENS - 2  # without markers
     assert counted.input_tokens == expected
     assert message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0) == expected
     assert response.output_text.startswith(chat.choices[0].message.content or "none")

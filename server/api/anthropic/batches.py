@@ -103,13 +103,7 @@ async def list_batches(request: Request) -> Response:
     data = [_wire(request, batch_of(each)) for each in page.batches]
     if asked.order == "asc":
         data.reverse()
-    listed = MessageBatchPage(
-        data=data,
-        has_more=page.more,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
-    return _json(listed)
+    return _json(MessageBatchPage.of(data, more=page.more))
 
 
 @router.get("/{batch_id}", response_model=MessageBatch)

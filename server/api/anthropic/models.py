@@ -22,12 +22,7 @@ router = variant_router(lambda headers: "anthropic-version" in headers)
 async def list_models(request: Request) -> Response:
     """All models that can be asked, on one page."""
     models = [_wire(entry) for entry in context(request).pool.models() if entry.state != "failed"]
-    page = ModelPage(
-        data=models,
-        has_more=False,
-        first_id=models[0].id if models else None,
-        last_id=models[-1].id if models else None,
-    )
+    page = ModelPage.of(models, more=False)
     return Response(page.model_dump_json(), media_type="application/json")
 
 

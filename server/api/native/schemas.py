@@ -35,7 +35,8 @@ class ModelObject(BaseModel):
     """A model; facts that only loading reveals are absent before, others come from the header.
 
     ``parent`` is the id of the model where this is one with an adapter.
-    ``memory_bytes`` are in use; ``idle_seconds`` went by since the last request, if none runs.
+    ``memory_bytes`` are reserved of the memory budget; ``idle_seconds`` went by since the last
+    request, if none runs.
     """
 
     id: str

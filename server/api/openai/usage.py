@@ -26,7 +26,9 @@ def completion_usage(
         prompt_tokens=total.prompt_tokens,
         completion_tokens=total.completion_tokens,
         total_tokens=total.prompt_tokens + total.completion_tokens,
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=total.cached_tokens),
+        prompt_tokens_details=PromptTokensDetails(
+            cached_tokens=total.cached_tokens, image_tokens=total.image_tokens
+        ),
         completion_tokens_details=CompletionTokensDetails(
             reasoning_tokens=total.reasoning_tokens,
             accepted_prediction_tokens=total.accepted_prediction_tokens,

@@ -74,7 +74,7 @@ class Slot:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory in use: what the worker reports or, until it does, what it was granted."""
+        """Memory reserved for it: what the worker reports or, until then, what it was granted."""
         if not self.supervisor.running:
             return 0
         info = self.supervisor.info

@@ -120,7 +120,7 @@ def test_show_tells_file_kind_template_and_capabilities(run: Run, folder: Path) 
     facts = {name: value.strip() for name, value in facts.items()}
     assert facts["licence"] == "apache-2.0"
     assert facts["kind"] == "instruct"
-    assert "with 100 KV cells (f16)" in facts["memory"]
+    assert "with 100 KV cells (f16)" in facts["needs"]
     assert "because" in result.out
     assert facts["template"].startswith("gguf, SHA-256 0000")
     assert "  tools" in result.out

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.core.api_keys import KeyLimits, digest_of, read_keys
-from server.core.settings import ConfigError
+from server.core.settings_file import ConfigError
 
 
 @pytest.fixture

@@ -106,14 +106,18 @@ def test_logprobs_come_from_the_content_and_from_the_end() -> None:
 def test_a_prompt_counts_once_with_what_its_first_answer_found_in_the_cache() -> None:
     total = fold(
         [
-            AnswerFinished(reason="stop", usage=usage(cached_tokens=4), answer=1, prompt=0),
-            AnswerFinished(reason="stop", usage=usage(cached_tokens=1), answer=0, prompt=0),
+            AnswerFinished(
+                reason="stop", usage=usage(cached_tokens=4, image_tokens=3), answer=1, prompt=0
+            ),
+            AnswerFinished(
+                reason="stop", usage=usage(cached_tokens=1, image_tokens=3), answer=0, prompt=0
+            ),
             AnswerFinished(
                 reason="stop", usage=usage(7, 2, reasoning_tokens=1), answer=2, prompt=1
             ),
         ]
     ).usage
-    assert total == usage(12, 8, cached_tokens=1, reasoning_tokens=1)
+    assert total == usage(12, 8, cached_tokens=1, image_tokens=3, reasoning_tokens=1)
 
 
 def test_the_message_of_a_call_alone_has_no_content() -> None:

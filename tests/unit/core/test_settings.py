@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from server.core.settings import ConfigError, Settings, flag, load
+from server.core.settings import Settings, flag, load
+from server.core.settings_file import ConfigError
 from server.core.worker_settings import WorkerSettings
 from server.worker.supervise.defaults import worker_defaults
 

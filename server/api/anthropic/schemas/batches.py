@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from server.api.pages import Identified, Page
 from server.api.validation import Opaque, WireModel
 
 
@@ -32,10 +33,9 @@ class MessageBatchCounts(BaseModel):
     expired: int
 
 
-class MessageBatch(BaseModel):
+class MessageBatch(Identified):
     """A batch of requests for messages; times are of RFC 3339."""
 
-    id: str
     type: Literal["message_batch"]
     processing_status: Literal["in_progress", "canceling", "ended"]
     request_counts: MessageBatchCounts
@@ -47,13 +47,8 @@ class MessageBatch(BaseModel):
     results_url: str | None
 
 
-class MessageBatchPage(BaseModel):
+class MessageBatchPage(Page[MessageBatch]):
     """Some of the batches of an owner, newest first."""
-
-    data: list[MessageBatch]
-    has_more: bool
-    first_id: str | None
-    last_id: str | None
 
 
 class DeletedMessageBatch(BaseModel):

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from server.api.pages import Identified, Page
+
 StopReason = Literal[
     "end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"
 ]
@@ -75,11 +77,10 @@ class TokensCount(BaseModel):
     input_tokens: int
 
 
-class ModelOut(BaseModel):
+class ModelOut(Identified):
     """A model that can be asked."""
 
     type: Literal["model"] = "model"
-    id: str
     display_name: str
     created_at: str
     lifecycle: Literal["active"] = "active"
@@ -87,13 +88,8 @@ class ModelOut(BaseModel):
     max_tokens: int | None
 
 
-class ModelPage(BaseModel):
+class ModelPage(Page[ModelOut]):
     """Models, all on one page."""
-
-    data: list[ModelOut]
-    has_more: bool
-    first_id: str | None
-    last_id: str | None
 
 
 class ErrorDetail(BaseModel):

@@ -102,14 +102,7 @@ async def list_batches(request: Request) -> Response:
         except UnknownCursor:
             raise InvalidRequest("after: the list has no such batch.", at=("after",)) from None
     data = [batch_object(batch_of(batch)) for batch in page.batches]
-    listed = BatchList(
-        object="list",
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=page.more,
-    )
-    return _json(listed)
+    return _json(BatchList.of(data, more=page.more))
 
 
 @router.get("/{batch_id}", response_model=BatchObject)

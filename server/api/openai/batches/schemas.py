@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from server.api.openai.files.schemas import LEAST_EXPIRY_SECONDS, MOST_EXPIRY_SECONDS
+from server.api.pages import Identified, Page
 from server.api.validation import WireModel
 from server.store.kinds import BatchStatus
 
@@ -79,10 +80,9 @@ class BatchUsage(BaseModel):
     total_tokens: int
 
 
-class BatchObject(BaseModel):
+class BatchObject(Identified):
     """A batch."""
 
-    id: str
     object: Literal["batch"]
     endpoint: str
     model: str | None
@@ -106,11 +106,7 @@ class BatchObject(BaseModel):
     metadata: dict[str, str] | None
 
 
-class BatchList(BaseModel):
+class BatchList(Page[BatchObject]):
     """Some of the batches of an owner."""
 
-    object: Literal["list"]
-    data: list[BatchObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
+    object: Literal["list"] = "list"

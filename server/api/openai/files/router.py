@@ -94,15 +94,7 @@ async def list_files(request: Request) -> Response:
             )
         except UnknownCursor:
             raise InvalidRequest("after: the list has no such file.", at=("after",)) from None
-    data = [file_object(file) for file in page.files]
-    listed = FileList(
-        object="list",
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=page.more,
-    )
-    return _json(listed)
+    return _json(FileList.of([file_object(file) for file in page.files], more=page.more))
 
 
 @router.get("/{file_id}", response_model=FileObject)

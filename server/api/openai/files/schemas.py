@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field
 
+from server.api.pages import Identified, Page
+
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
 """What an uploaded file may be for."""
 
@@ -25,10 +27,9 @@ class NewFile(BaseModel):
     )
 
 
-class FileObject(BaseModel):
+class FileObject(Identified):
     """A file, without its contents."""
 
-    id: str
     object: Literal["file"]
     bytes: int
     created_at: int
@@ -39,14 +40,10 @@ class FileObject(BaseModel):
     status_details: None
 
 
-class FileList(BaseModel):
+class FileList(Page[FileObject]):
     """Some of the files of an owner."""
 
-    object: Literal["list"]
-    data: list[FileObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
+    object: Literal["list"] = "list"
 
 
 class DeletedFile(BaseModel):

@@ -6,9 +6,10 @@ from pydantic import BaseModel
 
 
 class PromptTokensDetails(BaseModel):
-    """Of the prompt's tokens."""
+    """Of the prompt's tokens; those of an image are without the markers around it."""
 
     cached_tokens: int
+    image_tokens: int
 
 
 class CompletionTokensDetails(BaseModel):
