@@ -74,9 +74,14 @@ async function reasonOf(response) {
   }
 }
 
+/** What is at a path. */
+export async function get(path) {
+  return (await send(path)).json();
+}
+
 /** Every model, broken ones included. */
 export async function listModels() {
-  return (await (await send("v1/models")).json()).data;
+  return (await get("v1/models")).data;
 }
 
 /** A conversation or a native prompt as the model's tokens. */

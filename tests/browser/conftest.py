@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Thread
 
@@ -12,6 +12,7 @@ import uvicorn
 from server.app import create_app
 from server.core.settings import Settings
 from tests.api.fakes import FakePool
+from tests.api.pulling import FakePulls
 from tests.e2e.server import Server
 
 pytest.importorskip("selenium", reason="selenium is not installed")
@@ -22,6 +23,7 @@ from tests.browser.chromium import chromium, missing
 from tests.browser.page import Page
 
 OpenPage = Callable[[str], Page]
+StandIn = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture(scope="session")
@@ -60,14 +62,15 @@ def page(open_page: OpenPage, server: Server) -> Page:
 
 
 @pytest.fixture
-def stand_in(browser: Chrome) -> Callable[[FakePool], object]:
+def stand_in(browser: Chrome) -> StandIn:
     """Serves the real application over models that follow a script."""
 
     @contextmanager
-    def serve(pool: FakePool) -> Iterator[str]:
+    def serve(pool: FakePool, pulls: FakePulls | None = None) -> Iterator[str]:
         # It listens before the server runs, so that the browser may come at once.
         listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(Settings(), pool), log_level="critical")
+        app = create_app(Settings(), pool, pulls=pulls or FakePulls())
+        config = uvicorn.Config(app, log_level="critical")
         served = uvicorn.Server(config)
         thread = Thread(target=served.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,11 @@ import pytest
 from server.core.events import Event
 from server.core.request import GenerationRequest
 from tests.api.fakes import FakePool, answer
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import OpenPage, StandIn
 from tests.browser.page import Page
 
 pytestmark = pytest.mark.process
 
-StandIn = Callable[[FakePool], AbstractContextManager[str]]
 
 SAMPLE = (Path(__file__).parent / "markdown_sample.md").read_text()
 PIECE = 7

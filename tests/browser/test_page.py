@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,9 @@ from server.core.events import Event
 from server.core.request import ChatPrompt, GenerationRequest, ImagePart, TextPart
 from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, answer
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import OpenPage, StandIn
 from tests.browser.page import Page
 from tests.e2e.server import running_server
-
-StandIn = Callable[[FakePool], AbstractContextManager[str]]
 
 HOSTILE = (
     '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
