@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import gguf
@@ -32,13 +33,26 @@ def matrices(seed: int) -> Matrices:
 
 
 def write_tiny_adapter(
-    path: Path, seed: int = 1, *, architecture: str = "llama", of: Matrices | None = None
+    path: Path,
+    seed: int = 1,
+    *,
+    architecture: str = "llama",
+    of: Matrices | None = None,
+    invocation: Sequence[int] = (),
 ) -> Path:
-    """Write the adapter with these or random matrices to ``path``."""
+    """Write the adapter with these or random matrices, and invocation tokens, to ``path``."""
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_string("general.type", "adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", ALPHA)
+    if invocation:
+        tokens = [int(token) for token in invocation]
+        writer.add_key_value(
+            "adapter.alora.invocation_tokens",
+            tokens,
+            gguf.GGUFValueType.ARRAY,
+            gguf.GGUFValueType.UINT32,
+        )
     for name, (a, b) in (of or matrices(seed)).items():
         writer.add_tensor(f"{name}.lora_a", a)
         writer.add_tensor(f"{name}.lora_b", b)

@@ -80,6 +80,7 @@ class Answer:
             scores_prompt=task.scores_prompt and index == 0,
             priority=task.priority,
             adapters=task.adapters,
+            activation=task.activation,
         )
         self._text = TextStream(task.stops, strip_leading_space=task.strip_leading_space)
         self._stop_watch = task.stop_watch() if task.stop_watch else None

@@ -288,7 +288,7 @@ class Engine:
         if not self._answers:
             self._last_end = time.monotonic()  # time spent idle says nothing about speed
         state = answers[0].state
-        wanted = state.scope, state.spans.keys(), state.reusable
+        wanted = state.scope, state.cache_keys(), state.reusable
         self._cache.read_ahead(*wanted)
         if self.encodings is not None and state.spans.image_from(0):
             images = state.spans.images_from(self._cache.known(*wanted))

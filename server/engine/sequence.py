@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from server.core.request import CacheScope
-from server.engine.adapters import Adapters
-from server.engine.spans import ImageSpan, Spans
+from server.engine.adapters import Activation, Adapters
+from server.engine.spans import ImageSpan, Keys, Spans
 
 
 @dataclass(eq=False, slots=True)
@@ -17,7 +17,8 @@ class SequenceState:
     cells under ``sequence_id``, which is None while the sequence waits. ``cached`` is how many of
     them the prefix cache provided at the first admission. ``scores_prompt``: the logits of every
     prompt token are wanted. ``drafts`` are guessed tokens to verify in the next step. ``adapters``
-    are applied to all of it. One that ``gives_way`` stands behind all others.
+    are applied to all of it, or from its ``activation`` on. One that ``gives_way`` stands behind
+    all others.
     """
 
     order: int
@@ -33,6 +34,7 @@ class SequenceState:
     gives_way: bool = False
     drafts: list[int] = field(default_factory=list)
     adapters: Adapters | None = None
+    activation: Activation | None = None
 
     @property
     def place(self) -> tuple[bool, int, int]:
@@ -61,13 +63,40 @@ class SequenceState:
 
     @property
     def run(self) -> int:
-        """How many cells of one kind come next: the rest of an image's, or tokens up to one."""
+        """How many cells of one kind come next: the rest of an image's, or tokens up to one.
+
+        They end where other adapters begin to apply.
+        """
+        end = self.spans.length
+        if self._awaits_activation:
+            assert self.activation is not None
+            end = self.activation.start
         found = self.spans.image_from(self.computed)
-        if found is None:
-            return self.uncomputed
-        start, image = found
-        end = start + len(image) if start <= self.computed else start
+        if found is not None:
+            start, image = found
+            end = min(end, start + len(image) if start <= self.computed else start)
         return end - self.computed
+
+    @property
+    def _awaits_activation(self) -> bool:
+        return self.activation is not None and self.computed < self.activation.start
+
+    @property
+    def next_adapters(self) -> Adapters | None:
+        """Those that the next cells are computed with."""
+        if self._awaits_activation:
+            assert self.activation is not None
+            return self.activation.before
+        return self.adapters
+
+    def cache_keys(self, end: int | None = None) -> Keys:
+        """The keys of cells [0, end) by which caches know them."""
+        keys = self.spans.keys(0, end)
+        if self.activation is None or len(keys) <= self.activation.start:
+            return keys
+        keys = keys.copy()
+        keys[self.activation.start] = self.activation.key
+        return keys
 
     @property
     def whole(self) -> int:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from server.core.request import CacheScope
 from server.core.sampling import Sampling
-from server.engine.adapters import Adapters
+from server.engine.adapters import Activation, Adapters
 from server.engine.sampling.length_rules import ReasoningLimit
 from server.engine.spans import Keys, Span
 
@@ -38,8 +38,9 @@ class Task:
     end-of-generation tokens. With ``min_tokens``, the answer has that many before one of
     ``end_tokens`` may come. ``reasoning_limit`` limits the reasoning in it. Of
     waiting tasks those with the greatest ``priority`` come first. One that gives way
-    stands behind all others. ``adapters`` are applied to prompt and answer; the ``scope``
-    is theirs alone.
+    stands behind all others. ``adapters`` are applied to prompt and answer, and the ``scope``
+    is theirs alone; or they are from an ``activation`` on, and the scope is that of the adapters
+    before it.
     """
 
     id: int
@@ -67,6 +68,7 @@ class Task:
     reasoning_limit: ReasoningLimit | None = None
     priority: int = 0
     adapters: Adapters | None = None
+    activation: Activation | None = None
 
     @property
     def prompt_length(self) -> int:

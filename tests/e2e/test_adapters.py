@@ -28,6 +28,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_adapter(folder / "poet.gguf", 2)
     narrow = {name: (a[:, 1:].copy(), b) for name, (a, b) in matrices(1).items()}
     write_tiny_adapter(folder / "base-narrow.gguf", of=narrow)
+    write_tiny_adapter(folder / "umpire.gguf", 4, invocation=[ord("@") + 3, ord("!") + 3])
+    write_tiny_adapter(folder / "warden.gguf", 5, invocation=[ord("@") + 3])
     (folder / "later").mkdir()
     write_tiny_adapter(folder / "later" / "late.gguf", 3)
     return folder
@@ -68,7 +70,9 @@ def test_a_model_with_an_adapter_is_a_model_of_its_own(server: Server) -> None:
 
 def test_requests_name_adapters_in_llama_cpps_form(server: Server) -> None:
     listed = httpx.get(f"{server.url}/lora-adapters", params={"model": "base"}).json()
-    assert [(a["id"], a["name"]) for a in listed] == [(0, "narrow"), (1, "pirate"), (2, "poet")]
+    assert [(a["id"], a["name"]) for a in listed] == list(
+        enumerate(["narrow", "pirate", "poet", "umpire", "warden"])
+    )
     pirate = text(server, "base:pirate")
     assert text(server, "base", lora=[{"id": 1, "scale": 1.0}]) == pirate
     assert text(server, "base", lora=[{"id": "pirate"}]) == pirate
@@ -77,6 +81,26 @@ def test_requests_name_adapters_in_llama_cpps_form(server: Server) -> None:
     assert text(server, "base", lora=[{"id": 1, "scale": 0}]) == base
     assert text(server, "base:pirate", lora=[{"id": "pirate", "scale": 0}]) == base
     assert text(server, "base:pirate", lora=[{"id": "poet"}]) not in {pirate, base}
+
+
+def test_an_activated_adapter_applies_from_its_last_invocation_on(server: Server) -> None:
+    """The bytes ``@!`` invoke it."""
+    story = "Here it begins, " * 20
+    base, umpired = text(server, "base", prompt=story), text(server, "base:umpire", prompt=story)
+    assert umpired == base  # it was not invoked
+    prompt = story + "@! not here, @!"
+    assert text(server, "base:umpire", prompt=prompt) != text(server, "base", prompt=prompt)
+    usage = ask(server, "base:umpire", prompt=story + "@! again").json()["usage"]
+    assert usage["prompt_tokens_details"]["cached_tokens"] >= len(story)
+    both = [{"id": "umpire"}, {"id": "pirate"}]
+    with_pirate = text(server, "base", prompt=prompt, lora=both)
+    assert with_pirate not in {
+        text(server, "base:pirate", prompt=prompt),
+        text(server, "base:umpire", prompt=prompt),
+    }
+    refused = ask(server, "base:umpire", lora=[{"id": "warden"}])
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "lora"
 
 
 def test_a_prefix_is_never_shared_between_a_model_and_its_adapters(server: Server) -> None:

@@ -17,7 +17,8 @@ from server.engine.llama.model import LlamaModel
 class LlamaAdapter:
     """An adapter in memory, freed some time after the last reference to it, or with its model.
 
-    ``invoked``: it is an activated one (aLoRA), trained for the tokens behind its invocation alone.
+    One with ``invocation`` tokens is an activated one (aLoRA), trained for these and what follows
+    them.
     """
 
     def __init__(self, model: LlamaModel, path: str) -> None:
@@ -32,7 +33,9 @@ class LlamaAdapter:
             self.pointer = llama_cpp.llama_adapter_lora_init(model.pointer, path.encode())
         if not self.pointer:
             raise LoadError(log.take() or "llama.cpp gave no reason")
-        self.invoked = bool(llama_cpp.llama_adapter_get_alora_n_invocation_tokens(self.pointer))
+        count = llama_cpp.llama_adapter_get_alora_n_invocation_tokens(self.pointer)
+        tokens = llama_cpp.llama_adapter_get_alora_invocation_tokens(self.pointer)
+        self.invocation = tuple(tokens[:count]) if count else ()
         # Python may drop a reference on any thread and at any time, so also while llama.cpp plans.
         weakref.finalize(self, model.unused_adapters.append, self.pointer).atexit = False
 
@@ -45,10 +48,15 @@ def free_unused(model: LlamaModel) -> None:
 
 @dataclass(frozen=True, eq=False)
 class AdapterSet:
-    """Adapters that are applied together, each with its scale (see `server.engine.adapters`)."""
+    """Adapters that are applied together, each with its scale (see `server.engine.adapters`).
+
+    With ``invocation`` tokens, they apply from these on, and ``before`` them others or none.
+    """
 
     adapters: Sequence[tuple[LlamaAdapter, float]]
     identity: str
+    invocation: tuple[int, ...] = ()
+    before: AdapterSet | None = None
 
 
 def apply(context: Any, adapters: AdapterSet | None) -> None:

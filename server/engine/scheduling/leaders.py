@@ -35,7 +35,7 @@ class Leaders:
         promised = max(self._promised(sequence, leader) for leader in leaders)
         if promised < LEAST_SHARED:
             return False
-        have = self._cache.known(sequence.scope, sequence.spans.keys(), sequence.reusable)
+        have = self._cache.known(sequence.scope, sequence.cache_keys(), sequence.reusable)
         return promised >= have + LEAST_SHARED
 
     def common(self, sequence: SequenceState, leader: SequenceState) -> int:
@@ -43,8 +43,8 @@ class Leaders:
         key = (sequence.order, leader.order)
         shared = self._shared.get(key)
         if shared is None:
-            prompt = leader.spans.keys(0, leader.prompt_length)
-            shared = common_prefix(sequence.spans.keys(0, sequence.reusable), prompt)
+            prompt = leader.cache_keys(leader.prompt_length)
+            shared = common_prefix(sequence.cache_keys(sequence.reusable), prompt)
             self._shared[key] = shared
         return shared
 

@@ -111,7 +111,7 @@ class Scheduler:
         self._cache.grow(sequence.sequence_id, work.count)
         sequence.computed += work.count
         if was_in_prompt and sequence.whole == sequence.computed:
-            self._cache.share(sequence.sequence_id, sequence.spans.keys(0, sequence.computed))
+            self._cache.share(sequence.sequence_id, sequence.cache_keys(sequence.computed))
 
     def accepted_drafts(self, sequence: SequenceState, accepted: int) -> None:
         """Keep the cells of the first ``accepted`` drafts and free those of the others."""
@@ -163,7 +163,7 @@ class Scheduler:
                 if not self._can_displace(sequence):
                     return
                 self._preempt_last(step)
-            begun = self._cache.begin(sequence.scope, sequence.spans.keys(), sequence.reusable)
+            begun = self._cache.begin(sequence.scope, sequence.cache_keys(), sequence.reusable)
             if begun is None:
                 return
             sequence.sequence_id, sequence.computed = begun
@@ -186,7 +186,7 @@ class Scheduler:
         """Whether there are cells for all of it and for all that running prompts still need."""
         if not self.running:
             return True
-        wanted = sequence.scope, sequence.spans.keys(), sequence.reusable
+        wanted = sequence.scope, sequence.cache_keys(), sequence.reusable
         needed = sequence.uncomputed - self._cache.match(*wanted)
         needed += self._cache.newly_pinned(*wanted)
         promised = sum(s.uncomputed for s in self.running)
@@ -202,8 +202,8 @@ class Scheduler:
             if not able:
                 return
             working = giving_way.working(able, self._pace, decodes=self._decodes)
-            step.adapters = self._turns.next(s.adapters for s in working)
-            working = [s for s in working if s.adapters is step.adapters]
+            step.adapters = self._turns.next(s.next_adapters for s in working)
+            working = [s for s in working if s.next_adapters is step.adapters]
             self._plan_decodes(step, working)
             self._plan_prefills(step, working)
             if step.tokens:
@@ -239,7 +239,8 @@ class Scheduler:
         if sequence.scores_prompt and sequence.in_prompt:
             return False
         few = sequence.uncomputed <= min(_DECODE_CELLS, self._batch_size)
-        return few and sequence.spans.image_from(sequence.computed) is None
+        whole = sequence.run == sequence.uncomputed and sequence.next_image is None
+        return few and whole
 
     def _drafts_fit(self, decoding: list[SequenceState]) -> bool:
         drafts = sum(len(s.drafts) for s in decoding)
@@ -286,7 +287,7 @@ class Scheduler:
                 if self._last() is sequence:
                     return  # the others will free cells
                 self._preempt_last(step)
-            step.adapters = sequence.adapters
+            step.adapters = sequence.next_adapters
             step.prefills.append(Work(sequence, count))
             return
 
@@ -337,7 +338,7 @@ class Scheduler:
             if sequence.whole < sequence.computed:
                 self._cache.grow(sequence.sequence_id, sequence.whole - sequence.computed)
                 sequence.computed = sequence.whole
-            self._cache.finish(sequence.sequence_id, sequence.spans.keys(0, sequence.computed))
+            self._cache.finish(sequence.sequence_id, sequence.cache_keys(sequence.computed))
         else:
             self._cache.drop(sequence.sequence_id)
         sequence.sequence_id = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from server.core.errors import ModelUnavailable
+from server.core.errors import PLACE, InvalidRequest, ModelUnavailable
 from server.engine.llama import LoadError
 from server.engine.llama.adapters import AdapterSet, LlamaAdapter
 from server.library.file_facts import FileFacts, file_facts
@@ -18,6 +18,8 @@ _KEPT = 8
 
 _Loaded = tuple[LlamaAdapter, str]
 """An adapter, and a digest of its file."""
+_Part = tuple[LlamaAdapter, str, float]
+"""The same, and how much of it is applied."""
 
 
 class Adapters:
@@ -37,15 +39,30 @@ class Adapters:
 
         Raises:
             ModelUnavailable: One cannot be loaded; the message says why.
+            InvalidRequest: Several are activated ones, which may begin at different places.
         """
-        if not applied:
+        parts = [(*self._load(one), one.scale) for one in applied]
+        if sum(bool(adapter.invocation) for adapter, *_ in parts) > 1:
+            raise InvalidRequest(
+                f"{PLACE}: of adapters with invocation tokens (aLoRA), only one can be applied.",
+                at=("adapters",),
+            )
+        return self._set(sorted(parts, key=lambda part: part[1]))
+
+    def _set(self, parts: Sequence[_Part]) -> AdapterSet | None:
+        if not parts:
             return None
-        parts = sorted(((*self._load(one), one.scale) for one in applied), key=lambda part: part[1])
         identity = " ".join(f"{digest}*{scale!r}" for _, digest, scale in parts)
         found = self._sets.get(identity)
         if found is None:
-            found = AdapterSet([(adapter, scale) for adapter, _, scale in parts], identity)
-            self._sets[identity] = found
+            activated = next((adapter for adapter, *_ in parts if adapter.invocation), None)
+            others = [part for part in parts if part[0] is not activated]
+            found = self._sets[identity] = AdapterSet(
+                [(adapter, scale) for adapter, _, scale in parts],
+                identity,
+                invocation=activated.invocation if activated else (),
+                before=self._set(others) if activated else None,
+            )
         return found
 
     def _load(self, applied: AppliedAdapter) -> _Loaded:
@@ -67,8 +84,6 @@ class Adapters:
         with facts.path.open("rb") as file:
             digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
         adapter = self._open(str(facts.path))
-        if adapter.invoked:
-            raise LoadError("activated adapters (aLoRA) are not supported")
         if file_facts([facts.path]) != [facts]:
             raise LoadError("its file has changed while it was loaded")
         return adapter, digest

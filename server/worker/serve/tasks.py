@@ -14,7 +14,7 @@ from server.core.errors import PLACE, ContextLengthExceeded, InvalidRequest, Loc
 from server.core.pieces import keys_of, regrouped
 from server.core.request import CacheScope, ChatPrompt, GenerationRequest
 from server.core.sampling import Sampling
-from server.engine.adapters import Adapters
+from server.engine.llama.adapters import AdapterSet
 from server.engine.sampling.length_rules import ReasoningLimit
 from server.engine.spans import spans_of
 from server.engine.task import StopWatch, Task
@@ -27,6 +27,7 @@ from server.reply.chat_parser import chat_parser
 from server.reply.custom_tools import as_functions
 from server.reply.thoughts import thought_texts
 from server.worker.protocol import Generate
+from server.worker.serve.activation import invoked, scope_with
 from server.worker.serve.load import GenerationModel
 
 # Text with these ends a repetition for DRY (llama.cpp's default breakers).
@@ -44,7 +45,7 @@ class TaskBuilder:
         self._reader = TurnReader(model.vocabulary, model.chat.reply_format)
 
     def build(
-        self, message: Generate, prompt: BuiltPrompt, adapters: Adapters | None = None
+        self, message: Generate, prompt: BuiltPrompt, adapters: AdapterSet | None = None
     ) -> Task:
         """The task of ``message``, whose prompt was built as ``prompt``, with ``adapters``.
 
@@ -52,9 +53,7 @@ class TaskBuilder:
             InvalidRequest: The prompt is empty, or a token that is named does not exist.
             ContextLengthExceeded: Prompt and answer do not fit into the context.
         """
-        scope = message.scope
-        if adapters is not None:
-            scope = msgspec.structs.replace(scope, adapter=adapters.identity)
+        scope = scope_with(adapters, message.scope)
         request, tokens, limit = message.request, keys_of(prompt.pieces), self._context
         if isinstance(request.prompt, ChatPrompt):
             reading = self._reader.reading(as_functions(request.prompt).tools, tolerant=False)
@@ -71,6 +70,7 @@ class TaskBuilder:
                 at=("prompt",),
                 numbers={"tokens": len(tokens), "most": limit - (request.max_tokens != 0)},
             )
+        adapters, activation = invoked(adapters, tokens)
         self._check_tokens(request.sampling.logit_bias, ("sampling", "logit_bias"))
         self._check_tokens(request.stop_token_ids, ("stop_token_ids",))
         sampling = request.sampling.over(self._chat.sampling)
@@ -90,6 +90,7 @@ class TaskBuilder:
             ignore_eos=request.ignore_eos,
             scope=scope,
             adapters=adapters,
+            activation=activation,
             gives_way=message.gives_way,
             strip_leading_space=prompt.strip_leading_space,
             visible_control_tokens=self._visible_control_tokens,

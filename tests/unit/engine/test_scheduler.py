@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from server.core.request import CacheScope
+from server.engine.adapters import Activation
 from server.engine.cache.cache_of_memory import prefix_cache
 from server.engine.scheduling.pace import LEAST_CHUNK, Pace
 from server.engine.scheduling.scheduler import Scheduler
@@ -99,6 +100,7 @@ class Simulation:
         scope: CacheScope = SHARED,
         priority: int = 0,
         adapters: Adapted | None = None,
+        activation: Activation | None = None,
         gives_way: bool = False,
     ) -> None:
         self.wanted[order] = len(prompt) + answer
@@ -110,6 +112,7 @@ class Simulation:
             scores_prompt=scores,
             priority=priority,
             adapters=adapters,
+            activation=activation,
             gives_way=gives_way,
         )
         self.scheduler.add(self.states[order])
@@ -161,7 +164,10 @@ class Simulation:
         assert plan.tokens <= self.batch_size
         assert self.cache.cells_used + plan.tokens <= self.cells, "cells over-committed"
         for work in works:
-            assert work.sequence.adapters is plan.adapters, "two kinds of adapters in one step"
+            sequence, activation = work.sequence, work.sequence.activation
+            assert sequence.next_adapters is plan.adapters, "two kinds of adapters in one step"
+            if activation is not None and sequence.computed < activation.start:
+                assert sequence.computed + work.count <= activation.start
             assert work.sequence in self.scheduler.running
             assert 0 < work.count <= work.sequence.uncomputed
         assert not set(self.scheduler.running) & set(self.scheduler.waiting)
@@ -177,6 +183,7 @@ class Arrival(NamedTuple):
     answer: int
     scores: bool
     adapters: Adapted | None
+    activated_at: int | None
     leaves_after: int | None
     priority: int
     gives_way: bool
@@ -190,6 +197,7 @@ arrivals = st.lists(
         answer=st.integers(0, 60),
         scores=st.booleans(),
         adapters=st.sampled_from([None, None, PIRATE, POET]),
+        activated_at=st.one_of(st.none(), st.integers(0, 59)),
         leaves_after=st.one_of(st.none(), st.none(), st.integers(0, 30)),
         priority=st.sampled_from([0, 0, 1, -1]),
         gives_way=st.booleans(),
@@ -197,6 +205,17 @@ arrivals = st.lists(
     min_size=1,
     max_size=12,
 )
+
+
+def adapted(arrival: Arrival) -> dict[str, Any]:
+    """What makes the arrival's adapters apply, to all of it or from some token on."""
+    adapters, start = arrival.adapters, arrival.activated_at
+    if adapters is None:
+        return {}
+    if start is None or start >= len(arrival.prompt):
+        return {"adapters": adapters, "scope": CacheScope(adapter=adapters.identity)}
+    activation = Activation.of(adapters, start=start, before=None)
+    return {"adapters": adapters, "activation": activation}
 
 
 @pytest.mark.process  # for the time it takes
@@ -219,8 +238,7 @@ def test_no_sequence_is_lost_doubled_or_starved(
                 arrival.answer,
                 scores=arrival.scores,
                 priority=arrival.priority,
-                scope=CacheScope(adapter=arrival.adapters.identity if arrival.adapters else ""),
-                adapters=arrival.adapters,
+                **adapted(arrival),
                 gives_way=arrival.gives_way,
             )
             order += 1
