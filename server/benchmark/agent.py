@@ -1,8 +1,9 @@
 """The workload ``agent``: a coding agent's session over ``/v1/messages`` or ``/v1/responses``.
 
-Each prompt is the one before with its answer, a call, the call's result and a late system note. The
-call is the client's own, since no small model makes one when it should; everything else the server
-has read or written before.
+Each prompt is the one before with an answer, a call, the call's result and a late system note. All
+of these are the client's own, so that every server reads the same prompts: models stray from each
+other after a few words, and no small one makes a call when it should. Answers ignore the end of
+text, so that they are of one length.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Session(ABC):
 
     @abstractmethod
     def go_on(self, number: int, answer: str, result: str, note: str) -> None:
-        """Add an answer, the call ``number`` that follows it, its result, and a system note."""
+        """Add an answer, the call ``number`` behind it, its result, and a system note."""
 
     def schemas(self) -> list[tuple[str, str, dict[str, Any]]]:
         """The name, the description and the parameters of each tool."""
@@ -91,16 +92,14 @@ class MessagesSession(Session):
             "tools": tools,
             "messages": self._messages,
             "max_tokens": self.shape.answer,
-            "temperature": 0,
         }
 
     def go_on(self, number: int, answer: str, result: str, note: str) -> None:
         """Add an answer, a call, its result and a note."""
         call = {"type": "tool_use", "id": f"toolu_{number}", "name": "tool_0", "input": {}}
         told = {"type": "tool_result", "tool_use_id": f"toolu_{number}", "content": result}
-        texts = [{"type": "text", "text": answer}] if answer else []
         self._messages += [
-            {"role": "assistant", "content": [*texts, call]},
+            {"role": "assistant", "content": [{"type": "text", "text": answer}, call]},
             {"role": "user", "content": [told]},
             {"role": "system", "content": note},
         ]
@@ -125,7 +124,6 @@ class ResponsesSession(Session):
             "tools": tools,
             "input": self._items,
             "max_output_tokens": self.shape.answer,
-            "temperature": 0,
             "store": False,
         }
 
@@ -155,12 +153,13 @@ async def agent(
     answers = []
     started = time.perf_counter()
     for number in range(shape.turns):
-        body = {"model": target.model, **growing.body()}
+        body = {"model": target.model, "temperature": 0, "ignore_eos": True, **growing.body()}
         answer = await target.endpoint.stream(body, growing.api)
         answers.append(answer)
         if answer.error is not None:
             break
+        said = some_text(shape.answer, seed + shape.turns + number + 1)
         result = some_text(shape.result, seed + number + 1)
-        growing.go_on(number, answer.text, result, f"Turn {number} is over.")
+        growing.go_on(number, said, result, f"Turn {number} is over.")
     seconds = time.perf_counter() - started
     return Run(workload=name, answers=answers, seconds=seconds, growing=True)

@@ -80,12 +80,11 @@ def summarize(run: Run) -> Summary:
 
 
 def _computed(turns: Sequence[Answer]) -> float | None:
-    """Prompt tokens computed, divided by the new ones: the last prompt's without the answers."""
+    """Prompt tokens computed, divided by the new ones, which are those of the last prompt."""
     if not turns:
         return None
     computed = sum(turn.prompt_tokens - turn.cached_tokens for turn in turns)
-    written = sum(turn.completion_tokens for turn in turns[:-1])
-    return computed / max(1, turns[-1].prompt_tokens - written)
+    return computed / max(1, turns[-1].prompt_tokens)
 
 
 def table(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:

@@ -30,7 +30,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """The answers to a workload; ``newcomer`` answers the late prompt of ``stall``.
 
-    ``growing``: each prompt begins with the one before and its answer.
+    ``growing``: each prompt begins with the one before.
     """
 
     workload: str

@@ -1,7 +1,7 @@
 """The workloads of the load generator.
 
-All are greedy, and all but ``json`` and the agents' ignore the end of text, so that every server
-generates the same number of tokens. Each prompt begins with its own number, so that no two share a
+All are greedy, and all but ``json`` ignore the end of text, so that every server generates the same
+number of tokens. Each prompt begins with its own number, so that no two share a
 prefix by accident.
 """
 

@@ -155,8 +155,11 @@ class Plan(NamedTuple):
         )
 
     def _agents(self, names: Sequence[str]) -> Experiment:
-        """A session needs twice the context that the model was trained on; only speed counts."""
-        longer = ("--override-kv", f"llama.context_length=int:{KV_TOKENS}")
+        """A session needs twice the context that the model was trained on; only speed counts.
+
+        llama-server does not read ``ignore_eos`` in a request to ``/v1/messages``.
+        """
+        longer = ("--override-kv", f"llama.context_length=int:{KV_TOKENS}", "--ignore-eos")
         servers = [
             dragoman(OURS, kv_tokens=KV_TOKENS, context=KV_TOKENS),
             llama_server(PEER, self.peer, "-np", "1", *longer, kv_tokens=KV_TOKENS),
