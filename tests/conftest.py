@@ -28,6 +28,7 @@ _TIERS = {"fast", "process", "model"}
 _FOLDERS = {
     "api": "fast",
     "browser": "model",
+    "cluster": "process",
     "conformance": "model",
     "e2e": "model",
     "fuzz": "model",

@@ -38,6 +38,7 @@ COMMANDS = {
     "store": "server.cli.store:store",
     "connect": "server.cli.connect:connect",
     "batch": "server.cli.batch_file:batch",
+    "cluster": "server.cli.cluster:cluster",
     "bench": "server.cli.bench:bench",
     "health": "server.cli.health:health",
     "doctor": "server.cli.doctor:doctor",

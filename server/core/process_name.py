@@ -8,10 +8,14 @@ from pathlib import Path
 _PROC = Path("/proc")
 
 
-def process_name() -> str:
-    """This process, by its system, its id and its start; empty where Linux does not tell them."""
-    system, started = _system(), _started(os.getpid())
-    return f"{system}-{os.getpid()}-{started}" if system and started else ""
+def process_name(process: int | None = None) -> str:
+    """A process, this one by default, by its system, its id and its start.
+
+    Empty where Linux does not tell them.
+    """
+    process = os.getpid() if process is None else process
+    system, started = _system(), _started(process)
+    return f"{system}-{process}-{started}" if system and started else ""
 
 
 def has_ended(name: str) -> bool:

@@ -47,6 +47,7 @@ _EXPOSED_HEADERS = ", ".join(
         "x-dragoman-loosened",
         "x-dragoman-violated",
         "x-dragoman-truncated",
+        "x-dragoman-replica",
         "retry-after",
         *_LIMIT_HEADERS,
     ]

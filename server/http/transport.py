@@ -13,12 +13,10 @@ from types import FrameType
 from typing import Any, cast
 
 import uvicorn
-from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.core.errors import DragomanError, InvalidRequest, Overloaded, RequestTimeout
 from server.core.ids import new_request_id, request_id
-from server.core.pool import Pool
 from server.core.settings import Settings
 from server.core.settings_file import ConfigError
 from server.http.drain import Drain
@@ -26,6 +24,7 @@ from server.http.errors import HeadersTooLarge
 from server.http.keys import KeyRing
 from server.http.middleware import REFUSED, UNMATCHED, ErrorResponder, record_request
 from server.http.request_parser import RequestParser
+from server.http.served import Application, Closing
 from server.http.tls import load_certificate
 from server.telemetry.account import Account
 from server.telemetry.metrics import Metrics
@@ -47,7 +46,7 @@ _POLL_SECONDS = 0.05
 class _Config(uvicorn.Config):
     """uvicorn's configuration, with what `_Connection` needs of ours."""
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: Application, settings: Settings) -> None:
         super().__init__(
             app,
             http=_Connection,
@@ -76,7 +75,7 @@ class Server(uvicorn.Server):
     is set once the server accepts connections.
     """
 
-    def __init__(self, app: FastAPI, settings: Settings, pool: Pool) -> None:
+    def __init__(self, app: Application, settings: Settings, pool: Closing) -> None:
         super().__init__(_Config(app, settings))
         self._pool = pool
         self._settings = settings

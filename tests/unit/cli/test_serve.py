@@ -52,7 +52,7 @@ def never_run(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
         runs.append(listener)
 
     monkeypatch.setattr(serve_module, "_serve", do_not_serve)
-    monkeypatch.setattr(serve_module, "_let_workers_compute", lambda: None)
+    monkeypatch.setattr(serve_module, "let_workers_compute", lambda: None)
     monkeypatch.setattr(serve_module, "configure_logging", lambda *_: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     return runs

@@ -1,0 +1,1 @@
+"""The front: one address for all replicas. It needs no Ray."""

@@ -1,0 +1,199 @@
+"""Passing a request on to a replica, and its answer back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from server.api.error_responses import ErrorResponses
+from server.cluster.front.hops import answer_headers, request_head
+from server.cluster.front.incoming import Incoming
+from server.cluster.front.interruption import last_event
+from server.cluster.front.membership import Member, Members
+from server.cluster.front.upstream import AnswerHead, Connection, Cut, Unreachable
+from server.cluster.front_only import ELSEWHERE_HEADER
+from server.cluster.routing import Router
+from server.core.errors import DragomanError, Overloaded, WorkerDied
+
+logger = logging.getLogger(__name__)
+
+# How long a request waits for a replica: the time in which one reports again to a front that was
+# started anew, and more. A choice.
+_PATIENCE_SECONDS = 3.0
+_RETRY_SECONDS = 5.0
+REPLICA_HEADER = b"x-dragoman-replica"
+"""In an answer: the id of the replica that gave it."""
+
+
+class Elsewhere(Exception):
+    """The replica takes no more requests."""
+
+
+class Forwarding:
+    """Passes requests on.
+
+    A request is tried on one replica after another until one begins to answer. Where that would do
+    twice what must be done once, it is tried again only if the replica saw nothing of it.
+
+    Args:
+        members: The replicas.
+        router: Chooses among them.
+        key: The key of the cluster.
+        respond: Makes the answers that tell of errors of the front.
+        most_bytes: A larger body is not held for a second attempt.
+        receive_seconds: How long a client may take to send its body.
+    """
+
+    def __init__(
+        self,
+        members: Members,
+        router: Router,
+        *,
+        key: str,
+        respond: ErrorResponses,
+        most_bytes: int,
+        receive_seconds: float,
+    ) -> None:
+        self._members = members
+        self._router = router
+        self._key = key
+        self._respond = respond
+        self._most_bytes = most_bytes
+        self._receive_seconds = receive_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; it is given up where its client leaves."""
+        incoming = Incoming(scope, receive, most_bytes=self._most_bytes)
+        try:
+            await incoming.collect(self._receive_seconds)
+        except ClientDisconnect:
+            return
+        except DragomanError as error:
+            await self._respond(error, path=scope["path"])(scope, receive, send)
+            return
+        answering = asyncio.create_task(self._answer(scope, incoming, send))
+        watching = asyncio.create_task(incoming.gone())
+        try:
+            await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                return
+            if (problem := answering.result()) is not None:
+                await self._respond(problem, path=scope["path"])(scope, receive, send)
+        finally:
+            answering.cancel()
+            watching.cancel()
+            await asyncio.gather(answering, watching, return_exceptions=True)
+
+    async def _answer(self, scope: Scope, incoming: Incoming, send: Send) -> DragomanError | None:
+        """Let a replica answer; returns the error where none does."""
+        tried: set[str] = set()
+        while True:
+            found = await self._members.serving_soon(incoming.model, _PATIENCE_SECONDS)
+            untried = [member for member in found if member.said.id not in tried]
+            if not untried:
+                return Overloaded("No replica can answer now.", retry_after=_RETRY_SECONDS)
+            loads = {member.said.id: member.in_flight for member in untried}
+            chosen = self._router.choose(incoming.asked, loads)
+            member = next(member for member in untried if member.said.id == chosen)
+            tried.add(chosen)
+            try:
+                await self._pass_on(member, scope, incoming, send)
+            except Unreachable as error:
+                logger.warning("replica %s cannot be reached: %s", chosen, error)
+                member.suspect = True
+            except Elsewhere:
+                continue
+            except Cut:
+                logger.warning("replica %s was lost before it answered", chosen)
+                if not incoming.repeatable:
+                    return WorkerDied("The replica was lost before it answered.")
+            except ClientDisconnect:
+                return None
+            else:
+                return None
+
+    async def _pass_on(self, member: Member, scope: Scope, incoming: Incoming, send: Send) -> None:
+        """Let ``member`` answer.
+
+        Raises:
+            Unreachable: It could not be reached.
+            Elsewhere: It takes no more requests.
+            Cut: It was lost, and the client got nothing yet.
+        """
+        member.in_flight += 1
+        try:
+            try:
+                # An idle connection may end just when it is used. That is not the replica's end.
+                await self._over(member, scope, incoming, send, fresh=not incoming.repeatable)
+            except Cut:
+                if not incoming.repeatable:
+                    raise
+                await self._over(member, scope, incoming, send, fresh=True)
+        finally:
+            member.in_flight -= 1
+
+    async def _over(
+        self, member: Member, scope: Scope, incoming: Incoming, send: Send, *, fresh: bool
+    ) -> None:
+        connection = await member.upstream.open(fresh=fresh)
+        with member.using(connection):
+            body = incoming.whole
+            length = None if body is None else len(body)
+            head = request_head(dict(scope), self._key, length=length)
+            await connection.ask(
+                scope["method"].encode(), head, incoming.parts() if body is None else body
+            )
+            answer = await connection.head()
+            if any(name == ELSEWHERE_HEADER for name, _ in answer.headers):
+                raise Elsewhere
+            headers = Headers(raw=answer.headers)
+            if "content-length" in headers and headers.get("content-type") == "application/json":
+                # It comes at once, and another replica can answer as long as none of it was sent.
+                whole = b"".join([part async for part in connection.parts()])
+                await send(_start(answer, member))
+                await send({"type": "http.response.body", "body": whole})
+                return
+            await send(_start(answer, member))
+            if headers.get("content-type", "").startswith("text/event-stream"):
+                await self._relay_events(connection, scope["path"], send)
+            else:
+                await _relay(connection, send)
+
+    async def _relay_events(self, connection: Connection, path: str, send: Send) -> None:
+        """Pass events on whole, so that one that tells of the replica's end can follow."""
+        held, last = b"", b""
+        try:
+            async for part in connection.parts():
+                whole, end, rest = (held + part).rpartition(b"\n\n")
+                held = rest
+                if end:
+                    last = whole + end
+                    await send({"type": "http.response.body", "body": last, "more_body": True})
+        except Cut:
+            held = last_event(
+                WorkerDied("The replica was lost while it answered."),
+                path=path,
+                respond=self._respond,
+                before=last,
+            )
+        await send({"type": "http.response.body", "body": held})
+
+
+async def _relay(connection: Connection, send: Send) -> None:
+    """Pass the body on. If it is cut short, the client's connection is too: it has no other way."""
+    try:
+        async for part in connection.parts():
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    except Cut:
+        logger.warning("a replica was lost in the middle of a body")
+        return
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _start(answer: AnswerHead, member: Member) -> dict[str, object]:
+    headers = [*answer_headers(answer.headers), (REPLICA_HEADER, member.said.id.encode())]
+    return {"type": "http.response.start", "status": answer.status, "headers": headers}

@@ -1,0 +1,76 @@
+"""The heads of HTTP messages from one hop to the next (RFC 9110, section 7.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from server.cluster.front_only import KEY_HEADER
+from server.core.ids import request_id
+from server.http.proxies import BASE
+
+_OF_ONE_HOP = frozenset(
+    {
+        b"connection",
+        b"expect",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+    }
+)
+# The front knows better, and clients must not tell the replica otherwise.
+_STATED_BY_THE_FRONT = frozenset(
+    {
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+        b"x-request-id",
+        KEY_HEADER,
+    }
+)
+# uvicorn adds its own.
+_STATED_BY_UVICORN = frozenset({b"date", b"server"})
+
+
+def request_head(scope: dict[str, Any], key: str, *, length: int | None) -> bytes:
+    """The head of a request as the replica gets it.
+
+    Args:
+        scope: That of the request.
+        key: The key of the cluster.
+        length: Bytes of the body where it is complete; None: its length is as the client has it.
+    """
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    lines = [scope["method"].encode() + b" " + scope["raw_path"] + query + b" HTTP/1.1"]
+    left_out = _OF_ONE_HOP | _STATED_BY_THE_FRONT
+    if length is not None:
+        left_out |= {b"content-length"}
+        lines.append(b"content-length: %d" % length)
+    elif not any(name == b"content-length" for name, _ in scope["headers"]):
+        lines.append(b"transfer-encoding: chunked")
+    lines += [name + b": " + value for name, value in scope["headers"] if name not in left_out]
+    scheme, _, rest = scope[BASE].partition("://")
+    host, slash, prefix = rest.partition("/")
+    stated = {
+        KEY_HEADER: key,
+        b"x-forwarded-for": scope["client"][0] if scope.get("client") else "127.0.0.1",
+        b"x-forwarded-host": host,
+        b"x-forwarded-proto": scheme,
+        b"x-request-id": request_id.get(),
+    }
+    if slash:
+        stated[b"x-forwarded-prefix"] = slash + prefix
+    lines += [name + b": " + value.encode("latin-1") for name, value in stated.items()]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def answer_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of a replica's answer that are for the client."""
+    left_out = _OF_ONE_HOP | _STATED_BY_UVICORN
+    return [(name, value) for name, value in headers if name not in left_out]

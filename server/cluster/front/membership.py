@@ -1,0 +1,166 @@
+"""The replicas that report to the front."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import msgspec
+
+from server.cluster.announcements import SILENT_SECONDS, Announcement, decode
+from server.cluster.front.upstream import Connection, Upstream
+from server.core.model_names import find_name
+
+logger = logging.getLogger(__name__)
+
+
+class Member:
+    """A replica as the front sees it.
+
+    Attributes:
+        said: Its latest announcement.
+        in_flight: Requests that the front has passed on and that are not answered yet.
+        suspect: Whether it could not be reached since then.
+        upstream: The connections to it.
+    """
+
+    def __init__(self, said: Announcement) -> None:
+        self.said = said
+        self.in_flight = 0
+        self.suspect = False
+        self.upstream = Upstream(said.host, said.port)
+        self._used: set[Connection] = set()
+
+    @property
+    def serving(self) -> bool:
+        """Whether it takes requests."""
+        return self.said.ready and not (self.said.draining or self.suspect)
+
+    @contextmanager
+    def using(self, connection: Connection) -> Iterator[None]:
+        """Use ``connection``, which ends if the replica is lost meanwhile."""
+        self._used.add(connection)
+        try:
+            yield
+        finally:
+            self._used.discard(connection)
+            self.upstream.release(connection)
+
+    def cut(self) -> None:
+        """End all connections: the replica will not answer."""
+        for connection in list(self._used):
+            connection.close()
+        self.upstream.close()
+
+
+class Members:
+    """All replicas of the cluster, from the connections over which they report.
+
+    A replica whose connection ends gets no more requests. What it is answering goes on, as only
+    that connection may be lost; it is cut off once the replica has been silent for
+    ``silent_seconds``.
+    """
+
+    def __init__(self, key: str, *, silent_seconds: float = SILENT_SECONDS) -> None:
+        self._key = key.encode()
+        self._silent_seconds = silent_seconds
+        self._members: dict[str, Member] = {}
+        self._lost: dict[str, asyncio.TimerHandle] = {}
+        self._changed = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def all(self) -> list[Member]:
+        """Every replica that reports."""
+        return [member for id_, member in self._members.items() if id_ not in self._lost]
+
+    def find(self, id_: str) -> Member:
+        """The replica of this id."""
+        return self._members[id_]
+
+    def serving(self, model: str | None) -> list[Member]:
+        """The replicas that can answer a request for ``model`` now.
+
+        Without a model, and for one that no replica knows, any can: it tells the client what is
+        wrong.
+        """
+        members = self.all()
+        knowing = [member for member in members if _knows(member, model)]
+        return [member for member in knowing or members if member.serving]
+
+    async def serving_soon(self, model: str | None, seconds: float) -> list[Member]:
+        """`serving`, but if there is none, as soon as there is one within ``seconds``."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not (found := self.serving(model)):
+                    self._changed.clear()
+                    await self._changed.wait()
+                return found
+        return []
+
+    async def hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Follow one replica's connection to its end."""
+        said: Announcement | None = None
+        self._writers.add(writer)
+        try:
+            if not hmac.compare_digest((await self._line(reader)).strip(), self._key):
+                logger.warning("a connection without the key of the cluster was closed")
+                return
+            while line := await self._line(reader):
+                said = decode(line)
+                self._adopt(said)
+        except TimeoutError:
+            if said is not None:
+                logger.warning("the replica %s is silent", said.id)
+                self._forget(said.id)
+                said = None
+        except (OSError, ValueError, msgspec.DecodeError) as error:
+            logger.warning("the connection of a replica failed: %s", error)
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+            if said is not None:
+                self._lose(said.id)
+
+    def close(self) -> None:
+        """Hear no more."""
+        for handle in self._lost.values():
+            handle.cancel()
+        for writer in list(self._writers):
+            writer.close()
+
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+        async with asyncio.timeout(self._silent_seconds):
+            return await reader.readline()
+
+    def _adopt(self, said: Announcement) -> None:
+        if (handle := self._lost.pop(said.id, None)) is not None:
+            handle.cancel()
+        member = self._members.get(said.id)
+        if member is None:
+            logger.info("replica %s of %s at %s:%d", said.id, said.group, said.host, said.port)
+            self._members[said.id] = Member(said)
+        else:
+            member.said, member.suspect = said, False
+        self._changed.set()
+
+    def _lose(self, id_: str) -> None:
+        """The connection ended."""
+        if id_ in self._members and id_ not in self._lost:
+            logger.info("replica %s has left", id_)
+            loop = asyncio.get_running_loop()
+            self._lost[id_] = loop.call_later(self._silent_seconds, self._forget, id_)
+
+    def _forget(self, id_: str) -> None:
+        if (handle := self._lost.pop(id_, None)) is not None:
+            handle.cancel()
+        self._members.pop(id_).cut()
+
+
+def _knows(member: Member, model: str | None) -> bool:
+    names = member.said.models
+    if model is None or model in names:
+        return model is not None
+    return find_name(model, dict(zip(names, names, strict=True))) is not None

@@ -1,0 +1,55 @@
+"""Runs the front."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+from server.cluster.cluster_file import Cluster
+from server.cluster.front.entrance import Front
+from server.cluster.front.membership import Members
+from server.cluster.routing import AffinityRouter
+from server.cluster.secret import cluster_key
+from server.core.settings import Settings
+from server.http.transport import Server
+
+logger = logging.getLogger(__name__)
+
+# More than an announcement with a thousand names of models.
+_MOST_LINE_BYTES = 1 << 18
+
+
+async def serve_front(
+    cluster: Cluster, listener: socket.socket, members_listener: socket.socket
+) -> None:
+    """Serve clients at ``listener`` and hear replicas at the other one until a signal ends it.
+
+    Raises ConfigError if this process has no token of the cluster.
+    """
+    key = cluster_key()
+    settings = cluster.front_settings()
+    members = Members(key)
+    front = Front(
+        settings,
+        members,
+        AffinityRouter(),
+        groups=list(cluster.groups),
+        key=key,
+        most_bytes=_most_bytes(cluster),
+    )
+    hearing = await asyncio.start_server(
+        members.hear, sock=members_listener, limit=_MOST_LINE_BYTES
+    )
+    try:
+        await Server(front, settings, front).serve(sockets=[listener])
+    finally:
+        hearing.close()
+        members.close()
+
+
+def _most_bytes(cluster: Cluster) -> int:
+    """The largest body that any replica takes."""
+    default = Settings.model_fields["max_body_bytes"].default
+    stated = [cluster.replica_settings(name).get("max_body_bytes") for name in cluster.groups]
+    return max(int(each or default) for each in stated)

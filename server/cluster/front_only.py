@@ -1,0 +1,41 @@
+"""The port of a replica: for the front of its cluster alone."""
+
+from __future__ import annotations
+
+import hmac
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.core.errors import Overloaded
+from server.http.drain import Drain
+from server.http.errors import Forbidden
+from server.http.middleware import ErrorResponder
+
+KEY_HEADER = b"x-dragoman-cluster"
+ELSEWHERE_HEADER = b"x-dragoman-elsewhere"
+"""In an answer: the request was not looked at, and another replica may answer it."""
+
+
+class FrontOnlyMiddleware:
+    """Refuses requests without the key of the cluster, and all once ``drain`` has begun."""
+
+    def __init__(self, app: ASGIApp, key: str, drain: Drain, respond: ErrorResponder) -> None:
+        self._app = app
+        self._key = key.encode()
+        self._drain = drain
+        self._respond = respond
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            sent = [value for name, value in scope["headers"] if name == KEY_HEADER]
+            if len(sent) != 1 or not hmac.compare_digest(sent[0], self._key):
+                error = Forbidden("This port is for the front of a cluster: ask that.")
+                await self._respond(error, path=scope["path"])(scope, receive, send)
+                return
+            if self._drain.begun:
+                gone = Overloaded("The replica is shutting down.", retry_after=1)
+                headers = {ELSEWHERE_HEADER.decode(): "1", "connection": "close"}
+                await self._respond(gone, path=scope["path"], headers=headers)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

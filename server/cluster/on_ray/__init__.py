@@ -1,0 +1,1 @@
+"""Ray: the only modules that import it."""

@@ -1,0 +1,227 @@
+"""One replica: the whole server, in a process of its own that Ray Serve's actor starts.
+
+``python -m server.cluster.replica`` reads a `ReplicaSpec` as one line from standard input, serves
+until that is closed, and writes a `ReplicaStatus` a second to standard output. It needs no Ray:
+what happens to Ray's processes ends it in good order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from uvicorn.loops.auto import auto_loop_factory
+
+from server.app import create_app
+from server.cluster.affinity.replica_choice import home_of
+from server.cluster.announcements import PERIOD_SECONDS, Announcement, announce
+from server.cluster.front_only import FrontOnlyMiddleware
+from server.cluster.secret import cluster_key
+from server.core.ids import home
+from server.core.model_names import all_names, find_name
+from server.core.model_source import ModelFile, ModelSource
+from server.core.near_names import choices
+from server.core.settings import Settings, load
+from server.http.transport import Server
+from server.library.registry import ModelsFolder
+from server.telemetry.log import configure_logging
+from server.worker.supervise.defaults import worker_defaults
+from server.worker.supervise.machine_memory import total_memory
+from server.worker.supervise.pool import ModelPool
+from server.worker.supervise.scheduling_policy import let_workers_compute
+
+logger = logging.getLogger(__name__)
+
+EXIT_UNUSABLE = 3
+"""The replica cannot serve its models; its log says why."""
+
+
+class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replica serves, and where.
+
+    Attributes:
+        group: The group it belongs to.
+        models: Names of its models.
+        settings: Settings of the server; the machine's environment and file give the others.
+        address: The machine's address in the network of the cluster.
+        front: Address and port at which the front hears replicas.
+    """
+
+    group: str
+    models: list[str]
+    settings: dict[str, Any]
+    address: str
+    front: tuple[str, int]
+
+
+class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the replica serves its models, and how many requests run and wait."""
+
+    ready: bool
+    requests: int
+
+
+class _Chosen:
+    """The models of ``folder`` that ``names`` name."""
+
+    def __init__(self, folder: ModelSource, names: Sequence[str]) -> None:
+        self._folder = folder
+        self._names = names
+
+    def scan(self) -> Sequence[ModelFile]:
+        files = self._folder.scan()
+        names = all_names({file.id: file.aliases for file in files})
+        wanted = {find_name(name, names) for name in self._names}
+        return [file for file in files if file.id in wanted]
+
+    def missing(self) -> str | None:
+        """What is wrong if one of the names names no model."""
+        files = self._folder.scan()
+        names = all_names({file.id: file.aliases for file in files})
+        unknown = next((name for name in self._names if find_name(name, names) is None), None)
+        return unknown and f"there is no model {unknown!r} here. {choices(unknown, names)}"
+
+
+class _Replica:
+    """The server of one replica, and what it tells of itself."""
+
+    def __init__(self, spec: ReplicaSpec, settings: Settings) -> None:
+        self._spec = spec
+        self.id = f"{spec.group}-{secrets.token_hex(6)}"
+        self._key = cluster_key()
+        folder = ModelsFolder(settings.models_dir, [], worker_defaults(settings))
+        self._models = _Chosen(folder, spec.models)
+        self._pool = ModelPool(
+            self._models,
+            memory_budget=settings.memory_budget_bytes(total_memory()),
+            idle_unload_seconds=settings.idle_unload,
+            cache_dir=settings.cache_dir,
+        )
+        app = create_app(settings, self._pool)
+        app.add_middleware(
+            FrontOnlyMiddleware,
+            key=self._key,
+            drain=app.state.context.drain,
+            respond=app.state.error_responses,
+        )
+        self._drain = app.state.context.drain
+        self._server = Server(app, settings, self._pool)
+        self._port = 0
+        self._ready = False
+        self._exit_code = 0
+
+    async def serve(self) -> int:
+        """Serve until standard input ends; returns the exit code."""
+        if (problem := await asyncio.to_thread(self._models.missing)) is not None:
+            logger.error("group %s: %s", self._spec.group, problem)
+            return EXIT_UNUSABLE
+        listener = await asyncio.to_thread(_listen, self._spec.address)
+        self._port = listener.getsockname()[1]
+        await self._pool.start()
+        beside = [
+            asyncio.create_task(self._load()),
+            asyncio.create_task(self._report()),
+            asyncio.create_task(announce(self._spec.front, self._key, self._announcement)),
+        ]
+        gc.freeze()
+        await self._server.serve(sockets=[listener])
+        for task in beside:
+            task.cancel()
+        return self._exit_code
+
+    def end(self) -> None:
+        """Let answers finish, then end."""
+        self._server.handle_exit(signal.SIGTERM, None)
+
+    async def _load(self) -> None:
+        await self._pool.preload([entry.id for entry in self._pool.models()], required=True)
+        await self._server.listening.wait()
+        if failed := ", ".join(self._pool.unready()):
+            logger.error("group %s: %s cannot be loaded", self._spec.group, failed)
+            self._exit_code = EXIT_UNUSABLE
+            self.end()
+        else:
+            self._ready = True
+
+    async def _report(self) -> None:
+        """Tell the actor how it goes."""
+        while True:
+            status = ReplicaStatus(
+                ready=self._ready,
+                requests=sum(entry.requests for entry in self._pool.models()),
+            )
+            os.write(sys.stdout.fileno(), msgspec.json.encode(status) + b"\n")
+            await asyncio.sleep(PERIOD_SECONDS)
+
+    def _announcement(self) -> Announcement:
+        entries = self._pool.models()
+        adapted = [entry.adapted(adapter) for entry in entries for adapter in entry.adapters]
+        return Announcement(
+            id=self.id,
+            group=self._spec.group,
+            host=self._spec.address,
+            port=self._port,
+            models=[name for entry in [*entries, *adapted] for name in (entry.id, *entry.aliases)],
+            ready=self._ready,
+            draining=self._drain.begun,
+        )
+
+
+def _listen(address: str) -> socket.socket:
+    """A port of this machine, at the address by which the front reaches it alone."""
+    [(family, _, _, _, place), *_] = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)
+    return socket.create_server(place[:2], family=family, backlog=2048)
+
+
+def _settings(spec: ReplicaSpec) -> Settings:
+    """The settings of the server that a replica is.
+
+    The front has checked the Host header, and tells the client's address; only it has the key.
+    """
+    return load(
+        **spec.settings,
+        host=spec.address,
+        allowed_hosts=["*"],
+        trusted_proxies=["*"],
+    )
+
+
+async def _run(spec: ReplicaSpec) -> int:
+    replica = _Replica(spec, _settings(spec))
+    home.set(home_of(replica.id))
+    loop = asyncio.get_running_loop()
+
+    def wait_for_end() -> None:
+        sys.stdin.buffer.read()
+        loop.call_soon_threadsafe(replica.end)
+
+    threading.Thread(target=wait_for_end, name="parent", daemon=True).start()
+    return await replica.serve()
+
+
+def main() -> None:
+    """Run the replica that standard input describes."""
+    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=ReplicaSpec)
+    settings = _settings(spec)
+    configure_logging(settings.log_format, settings.log_level)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    let_workers_compute()
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        code = runner.run(_run(spec))
+    # The thread that waits for standard input would be waited for.
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
