@@ -59,8 +59,11 @@ class ReplicaChoice:
         elif chosen is None:
             chosen = min(loads, key=lambda name: (loads[name], name))
         for block in affinity.blocks:
-            self._places[block] = chosen
-            self._places.move_to_end(block)
+            if self._places.get(block) != chosen:
+                self._places[block] = chosen
+        if affinity.blocks:
+            # The longest beginning is looked for first; the others may be forgotten before it.
+            self._places.move_to_end(affinity.blocks[-1])
         while len(self._places) > self._most_blocks:
             self._places.popitem(last=False)
         return chosen
