@@ -77,6 +77,7 @@ class Answer:
             gives_way=task.gives_way,
             spans=spans,
             prompt_length=spans.length,
+            turn_border=task.turn_border,
             scores_prompt=task.scores_prompt and index == 0,
             priority=task.priority,
             adapters=task.adapters,

@@ -13,18 +13,20 @@ from server.engine.spans import ImageSpan, Keys, Spans
 class SequenceState:
     """One sequence's contents, and how far they are computed.
 
-    ``order`` is its place in order of arrival. The first ``computed`` cells of ``spans`` lie in KV
-    cells under ``sequence_id``, which is None while the sequence waits. ``cached`` is how many of
-    them the prefix cache provided at the first admission. ``scores_prompt``: the logits of every
-    prompt token are wanted. ``drafts`` are guessed tokens to verify in the next step. ``adapters``
-    are applied to all of it, or from its ``activation`` on. One that ``gives_way`` stands behind
-    all others.
+    ``order`` is its place in order of arrival. At cell ``turn_border`` the prompt opens the answer,
+    0 if that is not known. The first ``computed`` cells of ``spans`` lie in KV cells under
+    ``sequence_id``, which is None while the sequence waits. ``cached`` is how many of them the
+    prefix cache provided at the first admission. ``scores_prompt``: the logits of every prompt
+    token are wanted. ``drafts`` are guessed tokens to verify in the next step. ``adapters`` are
+    applied to all of it, or from its ``activation`` on. One that ``gives_way`` stands behind all
+    others.
     """
 
     order: int
     scope: CacheScope
     spans: Spans
     prompt_length: int
+    turn_border: int = 0
     scores_prompt: bool = False
     sequence_id: int | None = None
     computed: int = 0

@@ -28,13 +28,14 @@ class StopWatch(Protocol):
 class Task:
     """A prompt and how to answer it, ``n`` times.
 
-    ``length_limit`` is the most cells of prompt and answer together. ``stops`` end an answer
-    anywhere in its text; ``stop_watch`` makes, for each answer, what looks for those that count
-    only in parts of it. ``logprobs`` is the number of alternatives to report per token, None for no
-    logprobs. ``visible_control_tokens`` appear in the text although they are control tokens: the
-    reply parser reads them. ``dry_breakers`` end a repetition for DRY. ``prediction`` are tokens
-    that the answer probably repeats. ``written`` is told each finished answer: the keys of prompt
-    and answer, and how many are the prompt's. ``stop_tokens`` end the answer, beside the
+    ``turn_border`` is how many of the prompt's cells come before the answer is opened, 0 if that is
+    not known. ``length_limit`` is the most cells of prompt and answer together. ``stops`` end an
+    answer anywhere in its text; ``stop_watch`` makes, for each answer, what looks for those that
+    count only in parts of it. ``logprobs`` is the number of alternatives to report per token, None
+    for no logprobs. ``visible_control_tokens`` appear in the text although they are control tokens:
+    the reply parser reads them. ``dry_breakers`` end a repetition for DRY. ``prediction`` are
+    tokens that the answer probably repeats. ``written`` is told each finished answer: the keys of
+    prompt and answer, and how many are the prompt's. ``stop_tokens`` end the answer, beside the
     end-of-generation tokens. With ``min_tokens``, the answer has that many before one of
     ``end_tokens`` may come. ``reasoning_limit`` limits the reasoning in it. Of
     waiting tasks those with the greatest ``priority`` come first. One that gives way
@@ -48,6 +49,7 @@ class Task:
     sampling: Sampling
     length_limit: int
     max_tokens: int
+    turn_border: int = 0
     stops: Sequence[str] = ()
     stop_watch: Callable[[], StopWatch] | None = None
     n: int = 1

@@ -12,13 +12,14 @@ from server.core.errors import InvalidRequest
 from server.core.model_info import ModelKind
 from server.core.model_kind import KindVerdict, detect_kind
 from server.core.native_prompt import RenderedPrompt
-from server.core.pieces import ImageReader, Piece
+from server.core.pieces import ImageReader
 from server.core.reply_format import ReplyFormat
 from server.core.request import ChatPrompt, Prompt, TextPrompt, ToolChoice
 from server.core.sampling import Sampling
 from server.core.vocabulary import Vocabulary
 from server.grammar.lark import Spelling
 from server.grammar.leniency import Weaknesses
+from server.prompt.built_prompt import BuiltPrompt
 from server.prompt.families.choice import Choice, ModelFacts, select_family
 from server.prompt.families.definitions import Family
 from server.prompt.infill import InfillForm, infill_ends
@@ -28,6 +29,7 @@ from server.prompt.open_reply import open_reply
 from server.prompt.prompt_pieces import (
     Images,
     displayed_tokens,
+    opening_tokens,
     pieces_of,
     read_images,
     shown_segments,
@@ -43,28 +45,6 @@ from server.prompt.template.chat_template import (
 from server.reply.grammar import ReplyGrammar, reply_grammar
 
 _SILENT = Sampling()
-
-
-class BuiltPrompt(msgspec.Struct, frozen=True, kw_only=True):
-    """A prompt ready for the engine.
-
-    Attributes:
-        rendered: The prompt and its tokens, for display and counting.
-        pieces: The prompt for the engine, images included.
-        stops: Texts that end the answer, besides the end-of-generation tokens.
-        ends: Tokens that do so.
-        reply_prefix: The end of the prompt, if it already belongs to the reply.
-        strip_leading_space: Whether one space in front of the answer belongs to the format.
-        tools_active: Whether the reply may contain tool calls.
-    """
-
-    rendered: RenderedPrompt
-    pieces: list[Piece]
-    stops: list[str] = []
-    ends: list[int] = []
-    reply_prefix: str = ""
-    strip_leading_space: bool = False
-    tools_active: bool = False
 
 
 class ChatModel:
@@ -183,6 +163,7 @@ class ChatModel:
         *,
         context: int | None = None,
         with_segments: bool = False,
+        with_opening: bool = False,
         read_image: ImageReader | None = None,
     ) -> BuiltPrompt:
         """Turn ``prompt`` into tokens.
@@ -192,6 +173,7 @@ class ChatModel:
             context: The number of tokens that fit. Only text that certainly exceeds it is refused
                 (see `check_context_length`); the result may still have more tokens.
             with_segments: Whether to find out where each token came from, for display.
+            with_opening: Whether to find out where a chat's reply is opened.
             read_image: Reads the images of a chat; None: the model sees none.
 
         Raises:
@@ -201,7 +183,9 @@ class ChatModel:
         """
         if isinstance(prompt, ChatPrompt):
             images = read_images(prompt, read_image)
-            return self._build_chat(prompt, images, context, with_segments=with_segments)
+            return self._build_chat(
+                prompt, images, context, with_segments=with_segments, with_opening=with_opening
+            )
         text, piece = raw_prompt(prompt, self._vocabulary, context, self.infill)
         users = [True] * len(text) if with_segments else []
         built = self._built(Rendering(text=text, pieces=[piece], users=users), {})
@@ -240,7 +224,13 @@ class ChatModel:
         )
 
     def _build_chat(
-        self, prompt: ChatPrompt, images: Images, context: int | None, *, with_segments: bool
+        self,
+        prompt: ChatPrompt,
+        images: Images,
+        context: int | None,
+        *,
+        with_segments: bool,
+        with_opening: bool,
     ) -> BuiltPrompt:
         if prompt.tool_choice.mode == "none":
             prompt = msgspec.structs.replace(prompt, tools=[])
@@ -250,7 +240,9 @@ class ChatModel:
             check_variables(prompt.template_kwargs, template.template)
         if prompt.tools:
             self._check_tools(prompt.tool_choice, reply_format)
-        rendering = template.render(prompt, context=context, sources=with_segments)
+        rendering = template.render(
+            prompt, context=context, sources=with_segments, opening=with_opening
+        )
         opened = prompt.add_generation_prompt or prompt.continue_final_message
         rendering = with_ends(rendering, self._vocabulary, opened=opened)
         stops = [
@@ -263,6 +255,7 @@ class ChatModel:
             reply_prefix=open_reply(prompt, rendering.text, reply_format),
             strip_leading_space=bool(self._family and self._family.strip_leading_space),
             tools_active=bool(prompt.tools),
+            opening=opening_tokens(rendering, self._vocabulary),
         )
 
     def _check_tools(self, choice: ToolChoice, reply_format: ReplyFormat | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os.path
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
@@ -33,11 +34,13 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True):
     """A rendered prompt: its text, its tokens and images, and which characters are the user's.
 
     ``users`` has one entry per character, or is empty if the sources were not asked for.
+    ``opened_at`` is the character at which the template opens the reply, if it was asked for.
     """
 
     text: str
     pieces: list[TextPiece | PlacedImage]
     users: list[bool]
+    opened_at: int | None = None
 
 
 class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
@@ -71,7 +74,12 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         )
 
     def render(
-        self, prompt: ChatPrompt, *, context: int | None = None, sources: bool = False
+        self,
+        prompt: ChatPrompt,
+        *,
+        context: int | None = None,
+        sources: bool = False,
+        opening: bool = False,
     ) -> Rendering:
         """The native prompt, and its tokens without BOS.
 
@@ -79,6 +87,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
             prompt: The conversation.
             context: The number of tokens that fit; None for no limit.
             sources: Whether to find out which characters came from the request; renders twice.
+            opening: Whether to find out where the reply is opened; renders twice.
 
         Raises:
             ConversationError: The template cannot express the conversation.
@@ -89,11 +98,19 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         if self.images and standing.places:
             # Some templates leave images out, or write them otherwise, where texts stand.
             with contextlib.suppress(ConversationError):
-                return self._rendering(standing, self.images, context, sources=sources)
-        return self._rendering(standing, None, context, sources=sources)
+                return self._rendering(
+                    standing, self.images, context, sources=sources, opening=opening
+                )
+        return self._rendering(standing, None, context, sources=sources, opening=opening)
 
     def _rendering(
-        self, standing: Standing, form: ImageForm | None, context: int | None, *, sources: bool
+        self,
+        standing: Standing,
+        form: ImageForm | None,
+        context: int | None,
+        *,
+        sources: bool,
+        opening: bool,
     ) -> Rendering:
         """The prompt, whose images the template gets in its ``form``; None: as stand-ins."""
         chat = self.fit(standing.prompt, standing.places if form else ())
@@ -106,6 +123,13 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
         text = masked.lift(disguised)
         check_context_length(text, self.vocabulary, context, ("prompt",))
         pieces = self._pieces(disguised, text, images)
+        opened_at = None
+        if opening and standing.prompt.add_generation_prompt:
+            with contextlib.suppress(ConversationError):
+                closed = msgspec.structs.replace(standing.prompt, add_generation_prompt=False)
+                without = self._render(closed, masked)
+                # By characters, as is meant here.
+                opened_at = len(os.path.commonprefix([disguised, without]))  # noqa: RUF071
         if sources:
             # A template that compares texts may render something else in full disguise.
             with contextlib.suppress(InvalidRequest):
@@ -113,7 +137,7 @@ class ModelTemplate(KnownTemplate, frozen=True, kw_only=True):
                 again = self._render(standing.prompt, full)
                 disguised = again if full.lift(again) == text else disguised
         users = user_characters(disguised, text) if sources else []
-        return Rendering(text=text, pieces=pieces, users=users)
+        return Rendering(text=text, pieces=pieces, users=users, opened_at=opened_at)
 
     def _pieces(
         self, disguised: str, text: str, images: Sequence[PlacedImage]

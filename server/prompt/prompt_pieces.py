@@ -23,6 +23,9 @@ IMAGE_CELL = -1
 Images = Mapping[ImagePlace, Sequence[Piece]]
 """What each image of a request is for the model."""
 
+# The most characters that two control tokens may begin with in common; a choice.
+_LONGEST_START = 16
+
 
 def read_images(prompt: ChatPrompt, read: ImageReader | None) -> Images:
     """The images of ``prompt``; ``read`` is None for a model without a projector.
@@ -62,6 +65,19 @@ def with_ends(rendering: Rendering, vocabulary: Vocabulary, *, opened: bool) -> 
     if opened and isinstance(last, TextPiece) and last.ids[-1:] == [vocabulary.eos]:
         pieces[-1] = msgspec.structs.replace(last, ids=last.ids[:-1])
     return msgspec.structs.replace(rendering, pieces=pieces)
+
+
+def opening_tokens(rendering: Rendering, vocabulary: Vocabulary) -> int:
+    """How many tokens at the end open the reply; 0 where that is not known."""
+    last, at = rendering.pieces[-1] if rendering.pieces else None, rendering.opened_at
+    if at is None or not isinstance(last, TextPiece):
+        return 0
+    # Where a template closes the turn instead, that may begin with the same characters.
+    for start in range(at, max(at - _LONGEST_START, 0) - 1, -1):
+        ids = vocabulary.tokenize(rendering.text[start:], parse_special=True)
+        if last.ids[len(last.ids) - len(ids) :] == ids:
+            return len(ids)
+    return 0
 
 
 def pieces_of(placed: Iterable[TextPiece | PlacedImage], images: Images) -> list[Piece]:

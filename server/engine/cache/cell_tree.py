@@ -101,6 +101,12 @@ class CellTree:
         """Move the id's tail into the tree; ``keys`` are those of all its cells."""
         self._share(self._running[sequence_id], keys)
 
+    def keep_state(self, sequence_id: int) -> None:
+        """Keep what a running id has now for prompts that go on otherwise; it is shared already.
+
+        A prefix that can be cut at any cell needs no copy.
+        """
+
     def finish(self, sequence_id: int, keys: Keys) -> None:
         """End a running sequence; its cells stay cached until they are needed."""
         holder = self._running[sequence_id]
@@ -229,7 +235,7 @@ class CellTree:
         """Let an unused id become a cached one that ends at ``node``, which ``donor`` shares."""
         sequence_id = self._free_ids.pop()
         self._memory.copy_sequence(donor.id, sequence_id, node.end)
-        holder = Holder(sequence_id, donor.scope, node, node.end)
+        holder = Holder(sequence_id, donor.scope, node, node.end, donor.copies.copy())
         node.holders.append(holder)
         self._cached[sequence_id] = holder
 

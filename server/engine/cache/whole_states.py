@@ -1,7 +1,8 @@
 """The prefix cache of recurrent and hybrid models, whose states are kept and used as a whole.
 
-A state can continue only a prompt that begins with all of its keys. Those are the borders between
-turns: where an answer ended, the next prompt of the conversation goes on.
+A state can continue only a prompt that begins with all of its keys. So states are kept at the
+borders between turns: where an answer ended, the next prompt of the conversation goes on; where it
+was opened, the next prompt goes on if the template leaves out what the model thought.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from server.engine.spans import Keys
 # they are; a choice.
 _LEAST_KEYS = 64
 
+# States that so many others continue are not written. The last ones of a conversation are: its end,
+# where the last answer was opened, and the same of the turn before, for those who change their last
+# message.
+_MOST_CONTINUING = 3
+
 
 class WholeStateCache(PrefixCache):
     """A `PrefixCache` without a store in memory: what leaves the cells goes to the tier at once."""
@@ -34,6 +40,13 @@ class WholeStateCache(PrefixCache):
             return None
         holder = self._begin(scope, keys[:limit])
         return holder.id, holder.length
+
+    def keep_state(self, sequence_id: int) -> None:
+        """Keep a copy of the state of a running id, in an id of its own; its keys are shared."""
+        holder = self._running[sequence_id]
+        known = any(other.id in self._cached for other in holder.node.holders)
+        if holder.length >= _LEAST_KEYS and not known and (self._free_ids or self._free_one_id()):
+            self._hold(holder.node, holder)
 
     def tidy(self, *, idle: bool = False) -> bool:
         """Nothing moves: a state stays where it is until its cells are needed."""
@@ -49,13 +62,19 @@ class WholeStateCache(PrefixCache):
         return False
 
     def _cut_back(self, victim: Holder, cells: int) -> None:
-        """Release a cached id; the tier gets its state."""
+        """Release a cached id; the tier gets its state, if that is one of the last."""
         keys = victim.node.keys_from_root()
-        if self._tier is not None and not self._is_kept(victim, keys):
+        if self._tier is not None and self._is_late(victim) and not self._is_kept(victim, keys):
             state = self._copy(victim, 0, len(keys))
             self._tier.keep(Segment(victim.scope, keys, 0, state))
             self._store.recycle(state)
         self._release(victim)
+
+    def _is_late(self, holder: Holder) -> bool:
+        """Whether few states continue this one: its conversation goes on from one of the last."""
+        below = [node for node in holder.node.subtree() if node is not holder.node]
+        continuing = sum(other.id in self._cached for node in below for other in node.holders)
+        return continuing <= _MOST_CONTINUING
 
     def _is_kept(self, holder: Holder, keys: Keys) -> bool:
         """Whether a state is on the tier, or too short for it."""
@@ -63,10 +82,10 @@ class WholeStateCache(PrefixCache):
         return len(keys) < _LEAST_KEYS or bool(self._tier.kept(holder.scope, keys, 0))
 
     def _cached_runs(self) -> Iterator[tuple[Holder, Keys, int]]:
-        """Every cached state, the one used last first."""
+        """The last cached states of each conversation, those used last first."""
         for holder in sorted(self._cached.values(), key=last_used, reverse=True):
             keys = holder.node.keys_from_root()
-            if len(keys) >= _LEAST_KEYS:
+            if len(keys) >= _LEAST_KEYS and self._is_late(holder):
                 yield holder, keys, 0
 
     def _copy(self, holder: Holder, start: int, end: int) -> NDArray[np.uint8]:

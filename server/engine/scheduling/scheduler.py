@@ -37,6 +37,9 @@ _DECODE_CELLS = LEAST_CHUNK
 _RESUME_MARGIN = 64
 # A prompt is deep when it fills this share of the cells in use (see `Pace`); a choice.
 _DEEP_SHARE = 0.3
+# Where a state can only be used as a whole, one is kept at every so many cells of a prompt, besides
+# the border of its last turn; a choice.
+_STATE_CELLS = 4096
 # No cells move to the store while a prompt is this close to its first token, which would wait for
 # them; a choice, half of the default batch.
 _NEAR_CELLS = 256
@@ -107,11 +110,13 @@ class Scheduler:
         """Note that ``work`` was computed; its cells are filled now, drafts not counted."""
         sequence = work.sequence
         assert sequence.sequence_id is not None
-        was_in_prompt = sequence.in_prompt
+        before, was_in_prompt = sequence.computed, sequence.in_prompt
         self._cache.grow(sequence.sequence_id, work.count)
         sequence.computed += work.count
         if was_in_prompt and sequence.whole == sequence.computed:
             self._cache.share(sequence.sequence_id, sequence.cache_keys(sequence.computed))
+            if self._whole_states and sequence.computed == _next_state(sequence, before):
+                self._cache.keep_state(sequence.sequence_id)
 
     def accepted_drafts(self, sequence: SequenceState, accepted: int) -> None:
         """Keep the cells of the first ``accepted`` drafts and free those of the others."""
@@ -239,6 +244,8 @@ class Scheduler:
         if sequence.scores_prompt and sequence.in_prompt:
             return False
         few = sequence.uncomputed <= min(_DECODE_CELLS, self._batch_size)
+        if self._whole_states and sequence.computed < _next_state(sequence) < sequence.spans.length:
+            return False
         whole = sequence.run == sequence.uncomputed and sequence.next_image is None
         return few and whole
 
@@ -309,6 +316,7 @@ class Scheduler:
         if sequence.scores_prompt:
             count = min(count, rows)
         if self._whole_states:
+            count = min(count, _next_state(sequence) - sequence.computed)
             # A follower can share this state only if it ends exactly where their prompts diverge.
             for follower in self.waiting:
                 if follower.scope == sequence.scope:
@@ -345,3 +353,10 @@ class Scheduler:
         sequence.computed = 0
         sequence.drafts = []
         self._leaders.forget(sequence)
+
+
+def _next_state(sequence: SequenceState, computed: int | None = None) -> int:
+    """The next cell at which the state of a prompt is kept, after those ``computed`` so far."""
+    computed = sequence.computed if computed is None else computed
+    regular = computed - computed % _STATE_CELLS + _STATE_CELLS
+    return sequence.turn_border if computed < sequence.turn_border < regular else regular

@@ -115,7 +115,10 @@ class Preparer:
         wanted = _functions_only(request.request.prompt)
         adapters = self._model.adapters.chosen(request.adapters)
         prompt = self._model.chat.build(
-            wanted, context=self._model.info.context, read_image=self._model.read_image
+            wanted,
+            context=self._model.info.context,
+            with_opening=not self._model.context.partial_removal,
+            read_image=self._model.read_image,
         )
         task = self._tasks.build(request, prompt, adapters)
         constrained = self._constrainer.constrain(

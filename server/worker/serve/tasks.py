@@ -19,7 +19,7 @@ from server.engine.sampling.length_rules import ReasoningLimit
 from server.engine.spans import spans_of
 from server.engine.task import StopWatch, Task
 from server.engine.vision.encodable import EncodableImage
-from server.prompt.chat_model import BuiltPrompt
+from server.prompt.built_prompt import BuiltPrompt
 from server.prompt.context_length import check_context_length
 from server.prompt.turn_reader import TurnReader
 from server.prompt.written_answers import WrittenAnswers
@@ -78,6 +78,7 @@ class TaskBuilder:
         return Task(
             id=message.id,
             spans=spans_of(regrouped(tokens, images)),
+            turn_border=len(tokens) - prompt.opening,
             sampling=self._without_ends(sampling) if request.ignore_eos else sampling,
             length_limit=limit,
             max_tokens=limit if request.max_tokens is None else min(request.max_tokens, limit),

@@ -14,6 +14,7 @@ from server.core.events import Failed, Finished, PromptScored
 from server.core.request import CacheScope
 from server.core.sampling import Sampling
 from server.engine.batch import Batch
+from server.engine.scheduling import scheduler
 from tests.unit.engine.engine_rig import Rig
 from tests.unit.engine.fake_backend import FakeBackend
 
@@ -72,6 +73,41 @@ def test_whole_states_are_shared_at_the_token_where_prompts_part() -> None:
     assert [rig.finished(i).usage.cached_tokens for i in range(3)] == [0, 40, 40]
     for i in range(3):
         assert rig.text(i) == rig.expected([*prefix, 45 + i, 46 + i], 2)
+
+
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_a_chat_whose_template_drops_thoughts_computes_only_its_last_turn_again(
+    batch_size: int,
+) -> None:
+    rig = Rig(FakeBackend(batch_size=batch_size, partial_removal=False, kv_cells=400))
+    opening, end = [41], [42]
+    chat = [1 + index % 30 for index in range(70)]
+    border = 0
+    for turn in range(4):
+        prompt = [*chat, *opening]
+        rig.submit(turn, prompt, max_tokens=9, turn_border=len(chat), ignore_eos=True)
+        rig.run()
+        assert rig.text(turn) == rig.expected(prompt, 9)
+        assert rig.finished(turn).usage.cached_tokens == border
+        border = len(chat)
+        # What the model thought, 6 tokens, does not come back; what it said does.
+        said = rig.backend.greedy(prompt, 9)[6:]
+        chat += [*opening, *said, *end, *range(1, 5 + turn)]
+
+
+def test_a_state_is_kept_within_a_long_prompt_for_those_that_leave_it_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduler, "_STATE_CELLS", 80)
+    rig = Rig(FakeBackend(batch_size=64, partial_removal=False, kv_cells=800))
+    prompt = [1 + index % 40 for index in range(200)]
+    rig.submit(0, prompt, max_tokens=2)
+    rig.submit(1, [*prompt[:170], 45, 46], max_tokens=2)
+    rig.run()
+    rig.submit(2, [*prompt[:165], 47, 48], max_tokens=2)
+    rig.run()
+    assert rig.finished(2).usage.cached_tokens == 160
+    assert rig.text(2) == rig.expected([*prompt[:165], 47, 48], 2)
 
 
 def test_several_answers_of_one_request_compute_the_prompt_once() -> None:

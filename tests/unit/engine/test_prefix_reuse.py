@@ -106,6 +106,11 @@ def needs_parts(model: Model) -> None:
         pytest.skip("states that cannot be cut are kept whole")
 
 
+def needs_whole_states(model: Model) -> None:
+    if model.context.partial_removal:
+        pytest.skip("its prefixes can be cut anywhere")
+
+
 def open_disk(folder: Path, *, whole_states: bool = False) -> PrefixDisk:
     disk = PrefixDisk(
         folder,
@@ -171,10 +176,9 @@ def test_a_whole_state_kept_on_disk_continues_its_conversation(
     same_as_new: Callable[[Model, list[int]], None],
     folder: Path,
 ) -> None:
+    needs_whole_states(load())
     first = open_disk(folder, whole_states=True)
     model = load(prefix_tier=first)
-    if model.context.partial_removal:
-        pytest.skip("its prefixes are kept in parts")
     conversation = prompt(1, 300)
     (answer,) = few(model, conversation)
     model.engine.keep_prefixes(30)
@@ -189,6 +193,31 @@ def test_a_whole_state_kept_on_disk_continues_its_conversation(
         same_as_new(again, [*conversation, *answer.tokens, *prompt(3, 9)])
         again.engine.keep_prefixes(30)
         disk.close(30)
+
+
+def test_a_chat_whose_template_drops_thoughts_goes_on_where_its_answer_was_opened(
+    load: Callable[..., Model],
+    same_as_new: Callable[[Model, list[int]], None],
+    folder: Path,
+) -> None:
+    needs_whole_states(load())
+    first = open_disk(folder, whole_states=True)
+    model = load(prefix_tier=first)
+    chat, opening, border = prompt(1, 200), prompt(2, 3), 0
+    for turn in range(3):
+        model.answers([[*chat, *opening]], max_tokens=FEW_TOKENS, turn_border=len(chat))
+        assert model.cached() == border
+        border = len(chat)
+        chat += [*opening, *prompt(10 + turn, 12)]
+        same_as_new(model, chat)
+        assert model.cached() == border
+    model.engine.keep_prefixes(30)
+    first.close(30)
+    disk = open_disk(folder, whole_states=True)
+    again = load(prefix_tier=disk)
+    same_as_new(again, [*chat[:border], *prompt(20, 9)])
+    assert again.cached() == border == disk.counters.read_cells, "it came from disk"
+    disk.close(30)
 
 
 def test_a_prefix_of_another_sequence_after_cells_were_freed_before_it(

@@ -29,6 +29,29 @@ TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+OPENED = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+OPENINGS = {
+    "a header": (TURNS + OPENED, ["<|im_start|>", "assistant\n"]),
+    "a header and a thought": (
+        TURNS + OPENED.replace("assistant\n", "assistant\n<think>\n"),
+        ["<|im_start|>", "assistant\n<think>\n"],
+    ),
+    "an end in its place": (
+        TURNS + OPENED.replace("{% endif", "{% else %}{{ eos_token }}{% endif"),
+        ["<|im_start|>", "assistant\n"],
+    ),
+    "plain text": (
+        TURNS.replace("<|im_start|>", "").replace("<|im_end|>", "")
+        + OPENED.replace("<|im_start|>", ""),
+        ["assistant\n"],
+    ),
+    "always there": (TURNS + "<|im_start|>assistant\n", []),
+    "refused without": (
+        "{% if not add_generation_prompt %}{{ raise_exception('no') }}{% endif %}" + TURNS + OPENED,
+        [],
+    ),
+}
 TOOL = Tool(name="look_up", description="d", parameters={"type": "object", "properties": {}})
 
 
@@ -118,6 +141,21 @@ def test_a_bos_the_template_never_writes_is_added() -> None:
 
     assert built.rendered.prompt.startswith("<|im_start|>")
     assert texts(built.rendered.tokens)[:2] == ["<s>", "<|im_start|>"]
+
+
+@pytest.mark.parametrize("case", OPENINGS)
+def test_the_tokens_that_open_the_reply_are_counted_if_that_is_asked(case: str) -> None:
+    template, expected = OPENINGS[case]
+    opened, prompt = model(template), chat(("user", "Say <|im_start|>assistant\n"))
+    built = opened.build(prompt, with_opening=True)
+    tokens = built.rendered.tokens
+    assert texts(tokens[len(tokens) - built.opening :]) == expected
+    assert opened.build(prompt).opening == 0
+
+
+def test_a_message_that_is_continued_opens_no_reply() -> None:
+    prompt = chat(("user", "Hi"), ("assistant", "Well"), continue_final_message=True)
+    assert model().build(prompt, with_opening=True).opening == 0
 
 
 def test_a_trailing_eos_is_dropped_so_that_there_is_something_to_generate() -> None:

@@ -8,7 +8,8 @@ from server.core.errors import ConversationError, InvalidImage, UnsupportedParam
 from server.core.pieces import ImagePiece, Piece, TokenRun
 from server.core.request import ChatPrompt, Content, ImagePart, Message, Role, TextPart, ToolCall
 from server.core.resources import templates_directory
-from server.prompt.chat_model import BuiltPrompt, ChatModel
+from server.prompt.built_prompt import BuiltPrompt
+from server.prompt.chat_model import ChatModel
 from server.prompt.families.definitions import load_families
 from server.prompt.known_template import KnownTemplate
 from server.prompt.template.chat_template import ChatTemplate

@@ -76,7 +76,7 @@ class Setup:
             chat=chat,
             compiler=CompilerOnDemand(lambda: None, vocabulary.size),
             info=SimpleNamespace(context=CONTEXT, parallel=PARALLEL),
-            context=SimpleNamespace(kv_cells=CONTEXT),
+            context=SimpleNamespace(kv_cells=CONTEXT, partial_removal=True),
             adapters=SimpleNamespace(chosen=lambda _: None),
             stored_tokens=0,
             vocabulary=vocabulary,
@@ -110,6 +110,7 @@ class Setup:
             strip_leading_space=False,
             reply_prefix="",
             tools_active=False,
+            opening=0,
         )
 
     def generate(self, request_id: int, text: str = "fine", **settings: Any) -> None:
