@@ -11,11 +11,13 @@ from typing import Any
 import httpx
 
 from server.app import create_app
+from server.cluster.affinity.replica_choice import home_of
 from server.cluster.announcements import Announcement, announce
 from server.cluster.front.entrance import Front
 from server.cluster.front.membership import Members
 from server.cluster.front_only import FrontOnlyMiddleware
 from server.cluster.routing import AffinityRouter, Router
+from server.core.ids import home
 from server.core.settings import Settings
 from server.http.transport import Server
 from tests.api.fakes import FakePool, Script, hello
@@ -36,7 +38,8 @@ class Replica:
         self.pool = FakePool(script)
         self.models = ["test", "alias"]
         self.ready = True
-        stated = Settings(store=False, files=False, trusted_proxies=["*"], **settings)
+        usual: dict[str, Any] = {"store": False, "files": False, "trusted_proxies": ["*"]}
+        stated = Settings(**(usual | settings))
         app = create_app(stated, self.pool)
         self.drain = app.state.context.drain
         app.add_middleware(
@@ -45,7 +48,9 @@ class Replica:
         self.server = Server(app, stated, self.pool)
         self.socket = listener()
         self.port = self.socket.getsockname()[1]
+        token = home.set(home_of(name))
         self._serving = asyncio.create_task(self.server._serve(sockets=[self.socket]))
+        home.reset(token)
         self._announcing = asyncio.create_task(announce(front, KEY, self.announcement))
 
     def announcement(self) -> Announcement:
@@ -77,8 +82,10 @@ class Replica:
 class Cluster:
     """A front, and the replicas that a test adds."""
 
-    def __init__(self, router: Router | None = None, **settings: Any) -> None:
-        self.members = Members(KEY, silent_seconds=1.0)
+    def __init__(
+        self, router: Router | None = None, *, silent_seconds: float = 1.0, **settings: Any
+    ) -> None:
+        self.members = Members(KEY, silent_seconds=silent_seconds)
         stated = Settings(allow_unauthenticated=True, drain_seconds=5, **settings)
         self.front = Front(
             stated,
