@@ -43,6 +43,10 @@ def _models_dir() -> Path:
     return here if here.is_dir() else xdg_folder("XDG_DATA_HOME", ".local/share") / "models"
 
 
+# Prefixes written to disk in a day, as a multiple of their room there; a choice.
+_DAILY_SHARE = 8
+
+
 class Settings(BaseSettings):
     """All settings; ``Settings(**flags)`` reads the environment and the file as well.
 
@@ -87,6 +91,17 @@ class Settings(BaseSettings):
     prefix_disk_dir: ExpandedPath | None = Field(
         default=None,
         description="Folder for these prefixes (default: `prefixes` in `cache_dir`).",
+    )
+    prefix_disk_days: float = Field(
+        default=30,
+        gt=0,
+        description="Days without use after which such a file goes.",
+    )
+    prefix_disk_daily: Amount | None = Field(
+        default=None,
+        description="What all servers that share this folder may write to it in a day (UTC), so "
+        "that the disk lasts: bytes (`16GiB`) or a share of the disk (default: eight times "
+        "`prefix_disk`).",
     )
     template_dirs: Paths = Field(
         default=[],
@@ -368,6 +383,12 @@ class Settings(BaseSettings):
     def prefix_disk_bytes(self, disk_bytes: int) -> int:
         """The room for prefixes in bytes, given the size of the disk."""
         return amount_bytes(self.prefix_disk, disk_bytes)
+
+    def prefix_disk_daily_bytes(self, disk_bytes: int) -> int:
+        """How many bytes of prefixes may be written in a day, given the size of the disk."""
+        if self.prefix_disk_daily is None:
+            return _DAILY_SHARE * self.prefix_disk_bytes(disk_bytes)
+        return amount_bytes(self.prefix_disk_daily, disk_bytes)
 
 
 def socket_path(host: str) -> str | None:

@@ -45,9 +45,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``template_dirs`` are searched in order for families. ``itl_budget_ms`` bounds the inter-token
     latency of running streams while a prompt is prefilled. ``memory_bytes`` is what the model may
     use in all (weights and KV cells). Prefixes take ``prefix_disk_bytes`` in ``prefixes_dir`` at
-    most, 0 for none; at its end, a worker writes for ``drain_seconds`` at most. Without a
-    ``projector``, the model sees no images; without a ``draft``, only what can be looked up is
-    drafted.
+    most, 0 for none; ``prefix_disk_daily_bytes`` are written there in a day at most, and files go
+    that were unused for ``prefix_disk_days``. At its end, a worker writes for ``drain_seconds`` at
+    most. Without a ``projector``, the model sees no images; without a ``draft``, only what can be
+    looked up is drafted.
     """
 
     ctx_size: int | None = None
@@ -71,6 +72,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     safe_mode: bool = False
     prefix_disk_bytes: int = 0
+    prefix_disk_daily_bytes: int = 0
+    prefix_disk_days: float = 30.0
     prefixes_dir: str = ""
     drain_seconds: float = 10.0
     projector: ProjectorFile | None = None

@@ -50,10 +50,6 @@ from server.engine.spans import Keys
 
 logger = logging.getLogger(__name__)
 
-# Bytes written per day, as a multiple of the folder's size: a choice, so that a disk lasts.
-_DAILY_SHARE = 8
-# Files unused for so long go, in seconds; a choice.
-_MOST_AGE = 30 * 24 * 3600.0
 # After writing this share of the folder's size it is looked through, since others write to it too;
 # a choice.
 _SWEEP_SHARE = 1 / 16
@@ -62,6 +58,8 @@ _SWEEP_SHARE = 1 / 16
 class PrefixDisk:
     """The segments of one model in ``folder``, whose files take ``most_bytes`` at most.
 
+    All processes together write ``daily_bytes`` to it in a day, and files go that were unused for
+    ``most_age`` seconds.
     ``model_id`` is for people. ``whole_states``: those of recurrent layers, which cannot be used in
     part. ``fingerprint`` stands for everything besides keys that a state
     depends on. It is called on another thread, at first, where it may take seconds, and before each
@@ -75,19 +73,22 @@ class PrefixDisk:
         *,
         model_id: str,
         most_bytes: int,
+        daily_bytes: int,
+        most_age: float,
         fingerprint: Callable[[], bytes],
         whole_states: bool = False,
     ) -> None:
         self.counters = DiskCounters()
         self.most_bytes = most_bytes
         self._folder = folder
+        self._most_age = most_age
         self._model_id = model_id
         self._ask_fingerprint = fingerprint
         self._fingerprint = b""
         self._names = Names(b"")
         self._lock = threading.Lock()
         self._index = SegmentIndex(whole=whole_states)
-        self._quota = DailyQuota(folder, _DAILY_SHARE * most_bytes)
+        self._quota = DailyQuota(folder, daily_bytes)
         self._written_since_sweep = 0
         self._said: set[str] = set()
         self._reader = SegmentReader(
@@ -259,7 +260,7 @@ class PrefixDisk:
     def _sweep(self) -> None:
         """Remove files that are too old, and then those used least recently, of any model."""
         self._written_since_sweep = 0
-        for name in sweep(self._folder, self.most_bytes, _MOST_AGE):
+        for name in sweep(self._folder, self.most_bytes, self._most_age):
             with self._lock:
                 self._index.remove(name)
 

@@ -20,6 +20,7 @@ from server.library.file_facts import FileFacts, file_facts
 from server.prompt.answer_log import AnswerLog
 
 _DIGEST_BYTES = 16
+_DAY_SECONDS = 24 * 3600.0
 
 
 class OnDisk(NamedTuple):
@@ -46,6 +47,8 @@ def on_disk(
             folder,
             model_id=info.model_id,
             most_bytes=room,
+            daily_bytes=settings.prefix_disk_daily_bytes,
+            most_age=settings.prefix_disk_days * _DAY_SECONDS,
             fingerprint=fingerprint,
             whole_states=whole_states,
         ),

@@ -15,6 +15,11 @@ def worker_defaults(settings: Settings) -> WorkerSettings:
     shared = settings.model_dump(mode="json", include=set(WorkerSettings.__struct_fields__))
     folder = settings.prefixes_dir.absolute()
     disk = next(path for path in (folder, *folder.parents) if path.exists())
-    if room := settings.prefix_disk_bytes(shutil.disk_usage(disk).total):
-        shared |= {"prefix_disk_bytes": room, "prefixes_dir": str(folder)}
+    disk_bytes = shutil.disk_usage(disk).total
+    if room := settings.prefix_disk_bytes(disk_bytes):
+        shared |= {
+            "prefix_disk_bytes": room,
+            "prefix_disk_daily_bytes": settings.prefix_disk_daily_bytes(disk_bytes),
+            "prefixes_dir": str(folder),
+        }
     return msgspec.convert(shared, WorkerSettings)

@@ -201,6 +201,7 @@ def test_a_worker_is_told_every_setting_that_it_knows() -> None:
         guard=False,
         kv_type="q8_0",
         prefix_disk_bytes=3072,
+        prefix_disk_daily_bytes=8 * 3072,
         prefixes_dir="/prefixes",
     )
 
@@ -213,6 +214,15 @@ def test_prefixes_take_a_share_of_the_disk_they_lie_on(tmp_path: Path) -> None:
     settings = Settings(prefix_disk="50%", prefix_disk_dir=tmp_path / "not" / "there")
     half = shutil.disk_usage(tmp_path).total // 2
     assert abs(worker_defaults(settings).prefix_disk_bytes - half) <= 1
+
+
+def test_what_a_day_may_write_to_disk_follows_from_the_room_unless_it_is_set() -> None:
+    told = worker_defaults(Settings(prefix_disk="1GiB"))
+    assert (told.prefix_disk_daily_bytes, told.prefix_disk_days) == (8 << 30, 30)
+    told = worker_defaults(
+        Settings(prefix_disk="1GiB", prefix_disk_daily="512MiB", prefix_disk_days=0.5)
+    )
+    assert (told.prefix_disk_daily_bytes, told.prefix_disk_days) == (512 << 20, 0.5)
 
 
 def test_prefixes_lie_in_the_cache_unless_told_otherwise() -> None:

@@ -28,6 +28,8 @@ class Rig:
         *,
         fingerprint: bytes | Callable[[], bytes] = b"model",
         most_bytes: int = 1 << 20,
+        daily_bytes: int = 8 << 20,
+        most_age: float = 1e6,
         stored_tokens: int = 0,
         window: int | None = None,
         whole_states: bool = False,
@@ -40,6 +42,8 @@ class Rig:
             folder,
             model_id="tiny",
             most_bytes=most_bytes,
+            daily_bytes=daily_bytes,
+            most_age=most_age,
             fingerprint=ask,
             whole_states=whole_states,
         )

@@ -229,12 +229,24 @@ def test_unfinished_files_count_and_go(folder: Path) -> None:
 
 
 def test_a_day_allows_as_much_to_all_processes_together(folder: Path) -> None:
-    most = 64 << 10
     for token in range(20):
-        kept(folder, [token, *LONG], most_bytes=most)
+        kept(folder, [token, *LONG], daily_bytes=512 << 10)
+    assert len(files_of(folder)) == 8
     (count,) = folder.glob("*.written")
     assert count.stat().st_size == 8, "one byte for each 64 KiB begun"
     os.utime(count, (1e9, 1e9))
     count.rename(folder / "2020-01-01.written")
     sweep(folder, 1 << 30, 1000.0)
     assert not [*folder.glob("*.written")]
+
+
+def test_files_unused_for_longer_than_allowed_go_at_the_next_start(folder: Path) -> None:
+    (old,) = kept(folder)
+    (new,) = {*kept(folder, [41, *LONG])} - {old}
+    day_ago = time.time() - 24 * 3600
+    os.utime(old, (day_ago, day_ago))
+    kept(folder, [42], most_age=25 * 3600)
+    assert {old, new} <= {*files_of(folder)}
+    kept(folder, [42], most_age=23 * 3600)
+    assert new in files_of(folder)
+    assert old not in files_of(folder)

@@ -116,6 +116,8 @@ def open_disk(folder: Path, *, whole_states: bool = False) -> PrefixDisk:
         folder,
         model_id="tiny",
         most_bytes=1 << 28,
+        daily_bytes=1 << 28,
+        most_age=1e6,
         fingerprint=lambda: b"model",
         whole_states=whole_states,
     )

@@ -181,7 +181,14 @@ def test_a_sequence_preempted_inside_an_image_reads_it_again(load: Load, kind: s
 
 
 def prefix_disk(folder: Path) -> PrefixDisk:
-    disk = PrefixDisk(folder, model_id="tiny", most_bytes=1 << 28, fingerprint=lambda: b"model")
+    disk = PrefixDisk(
+        folder,
+        model_id="tiny",
+        most_bytes=1 << 28,
+        daily_bytes=1 << 28,
+        most_age=1e6,
+        fingerprint=lambda: b"model",
+    )
     disk._writer._thread.submit(lambda: None).result(30)
     return disk
 
