@@ -82,10 +82,8 @@ class Replica:
 class Cluster:
     """A front, and the replicas that a test adds."""
 
-    def __init__(
-        self, router: Router | None = None, *, silent_seconds: float = 1.0, **settings: Any
-    ) -> None:
-        self.members = Members(KEY, silent_seconds=silent_seconds)
+    def __init__(self, router: Router | None = None, **settings: Any) -> None:
+        self.members = Members(KEY, silent_seconds=WAIT_SECONDS)
         stated = Settings(allow_unauthenticated=True, drain_seconds=5, **settings)
         self.front = Front(
             stated,

@@ -23,7 +23,7 @@ Session = Callable[[httpx.AsyncClient, int], Awaitable[list[str]]]
 @pytest.fixture
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
     monkeypatch.setattr(upstream, "CONNECT_SECONDS", WAIT_SECONDS)
-    async with in_process.running(silent_seconds=WAIT_SECONDS) as started:
+    async with in_process.running() as started:
         for name in ("one", "two", "three"):
             await started.add(name, store=True, store_url=f"sqlite:///{tmp_path}/store.db")
         yield started

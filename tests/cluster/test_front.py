@@ -299,20 +299,3 @@ async def test_the_limits_of_connections_hold_at_the_front() -> None:
     ):
         response = await http.get("/v1/models", headers={"x-long": "x" * 3000})
         assert response.status_code == 431
-
-
-async def test_turns_of_a_session_come_to_one_replica() -> None:
-    async with in_process.running() as cluster, in_process.client(cluster) as http:
-        for name in ("a", "b", "c"):
-            await cluster.add(name)
-        for session in range(6):
-            messages = [{"role": "user", "content": f"session {session}"}]
-            places = set()
-            for _ in range(3):
-                response = await http.post(
-                    "/v1/chat/completions", json=CHAT | {"messages": messages}
-                )
-                places.add(response.headers["x-dragoman-replica"])
-                messages.append(response.json()["choices"][0]["message"])
-                messages.append({"role": "user", "content": "go on"})
-            assert len(places) == 1
