@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 from server.core.settings import load
-from tests.benchmark import document, peer
+from tests.benchmark import document, peer, prefixes
 from tests.benchmark.comparison import compare
 from tests.benchmark.session import WORKLOADS, Plan, Session
 from tests.e2e.server import BASE, CHECKOUT, INSTRUCT, MODELS
+
+_EVERYTHING = (*WORKLOADS, *prefixes.WORKLOADS)
 
 
 def main() -> None:
@@ -23,11 +25,12 @@ def main() -> None:
             sys.exit(f"there is no file {model}: run `make models`")
     binary = options.llama_server or peer.install(load().cache_dir)
     repeats = options.repeats or (1 if options.quick else 3)
+    on_disk = [name for name in options.workloads if name in prefixes.WORKLOADS]
     plan = Plan(
         model=options.model,
         gemma=options.gemma,
         peer=binary,
-        workloads=options.workloads,
+        workloads=[name for name in options.workloads if name in WORKLOADS],
         repeats=repeats,
         quick=options.quick,
     )
@@ -36,8 +39,9 @@ def main() -> None:
     began = time.monotonic()
     session = Session()
     session.run(experiments)
+    disk_rows = prefixes.measure(on_disk, quick=options.quick)
     arguments = [f"--{name}" for name in ("quick",) if options.quick]
-    if tuple(options.workloads) != WORKLOADS:
+    if tuple(options.workloads) != _EVERYTHING:
         arguments += ["--workloads", *options.workloads]
     if options.repeats:
         arguments += ["--repeats", str(options.repeats)]
@@ -53,14 +57,14 @@ def main() -> None:
         },
         minutes=(time.monotonic() - began) / 60,
     )
-    rows = compare(session.samples, session.starts)
+    rows = [*compare(session.samples, session.starts), *disk_rows]
     document.write(options.output, circumstances, rows, session.samples, session.starts)
     print("\n".join(document.markdown(rows)))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
-    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=WORKLOADS)
+    parser.add_argument("--workloads", nargs="+", choices=_EVERYTHING, default=_EVERYTHING)
     parser.add_argument("--repeats", type=int, help="rounds (default: 3, or 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="one round, within 6 minutes")
     parser.add_argument("--model", type=Path, default=MODELS / f"{INSTRUCT}.gguf")

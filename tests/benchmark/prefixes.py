@@ -1,11 +1,14 @@
-"""What prefixes on disk save: `python -m tests.benchmark.prefixes [restart|swap|start ...]`.
+"""What prefixes on disk save, and what they cost: `python -m tests.benchmark.prefixes [WORKLOAD]`.
 
 - *restart*: a long prompt, asked again with another question after the server was restarted, with
   the files in the page cache and without.
 - *swap*: conversations with two models in turns, in memory for one, with and without the disk.
+- *beside*: a stream while prefixes are read, compared with one while prefixes come from memory; and
+  a stream while another model leaves and writes its prefixes, compared with one without the disk.
 - *start*: seconds to the first answer, beside 10 GB of files and beside none.
 
 All runs of one comparison take turns, since a shared machine has fast and slow minutes.
+`make bench` runs these workloads too.
 """
 
 from __future__ import annotations
@@ -15,18 +18,23 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import httpx
 import numpy as np
 
+from server.benchmark.report import percentile
 from server.benchmark.target import Target
-from server.benchmark.timed_client import Endpoint
+from server.benchmark.timed_client import Answer, Endpoint
 from server.core.prefix_folder import SUFFIX, segment_files
-from server.engine.disk.segment_file import write_segment
+from server.engine.disk.segment_file import segment_head
+from tests.benchmark.comparison import Row
+from tests.benchmark.document import markdown
+from tests.benchmark.session import OURS
 from tests.e2e.server import BASE, INSTRUCT, running_server
 
 _TEXT = """
@@ -34,13 +42,12 @@ _TEXT = """
     clerks count coins by lamplight and children name every bridge after birds
 """
 WORDS = _TEXT.split()
-LONG_WORDS = 3_000
-TURN_WORDS = 400
 _CELLS = "12288"
 # Fits either model with these cells, and not both.
-_BUDGET = "900MiB"
+_BUDGET_FOR_ONE = "900MiB"
 _FILES = 200
 _FILE_BYTES = 50_000_000
+_STREAMED_TOKENS = 400
 
 
 def text(seed: int, words: int) -> str:
@@ -54,14 +61,21 @@ def served(folder: Path, *arguments: str, disk: str = "20GiB") -> Iterator[str]:
     options = ("--kv-tokens", _CELLS, "--ctx-size", _CELLS, *arguments)
     environment = {"DRAGOMAN_PREFIX_DISK": disk, "DRAGOMAN_PREFIX_DISK_DIR": str(folder)}
     with running_server(*options, **environment) as server:
-        yield f"{server.url}/v1"
+        yield server.url
+
+
+async def ask(
+    url: str, messages: list[dict[str, str]], tokens: int = 16, *, model: str = INSTRUCT
+) -> Answer:
+    target = Target(endpoint=Endpoint(url), model=model)
+    answer = await target.ask(messages, tokens, ignore_eos=True)
+    assert answer.error is None, answer.error
+    return answer
 
 
 def first_token(url: str, model: str, messages: list[dict[str, str]]) -> tuple[float, str]:
     """Seconds to the first token of an answer, and the answer."""
-    target = Target(endpoint=Endpoint(url.removesuffix("/v1")), model=model)
-    answer = asyncio.run(target.ask(messages, 16))
-    assert answer.error is None, answer.error
+    answer = asyncio.run(ask(url, messages, model=model))
     assert answer.first is not None
     return answer.first, answer.text
 
@@ -70,25 +84,23 @@ def user(content: str) -> dict[str, str]:
     return {"role": "user", "content": content}
 
 
-def restart(folder: Path) -> None:
-    document = text(1, LONG_WORDS)
+def restart(folder: Path, *, quick: bool) -> Iterator[Row]:
+    document = text(1, 600 if quick else 3_000)
 
-    def ask(question: str) -> float:
+    def asked_anew(question: str) -> float:
         with served(folder) as url:
             first_token(url, INSTRUCT, [user("Hello")])
             return first_token(url, INSTRUCT, [user(f"{document}\n{question}")])[0]
 
-    cold = ask("What is this about?")
-    warm = ask("Who counts the coins?")
-    drop_cache(folder)
-    dropped = ask("Which birds are named?")
-    print(
-        f"restart: TTFT cold {cold:.2f} s; after a restart {warm:.3f} s ({warm / cold:.3f}), "
-        f"with the page cache dropped {dropped:.3f} s ({dropped / cold:.3f})"
-    )
+    cold = asked_anew("What is this about?")
+    warm = asked_anew("Who counts the coins?")
+    _drop_cache(folder)
+    dropped = asked_anew("Which birds are named?")
+    yield _row("restart: TTFT, files in the page cache, s", warm, cold, 0.1)
+    yield _row("restart: TTFT, files on disk, s", dropped, cold, 0.15)
 
 
-def drop_cache(folder: Path) -> None:
+def _drop_cache(folder: Path) -> None:
     """Have the system forget the contents of all files in ``folder``."""
     for file in segment_files(folder):
         descriptor = os.open(file.path, os.O_RDONLY)
@@ -97,17 +109,17 @@ def drop_cache(folder: Path) -> None:
         os.close(descriptor)
 
 
-def swap(folder: Path, conversations: int, turns: int) -> None:
-    budget = ("--memory-budget", _BUDGET)
+def swap(folder: Path, *, quick: bool) -> Iterator[Row]:
+    conversations, turns = (2, 2) if quick else (10, 3)
     medians = []
     for disk in ("0", "20GiB"):
         waits = []
         talks = {
-            (model, number): [user(text(number, TURN_WORDS))]
+            (model, number): [user(text(number, 400))]
             for number in range(conversations)
             for model in (INSTRUCT, BASE)
         }
-        with served(folder, *budget, disk=disk) as url:
+        with served(folder, "--memory-budget", _BUDGET_FOR_ONE, disk=disk) as url:
             for turn in range(turns):
                 for (model, number), messages in talks.items():
                     seconds, answer = first_token(url, model, messages)
@@ -119,13 +131,47 @@ def swap(folder: Path, conversations: int, turns: int) -> None:
                     ]
         medians.append(median(waits))
     without, with_disk = medians
-    print(
-        f"swap: TTFT p50 without the disk {without:.2f} s, with it {with_disk:.2f} s "
-        f"({with_disk / without:.2f})"
-    )
+    yield _row("swap: TTFT p50, s", with_disk, without, 0.25)
 
 
-def start(folder: Path) -> None:
+def beside(folder: Path, *, quick: bool) -> Iterator[Row]:
+    """The inter-token latency of a stream beside reads, and beside writes."""
+    documents = [text(seed, 300 if quick else 1_500) for seed in range(2 if quick else 5)]
+
+    async def ask_all(url: str) -> None:
+        for document in documents:
+            await ask(url, [user(f"{document}\nGo on.")], 1)
+
+    async def gaps_while(url: str, work: Callable[[str], Awaitable[object]]) -> float:
+        """The 99th percentile of a stream's gaps in which ``work`` is done."""
+        stream = asyncio.create_task(ask(url, [user("Tell a tale.")], _STREAMED_TOKENS))
+        await work(url)
+        found = percentile((await stream).gaps, 0.99)
+        assert found is not None
+        return found
+
+    async def leave(url: str) -> None:
+        async with httpx.AsyncClient(timeout=60) as client:
+            await client.post(f"{url}/v1/models/unload", json={"model": BASE})
+
+    with served(folder) as url:
+        asyncio.run(ask_all(url))
+    with served(folder) as url:
+        read = asyncio.run(gaps_while(url, ask_all))
+        remembered = asyncio.run(gaps_while(url, ask_all))
+    yield _row("stream beside prefixes read from disk: ITL p99, s", read, remembered, 1.2)
+
+    found = {}
+    for disk in ("0", "20GiB"):
+        with served(folder, disk=disk) as url:
+            for document in documents:
+                asyncio.run(ask(url, [user(document)], 1, model=BASE))
+            asyncio.run(ask(url, [user("Hello")]))
+            found[disk] = asyncio.run(gaps_while(url, leave))
+    yield _row("stream beside a model that writes: ITL p99, s", found["20GiB"], found["0"], 1.2)
+
+
+def start(folder: Path, *, quick: bool) -> Iterator[Row]:
     """Start beside files of the same model and setting, all of which are looked at."""
 
     def seconds() -> float:
@@ -134,40 +180,68 @@ def start(folder: Path) -> None:
             first_token(url, INSTRUCT, [user("Hello")])
             return time.perf_counter() - began
 
+    times = 1 if quick else 3
     seconds()
     (own,) = (path for path in folder.iterdir() if path.is_dir())
-    fingerprint = bytes.fromhex(own.name)
-    without = [seconds() for _ in range(2)]
+    without = min(seconds() for _ in range(times))
+    _write_sparse_files(own)
+    beside_files = min(seconds() for _ in range(times))
+    yield _row("start beside 10 GB of prefixes: to the first token, s", beside_files, without, 1.05)
+
+
+def _write_sparse_files(folder: Path) -> None:
+    """Files of prefixes with contents that take no room on disk; only their heads are written."""
     state = np.zeros(_FILE_BYTES, dtype=np.uint8)
     keys = np.arange(8_000, dtype=np.int32)
     for number in range(_FILES):
-        path = own / f"{number}{SUFFIX}"
-        write_segment(
-            path, fingerprint=fingerprint, scope=b"s", keys=keys + number, start=7_488, state=state
+        head = segment_head(
+            fingerprint=bytes.fromhex(folder.name),
+            scope=b"s",
+            keys=keys + number,
+            start=7_488,
+            state=state,
         )
-    beside = [seconds() for _ in range(2)]
-    print(
-        f"start: {min(without):.2f} s, beside {_FILES * _FILE_BYTES / 1e9:g} GB {min(beside):.2f} s"
+        with (folder / f"{number}{SUFFIX}").open("wb") as file:
+            file.write(head)
+            file.truncate(len(head) + _FILE_BYTES)
+
+
+def _row(label: str, ours: float, other: float, most: float) -> Row:
+    """A line for a time that should be at most ``most`` times the ``other``."""
+    return Row(
+        label=label,
+        values={OURS: ours},
+        ratio=f"{ours / other:.3f} of {other:.3g} s",
+        target=f"≤ {most:.2f}",
+        met=ours <= most * other,
     )
+
+
+WORKLOADS: dict[str, Callable[..., Iterator[Row]]] = {
+    "restart": restart,
+    "swap": swap,
+    "beside": beside,
+    "start": start,
+}
+
+
+def measure(names: Sequence[str], *, quick: bool) -> list[Row]:
+    """A row for each comparison of these workloads; ``quick`` ones are too short to be quoted."""
+    rows: list[Row] = []
+    for name in names:
+        with TemporaryDirectory() as folder:
+            rows += WORKLOADS[name](Path(folder), quick=quick)
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark.prefixes")
-    everything = ("restart", "swap", "start")
+    everything = tuple(WORKLOADS)
     parser.add_argument("workloads", nargs="*", default=everything, metavar="|".join(everything))
-    parser.add_argument("--conversations", type=int, default=10)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="only to see that it runs")
     options = parser.parse_args()
-    for name in options.workloads:
-        with TemporaryDirectory() as folder:
-            match name:
-                case "restart":
-                    restart(Path(folder))
-                case "swap":
-                    swap(Path(folder), options.conversations, options.turns)
-                case "start":
-                    start(Path(folder))
-    print(f"load average {os.getloadavg()[0]:.1f}")
+    print("\n".join(markdown(measure(options.workloads, quick=options.quick))))
+    print(f"Load average {os.getloadavg()[0]:.1f}.")
 
 
 if __name__ == "__main__":

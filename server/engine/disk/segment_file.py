@@ -83,6 +83,17 @@ def write_segment(
     Raises:
         OSError: it cannot be written.
     """
+    head = segment_head(fingerprint=fingerprint, scope=scope, keys=keys, start=start, state=state)
+    with written_whole(path) as file:
+        file.write(head)
+        file.write(state.data)
+    return len(head) + state.size
+
+
+def segment_head(
+    *, fingerprint: bytes, scope: bytes, keys: Keys, start: int, state: NDArray[np.uint8]
+) -> bytes:
+    """What stands before ``state`` in its file."""
     header = msgspec.msgpack.encode(
         SegmentHeader(
             fingerprint=fingerprint,
@@ -96,11 +107,7 @@ def write_segment(
     ids = np.ascontiguousarray(keys, dtype="<i4").tobytes()
     front = _MAGIC + len(header).to_bytes(4, "little")
     head = front + xxhash.xxh3_128_digest(front + header + ids) + header + ids
-    head += bytes(-len(head) % _ALIGNMENT)
-    with written_whole(path) as file:
-        file.write(head)
-        file.write(state.data)
-    return len(head) + state.size
+    return head + bytes(-len(head) % _ALIGNMENT)
 
 
 def read_segment(path: Path, segment: KeptSegment, fingerprint: bytes) -> Contents:
