@@ -50,6 +50,9 @@ from server.engine.spans import Keys
 
 logger = logging.getLogger(__name__)
 
+# The first request waits so long for the files to be looked through, in seconds; a choice. A
+# thousand files take less than half of that.
+_LONGEST_SCAN = 1.0
 # After writing this share of the folder's size it is looked through, since others write to it too;
 # a choice.
 _SWEEP_SHARE = 1 / 16
@@ -85,6 +88,7 @@ class PrefixDisk:
         self._model_id = model_id
         self._ask_fingerprint = fingerprint
         self._fingerprint = b""
+        self._scanned = threading.Event()
         self._names = Names(b"")
         self._lock = threading.Lock()
         self._index = SegmentIndex(whole=whole_states)
@@ -97,6 +101,14 @@ class PrefixDisk:
         )
         self._writer = SegmentWriter(self._write, self._say)
         self._writer.submit(self._open)
+
+    def await_files(self) -> None:
+        """Wait while the files of earlier processes are looked through, for a second at most.
+
+        For the thread that prepares a request: so the first one after a start finds its prefix.
+        """
+        if self._fingerprint:
+            self._scanned.wait(_LONGEST_SCAN)
 
     # --- from the engine's thread ---
 
@@ -180,10 +192,13 @@ class PrefixDisk:
             self._folder.mkdir(mode=0o700, parents=True)
         self._names = Names(read_secret(self._folder / SECRET_FILE))
         self._fingerprint = self._ask_fingerprint()
-        note_model(self._folder, self._fingerprint.hex(), self._model_id)
-        for file in files_in(self._folder / self._fingerprint.hex()):
-            if file.path.suffix == SUFFIX:
-                self._take_in(file.path)
+        try:
+            note_model(self._folder, self._fingerprint.hex(), self._model_id)
+            for file in files_in(self._folder / self._fingerprint.hex()):
+                if file.path.suffix == SUFFIX:
+                    self._take_in(file.path)
+        finally:
+            self._scanned.set()
         self._sweep()
 
     def _take_in(self, path: Path) -> None:

@@ -11,13 +11,13 @@ from server.core.events import Accepted
 from server.core.pieces import ImagePiece, Piece
 from server.core.request import ChatPrompt, ImagePart, Prompt
 from server.engine.engine import Engine
-from server.prompt.answer_log import AnswerLog
 from server.prompt.written_answers import WrittenAnswers
 from server.reply.custom_tools import as_functions
 from server.worker.protocol import Generate, Render, Rendered, StepEvents, refusal
 from server.worker.serve.connection import Send
 from server.worker.serve.constrain import Constrainer
 from server.worker.serve.load import GenerationModel, Loaded, VocabularyOnly
+from server.worker.serve.prefixes import OnDisk
 from server.worker.serve.request_queue import RequestQueue
 from server.worker.serve.tasks import TaskBuilder
 
@@ -36,10 +36,11 @@ class Preparer:
         send: Send,
         *,
         queue_size: int,
-        answers: AnswerLog | None,
+        disk: OnDisk | None,
     ) -> None:
         self._model = model
         self._engine = engine
+        self._disk = disk
         self._send = send
         self._queue_size = queue_size
         self._queue: RequestQueue[Generate | Render] = RequestQueue(
@@ -47,6 +48,7 @@ class Preparer:
         )
         # Answers whose cells are gone need not come back token by token.
         cells = model.context.kv_cells + model.stored_tokens
+        answers = disk.answers if disk else None
         cells += answers.most_tokens if answers else 0
         written = WrittenAnswers(model.vocabulary, most_tokens=cells, log=answers)
         self._tasks = TaskBuilder(model, written)
@@ -127,6 +129,8 @@ class Preparer:
             request.request.constraint,
             still_wanted=partial(self._check_wanted, request),
         )
+        if self._disk is not None:
+            self._disk.prefixes.await_files()
         self._check_wanted(request)
         accepted = Accepted(
             id=request.id,

@@ -142,8 +142,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
             engine.keep_prefixes(max(end - time.monotonic(), 0.0))
             disk.prefixes.close(end - time.monotonic())
 
-    answers = disk.answers if disk else None
-    preparer = Preparer(model, engine, send, queue_size=settings.queue_size, answers=answers)
+    preparer = Preparer(model, engine, send, queue_size=settings.queue_size, disk=disk)
     embeddings = EmbeddingService(model, send, queue_size=settings.queue_size)
     threads = {"preparer": preparer.run, "embeddings": embeddings.run}
     threads["compiler"] = lambda: model.compiler.build_when(lambda: engine.idle)

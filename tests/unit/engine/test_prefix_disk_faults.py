@@ -6,15 +6,16 @@ import errno
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from server.core import prefix_folder
-from server.core.prefix_folder import SUFFIX, read_secret, sweep
+from server.core.prefix_folder import SUFFIX, SegmentFile, read_secret, sweep
 from server.engine.cache.segment import Segment
-from server.engine.disk import segment_reader, segment_writer
+from server.engine.disk import prefix_disk, segment_reader, segment_writer
 from server.engine.disk.segment_index import place_of
 from tests.unit.engine.disk_rig import LONG, SHARED, Rig, files_of, kept
 
@@ -60,6 +61,31 @@ def test_a_request_during_the_scan_loses_no_file(folder: Path) -> None:
     assert path.exists()
     assert rig.disk.counters.unusable == 0
     rig.stop()
+
+
+def test_a_request_is_prepared_until_the_files_were_looked_through(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(folder)
+    go_on, scanning = threading.Event(), threading.Event()
+
+    def slow(place: Path) -> Iterator[SegmentFile]:
+        scanning.set()
+        assert go_on.wait(30)
+        return prefix_folder.files_in(place)
+
+    monkeypatch.setattr(prefix_disk, "files_in", slow)
+    monkeypatch.setattr(prefix_disk, "_LONGEST_SCAN", 30)
+    monkeypatch.setattr(Rig, "settle", lambda _: scanning.wait(30))
+    rig = Rig(folder)
+    waiting = threading.Thread(target=rig.disk.await_files)
+    waiting.start()
+    assert rig.disk.find(SHARED, np.array(LONG, dtype=np.int32), 0) is None
+    assert waiting.is_alive()
+    go_on.set()
+    waiting.join(30)
+    assert rig.ask([*LONG, 41]) == len(LONG)
+    rig.disk.close(30)
 
 
 @pytest.mark.parametrize("left", [b"", b"short", b"x" * 40])

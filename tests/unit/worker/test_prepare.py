@@ -83,7 +83,7 @@ class Setup:
             read_image=None,
         )
         engine: Any = self.engine
-        self.preparer = Preparer(model, engine, self._take, queue_size=QUEUE_SIZE, answers=None)
+        self.preparer = Preparer(model, engine, self._take, queue_size=QUEUE_SIZE, disk=None)
         threading.Thread(target=self.preparer.run, daemon=True).start()
 
     def _take(self, message: FromWorker) -> None:
