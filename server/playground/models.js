@@ -113,7 +113,7 @@ export class ModelsDialog {
     this.#running = new Set(running.map(({ id }) => id));
     if (ended.length) find("models-status").textContent = ended.map(inWords).join(" ");
     const [first] = running;
-    find("open-models").textContent = first?.total
+    find("open-models").querySelector("span").textContent = first?.total
       ? `Models ${Math.floor((100 * first.done) / first.total)} %` : "Models";
   }
 

@@ -6,52 +6,40 @@ import {
   addAnswer, branchesOf, chooseBranch, newId, removeAnswer, removeTurn, shownAnswer,
 } from "./conversation.js";
 import { button, el } from "./dom.js";
+import { Following } from "./following.js";
 
 const WELCOME = {
   chat: "One prompt, asked of both models. Change the view of an answer to its tokens to see how probable each was, and what else could have come.",
   raw: "Type a text below: the chart shows what the model expects next, as you type. Ctrl+Enter lets it go on.",
 };
-// How near to the end one must be to follow it.
-const NEAR_PIXELS = 40;
 
 /** The part of a pane that is read. */
 export class Reading {
   #pane;
   #app;
   #store;
-  #root;
+  #following;
   #growing = null;
 
   constructor(pane, app) {
     this.#pane = pane;
     this.#app = app;
     this.#store = app.store;
-    this.#root = pane.element.querySelector(".reading");
-  }
-
-  get #isAtEnd() {
-    const { scrollHeight, scrollTop, clientHeight } = this.#root;
-    return scrollHeight - scrollTop - clientHeight < NEAR_PIXELS;
+    this.#following = new Following(pane.element.querySelector(".reading"));
   }
 
   /** Show the turns of the conversation. */
   show() {
     const { mode } = this.#store.conversation;
-    const wasAtEnd = this.#isAtEnd || this.#pane.running;
-    const { scrollTop } = this.#root;
     this.#growing = null;
-    this.#root.replaceChildren(...(mode === "chat" ? this.#turns() : this.#raw()));
-    if (!this.#root.childElementCount) {
-      this.#root.append(el("p", { className: "welcome" }, WELCOME[mode]));
-    }
-    this.#root.scrollTop = wasAtEnd ? this.#root.scrollHeight : scrollTop;
+    const shown = mode === "chat" ? this.#turns() : this.#raw();
+    if (!shown.length) shown.push(el("p", { className: "welcome" }, WELCOME[mode]));
+    this.#following.replace(shown, { toEnd: this.#pane.running });
   }
 
   /** Show what is new of the answer that grows. */
   update() {
-    const wasAtEnd = this.#isAtEnd;
     this.#growing?.update();
-    if (wasAtEnd) this.#root.scrollTop = this.#root.scrollHeight;
   }
 
   #turns() {

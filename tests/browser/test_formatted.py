@@ -109,6 +109,28 @@ await until(() => grown.element.innerHTML === whole.element.innerHTML);
 done([grown.element.firstElementChild === first, grown.element.innerHTML, whole.element.innerHTML]);
 """
 
+
+def test_a_pane_stays_at_the_end_unless_one_scrolls_away(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(writing(SAMPLE)) as url:
+        page = open_page(url)
+        ask(page)
+        page.wait(lambda: page.find_all(".answer .hljs-keyword", page.panes[1]), "colours")
+        page.wait(lambda: page.find_all(".answer math", page.panes[1]), "formulas")
+        page.wait(lambda: page.browser.execute_script(_FROM_END) == [0, 0], "both at their ends")
+        page.browser.execute_script("document.querySelector('.reading').scrollTop = 0")
+        page.wait(lambda: page.browser.execute_script(_FROM_END)[0] > 100, "the beginning")
+        page.find(".views [data-view=text]", page.panes[1]).click()
+        page.wait(lambda: page.browser.execute_script(_FROM_END)[1] == 0, "the end of the text")
+        assert page.browser.execute_script(_FROM_END)[0] > 100
+
+
+_FROM_END = """
+return [...document.querySelectorAll(".reading")].map((one) =>
+  Math.round(one.scrollHeight - one.scrollTop - one.clientHeight));
+"""
+
 HARMLESS = """\
 <b>bold</b> <img src=x> and <!-- a comment -->
 

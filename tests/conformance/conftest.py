@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.node_packages import missing_packages
 from tests.e2e.server import CHECKOUT
 
 CLIENTS = Path(__file__).parent / "clients"
-NODE = Path(__file__).parent / "node"
 CLIENTS_PYTHON = CHECKOUT / ".venv-clients/bin/python"
 RunClient = Callable[..., Any]
 
@@ -53,20 +52,8 @@ def run_client(tmp_path: Path) -> RunClient:
     return run
 
 
-def run_node(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the folder of the scripts for Node."""
-    return subprocess.run(
-        command, cwd=NODE, capture_output=True, text=True, timeout=200, check=False
-    )
-
-
 @pytest.fixture(scope="module")
 def node() -> None:
     """The packages of package.json are installed."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed")
-    packages = json.loads((NODE / "package.json").read_text())["dependencies"]
-    if not all((NODE / "node_modules" / package).exists() for package in packages):
-        installed = run_node("npm", "install")
-        if installed.returncode != 0:
-            pytest.skip(f"npm cannot install them: {installed.stderr[-300:]}")
+    if reason := missing_packages():
+        pytest.skip(reason)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.conformance.conftest import run_node
+from tests.conformance.node_packages import run_node
 from tests.e2e.server import Server, running_server
 from tests.tiny_vision import write_vision_model
 from tests.unit.engine.vision_rig import image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conformance.conftest import run_node
+from tests.conformance.node_packages import run_node
 from tests.e2e.server import BASE, INSTRUCT, Server
 
 
