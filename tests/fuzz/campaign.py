@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -19,7 +21,8 @@ from schemathesis.core.result import Ok
 
 from tests.conformance.connection import assert_canary
 from tests.e2e.server import BASE, INSTRUCT, Server, running_server
-from tests.fuzz.bodies import POST_PATHS, Body, bodies
+from tests.fuzz.bodies import ENCODER, JUDGE, POST_PATHS, Body, bodies
+from tests.tiny_rerankers import write_cross_encoder, write_judge
 
 # A context of 128 tokens bounds what an accepted request may cost.
 SERVER_OPTIONS = ("--ctx-size", "128", "--kv-tokens", "2048", "--log-level", "error")
@@ -35,8 +38,7 @@ class Campaign:
         self.statuses: Counter[int] = Counter()
         self._http = httpx.Client(base_url=server.url, timeout=60)
         self._description: dict[str, Any] = self._http.get("/openapi.json").json()
-        for model in (INSTRUCT, BASE):
-            assert_canary(server, model)
+        self._assert_answers()
         self._workers = server.worker_pids()
 
     @property
@@ -65,10 +67,18 @@ class Campaign:
             self._run(self._send_case, cases, count // len(operations), number)
 
     def assert_workers_lived(self) -> None:
-        """No worker was replaced, and both models answer."""
+        """No worker was replaced, and all models answer."""
+        self._assert_answers()
+        assert self.server.worker_pids() == self._workers
+
+    def _assert_answers(self) -> None:
         for model in (INSTRUCT, BASE):
             assert_canary(self.server, model)
-        assert self.server.worker_pids() == self._workers
+        for model in (JUDGE, ENCODER):
+            body = {"query": "a b", "documents": ["c", "a"], "model": model}
+            answer = self._http.post("/v1/rerank", json=body)
+            assert answer.status_code == 200, answer.text
+            assert len(answer.json()["results"]) == 2
 
     def close(self) -> None:
         """Close the connections."""
@@ -77,7 +87,7 @@ class Campaign:
     def _send_case(self, case: Case[Any]) -> None:
         if isinstance(case.body, dict):
             # Otherwise most requests would fail at the name of the model.
-            case.body["model"] = INSTRUCT
+            case.body["model"] = POST_PATHS.get(case.path, {}).get("model", INSTRUCT)
             case.body = {name: _affordable(name, value) for name, value in case.body.items()}
         request = case.as_transport_kwargs(base_url=self.server.url)
         request.pop("cookies", None)
@@ -134,10 +144,22 @@ def _affordable(name: str, value: Any) -> Any:
     return min(value, 2) if name in {"n", "best_of"} and isinstance(value, int) else value
 
 
+def _rerankers(folder: Path) -> list[Path]:
+    files = [folder / f"{name}.gguf" for name in (JUDGE, ENCODER)]
+    write_judge(files[0])
+    write_cross_encoder(files[1])
+    # The judge's template alone is longer than the context of the others.
+    files[0].with_suffix(".toml").write_text("context = 512\n")
+    return files
+
+
 @contextmanager
 def campaign() -> Iterator[Campaign]:
-    """A campaign against a server of its own."""
-    with running_server(*SERVER_OPTIONS) as server:
+    """A campaign against a server of its own, with two rerankers beside its models."""
+    with (
+        TemporaryDirectory() as folder,
+        running_server(*SERVER_OPTIONS, *map(str, _rerankers(Path(folder)))) as server,
+    ):
         started = Campaign(server)
         try:
             yield started

@@ -54,6 +54,14 @@ async def test_a_conversation_is_made_changed_and_deleted(http: httpx.AsyncClien
     assert_error(await http.get(f"{PATH}/{name}"), 404, code="not_found", param="conversation_id")
 
 
+@pytest.mark.parametrize("item", [{"type": ""}, {"type": "", **USER}, {"type": 1}, 5])
+async def test_an_item_without_a_type_is_refused_at_its_place(
+    http: httpx.AsyncClient, item: object
+) -> None:
+    refused = await http.post(PATH, json={"items": [USER, item]})
+    assert "an object with a type" in assert_error(refused, 400, param="items[1]")
+
+
 async def test_items_are_appended_listed_fetched_and_deleted(http: httpx.AsyncClient) -> None:
     name = await create(http)
     assert await listed(http, name) == []

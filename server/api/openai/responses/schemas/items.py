@@ -164,7 +164,7 @@ def _kind(item: object) -> str | None:
     if kind is None:
         # OpenAI's own short forms: a message with its role, and a reference by its id alone.
         return "message" if "role" in item or "content" in item else "item_reference"
-    return _KINDS.get(kind, "other") if isinstance(kind, str) else None
+    return _KINDS.get(kind, "other") if isinstance(kind, str) and kind else None
 
 
 def _usual_item(item: object) -> object:
