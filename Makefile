@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
 CLIENTS := .venv-clients
+CLUSTER := .venv-cluster
 
 # llama.cpp is compiled once for all clones, together with our kernels. Its wheel is not in pip's
 # cache, which cannot tell wheels of different compile options apart.
@@ -22,7 +23,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop clients serve models check test test-fast test-process test-model lint docs vendor fuzz fuzz-prefixes soak bench release container-test clean
+.PHONY: help install develop clients cluster serve models check test test-fast test-process test-model test-cluster cluster-test cluster-bench lint docs vendor fuzz fuzz-prefixes soak bench release container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -56,6 +57,16 @@ $(CLIENTS)/.installed: tests/conformance/clients/requirements.txt
 
 clients: $(CLIENTS)/.installed ## set up .venv-clients, the environment of the clients in the tests
 
+# Ray brings half a gigabyte, so it has an environment of its own, on top of the other one.
+$(CLUSTER)/.installed: $(DEVELOPED)
+	test -x $(CLUSTER)/bin/python || $(BIN)/python -m venv $(CLUSTER)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	    > $$($(CLUSTER)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth
+	$(CLUSTER)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster]'
+	@touch $@
+
+cluster: $(CLUSTER)/.installed ## set up .venv-cluster, the environment with Ray
+
 serve: install ## serve the models of models/; if it is empty, offer to fetch a small one
 	$(BIN)/dragoman serve $(ARGS)
 
@@ -77,6 +88,15 @@ test-process: develop clients models
 
 test-model: develop clients models
 	$(BIN)/python -m pytest -m model $(ARGS)
+
+test-cluster: cluster ## two machines on Ray, in short
+	$(CLUSTER)/bin/python -m pytest tests/cluster/on_ray/test_two_machines.py $(ARGS)
+
+cluster-test: cluster ## run all tests of a cluster on Ray, faults included
+	$(CLUSTER)/bin/python -m pytest tests/cluster $(ARGS)
+
+cluster-bench: develop ## measure what the front of a cluster costs
+	$(BIN)/python -m tests.cluster.benchmark $(ARGS)
 
 lint: develop ## check format, lint rules, types and the borders between packages
 	$(BIN)/ruff format --check .
@@ -109,5 +129,5 @@ container-test: ## build the container on a bare Debian and talk to it
 	bash tests/container/verify.sh
 
 clean: ## remove everything installed or generated; models stay
-	rm -rf $(VENV) $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS) $(CLUSTER) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -44,6 +44,8 @@ def up(here: MachineFolder, file: Path, *, wait: bool) -> None:
         raise CommandError(f"this machine belongs to the cluster of {machine.head}")
     if not runs(machine, RAY):
         listen(wanted.head.address, wanted.head.port).close()  # raises CommandError if it is taken
+        # Ray takes a node agent of another machine that runs here as well for the head.
+        (_temporary(here) / "ray_current_cluster").unlink(missing_ok=True)
         command = processes.ray_command(
             address=None,
             own_address=wanted.head.address,
@@ -71,23 +73,29 @@ def up(here: MachineFolder, file: Path, *, wait: bool) -> None:
 
 
 def _start_front(here: MachineFolder, machine: Machine, wanted: Cluster, file: Path) -> None:
-    """Run the front for ``wanted``; one that runs for another file is replaced."""
+    """Run the front for ``wanted``; one that runs for another file is replaced if that matters."""
     kept = here.folder / CLUSTER_FILE
-    text = file.read_bytes()
-    same = kept.exists() and kept.read_bytes() == text
-    if FRONT in machine.processes and not (same and runs(machine, FRONT)):
-        processes.end(machine.processes.pop(FRONT))
-    if FRONT in machine.processes:
-        return
+    fits = _fits(kept, wanted) and runs(machine, FRONT)
     # It holds keys.
     kept.touch(mode=0o600)
-    kept.write_bytes(text)
+    kept.write_bytes(file.read_bytes())
+    if fits:
+        return
+    if FRONT in machine.processes:
+        processes.end(machine.processes.pop(FRONT))
     settings = wanted.front_settings()
     command = [sys.executable, "-P", "-m", "server.cli", "cluster", "front", str(kept)]
     machine.processes[FRONT] = here.start(FRONT, command, {TOKEN_FILE_VARIABLE: str(here.token)})
     machine.front = url_of(settings.host, settings.port, secure=settings.secure)
     here.write(machine)
     _wait_for_port(here, machine, FRONT, settings.host, settings.port)
+
+
+def _fits(kept: Path, wanted: Cluster) -> bool:
+    try:
+        return wanted.same_front(read_cluster(kept))
+    except ConfigError:
+        return False
 
 
 def join(

@@ -160,6 +160,21 @@ class Cluster(_Table):
         """The settings of the replicas of a group, as plain data."""
         return self.settings | self.groups[group].settings
 
+    @property
+    def most_body_bytes(self) -> int:
+        """The largest body that any replica takes."""
+        default = Settings.model_fields["max_body_bytes"].default
+        stated = (self.replica_settings(name).get("max_body_bytes") for name in self.groups)
+        return max(int(each or default) for each in stated)
+
+    def same_front(self, other: Cluster) -> bool:
+        """Whether a front that runs for ``other`` does for this one too."""
+
+        def facts(cluster: Cluster) -> tuple[Any, ...]:
+            return cluster.head, cluster.front, set(cluster.groups), cluster.most_body_bytes
+
+        return facts(self) == facts(other)
+
     def front_settings(self) -> Settings:
         """The settings of the front; neither the environment nor another file changes them."""
         return _Stated(**self.front)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.core.errors import Overloaded
 from server.http.drain import Drain
@@ -13,7 +13,16 @@ from server.http.middleware import ErrorResponder
 
 KEY_HEADER = b"x-dragoman-cluster"
 ELSEWHERE_HEADER = b"x-dragoman-elsewhere"
-"""In an answer: the request was not looked at, and another replica may answer it."""
+"""In a refusal by a replica that is about to end: `UNTOUCHED` or `UNANSWERED`."""
+
+UNTOUCHED = b"untouched"
+"""The request was not looked at: another replica can answer it."""
+
+UNANSWERED = b"unanswered"
+"""The end came while it was worked on: another replica can, if asking twice does no harm."""
+
+# Overloaded, and its status in Anthropic's API.
+_ENDING = (503, 529)
 
 
 class FrontOnlyMiddleware:
@@ -35,7 +44,17 @@ class FrontOnlyMiddleware:
                 return
             if self._drain.begun:
                 gone = Overloaded("The replica is shutting down.", retry_after=1)
-                headers = {ELSEWHERE_HEADER.decode(): "1", "connection": "close"}
+                headers = {ELSEWHERE_HEADER.decode(): UNTOUCHED.decode(), "connection": "close"}
                 await self._respond(gone, path=scope["path"], headers=headers)(scope, receive, send)
                 return
-        await self._app(scope, receive, send)
+            await self._app(scope, receive, self._telling(send))
+        else:
+            await self._app(scope, receive, send)
+
+    def _telling(self, send: Send) -> Send:
+        async def telling(message: Message) -> None:
+            if self._drain.begun and message.get("status") in _ENDING:
+                message["headers"].append((ELSEWHERE_HEADER, UNANSWERED))
+            await send(message)
+
+        return telling

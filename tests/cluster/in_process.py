@@ -33,7 +33,15 @@ def listener() -> socket.socket:
 class Replica:
     """A server over a fake pool that reports to a front."""
 
-    def __init__(self, name: str, front: tuple[str, int], script: Script, **settings: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        front: tuple[str, int],
+        script: Script,
+        *,
+        key: str = KEY,
+        **settings: Any,
+    ) -> None:
         self.name = name
         self.pool = FakePool(script)
         self.models = ["test", "alias"]
@@ -43,7 +51,7 @@ class Replica:
         app = create_app(stated, self.pool)
         self.drain = app.state.context.drain
         app.add_middleware(
-            FrontOnlyMiddleware, key=KEY, drain=self.drain, respond=app.state.error_responses
+            FrontOnlyMiddleware, key=key, drain=self.drain, respond=app.state.error_responses
         )
         self.server = Server(app, stated, self.pool)
         self.socket = listener()
@@ -51,7 +59,7 @@ class Replica:
         token = home.set(home_of(name))
         self._serving = asyncio.create_task(self.server._serve(sockets=[self.socket]))
         home.reset(token)
-        self._announcing = asyncio.create_task(announce(front, KEY, self.announcement))
+        self._announcing = asyncio.create_task(announce(front, key, self.announcement))
 
     def announcement(self) -> Announcement:
         return Announcement(

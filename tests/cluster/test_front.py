@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from server.cluster.routing import Asked
+from server.core.errors import Overloaded
 from server.core.events import Accepted, Delta, Event
 from server.core.request import GenerationRequest
 from tests.api.fakes import answer, hello
@@ -156,6 +157,19 @@ async def test_a_replica_that_is_about_to_end_gets_no_more_requests_and_finishes
     assert later.status_code == 200
     assert later.headers["x-dragoman-replica"] == "b"
     assert (await running).headers["x-dragoman-replica"] == "a"
+
+
+@pytest.mark.parametrize("path", STREAMED)
+async def test_a_request_that_meets_the_end_of_its_replica_is_answered_by_another(
+    cluster: Cluster, http: httpx.AsyncClient, path: str
+) -> None:
+    replica = await cluster.add("a", lambda request: [0.2, Overloaded("It is shutting down.")])
+    await cluster.add("b")
+    asking = asyncio.create_task(http.post(path, json=STREAMED[path] | {"stream": False}))
+    await until(lambda: replica.pool.client.running)
+    replica.drain.begin(10)
+    response = await asking
+    assert (response.status_code, response.headers["x-dragoman-replica"]) == (200, "b")
 
 
 async def test_without_a_replica_the_error_is_that_of_the_family(

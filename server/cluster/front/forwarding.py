@@ -15,7 +15,7 @@ from server.cluster.front.incoming import Incoming
 from server.cluster.front.interruption import last_event
 from server.cluster.front.membership import Member, Members
 from server.cluster.front.upstream import AnswerHead, Connection, Cut, Unreachable
-from server.cluster.front_only import ELSEWHERE_HEADER
+from server.cluster.front_only import ELSEWHERE_HEADER, UNANSWERED, UNTOUCHED
 from server.cluster.routing import Router
 from server.core.errors import DragomanError, Overloaded, WorkerDied
 
@@ -148,9 +148,10 @@ class Forwarding:
                 scope["method"].encode(), head, incoming.parts() if body is None else body
             )
             answer = await connection.head()
-            if any(name == ELSEWHERE_HEADER for name, _ in answer.headers):
-                raise Elsewhere
             headers = Headers(raw=answer.headers)
+            ending = dict(answer.headers).get(ELSEWHERE_HEADER)
+            if ending == UNTOUCHED or (ending == UNANSWERED and incoming.repeatable):
+                raise Elsewhere
             if "content-length" in headers and headers.get("content-type") == "application/json":
                 # It comes at once, and another replica can answer as long as none of it was sent.
                 whole = b"".join([part async for part in connection.parts()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from server.cluster.front_only import KEY_HEADER
+from server.cluster.front_only import ELSEWHERE_HEADER, KEY_HEADER
 from server.core.ids import request_id
 from server.http.proxies import BASE
 
@@ -34,8 +34,8 @@ _STATED_BY_THE_FRONT = frozenset(
         KEY_HEADER,
     }
 )
-# uvicorn adds its own.
-_STATED_BY_UVICORN = frozenset({b"date", b"server"})
+# uvicorn adds its own of these; the third is between replica and front.
+_NOT_FOR_CLIENTS = frozenset({b"date", b"server", ELSEWHERE_HEADER})
 
 
 def request_head(scope: dict[str, Any], key: str, *, length: int | None) -> bytes:
@@ -72,5 +72,5 @@ def request_head(scope: dict[str, Any], key: str, *, length: int | None) -> byte
 
 def answer_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The headers of a replica's answer that are for the client."""
-    left_out = _OF_ONE_HOP | _STATED_BY_UVICORN
+    left_out = _OF_ONE_HOP | _NOT_FOR_CLIENTS
     return [(name, value) for name, value in headers if name not in left_out]

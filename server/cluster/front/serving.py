@@ -11,7 +11,6 @@ from server.cluster.front.entrance import Front
 from server.cluster.front.membership import Members
 from server.cluster.routing import AffinityRouter
 from server.cluster.secret import cluster_key
-from server.core.settings import Settings
 from server.http.transport import Server
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ async def serve_front(
         AffinityRouter(),
         groups=list(cluster.groups),
         key=key,
-        most_bytes=_most_bytes(cluster),
+        most_bytes=cluster.most_body_bytes,
     )
     hearing = await asyncio.start_server(
         members.hear, sock=members_listener, limit=_MOST_LINE_BYTES
@@ -46,10 +45,3 @@ async def serve_front(
     finally:
         hearing.close()
         members.close()
-
-
-def _most_bytes(cluster: Cluster) -> int:
-    """The largest body that any replica takes."""
-    default = Settings.model_fields["max_body_bytes"].default
-    stated = [cluster.replica_settings(name).get("max_body_bytes") for name in cluster.groups]
-    return max(int(each or default) for each in stated)

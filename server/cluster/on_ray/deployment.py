@@ -40,6 +40,7 @@ class Replica:
         environment = {name: os.environ[name] for name in os.environ if name != "OMP_NUM_THREADS"}
         self._requests = 0
         self._ready = asyncio.Event()
+        self._ending = False
         self._process: Process = await asyncio.create_subprocess_exec(
             *_COMMAND, stdin=PIPE, stdout=PIPE, env=environment, start_new_session=True
         )
@@ -52,29 +53,28 @@ class Replica:
         if not self._ready.is_set():
             raise RuntimeError(await self._why())
 
-    async def check_health(self) -> None:
-        """Raises RuntimeError if the process has ended; Serve then makes a new replica."""
-        if self._following.done():
-            raise RuntimeError(await self._why())
-
     def record_autoscaling_stats(self) -> dict[str, float]:
         """How many requests run and wait."""
         return {_REQUESTS: float(self._requests)}
 
     async def __del__(self) -> None:
         """Let answers finish, and return when the process has ended. Serve awaits this."""
+        self._ending = True
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
         await self._process.wait()
 
     async def _follow(self) -> None:
-        """Read what the process says of itself, to its end."""
+        """Read what the process says of itself; its end is that of the actor, which is replaced."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             status = msgspec.json.decode(line, type=ReplicaStatus)
             self._requests = status.requests
             if status.ready:
                 self._ready.set()
+        if self._ready.is_set() and not self._ending:
+            logger.error("%s", await self._why())
+            os._exit(1)
 
     async def _why(self) -> str:
         code = await self._process.wait()

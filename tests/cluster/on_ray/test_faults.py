@@ -1,0 +1,156 @@
+"""What is lost comes back, and clients see as little of it as can be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cluster.on_ray.machines import (
+    MODEL,
+    Cluster,
+    kill,
+    lives,
+    replica_pids,
+    until,
+)
+
+LONG = 400
+
+
+class Load:
+    """Clients that ask one short question after another, and what became of each."""
+
+    def __init__(self, url: str) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self._url = url
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(3)]
+
+    def _ask(self, number: int) -> None:
+        with httpx.Client(timeout=120) as http:
+            turn = 0
+            while not self._stop.is_set():
+                turn += 1
+                body = {"model": MODEL, "prompt": f"client {number}, turn {turn}", "max_tokens": 4}
+                try:
+                    answer = http.post(f"{self._url}/v1/completions", json=body)
+                    self.outcomes[str(answer.status_code)] += 1
+                except httpx.HTTPError as error:
+                    self.outcomes[type(error).__name__] += 1
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        for thread in self._threads:
+            thread.start()
+        try:
+            until(lambda: self.outcomes["200"] >= 3)
+            yield
+            # It goes on with what is there now.
+            seen = self.outcomes["200"]
+            until(lambda: self.outcomes["200"] >= seen + 6)
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join()
+
+
+@pytest.fixture
+def load(cluster: Cluster) -> Load:
+    return Load(cluster.url)
+
+
+def names(cluster: Cluster) -> set[str]:
+    return {str(replica["id"]) for replica in cluster.replicas()}
+
+
+def test_a_killed_replica_costs_no_request_and_is_replaced(cluster: Cluster, load: Load) -> None:
+    before = names(cluster)
+    [victim] = replica_pids(cluster, "second")
+    with load.running():
+        kill(victim)
+        until(lambda: len(names(cluster)) == 2 and names(cluster) != before)
+    assert set(load.outcomes) == {"200"}
+    assert len(before & names(cluster)) == 1
+
+
+def test_a_killed_replica_ends_its_streams_with_an_error_event(cluster: Cluster) -> None:
+    cluster.wait_for(2)
+    body = {"model": MODEL, "prompt": "go", "max_tokens": LONG, "stream": True, "ignore_eos": True}
+    with httpx.stream("POST", f"{cluster.url}/v1/completions", json=body, timeout=120) as answer:
+        place = answer.headers["x-dragoman-replica"]
+        lines = answer.iter_lines()
+        next(lines)
+        [port] = [each["port"] for each in cluster.replicas() if each["id"] == place]
+        kill(listener(cluster, port))
+        rest = [line for line in lines if line]
+    assert rest[-1].startswith('data: {"error":')
+    assert "The replica was lost while it answered." in rest[-1]
+    until(lambda: place not in names(cluster))
+    cluster.wait_for(2)
+
+
+def listener(cluster: Cluster, port: int) -> int:
+    """The process of the replica that listens at ``port``."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = [row for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")]
+    sockets = {f"socket:[{row[9]}]" for row in listening}
+    for pid in [*replica_pids(cluster, "head"), *replica_pids(cluster, "second")]:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if str(descriptor.readlink()) in sockets:
+                    return pid
+    raise AssertionError(f"no replica listens at {port}")
+
+
+def test_a_changed_setting_replaces_replicas_without_a_failed_request(
+    cluster: Cluster, load: Load
+) -> None:
+    before = names(cluster)
+    cluster.write(more="parallel = 3\n")
+    with load.running():
+        cluster.up()
+        until(lambda: len(names(cluster)) == 2 and not names(cluster) & before)
+    assert set(load.outcomes) == {"200"}
+
+
+def test_applying_the_same_file_replaces_nothing(cluster: Cluster) -> None:
+    before = names(cluster)
+    cluster.up()
+    done = cluster.command("up", str(cluster.file), "--wait")
+    assert done.returncode == 0, done.stderr
+    assert names(cluster) == before
+
+
+def test_replicas_go_on_while_the_head_is_down_and_it_comes_back(
+    cluster: Cluster, load: Load
+) -> None:
+    [second] = replica_pids(cluster, "second")
+    agent = cluster.pid("head")
+    with load.running():
+        os.kill(agent, signal.SIGKILL)
+        os.killpg(agent, signal.SIGKILL)
+        seen = load.outcomes["200"]
+        until(lambda: load.outcomes["200"] >= seen + 10)
+        cluster.up()
+        cluster.wait_for(2)
+    assert lives(second)
+    assert set(load.outcomes) == {"200"}
+    assert "group chat: RUNNING" in cluster.command("status").stdout
+
+
+def test_a_machine_whose_agent_is_killed_ends_its_replica(cluster: Cluster, load: Load) -> None:
+    cluster.wait_for(2)
+    [replica] = replica_pids(cluster, "second")
+    with load.running():
+        os.killpg(cluster.pid("second"), signal.SIGKILL)
+        until(lambda: not lives(replica))
+        cluster.wait_for(1)
+    assert set(load.outcomes) == {"200"}
