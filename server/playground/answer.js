@@ -2,7 +2,7 @@
 
 import { button, el } from "./dom.js";
 import { AnswerText } from "./views.js";
-import { wireOf } from "./wires.js";
+import { labelOf } from "./wires.js";
 
 const ENDINGS = {
   length: "Stopped at the limit of tokens.",
@@ -83,10 +83,6 @@ export class AnswerView {
     this.#calls[index].textContent = pretty(call.arguments);
   }
 
-  /** Replace the text by a field with it; `onSave` gets the edited text. */
-  edit(onSave) {
-    this.element.replaceChildren(editor(this.answer.content, "Save", onSave));
-  }
 }
 
 /** Which model gave the answer, and with which settings. */
@@ -94,7 +90,7 @@ function sourceLine({ model, api, settings }) {
   const { system, schema, tools, tool_choice: choice, variables, stop, ...rest } = settings ?? {};
   const long = { "system prompt": system, "JSON schema": schema, tools, variables, stop };
   const said = [
-    model, wireOf(api).label,
+    model, labelOf(api),
     ...Object.entries(rest).filter(([name]) => name !== "api")
       .map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`),
     ...Object.keys(long).filter((name) => long[name]), ...(choice ? [`tool choice ${choice}`] : []),
@@ -116,13 +112,14 @@ function pretty(json) {
   }
 }
 
-/** A field with `text`; `onSave` gets what it became, null when given up. */
-export function editor(text, verb, onSave) {
+/** A field with `text`; `onInput` gets what is typed, `onSave` what it became, null when given up. */
+export function editor(text, verb, onInput, onSave) {
   const field = el("textarea", {
     className: "edit", rows: 3, value: text, attributes: { "aria-label": "Edit the message" },
   });
   const save = () => onSave(field.value);
   const cancel = () => onSave(null);
+  field.addEventListener("input", () => onInput(field.value));
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
@@ -133,7 +130,6 @@ export function editor(text, verb, onSave) {
       cancel();
     }
   });
-  queueMicrotask(() => field.focus());
   return el("div", { className: "editor" }, field,
     el("div", { className: "answer-actions" }, button(verb, save, { className: "primary" }),
       button("Cancel", cancel)));

@@ -29,10 +29,10 @@ class App {
   panes = [new Pane(0, this), new Pane(1, this)];
   composer = new Composer(this);
   settings = new SettingsForm(this.store, () => this.preview());
+  sidebar = new Sidebar(this);
   preview = debounced(() => this.shownPanes.forEach((pane) => pane.preview()), PREVIEW_DELAY);
   #persistence = null;
   #library = null;
-  #sidebar;
 
   constructor() {
     this.store.subscribe(["opened", "turns", "settings"], () => this.#showFrame());
@@ -41,23 +41,20 @@ class App {
 
   /** Begin to keep conversations, and show the one that this tab had. */
   async keep() {
-    let problem = "";
     try {
       const database = await Database.open();
       this.#persistence = new Persistence(this.store, database, {
         app: this,
         get isBusy() { return this.app.running || document.querySelector(".editor") !== null; },
-        problem: (text) => this.#sidebar.say(text),
-        listChanged: () => this.#sidebar.show(),
+        problem: (text) => this.sidebar.say(text),
+        listChanged: () => this.sidebar.show(),
       });
       this.#library = new Library(database, this.#persistence);
+      this.sidebar.use(this.#library);
     } catch (error) {
-      problem = `This browser keeps no conversations: ${error.message}`;
+      this.sidebar.say(`This browser keeps no conversations: ${error.message}`);
     }
-    this.#sidebar = new Sidebar(this, this.#library);
-    this.#sidebar.setOpen(matchMedia(WIDE).matches);
-    if (problem) this.#sidebar.say(problem);
-    if (!(await this.#persistence?.restore())) this.store.open(freshConversation());
+    if (!(await this.#persistence?.restore())) this.store.open(this.store.conversation);
     await this.#library?.purge();
   }
 
@@ -231,7 +228,7 @@ class App {
   async #change(open) {
     await this.stop();
     const isDone = await open();
-    if (isDone && !matchMedia(WIDE).matches) this.#sidebar.setOpen(false);
+    if (isDone && !matchMedia(WIDE).matches) this.sidebar.setOpen(false);
     if (isDone) this.refreshModels();
     this.preview();
     this.composer.focus();
@@ -245,6 +242,15 @@ class App {
     } else await this.#library.rename(id, name);
   }
 
+  /** Close the panels where they lie over the panes; whether one was open. */
+  closePanels() {
+    const { conversations, settings } = document.body.dataset;
+    if (matchMedia(WIDE).matches || (conversations !== "open" && settings !== "open")) return false;
+    this.sidebar.setOpen(false);
+    this.settings.setOpen(false);
+    return true;
+  }
+
   setMode(mode) {
     this.stop();
     this.store.rearrange((conversation) => { conversation.mode = mode; });
@@ -254,7 +260,7 @@ class App {
   }
 
   toggleSecond() {
-    this.store.set((conversation) => { conversation.hasSecond = !conversation.hasSecond; });
+    this.store.showSecond(!this.store.conversation.hasSecond);
     this.preview();
   }
 
@@ -310,7 +316,7 @@ function onKey(event, app, menu) {
   } else if (event.key === "Escape") {
     if (closeAlternatives({ refocus: true })) return;
     if (menu.open) menu.open = false;
-    else app.stop();
+    else if (!app.closePanels()) app.stop();
   }
 }
 
@@ -319,7 +325,7 @@ askForKeyWith(askForKey);
 themeButton(find("toggle-theme"));
 find("panes").append(...app.panes.map((pane) => pane.element));
 app.settings.setOpen(false);
+app.sidebar.setOpen(matchMedia(WIDE).matches);
 listen(app);
-await app.keep();
-await app.refreshModels();
+await Promise.all([app.keep(), app.refreshModels()]);
 await new ModelsDialog(() => app.refreshModels()).look();

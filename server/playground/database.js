@@ -44,17 +44,9 @@ export class Database {
     return head ? { head, ...Object.fromEntries(PARTS.map((name, at) => [name, parts[at]])) } : null;
   }
 
-  /** Every answer in turn, without its probabilities. */
-  async eachAnswer(take) {
-    const request = this.#stores("readonly", ["answers"]).answers.openCursor();
-    return new Promise((resolve, reject) => {
-      request.addEventListener("error", () => reject(request.error));
-      request.addEventListener("success", () => {
-        if (!request.result) return resolve();
-        take(request.result.value);
-        return request.result.continue();
-      });
-    });
+  /** The answers of all conversations, without their probabilities. */
+  async answers() {
+    return result(this.#stores("readonly", ["answers"]).answers.getAll());
   }
 
   /**
@@ -68,24 +60,29 @@ export class Database {
     if (head ? (stored?.revision ?? 0) !== expected : !stored) {
       throw new Conflict("The conversation was changed in another tab.");
     }
-    if (head) stores.heads.put(head);
-    for (const [name, values] of Object.entries({ answers, spans, images })) {
-      for (const value of values) stores[name].put(value);
+    try {
+      if (head) stores.heads.put(head);
+      for (const [name, values] of Object.entries({ answers, spans, images })) {
+        for (const value of values) stores[name].put(value);
+      }
+    } catch (error) {
+      stores.heads.transaction.abort();
+      throw error;
     }
     await done;
   }
 
-  /** Change a stored head by `change`; its new revision, or 0 if there is none. */
+  /** Change a stored head by `change`; whether there is one. */
   async changeHead(id, change) {
     const { heads } = this.#stores("readwrite", ["heads"]);
     const done = ended(heads.transaction);
     const head = await result(heads.get(id));
-    if (!head) return 0;
+    if (!head) return false;
     change(head);
     head.revision += 1;
     heads.put(head);
     await done;
-    return head.revision;
+    return true;
   }
 
   /** Take a conversation away with all its parts. */
@@ -95,6 +92,13 @@ export class Database {
     stores.heads.delete(id);
     for (const name of PARTS) stores[name].delete(partsOf(id));
     await done;
+  }
+
+  /** Take away for good what was deleted before a moment; how many conversations that were. */
+  async purge(before) {
+    const old = (await this.heads()).filter(({ deleted }) => deleted && deleted < before);
+    for (const { id } of old) await this.remove(id);
+    return old.length;
   }
 
   #stores(mode, names = ["heads", ...PARTS]) {

@@ -2,7 +2,7 @@
 
 import { allAnswers, newCall, newConversation, newId, newImage, newTurn } from "./conversation.js";
 import { SETTINGS, newSettings } from "./settings.js";
-import { WIRES } from "./wires.js";
+import { isApi } from "./wires.js";
 
 const FORMAT = "dragoman-session";
 const VERSION = 2;
@@ -97,7 +97,7 @@ function answerOf(read) {
   return {
     id: newId(),
     model: string(read.model),
-    api: Object.hasOwn(WIRES, read.api) ? read.api : "",
+    api: isApi(read.api) ? read.api : "",
     view: VIEWS.includes(read.view) ? read.view : undefined,
     settings: Object.fromEntries(SETTINGS.map((name) => [name, string(read.settings?.[name])])
       .filter(([, value]) => value)),

@@ -22,23 +22,24 @@ export class Library {
     const words = comparable(query).split(/\s+/).filter(Boolean);
     if (!words.length) return heads.map((head) => entry(head, ""));
     const texts = new Map(heads.map((head) => [head.id, textsOfHead(head)]));
-    await this.#database.eachAnswer((answer) => {
+    for (const answer of await this.#database.answers()) {
       texts.get(answer.conversation)?.push(...textsOfAnswer(answer));
-    });
+    }
     return heads.flatMap((head) => {
       const excerpt = excerptOf(texts.get(head.id), words);
       return excerpt === null ? [] : [entry(head, excerpt)];
     });
   }
 
-  /** Delete a conversation, so that it can be had back. */
+  /** Delete a conversation, so that it can be had back unless its place is needed. */
   async remove(id) {
     await this.#persistence.changeHead(id, (head) => { head.deleted = Date.now(); });
+    await this.#persistence.flush();
   }
 
-  /** Have a deleted one back. */
+  /** Have a deleted one back; whether it is still there. */
   async restore(id) {
-    await this.#persistence.changeHead(id, (head) => { head.deleted = false; });
+    return this.#persistence.changeHead(id, (head) => { head.deleted = false; });
   }
 
   /** Give a conversation that is not shown a name. */
@@ -48,10 +49,7 @@ export class Library {
 
   /** Take away for good what was deleted long ago. */
   async purge() {
-    const old = Date.now() - KEPT_DELETED_MS;
-    for (const { id, deleted } of await this.#database.heads()) {
-      if (deleted && deleted < old) await this.#database.remove(id);
-    }
+    await this.#database.purge(Date.now() - KEPT_DELETED_MS);
   }
 }
 

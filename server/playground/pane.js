@@ -143,8 +143,10 @@ export class Pane {
     if (this.running || !this.model) return;
     const body = this.#app.checked(this.index, () => makeBody(optionsOf(this.settings)));
     if (!body) return;
+    const isCompletion = wire === completions;
     const source = {
-      model: this.data.model, api: this.settings.api, settings: statedSettings(this.settings),
+      model: this.data.model, settings: statedSettings(this.settings, { isCompletion }),
+      api: isCompletion ? "completions" : this.settings.api,
       // What a base model writes is no Markdown, and how probable it was is what one looks at.
       view: this.model.kind === "base" ? "tokens" : undefined,
     };

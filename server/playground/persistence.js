@@ -2,14 +2,15 @@
 
 import { isBlank, newId, titleOf } from "./conversation.js";
 import { Conflict } from "./database.js";
-import { answerRecords, fromRecords, headOf, imageRecord, partsOf } from "./records.js";
+import { answerRecords, fromRecords, headOf, imageRecords, partsOf } from "./records.js";
 
 const CURRENT_ITEM = "dragoman-conversation";
 const CHANNEL = "dragoman-playground";
-// A reload while an answer streams loses at most what came in this time, in milliseconds.
+// Milliseconds between a change and its saving: a reload loses at most what came in that time. Where saving
+// takes long, as with very long answers, the delay is longer, so that it takes a fifth of the time.
 const SAVE_DELAY = 250;
-// Where saving takes long, as with very long answers, it takes at most this part of the time; a choice.
-const SHARE = 0.1;
+const LONGEST_DELAY = 2000;
+const SHARE = 0.2;
 
 /** Saves the store's conversation. `page` tells of its state and is told what went wrong. */
 export class Persistence {
@@ -46,7 +47,7 @@ export class Persistence {
       this.#schedule();
     });
     this.#channel.addEventListener("message", ({ data }) => this.#changedElsewhere(data));
-    // Browsers finish a transaction that was begun before the page went away.
+    // The page may go away soon.
     document.addEventListener("visibilitychange", () => this.flush());
     addEventListener("pagehide", () => this.flush());
     addEventListener("beforeunload", (event) => { if (this.#hasFailed) event.preventDefault(); });
@@ -79,21 +80,20 @@ export class Persistence {
     const { conversation } = this.#store;
     const head = this.#isHeadChanged ? headOf(conversation, this.#revision + 1) : null;
     const { answers, images } = partsOf(conversation);
-    const changed = [...answers, ...images].filter((part) => !this.#kept.has(part));
-    const records = answers.filter((answer) => changed.includes(answer))
-      .map((answer) => answerRecords(conversation.id, answer));
+    const [newAnswers, newImages] = [answers, images].map((parts) =>
+      parts.filter((part) => !this.#kept.has(part)));
+    const changed = [...newAnswers, ...newImages];
     // What grows while the transaction runs counts as changed again.
     this.#isHeadChanged = false;
     for (const part of changed) this.#kept.add(part);
     try {
-      await this.#database.save({
+      await this.#write({
         id: conversation.id, head,
-        answers: records.map(([answer]) => answer), spans: records.map(([, spans]) => spans),
-        images: images.filter((image) => changed.includes(image))
-          .map((image) => imageRecord(conversation.id, image)),
-      }, this.#revision);
+        ...answerRecords(conversation.id, newAnswers), images: imageRecords(conversation.id, newImages),
+      });
       if (head) this.#revision = head.revision;
-      this.#delay = Math.max(SAVE_DELAY, (performance.now() - begun) / SHARE);
+      const pause = (performance.now() - begun) / SHARE;
+      this.#delay = Math.min(Math.max(SAVE_DELAY, pause), LONGEST_DELAY);
       if (this.#hasFailed) this.#say("");
       this.#remember(conversation.id);
       this.#announce(conversation.id);
@@ -102,6 +102,16 @@ export class Persistence {
       for (const part of changed) this.#kept.delete(part);
       if (error instanceof Conflict) this.#goOnAsCopy();
       else this.#say(`Not saved: ${reasonOf(error)}`);
+    }
+  }
+
+  /** Deleted conversations give way where there is no room. */
+  async #write(records) {
+    try {
+      await this.#database.save(records, this.#revision);
+    } catch (error) {
+      if (!isFull(error) || !(await this.#database.purge(Infinity))) throw error;
+      await this.#database.save(records, this.#revision);
     }
   }
 
@@ -185,17 +195,20 @@ export class Persistence {
     return Boolean(id) && this.open(id);
   }
 
-  /** Change the stored head of any conversation by `change`. */
+  /** Change the stored head of a conversation that is not shown; whether it is stored. */
   async changeHead(id, change) {
-    if (id === this.#store.conversation.id && !(await this.flush())) return;
-    const revision = await this.#database.changeHead(id, change);
-    if (revision && id === this.#store.conversation.id) this.#revision = revision;
+    const isStored = await this.#database.changeHead(id, change);
     this.#announce(id);
+    return isStored;
   }
 }
 
+function isFull(error) {
+  return error?.name === "QuotaExceededError";
+}
+
 function reasonOf(error) {
-  return error?.name === "QuotaExceededError"
+  return isFull(error)
     ? "the browser's storage is full. Export this conversation, or delete others; it is saved with the next change."
     : `${error?.message ?? error}. It is tried again with the next change.`;
 }

@@ -20,6 +20,8 @@ export class Reading {
   #store;
   #following;
   #growing = null;
+  // What is being edited, turns and answers, with the texts as typed: showing all anew keeps them.
+  #editing = new WeakMap();
 
   constructor(pane, app) {
     this.#pane = pane;
@@ -59,10 +61,10 @@ export class Reading {
         ...images.map(({ url }, index) => thumbnail(url, `Image ${index + 1}`))));
     }
     if (prompt) element.append(el("div", { className: "asked-text" }, prompt));
-    const edit = () => element.replaceChildren(editor(prompt, "Send again", (edited) => {
-      if (edited === null || (edited.trim() === "" && !images.length)) this.show();
-      else this.#app.editPrompt(turn, edited);
-    }));
+    const edit = this.#editor(element, turn, prompt, "Send again", (edited) => {
+      if (edited.trim() || images.length) this.#app.editPrompt(turn, edited);
+      else this.show();
+    });
     const branches = branchesOf(this.#store.conversation, turn);
     element.append(el("div", { className: "asked-actions" },
       ...this.#versions("message", branches, branches.indexOf(turn), (index) =>
@@ -79,8 +81,8 @@ export class Reading {
     const isLast = turn === this.#store.path.at(-1);
     const view = this.#view(turn);
     const regenerate = () => this.#app.regenerate(this.#pane, turn);
-    const edit = () => view.edit((edited) => {
-      if (edited === null || edited === answer.content) this.show();
+    const edit = this.#editor(view.element, answer, answer.content, "Save", (edited) => {
+      if (edited === answer.content) this.show();
       else this.#store.step("Edit", () => addAnswer(turn, index, editedAnswer(answer, edited)));
       this.#app.preview();
     });
@@ -95,6 +97,25 @@ export class Reading {
     }
     view.offerRetry(this.#action("Retry", regenerate));
     return view.element;
+  }
+
+  /** An action that edits `text` of `thing` in `element`, now already if it was being edited. */
+  #editor(element, thing, text, verb, save) {
+    const edit = () => {
+      const typed = this.#editing.get(thing) ?? text;
+      this.#editing.set(thing, typed);
+      element.replaceChildren(editor(typed, verb, (now) => this.#editing.set(thing, now), (edited) => {
+        this.#editing.delete(thing);
+        if (edited === null) this.show();
+        else save(edited);
+      }));
+    };
+    // The rest of the element is appended to it first.
+    if (this.#editing.has(thing)) queueMicrotask(edit);
+    return () => {
+      edit();
+      element.querySelector("textarea").focus();
+    };
   }
 
   #raw() {

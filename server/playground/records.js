@@ -12,15 +12,17 @@ export function headOf(conversation, revision) {
   };
 }
 
-/** An answer and its probabilities, apart: a search reads only the first. */
-export function answerRecords(conversation, { spans, ...answer }) {
-  const key = { id: answer.id, conversation };
-  return [{ ...answer, ...key }, { ...key, spans }];
+/** Answers of a conversation, and the probabilities of their tokens apart: a search does not read those. */
+export function answerRecords(conversation, made) {
+  return {
+    answers: made.map(({ spans, ...answer }) => ({ ...answer, conversation })),
+    spans: made.map(({ id, spans }) => ({ id, conversation, spans })),
+  };
 }
 
-/** An image with the conversation that has it. */
-export function imageRecord(conversation, image) {
-  return { ...image, conversation };
+/** Images of a conversation. */
+export function imageRecords(conversation, images) {
+  return images.map((image) => ({ ...image, conversation }));
 }
 
 /**

@@ -3,6 +3,8 @@
 const DEFAULT_MAX_TOKENS = "256";
 const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed"];
 
+const OF_COMPLETIONS = [...NUMBERS, "max_tokens", "stop"];
+
 /** The names of all settings, as those of their fields. */
 export const SETTINGS = [
   "api", "system", ...NUMBERS, "max_tokens", "reasoning_budget", "thinking", "variables", "stop",
@@ -22,10 +24,14 @@ export function newSettings() {
   return { ...Object.fromEntries(SETTINGS.map((name) => [name, ""])), max_tokens: DEFAULT_MAX_TOKENS };
 }
 
-/** The settings that are filled in, without the limit that one begins with: what an answer shows. */
-export function statedSettings(settings) {
-  const isStated = ([name, value]) =>
-    value.trim() && !(name === "max_tokens" && value === DEFAULT_MAX_TOKENS);
+/**
+ * The settings of an answer that are worth telling: those that are filled in, without the limit that
+ * one begins with. Completions have only some.
+ */
+export function statedSettings(settings, { isCompletion }) {
+  const isStated = ([name, value]) => value.trim()
+    && !(name === "max_tokens" && value === DEFAULT_MAX_TOKENS)
+    && !(isCompletion && !OF_COMPLETIONS.includes(name));
   return Object.fromEntries(Object.entries(settings).filter(isStated));
 }
 

@@ -6,20 +6,20 @@ import { fromFile, toFile } from "./files.js";
 const SEARCH_DELAY = 150;
 const find = (id) => document.getElementById(id);
 
-/** The panel. `app` opens conversations; `library` is null where the browser keeps nothing. */
+/** The panel. `app` opens conversations; without a library, as where a browser keeps nothing, it is empty. */
 export class Sidebar {
   #app;
   #store;
-  #library;
+  #library = null;
   #search = find("search");
-  #shownQuery = 0;
+  #asked = 0;
+  #shown = "";
   // Changes come several a second while an answer streams.
   show = debounced(() => this.#show(), SEARCH_DELAY);
 
-  constructor(app, library) {
+  constructor(app) {
     this.#app = app;
     this.#store = app.store;
-    this.#library = library;
     this.#search.addEventListener("input", this.show);
     find("new-session").addEventListener("click", () => app.begin());
     find("export-session").addEventListener("click", () => download(this.#store.conversation));
@@ -37,16 +37,25 @@ export class Sidebar {
     });
   }
 
+  /** Show the conversations of `library` from now on. */
+  use(library) {
+    this.#library = library;
+  }
+
   async #show() {
     if (!this.#library) return;
     const query = this.#search.value;
-    const asked = ++this.#shownQuery;
+    const asked = ++this.#asked;
     const entries = await this.#library.list(query).catch((error) => {
       this.say(`The kept conversations cannot be read: ${error.message}`);
       return [];
     });
-    if (asked !== this.#shownQuery || find("conversation-list").querySelector("input")) return;
-    find("conversation-list").replaceChildren(...entries.map((entry) => this.#item(entry)));
+    const list = find("conversation-list");
+    // Saving an answer that streams changes nothing here, and showing all anew takes the focus away.
+    const shown = JSON.stringify([this.#store.conversation.id, entries]);
+    if (asked !== this.#asked || shown === this.#shown || list.querySelector("input")) return;
+    this.#shown = shown;
+    list.replaceChildren(...entries.map((entry) => this.#item(entry)));
     find("no-conversations").hidden = entries.length > 0;
     find("no-conversations").textContent = query.trim()
       ? "No conversation says that." : "What you type is kept here, in this browser.";
@@ -79,6 +88,7 @@ export class Sidebar {
       if (isOver) return;
       isOver = true;
       item.replaceChildren();
+      this.#shown = "";
       if (name && name !== title) await this.#app.rename(id, name);
       this.show();
     };
@@ -101,11 +111,13 @@ export class Sidebar {
     const line = find("deleted");
     const restore = async () => {
       line.hidden = true;
-      await this.#library.restore(id);
-      if (wasShown) await this.#app.openConversation(id);
+      if (!(await this.#library.restore(id))) this.say(`“${title}” is gone: its place was needed.`);
+      else if (wasShown) await this.#app.openConversation(id);
     };
-    line.replaceChildren(el("span", {}, `“${title}” is deleted. `), button("Undo", restore));
+    const undo = button("Undo", restore);
+    line.replaceChildren(el("span", {}, `“${title}” is deleted. `), undo);
     line.hidden = false;
+    undo.focus();
   }
 
   async #import(input) {

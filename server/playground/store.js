@@ -4,10 +4,13 @@ import { newConversation, pathOf } from "./conversation.js";
 import { History } from "./history.js";
 import { newSettings } from "./settings.js";
 
-/** An empty conversation with the settings that one begins with. */
+const SECOND_ITEM = "dragoman-second-pane";
+
+/** An empty conversation with the settings that one begins with, and as many panes as the last had. */
 export function freshConversation() {
   const conversation = newConversation();
   conversation.panes[0].settings = newSettings();
+  conversation.hasSecond = localStorage.getItem(SECOND_ITEM) !== "off";
   return conversation;
 }
 
@@ -80,6 +83,12 @@ export class Store {
     change(this.conversation);
     this.#touch();
     this.#tell("settings");
+  }
+
+  /** Show the second pane, or do not, here and in new conversations. */
+  showSecond(isShown) {
+    localStorage.setItem(SECOND_ITEM, isShown ? "on" : "off");
+    this.set((conversation) => { conversation.hasSecond = isShown; });
   }
 
   /** An answer grew, or a result of its calls was typed. */

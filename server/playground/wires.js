@@ -13,7 +13,17 @@ import { responses } from "./wire-responses.js";
 export const WIRES = { chat, responses, messages };
 export { completions };
 
-/** The wire of an API's name; chat completions for an unknown one. */
+/** The wire of the API that a setting names; chat completions where it names none. */
 export function wireOf(api) {
   return Object.hasOwn(WIRES, api) ? WIRES[api] : chat;
+}
+
+/** The label of the API that gave an answer. */
+export function labelOf(api) {
+  return api === "completions" ? completions.label : wireOf(api).label;
+}
+
+/** Whether an answer may have come over an API of this name. */
+export function isApi(api) {
+  return api === "completions" || Object.hasOwn(WIRES, api);
 }

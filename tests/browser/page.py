@@ -156,6 +156,10 @@ class Page:
         records: str = self.browser.execute_async_script(script, store)
         return records
 
+    def click(self, selector: str) -> None:
+        """Click an element of a list that may be made anew at any moment."""
+        self.wait(lambda: self.find(selector).click() is None, selector)
+
     def titles(self) -> list[str]:
         """The listed conversations."""
         return [title.text for title in self.find_all(".conversation-title")]
