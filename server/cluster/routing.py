@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from server.cluster.affinity.replica_choice import ReplicaChoice
-from server.cluster.affinity.request_affinity import request_affinity
+from server.cluster.affinity.request_affinity import Affinity, request_affinity
 
 
 class Asked(NamedTuple):
@@ -30,6 +30,10 @@ class Router(Protocol):
         ...
 
 
+# Their texts leave nothing in a cache that another request could use.
+_WITHOUT_CACHE = ("embeddings", "embed")
+
+
 class AffinityRouter:
     """The replica that has the beginning of the prompt, within bounds of load."""
 
@@ -38,4 +42,7 @@ class AffinityRouter:
 
     def choose(self, asked: Asked, loads: Mapping[str, int]) -> str:
         """The replica where the session was last, or where it belongs."""
-        return self._choice.choose(request_affinity(asked.headers, asked.body or {}), loads)
+        affinity = Affinity()
+        if asked.path.rpartition("/")[2] not in _WITHOUT_CACHE:
+            affinity = request_affinity(asked.headers, asked.body or {})
+        return self._choice.choose(affinity, loads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from server.cluster.affinity.replica_choice import (
     rendezvous,
 )
 from server.cluster.affinity.request_affinity import Affinity
+from server.cluster.routing import AffinityRouter, Asked
 from server.core.ids import home, id_with_home
 
 names = st.sets(st.text(min_size=1, max_size=8), min_size=1, max_size=12)
@@ -113,6 +115,23 @@ def test_the_longest_known_beginning_decides() -> None:
 
 def test_what_belongs_nowhere_goes_to_the_least_loaded() -> None:
     assert ReplicaChoice().choose(Affinity(), {"a": 2, "b": 1, "c": 3}) == "b"
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings", "/api/embed"])
+def test_embeddings_go_to_the_least_loaded(path: str) -> None:
+    for number in range(10):
+        asked = Asked(path, {}, {"input": f"Text {number}."})
+        assert AffinityRouter().choose(asked, {"a": 2, "b": 1, "c": 3}) == "b"
+
+
+def test_a_router_knows_a_session_by_header_or_body() -> None:
+    loads = fleet(9)
+    named = Asked("/v1/messages", {b"x-session-id": b"1"}, None)
+    said = Asked("/v1/messages", {}, {"messages": [{"role": "user", "content": "Hi."}]})
+    for asked in (named, said):
+        router = AffinityRouter()
+        place = router.choose(asked, loads)
+        assert router.choose(asked, {**loads, place: FEW_REQUESTS - 1}) == place
 
 
 def test_an_id_leads_back_to_the_replica_that_made_it() -> None:
