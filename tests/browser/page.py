@@ -158,7 +158,12 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Click an element of a list that may be made anew at any moment."""
-        self.wait(lambda: self.find(selector).click() is None, selector)
+
+        def clicked() -> bool:
+            self.find(selector).click()
+            return True
+
+        self.wait(clicked, selector)
 
     def titles(self) -> list[str]:
         """The listed conversations."""
