@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import takewhile
 
 import msgspec
 
@@ -22,9 +23,6 @@ IMAGE_CELL = -1
 
 Images = Mapping[ImagePlace, Sequence[Piece]]
 """What each image of a request is for the model."""
-
-# The most characters that two control tokens may begin with in common; a choice.
-_LONGEST_START = 16
 
 
 def read_images(prompt: ChatPrompt, read: ImageReader | None) -> Images:
@@ -68,16 +66,17 @@ def with_ends(rendering: Rendering, vocabulary: Vocabulary, *, opened: bool) -> 
 
 
 def opening_tokens(rendering: Rendering, vocabulary: Vocabulary) -> int:
-    """How many tokens at the end open the reply; 0 where that is not known."""
+    """How many tokens at the end open the reply; 0 where that is not known.
+
+    By itself the text may begin with another token: with a space, or with one that it shares with
+    the turn before. What follows is the same.
+    """
     last, at = rendering.pieces[-1] if rendering.pieces else None, rendering.opened_at
     if at is None or not isinstance(last, TextPiece):
         return 0
-    # Where a template closes the turn instead, that may begin with the same characters.
-    for start in range(at, max(at - _LONGEST_START, 0) - 1, -1):
-        ids = vocabulary.tokenize(rendering.text[start:], parse_special=True)
-        if last.ids[len(last.ids) - len(ids) :] == ids:
-            return len(ids)
-    return 0
+    ids = vocabulary.tokenize(rendering.text[at:], parse_special=True)
+    pairs = zip(reversed(ids), reversed(last.ids), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def pieces_of(placed: Iterable[TextPiece | PlacedImage], images: Images) -> list[Piece]:

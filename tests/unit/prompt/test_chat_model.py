@@ -39,7 +39,7 @@ OPENINGS = {
     ),
     "an end in its place": (
         TURNS + OPENED.replace("{% endif", "{% else %}{{ eos_token }}{% endif"),
-        ["<|im_start|>", "assistant\n"],
+        ["assistant\n"],  # both begin with "<"
     ),
     "plain text": (
         TURNS.replace("<|im_start|>", "").replace("<|im_end|>", "")
@@ -151,6 +151,18 @@ def test_the_tokens_that_open_the_reply_are_counted_if_that_is_asked(case: str) 
     tokens = built.rendered.tokens
     assert texts(tokens[len(tokens) - built.opening :]) == expected
     assert opened.build(prompt).opening == 0
+
+
+def test_a_space_that_the_tokenizer_puts_before_a_text_opens_no_reply(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def tokenize(self: FakeVocabulary, text: str, *, parse_special: bool) -> list[int]:
+        return plain(self, f"_{text}", parse_special=parse_special)
+
+    plain = FakeVocabulary.tokenize
+    monkeypatch.setattr(FakeVocabulary, "tokenize", tokenize)
+    built = model(TURNS + OPENED).build(chat(("user", "Hi")), with_opening=True)
+    assert texts(built.rendered.tokens[-built.opening :]) == ["<|im_start|>", "assistant\n"]
 
 
 def test_a_message_that_is_continued_opens_no_reply() -> None:
