@@ -177,10 +177,14 @@ class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag="tokenized"):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
-    """Sent about once a second; ``step_seconds`` is how long the current step has been running."""
+    """Sent about once a second; ``step_seconds`` is how long the current step has been running.
+
+    A worker that is ``preparing`` something may then be silent for as long as one that loads.
+    """
 
     step_seconds: float
     stats: EngineStats
+    preparing: bool = False
 
 
 Answer = Rendered | Embedded | Ranked | Tokenized

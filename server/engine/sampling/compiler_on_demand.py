@@ -27,6 +27,9 @@ class CompilerOnDemand:
         self._vocabulary_size = vocabulary_size
         self._building = threading.Lock()
         self._built: GrammarCompiler | None = None
+        self.is_being_built = False
+        #: Called before it is built, after which no other thread may run for a while.
+        self.before_build: Callable[[], None] = lambda: None
 
     @property
     def is_built(self) -> bool:
@@ -37,9 +40,13 @@ class CompilerOnDemand:
         """The compiler, built now if it was not before."""
         with self._building:
             if self._built is None:
-                self._built = GrammarCompiler(
-                    self._make_tokenizer(), vocabulary_size=self._vocabulary_size
-                )
+                self.is_being_built = True
+                try:
+                    self.before_build()
+                    tokenizer = self._make_tokenizer()
+                finally:
+                    self.is_being_built = False
+                self._built = GrammarCompiler(tokenizer, vocabulary_size=self._vocabulary_size)
             return self._built
 
     def build_when(self, idle: Callable[[], bool]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
+
 from server.core.errors import DragomanError, InvalidRequest
 from server.core.events import Event
 from server.core.model_info import EngineStats, ModelInfo
@@ -142,9 +144,15 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
             engine.keep_prefixes(max(end - time.monotonic(), 0.0))
             disk.prefixes.close(end - time.monotonic())
 
+    def heartbeat() -> Heartbeat:
+        counters = disk.prefixes.counters if disk else DiskCounters()
+        beat = engine_heartbeat(engine, model.context, embeddings, counters)
+        return msgspec.structs.replace(beat, preparing=model.compiler.is_being_built)
+
     preparer = Preparer(model, engine, send, queue_size=settings.queue_size, disk=disk)
     embeddings = EmbeddingService(model, send, queue_size=settings.queue_size)
     threads = {"preparer": preparer.run, "embeddings": embeddings.run}
+    model.compiler.before_build = lambda: send(heartbeat())
     threads["compiler"] = lambda: model.compiler.build_when(lambda: engine.idle)
     if engine.encodings is not None:
         threads["images"] = engine.encodings.run
@@ -154,9 +162,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         otherwise=f"The model {model.info.model_id!r} generates and embeds; it does nothing else.",
         run=engine.run,
         stop=engine.stop,
-        heartbeat=lambda: engine_heartbeat(
-            engine, model.context, embeddings, disk.prefixes.counters if disk else DiskCounters()
-        ),
+        heartbeat=heartbeat,
         fail_current=preparer.fail_current,
         threads=threads,
         close=keep_prefixes,

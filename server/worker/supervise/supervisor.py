@@ -98,8 +98,8 @@ class Supervisor:
         self._settled = asyncio.Event()
         self._safe_mode = False
         self._cured: str | None = None
-        self._signs_of_life = 0
-        self._long_beats = 0
+        self._signs_of_life = self._long_beats = 0
+        self._preparing = False
         self._retry_at = 0.0
 
     @property
@@ -217,7 +217,7 @@ class Supervisor:
         except OSError as error:
             return _Death(reason=f"could not be started ({error})")
         self._process = process
-        self._signs_of_life = self._long_beats = 0
+        self._signs_of_life, self._long_beats, self._preparing = 0, 0, False
         self._ready_at = self._refusal = None
         watchdog = asyncio.create_task(self._watch(process))
         try:
@@ -260,6 +260,7 @@ class Supervisor:
                 self.stats = message.stats
                 too_long = message.step_seconds > self._patience.step_seconds
                 self._long_beats = self._long_beats + 1 if too_long else 0
+                self._preparing = message.preparing
             case Ready():
                 self._became_ready(message.info)
             case LoadFailed():
@@ -286,13 +287,13 @@ class Supervisor:
         (Ctrl-Z), no worker is silent. For the same reason a step must be reported as too long
         several times.
         """
-        patience = self._patience
-        silent = 0.0
+        patience, silent = self._patience, 0.0
         while True:
             seen = self._signs_of_life
             await asyncio.sleep(patience.tick_seconds)
             silent = 0.0 if self._signs_of_life != seen else silent + patience.tick_seconds
-            allowed = patience.heartbeat_seconds if self.state == "ready" else patience.load_seconds
+            busy = self._preparing or self.state != "ready"
+            allowed = patience.load_seconds if busy else patience.heartbeat_seconds
             if silent >= allowed:
                 process.kill(f"it gave no sign of life for {silent:g} s")
             elif self._long_beats >= _LONG_BEATS:

@@ -39,6 +39,17 @@ def test_a_compiler_is_built_as_soon_as_the_engine_idles(monkeypatch: pytest.Mon
     assert next(idle, None) is None
 
 
+def test_what_may_silence_the_process_is_announced() -> None:
+    announced: list[tuple[bool, int]] = []
+    built = Built()
+    compiler = CompilerOnDemand(built, 8)
+    compiler.before_build = lambda: announced.append((compiler.is_being_built, built.times))
+    compiler.get()
+    compiler.get()
+    assert announced == [(True, 0)]
+    assert not compiler.is_being_built
+
+
 def test_a_compiler_that_was_needed_is_not_built_again_in_idle_time() -> None:
     built = Built()
     compiler = CompilerOnDemand(built, 8)

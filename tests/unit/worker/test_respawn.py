@@ -6,11 +6,15 @@ import asyncio
 import os
 import signal
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
 from server.core.errors import ModelUnavailable, WorkerDied
+from server.core.model_info import EngineStats
+from server.worker.protocol import Heartbeat
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.patience import Patience
 from tests.unit.worker.conftest import (
@@ -46,6 +50,24 @@ class TestWatchdog:
         client = ModelClient(supervisor_for(fake_model()))
         with pytest.raises(WorkerDied, match="one step took longer than 5 s"):
             await collect(client, "stick", max_tokens=None)
+
+    @pytest.mark.parametrize(("preparing", "allowed"), [(False, "0.125"), (True, "0.5")])
+    async def test_a_worker_that_prepares_something_may_be_silent_as_while_it_loads(
+        self,
+        supervisor_for: SupervisorFor,
+        fake_model: ModelMaker,
+        preparing: bool,
+        allowed: str,
+    ) -> None:
+        patience = Patience(heartbeat_seconds=1 / 8, load_seconds=1 / 2, tick_seconds=1 / 64)
+        supervisor = supervisor_for(fake_model(), patience)
+        supervisor._enter("ready")
+        supervisor._handle(Heartbeat(step_seconds=0, stats=EngineStats(), preparing=preparing))
+        killed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        process: Any = SimpleNamespace(kill=lambda why: killed.done() or killed.set_result(why))
+        watching = asyncio.create_task(supervisor._watch(process))
+        assert await killed == f"it gave no sign of life for {allowed} s"
+        watching.cancel()
 
     async def test_a_hanging_worker_does_not_block_those_who_send_to_it(
         self, supervisor_for: SupervisorFor, fake_model: ModelMaker
