@@ -14,6 +14,7 @@ from server.core.native_prompt import RenderedPrompt
 from server.core.request import CacheScope, GenerationRequest, TextPrompt
 from server.core.worker_settings import WorkerSettings
 from server.engine.disk.counters import DiskCounters
+from server.engine.engine import Counters
 from server.worker.protocol import (
     Cancel,
     Embed,
@@ -126,9 +127,6 @@ def test_a_message_reaches_every_service_that_takes_it() -> None:
 
 
 def test_a_hung_embedding_shows_in_the_heartbeat_of_a_worker_that_generates() -> None:
-    counters = SimpleNamespace(
-        steps=0, prompt_tokens=0, generated_tokens=0, cached_tokens=0, preemptions=0
-    )
     engine: Any = SimpleNamespace(
         step_started=None,
         prompt_token_seconds=0.0,
@@ -136,7 +134,8 @@ def test_a_hung_embedding_shows_in_the_heartbeat_of_a_worker_that_generates() ->
         waiting=0,
         cells_used=0,
         threads=1,
-        counters=counters,
+        counters=Counters(),
+        drafts_by_model=False,
     )
     context: Any = SimpleNamespace(kv_cells=8)
     embeddings: Any = SimpleNamespace(step_seconds=700.0)
