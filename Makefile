@@ -23,7 +23,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop clients cluster serve models check test test-fast test-process test-model test-cluster cluster-test cluster-bench lint docs vendor fuzz fuzz-prefixes soak bench release container-test clean
+.PHONY: help install develop clients cluster serve models check test test-fast test-process test-model test-cluster cluster-test cluster-bench lint docs screenshots vendor fuzz fuzz-prefixes soak bench release container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -106,6 +106,9 @@ lint: develop ## check format, lint rules, types and the borders between package
 
 docs: develop ## regenerate the generated parts of the documentation
 	$(BIN)/python -m docs.generate
+
+screenshots: develop models ## make the pictures of the playground anew
+	$(BIN)/python -m tests.browser.screenshots
 
 vendor: ## compare the libraries of the playground with npm's packages; ARGS=--write renews them
 	.ci/vendor $(ARGS)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from selenium.common.exceptions import StaleElementReferenceException
@@ -13,7 +11,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
 # Two models that load and answer on a busy machine with two cores.
 _PATIENCE_SECONDS = 100
 
@@ -186,9 +183,3 @@ class Page:
             for entry in entries
             if not any(text in entry["message"] for text in self.expected_complaints)
         ]
-
-    def screenshot(self, name: str) -> None:
-        """Save a picture for the documentation if DRAGOMAN_SCREENSHOTS is set."""
-        if os.environ.get("DRAGOMAN_SCREENSHOTS"):
-            SCREENSHOTS.mkdir(exist_ok=True)
-            self.browser.save_screenshot(str(SCREENSHOTS / f"{name}.png"))

@@ -196,7 +196,6 @@ def test_it_is_usable_at_380_pixels(page: Page) -> None:
     assert not right.is_displayed()
     page.find("summary", page.find(".native", left)).click()
     page.wait(lambda: "Australia" in page.find(".native-text", left).text, "the native prompt")
-    page.screenshot("phone")
     page.find("input[name=shown][value='1'] + span").click()
     assert right.is_displayed()
     assert not left.is_displayed()

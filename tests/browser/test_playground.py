@@ -74,7 +74,6 @@ def test_the_native_prompt_tells_template_user_and_control_tokens_apart(page: Pa
     ids = [piece.get_attribute("data-ids") for piece in page.find_all(".piece", left)]
     assert all(re.fullmatch(r"\d+", each or "") for each in ids)
     assert page.find(".native-count", page.panes[0]).text == f"{len(ids)} tokens"
-    page.screenshot("native-prompt")
 
 
 def test_a_click_on_a_token_shows_the_alternatives(page: Page) -> None:
@@ -92,9 +91,6 @@ def test_a_click_on_a_token_shows_the_alternatives(page: Page) -> None:
     chosen = page.find(".chosen code", popup).text
     token = page.find(".token.open")
     assert chosen.replace("␣", " ").strip() == token.text.strip()
-    page.screenshot("chat")
-    page.emulate(dark=True)
-    page.screenshot("chat-dark")
 
     page.prompt.send_keys(Keys.ESCAPE)
     assert not popup.is_displayed()
@@ -169,7 +165,6 @@ def test_raw_mode_continues_the_text_in_both_panes_and_takes_it_over(page: Page)
         assert page.find(".given", pane).text == "The cat sat on the"
         assert len(page.find_all(".token", pane)) >= 8
     continued = page.find(".token-text", page.panes[1]).get_property("textContent")
-    page.screenshot("raw")
     page.act("Add to the text", page.find(".answer", page.panes[1]))
     assert page.prompt.get_property("value") == continued
 
