@@ -1,8 +1,9 @@
 // The page: one conversation, two panes, one prompt.
 
-import { askForKeyWith, changeKey, listModels } from "./api.js";
+import { askForKeyWith, listModels } from "./api.js";
 import { Attachments } from "./attachments.js";
 import { Composer } from "./composer.js";
+import { listenToControls } from "./controls.js";
 import { addTurn, hasDraft, shownAnswer } from "./conversation.js";
 import { Database } from "./database.js";
 import { askForKey, showCode } from "./dialogs.js";
@@ -16,7 +17,6 @@ import { SettingsForm } from "./settings-form.js";
 import { Sidebar } from "./sidebar.js";
 import { Store, freshConversation } from "./store.js";
 import { themeButton } from "./theme.js";
-import { closeAlternatives } from "./tokens.js";
 import { completions, wireOf } from "./wires.js";
 
 const PREVIEW_DELAY = 250;
@@ -277,55 +277,12 @@ function isUsable({ state }) {
   return state !== "failed";
 }
 
-function listen(app) {
-  const menu = document.querySelector(".menu");
-  menu.addEventListener("click", ({ target }) => {
-    if (target.closest(".menu-items button")) menu.open = false;
-  });
-  find("change-key").addEventListener("click", async () => {
-    if (await changeKey("")) app.refreshModels();
-  });
-  find("toggle-second").addEventListener("click", () => app.toggleSecond());
-  find("retry-models").addEventListener("click", () => app.refreshModels());
-  find("undo").addEventListener("click", () => app.undo());
-  find("redo").addEventListener("click", () => app.redo());
-  for (const input of document.querySelectorAll("input[name=mode]")) {
-    input.addEventListener("change", () => app.setMode(input.value));
-  }
-  for (const input of document.querySelectorAll("input[name=shown]")) {
-    input.addEventListener("change", () => { document.body.dataset.shown = input.value; });
-  }
-  document.addEventListener("keydown", (event) => onKey(event, app, menu));
-  document.addEventListener("pointerdown", ({ target }) => {
-    if (!menu.contains(target)) menu.open = false;
-  });
-  addEventListener("focus", () => app.refreshModels());
-}
-
-function onKey(event, app, menu) {
-  if (document.querySelector("dialog[open]") || event.isComposing) return;
-  const isCommand = event.ctrlKey || event.metaKey;
-  const isTyping = event.target.matches("input, textarea, select");
-  if (event.key === "Enter" && isCommand) {
-    event.preventDefault();
-    app.send();
-  } else if (isCommand && !isTyping && event.key.toLowerCase() === "z") {
-    event.preventDefault();
-    if (event.shiftKey) app.redo();
-    else app.undo();
-  } else if (event.key === "Escape") {
-    if (closeAlternatives({ refocus: true })) return;
-    if (menu.open) menu.open = false;
-    else if (!app.closePanels()) app.stop();
-  }
-}
-
 const app = new App();
 askForKeyWith(askForKey);
 themeButton(find("toggle-theme"));
 find("panes").append(...app.panes.map((pane) => pane.element));
 app.settings.setOpen(false);
 app.sidebar.setOpen(matchMedia(WIDE).matches);
-listen(app);
+listenToControls(app);
 await Promise.all([app.keep(), app.refreshModels()]);
 await new ModelsDialog(() => app.refreshModels()).look();

@@ -4,7 +4,7 @@ const ENTER_ITEM = "dragoman-enter";
 const find = (id) => document.getElementById(id);
 
 /** Whether Enter sends; Ctrl+Enter always does. */
-export function enterSends() {
+function enterSends() {
   return localStorage.getItem(ENTER_ITEM) !== "breaks";
 }
 
