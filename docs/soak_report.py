@@ -12,6 +12,7 @@ import msgspec
 from tests.soak.verdict import Verdict
 
 SOAK = Path(__file__).parent / "soak.json"
+SOAK_PEER = Path(__file__).parent / "soak_llama_server.json"
 
 
 def described(verdict: Verdict) -> str:
@@ -50,20 +51,27 @@ def described(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def saved(verdict: Verdict) -> None:
-    """Write the verdict, with the machine, to docs/soak.json."""
+def saved(verdict: Verdict, file: Path) -> None:
+    """Write the verdict, with the machine, to ``file``."""
     record = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, "
         f"Python {platform.python_version()}",
         "command": " ".join(["python -m tests.soak", *sys.argv[1:]]),
         "verdict": verdict,
     }
-    SOAK.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
 
 def soak_part() -> str:
-    """The last saved run, for docs/reliability.md."""
-    record = msgspec.json.decode(SOAK.read_bytes())
+    """The last saved runs, for docs/reliability.md."""
+    ours = _run(SOAK)
+    if not SOAK_PEER.exists():
+        return ours
+    return f"{ours}\n\nllama-server under the load that it can be asked for:\n\n{_run(SOAK_PEER)}"
+
+
+def _run(file: Path) -> str:
+    record = msgspec.json.decode(file.read_bytes())
     verdict = msgspec.convert(record["verdict"], Verdict)
     words = "It went well." if verdict.well else "It did not go well."
     return f"`{record['command']}` on {record['machine']}. {words}\n\n{described(verdict)}"

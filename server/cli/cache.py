@@ -1,4 +1,4 @@
-"""`dragoman cache`: the cached prefixes on disk."""
+"""`dragoman cache`: the cached prefixes and encoded images on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from server.core.settings import Settings
 
 
 class Action(StrEnum):
-    """What to do with the cached prefixes."""
+    """What to do with them."""
 
     INFO = "info"
     CLEAR = "clear"
@@ -32,7 +32,7 @@ def cache(
         ),
     ],
 ) -> None:
-    """Show or remove the cached prompts that lie on disk.
+    """Show or remove the cached prompts and encoded images that lie on disk.
 
     A server may run meanwhile; it computes again what is gone.
     """

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from server.cli.console import CommandError, err, out
-from server.cli.llama_build import PACKAGE, installed_wheel, is_x86, llama_build
+from server.cli.llama_build import BACKENDS, PACKAGE, installed_wheel, is_x86, llama_build
 from server.cli.options import takes_settings
 from server.core.resources import kernels_file
 from server.core.settings import Settings
@@ -55,7 +55,8 @@ def kernels(
     if build is None:
         raise CommandError(f"{PACKAGE} is not installed")
     if build.backends and "CMAKE_ARGS" not in os.environ:
-        gpus = " ".join(f"-DGGML_{name.upper()}=on" for name in build.backends)
+        parts = [part for part, name in BACKENDS.items() if name in build.backends]
+        gpus = " ".join(f"-DGGML_{part.upper()}=on" for part in parts)
         raise CommandError(
             f"llama.cpp is built for {', '.join(build.backends)} here; to keep that, run:\n"
             f"CMAKE_ARGS={shlex.quote(gpus)} dragoman kernels build"

@@ -19,7 +19,8 @@ BUILD_COMMAND = "dragoman kernels build"
 
 # A class of ours (engine/llama/kernels/extension.cpp), whose name is in the library.
 _MARK = b"KernelBufferType"
-_BACKENDS = {"cuda": "CUDA", "vulkan": "Vulkan", "metal": "Metal", "hip": "ROCm", "sycl": "SYCL"}
+BACKENDS = {"cuda": "CUDA", "vulkan": "Vulkan", "metal": "Metal", "hip": "ROCm", "sycl": "SYCL"}
+"""The GPUs that llama.cpp can be built for, by the name of each in its files and options."""
 
 
 class LlamaBuild(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ def llama_build() -> LlamaBuild | None:
     backends = {
         name
         for file in files
-        for part, name in _BACKENDS.items()
+        for part, name in BACKENDS.items()
         if file.name.startswith(f"libggml-{part}.")
     }
     cpu = [file for file in files if "cpu" in file.name and not file.is_symlink()]

@@ -1,8 +1,9 @@
 """The folder on disk in which workers, of several servers too, keep cached prefixes.
 
 In it are a secret, notes of what files contain, a count of the bytes written today, and one folder
-per model and setting; beside it lies the model's name. That folder has one file per segment, and
-one per cache scope with the tokens of answers. A file's modification time is when it was last used.
+per model and setting; beside it lies the model's name. That folder has one file per segment, one
+per cache scope with the tokens of answers, and one per piece of an encoded image. A file's
+modification time is when it was last used.
 Processes share no lock: files appear whole, by a
 rename, and may vanish at any time.
 """
@@ -22,8 +23,12 @@ from server.core.request import CacheScope
 
 SUFFIX = ".segment"
 ANSWERS_SUFFIX = ".answers"
+IMAGE_SUFFIX = ".image"
 SECRET_FILE = "secret"  # noqa: S105 - a name, no secret
-_SWEPT = {SUFFIX, ANSWERS_SUFFIX}
+SWEEP_SHARE = 1 / 16
+"""After writing this share of its size, a process looks through the folder, since others write to
+it too; a choice."""
+_SWEPT = {SUFFIX, ANSWERS_SUFFIX, IMAGE_SUFFIX}
 _DIGEST_BYTES = 16
 _SECRET_BYTES = 32
 # The writing of a file takes seconds; one not renamed for so long was left by a process that died.
@@ -165,7 +170,7 @@ def mark_used(path: Path, tokens_before: int) -> None:
 
 
 class SegmentFile(NamedTuple):
-    """A file of a segment or of answers.
+    """A file of a segment, of answers or of an encoded image.
 
     ``used`` is when it was last used, in Unix seconds, and ``size`` its bytes.
     """
@@ -176,7 +181,7 @@ class SegmentFile(NamedTuple):
 
 
 def segment_files(folder: Path) -> list[SegmentFile]:
-    """The files of segments and answers of all models, those used last first."""
+    """The files of segments, answers and images of all models, those used last first."""
     found = (file for model in _folders(folder) for file in files_in(model))
     return sorted((file for file in found if file.path.suffix in _SWEPT), reverse=True)
 

@@ -291,8 +291,9 @@ class Engine:
         wanted = state.scope, state.cache_keys(), state.reusable
         self._cache.read_ahead(*wanted)
         if self.encodings is not None and state.spans.image_from(0):
-            images = state.spans.images_from(self._cache.known(*wanted))
-            self.encodings.want(answers[0].task.id, [span.image for span in images])
+            spans = state.spans.images_from(self._cache.known(*wanted))
+            images = [span.image for span in spans]
+            self.encodings.want(answers[0].task.id, images, owner=state.scope.api_key)
         for answer in answers:
             self._answers[answer.state.order] = answer
             self._requests.setdefault(answer.task.id, set()).add(answer.state.order)
@@ -323,12 +324,12 @@ class Engine:
         if span is None or answer is None or self.encodings is None:
             return
         try:
-            span.embeddings = self.encodings.get(span.image)
+            span.embeddings = self.encodings.get(span.image, owner=state.scope.api_key)
         except DragomanError as error:
             self._emit([self._failed(answer.task.id, error)])
             return
         if span.embeddings is None:
-            self.encodings.want(answer.task.id, [span.image])
+            self.encodings.want(answer.task.id, [span.image], owner=state.scope.api_key)
 
     def _note_admissions(self) -> None:
         for state in self._scheduler.running:

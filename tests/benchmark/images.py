@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import base64
+import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
@@ -166,22 +168,22 @@ def timed(url: str, messages: list[dict[str, Any]], tokens: int = 8) -> Timed:
         )
 
 
-def measure(url: str, seed: int) -> dict[str, float]:
-    """Seconds of one server in one round, whose images no other round has."""
+def measure(url: str, seed: int) -> Iterator[tuple[str, float]]:
+    """What is measured of one server in one round, in seconds; no other round has its images."""
     first = [message("look", seed, "what is it?")]
     second = [*first, {"role": "assistant", "content": "a cat"}, message("and its colour?")]
-    found = {"first answer": timed(url, first).first, "second turn": timed(url, second).first}
+    yield "first answer", timed(url, first).first
+    yield "second turn", timed(url, second).first
     began = time.perf_counter()
     shared = [[message("look", seed + 1, f"question {number}")] for number in range(_SHARING)]
     with ThreadPoolExecutor(_SHARING) as pool:
         list(pool.map(partial(timed, url), shared))
-    found["eight that share an image"] = time.perf_counter() - began
+    yield "eight that share an image", time.perf_counter() - began
     with ThreadPoolExecutor(2) as pool:
         stream = pool.submit(timed, url, [message("tell me a story")], 200)
         time.sleep(0.5)
         pool.submit(timed, url, [message("look", seed + 2, "what is it?")]).result()
-        found["longest gap of a stream beside an image"] = stream.result().longest_gap
-    return found
+        yield "longest gap of a stream beside an image", stream.result().longest_gap
 
 
 def compare_times(binary: Path, rounds: int) -> None:
@@ -198,12 +200,14 @@ def compare_times(binary: Path, rounds: int) -> None:
             urls = {"dragoman": ours.url, "llama-server": theirs}
             for url in urls.values():
                 timed(url, [message("hello")])
-            measured = [
-                {server: measure(url, 10 * number) for server, url in urls.items()}
-                for number in range(1, rounds + 1)
-            ]
-    for what in measured[0]["dragoman"]:
-        mine, other = (median(each[server][what] for each in measured) for server in urls)
+            measured: dict[str, dict[str, list[float]]] = {}
+            for number in range(1, rounds + 1):
+                for server, url in urls.items():
+                    for what, seconds in measure(url, 10 * number):
+                        print(f"round {number}, {server}: {what} {seconds:.2f} s", file=sys.stderr)
+                        measured.setdefault(what, {}).setdefault(server, []).append(seconds)
+    for what, by_server in measured.items():
+        mine, other = (median(by_server[server]) for server in urls)
         print(f"{what:42} {mine:7.2f} s  llama-server {other:7.2f} s  ratio {mine / other:.2f}")
 
 

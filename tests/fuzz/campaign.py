@@ -31,11 +31,11 @@ _LEFT_OUT = r"^/(playground.*|metrics)?$"
 
 
 class Campaign:
-    """Fuzzing of one server; ``statuses`` counts the answers."""
+    """Fuzzing of one server; ``answers`` counts them by endpoint and status."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.statuses: Counter[int] = Counter()
+        self.answers: Counter[tuple[str, int]] = Counter()
         self._http = httpx.Client(base_url=server.url, timeout=60)
         self._description: dict[str, Any] = self._http.get("/openapi.json").json()
         self._assert_answers()
@@ -44,14 +44,27 @@ class Campaign:
     @property
     def requests(self) -> int:
         """The number of answers."""
-        return self.statuses.total()
+        return self.answers.total()
+
+    @property
+    def statuses(self) -> Counter[int]:
+        """The number of answers by status."""
+        counts: Counter[int] = Counter()
+        for (_, status), count in self.answers.items():
+            counts[status] += count
+        return counts
+
+    def add(self, answers: Counter[tuple[str, int]]) -> None:
+        """Count answers that came otherwise."""
+        self.answers += answers
 
     def send_bodies(self, count: int, number: int) -> None:
         """Post ``count`` nearly valid bodies, drawn from seed ``number``."""
 
         def post(body: Body) -> None:
             headers = {"content-type": "application/json"}
-            self._check(self._http.post(body.path, content=body.content, headers=headers))
+            answer = self._http.post(body.path, content=body.content, headers=headers)
+            self._check(f"POST {body.path}", answer)
 
         self._run(post, bodies(self._fields()), count, number)
 
@@ -98,7 +111,7 @@ class Campaign:
             made.read()  # of a form with files, httpx would make the body while it sends
         except (httpx.InvalidURL, UnicodeError, ValueError, TypeError, AttributeError):
             return  # the client cannot send this request
-        self._check(self._http.send(made))
+        self._check(f"{case.method} {case.path}", self._http.send(made))
 
     def _fields(self) -> dict[str, list[str]]:
         """The names of the parameters of each path, as the server describes them."""
@@ -109,8 +122,8 @@ class Campaign:
             found[path] = sorted(self._description["components"]["schemas"][name]["properties"])
         return found
 
-    def _check(self, answer: httpx.Response) -> None:
-        self.statuses[answer.status_code] += 1
+    def _check(self, endpoint: str, answer: httpx.Response) -> None:
+        self.answers[endpoint, answer.status_code] += 1
         sent = answer.request
         exchange = f"{sent.method} {sent.url} {sent.headers} {sent.content!r}: {answer.text}"
         assert answer.status_code < 500, exchange

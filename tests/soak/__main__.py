@@ -6,18 +6,23 @@ import argparse
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Container, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from docs.soak_report import SOAK, described, saved
+from docs.soak_report import SOAK, SOAK_PEER, described, saved
 from tests.e2e.server import Server, running_server
 from tests.soak.faults import Clock, Faults, small_disk
+from tests.soak.peer import running_peer
 from tests.soak.samples import Sample, take
-from tests.soak.traffic import Traffic
-from tests.soak.verdict import Verdict, judge
+from tests.soak.traffic import RERANKER, Traffic
+from tests.soak.verdict import ANY_CODES, CODES, Verdict, judge
 from tests.tiny_models import write_tiny_model
+from tests.tiny_rerankers import write_judge
 
 MODELS = ("one", "two", "three")
 _TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
@@ -25,8 +30,9 @@ _TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<
 _SWAP_SECONDS = 20.0
 _SAMPLE_SECONDS = 2.0
 _LOG_LINES = 200
-# One of them takes 106 MB.
-_BUDGET = "280MiB"
+# One of them takes 106 MB, and the reranker 101.
+_BUDGET = "390MiB"
+_THREADS = max(1, (os.cpu_count() or 2) // 2)
 
 
 def main() -> int:
@@ -35,16 +41,18 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--save", action="store_true", help=f"write {SOAK.name}, for the docs")
+    parser.add_argument("--peer", action="store_true", help="llama-server, in place of ours")
+    parser.add_argument("--save", action="store_true", help="write the figures for the docs")
     chosen = parser.parse_args()
-    verdict, log = soak(60 * chosen.minutes, chosen.clients, chosen.seed)
+    run = soak_peer if chosen.peer else soak
+    verdict, log = run(60 * chosen.minutes, chosen.clients, chosen.seed)
     print(described(verdict))
-    if not verdict.well:
+    if not verdict.well and not chosen.peer:
         others = [line for line in log.splitlines() if "dragoman.access" not in line]
         print("The end of the log:", *others[-_LOG_LINES:], sep="\n")
     print("It went well." if verdict.well else "It did not go well.")
     if chosen.save:
-        saved(verdict)
+        saved(verdict, SOAK_PEER if chosen.peer else SOAK)
     return 0 if verdict.well else 1
 
 
@@ -54,9 +62,8 @@ def soak(seconds: float, clients: int, seed: int) -> tuple[Verdict, str]:
         folder = Path(name)
         for place in ("models", "disk", "temporary"):
             (folder / place).mkdir()
-        for number, model in enumerate(MODELS):
-            path = folder / "models" / f"{model}.gguf"
-            write_tiny_model(path, "full attention", number, chat_template=_TEMPLATE)
+        _write_models(folder / "models")
+        write_judge(folder / "models" / f"{RERANKER}.gguf")
         with small_disk(folder / "disk") as fillable:
             clock = Clock(folder)
             if not fillable:
@@ -66,20 +73,32 @@ def soak(seconds: float, clients: int, seed: int) -> tuple[Verdict, str]:
             with running_server(**_variables(folder), **clock.variables) as server:
                 run = _Run(server, folder, seconds, seed)
                 asyncio.run(run(clients, clock, fillable=fillable))
-                workers = set(server.worker_pids().values())
-                server.process.send_signal(signal.SIGTERM)
-                server.process.wait(60)
-                log = server.output()
-            verdict = judge(
-                run.traffic.outcomes,
-                run.faults.made,
-                run.samples,
-                seconds=seconds,
-                workers=len({pid for sample in run.samples for pid in sample.workers}),
-                left_behind=sum(1 for pid in workers if Path(f"/proc/{pid}").exists()),
-                exit_code=server.process.returncode,
-            )
-            return verdict, log
+                return run.verdict(), server.output()
+
+
+def soak_peer(seconds: float, clients: int, seed: int) -> tuple[Verdict, str]:
+    """The same for llama-server, with what it can be asked and what can fail there.
+
+    It writes nothing to a disk, ranks and embeds only with servers of their own, and its errors are
+    not told apart.
+    """
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for place in ("models", "temporary"):
+            (folder / place).mkdir()
+        _write_models(folder / "models")
+        clock = Clock(folder)
+        variables = {"TMPDIR": str(folder / "temporary"), **clock.variables}
+        with running_peer(folder / "models", 2, _THREADS, **variables) as server:
+            run = _Run(server, folder, seconds, seed, common=True)
+            asyncio.run(run(clients, clock, fillable=False))
+            return run.verdict(ANY_CODES), server.output()
+
+
+def _write_models(folder: Path) -> None:
+    for number, model in enumerate(MODELS):
+        path = folder / f"{model}.gguf"
+        write_tiny_model(path, "full attention", number, chat_template=_TEMPLATE)
 
 
 def _variables(folder: Path) -> dict[str, str]:
@@ -92,7 +111,7 @@ def _variables(folder: Path) -> dict[str, str]:
         "DRAGOMAN_PREFIX_DISK": "16MiB",
         "DRAGOMAN_PREFIX_DISK_DIR": str(folder / "disk/prefixes"),
         "DRAGOMAN_MEMORY_BUDGET": _BUDGET,
-        "DRAGOMAN_THREADS": str(max(1, (os.cpu_count() or 2) // 2)),
+        "DRAGOMAN_THREADS": str(_THREADS),
         "TMPDIR": str(folder / "temporary"),
     }
 
@@ -100,12 +119,14 @@ def _variables(folder: Path) -> dict[str, str]:
 class _Run:
     """The load and the faults of one run, and what came of them."""
 
-    def __init__(self, server: Server, folder: Path, seconds: float, seed: int) -> None:
+    def __init__(
+        self, server: Server, folder: Path, seconds: float, seed: int, *, common: bool = False
+    ) -> None:
         self._server = server
         self._folder = folder
         self._seconds = seconds
         self._began = time.monotonic()
-        self.traffic = Traffic(server.url, self._models, seed)
+        self.traffic = Traffic(server.url, self._models, seed, common=common)
         self.faults = Faults(server, self._now, seed)
         self.samples: list[Sample] = []
 
@@ -127,6 +148,24 @@ class _Run:
         for end in ends:
             if isinstance(end, Exception):
                 raise end
+
+    def verdict(self, codes: Mapping[str, Container[str]] = CODES) -> Verdict:
+        """End the server, and judge."""
+        workers = set(self._server.worker_pids().values())
+        process = self._server.process
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        return judge(
+            self.traffic.outcomes,
+            self.faults.made,
+            self.samples,
+            seconds=self._seconds,
+            workers=len({pid for sample in self.samples for pid in sample.workers}),
+            left_behind=sum(1 for pid in workers if Path(f"/proc/{pid}").exists()),
+            exit_code=process.returncode,
+            codes=codes,
+        )
 
     def _now(self) -> float:
         return time.monotonic() - self._began

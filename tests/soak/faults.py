@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -98,7 +98,7 @@ class Faults:
     def _ready_workers(self) -> dict[str, int]:
         """Those that serve: a model whose worker dies while it loads is not tried again at once."""
         listed = httpx.get(f"{self._server.url}/v1/models", timeout=30).json()["data"]
-        ready = {each["id"] for each in listed if each["state"] == "ready"}
+        ready = {each["id"] for each in listed if _is_ready(each)}
         workers = self._server.worker_pids()
         return {model: pid for model, pid in workers.items() if model in ready}
 
@@ -124,6 +124,13 @@ class Faults:
             await asyncio.sleep(CLOCK_EVERY_SECONDS)
             clock.set(seconds)
             self.made.append(Fault("clock", self._now(), self._now(), f"{seconds:+d} s"))
+
+
+def _is_ready(model: dict[str, Any]) -> bool:
+    """Whether a model of the list serves, in our words or in llama-server's."""
+    if "state" in model:
+        return bool(model["state"] == "ready")
+    return bool(model["status"]["value"] == "loaded")
 
 
 def _fill(file: Path) -> None:

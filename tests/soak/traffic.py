@@ -14,6 +14,9 @@ import httpx
 LEAVING = 0.2
 """The share of the requests whose client leaves."""
 
+RERANKER = "reranker"
+"""The model that ranks."""
+
 _SECONDS_UNTIL_LEAVING = 0.5
 _WORDS = [
     "the",
@@ -104,15 +107,37 @@ def _count(choice: random.Random) -> Body:
     return {"messages": _messages(choice)}
 
 
-OPERATIONS: dict[str, tuple[Callable[[random.Random], Body], bool]] = {
-    "/v1/chat/completions": (_chat, True),
-    "/v1/completions": (_completion, True),
-    "/v1/responses": (_response, True),
-    "/v1/messages": (_chat, True),
-    "/v1/embeddings": (_embeddings, False),
-    "/v1/messages/count_tokens": (_count, False),
+def _tokens(choice: random.Random) -> Body:
+    return {"content": text(choice)}
+
+
+def _ranking(choice: random.Random) -> Body:
+    return {"query": text(choice), "documents": [text(choice) for _ in range(3)]}
+
+
+class Operation(NamedTuple):
+    """What makes the body, whether answers can be streams, and the model where only one will do.
+
+    ``common``: a llama-server that generates has it as well.
+    """
+
+    body: Callable[[random.Random], Body]
+    streams: bool = False
+    model: str | None = None
+    common: bool = True
+
+
+OPERATIONS = {
+    "/v1/chat/completions": Operation(_chat, streams=True),
+    "/v1/completions": Operation(_completion, streams=True),
+    "/v1/responses": Operation(_response, streams=True),
+    "/v1/messages": Operation(_chat, streams=True),
+    "/v1/messages/count_tokens": Operation(_count),
+    "/tokenize": Operation(_tokens),
+    "/v1/embeddings": Operation(_embeddings, common=False),
+    "/v1/rerank": Operation(_ranking, model=RERANKER, common=False),
 }
-"""What makes the body of each path, and whether its answers can be streams."""
+"""What is asked for at each path."""
 
 
 class Traffic:
@@ -121,7 +146,11 @@ class Traffic:
     ``models`` gives the models to ask for now; ``outcomes`` are those of all requests so far.
     """
 
-    def __init__(self, url: str, models: Callable[[], list[str]], seed: int) -> None:
+    def __init__(
+        self, url: str, models: Callable[[], list[str]], seed: int, *, common: bool = False
+    ) -> None:
+        """``common``: ask only for what llama-server has too."""
+        self._paths = [path for path, each in OPERATIONS.items() if each.common or not common]
         self._url = url
         self._models = models
         self._seed = seed
@@ -141,33 +170,33 @@ class Traffic:
         choice = random.Random(self._seed * 1000 + number)
         async with httpx.AsyncClient(base_url=self._url, timeout=120) as http:
             while not self._over:
-                operation = choice.choice(list(OPERATIONS))
-                model = choice.choice(self._models())
+                path = choice.choice(self._paths)
+                model = OPERATIONS[path].model or choice.choice(self._models())
                 leaves = choice.random() < LEAVING
-                asking = self._ask(http, choice, operation, model)
+                asking = self._ask(http, choice, path, model)
                 try:
                     limit = choice.uniform(0, _SECONDS_UNTIL_LEAVING) if leaves else None
                     status, problem = await asyncio.wait_for(asking, limit)
-                    outcome = Outcome(self._now(), operation, model, status, problem)
+                    outcome = Outcome(self._now(), path, model, status, problem)
                 except TimeoutError:
-                    outcome = Outcome(self._now(), operation, model, None, None, left=True)
+                    outcome = Outcome(self._now(), path, model, None, None, left=True)
                 except httpx.TransportError as error:
                     problem = type(error).__name__
-                    outcome = Outcome(self._now(), operation, model, None, problem)
+                    outcome = Outcome(self._now(), path, model, None, problem)
                 self.outcomes.append(outcome)
                 if outcome.problem is not None:
                     await asyncio.sleep(0.2)  # as SDKs do
 
     async def _ask(
-        self, http: httpx.AsyncClient, choice: random.Random, operation: str, model: str
+        self, http: httpx.AsyncClient, choice: random.Random, path: str, model: str
     ) -> tuple[int, str | None]:
         """Status and problem of one request."""
-        made, streams = OPERATIONS[operation]
-        body = {"model": model, **made(choice)}
-        if not (streams and choice.random() < 0.7):
-            answer = await http.post(operation, json=body)
+        operation = OPERATIONS[path]
+        body = {"model": model, **operation.body(choice)}
+        if not (operation.streams and choice.random() < 0.7):
+            answer = await http.post(path, json=body)
             return answer.status_code, problem_of(answer.status_code, answer.text)
-        async with http.stream("POST", operation, json={**body, "stream": True}) as response:
+        async with http.stream("POST", path, json={**body, "stream": True}) as response:
             received = (await response.aread()).decode()
         return response.status_code, problem_of(response.status_code, received)
 

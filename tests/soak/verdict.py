@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from statistics import median
 
 import msgspec
@@ -16,11 +16,23 @@ WARM_UP = 1 / 3
 """The share of a run in which memory may still grow: models, caches and pools fill."""
 # How long a fault is felt: a worker is loaded again, the disk's room is found again.
 _FELT_SECONDS = 15.0
-_CODES = {
+CODES: Mapping[str, Container[str]] = {
     "killed worker": {"worker_died", "model_unavailable"},
     "full disk": {"store_unavailable"},
-    "clock": set[str](),
+    "clock": (),
 }
+"""The errors that each fault explains."""
+
+
+class _Everything:
+    """Contains everything."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+ANY_CODES = dict.fromkeys(CODES, _Everything())
+"""For a server whose codes are not known: what fails after a fault is explained by it."""
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +78,14 @@ def judge(
     workers: int,
     left_behind: int,
     exit_code: int | None,
+    codes: Mapping[str, Container[str]] = CODES,
 ) -> Verdict:
-    """The verdict on a run of so many ``seconds``, in which so many ``workers`` were started."""
+    """The verdict on a run of so many ``seconds``, in which so many ``workers`` were started.
+
+    ``codes``: the errors that each fault explains.
+    """
     problems = [each for each in outcomes if _is_problem(each)]
-    unexplained = [each for each in problems if not _is_explained(each, faults)]
+    unexplained = [each for each in problems if not _is_explained(each, faults, codes)]
     return Verdict(
         seconds=seconds,
         requests=len(outcomes),
@@ -111,10 +127,12 @@ def _is_problem(outcome: Outcome) -> bool:
     )
 
 
-def _is_explained(outcome: Outcome, faults: Iterable[Fault]) -> bool:
+def _is_explained(
+    outcome: Outcome, faults: Iterable[Fault], codes: Mapping[str, Container[str]]
+) -> bool:
     return any(
         fault.began <= outcome.at <= fault.ended + _FELT_SECONDS
-        and outcome.problem in _CODES[fault.kind]
+        and outcome.problem in codes[fault.kind]
         and fault.what in {"", outcome.model}
         for fault in faults
     )

@@ -23,6 +23,11 @@ class Names:
         """A digest of a cache scope."""
         return scope_digest(self._secret, scope)
 
+    def image(self, scope: CacheScope, digest: bytes) -> str:
+        """The name of an image's piece, of its scope and its digest."""
+        text = self.scope(scope) + digest
+        return hashlib.blake2b(text, key=self._secret, digest_size=_DIGEST_BYTES).hexdigest()
+
     def segment(self, scope: CacheScope, keys: Keys, start: int) -> str:
         """The name of the segment ``keys[start:]``: of its scope, its start and all keys."""
         text = self.scope(scope) + start.to_bytes(4, "little")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from server.core.prefix_folder import (
     SECRET_FILE,
     SUFFIX,
+    SWEEP_SHARE,
     DailyQuota,
     files_in,
     mark_used,
@@ -53,9 +54,6 @@ logger = logging.getLogger(__name__)
 # The first request waits so long for the files to be looked through, in seconds; a choice. A
 # thousand files take less than half of that.
 _LONGEST_SCAN = 1.0
-# After writing this share of the folder's size it is looked through, since others write to it too;
-# a choice.
-_SWEEP_SHARE = 1 / 16
 
 
 class PrefixDisk:
@@ -269,7 +267,7 @@ class PrefixDisk:
         self.counters.written += 1
         self.counters.written_bytes += size
         self._written_since_sweep += size
-        if max(self._index.bytes, self._written_since_sweep / _SWEEP_SHARE) > self.most_bytes:
+        if max(self._index.bytes, self._written_since_sweep / SWEEP_SHARE) > self.most_bytes:
             self._sweep()
 
     def _sweep(self) -> None:

@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import partial
+from typing import NamedTuple, Protocol
 
 from server.core.errors import DragomanError
 from server.core.worker_settings import ENCODINGS_BYTES
@@ -33,9 +33,27 @@ It raises EncodingFailed."""
 _NICENESS = 5
 
 
-class Encodings:
-    """Embeddings of images, by digest.
+class KeptEmbeddings(Protocol):
+    """Embeddings that outlive the process; asked on the thread that encodes."""
 
+    def read(self, owner: str, digest: bytes) -> Embeddings | None:
+        """What an image was encoded to for ``owner``, if that is there."""
+
+    def write(self, owner: str, digest: bytes, embeddings: Embeddings) -> None:
+        """Keep what an image was encoded to."""
+
+
+class _Key(NamedTuple):
+    """Whose image it is, and its digest."""
+
+    owner: str
+    digest: bytes
+
+
+class Encodings:
+    """Embeddings of images, by digest and by the API key that they came with, their owner.
+
+    As with cached prefixes, the time that an image takes tells no key what another one has sent.
     ``run`` is for a thread of its own, everything else for the engine's. Images that someone wants
     are encoded in the order in which they were first wanted. ``encoded`` counts them.
     """
@@ -48,103 +66,129 @@ class Encodings:
         self._tell = tell
         self._most_bytes = most_bytes
         self._lock = threading.Condition()
-        self._wanted: OrderedDict[bytes, EncodableImage] = OrderedDict()
-        self._wanting: dict[bytes, set[int]] = {}
-        self._kept: OrderedDict[bytes, Embeddings] = OrderedDict()
+        self._wanted: OrderedDict[_Key, EncodableImage] = OrderedDict()
+        self._wanting: dict[_Key, set[int]] = {}
+        self._kept: OrderedDict[_Key, Embeddings] = OrderedDict()
         self._kept_bytes = 0
-        self._failures: dict[bytes, DragomanError] = {}
+        self._failures: dict[_Key, DragomanError] = {}
         self.encoded = 0
 
-    def want(self, request_id: int, images: Iterable[EncodableImage]) -> None:
+    def want(self, request_id: int, images: Iterable[EncodableImage], *, owner: str = "") -> None:
         """Have ``images`` encoded for a request, unless they are already."""
         with self._lock:
             for image in images:
-                self._wanting.setdefault(image.digest, set()).add(request_id)
-                if image.digest in self._kept:
-                    self._kept.move_to_end(image.digest)
-                elif image.digest not in self._failures:
-                    self._wanted.setdefault(image.digest, image)
+                key = _Key(owner, image.digest)
+                self._wanting.setdefault(key, set()).add(request_id)
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                elif key not in self._failures:
+                    self._wanted.setdefault(key, image)
             self._lock.notify()
 
-    def get(self, image: EncodableImage) -> Embeddings | None:
+    def get(self, image: EncodableImage, *, owner: str = "") -> Embeddings | None:
         """The embeddings of ``image``; None while they are not there.
 
         Raises:
             DragomanError: it could not be encoded.
         """
+        key = _Key(owner, image.digest)
         with self._lock:
-            failure = self._failures.get(image.digest)
+            failure = self._failures.get(key)
             if failure is not None:
                 raise failure
-            return self._kept.get(image.digest)
+            return self._kept.get(key)
 
     def forget(self, request_id: int) -> None:
         """Encode nothing more for a request."""
         with self._lock:
-            for digest in [*self._wanting]:
-                self._wanting[digest].discard(request_id)
-                if not self._wanting[digest]:
-                    del self._wanting[digest]
-                    self._wanted.pop(digest, None)
-                    self._failures.pop(digest, None)
+            for key in [*self._wanting]:
+                self._wanting[key].discard(request_id)
+                if not self._wanting[key]:
+                    del self._wanting[key]
+                    self._wanted.pop(key, None)
+                    self._failures.pop(key, None)
             self._make_room()
 
     # --- on a thread of its own ---
 
-    def run(self) -> None:
-        """Encode what is wanted, until the process ends."""
+    def run(self, kept: KeptEmbeddings | None = None) -> None:
+        """Encode what is wanted and not ``kept``, until the process ends."""
         _give_way()
         while True:
-            self.encode_next()
+            self.encode_next(kept)
 
-    def encode_next(self) -> None:
-        """Wait until some image is wanted, and encode all that is wanted of its picture."""
+    def encode_next(self, kept: KeptEmbeddings | None = None) -> None:
+        """Wait until some image is wanted, and get all that is wanted of its picture."""
         with self._lock:
             while not self._wanted:
                 self._lock.wait()
-            first = next(iter(self._wanted.values()))
+            (owner, _), first = next(iter(self._wanted.items()))
         try:
-            picture = picture_of(first.source)
-            wanted = partial(self._is_wanted, first.picture)
-            for index, embeddings in self._encode(picture, wanted):
-                self._keep(digest_of(first.picture, index), embeddings)
-            if wanted(first.index):
-                raise EncodingFailed("the encoder made fewer pieces of it than were laid out")
+            if kept is not None:
+                self._read(kept, owner, first.picture)
+            if self._wanted_of(owner, first.picture):
+                self._encode_picture(owner, first, kept)
         except DragomanError as error:
-            self._fail(first.picture, type(error)(error.worded("An image of the prompt")))
+            self._fail(owner, first.picture, type(error)(error.worded("An image of the prompt")))
         except Exception as error:
             # No error may end the thread that the next image needs.
             _logger.exception("An image could not be encoded")
             unexpected = DragomanError(f"An image could not be encoded: {error}")
-            self._fail(first.picture, unexpected)
+            self._fail(owner, first.picture, unexpected)
 
-    def _is_wanted(self, picture: bytes, index: int) -> bool:
-        with self._lock:
-            return digest_of(picture, index) in self._wanted
+    def _read(self, kept: KeptEmbeddings, owner: str, picture: bytes) -> None:
+        """Take what is wanted of a picture and was kept."""
+        for image in self._wanted_of(owner, picture):
+            embeddings = kept.read(owner, image.digest)
+            if embeddings is not None and len(embeddings) == image.cells:
+                self._keep(_Key(owner, image.digest), embeddings)
 
-    def _keep(self, digest: bytes, embeddings: Embeddings) -> None:
-        with self._lock:
-            self._wanted.pop(digest, None)  # it may have been cancelled meanwhile
-            self._kept[digest] = embeddings
-            self._kept_bytes += embeddings.nbytes
+    def _encode_picture(
+        self, owner: str, first: EncodableImage, kept: KeptEmbeddings | None
+    ) -> None:
+        def wanted(index: int) -> bool:
+            with self._lock:
+                return _Key(owner, digest_of(first.picture, index)) in self._wanted
+
+        picture = picture_of(first.source)
+        for index, embeddings in self._encode(picture, wanted):
+            key = _Key(owner, digest_of(first.picture, index))
             self.encoded += 1
+            self._keep(key, embeddings)
+            if kept is not None:
+                kept.write(owner, key.digest, embeddings)
+        if wanted(first.index):
+            raise EncodingFailed("the encoder made fewer pieces of it than were laid out")
+
+    def _wanted_of(self, owner: str, picture: bytes) -> list[EncodableImage]:
+        """What is wanted of a picture for ``owner``."""
+        with self._lock:
+            wanted = [*self._wanted.items()]
+        return [image for key, image in wanted if key.owner == owner and image.picture == picture]
+
+    def _keep(self, key: _Key, embeddings: Embeddings) -> None:
+        with self._lock:
+            self._wanted.pop(key, None)  # it may have been cancelled meanwhile
+            if key not in self._kept:
+                self._kept[key] = embeddings
+                self._kept_bytes += embeddings.nbytes
             self._make_room()
         self._tell()
 
     def _make_room(self) -> None:
         """Drop embeddings used least recently that no request waits for, as far as needed."""
-        for digest in [*self._kept]:
+        for key in [*self._kept]:
             if self._kept_bytes <= self._most_bytes:
                 return
-            if digest not in self._wanting:
-                self._kept_bytes -= self._kept.pop(digest).nbytes
+            if key not in self._wanting:
+                self._kept_bytes -= self._kept.pop(key).nbytes
 
-    def _fail(self, picture: bytes, error: DragomanError) -> None:
+    def _fail(self, owner: str, picture: bytes, error: DragomanError) -> None:
         with self._lock:
-            for digest, image in [*self._wanted.items()]:
-                if image.picture == picture:
-                    del self._wanted[digest]
-                    self._failures[digest] = error
+            for key, image in [*self._wanted.items()]:
+                if key.owner == owner and image.picture == picture:
+                    del self._wanted[key]
+                    self._failures[key] = error
         self._tell()
 
 

@@ -14,6 +14,7 @@ import xxhash
 from server.core.model_info import ModelInfo
 from server.core.prefix_folder import written_whole
 from server.core.worker_settings import WorkerSettings
+from server.engine.disk.embedding_files import EmbeddingFiles
 from server.engine.disk.prefix_disk import PrefixDisk
 from server.engine.llama import build_description, build_files
 from server.library.file_facts import FileFacts, file_facts
@@ -24,10 +25,11 @@ _DAY_SECONDS = 24 * 3600.0
 
 
 class OnDisk(NamedTuple):
-    """What of one model outlives its worker: cached prefixes, and the tokens of answers."""
+    """What of one model outlives its worker: cached prefixes, tokens of answers, encoded images."""
 
     prefixes: PrefixDisk
     answers: AnswerLog
+    images: EmbeddingFiles
 
 
 def on_disk(
@@ -41,18 +43,26 @@ def on_disk(
     if not settings.prefix_disk_bytes:
         return None
     folder, room = Path(settings.prefixes_dir), settings.prefix_disk_bytes
+    daily, age = settings.prefix_disk_daily_bytes, settings.prefix_disk_days * _DAY_SECONDS
     fingerprint = Fingerprint(info, files, settings, folder)
     return OnDisk(
         PrefixDisk(
             folder,
             model_id=info.model_id,
             most_bytes=room,
-            daily_bytes=settings.prefix_disk_daily_bytes,
-            most_age=settings.prefix_disk_days * _DAY_SECONDS,
+            daily_bytes=daily,
+            most_age=age,
             fingerprint=fingerprint,
             whole_states=whole_states,
         ),
         AnswerLog(folder, folder_bytes=room, fingerprint=fingerprint),
+        EmbeddingFiles(
+            folder,
+            most_bytes=room,
+            daily_bytes=daily,
+            most_age=age,
+            fingerprint=fingerprint.if_known,
+        ),
     )
 
 
@@ -76,6 +86,14 @@ class Fingerprint:
         self._settings += [str(info.safe_mode), str(info.gpu_layers)]
         self._known = b""
         self._reading = threading.Lock()
+
+    def if_known(self) -> bytes | None:
+        """The digest; None while it has not been asked for, since that may read whole files.
+
+        Raises:
+            OSError: a file is not the one that was loaded.
+        """
+        return self() if self._known else None
 
     def __call__(self) -> bytes:
         """The digest.

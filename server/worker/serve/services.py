@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -155,7 +156,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
     model.compiler.before_build = lambda: send(heartbeat())
     threads["compiler"] = lambda: model.compiler.build_when(lambda: engine.idle)
     if engine.encodings is not None:
-        threads["images"] = engine.encodings.run
+        threads["images"] = partial(engine.encodings.run, disk.images if disk else None)
     services = Services(
         info=model.info,
         send=send,

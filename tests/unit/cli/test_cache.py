@@ -17,7 +17,7 @@ def lay(folder: Path, *names: str) -> None:
 
 
 def test_info_counts_what_lies_on_disk(run: Run, folder: Path) -> None:
-    lay(folder / "p", "one/a.segment", "one/b.segment", "two/c.segment", "one/.d.segment.7")
+    lay(folder / "p", "one/a.segment", "one/b.image", "two/c.segment", "one/.d.segment.7")
     result = run("cache", "info", "--prefix-disk-dir", str(folder / "p"))
     facts = dict(line.split("  ", 1) for line in result.out.splitlines())
     facts = {name: value.strip() for name, value in facts.items()}

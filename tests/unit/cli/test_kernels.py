@@ -119,13 +119,14 @@ def test_options_of_the_user_come_along_and_have_a_wheel_of_their_own(
     assert len(wheels(folder)) == 2
 
 
+@pytest.mark.parametrize(("gpu", "option"), [("CUDA", "CUDA"), ("ROCm", "HIP")])
 def test_a_gpu_build_is_not_replaced_by_one_without(
-    run: Run, pip: Pip, monkeypatch: pytest.MonkeyPatch
+    run: Run, pip: Pip, monkeypatch: pytest.MonkeyPatch, gpu: str, option: str
 ) -> None:
-    install(monkeypatch, LlamaBuild("1.2.3", False, ["CUDA"]))
+    install(monkeypatch, LlamaBuild("1.2.3", False, [gpu]))
     code, said = build(run)
     assert code == 1
-    assert "CMAKE_ARGS=-DGGML_CUDA=on dragoman kernels build" in said
+    assert f"CMAKE_ARGS=-DGGML_{option}=on dragoman kernels build" in said
     assert pip.commands == []
 
 
