@@ -18,6 +18,7 @@ export class ModelsDialog {
   #seen = "";
   #running = new Set();
   #timer = 0;
+  #isLost = false;
 
   constructor(onChange) {
     this.#onChange = onChange;
@@ -43,7 +44,10 @@ export class ModelsDialog {
       const [models, { data: pulls }] = await Promise.all([listModels(), get("v1/pulls")]);
       this.#showModels(models);
       this.#showPulls(pulls);
+      if (this.#isLost) this.#complain("");
+      this.#isLost = false;
     } catch (error) {
+      this.#isLost = true;
       this.#complain(error.message);
     }
     clearTimeout(this.#timer);

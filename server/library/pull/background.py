@@ -75,7 +75,7 @@ class BackgroundPulls:
         try:
             name = full_name(model)
         except PullError as error:
-            raise InvalidRequest(sentence(str(error)), at=("model",)) from error
+            raise InvalidRequest(_sentence(str(error)), at=("model",)) from error
         running = [run for run in self._runs.values() if run.pull.state == "running"]
         for run in running:
             if run.pull.model == name:
@@ -156,7 +156,7 @@ class _Run:
         if self.pull.state != "running":
             return
         if error := report.get("error"):
-            self._change(state="failed", error=sentence(error))
+            self._change(state="failed", error=_sentence(error))
         elif file := report.get("file"):
             self._change(state="done", file=file)
         else:
@@ -178,6 +178,6 @@ class _Run:
         self.pull = msgspec.structs.replace(self.pull, **changes)
 
 
-def sentence(message: str) -> str:
+def _sentence(message: str) -> str:
     """A message of the command line as a sentence of the API."""
     return message[:1].upper() + message[1:].removesuffix(".") + "."
