@@ -29,20 +29,31 @@ HALVES = {
     GGMLQuantizationType.IQ4_NL: [0],
     GGMLQuantizationType.MXFP4: [],
 }
+PLAIN = [GGMLQuantizationType.F16, GGMLQuantizationType.BF16, GGMLQuantizationType.F32]
 # More tokens than one tile of either kernel.
 MANY = 64 + 7
-# Odd multiples of 8 do not fill AVX-512's registers; the AVX2 kernels compute them there. An odd
-# multiple of 16 does not fill two of them.
-ROWS = [64, 48, 40]
+# An odd multiple of 16 does not fill two of AVX-512's registers, and other numbers not one; with
+# fewer than 16 the AVX2 kernels compute them there.
+ROWS = [48, 43, 9]
 
 pytestmark = [*OF_KERNELS]
-of_every_format = pytest.mark.parametrize("kind", HALVES, ids=lambda kind: kind.name)
+of_every_format = pytest.mark.parametrize("kind", [*HALVES, *PLAIN], ids=lambda kind: kind.name)
+
+
+def _block(kind: GGMLQuantizationType) -> int:
+    """How many numbers of a row the kernels take together."""
+    return 16 if kind in PLAIN else GGML_QUANT_SIZES[kind][0]
 
 
 def _quantized(
     activations: npt.NDArray[np.float32], kind: GGMLQuantizationType
 ) -> npt.NDArray[np.float64]:
-    """``activations`` after quantization to 8 bits with one scale per block, as in llama.cpp."""
+    """``activations`` after quantization to 8 bits with one scale per block, as in llama.cpp.
+
+    Plain numbers are multiplied with the activations as they are.
+    """
+    if kind in PLAIN:
+        return activations.astype(np.float64)
     blocks = activations.reshape(len(activations), -1, GGML_QUANT_SIZES[kind][0])
     largest = np.abs(blocks).max(axis=-1, keepdims=True)
     rounded = np.rint(blocks * (np.float32(127) / np.where(largest > 0, largest, 1)))
@@ -77,7 +88,7 @@ def _random(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """Weights in the format ``kind`` with a mean that is not 0, and activations."""
     rng = np.random.default_rng(rows + tokens)
-    columns = blocks * GGML_QUANT_SIZES[kind][0]
+    columns = blocks * _block(kind)
     weights = quantize(rng.normal(0.3, 1, (rows, columns)).astype(np.float32), kind)
     return weights, rng.normal(size=(tokens, columns)).astype(np.float32)
 
@@ -108,23 +119,23 @@ def test_a_product_is_exact_but_for_the_quantized_activations(
     kind: GGMLQuantizationType, tokens: int, rows: int
 ) -> None:
     weights, activations = _random(kind, rows, tokens, 5)
-    activations[0, : GGML_QUANT_SIZES[kind][0]] = 0
+    activations[0, : _block(kind)] = 0
     # llama.cpp's own products in blocks of 32 are off by 0.01: it rounds scales to half precision.
     difference = _product(weights, kind, activations) - _exact(weights, kind, activations)
-    assert np.abs(difference).max() < 1e-4
+    assert np.abs(difference).max() < 2e-4
 
 
 @of_every_format
 def test_products_of_random_shapes_are_exact(kind: GGMLQuantizationType) -> None:
     rng = np.random.default_rng(int(kind))
     for _ in range(3):
-        rows, tokens, blocks = 8 * rng.integers(1, 20), rng.integers(1, 513), rng.integers(1, 9)
+        rows, tokens, blocks = rng.integers(8, 160), rng.integers(1, 513), rng.integers(1, 9)
         weights, activations = _random(kind, int(rows), int(tokens), int(blocks))
         difference = _product(weights, kind, activations) - _exact(weights, kind, activations)
         assert np.abs(difference).max() < 1e-3, (rows, tokens, blocks)
 
 
-@of_every_format
+@pytest.mark.parametrize("kind", HALVES, ids=lambda kind: kind.name)
 def test_no_weights_overflow_the_sums_of_a_product(kind: GGMLQuantizationType) -> None:
     rng = np.random.default_rng(0)
     numbers, size = GGML_QUANT_SIZES[kind]
@@ -241,8 +252,8 @@ def test_a_token_gets_the_same_from_experts_alone_and_beside_others(
         np.testing.assert_array_equal(together[i], alone)
 
 
-def test_rows_that_do_not_fill_a_panel_are_left_to_llama_cpp() -> None:
-    weights, activations = _random(GGMLQuantizationType.Q8_0, 20, 3, 1)
+def test_fewer_rows_than_a_panel_has_are_left_to_llama_cpp() -> None:
+    weights, activations = _random(GGMLQuantizationType.Q8_0, 5, 3, 1)
     exact = _exact(weights, GGMLQuantizationType.Q8_0, activations)
     product = _product(weights, GGMLQuantizationType.Q8_0, activations)
     assert np.abs(product - exact).max() < 0.05

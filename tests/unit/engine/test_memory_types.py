@@ -1,8 +1,12 @@
-"""The engine over llama.cpp: prefix hits, preemption and neighbours leave answers unchanged."""
+"""The engine over llama.cpp: prefix hits, preemption and neighbours leave answers unchanged.
+
+With our kernels, to the bit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +15,13 @@ import pytest
 from server.core.events import Finished
 from server.core.request import CacheScope
 from tests.tiny_models import MEMORY_TYPES, write_tiny_model
-from tests.unit.engine.model_rig import SEQUENCE_IDS, Answer, Model, assert_same, prompt
+from tests.unit.engine import model_rig
+from tests.unit.engine.model_rig import ROUNDING, SEQUENCE_IDS, Answer, Model, prompt
 from tests.unit.engine.processor import has_feature
 
 pytestmark = pytest.mark.process
+
+Same = Callable[[list[Answer], list[Answer]], None]
 
 
 @pytest.fixture(scope="module", params=MEMORY_TYPES)
@@ -28,6 +35,12 @@ def flash(request: pytest.FixtureRequest) -> bool:
     if request.param and not has_feature("avx2"):
         pytest.skip("llama.cpp's own flash attention sums in half precision, which is off by 0.01")
     return bool(request.param)
+
+
+@pytest.fixture
+def assert_same(flash: bool) -> Same:
+    """Our attention kernel gives the same bits in any company; plain attention rounds."""
+    return partial(model_rig.assert_same, rounding=0 if flash else ROUNDING)
 
 
 @pytest.fixture
@@ -51,7 +64,7 @@ def lone(path: Path, flash: bool) -> Callable[[list[int]], Answer]:
 
 
 def test_a_returning_conversation_is_answered_as_if_it_were_new(
-    model: Model, lone: Callable[[list[int]], Answer]
+    assert_same: Same, model: Model, lone: Callable[[list[int]], Answer]
 ) -> None:
     first = prompt(1, 60)
     (answer,) = model.answers([first])
@@ -62,7 +75,7 @@ def test_a_returning_conversation_is_answered_as_if_it_were_new(
 
 
 def test_a_shared_prefix_changes_no_answer(
-    model: Model, lone: Callable[[list[int]], Answer]
+    assert_same: Same, model: Model, lone: Callable[[list[int]], Answer]
 ) -> None:
     prefix = prompt(3, 80)
     prompts = [[*prefix, *prompt(10 + i, 6)] for i in range(4)]
@@ -72,7 +85,10 @@ def test_a_shared_prefix_changes_no_answer(
 
 
 def test_a_missing_cell_fails_the_comparison(
-    model: Model, lone: Callable[[list[int]], Answer], monkeypatch: pytest.MonkeyPatch
+    assert_same: Same,
+    model: Model,
+    lone: Callable[[list[int]], Answer],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not model.context.partial_removal:
         pytest.skip("no single cell can be removed")
@@ -94,7 +110,7 @@ def test_a_missing_cell_fails_the_comparison(
 
 
 def test_a_prefix_restored_from_host_memory_changes_no_answer(
-    model: Model, lone: Callable[[list[int]], Answer]
+    assert_same: Same, model: Model, lone: Callable[[list[int]], Answer]
 ) -> None:
     if not model.context.partial_removal:
         pytest.skip("states that cannot be cut stay in their cells")
@@ -108,12 +124,14 @@ def test_a_prefix_restored_from_host_memory_changes_no_answer(
     assert model.cached() == len(first) + len(answer.tokens) - 1
 
 
-def test_neighbours_change_no_answer(model: Model, lone: Callable[[list[int]], Answer]) -> None:
+def test_neighbours_change_no_answer(
+    assert_same: Same, model: Model, lone: Callable[[list[int]], Answer]
+) -> None:
     prompts = [prompt(20 + i, 10 + 7 * i) for i in range(6)]
     assert_same(model.answers(prompts), [lone(p) for p in prompts])
 
 
-def test_preemption_changes_no_answer(path: Path, flash: bool) -> None:
+def test_preemption_changes_no_answer(assert_same: Same, path: Path, flash: bool) -> None:
     crowded = Model(path, kv_cells=256, flash_attention=flash)
     prompts = [prompt(30 + i, 40) for i in range(6)]
     answers = crowded.answers(prompts, max_tokens=40)
@@ -124,13 +142,13 @@ def test_preemption_changes_no_answer(path: Path, flash: bool) -> None:
     roomy.close()
 
 
-def test_a_prediction_changes_no_answer(model: Model) -> None:
+def test_a_prediction_changes_no_answer(assert_same: Same, model: Model) -> None:
     tokens = prompt(40, 30)
     (plain,) = model.answers([tokens])
     assert_same(model.answers([tokens], prediction=plain.tokens), [plain])
 
 
-def test_a_wrong_prediction_changes_no_answer(model: Model) -> None:
+def test_a_wrong_prediction_changes_no_answer(assert_same: Same, model: Model) -> None:
     tokens = prompt(40, 30)
     (plain,) = model.answers([tokens])
     wrong = [3 + (token - 2) % 250 for token in plain.tokens]
@@ -144,7 +162,7 @@ def test_a_wrong_prediction_changes_no_answer(model: Model) -> None:
 
 
 def test_several_answers_share_their_prompt(
-    model: Model, lone: Callable[[list[int]], Answer]
+    assert_same: Same, model: Model, lone: Callable[[list[int]], Answer]
 ) -> None:
     tokens = prompt(50, 50)
     model.answers([tokens], n=3)

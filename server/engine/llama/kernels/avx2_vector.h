@@ -30,12 +30,23 @@ KERNEL inline Floats load_halves(const ggml_fp16_t * numbers) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(numbers)));
 }
 
-KERNEL inline Floats broadcast(float number) { return _mm256_set1_ps(number); }
-
-// Lane i of `a` in every lane.
-KERNEL inline Floats broadcast_lane(Floats a, int i) {
-    return _mm256_permutevar8x32_ps(a, _mm256_set1_epi32(i));
+// Numbers in bfloat16: the upper half of a float.
+KERNEL inline Floats load_brain_halves(const ggml_bf16_t * numbers) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i *>(numbers));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
+
+// As many bytes as there are lanes, each in one.
+KERNEL inline Words load_bytes(const uint8_t * bytes) {
+    return Words(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(bytes))));
+}
+
+KERNEL inline SignedWords load_bytes(const int8_t * bytes) {
+    return SignedWords(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(bytes))));
+}
+
+KERNEL inline Floats broadcast(float number) { return _mm256_set1_ps(number); }
 
 KERNEL inline Words broadcast(uint32_t word) { return Words{} + word; }
 
@@ -47,18 +58,16 @@ KERNEL inline Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); 
 
 KERNEL inline Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 
+KERNEL inline Floats divide(Floats a, Floats b) { return _mm256_div_ps(a, b); }
+
+KERNEL inline Floats maximum(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+
 // a * b + c.
 KERNEL inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 
 // c - a * b.
 KERNEL inline Floats subtract_product(Floats c, Floats a, Floats b) {
     return _mm256_fnmadd_ps(a, b, c);
-}
-
-KERNEL inline float horizontal_sum(Floats a) {
-    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
-    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
 KERNEL inline float horizontal_max(Floats a) {
@@ -101,6 +110,31 @@ KERNEL inline Floats scale_by_power_of_two(Floats a, Floats exponent, Floats x, 
     const __m256 power = _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
     return _mm256_and_ps(above, _mm256_mul_ps(a, power));
 }
+
+// Whether any lane of `a` is at least `bound` or NaN.
+KERNEL inline bool any_reaches(Floats a, float bound) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_set1_ps(bound), _CMP_NLT_UQ)) != 0;
+}
+
+// Numbers from 0 to 1 in units of 2^-30, each rounded to one; two of them added in each lane.
+using Longs = int64_t __attribute__((vector_size(32)));
+
+KERNEL inline Longs fixed_point(Floats a) {
+    const __m256i units = _mm256_cvtps_epi32(_mm256_mul_ps(a, _mm256_set1_ps(1 << 30)));
+    const __m256i zero = _mm256_setzero_si256();
+    return Longs(_mm256_unpacklo_epi32(units, zero)) + Longs(_mm256_unpackhi_epi32(units, zero));
+}
+
+// 8 numbers in half precision.
+using Halves = __m128i;
+
+// The larger one of each place, without its sign; compared as integers, whose order is the same.
+KERNEL inline Halves larger_magnitudes(Halves largest, const ggml_fp16_t * halves) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i *>(halves));
+    return _mm_max_epu16(largest, _mm_and_si128(bits, _mm_set1_epi16(0x7fff)));
+}
+
+KERNEL inline Floats to_floats(Halves halves) { return _mm256_cvtph_ps(halves); }
 
 // A bit for each of 8 halves: whether its bits differ from `value`.
 KERNEL inline unsigned not_equal(const ggml_fp16_t * halves, uint16_t value) {

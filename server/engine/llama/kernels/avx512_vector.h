@@ -30,12 +30,24 @@ KERNEL inline Floats load_halves(const ggml_fp16_t * numbers) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(numbers)));
 }
 
-KERNEL inline Floats broadcast(float number) { return _mm512_set1_ps(number); }
-
-// Lane i of `a` in every lane.
-KERNEL inline Floats broadcast_lane(Floats a, int i) {
-    return _mm512_permutexvar_ps(_mm512_set1_epi32(i), a);
+// Numbers in bfloat16: the upper half of a float.
+KERNEL inline Floats load_brain_halves(const ggml_bf16_t * numbers) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(numbers));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
+
+// As many bytes as there are lanes, each in one.
+KERNEL inline Words load_bytes(const uint8_t * bytes) {
+    return Words(
+        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(bytes))));
+}
+
+KERNEL inline SignedWords load_bytes(const int8_t * bytes) {
+    return SignedWords(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(bytes))));
+}
+
+KERNEL inline Floats broadcast(float number) { return _mm512_set1_ps(number); }
 
 KERNEL inline Words broadcast(uint32_t word) { return Words{} + word; }
 
@@ -47,6 +59,10 @@ KERNEL inline Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); 
 
 KERNEL inline Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 
+KERNEL inline Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
+
+KERNEL inline Floats maximum(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+
 // a * b + c.
 KERNEL inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 
@@ -54,8 +70,6 @@ KERNEL inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_
 KERNEL inline Floats subtract_product(Floats c, Floats a, Floats b) {
     return _mm512_fnmadd_ps(a, b, c);
 }
-
-KERNEL inline float horizontal_sum(Floats a) { return _mm512_reduce_add_ps(a); }
 
 KERNEL inline float horizontal_max(Floats a) { return _mm512_reduce_max_ps(a); }
 
@@ -96,6 +110,31 @@ KERNEL inline Floats scale_by_power_of_two(Floats a, Floats exponent, Floats x, 
     const __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_set1_ps(lower_bound), _CMP_NLE_UQ);
     return _mm512_maskz_scalef_ps(above, a, exponent);
 }
+
+// Whether any lane of `a` is at least `bound` or NaN.
+KERNEL inline bool any_reaches(Floats a, float bound) {
+    return _mm512_cmp_ps_mask(a, _mm512_set1_ps(bound), _CMP_NLT_UQ) != 0;
+}
+
+// Numbers from 0 to 1 in units of 2^-30, each rounded to one; two of them added in each lane.
+using Longs = int64_t __attribute__((vector_size(64)));
+
+KERNEL inline Longs fixed_point(Floats a) {
+    const __m512i units = _mm512_cvtps_epi32(_mm512_mul_ps(a, _mm512_set1_ps(1 << 30)));
+    const __m512i zero = _mm512_setzero_si512();
+    return Longs(_mm512_unpacklo_epi32(units, zero)) + Longs(_mm512_unpackhi_epi32(units, zero));
+}
+
+// 16 numbers in half precision.
+using Halves = __m256i;
+
+// The larger one of each place, without its sign; compared as integers, whose order is the same.
+KERNEL inline Halves larger_magnitudes(Halves largest, const ggml_fp16_t * halves) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(halves));
+    return _mm256_max_epu16(largest, _mm256_and_si256(bits, _mm256_set1_epi16(0x7fff)));
+}
+
+KERNEL inline Floats to_floats(Halves halves) { return _mm512_cvtph_ps(halves); }
 
 // A bit for each of 16 halves: whether its bits differ from `value`.
 KERNEL inline unsigned not_equal(const ggml_fp16_t * halves, uint16_t value) {

@@ -1,11 +1,11 @@
-/* Matrix multiplication for llama.cpp, with weights in blocks of 32 and in super-blocks of 256; mul_mat_id.h
- * chooses a matrix for each row of activations.
+/* Matrix multiplication for llama.cpp, with weights in blocks of 32, in super-blocks of 256 and as plain numbers;
+ * mul_mat_id.h chooses a matrix for each row of activations.
  *
  * llama.cpp multiplies one row of weights with the activations of one token at a time, and unpacks the
  * row again for every token. This kernel unpacks a block of as many rows as a register has lanes, one
  * row in each lane, and multiplies it with the activations of all tokens. As in llama.cpp, activations
- * are quantized to 8 bits, with a scale for each block. A token's result does not depend on the number of
- * tokens.
+ * are quantized to 8 bits, with a scale for each block; for plain numbers they stay as they are. A token's
+ * result does not depend on the number of tokens.
  *
  * tests/unit/engine/test_matrix_kernels.py compares the results with exact products; docs/benchmarks.md has the
  * gain.
@@ -19,23 +19,55 @@
 #include "ggml-cpu-impl.h"
 #include "kernels.h"
 #include "mul_mat_blocks.h"
+#include "mul_mat_plain.h"
 #include "mul_mat_super_blocks.h"
 
 namespace {
 
-// What a block of weights is multiplied with.
-template <typename Block>
-using Activations =
-    std::conditional_t<IS_SUPER_BLOCK<Block>, SuperActivations<Block>, ActivationBlock>;
+// What a block of weights is multiplied with, and how many numbers it has.
+template <typename Block, typename = void>
+struct ActivationsFor {
+    using Type = ActivationBlock;
+    static constexpr int64_t NUMBERS = BLOCK_SIZE;
+};
 
 template <typename Block>
-constexpr int64_t NUMBERS = IS_SUPER_BLOCK<Block> ? SUPER_BLOCK_SIZE : BLOCK_SIZE;
+struct ActivationsFor<Block, std::enable_if_t<IS_SUPER_BLOCK<Block>>> {
+    using Type = SuperActivations<Block>;
+    static constexpr int64_t NUMBERS = SUPER_BLOCK_SIZE;
+};
 
-// A matrix of weights, `blocks` in each row; rows lie `stride` bytes apart.
+template <typename Block>
+struct ActivationsFor<Block, std::enable_if_t<IS_PLAIN<Block>>> {
+    using Type = PlainActivations;
+    static constexpr int64_t NUMBERS = PLAIN_NUMBERS;
+};
+
+template <typename Block>
+using Activations = typename ActivationsFor<Block>::Type;
+
+template <typename Block>
+constexpr int64_t NUMBERS = ActivationsFor<Block>::NUMBERS;
+
+// A matrix of weights, `blocks` in each row; rows lie `stride` bytes apart. The last panel ends with the last row,
+// so it may have rows of the one before.
 struct Matrix {
     const char * data;
-    int64_t stride, panels, blocks;
+    int64_t stride, rows, blocks;
+
+    int64_t panels() const { return (rows + PANEL_ROWS - 1) / PANEL_ROWS; }
+
+    int64_t first_row(int64_t panel) const {
+        return std::min(panel * PANEL_ROWS, rows - PANEL_ROWS);
+    }
 };
+
+// Row `row` of all rows of a tensor.
+inline char * row_of(const ggml_tensor * tensor, int64_t row) {
+    const int64_t matrix = row / tensor->ne[1];
+    return static_cast<char *>(tensor->data) + row % tensor->ne[1] * tensor->nb[1] +
+           matrix % tensor->ne[2] * tensor->nb[2] + matrix / tensor->ne[2] * tensor->nb[3];
+}
 
 // Quantizes row `row` of `rows` into its place: activations are stored tile by tile, within a tile block by
 // block, within a block row by row.
@@ -53,7 +85,10 @@ KERNEL void quantize_row(const char * numbers, int64_t row, int64_t rows, int64_
 template <typename Block, int PANELS>
 KERNEL void multiply(const Matrix & matrix, int64_t panel, const Activations<Block> * activations,
                      int64_t rows, float * const * results) {
-    const char * weights = matrix.data + panel * PANEL_ROWS * matrix.stride;
+    const int64_t first_row = matrix.first_row(panel);
+    // Another thread may compute the rows that the last panel has twice.
+    const int64_t known = panel * PANEL_ROWS - first_row;
+    const char * weights = matrix.data + first_row * matrix.stride;
     for (int64_t tile = 0; tile < rows; tile += TILE_TOKENS) {
         const int64_t width = std::min(TILE_TOKENS, rows - tile);
         Floats sums[PANELS][TILE_TOKENS];
@@ -63,8 +98,12 @@ KERNEL void multiply(const Matrix & matrix, int64_t panel, const Activations<Blo
         multiply_panels<Block, PANELS>(weights, matrix.stride, matrix.blocks,
                                        activations + tile * matrix.blocks, width, sums);
         for (int64_t row = 0; row < width; row++) {
-            for (int p = 0; p < PANELS; p++) {
-                store_unaligned(results[tile + row] + (panel + p) * PANEL_ROWS, sums[p][row]);
+            float * result = results[tile + row] + first_row;
+            for (int p = 0; p < PANELS && known == 0; p++) {
+                store_unaligned(result + p * PANEL_ROWS, sums[p][row]);
+            }
+            for (int64_t lane = known; known > 0 && lane < PANEL_ROWS; lane++) {
+                result[lane] = sums[0][row][lane];
             }
         }
     }
@@ -75,7 +114,8 @@ template <typename Block>
 KERNEL void multiply(const Matrix & matrix, int64_t panel, int64_t end,
                      const Activations<Block> * activations, int64_t rows, float * const * results) {
     constexpr int TOGETHER = IS_SUPER_BLOCK<Block> ? PANELS_TOGETHER : 1;
-    for (; panel + TOGETHER <= end; panel += TOGETHER) {
+    const int64_t whole = std::min(end, matrix.rows / PANEL_ROWS);
+    for (; panel + TOGETHER <= whole; panel += TOGETHER) {
         multiply<Block, TOGETHER>(matrix, panel, activations, rows, results);
     }
     for (; panel < end; panel++) {
@@ -94,27 +134,26 @@ template <typename Block>
 KERNEL void mul_mat(const ggml_compute_params * params, ggml_tensor * result) {
     const ggml_tensor *weights = result->src[0], *input = result->src[1];
     const Matrix matrix{static_cast<const char *>(weights->data), int64_t(weights->nb[1]),
-                        weights->ne[1] / PANEL_ROWS, weights->ne[0] / NUMBERS<Block>};
-    const int64_t tokens = input->ne[1];
+                        weights->ne[1], weights->ne[0] / NUMBERS<Block>};
+    const int64_t panels = matrix.panels();
+    const int64_t tokens = ggml_nrows(input);
     auto ** results = static_cast<float **>(params->wdata);
     auto * activations = reinterpret_cast<Activations<Block> *>(results + tokens);
 
     for (int64_t token = params->ith; token < tokens; token += params->nth) {
-        quantize_row<Block>(static_cast<const char *>(input->data) + token * input->nb[1], token,
-                            tokens, matrix.blocks, activations);
-        char * column = static_cast<char *>(result->data) + token * result->nb[1];
-        results[token] = reinterpret_cast<float *>(column);
+        quantize_row<Block>(row_of(input, token), token, tokens, matrix.blocks, activations);
+        results[token] = reinterpret_cast<float *>(row_of(result, token));
     }
     if (params->ith == 0) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
     ggml_barrier(params->threadpool);
 
-    const int64_t job_panels = panels_of_a_job(matrix.panels, params->nth);
-    const int64_t jobs = (matrix.panels + job_panels - 1) / job_panels;
+    const int64_t job_panels = panels_of_a_job(panels, params->nth);
+    const int64_t jobs = (panels + job_panels - 1) / job_panels;
     for (int64_t job = params->ith; job < jobs;
          job = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        const int64_t end = std::min(matrix.panels, (job + 1) * job_panels);
+        const int64_t end = std::min(panels, (job + 1) * job_panels);
         multiply<Block>(matrix, job * job_panels, end, activations, tokens, results);
     }
 }

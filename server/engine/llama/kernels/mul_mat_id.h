@@ -75,7 +75,8 @@ KERNEL void mul_mat_id(const ggml_compute_params * params, ggml_tensor * result)
     const ggml_tensor *weights = experts.weights, *input = experts.input;
     const SortedRows sorted(params->wdata, experts);
     auto * activations = static_cast<Activations<Block> *>(sorted.end());
-    const int64_t panels = weights->ne[1] / PANEL_ROWS, blocks = weights->ne[0] / NUMBERS<Block>;
+    const int64_t rows = weights->ne[1], blocks = weights->ne[0] / NUMBERS<Block>;
+    const int64_t panels = (rows + PANEL_ROWS - 1) / PANEL_ROWS;
     if (params->ith == 0) {
         sorted.sort(experts);
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
@@ -101,7 +102,7 @@ KERNEL void mul_mat_id(const ggml_compute_params * params, ggml_tensor * result)
          job = ggml_threadpool_chunk_add(params->threadpool, 1)) {
         const int32_t expert = sorted.order[job / jobs], start = sorted.starts[expert];
         const Matrix matrix{static_cast<const char *>(weights->data) + expert * weights->nb[2],
-                            int64_t(weights->nb[1]), panels, blocks};
+                            int64_t(weights->nb[1]), rows, blocks};
         const int64_t panel = job % jobs * job_panels;
         multiply<Block>(matrix, panel, std::min(panels, panel + job_panels),
                         activations + start * blocks, sorted.starts[expert + 1] - start,

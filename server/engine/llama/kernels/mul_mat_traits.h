@@ -23,7 +23,7 @@ constexpr Kernel KERNEL_FOR{mul_mat<Block>, mul_mat_id<Block>,
 // Whether the kernel gives right products on this processor, by one block of each row.
 template <typename Block>
 bool passes_self_test(ggml_type type) {
-    const int64_t columns = NUMBERS<Block>, rows = (PANELS_TOGETHER + 1) * PANEL_ROWS;
+    const int64_t columns = NUMBERS<Block>, rows = (PANELS_TOGETHER + 1) * PANEL_ROWS + 3;
     const int64_t tokens = TOKENS_TOGETHER + 1;
     Numbers numbers;
     std::vector<float> weights(rows * columns), inputs(tokens * columns), sums(tokens * rows);
@@ -36,7 +36,9 @@ bool passes_self_test(ggml_type type) {
     }
     std::vector<char> quantized(rows * sizeof(Block));
     ggml_quantize_chunk(type, weights.data(), quantized.data(), 0, rows, columns, nullptr);
-    ggml_get_type_traits(type)->to_float(quantized.data(), weights.data(), rows * columns);
+    if (type != GGML_TYPE_F32) {
+        ggml_get_type_traits(type)->to_float(quantized.data(), weights.data(), rows * columns);
+    }
     std::vector<Activations<Block>> activations(tokens);
     std::vector<float *> results(tokens);
     for (int64_t token = 0; token < tokens; token++) {
@@ -44,9 +46,8 @@ bool passes_self_test(ggml_type type) {
         quantize_row<Block>(reinterpret_cast<const char *>(row), token, tokens, 1, activations.data());
         results[token] = &sums[token * rows];
     }
-    const int64_t panels = rows / PANEL_ROWS;
-    const Matrix matrix{quantized.data(), int64_t(sizeof(Block)), panels, 1};
-    multiply<Block>(matrix, 0, panels, activations.data(), tokens, results.data());
+    const Matrix matrix{quantized.data(), int64_t(sizeof(Block)), rows, 1};
+    multiply<Block>(matrix, 0, matrix.panels(), activations.data(), tokens, results.data());
     return products_are_right(weights.data(), rows, inputs.data(), tokens, columns, sums.data());
 }
 
@@ -67,6 +68,12 @@ const Kernel * tested(ggml_type type) {
 
 const Kernel * kernel_for(ggml_type type) {
     switch (type) {
+        case GGML_TYPE_F32:
+            return tested<SingleBlock>(type);
+        case GGML_TYPE_F16:
+            return tested<HalfBlock>(type);
+        case GGML_TYPE_BF16:
+            return tested<BrainBlock>(type);
         case GGML_TYPE_Q4_0:
             return tested<block_q4_0>(type);
         case GGML_TYPE_Q4_1:
@@ -103,7 +110,7 @@ class MulMatTraits : public ggml::cpu::tensor_traits {
         const Kernel * kernel = kernel_for(op->src[0]->type);
         const ggml_tensor * input = op->src[1];
         const bool chooses = op->op == GGML_OP_MUL_MAT_ID;
-        const int64_t rows = chooses ? Experts(op).rows : input->ne[1];
+        const int64_t rows = chooses ? Experts(op).rows : ggml_nrows(input);
         size = rows * (input->ne[0] / kernel->block_size) * kernel->activations_size +
                (chooses ? SortedRows::size(Experts(op)) : rows * sizeof(float *));
         return true;
@@ -118,12 +125,20 @@ class MulMatTraits : public ggml::cpu::tensor_traits {
 };
 
 bool multiplies(const ggml_tensor * weights) {
-    return kernel_for(weights->type) != nullptr && weights->ne[1] % PANEL_ROWS == 0;
+    const Kernel * kernel = kernel_for(weights->type);
+    return kernel != nullptr && weights->ne[0] % kernel->block_size == 0 &&
+           weights->ne[1] >= PANEL_ROWS;
+}
+
+// Whether llama.cpp has a faster way than a product: rotations of quantized KV cells.
+bool is_rotation(const ggml_tensor * op) {
+    return op->op == GGML_OP_MUL_MAT && op->op_params[1] == GGML_HINT_SRC0_IS_HADAMARD;
 }
 
 ggml::cpu::tensor_traits * mul_mat_traits(const ggml_tensor * op) {
     static MulMatTraits traits;
-    if ((op->op != GGML_OP_MUL_MAT && op->op != GGML_OP_MUL_MAT_ID) || !multiplies(op->src[0])) {
+    if ((op->op != GGML_OP_MUL_MAT && op->op != GGML_OP_MUL_MAT_ID) || !multiplies(op->src[0]) ||
+        is_rotation(op)) {
         return nullptr;
     }
     const ggml_tensor *weights = op->src[0], *input = op->src[1], *ids = op->src[2];
@@ -131,10 +146,11 @@ ggml::cpu::tensor_traits * mul_mat_traits(const ggml_tensor * op) {
         weights->buffer != nullptr && ggml_backend_buft_is_host(weights->buffer->buft) &&
         ggml_is_contiguous(weights) && weights->ne[3] == 1;
     const bool input_supported = input->type == GGML_TYPE_F32 && input->nb[0] == sizeof(float) &&
-                                 op->nb[0] == sizeof(float) && input->ne[3] == 1;
+                                 op->nb[0] == sizeof(float);
     const bool matrices_supported =
-        op->op == GGML_OP_MUL_MAT ? ggml_is_matrix(weights) && ggml_is_matrix(input)
-                                  : ids->nb[0] == sizeof(int32_t) && ggml_is_matrix(ids);
+        op->op == GGML_OP_MUL_MAT
+            ? ggml_is_matrix(weights)
+            : ids->nb[0] == sizeof(int32_t) && ggml_is_matrix(ids) && input->ne[3] == 1;
     return weights_supported && input_supported && matrices_supported ? &traits : nullptr;
 }
 

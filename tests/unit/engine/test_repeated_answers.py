@@ -1,0 +1,72 @@
+"""With our kernels, a prompt gets the same logits to the bit, whatever happens beside it."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import pytest
+
+from server.core.worker_settings import KvType
+from tests.tiny_models import write_tiny_model
+from tests.unit.engine.ggml import OF_KERNELS
+from tests.unit.engine.model_rig import Answer, Model, prompt
+
+pytestmark = OF_KERNELS
+
+FORMATS = {
+    "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
+    "BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
+    "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+    "Q4_1": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_1,
+}
+
+
+@pytest.fixture
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A model with weights in the format that the test asks for."""
+    source = write_tiny_model(tmp_path / "f32.gguf", "full attention")
+    target = tmp_path / f"{request.param}.gguf"
+    options = llama_cpp.llama_model_quantize_default_params()
+    options.ftype = FORMATS[request.param]
+    paths = str(source).encode(), str(target).encode()
+    assert llama_cpp.llama_model_quantize(*paths, ctypes.byref(options)) == 0
+    return target
+
+
+def assert_equal(answers: list[Answer], expected: list[Answer]) -> None:
+    for answer, reference in zip(answers, expected, strict=True):
+        assert answer.tokens == reference.tokens
+        np.testing.assert_array_equal(answer.logprobs, reference.logprobs)
+
+
+@pytest.mark.parametrize(
+    ("path", "kv_type"),
+    [*((name, "f16") for name in FORMATS), ("Q8_0", "q8_0"), ("Q4_1", "q4_0")],
+    indirect=["path"],
+)
+def test_an_answer_is_the_same_alone_and_in_any_company(path: Path, kv_type: KvType) -> None:
+    prompts = [prompt(20 + i, 10 + 7 * i) for i in range(8)]
+    alone = []
+    for tokens in prompts:
+        model = Model(path, kv_cells=2048, flash_attention=True, kv_type=kv_type)
+        alone += model.answers([tokens])
+        model.close()
+    model = Model(path, kv_cells=2048, flash_attention=True, kv_type=kv_type, threads=2)
+    assert_equal(model.answers(prompts), alone)
+    # From the cache, with others between.
+    assert_equal(model.answers(prompts[::-1]), alone[::-1])
+    # With drafts, right ones and wrong ones.
+    right = alone[0].tokens
+    wrong = [*right[:3], 5, 6, *right[5:]]
+    for prediction in (right, wrong):
+        assert_equal(model.answers(prompts[:1], prediction=prediction), alone[:1])
+    model.close()
+    # Preempted, and restored from the store.
+    crowded = Model(path, kv_cells=256, flash_attention=True, kv_type=kv_type, threads=3)
+    assert_equal(crowded.answers(prompts), alone)
+    assert crowded.engine.counters.preemptions > 0
+    assert_equal(crowded.answers(prompts), alone)
+    crowded.close()
