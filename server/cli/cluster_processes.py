@@ -43,7 +43,7 @@ def up(here: MachineFolder, file: Path, *, wait: bool) -> None:
     if machine.head != head or machine.token != str(here.token):
         raise CommandError(f"this machine belongs to the cluster of {machine.head}")
     if not runs(machine, RAY):
-        listen(wanted.head.address, wanted.head.port).close()  # raises CommandError if it is taken
+        _check_head(wanted)
         # Ray takes a node agent of another machine that runs here as well for the head.
         (_temporary(here) / "ray_current_cluster").unlink(missing_ok=True)
         command = processes.ray_command(
@@ -70,6 +70,14 @@ def up(here: MachineFolder, file: Path, *, wait: bool) -> None:
         )
         if wait:
             _wait_until_served(control, wanted)
+
+
+def _check_head(wanted: Cluster) -> None:
+    """Raises CommandError if this machine cannot be the head, for which Ray has many words."""
+    try:
+        listen(wanted.head.address, wanted.head.port).close()
+    except CommandError as error:
+        raise CommandError(f"this machine cannot be the head: {error}") from error
 
 
 def _start_front(here: MachineFolder, machine: Machine, wanted: Cluster, file: Path) -> None:

@@ -1,0 +1,73 @@
+"""`dragoman cluster` where no machine of a cluster is needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from server.cluster.machine import ray_environment
+from server.cluster.secret import TOKEN_VARIABLE
+from tests.unit.cli.conftest import Run
+from tests.unit.cluster.test_cluster_file import LEAST
+
+
+@pytest.fixture(autouse=True)
+def variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command sets these for Ray; they are as before afterwards."""
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    for name in ray_environment(Path()):
+        monkeypatch.setenv(name, "")
+
+
+@pytest.fixture
+def file(folder: Path) -> Path:
+    path = folder / "cluster.toml"
+    path.write_text(LEAST)
+    return path
+
+
+def test_config_prints_what_serve_deploys(run: Run, file: Path) -> None:
+    printed = json.loads(run("cluster", "config", str(file)).out)
+    assert [each["name"] for each in printed["applications"]] == ["chat"]
+
+
+def test_config_for_kubernetes_says_what_the_file_lacks(run: Run, file: Path) -> None:
+    refused = run("cluster", "config", str(file), "--as", "kuberay")
+    assert refused.exit_code == 2
+    assert "head.address: for Kubernetes set 'dragoman-front'" in refused.err
+
+
+def test_a_wrong_file_is_refused_before_anything_starts(run: Run, file: Path) -> None:
+    file.write_text(LEAST.replace("models =", "model ="))
+    refused = run("cluster", "up", str(file), "--folder", str(file.parent / "here"))
+    assert "unknown key 'groups.chat.model'" in refused.err
+    assert not (file.parent / "here").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["join"], "join which head?"),
+        (["join", "10.0.0.1"], "join which head?"),
+        (["join", "10.0.0.1:6379"], "join needs --token"),
+        (["join", "10.0.0.1:6379", "--token", "t", "--resources", "disk"], "--resources: give an"),
+        (["join", "10.0.0.1:6379", "--token", "t", "--resources", '{"a": 0}'], "--resources: give"),
+        (["status"], "no cluster was started or joined here"),
+        (["down"], "no cluster was started or joined here"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    run: Run, folder: Path, arguments: list[str], problem: str
+) -> None:
+    refused = run("cluster", *arguments, "--folder", str(folder / "here"))
+    assert refused.exit_code == 1
+    assert problem in refused.err
+
+
+def test_a_token_that_cannot_be_read_is_named(run: Run, folder: Path) -> None:
+    missing = folder / "token"
+    refused = run("cluster", "join", "10.0.0.1:6379", "--token", missing)
+    assert refused.exit_code == 2
+    assert f"the token of the cluster: {missing}: No such file" in refused.err
