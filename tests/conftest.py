@@ -110,7 +110,8 @@ def client(server: Server) -> Iterator[OpenAI]:
 _data = TemporaryDirectory(ignore_cleanup_errors=True)
 os.environ["XDG_DATA_HOME"] = _data.name
 
-# In CI the same examples every time; at a desk new ones. `make fuzz` looks further.
-hypothesis.settings.register_profile("ci", derandomize=True)
+# In CI the same examples every time, however long they take; at a desk new ones. `make fuzz` looks
+# further.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
