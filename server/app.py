@@ -176,7 +176,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     if settings.metrics_port is not None:
         app.add_middleware(MetricsPortMiddleware, port=settings.metrics_port, respond=respond)
     app.add_middleware(DrainMiddleware, drain=app.state.context.drain, respond=respond)
-    app.add_middleware(CorsMiddleware, origins=settings.cors_origins)
+    app.add_middleware(CorsMiddleware, origins=settings.cors_origins, respond=respond)
     if settings.loopback or settings.allowed_hosts:
         app.add_middleware(HostMiddleware, allowed=settings.allowed_hosts, respond=respond)
     app.add_middleware(LineSeparatorMiddleware)

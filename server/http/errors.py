@@ -41,7 +41,7 @@ class Unauthorized(DragomanError):
 
 
 class Forbidden(DragomanError):
-    """A request that this server refuses to serve: its Host header names another machine."""
+    """A request that this server refuses to serve: its Host header names another machine, say."""
 
     code = "forbidden"
 

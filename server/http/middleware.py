@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -13,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.core.errors import DragomanError
 from server.core.ids import new_request_id, request_id
+from server.http.errors import Forbidden
+from server.http.proxies import BASE
 from server.telemetry.account import Account, open_account
 from server.telemetry.log import fields_text
 from server.telemetry.metrics import Metrics
@@ -31,6 +34,8 @@ REFUSED = "dragoman.refused"
 _CLIENT_LEFT = 499
 # UUIDs, ULIDs, Base64 and the ids of proxies and tracers; the length is a choice.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
+# Pages of other origins may send this type only after a preflight.
+_JSON = "application/json"
 _LIMIT_HEADERS = [
     header
     for counted in ("requests", "tokens")
@@ -183,11 +188,16 @@ class CorsMiddleware:
     """Lets pages of the listed origins call the server; others get no header at all.
 
     Credentials are never allowed, since keys travel in headers that pages set themselves.
+
+    A page of another origin is refused where its browser sends a request without asking first: a
+    form, or a body without a type (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
+    It cannot read the answer, but could pull models or store files.
     """
 
-    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: Sequence[str], respond: ErrorResponder) -> None:
         self._app = app
         self._origins = frozenset(origins)
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -201,6 +211,12 @@ class CorsMiddleware:
         if preflight and allowed:
             response = Response(status_code=204, headers=_preflight_headers(headers))
             await response(scope, receive, self._allowing(send, origin or ""))
+        elif not allowed and _is_sent_unasked_by_a_foreign_page(scope, headers):
+            error = Forbidden(
+                f"Web pages of {(origin or '')[:100]!r} may not send this: add the origin to the "
+                "setting cors_origins (--cors-origin, DRAGOMAN_CORS_ORIGINS) to allow it."
+            )
+            await self._respond(error, path=scope["path"])(scope, receive, send)
         else:
             await self._app(scope, receive, self._allowing(send, origin or "") if allowed else send)
 
@@ -214,6 +230,18 @@ class CorsMiddleware:
             await send(message)
 
         return allowing
+
+
+def _is_sent_unasked_by_a_foreign_page(scope: Scope, headers: Headers) -> bool:
+    """Whether a page of another origin than the server's own can have sent this POST unasked."""
+    origin, kind = headers.get("origin"), headers.get("content-type", "")
+    if scope["method"] != "POST" or origin is None or kind.split(";")[0].strip().lower() == _JSON:
+        return False
+    # Says what a proxy that puts in a Host of its own would hide.
+    if headers.get("sec-fetch-site") in {"same-origin", "none"}:
+        return False
+    own = {headers.get("host", ""), urlsplit(scope[BASE]).netloc}
+    return urlsplit(origin).netloc not in own
 
 
 def _preflight_headers(headers: Headers) -> dict[str, str]:

@@ -101,6 +101,13 @@ HABITS = [
         has={"access-control-allow-private-network": "true"},
     ),
     Habit(
+        "a form, or a body without a type, from a page of another origin",
+        "the message names `cors_origins`",
+        status=403,
+        headers={"origin": "https://app.example", "content-type": "text/plain"},
+        says="cors_origins",
+    ),
+    Habit(
         "U+2028 in a text that comes back",
         "escaped in the JSON",
         status=404,

@@ -229,6 +229,48 @@ async def test_an_unlisted_origin_gets_no_header(connect: Connect) -> None:
         assert not any(name.startswith("access-control") for name in response.headers)
 
 
+@pytest.mark.parametrize("path", ["/v1/pulls", "/v1/models/unload", "/v1/files", CHAT])
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"content-type": "text/plain"}, {"content-type": "multipart/form-data; boundary=x"}],
+)
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null"])
+async def test_what_a_foreign_page_sends_unasked_is_403(
+    http: httpx.AsyncClient, path: str, kind: dict[str, str], origin: str
+) -> None:
+    body = json.dumps(chat_body()).encode()
+    response = await http.post(path, content=body, headers={"origin": origin, **kind})
+    assert response.status_code == 403
+    assert "cors_origins" in response.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"origin": "http://localhost:8000", "host": "localhost:8000"},
+        {"origin": "http://localhost:5173", "sec-fetch-site": "same-origin"},
+        {"origin": "https://app.example"},
+        # No page can send this type unasked: the sender is an application.
+        {"origin": "null", "content-type": "application/json"},
+        {"origin": "https://evil.example", "content-type": "Application/JSON; charset=utf-8"},
+    ],
+)
+async def test_its_own_page_listed_origins_and_applications_are_served(
+    connect: Connect, headers: dict[str, str]
+) -> None:
+    http = connect(cors_origins=["https://app.example"])
+    response = await http.post(CHAT, content=json.dumps(chat_body()).encode(), headers=headers)
+    assert response.status_code == 200
+
+
+async def test_its_own_page_behind_a_proxy_is_served(connect: Connect) -> None:
+    body = json.dumps(chat_body()).encode()
+    headers = {"origin": "https://llm.example", "x-forwarded-host": "llm.example"}
+    http = connect(trusted_proxies=["*"])
+    assert (await http.post(CHAT, content=body, headers=headers)).status_code == 200
+
+
 async def test_a_listed_origin_may_call_but_never_with_credentials(connect: Connect) -> None:
     http = connect(cors_origins=["https://app.example"], **KEYS)
     origin = {b"origin": b"https://app.example"}
