@@ -313,3 +313,46 @@ async def test_the_limits_of_connections_hold_at_the_front() -> None:
     ):
         response = await http.get("/v1/models", headers={"x-long": "x" * 3000})
         assert response.status_code == 431
+
+
+async def test_requests_one_after_the_other_share_a_connection_to_their_replica(
+    cluster: Cluster, http: httpx.AsyncClient
+) -> None:
+    replica = await cluster.add("a")
+    for body in (CHAT, CHAT | {"stream": True}, CHAT):
+        assert (await http.post("/v1/chat/completions", json=body)).status_code == 200
+        assert len(replica.server.server_state.connections) == 1
+
+
+async def test_a_connection_on_which_a_request_was_left_unfinished_takes_no_other(
+    cluster: Cluster, http: httpx.AsyncClient
+) -> None:
+    await cluster.add("a", api_keys=["right"])
+    reader, writer = await asyncio.open_connection(*cluster.socket.getsockname())
+    kind = "content-type: multipart/form-data; boundary=x"
+    writer.write(f"POST /v1/files HTTP/1.1\r\nhost: localhost\r\n{kind}\r\n".encode())
+    writer.write(b"content-length: 100000\r\n\r\nsome")
+    answered = asyncio.create_task(reader.readline())
+    while not answered.done():
+        writer.write(b"more")
+        await asyncio.sleep(0.01)
+    assert b" 401 " in await answered
+    await until(lambda: not cluster.members.find("a").in_flight)
+    # Its bytes would be taken for the rest of the upload.
+    headers = {"authorization": "Bearer right"}
+    response = await http.post("/v1/chat/completions", json=CHAT, headers=headers)
+    assert response.status_code == 200
+    writer.close()
+
+
+async def test_headers_that_a_client_lists_as_those_of_its_connection_go_no_further(
+    cluster: Cluster, http: httpx.AsyncClient
+) -> None:
+    await cluster.add("a", api_keys=["right"])
+    headers = {
+        "authorization": "Bearer right",
+        "connection": "keep-alive, Authorization, content-length, content-type, host",
+    }
+    assert (await http.get("/v1/models", headers=headers)).status_code == 401
+    response = await http.post("/v1/chat/completions", json=CHAT, headers=headers)
+    assert response.status_code == 401

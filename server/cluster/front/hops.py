@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from server.cluster.front_only import ELSEWHERE_HEADER, KEY_HEADER
@@ -20,8 +20,11 @@ _OF_ONE_HOP = frozenset(
         b"te",
         b"trailer",
         b"transfer-encoding",
+        b"upgrade",
     }
 )
+# A message cannot do without these, whatever its Connection header lists.
+_OF_ALL_HOPS = frozenset({b"content-length", b"content-type", b"host"})
 # The front knows better, and clients must not tell the replica otherwise.
 _STATED_BY_THE_FRONT = frozenset(
     {
@@ -48,7 +51,7 @@ def request_head(scope: dict[str, Any], key: str, *, length: int | None) -> byte
     """
     query = b"?" + scope["query_string"] if scope["query_string"] else b""
     lines = [scope["method"].encode() + b" " + scope["raw_path"] + query + b" HTTP/1.1"]
-    left_out = _OF_ONE_HOP | _STATED_BY_THE_FRONT
+    left_out = _of_one_hop(scope["headers"]) | _STATED_BY_THE_FRONT
     if length is not None:
         left_out |= {b"content-length"}
         lines.append(b"content-length: %d" % length)
@@ -70,7 +73,14 @@ def request_head(scope: dict[str, Any], key: str, *, length: int | None) -> byte
     return b"\r\n".join([*lines, b"", b""])
 
 
-def answer_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def answer_headers(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The headers of a replica's answer that are for the client."""
-    left_out = _OF_ONE_HOP | _NOT_FOR_CLIENTS
+    left_out = _of_one_hop(headers) | _NOT_FOR_CLIENTS
     return [(name, value) for name, value in headers if name not in left_out]
+
+
+def _of_one_hop(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """The headers that end here, among them those that the Connection header lists."""
+    lists = [value for name, value in headers if name == b"connection"]
+    listed = {part.strip().lower() for value in lists for part in value.split(b",")}
+    return _OF_ONE_HOP | (listed - _OF_ALL_HOPS)

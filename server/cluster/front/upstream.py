@@ -49,13 +49,17 @@ class Connection(asyncio.Protocol):
         self._answer: AnswerHead | None = None
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
-        self._complete = False
+        self._sent = self._complete = self._kept_alive = False
         self._waiter: asyncio.Future[None] | None = None
 
     @property
     def reusable(self) -> bool:
-        """Whether another request can follow."""
-        return self._complete and not self._lost and self._parser.should_keep_alive()
+        """Whether another request can follow: this one was sent, and its answer read, to the end.
+
+        A replica would take what follows a part of a body for the rest of it.
+        """
+        over = self._sent and self._complete and not self._chunks
+        return over and self._kept_alive and not self._lost
 
     @property
     def lost(self) -> bool:
@@ -69,6 +73,7 @@ class Connection(asyncio.Protocol):
         if isinstance(body, bytes):
             self._transport.write(head + body)
             await self._writable()
+            self._sent = True
             return
         self._transport.write(head)
         async for part in body:
@@ -76,6 +81,7 @@ class Connection(asyncio.Protocol):
             await self._writable()
             if self._answer is not None:
                 return  # the replica has refused the rest
+        self._sent = True
 
     async def head(self) -> AnswerHead:
         """Status and headers of the answer; raises Cut."""
@@ -173,6 +179,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The answer is complete."""
         self._complete = True
+        self._kept_alive = self._parser.should_keep_alive()  # the parser forgets it afterwards
 
 
 class Upstream:
