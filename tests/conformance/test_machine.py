@@ -119,6 +119,7 @@ def test_91_no_duration_depends_on_the_clock_of_the_wall() -> None:
         f"api/{name}.py"
         for name in (
             "anthropic/batches",
+            "anthropic/key_limits",
             "native/adapters",
             "openai/batches/router",
             "openai/chat_encoder",
@@ -136,6 +137,7 @@ def test_91_no_duration_depends_on_the_clock_of_the_wall() -> None:
             *("conversations", "file_folder", "responses", "runners", "stored_files", "upkeep"),
         )
     }
+    created.add("library/pull/background.py")
     kept |= {f"batches/{name}.py" for name in ("batch_record", "batch_run", "runner")}
     kept.add("core/prefix_folder.py")
     traced = {"telemetry/account.py"}  # spans say when they began, for a collector elsewhere
