@@ -7,6 +7,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
+MOST_LETTERS = 512
+"""Of the name of a model that is to be pulled; a choice."""
+
 PullState = Literal["running", "done", "failed", "cancelled"]
 PullStage = Literal["download", "verify"]
 

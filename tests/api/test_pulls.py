@@ -69,6 +69,11 @@ async def test_a_bad_pull_is_refused_with_its_place(
     assert_error(await client.post("/v1/pulls", json=body), 400, param="model")
 
 
+async def test_a_name_beyond_all_bounds_is_refused(client: httpx.AsyncClient) -> None:
+    for path, field in (("/v1/pulls", "model"), ("/api/pull", "model"), ("/api/pull", "name")):
+        assert_error(await client.post(path, json={field: "x" * 513}), 400, param=field)
+
+
 async def test_an_unknown_pull_is_not_found(client: httpx.AsyncClient) -> None:
     assert_error(await client.get("/v1/pulls/x"), 404, code="not_found")
     assert_error(await client.post("/v1/pulls/x/cancel"), 404, code="not_found")

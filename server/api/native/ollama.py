@@ -12,16 +12,17 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from server.api.context import Context, context
 from server.api.endpoint import read
 from server.core.errors import DragomanError, ModelNotFound
 from server.core.model_info import ModelEntry
-from server.core.pulls import Pull
+from server.core.pulls import MOST_LETTERS, Pull
 
 # The first Ollama with `/v1/responses`, which is what clients look for behind the number.
 _AS_OLLAMA = "0.13.4"
@@ -55,8 +56,8 @@ class OllamaModel(BaseModel):
 class PullRequest(BaseModel):
     """The model that is wanted, under its new name or its old one."""
 
-    model: str | None = None
-    name: str | None = None
+    model: Annotated[str | None, Field(max_length=MOST_LETTERS)] = None
+    name: Annotated[str | None, Field(max_length=MOST_LETTERS)] = None
     stream: bool | None = None
 
 

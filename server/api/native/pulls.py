@@ -17,7 +17,7 @@ from server.api.context import context
 from server.api.endpoint import described_body, read
 from server.api.validation import WireModel, to_json
 from server.core.errors import NotFound
-from server.core.pulls import Pull, Pulls, PullStage, PullState
+from server.core.pulls import MOST_LETTERS, Pull, Pulls, PullStage, PullState
 
 router = APIRouter()
 
@@ -25,7 +25,7 @@ router = APIRouter()
 class PullModel(WireModel):
     """The model that is wanted: a name of the catalog, or ``hf:owner/repo[:QUANT]``."""
 
-    model: Annotated[str, Field(min_length=1, max_length=512)]
+    model: Annotated[str, Field(min_length=1, max_length=MOST_LETTERS)]
 
 
 class PullObject(BaseModel):

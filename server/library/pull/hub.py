@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     RepositoryNotFoundError,
 )
 from huggingface_hub.file_download import http_get
@@ -214,6 +215,8 @@ def _explained(name: str) -> Iterator[None]:
         raise PullError(f"{name} is gated: accept its terms on the hub and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
         raise PullError(f"the hub has no repository for {name}, or it is private") from error
+    except HFValidationError as error:
+        raise PullError(f"the hub can have no repository for {name}: {error}") from error
     except EntryNotFoundError as error:
         raise PullError(f"the hub has the repository, but no file {name}") from error
     except HfHubHTTPError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -13,6 +14,7 @@ from server.library.discovery import split_names
 from server.library.pull.download import PullError
 
 _PREFIXES = ("hf:", "hf.co/", "huggingface.co/")
+_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _PAGE = re.compile(r"(?P<repo>[^/]+/[^/]+)/(?:resolve|blob|raw)/(?P<revision>[^/]+)/(?P<file>.+)")
 # The part of a file's name that tells how its weights are stored.
@@ -57,12 +59,10 @@ def is_hub_address(name: str) -> bool:
 def parse_address(name: str) -> HubAddress:
     """What ``name`` says: ``hf:owner/repo[:QUANT]``, ``hf:owner/repo/file.gguf`` or a page.
 
-    ``hf.co/`` and ``huggingface.co/`` mean the same as ``hf:``. Raises PullError.
+    ``hf.co/`` and ``huggingface.co/`` mean the same as ``hf:``. Raises PullError, also for pages
+    of other hosts than the hub and the one at ``HF_ENDPOINT``.
     """
-    text = name
-    if "://" in text:
-        parts = urlsplit(text)
-        text = unquote(parts.path).strip("/")
+    text = _path_of_page(name) if "://" in name else name
     for prefix in _PREFIXES:
         text = text.removeprefix(prefix)
     text = text.strip("/")
@@ -75,17 +75,33 @@ def parse_address(name: str) -> HubAddress:
     repo = f"{owner}/{repository}"
     if (
         not _REPOSITORY.fullmatch(repo)
-        or ".." in text.split("/")
+        # The name becomes a path below the cache.
+        or not {"", ".", ".."}.isdisjoint(text.split("/"))
+        or not name.isprintable()
         or repository.endswith(".gguf")
         or (file and not file.endswith(".gguf"))
         or (file and tag)
     ):
         raise PullError(
-            f"{name} is not of the form hf:owner/repo, hf:owner/repo:QUANT or "
+            f"the address {name!r} is not of the form hf:owner/repo, hf:owner/repo:QUANT or "
             "hf:owner/repo/file.gguf"
         )
     tag = "" if tag == "latest" else tag
     return HubAddress(repo, file or None, tag or None, revision)
+
+
+def _path_of_page(address: str) -> str:
+    """What follows the host of a page of the hub. Raises PullError."""
+    try:
+        host, path = urlsplit(address).netloc, urlsplit(address).path
+    except ValueError as error:
+        raise PullError(f"{address!r} is no address: {error}") from error
+    if host.lower() not in {*_HOSTS, urlsplit(os.environ.get("HF_ENDPOINT", "")).netloc.lower()}:
+        raise PullError(
+            f"{host!r} is not the hub: say hf:owner/repo, or set HF_ENDPOINT to the address of "
+            "another server of its protocol"
+        )
+    return unquote(path).strip("/")
 
 
 def models_in(files: Sequence[tuple[str, int]]) -> list[RepositoryFile]:

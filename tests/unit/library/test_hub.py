@@ -237,6 +237,43 @@ def test_a_model_is_chosen_by_its_quantisation(
     assert fetch(tmp_path, prefix + rest) == tmp_path / "models" / file
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf:owner/repo/../x.gguf",
+        "hf:owner/repo//etc/x.gguf",
+        "hf:owner/repo/./x.gguf",
+        "https://huggingface.co/owner/repo/resolve/main/%2e%2e/x.gguf",
+        "https://huggingface.co/owner/repo/resolve/main/%2fetc/x.gguf",
+        "hf:owner/repo/\0.gguf",
+        "hf:owner/repo:Q4_0\nanother line",
+        "https://hub.example/owner/repo",
+        "http://huggingface.co.hub.example/owner/repo",
+        "http://huggingface.co@hub.example/owner/repo",
+        "https://[::1",
+    ],
+)
+def test_no_address_leads_out_of_the_cache_or_to_another_host(name: str) -> None:
+    with pytest.raises(PullError):
+        parse_address(name)
+
+
+def test_pages_of_the_server_at_hf_endpoint_are_addresses(hub: HubServer, tmp_path: Path) -> None:
+    fill(hub, *USUAL)
+    page = f"{hub.url}/owner/repo/blob/main/m-BF16.gguf"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HF_ENDPOINT", hub.url)
+        assert fetch(tmp_path, page).name == "m-BF16.gguf"
+
+
+@pytest.mark.parametrize("repository", ["a--b", "b" * 97, "a-"])
+def test_a_repository_that_cannot_be_is_an_error_that_says_so(
+    tmp_path: Path, hub: HubServer, repository: str
+) -> None:
+    with pytest.raises(PullError, match="can have no repository"):
+        fetch(tmp_path, f"hf:owner/{repository}/x.gguf")
+
+
 def test_what_is_not_there_or_left_open_is_listed_with_sizes(
     tmp_path: Path, hub: HubServer
 ) -> None:
