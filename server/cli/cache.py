@@ -40,7 +40,7 @@ def cache(
     if action is Action.CLEAR:
         count = len(segment_files(folder))
         sweep(folder, most_bytes=-1, most_age=0.0, abandoned=0.0)
-        out.print(f"removed {count} files from {folder}", markup=False)
+        out.print(f"removed {_files(count)} from {folder}", markup=False)
         return
     files = segment_files(folder)
     rows = [
@@ -53,8 +53,12 @@ def cache(
     ]
     for model in sorted({file.path.parent for file in files}):
         sizes = [file.size for file in files if file.path.parent == model]
-        rows.append((model_of(model), f"{size(sum(sizes))} in {len(sizes)} files"))
+        rows.append((model_of(model), f"{size(sum(sizes))} in {_files(len(sizes))}"))
     out.print(columns(rows), markup=False)
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def _time(seconds: float) -> str:

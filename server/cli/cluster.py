@@ -45,7 +45,7 @@ class Action(StrEnum):
 
 
 class Form(StrEnum):
-    """Whose words a cluster is put into."""
+    """The forms in which `config` prints a cluster."""
 
     SERVE = "serve"
     KUBERAY = "kuberay"
@@ -62,9 +62,9 @@ def cluster(
         typer.Argument(
             metavar="up|join|status|down|config|front",
             help="up FILE: make this machine the head of the cluster that the file describes, or "
-            "apply a changed file. join ADDRESS: serve as a further machine. status: how it goes. "
-            "down: end this machine's part. config FILE: print it for Ray Serve or KubeRay. "
-            "front FILE: run the front alone, where Ray is run by others.",
+            "apply a changed file. join ADDRESS: serve as a further machine. status: list groups, "
+            "replicas and machines. down: end this machine's part. config FILE: print it for Ray "
+            "Serve or KubeRay. front FILE: run the front alone, where Ray is run by others.",
         ),
     ],
     target: Annotated[
@@ -81,13 +81,13 @@ def cluster(
     ] = None,
     resources: Annotated[
         str | None,
-        typer.Option(metavar="JSON", help='join: what replicas may claim here, as {"disk": 1}.'),
+        typer.Option(metavar="JSON", help='join: what replicas may claim here, like {"disk": 1}.'),
     ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="up: return when every group has all its replicas.")
     ] = False,
     form: Annotated[
-        Form, typer.Option("--as", metavar="serve|kuberay", help="config: whose words.")
+        Form, typer.Option("--as", metavar="serve|kuberay", help="config: the form to print.")
     ] = Form.SERVE,
     image: Annotated[
         str, typer.Option(metavar="IMAGE", help="config --as kuberay: the container image.")

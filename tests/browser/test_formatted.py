@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from subprocess import check_output
 
 import pytest
 
@@ -27,6 +29,12 @@ def writing(text: str) -> FakePool:
         return answer(request, *(text[at : at + PIECE] for at in range(0, len(text), PIECE)))
 
     return FakePool(script)
+
+
+def installed(font: str) -> bool:
+    """Whether the system has a font of this name."""
+    command = shutil.which("fc-list")
+    return command is not None and bool(check_output([command, font]))
 
 
 def ask(page: Page, view: str | None = None) -> None:
@@ -69,6 +77,21 @@ def test_answers_are_formatted(open_page: OpenPage, stand_in: StandIn) -> None:
             "noreferrer",
             "nofollow",
         }
+
+
+def test_formulas_are_set_in_a_font_for_mathematics(open_page: OpenPage, stand_in: StandIn) -> None:
+    """Only such a font says where an index goes."""
+    if not installed("DejaVu Math TeX Gyre"):
+        pytest.skip("fonts-dejavu-extra is not installed")
+    with stand_in(writing(r"$$a_0 + b$$")) as url:
+        page = open_page(url)
+        ask(page)
+        page.wait(lambda: page.find_all(".answer msub", page.panes[0]), "the formula")
+        base, index = page.browser.execute_script(
+            "return [...document.querySelectorAll('.answer msub > *')].slice(0, 2)"
+            ".map((one) => one.getBoundingClientRect().bottom)"
+        )
+        assert index > base + 1
 
 
 def test_a_growing_answer_ends_as_the_whole_one_and_keeps_its_finished_blocks(

@@ -32,7 +32,7 @@ def test_info_says_what_each_model_takes(run: Run, folder: Path) -> None:
     note_model(folder / "p", "one", "tiny")
     result = run("cache", "info", "--prefix-disk-dir", str(folder / "p"))
     lines = [line.split(maxsplit=1) for line in result.out.splitlines()[-2:]]
-    assert lines == [["tiny", "2.0 KiB in 2 files"], ["two", "1000 B in 1 files"]]
+    assert lines == [["tiny", "2.0 KiB in 2 files"], ["two", "1000 B in 1 file"]]
 
 
 def test_clear_removes_what_is_being_written_too(run: Run, folder: Path) -> None:
