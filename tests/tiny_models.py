@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 EMBEDDING = 128
 HEADS = 4
 HEAD_LENGTH = EMBEDDING // HEADS
-FEED_FORWARD = 64
+FEED_FORWARD = EMBEDDING // 2
 LAYERS = 4
 CONTEXT = 1024
 WINDOW = 16
@@ -34,8 +34,10 @@ class _Writer:
         window: int = WINDOW,
         markers: Sequence[str] = (),
         words: Sequence[str] = (),
+        width: int = EMBEDDING,
     ) -> None:
         self.window = window
+        self.width = width
         self.markers = markers
         self.words = words
         self.gguf = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_per_part)
@@ -43,9 +45,9 @@ class _Writer:
 
     def metadata(self, *, key_value_heads: int | list[int] = 2) -> None:
         self.gguf.add_context_length(CONTEXT)
-        self.gguf.add_embedding_length(EMBEDDING)
+        self.gguf.add_embedding_length(self.width)
         self.gguf.add_block_count(LAYERS)
-        self.gguf.add_feed_forward_length(FEED_FORWARD)
+        self.gguf.add_feed_forward_length(self.width // 2)
         self.gguf.add_head_count(HEADS)
         self.gguf.add_head_count_kv(key_value_heads)
         self.gguf.add_layer_norm_rms_eps(1e-5)
@@ -92,8 +94,8 @@ class _Writer:
         scale = shape[-1] ** -0.5
         self._add(f"{name}.weight", self._random.normal(scale=scale, size=shape))
 
-    def norm(self, name: str, size: int = EMBEDDING) -> None:
-        self._add(f"{name}.weight", 1 + 0.1 * self._random.normal(size=size))
+    def norm(self, name: str, size: int | None = None) -> None:
+        self._add(f"{name}.weight", 1 + 0.1 * self._random.normal(size=size or self.width))
 
     def plain(self, name: str, values: NDArray[np.float64]) -> None:
         self._add(name, values)
@@ -112,21 +114,22 @@ class _Writer:
 
     def ends(self) -> None:
         size = VOCABULARY + len(self.markers) + len(self.words)
-        self.weight("token_embd", size, EMBEDDING)
+        self.weight("token_embd", size, self.width)
         self.norm("output_norm")
-        self.weight("output", size, EMBEDDING)
+        self.weight("output", size, self.width)
 
     def attention(self, block: str, key_value_heads: int = 2) -> None:
-        self.weight(f"{block}.attn_q", HEADS * HEAD_LENGTH, EMBEDDING)
-        self.weight(f"{block}.attn_k", key_value_heads * HEAD_LENGTH, EMBEDDING)
-        self.weight(f"{block}.attn_v", key_value_heads * HEAD_LENGTH, EMBEDDING)
-        self.weight(f"{block}.attn_output", EMBEDDING, HEADS * HEAD_LENGTH)
+        key_value_width = key_value_heads * self.width // HEADS
+        self.weight(f"{block}.attn_q", self.width, self.width)
+        self.weight(f"{block}.attn_k", key_value_width, self.width)
+        self.weight(f"{block}.attn_v", key_value_width, self.width)
+        self.weight(f"{block}.attn_output", self.width, self.width)
 
     def feed_forward(self, block: str) -> None:
         self.norm(f"{block}.ffn_norm")
-        self.weight(f"{block}.ffn_gate", FEED_FORWARD, EMBEDDING)
-        self.weight(f"{block}.ffn_up", FEED_FORWARD, EMBEDDING)
-        self.weight(f"{block}.ffn_down", EMBEDDING, FEED_FORWARD)
+        self.weight(f"{block}.ffn_gate", self.width // 2, self.width)
+        self.weight(f"{block}.ffn_up", self.width // 2, self.width)
+        self.weight(f"{block}.ffn_down", self.width, self.width // 2)
 
     def state_space(self, block: str) -> None:
         self.weight(f"{block}.ssm_in", 2 * INNER, EMBEDDING)
@@ -240,14 +243,16 @@ def write_tiny_model(
     window: int = WINDOW,
     markers: Sequence[str] = (),
     words: Sequence[str] = (),
+    width: int = EMBEDDING,
 ) -> Path:
     """Write a model with the given memory type to ``path``, or in parts to files beside it.
 
     Only the type "sliding window" has a ``window``, in tokens. ``markers`` are control tokens
-    behind the others, ``words`` ordinary tokens behind those.
+    behind the others, ``words`` ordinary tokens behind those. Only "full attention" may have
+    another ``width``, in numbers per token.
     """
     architecture, blocks = _TYPES[memory_type]
-    writer = _Writer(path, architecture, seed, tensors_per_part, window, markers, words)
+    writer = _Writer(path, architecture, seed, tensors_per_part, window, markers, words, width)
     writer.vocabulary()
     if chat_template is not None:
         writer.gguf.add_chat_template(chat_template)

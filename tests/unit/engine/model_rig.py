@@ -71,6 +71,7 @@ class Model:
         prefix_tier: PrefixTier | None = None,
         encode: Callable[[LlamaModel], Encode] | None = None,
         draft: Path | None = None,
+        parallel: int = 8,
     ) -> None:
         self.model = LlamaModel(str(path), safe_mode=True)
         settings = ContextSettings(
@@ -98,7 +99,7 @@ class Model:
         self.engine = Engine(
             self.context,
             self.events.extend,
-            parallel=8,
+            parallel=parallel,
             inter_token_budget=1.0,
             prompt_lookup=False,
             threads=threads,

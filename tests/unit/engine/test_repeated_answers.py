@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from server.core.worker_settings import KvType
-from tests.tiny_models import write_tiny_model
+from tests.tiny_models import EMBEDDING, write_tiny_model
 from tests.unit.engine.ggml import OF_KERNELS
 from tests.unit.engine.model_rig import Answer, Model, prompt
 
@@ -21,13 +21,18 @@ FORMATS = {
     "BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
     "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
     "Q4_1": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_1,
+    "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
 }
+COMPANY = 16
+FEW_CELLS = 256
 
 
 @pytest.fixture
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A model with weights in the format that the test asks for."""
-    source = write_tiny_model(tmp_path / "f32.gguf", "full attention")
+    # The super-blocks of Q4_K and Q6_K take rows in multiples of 256.
+    width = 512 if request.param == "Q4_K_M" else EMBEDDING
+    source = write_tiny_model(tmp_path / "f32.gguf", "full attention", width=width)
     target = tmp_path / f"{request.param}.gguf"
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = FORMATS[request.param]
@@ -44,17 +49,24 @@ def assert_equal(answers: list[Answer], expected: list[Answer]) -> None:
 
 @pytest.mark.parametrize(
     ("path", "kv_type"),
-    [*((name, "f16") for name in FORMATS), ("Q8_0", "q8_0"), ("Q4_1", "q4_0")],
+    [*((name, "f16") for name in FORMATS), ("Q8_0", "q8_0"), ("Q4_K_M", "q4_0")],
     indirect=["path"],
 )
 def test_an_answer_is_the_same_alone_and_in_any_company(path: Path, kv_type: KvType) -> None:
-    prompts = [prompt(20 + i, 10 + 7 * i) for i in range(8)]
+    prompts = [prompt(20 + i, 10 + 4 * i) for i in range(COMPANY)]
     alone = []
     for tokens in prompts:
         model = Model(path, kv_cells=2048, flash_attention=True, kv_type=kv_type)
         alone += model.answers([tokens])
         model.close()
-    model = Model(path, kv_cells=2048, flash_attention=True, kv_type=kv_type, threads=2)
+    model = Model(
+        path,
+        kv_cells=2048,
+        flash_attention=True,
+        kv_type=kv_type,
+        threads=2,
+        parallel=COMPANY,
+    )
     assert_equal(model.answers(prompts), alone)
     # From the cache, with others between.
     assert_equal(model.answers(prompts[::-1]), alone[::-1])
@@ -64,9 +76,18 @@ def test_an_answer_is_the_same_alone_and_in_any_company(path: Path, kv_type: KvT
     for prediction in (right, wrong):
         assert_equal(model.answers(prompts[:1], prediction=prediction), alone[:1])
     model.close()
-    # Preempted, and restored from the store.
-    crowded = Model(path, kv_cells=256, flash_attention=True, kv_type=kv_type, threads=3)
+    # Preempted, and then from the store: the cells cannot hold what was cached.
+    crowded = Model(
+        path,
+        kv_cells=FEW_CELLS,
+        flash_attention=True,
+        kv_type=kv_type,
+        threads=3,
+        parallel=COMPANY,
+        stored_tokens=2048,
+    )
     assert_equal(crowded.answers(prompts), alone)
     assert crowded.engine.counters.preemptions > 0
     assert_equal(crowded.answers(prompts), alone)
+    assert sum(crowded.cached(number) for number in range(COMPANY)) > FEW_CELLS
     crowded.close()

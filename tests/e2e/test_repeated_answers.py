@@ -1,0 +1,128 @@
+"""A greedy or seeded request gets the same answer to the last digit, whatever the server does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai.types.chat import ChatCompletion
+
+from server.worker.supervise.safe_mode import SafeModeRecord
+from tests.e2e.server import BASE, INSTRUCT, Server, running_server
+from tests.unit.engine.processor import has_feature
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.skipif(
+        not has_feature("avx2"), reason="needs an x86 processor with AVX2, on Linux"
+    ),
+]
+
+COMMON = "In the beginning all of these requests say the same thing, so that it is cached. " * 3
+# A text that repeats itself, so that greedy answers get drafts where these pay.
+ROUND = "red, green, blue, white; " * 6
+COMPANY = 16
+# Each kind of request, alone. The others only keep them company, to save time.
+ALONE = 4
+# How many requests overlap depends on the machine's load.
+TRIES = 10
+
+Said = tuple[str, dict[str, Any]]
+"""The text, and tokens with their log probabilities."""
+
+
+def requests(model: str) -> list[dict[str, Any]]:
+    """Requests of several lengths with a common beginning; half are greedy, half seeded."""
+    bodies: list[dict[str, Any]] = []
+    for number in range(COMPANY):
+        said = ROUND if number % 4 < 2 else f"Story {number}: once upon a time"
+        seeded = {"temperature": 0.9, "top_p": 0.95, "seed": number}
+        bodies.append(
+            {
+                "model": model,
+                "prompt": f"{COMMON}{'Number ' * number}{number}. {said}",
+                "max_tokens": 12,
+                "logprobs": 5,
+                **({"temperature": 0} if number % 2 else seeded),
+            }
+        )
+    return bodies
+
+
+def answer(server: Server, body: dict[str, Any]) -> Said:
+    response = httpx.post(f"{server.url}/v1/completions", json=body, timeout=120)
+    assert response.status_code == 200, response.text
+    (choice,) = response.json()["choices"]
+    assert len(choice["logprobs"]["tokens"]) > 1
+    return choice["text"], choice["logprobs"]
+
+
+def together(server: Server, bodies: Sequence[dict[str, Any]]) -> list[Said]:
+    """The answers to requests that are sent at once."""
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        return list(threads.map(lambda body: answer(server, body), bodies))
+
+
+def figure(server: Server, model: str, name: str) -> float:
+    """A counter of the model's engine."""
+    text = httpx.get(f"{server.url}/metrics").text
+    found = re.search(rf'^dragoman_engine_{name}{{model="{model}"}} (\S+)$', text, re.MULTILINE)
+    assert found, name
+    return float(found[1])
+
+
+@contextmanager
+def server_with(tmp_path: Path, **settings: str) -> Iterator[Server]:
+    """A server in safe mode, so that llama.cpp's code for AMX does not take the kernels' place."""
+    SafeModeRecord(tmp_path).remember("died in another test")
+    with running_server(
+        DRAGOMAN_CACHE_DIR=str(tmp_path), DRAGOMAN_PREFIX_DISK="1GiB", **settings
+    ) as server:
+        yield server
+
+
+def assert_same_with_a_prediction(server: Server) -> None:
+    """Ask for a seeded answer to a chat, and again with that answer as its prediction."""
+    body = {
+        "model": INSTRUCT,
+        "messages": [{"role": "user", "content": "Name three rivers."}],
+        "max_tokens": 24,
+        "temperature": 1,
+        "seed": 11,
+        "logprobs": True,
+        "top_logprobs": 5,
+    }
+    with server.client() as client:
+        plain = client.post("/chat/completions", cast_to=ChatCompletion, body=body)
+        content = plain.choices[0].message.content
+        body["prediction"] = {"type": "content", "content": content}
+        drafted = client.post("/chat/completions", cast_to=ChatCompletion, body=body)
+    assert drafted.choices == plain.choices
+
+
+def test_an_answer_is_the_same_alone_in_company_and_after_a_restart(tmp_path: Path) -> None:
+    models = INSTRUCT, BASE
+    first: list[Said] = []
+    with server_with(tmp_path) as server:
+        for model in models:
+            bodies = requests(model)
+            alone = [answer(server, body) for body in bodies[:ALONE]]
+            first += together(server, bodies)
+            assert first[-COMPANY:][:ALONE] == alone
+        assert_same_with_a_prediction(server)
+    bodies = [body for model in models for body in requests(model)]
+    # From disk, and with so few cells that answers are preempted, if not at once then in a while.
+    with server_with(tmp_path, DRAGOMAN_KV_TOKENS="512", DRAGOMAN_CTX_SIZE="512") as server:
+        for _ in range(TRIES):
+            assert together(server, bodies) == first
+            if all(figure(server, model, "preemptions_total") for model in models):
+                break
+        else:
+            pytest.fail("nothing was preempted")
+        assert all(figure(server, model, "disk_tokens_total") for model in models)
