@@ -43,8 +43,9 @@ class Drafting:
         self._policies: dict[int, DraftPolicy] = {}
         self._since_plain = 0
 
-    # Drafts change the shape of batches and with it the rounding of logits. A seeded answer must
-    # repeat exactly, so nothing but its prediction is drafted.
+    # Without our kernels, drafts change the shape of batches and with it the rounding of logits. A
+    # seeded answer must repeat exactly, and the engine does not know whether the kernels compute
+    # all of a model, so nothing but the prediction is drafted.
 
     def lookup(self, task: Task, spans: Spans) -> PromptLookup | None:
         """What looks drafts up for an answer to ``task``, whose sequence is ``spans``."""
