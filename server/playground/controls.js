@@ -3,6 +3,10 @@
 import { changeKey } from "./api.js";
 import { closeAlternatives } from "./tokens.js";
 
+// For those who were not asked for a key by the server.
+const KEY_REASON = "This tab sends it with every request, and forgets it at its end. " +
+  "Without a text, no key is sent.";
+
 const find = (id) => document.getElementById(id);
 
 /** Lets the controls of the header and the keys of the page do what they say to `app`. */
@@ -12,7 +16,7 @@ export function listenToControls(app) {
     if (target.closest(".menu-items button")) menu.open = false;
   });
   find("change-key").addEventListener("click", async () => {
-    if (await changeKey("")) app.refreshModels();
+    if (await changeKey(KEY_REASON)) app.refreshModels();
   });
   find("toggle-second").addEventListener("click", () => app.toggleSecond());
   find("retry-models").addEventListener("click", () => app.refreshModels());

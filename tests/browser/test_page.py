@@ -155,6 +155,21 @@ def test_the_api_key_is_asked_for_until_it_is_right(open_page: OpenPage) -> None
         page.ready()  # the tab still knows it
 
 
+def test_a_key_may_be_given_that_the_server_does_not_ask_for(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(FakePool()) as url:
+        page = open_page(url)
+        page.open()
+        page.ready(models=1)
+        page.menu("#change-key")
+        assert page.find("#key-reason").text.startswith("This tab sends it with every request")
+        page.find("#key-input").send_keys("sesame", Keys.ENTER)
+        page.ready(models=1)
+        kept = page.browser.execute_script("return JSON.stringify({...sessionStorage})")
+        assert "sesame" in kept
+
+
 def test_the_page_follows_the_system_and_the_button_wins(page: Page) -> None:
     def brightness() -> int:
         script = "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"

@@ -71,6 +71,19 @@ def choose(page: Page, field: str, value: str) -> None:
     Select(page.find(f"#settings [name={field}]")).select_by_value(value)
 
 
+def arrows(page: Page) -> list[str]:
+    """What stands before "Reasoning" on a phone, closed and opened."""
+    page.resize(390, 844)
+    summary = page.find(".reasoning > summary")
+    sign = "return getComputedStyle(arguments[0], '::before').content.replaceAll('\"', '')"
+    signs = []
+    for _ in range(2):
+        signs.append(page.browser.execute_script(sign, summary))
+        page.browser.execute_script("arguments[0].click()", summary)
+    page.resize(1360, 860)
+    return signs
+
+
 def last_prompt(pool: FakePool) -> ChatPrompt:
     prompt = pool.client.requests[-1].prompt
     assert isinstance(prompt, ChatPrompt)
@@ -92,6 +105,7 @@ def test_reasoning_and_tool_calls_stream_and_results_go_back_over_every_api(
         shown = page.find(".answer")
         assert page.find(".reasoning-text", shown).get_property("textContent") == "Which city?"
         assert page.find(".token-text", shown).text.strip() == "I look it up."
+        assert arrows(page) == ["▸", "▾"]
         called = [json.loads(each.text) for each in page.find_all(".arguments", shown)]
         assert called == [call["arguments"] for call in CALLS]
         asked = pool.client.requests[-1]
