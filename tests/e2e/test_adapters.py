@@ -199,3 +199,11 @@ def test_a_file_that_is_no_adapter_of_the_model_is_not_loaded(
     answer = post(server, "/v1/load_lora_adapter", base_model_name="base", **body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
     assert ask(server, "base:x").status_code == 404
+
+
+def test_an_adapter_that_is_not_there_is_named(server: Server) -> None:
+    named = {"base_model_name": "base", "lora_name": "x", "lora_path": "loras/nope.gguf"}
+    answer = post(server, "/v1/load_lora_adapter", **named)
+    assert answer.status_code == 400
+    expected = "lora_path: the models folder has no file 'loras/nope.gguf'."
+    assert answer.json()["error"]["message"] == expected

@@ -103,7 +103,7 @@ def _inside(folder: Path, stated: str) -> Path:
     path = (folder / stated).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise InvalidRequest(
-            f"{PLACE}: there is no such file in the models folder.", at=("lora_path",)
+            f"{PLACE}: the models folder has no file {stated!r}.", at=("lora_path",)
         )
     return path
 
