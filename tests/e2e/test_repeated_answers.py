@@ -28,6 +28,7 @@ COMMON = "In the beginning all of these requests say the same thing, so that it 
 # A text that repeats itself, so that greedy answers get drafts where these pay.
 ROUND = "red, green, blue, white; " * 6
 COMPANY = 16
+TOKENS = 12
 # Each kind of request, alone. The others only keep them company, to save time.
 ALONE = 4
 # How many requests overlap depends on the machine's load.
@@ -47,7 +48,8 @@ def requests(model: str) -> list[dict[str, Any]]:
             {
                 "model": model,
                 "prompt": f"{COMMON}{'Number ' * number}{number}. {said}",
-                "max_tokens": 12,
+                "max_tokens": TOKENS,
+                "ignore_eos": True,
                 "logprobs": 5,
                 **({"temperature": 0} if number % 2 else seeded),
             }
@@ -59,7 +61,7 @@ def answer(server: Server, body: dict[str, Any]) -> Said:
     response = httpx.post(f"{server.url}/v1/completions", json=body, timeout=120)
     assert response.status_code == 200, response.text
     (choice,) = response.json()["choices"]
-    assert len(choice["logprobs"]["tokens"]) > 1
+    assert len(choice["logprobs"]["tokens"]) == TOKENS
     return choice["text"], choice["logprobs"]
 
 
