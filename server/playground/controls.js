@@ -3,7 +3,7 @@
 import { changeKey } from "./api.js";
 import { closeAlternatives } from "./tokens.js";
 
-// For those who were not asked for a key by the server.
+// The server did not ask for a key.
 const KEY_REASON = "This tab sends it with every request, and forgets it at its end. " +
   "Without a text, no key is sent.";
 

@@ -165,9 +165,8 @@ def test_a_key_may_be_given_that_the_server_does_not_ask_for(
         page.menu("#change-key")
         assert page.find("#key-reason").text.startswith("This tab sends it with every request")
         page.find("#key-input").send_keys("sesame", Keys.ENTER)
-        page.ready(models=1)
-        kept = page.browser.execute_script("return JSON.stringify({...sessionStorage})")
-        assert "sesame" in kept
+        kept = "return JSON.stringify({...sessionStorage})"
+        page.wait(lambda: "sesame" in page.browser.execute_script(kept), "the key")
 
 
 def test_the_page_follows_the_system_and_the_button_wins(page: Page) -> None:

@@ -74,12 +74,15 @@ def choose(page: Page, field: str, value: str) -> None:
 def arrows(page: Page) -> list[str]:
     """What stands before "Reasoning" on a phone, closed and opened."""
     page.resize(390, 844)
-    summary = page.find(".reasoning > summary")
-    sign = "return getComputedStyle(arguments[0], '::before').content.replaceAll('\"', '')"
-    signs = []
-    for _ in range(2):
-        signs.append(page.browser.execute_script(sign, summary))
-        page.browser.execute_script("arguments[0].click()", summary)
+    signs: list[str] = page.browser.execute_script("""
+        const summary = document.querySelector(".reasoning > summary");
+        const signs = [0, 1].map(() => {
+          const sign = getComputedStyle(summary, "::before").content;
+          summary.click();
+          return JSON.parse(sign);
+        });
+        return signs;
+    """)
     page.resize(1360, 860)
     return signs
 
