@@ -49,7 +49,7 @@ function addConversation(conversation, read) {
   // Every turn gets a new id, and comes after its parent: so no circle can be made.
   const ids = new Map([[null, null]]);
   for (const each of list(read.turns)) {
-    if (!ids.has(each?.parent ?? null)) continue;
+    if (!each || !ids.has(each.parent ?? null)) continue;
     const turn = turnOf(each, ids.get(each.parent ?? null));
     ids.set(string(each.id), turn.id);
     conversation.turns.push(turn);

@@ -21,8 +21,10 @@ function syntax(name, level, pattern, beginning) {
   return {
     name,
     level,
+    // Asked once for each paragraph, with all that follows. Only a formula in the paragraph itself
+    // matters; to look through the rest of a long answer each time would take seconds.
     start: (text) => {
-      const found = beginning.exec(text);
+      const found = beginning.exec(level === "block" ? text.split(/\n *\n/, 1)[0] : text);
       return found ? found.index + (level === "block" && found[0].startsWith("\n") ? 1 : 0) : -1;
     },
     tokenizer: (text) => {

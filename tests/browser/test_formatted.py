@@ -251,3 +251,19 @@ def test_nesting_without_end_leaves_the_text(
             text,
         )
         assert shown == text
+
+
+def test_formulas_are_looked_for_in_one_paragraph_at_a_time(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(writing("")) as url:
+        page = open_page(url)
+        page.open(view=None)
+        page.ready(models=1)
+        found = page.browser.execute_async_script(
+            "const done = arguments[0];"
+            'const { mathsSyntax } = await import("./playground/maths.js");'
+            "const { start } = mathsSyntax.find(({ level }) => level === 'block');"
+            r"done([start('text\n$$x$$'), start('text\n \n$$x$$')])"
+        )
+        assert found == [5, -1]

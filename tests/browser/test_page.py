@@ -122,6 +122,24 @@ def test_a_hostile_session_file_stays_text(
         assert_harmless(page)
 
 
+@pytest.mark.process
+def test_what_is_damaged_in_a_session_file_is_left_out(
+    open_page: OpenPage, stand_in: StandIn, tmp_path: Path
+) -> None:
+    answers = [[None, 5, {"content": "an answer", "calls": [None], "spans": "none"}], None]
+    turn = {"id": "a", "parent": None, "prompt": "a question", "answers": answers, "shown": "x"}
+    turns: list[object] = [None, 5, [], {"parent": "nowhere"}, turn]
+    session = {"format": "dragoman-session", "version": 2, "turns": turns, "chosen": {"": "a"}}
+    file = tmp_path / "session.json"
+    file.write_text(json.dumps(session))
+    with stand_in(FakePool()) as url:
+        page = open_page(url)
+        page.open()
+        page.ready(models=1)
+        page.find("#session-file").send_keys(str(file))
+        page.wait(lambda: page.find_all(".answer"), "the imported answer")
+
+
 def test_markup_that_got_into_the_page_would_not_run(page: Page) -> None:
     page.expected_complaints += ["Content Security Policy", "404"]
     page.browser.execute_script(
