@@ -271,7 +271,7 @@ async def test_it_says_why_a_local_provider_lacks_a_model(codex: Codex, tmp_path
     async with scripted_server(tmp_path) as server:
         ran = await codex.oss(server, "ollama", "gpt-oss:20b")
     assert ran.code != 0
-    assert "dragoman has no model 'gpt-oss:20b'" in ran.err
+    assert "This server has no model 'gpt-oss:20b'" in ran.err
     assert f"It has: {MODEL}." in ran.err
 
 

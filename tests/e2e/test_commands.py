@@ -102,6 +102,8 @@ TRIALS: dict[str, list[str]] = {
 # `serve`: values for all its options that are no switches.
 VALUES = {
     "--prefix-disk": "1MiB",
+    "--prefix-disk-days": "3",
+    "--prefix-disk-daily": "1GiB",
     "--host": "127.0.0.1",
     "--api-key": KEY,
     "--image-host": "images.example.com",
@@ -221,7 +223,8 @@ def hub() -> Iterator[HubServer]:
 
 def test_every_option_of_every_command_is_tried() -> None:
     # `kernels build` would replace llama.cpp under the tests: see tests/unit/cli/test_kernels.py.
-    assert {*TRIALS, "serve", "kernels"} == COMMANDS.keys()
+    # `cluster` needs Ray: see tests/cluster.
+    assert {*TRIALS, "serve", "kernels", "cluster"} == COMMANDS.keys()
     for command, trials in TRIALS.items():
         tried = set(" ".join(trials).split())
         for option, names in options(command).items():

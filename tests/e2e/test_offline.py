@@ -46,11 +46,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory, isolated: bool) -> Path:
 
 def lines_of(trace: Path) -> list[str]:
     """The lines of the whole trace; the tracer may end a little after the traced processes."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         lines = trace.read_text().splitlines()
         started = {line.split()[0] for line in lines}
-        ended = {line.split()[0] for line in lines if "+++ exited" in line}
+        ended = {line.split()[0] for line in lines if " +++ " in line}
         if started and started == ended:
             return lines
         assert time.monotonic() < deadline, "the trace has no end"

@@ -107,7 +107,10 @@ async def _lines(shared: Context, wanted: str) -> AsyncGenerator[dict[str, objec
         yield {"status": "success"}
         return
     if shared.pulls is None:
-        yield {"error": f"This server has no model {wanted[:100]!r} and pulls none."}
+        known = ", ".join(entry.id for entry in shared.pool.models()[:10]) or "none"
+        yield {
+            "error": f"This server has no model {wanted[:100]!r} and pulls none. It has: {known}."
+        }
         return
     yield {"status": "pulling manifest"}
     try:
