@@ -158,7 +158,7 @@ def test_the_command_lists_loads_and_drops_adapters(
     assert "merged:cli" in adapters("list")
     assert adapters("list", "merged:cli").count("merged:cli") == 1
     assert "has an adapter 'cli' already" in adapters("load", "base:cli", late)
-    assert "no such file" in adapters("load", "base:x", "nothing.gguf")
+    assert "has no file 'nothing.gguf'" in adapters("load", "base:x", "nothing.gguf")
     assert adapters("load", "base", late).startswith("1: dragoman: give a name and a file")
     assert adapters("drop").startswith("1: dragoman: name an adapter")
     assert "base:nothing" in adapters("drop", "base:nothing")
