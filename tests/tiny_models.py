@@ -40,7 +40,10 @@ class _Writer:
         self.width = width
         self.markers = markers
         self.words = words
-        self.gguf = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_per_part)
+        # Written aside, so that a server never sees half of it; parts get names of their own.
+        self._path = path
+        self._aside = path if tensors_per_part else path.with_name(f"{path.name}.part")
+        self.gguf = gguf.GGUFWriter(self._aside, architecture, split_max_tensors=tensors_per_part)
         self._random = np.random.default_rng(seed)
 
     def metadata(self, *, key_value_heads: int | list[int] = 2) -> None:
@@ -147,6 +150,8 @@ class _Writer:
         self.gguf.write_kv_data_to_file()
         self.gguf.write_tensors_to_file()
         self.gguf.close()
+        if self._aside != self._path:
+            self._aside.replace(self._path)
 
 
 def _full_attention(writer: _Writer) -> None:
