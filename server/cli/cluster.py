@@ -159,7 +159,7 @@ def _replica_lines(here: MachineFolder, front: str) -> Iterator[str]:
     for each in sorted(replicas, key=lambda replica: str(replica["id"])):
         state = "draining" if each["draining"] else "ready" if each["ready"] else "starting"
         if not each["reachable"]:
-            state = "unreachable"
+            state = "left out"
         place = f"{each['host']}:{each['port']}"
         yield f"replica {each['id']} at {place}: {state}, {each['in_flight']} requests"
 

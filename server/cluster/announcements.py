@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 
@@ -39,7 +40,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     group: str
     host: str
-    port: int
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     models: list[str]
     ready: bool
     draining: bool

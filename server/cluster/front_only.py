@@ -6,12 +6,19 @@ import hmac
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.core.attempts import Attempts
 from server.core.errors import Overloaded
 from server.http.drain import Drain
 from server.http.errors import Forbidden
 from server.http.middleware import ErrorResponder
 
 KEY_HEADER = b"x-dragoman-cluster"
+ATTEMPTS_HEADER = b"x-dragoman-attempts"
+"""In a request whose answer is stored: the names of the attempts at it, of which the last is this.
+
+They are separated by commas. `Attempts` says what they are for.
+"""
+
 ELSEWHERE_HEADER = b"x-dragoman-elsewhere"
 """In a refusal by a replica that is about to end: `UNTOUCHED` or `UNANSWERED`."""
 
@@ -26,7 +33,10 @@ _ENDING = (503, 529)
 
 
 class FrontOnlyMiddleware:
-    """Refuses requests without the key of the cluster, and all once ``drain`` has begun."""
+    """Refuses requests without the key of the cluster, and all once ``drain`` has begun.
+
+    What the front says of attempts is in the request's state then, as ``attempts``.
+    """
 
     def __init__(self, app: ASGIApp, key: str, drain: Drain, respond: ErrorResponder) -> None:
         self._app = app
@@ -47,6 +57,9 @@ class FrontOnlyMiddleware:
                 headers = {ELSEWHERE_HEADER.decode(): UNTOUCHED.decode(), "connection": "close"}
                 await self._respond(gone, path=scope["path"], headers=headers)(scope, receive, send)
                 return
+            if named := dict(scope["headers"]).get(ATTEMPTS_HEADER):
+                *given_up, this = named.decode("latin-1").split(",")
+                scope.setdefault("state", {})["attempts"] = Attempts(this, tuple(given_up))
             await self._app(scope, receive, self._telling(send))
         else:
             await self._app(scope, receive, send)

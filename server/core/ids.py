@@ -15,6 +15,9 @@ home: ContextVar[str] = ContextVar("home", default="")
 
 ALPHABET = string.ascii_letters + string.digits
 
+ANSWER_LETTERS = 40
+"""The letters of the id of a response."""
+
 
 def random_id(length: int) -> str:
     """``length`` letters and digits, as OpenAI's ids have them."""

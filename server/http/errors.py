@@ -14,6 +14,7 @@ DragomanError                     500
 ├── RateLimited                   429
 ├── HeadersTooLarge               431
 ├── WorkerDied                    500
+├── BadGateway                    502
 ├── ModelUnavailable              503
 ├── StoreUnavailable              503
 └── Overloaded                    503
@@ -76,6 +77,12 @@ class HeadersTooLarge(DragomanError):
     code = "headers_too_large"
 
 
+class BadGateway(DragomanError):
+    """The server behind this one, a replica of a cluster, gave no sensible answer."""
+
+    code = "bad_gateway"
+
+
 _STATUS: dict[type[BaseException], int] = {
     InvalidRequest: 400,
     Unauthorized: 401,
@@ -89,6 +96,7 @@ _STATUS: dict[type[BaseException], int] = {
     QueueFull: 429,
     RateLimited: 429,
     HeadersTooLarge: 431,
+    BadGateway: 502,
     ModelUnavailable: 503,
     StoreUnavailable: 503,
     Overloaded: 503,

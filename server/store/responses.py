@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, exists, insert, literal, select, update
+from sqlalchemy import Connection, Select, delete, exists, literal, select, update
 
+from server.store.conflicts import insert_into
 from server.store.event_log import EventLog
 from server.store.items import add_items, item_of, page, remove_from_response, with_keys
 from server.store.kinds import (
@@ -22,7 +23,7 @@ from server.store.kinds import (
 from server.store.schema import conversations, items, responses
 
 _DELETED = "deleted"
-"""The state of a response that was deleted while others still go on from it."""
+"""The state of a response that was deleted while others still go on from it, or given up."""
 
 
 class Responses:
@@ -61,7 +62,21 @@ class Responses:
         Those of a response that failed are not.
 
         A response that it goes on from, and its conversation, may have been removed meanwhile.
+        Nothing is stored of a response that was given up.
         """
+        stored = self._connection.execute(
+            insert_into(self._connection, responses)
+            .values(
+                **msgspec.structs.asdict(response),
+                used_at=int(time.time()),
+                root_id=self._root_of(response.previous_id) or response.id,
+                bytes=len(response.body),
+            )
+            .on_conflict_do_nothing(),
+            execution_options={"preserve_rowcount": True},
+        )
+        if not stored.rowcount:
+            return
         over = response.status not in {*RUNNING, "failed"}
         self.added += len(response.body) + add_items(
             self._connection,
@@ -70,14 +85,6 @@ class Responses:
             owner=response.owner,
             response_id=response.id,
             conversation_id=self._used(response.conversation_id) if over else None,
-        )
-        self._connection.execute(
-            insert(responses).values(
-                **msgspec.structs.asdict(response),
-                used_at=int(time.time()),
-                root_id=self._root_of(response.previous_id) or response.id,
-                bytes=len(response.body),
-            )
         )
 
     def finish(
@@ -101,6 +108,24 @@ class Responses:
         size = len(response.body) + self._events.bytes(response.id)
         self._connection.execute(update(responses).where(this).values(bytes=size))
         return True
+
+    def give_up(self, response_id: str, owner: str) -> None:
+        """Have nothing stored of a response that no client knows, neither now nor later.
+
+        Its items leave its conversation, too.
+        """
+        times = dict.fromkeys(("created_at", "used_at"), int(time.time()))
+        gone = {"status": _DELETED, "body": b"", "bytes": 0}
+        self._connection.execute(
+            insert_into(self._connection, responses)
+            .values(id=response_id, owner=owner, root_id=response_id, **times, **gone)
+            .on_conflict_do_update(
+                index_elements=[responses.c.id], set_=gone, where=responses.c.owner == owner
+            )
+        )
+        self._connection.execute(
+            delete(items).where(items.c.response_id == response_id, items.c.owner == owner)
+        )
 
     def is_running(self, response_id: str) -> bool:
         """Whether the response is still being made; it stays so until the transaction ends."""

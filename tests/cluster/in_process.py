@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -20,6 +20,7 @@ from server.cluster.routing import AffinityRouter, Router
 from server.core.ids import home
 from server.core.settings import Settings
 from server.http.transport import Server
+from server.store.store import Store
 from tests.api.fakes import FakePool, Script, hello
 
 KEY = "the key of the cluster"
@@ -50,6 +51,7 @@ class Replica:
         stated = Settings(**(usual | settings))
         app = create_app(stated, self.pool)
         self.drain = app.state.context.drain
+        self.store: Store = app.state.context.store
         app.add_middleware(
             FrontOnlyMiddleware, key=key, drain=self.drain, respond=app.state.error_responses
         )
@@ -127,6 +129,49 @@ class Cluster:
         self.members.close()
         self.server.force_exit = self.server.should_exit = True
         await self.serving
+
+
+class Asked:
+    """How many requests came."""
+
+    count = 0
+
+
+@asynccontextmanager
+async def answering(cluster: Cluster, name: str, answer: bytes) -> AsyncIterator[Asked]:
+    """A replica that gives every request the same bytes for an answer."""
+    asked = Asked()
+    writers = []
+
+    async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                asked.count += 1
+                writer.write(answer)
+                await writer.drain()
+
+    server = await asyncio.start_server(answer_all, "127.0.0.1", 0)
+    said = Announcement(
+        id=name,
+        group="chat",
+        host="127.0.0.1",
+        port=server.sockets[0].getsockname()[1],
+        models=["test"],
+        ready=True,
+        draining=False,
+    )
+    announcing = asyncio.create_task(announce(cluster.address, KEY, lambda: said))
+    await until(lambda: any(member.said.id == name for member in cluster.members.all()))
+    try:
+        yield asked
+    finally:
+        announcing.cancel()
+        await asyncio.gather(announcing, return_exceptions=True)
+        server.close()
+        for writer in writers:
+            writer.close()
+        await until(lambda: all(member.said.id != name for member in cluster.members.all()))
 
 
 async def until(condition: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 
 import httpx
@@ -356,3 +357,128 @@ async def test_headers_that_a_client_lists_as_those_of_its_connection_go_no_furt
     assert (await http.get("/v1/models", headers=headers)).status_code == 401
     response = await http.post("/v1/chat/completions", json=CHAT, headers=headers)
     assert response.status_code == 401
+
+
+NO_ANSWERS = {
+    "a status that there is not": b"HTTP/1.1 999 What\r\ncontent-length: 0\r\n\r\n",
+    "an answer before the answer": b"HTTP/1.1 102 Processing\r\n\r\n",
+    "another protocol": b"HTTP/1.1 101 Switching\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n",
+    "another language": b"\x16\x03\x01\x02\x00 is no HTTP\r\n\r\n",
+    "a length that is no number": b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+    "an endless head": b"HTTP/1.1 200 OK\r\n" + b"x-more: and more\r\n" * 30_000,
+}
+
+
+@pytest.mark.parametrize("what", NO_ANSWERS)
+async def test_a_replica_that_answers_nonsense_is_left_out(
+    cluster: Cluster, http: httpx.AsyncClient, what: str
+) -> None:
+    async with in_process.answering(cluster, "a", NO_ANSWERS[what]) as asked:
+        await cluster.add("b")
+        for _ in range(3):
+            response = await http.post("/v1/chat/completions", json=CHAT)
+            assert (response.status_code, response.headers["x-dragoman-replica"]) == (200, "b")
+    assert asked.count == 1
+
+
+@pytest.mark.parametrize("what", NO_ANSWERS)
+@pytest.mark.parametrize("path", STREAMED)
+async def test_where_no_other_replica_answers_it_is_502(
+    cluster: Cluster,
+    http: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    what: str,
+) -> None:
+    monkeypatch.setattr("server.cluster.front.forwarding._PATIENCE_SECONDS", 0.05)
+    async with in_process.answering(cluster, "a", NO_ANSWERS[what]):
+        response = await http.post(path, json=STREAMED[path])
+    assert response.status_code == 502
+    error = response.json()["error"]
+    assert error["type"] == ("api_error" if path == "/v1/messages" else "server_error")
+    assert "sensible" in error["message"]
+
+
+async def test_a_request_that_is_not_sent_twice_is_502_at_once(
+    cluster: Cluster, http: httpx.AsyncClient
+) -> None:
+    nonsense = NO_ANSWERS["a status that there is not"]
+    async with in_process.answering(cluster, "a", nonsense):
+        other = await cluster.add("b", hello)
+        response = await http.post("/v1/chat/completions", json=CHAT | {"background": True})
+    assert response.status_code == 502
+    assert response.json()["error"]["code"] == "bad_gateway"
+    assert other.pool.client.requests == []
+
+
+async def test_a_stream_that_turns_to_nonsense_ends_with_the_error_event(
+    cluster: Cluster, http: httpx.AsyncClient
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
+    async with in_process.answering(cluster, "a", head + b"\r\na\r\ndata: {}\n\n\r\nzzz\r\n"):
+        response = await http.post("/v1/chat/completions", json=CHAT | {"stream": True})
+    assert response.text.startswith("data: {}")
+    assert "The replica was lost while it answered." in response.text
+
+
+LISTS = {
+    "broken": b'{"object": "list", "data": [',
+    "not a page": b"[]",
+    "no entries": b'{"object": "list", "data": [1, 2]}',
+    "not JSON": b"<html>",
+    "nothing": b"",
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("body", LISTS.values(), ids=LISTS)
+async def test_a_list_of_nonsense_is_left_out_of_the_joined_one(
+    cluster: Cluster, http: httpx.AsyncClient, body: bytes
+) -> None:
+    page = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    async with in_process.answering(cluster, "a", page):
+        alone = await http.get("/v1/models")
+        assert alone.status_code == 502
+        assert alone.json()["error"]["code"] == "bad_gateway"
+    async with in_process.answering(cluster, "c", page) as asked:
+        await cluster.add("b")
+        for _ in range(2):
+            listed = (await http.get("/v1/models")).json()
+            assert [model["id"] for model in listed["data"]] == ["test", "org/broken"]
+    assert asked.count == 1
+
+
+async def test_lines_of_nonsense_are_left_out_of_the_metrics(
+    cluster: Cluster, http: httpx.AsyncClient
+) -> None:
+    body = b'# x\nno sample at all\nopen{le="1} 2\ngood{le="1"} 2\n\xff\xfe 1\n'
+    page = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    async with in_process.answering(cluster, "a", page):
+        text = (await http.get("/metrics")).text
+    assert [line for line in text.splitlines() if 'replica="a"' in line] == [
+        'good{le="1",replica="a"} 2'
+    ]
+
+
+async def test_a_port_that_there_is_not_is_no_replica(
+    cluster: Cluster, http: httpx.AsyncClient
+) -> None:
+    reader, writer = await asyncio.open_connection(*cluster.address)
+    said = {"id": "x", "group": "chat", "host": "127.0.0.1", "port": 99_999, "models": ["test"]}
+    said |= {"ready": True, "draining": False}
+    writer.write(f"{KEY}\n{json.dumps(said)}\n".encode())
+    assert await reader.read() == b""
+    writer.close()
+    assert cluster.members.all() == []
+
+
+async def test_an_upload_that_is_refused_early_is_answered_at_once(cluster: Cluster) -> None:
+    await cluster.add("a", api_keys=["right"])
+    reader, writer = await asyncio.open_connection(*cluster.socket.getsockname())
+    kind = "content-type: multipart/form-data; boundary=x"
+    writer.write(f"POST /v1/files HTTP/1.1\r\nhost: localhost\r\n{kind}\r\n".encode())
+    writer.write(b"content-length: 100000\r\n\r\nsome")
+    # The rest never comes.
+    assert b" 401 " in await reader.readline()
+    writer.close()
+    await until(lambda: not cluster.members.find("a").in_flight)

@@ -36,7 +36,7 @@ from server.core.errors import DragomanError, Overloaded
 from server.core.settings import Settings
 from server.http.bodiless import HeadMiddleware
 from server.http.drain import Drain, DrainMiddleware
-from server.http.errors import Forbidden
+from server.http.errors import BadGateway, Forbidden
 from server.http.hosts import HostMiddleware
 from server.http.keys import KeyRing
 from server.http.middleware import RequestMiddleware
@@ -194,14 +194,19 @@ class Front:
     async def _union(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lists of all replicas as one, and their metrics on one page."""
         as_get = {**scope, "method": "GET"}
-        replies = await ask_all(self._reachable(), as_get, b"", self._key)
+        read = LISTS.get(scope["path"], bytes)
+        try:
+            replies = await ask_all(self._reachable(), as_get, b"", self._key, read=read)
+        except BadGateway as error:
+            await self._respond(error, path=scope["path"])(scope, receive, send)
+            return
         response = self._refusal(replies, scope)
         if response is None and scope["path"] == METRICS:
             pages = [(reply.member.said.id, reply.body) for reply in replies]
             pages.append(("front", self._metrics.exposition()))
             response = Response(exposition(pages), media_type=CONTENT_TYPE_LATEST)
         elif response is None:
-            body = merged(reply.body for reply in replies)
+            body = merged(reply.content for reply in replies)
             response = Response(body, media_type="application/json")
         await response(scope, receive, send)
 
@@ -216,7 +221,11 @@ class Front:
             await self._respond(error, path=scope["path"])(scope, receive, send)
             return
         members = self._members.serving(incoming.model)
-        replies = await ask_all(members, scope, incoming.whole or b"", self._key)
+        try:
+            replies = await ask_all(members, scope, incoming.whole or b"", self._key)
+        except BadGateway as error:
+            await self._respond(error, path=scope["path"])(scope, receive, send)
+            return
         response = self._refusal(replies, scope) or _passed_on(replies[0])
         await response(scope, receive, send)
 

@@ -10,14 +10,17 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from server.api.error_responses import ErrorResponses
+from server.cluster.affinity.replica_choice import home_of
 from server.cluster.front.hops import answer_headers, request_head
 from server.cluster.front.incoming import Incoming
 from server.cluster.front.interruption import last_event
 from server.cluster.front.membership import Member, Members
-from server.cluster.front.upstream import AnswerHead, Connection, Cut, Unreachable
+from server.cluster.front.upstream import AnswerHead, Connection, Cut, Nonsense, Unreachable
 from server.cluster.front_only import ELSEWHERE_HEADER, UNANSWERED, UNTOUCHED
 from server.cluster.routing import Router
 from server.core.errors import DragomanError, Overloaded, WorkerDied
+from server.core.ids import ANSWER_LETTERS, random_id
+from server.http.errors import BadGateway
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +94,14 @@ class Forwarding:
     async def _answer(self, scope: Scope, incoming: Incoming, send: Send) -> DragomanError | None:
         """Let a replica answer; returns the error where none does."""
         tried: set[str] = set()
+        problem: DragomanError = Overloaded(
+            "No replica can answer now.", retry_after=_RETRY_SECONDS
+        )
         while True:
             found = await self._members.serving_soon(incoming.model, _PATIENCE_SECONDS)
             untried = [member for member in found if member.said.id not in tried]
             if not untried:
-                return Overloaded("No replica can answer now.", retry_after=_RETRY_SECONDS)
+                return problem
             loads = {member.said.id: member.in_flight for member in untried}
             chosen = self._router.choose(incoming.asked, loads)
             member = next(member for member in untried if member.said.id == chosen)
@@ -107,10 +113,12 @@ class Forwarding:
                 member.suspect = True
             except Elsewhere:
                 continue
-            except Cut:
-                logger.warning("replica %s was lost before it answered", chosen)
+            except Cut as error:
+                loss = _loss(member, error)
                 if not incoming.repeatable:
-                    return WorkerDied("The replica was lost before it answered.")
+                    return loss
+                if isinstance(loss, BadGateway):
+                    problem = loss
             except ClientDisconnect:
                 return None
             else:
@@ -122,13 +130,16 @@ class Forwarding:
         Raises:
             Unreachable: It could not be reached.
             Elsewhere: It takes no more requests.
-            Cut: It was lost, and the client got nothing yet.
+            Nonsense: It gave no sensible answer, and the client got nothing yet.
+            Cut: So, since it was lost.
         """
         member.in_flight += 1
         try:
             try:
                 # An idle connection may end just when it is used. That is not the replica's end.
                 await self._over(member, scope, incoming, send, fresh=not incoming.repeatable)
+            except Nonsense:
+                raise
             except Cut:
                 if not incoming.repeatable:
                     raise
@@ -143,7 +154,9 @@ class Forwarding:
         with member.using(connection):
             body = incoming.whole
             length = None if body is None else len(body)
-            head = request_head(dict(scope), self._key, length=length)
+            if incoming.stored:
+                incoming.attempts.append(_attempt_name(member))
+            head = request_head(dict(scope), self._key, length=length, attempts=incoming.attempts)
             await connection.ask(
                 scope["method"].encode(), head, incoming.parts() if body is None else body
             )
@@ -193,6 +206,20 @@ async def _relay(connection: Connection, send: Send) -> None:
         logger.warning("a replica was lost in the middle of a body")
         return
     await send({"type": "http.response.body", "body": b""})
+
+
+def _loss(member: Member, error: Cut) -> DragomanError:
+    """What a client hears that no other replica answers."""
+    if isinstance(error, Nonsense):
+        return BadGateway("The replica gave no sensible answer.")
+    logger.warning("replica %s was lost before it answered", member.said.id)
+    return WorkerDied("The replica was lost before it answered.")
+
+
+def _attempt_name(member: Member) -> str:
+    """The letters of an id that name the replica, as it would choose them itself."""
+    home = home_of(member.said.id)
+    return random_id(ANSWER_LETTERS - len(home)) + home
 
 
 def _start(answer: AnswerHead, member: Member) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from server.cluster.front_only import ELSEWHERE_HEADER, KEY_HEADER
+from server.cluster.front_only import ATTEMPTS_HEADER, ELSEWHERE_HEADER, KEY_HEADER
 from server.core.ids import request_id
 from server.http.proxies import BASE
 
@@ -34,6 +34,7 @@ _STATED_BY_THE_FRONT = frozenset(
         b"x-forwarded-prefix",
         b"x-forwarded-proto",
         b"x-request-id",
+        ATTEMPTS_HEADER,
         KEY_HEADER,
     }
 )
@@ -41,13 +42,16 @@ _STATED_BY_THE_FRONT = frozenset(
 _NOT_FOR_CLIENTS = frozenset({b"date", b"server", ELSEWHERE_HEADER})
 
 
-def request_head(scope: dict[str, Any], key: str, *, length: int | None) -> bytes:
+def request_head(
+    scope: dict[str, Any], key: str, *, length: int | None, attempts: Sequence[str] = ()
+) -> bytes:
     """The head of a request as the replica gets it.
 
     Args:
         scope: That of the request.
         key: The key of the cluster.
         length: Bytes of the body where it is complete; None: its length is as the client has it.
+        attempts: Names of the attempts at it, if its answer is stored.
     """
     query = b"?" + scope["query_string"] if scope["query_string"] else b""
     lines = [scope["method"].encode() + b" " + scope["raw_path"] + query + b" HTTP/1.1"]
@@ -69,6 +73,8 @@ def request_head(scope: dict[str, Any], key: str, *, length: int | None) -> byte
     }
     if slash:
         stated[b"x-forwarded-prefix"] = slash + prefix
+    if attempts:
+        stated[ATTEMPTS_HEADER] = ",".join(attempts)
     lines += [name + b": " + value.encode("latin-1") for name, value in stated.items()]
     return b"\r\n".join([*lines, b"", b""])
 

@@ -13,6 +13,7 @@ from server.cluster.routing import Asked
 from server.core.errors import RequestTimeout
 
 _JSON = "application/json"
+_RESPONSES = "/v1/responses"
 # What is under these paths is kept by the store: asked for twice, it would be there twice.
 _KEEPING = ("/v1/files", "/v1/batches", "/v1/messages/batches", "/v1/conversations")
 _decode = msgspec.json.Decoder().decode
@@ -22,6 +23,11 @@ class Incoming:
     """The body of a request: received whole if it is JSON of at most ``most_bytes``.
 
     Other bodies, files above all, are passed on as they come.
+
+    Attributes:
+        headers: Its headers by lower-case names.
+        asked: What a router needs to know of it.
+        attempts: Names of the attempts at it so far, if its answer is ``stored``.
     """
 
     def __init__(self, scope: Scope, receive: Receive, *, most_bytes: int) -> None:
@@ -33,6 +39,7 @@ class Incoming:
         self._read = asyncio.Event()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.asked = Asked(scope["path"], self.headers, None)
+        self.attempts: list[str] = []
 
     @property
     def whole(self) -> bytes | None:
@@ -48,6 +55,12 @@ class Incoming:
             return True
         kept_at_once = self.asked.body is not None and self.asked.body.get("background")
         return not (kept_at_once or self.asked.path.startswith(_KEEPING))
+
+    @property
+    def stored(self) -> bool:
+        """Whether its answer may be stored, and another one in its place if the replica is lost."""
+        made = self._scope["method"] == "POST" and self.asked.path == _RESPONSES
+        return made and self.repeatable
 
     @property
     def model(self) -> str | None:

@@ -16,6 +16,9 @@ from server.core.model_names import find_name
 
 logger = logging.getLogger(__name__)
 
+NONSENSE_SECONDS = 10.0
+"""How long a replica that answered nonsense is asked nothing. A choice."""
+
 
 class Member:
     """A replica as the front sees it.
@@ -23,7 +26,7 @@ class Member:
     Attributes:
         said: Its latest announcement.
         in_flight: Requests that the front has passed on and that are not answered yet.
-        suspect: Whether it could not be reached since then.
+        suspect: Whether it could not be reached since then, or gave no sensible answer lately.
         upstream: The connections to it.
     """
 
@@ -32,12 +35,24 @@ class Member:
         self.in_flight = 0
         self.suspect = False
         self.upstream = Upstream(said.host, said.port)
+        self._left_out_until = 0.0
         self._used: set[Connection] = set()
 
     @property
     def serving(self) -> bool:
         """Whether it takes requests."""
         return self.said.ready and not (self.said.draining or self.suspect)
+
+    def hear(self, said: Announcement) -> None:
+        """Take note of a new announcement."""
+        self.said = said
+        self.suspect = asyncio.get_running_loop().time() < self._left_out_until
+
+    def leave_out(self) -> None:
+        """Ask it nothing for `NONSENSE_SECONDS`: what it answered was nonsense."""
+        logger.error("replica %s answered nonsense", self.said.id)
+        self._left_out_until = asyncio.get_running_loop().time() + NONSENSE_SECONDS
+        self.suspect = True
 
     @contextmanager
     def using(self, connection: Connection) -> Iterator[None]:
@@ -48,6 +63,8 @@ class Member:
         finally:
             self._used.discard(connection)
             self.upstream.release(connection)
+            if connection.nonsense:
+                self.leave_out()
 
     def cut(self) -> None:
         """End all connections: the replica will not answer."""
@@ -143,7 +160,7 @@ class Members:
             logger.info("replica %s of %s at %s:%d", said.id, said.group, said.host, said.port)
             self._members[said.id] = Member(said)
         else:
-            member.said, member.suspect = said, False
+            member.hear(said)
         self._changed.set()
 
     def _lose(self, id_: str) -> None:

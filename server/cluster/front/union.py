@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,10 +12,19 @@ from starlette.types import Scope
 
 from server.cluster.front.hops import request_head
 from server.cluster.front.membership import Member
-from server.cluster.front.upstream import AnswerHead, Cut, Unreachable
+from server.cluster.front.upstream import AnswerHead, Cut, Nonsense, Unreachable
+from server.http.errors import BadGateway
 
-LISTS = frozenset({"/v1/models", "/api/tags", "/lora-adapters"})
-"""Paths of lists; a replica has only what its group serves."""
+_Entries = list[dict[str, Any]]
+_entries = msgspec.json.Decoder(_Entries).decode
+_page = msgspec.json.Decoder(dict[str, _Entries | str | int | float | bool | None]).decode
+
+LISTS: Mapping[str, Callable[[bytes], Any]] = {
+    "/v1/models": _page,
+    "/api/tags": _page,
+    "/lora-adapters": _entries,
+}
+"""Paths of lists, and what reads one; a replica has only what its group serves."""
 
 METRICS = "/metrics"
 
@@ -30,73 +39,113 @@ EVERYWHERE = frozenset(
 """Paths of what every replica of a model has to do."""
 
 _SECONDS = 600.0
-_SAMPLE = re.compile(rb"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})? (?P<value>.+)")
+_ABOUT = re.compile(rb"# (?:HELP|TYPE) (?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*) .*")
+_SAMPLE = re.compile(
+    rb"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)"
+    rb'(?:\{(?P<labels>(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\.)*",?)*)\})?'
+    rb" (?P<value>[-+.0-9eE]+|[-+]?Inf|NaN)"
+)
 _SUFFIXES = (b"_bucket", b"_count", b"_sum", b"_total", b"_created")
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The whole answer of one replica."""
+    """The whole answer of one replica; ``content`` is its body as it was read."""
 
     member: Member
     head: AnswerHead
     body: bytes
+    content: Any
 
 
-async def ask_all(members: Sequence[Member], scope: Scope, body: bytes, key: str) -> list[Reply]:
-    """What ``members`` answer, all asked at once; those that are lost are left out."""
-    replies = await asyncio.gather(*(_ask(member, scope, body, key) for member in members))
-    return [reply for reply in replies if reply is not None]
+async def ask_all(
+    members: Sequence[Member],
+    scope: Scope,
+    body: bytes,
+    key: str,
+    *,
+    read: Callable[[bytes], Any] = bytes,
+) -> list[Reply]:
+    """What ``members`` answer, all asked at once; those that are lost are left out.
+
+    So are those whose answers are nonsense: ``read``, which is given the body of each success,
+    raises ValueError or msgspec.DecodeError there. Raises BadGateway where no others are left.
+    """
+    asked = (_ask(member, scope, body, key, read) for member in members)
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    replies = []
+    for reply in found:
+        match reply:
+            case Reply():
+                replies.append(reply)
+            case Unreachable() | Cut() | TimeoutError():
+                pass
+            case BaseException():
+                raise reply
+    if not replies and any(isinstance(reply, Nonsense) for reply in found):
+        raise BadGateway("No replica gave a sensible answer.")
+    return replies
 
 
-async def _ask(member: Member, scope: Scope, body: bytes, key: str) -> Reply | None:
+async def _ask(
+    member: Member, scope: Scope, body: bytes, key: str, read: Callable[[bytes], Any]
+) -> Reply:
+    """The answer of one replica; raises Unreachable, Cut, Nonsense and TimeoutError."""
+    async with asyncio.timeout(_SECONDS):
+        connection = await member.upstream.open(fresh=True)
+        with member.using(connection):
+            head = request_head(dict(scope), key, length=len(body))
+            await connection.ask(scope["method"].encode(), head, body)
+            answer = await connection.head()
+            whole = b"".join([part async for part in connection.parts()])
+    if answer.status >= 400:
+        return Reply(member, answer, whole, None)
     try:
-        async with asyncio.timeout(_SECONDS):
-            connection = await member.upstream.open(fresh=True)
-            with member.using(connection):
-                head = request_head(dict(scope), key, length=len(body))
-                await connection.ask(scope["method"].encode(), head, body)
-                answer = await connection.head()
-                parts = [part async for part in connection.parts()]
-    except (Unreachable, Cut, TimeoutError):
-        return None
-    return Reply(member, answer, b"".join(parts))
+        return Reply(member, answer, whole, read(whole))
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
+        member.leave_out()
+        raise Nonsense from error
 
 
-def merged(bodies: Iterable[bytes]) -> bytes:
-    """One list of all that is in ``bodies``, which have one form; what comes twice is kept once.
+def merged(lists: Iterable[Any]) -> bytes:
+    """One list of all that is in ``lists``, which have one form; what comes twice is kept once.
 
-    A body is a list, or an object in which lists have names. An Anthropic page tells the ids of its
+    Each is a list, or an object in which lists have names. An Anthropic page tells the ids of its
     first and last entry as well.
     """
-    first, *others = [msgspec.json.decode(body) for body in bodies]
+    first, *others = lists
     if isinstance(first, list):
         return msgspec.json.encode(_distinct(first, *others))
     whole: dict[str, Any] = dict(first)
     for name, part in first.items():
         if isinstance(part, list):
-            whole[name] = _distinct(part, *(other.get(name, []) for other in others))
+            parts = [other.get(name) for other in others]
+            whole[name] = _distinct(part, *(each for each in parts if isinstance(each, list)))
     if whole.get("data") and "first_id" in whole:
-        whole |= {"first_id": whole["data"][0]["id"], "last_id": whole["data"][-1]["id"]}
+        first_id, last_id = (entry.get("id") for entry in (whole["data"][0], whole["data"][-1]))
+        whole |= {"first_id": first_id, "last_id": last_id}
     return msgspec.json.encode(whole)
 
 
-def _distinct(*lists: list[Any]) -> list[Any]:
-    found: dict[Any, Any] = {}
+def _distinct(*lists: _Entries) -> _Entries:
+    found: dict[str, dict[str, Any]] = {}
     for each in (entry for entries in lists for entry in entries):
-        name = next((each[key] for key in ("id", "slug", "name") if key in each), None)
-        found.setdefault(name if name is not None else len(found), each)
+        name = next((str(each[key]) for key in ("id", "slug", "name") if key in each), None)
+        found.setdefault(f"unnamed {len(found)}" if name is None else name, each)
     return list(found.values())
 
 
 def exposition(pages: Iterable[tuple[str, bytes]]) -> bytes:
-    """One page of metrics from those of replicas, whose ids become the label ``replica``."""
+    """One page of metrics from those of replicas, whose ids become the label ``replica``.
+
+    Lines that are neither a sample nor about a metric are left out.
+    """
     families: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
     for replica, page in pages:
         label = b'replica="%b"' % replica.encode()
         told: set[bytes] = set()
         for line in page.splitlines():
-            if line.startswith(b"# "):
-                name = line.split(b" ", 3)[2]
+            if named := _ABOUT.fullmatch(line):
+                name = named["name"]
                 about, _ = families.setdefault(name, ([], []))
                 if len(about) < 2 and line not in about:
                     about.append(line)

@@ -12,6 +12,8 @@ import httptools
 CONNECT_SECONDS = 2.0
 # What may wait for a client that reads slowly before the replica is made to wait as well. A choice.
 _MOST_BUFFERED = 256 << 10
+# The largest head of an answer; those of replicas have less than 2 KiB. A choice.
+_MOST_HEAD_BYTES = 256 << 10
 # Idle connections to one replica. A choice: more requests at a time open connections of their own.
 _MOST_IDLE = 64
 
@@ -22,6 +24,10 @@ class Unreachable(Exception):
 
 class Cut(Exception):
     """The connection ended before the answer did."""
+
+
+class Nonsense(Cut):
+    """The connection was ended, since what came is no answer of HTTP."""
 
 
 class AnswerHead(NamedTuple):
@@ -39,14 +45,16 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._may_write = asyncio.Event()
         self._may_write.set()
-        self._lost = False
+        self._lost = self._nonsense = False
         self._reset(b"")
 
     def _reset(self, method: bytes) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._method = method
+        self._head_bytes = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._answer: AnswerHead | None = None
+        self._heard = asyncio.Event()
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._sent = self._complete = self._kept_alive = False
@@ -66,8 +74,16 @@ class Connection(asyncio.Protocol):
         """Whether the connection has ended."""
         return self._lost
 
+    @property
+    def nonsense(self) -> bool:
+        """Whether something came that is no answer of HTTP."""
+        return self._nonsense
+
     async def ask(self, method: bytes, head: bytes, body: AsyncIterator[bytes] | bytes) -> None:
-        """Send a request; raises Cut if the connection ends meanwhile."""
+        """Send a request, or as much of it as the replica wants before it answers.
+
+        Raises Cut if the connection ends meanwhile.
+        """
         self._reset(method)
         assert self._transport is not None
         if isinstance(body, bytes):
@@ -76,21 +92,33 @@ class Connection(asyncio.Protocol):
             self._sent = True
             return
         self._transport.write(head)
+        # A replica may refuse a body before the client has sent the rest of it.
+        sending = asyncio.create_task(self._send(body))
+        heard = asyncio.create_task(self._heard.wait())
+        try:
+            await asyncio.wait({sending, heard}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            for task in (sending, heard):
+                task.cancel()
+            await asyncio.gather(sending, heard, return_exceptions=True)
+
+    async def _send(self, body: AsyncIterator[bytes]) -> None:
+        assert self._transport is not None
         async for part in body:
             self._transport.write(part)
             await self._writable()
-            if self._answer is not None:
-                return  # the replica has refused the rest
         self._sent = True
 
     async def head(self) -> AnswerHead:
-        """Status and headers of the answer; raises Cut."""
+        """Status and headers of the answer; raises Cut, and Nonsense if it is none."""
         while self._answer is None:
             await self._news()
         return self._answer
 
     async def chunk(self) -> bytes:
-        """What came of the answer's body since the last call; empty at its end. Raises Cut."""
+        """What came of the body since the last call; empty at its end. Raises as `head`."""
         while not self._chunks:
             if self._complete:
                 return b""
@@ -103,7 +131,7 @@ class Connection(asyncio.Protocol):
         return chunks
 
     async def parts(self) -> AsyncIterator[bytes]:
-        """The answer's body as it comes. Raises Cut."""
+        """The answer's body as it comes. Raises as `head`."""
         while part := await self.chunk():
             yield part
 
@@ -115,13 +143,16 @@ class Connection(asyncio.Protocol):
     async def _writable(self) -> None:
         await self._may_write.wait()
         if self._lost and not self._complete:
-            raise Cut
+            raise self._ended()
 
     async def _news(self) -> None:
-        if self._lost:
-            raise Cut
+        if self._nonsense or self._lost:
+            raise self._ended()
         self._waiter = self._loop.create_future()
         await self._waiter
+
+    def _ended(self) -> Cut:
+        return Nonsense() if self._nonsense else Cut()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -135,15 +166,23 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the answer arrived."""
+        if self._answer is None:
+            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+            if self._answer is None and self._head_bytes > _MOST_HEAD_BYTES:
+                raise Nonsense
+        except (httptools.HttpParserError, Nonsense):
+            # An error in a callback is one of the parser's.
+            self._nonsense = True
+            self._heard.set()
             self.close()
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection ended."""
         self._lost = True
+        self._heard.set()
         self._may_write.set()
         self._wake()
 
@@ -157,13 +196,22 @@ class Connection(asyncio.Protocol):
 
     # httptools
 
+    def on_message_begin(self) -> None:
+        """An answer begins; there is one to each request."""
+        if self._complete:
+            raise Nonsense
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header of the answer."""
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The body follows."""
-        self._answer = AnswerHead(self._parser.get_status_code(), self._headers)
+        status = self._parser.get_status_code()
+        if not 200 <= status <= 599:
+            raise Nonsense
+        self._answer = AnswerHead(status, self._headers)
+        self._heard.set()
         if self._method == b"HEAD":
             # The parser would wait for the body that the headers speak of.
             self._complete = True

@@ -299,3 +299,34 @@ def test_an_export_has_everything(records: Records) -> None:
     assert lines[0]["items"][0]["id"] == "c"
     assert [line["id"] for line in lines[2]["output"]] == ["o1"]
     assert [line["id"] for line in lines[2]["input"]] == ["i1"]
+
+
+def test_nothing_is_kept_of_a_response_that_was_given_up(records: Records) -> None:
+    records.conversations.create(conversation(), [])
+    records.responses.save(response("r0", conversation="conv_1"), [item("i0")], [item("o0")])
+    records.responses.save(response("r1", conversation="conv_1"), [item("i1")], [item("o1")])
+    records.responses.give_up("r1", "me")
+    found = records.conversations.get("conv_1", "me")
+    assert found is not None
+    assert names(records.conversations.context(found)) == ["i0", "o0"]
+    assert records.responses.get("r1", "me") is None
+    assert list(records.responses.find_items(["i1", "o1"], "me")) == []
+    _, kept = records.upkeep.export()
+    assert msgspec.json.decode(kept["id"]) == "r0"
+
+
+def test_a_response_that_was_given_up_is_not_stored_later(records: Records) -> None:
+    records.conversations.create(conversation(), [])
+    records.responses.give_up("r1", "me")
+    records.responses.save(response("r1", conversation="conv_1"), [item("i1")], [item("o1")])
+    found = records.conversations.get("conv_1", "me")
+    assert found is not None
+    assert records.conversations.context(found) == []
+    assert records.responses.get("r1", "me") is None
+
+
+def test_giving_up_leaves_what_is_anothers(records: Records) -> None:
+    records.responses.save(response("r0", owner="you"), [item("i0")], [])
+    records.responses.give_up("r0", "me")
+    assert records.responses.get("r0", "you") is not None
+    assert names(records.responses.inputs("r0")) == ["i0"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -10,12 +12,18 @@ from fastapi.responses import Response
 from server.api.context import context
 from server.api.endpoint import answered, described_body, read
 from server.api.openai.responses.background import begin
+from server.api.openai.responses.encoder import response_id
 from server.api.openai.responses.keeping import Keeping
 from server.api.openai.responses.origin import Origin, conversation_id, origin_of
 from server.api.openai.responses.parse import ParsedResponse, parse
 from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.api.openai.responses.schemas.response import ResponseObject
+from server.core.attempts import Attempts
 from server.core.errors import InvalidRequest, StoreUnavailable, UnsupportedParameter
+from server.core.ids import ANSWER_LETTERS, id_with_home
+
+if TYPE_CHECKING:
+    from server.store.records import Records
 
 router = APIRouter()
 
@@ -35,13 +43,16 @@ async def create(request: Request) -> Response:
         store.prepare()
     if body.background:
         _check_background(body, enabled=store.enabled)
+    attempts = getattr(request.state, "attempts", None) or Attempts(id_with_home(ANSWER_LETTERS))
+    if stored and attempts.given_up:
+        await _forget(request, attempts)
     origin = await origin_of(
         request,
         given=body.input,
         previous_response_id=body.previous_response_id,
         conversation=body.conversation,
     )
-    parsed = parse(body, origin, stored=stored)
+    parsed = parse(body, origin, stored=stored, name=attempts.this)
     _name_what_is_not_stored(body, parsed, stored=stored, failing=store.failing)
     if not stored:
         return await answered(request, parsed.request)
@@ -56,6 +67,19 @@ async def create(request: Request) -> Response:
             parsed.ignored.append("store")
 
     return await answered(request, replace(parsed.request, settle=settle))
+
+
+async def _forget(request: Request, attempts: Attempts) -> None:
+    """Have nothing stored of attempts that were given up, before this one reads what there is."""
+    shared = context(request)
+
+    def forget(records: Records) -> None:
+        for name in attempts.given_up:
+            records.responses.give_up(response_id(name), owner)
+
+    with suppress(StoreUnavailable):  # it is in the log
+        owner = await shared.store.owner(request.state.cache_scope.api_key)
+        await shared.store.write(forget)
 
 
 def _check_background(body: ResponsesRequest, *, enabled: bool) -> None:

@@ -32,7 +32,7 @@ from server.api.openai.responses.schemas.response import (
 from server.api.validation import to_json
 from server.core.errors import DragomanError
 from server.core.events import TokenLogprob, Usage
-from server.core.ids import id_with_home, random_id
+from server.core.ids import random_id
 from server.core.model_info import ModelInfo
 from server.core.reply import (
     Answer,
@@ -50,21 +50,27 @@ from server.core.reply import (
 from server.core.request import TextPart, ToolCall
 
 
+def response_id(name: str) -> str:
+    """The id of the response that has these letters."""
+    return f"resp_{name}"
+
+
 class ResponseEncoder:
     """Encodes one response, from before its model is loaded on.
 
     Args:
         model: The model's name in the request.
         form: What the request says of the response's form.
+        name: The letters of the response's id.
 
     Attributes:
         response: The response as the last event with it has it, or as it ended.
     """
 
-    def __init__(self, model: str, form: ResponseForm) -> None:
+    def __init__(self, model: str, form: ResponseForm, name: str) -> None:
         self._form = form
         self._envelope: dict[str, Any] = {
-            "id": f"resp_{id_with_home(40)}",
+            "id": response_id(name),
             "object": "response",
             "created_at": int(time.time()),
             "model": model,

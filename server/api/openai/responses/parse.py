@@ -100,8 +100,10 @@ class ParsedResponse:
     ignored: list[str]
 
 
-def parse(body: ResponsesRequest, origin: Origin, *, stored: bool) -> ParsedResponse:
-    """The body as one canonical request; ``stored`` says whether its response is.
+def parse(body: ResponsesRequest, origin: Origin, *, stored: bool, name: str) -> ParsedResponse:
+    """The body as one canonical request.
+
+    ``stored`` says whether its response is, and ``name`` has the letters of that one's id.
 
     Raises what `parsed_prompt` raises, and InvalidRequest where fields contradict each other.
     """
@@ -120,7 +122,7 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool) -> ParsedResp
         constraint=constraint(body, ("text", _text_format(body))),
     )
     form = response_form(body, parsed.tools, parsed.conversation.call_ids, stored=stored)
-    encoder = ResponseEncoder(body.model, form)
+    encoder = ResponseEncoder(body.model, form, name)
     ignored = [*ignored_names(body), *parsed.tools.ignored, *parsed.conversation.ignored]
     shortening = Shortening(request, parsed.conversation, ignored)
     answer = ParsedRequest(
