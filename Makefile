@@ -23,7 +23,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop clients cluster serve models check test test-fast test-process test-model test-cluster cluster-test cluster-bench lint docs screenshots vendor fuzz fuzz-prefixes soak bench release container-test clean
+.PHONY: help install develop clients cluster serve models check test test-fast test-process test-model test-cluster test-aarch64 cluster-test cluster-bench lint docs screenshots vendor fuzz fuzz-prefixes soak bench release container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -127,6 +127,9 @@ bench: develop models ## measure this server and its peers
 
 release: develop ## build wheel, sources, list of components (SBOM) and checksums of a release
 	.ci/release "$(LLAMA_CPP_WHEEL)"/*.whl
+
+test-aarch64: develop ## run the tests of the kernels for Arm under emulation; needs a cross compiler and qemu
+	tests/aarch64/run.sh $(ARGS)
 
 container-test: ## build the container on a bare Debian and talk to it
 	bash tests/container/verify.sh

@@ -20,8 +20,8 @@ from server.cli.formatting import size
 from server.cli.llama_build import (
     BUILD_COMMAND,
     LlamaBuild,
-    is_x86,
     llama_build,
+    there_are_kernels,
     upgrade_command,
 )
 from server.cli.local_models import library
@@ -34,9 +34,14 @@ from server.worker.supervise.safe_mode import SafeModeRecord
 State = Literal["ok", "note", "bad"]
 
 _CPU_INFO = Path("/proc/cpuinfo")
-# Flags of /proc/cpuinfo that the kernels of each width need (engine/llama/kernels/extension.cpp).
-_AVX2 = {"avx2", "fma"}
-_AVX512 = {"avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}
+_NEON = "NEON with dot products"
+# Features in /proc/cpuinfo that the kernels for each instruction set need, the fastest first
+# (engine/llama/kernels/extension.cpp).
+_INSTRUCTION_SETS = {
+    "AVX-512 VNNI": {"avx2", "fma", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"},
+    "AVX2": {"avx2", "fma"},
+    _NEON: {"asimddp"},
+}
 # Less than this on a disk is soon full of models; a choice.
 _LITTLE_DISK = 5 << 30
 _PROXIES = ("http_proxy", "all_proxy")
@@ -92,10 +97,12 @@ def _installation() -> Iterator[Finding]:
 
 
 def _kernels(build: LlamaBuild) -> Finding:
-    if not is_x86():
+    wide = _instruction_set()
+    if not there_are_kernels() or wide == "":
         return Finding("ok", "kernels", "llama.cpp's own; dragoman has none for this processor")
     if build.has_kernels:
-        return Finding("ok", "kernels", "dragoman's, compiled into llama.cpp")
+        ours = f"dragoman's for {wide}" if wide else "dragoman's"
+        return Finding("ok", "kernels", f"{ours}, compiled into llama.cpp")
     return Finding(
         "note",
         "kernels",
@@ -105,16 +112,15 @@ def _kernels(build: LlamaBuild) -> Finding:
 
 
 def _processor(settings: Settings) -> Iterator[Finding]:
-    flags = _cpu_flags()
     cores = f"{os.cpu_count()} logical cores"
-    if flags:
-        wide = "AVX-512 VNNI" if flags >= _AVX512 else "AVX2" if flags >= _AVX2 else ""
-        amx = ", AMX" if "amx_int8" in flags else ""
-        found = f"{cores}, {wide}{amx}" if wide else f"{cores}, neither AVX2 nor AVX-512"
-        state: State = "ok" if wide else "note"
-        yield Finding(state, "processor", found, "" if wide else "models will be slow")
+    wide = _instruction_set()
+    if wide == "":
+        on_arm = platform.machine() == "aarch64"
+        lacks = "no dot products of bytes" if on_arm else "neither AVX2 nor AVX-512"
+        yield Finding("note", "processor", f"{cores}, {lacks}", "models will be slow")
     else:
-        yield Finding("ok", "processor", cores)
+        amx = "AMX" if "amx_int8" in _cpu_features() else None
+        yield Finding("ok", "processor", ", ".join(filter(None, (cores, wide, amx))))
     why = SafeModeRecord(settings.cache_dir).recall()
     if why:
         advice = "compile llama.cpp on this machine, or without AMX: CMAKE_ARGS=-DGGML_AMX_INT8=OFF"
@@ -186,11 +192,20 @@ def _host_of(proxy: str) -> str:
     return proxy.rpartition("@")[2]
 
 
-def _cpu_flags() -> set[str]:
+def _instruction_set() -> str | None:
+    """The best one that there are kernels for; empty if there is none, None if not known."""
+    if platform.machine() == "arm64":  # macOS; all of Apple's processors have it
+        return _NEON
+    features = _cpu_features()
+    has = (name for name, needs in _INSTRUCTION_SETS.items() if needs <= features)
+    return next(has, "") if features else None
+
+
+def _cpu_features() -> set[str]:
     """The processor's features as Linux names them; empty elsewhere."""
     with suppress(OSError):
         for line in _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("flags"):
+            if line.startswith(("flags", "Features")):
                 return set(line.partition(":")[2].split())
     return set()
 

@@ -19,7 +19,13 @@ from typing import Annotated
 import typer
 
 from server.cli.console import CommandError, err, out
-from server.cli.llama_build import BACKENDS, PACKAGE, installed_wheel, is_x86, llama_build
+from server.cli.llama_build import (
+    BACKENDS,
+    PACKAGE,
+    installed_wheel,
+    llama_build,
+    there_are_kernels,
+)
 from server.cli.options import takes_settings
 from server.core.resources import kernels_file
 from server.core.settings import Settings
@@ -49,7 +55,7 @@ def kernels(
     network. `CMAKE_ARGS` adds options like `-DGGML_CUDA=on`. A running server goes on with what it
     has.
     """
-    if not is_x86():
+    if not there_are_kernels():
         raise CommandError("there are no kernels for this processor; llama.cpp's own are in use")
     build = llama_build()
     if build is None:

@@ -54,12 +54,12 @@ def llama_build() -> LlamaBuild | None:
 def could_have_kernels() -> bool:
     """Whether llama.cpp was installed without our kernels where there are some for the machine."""
     build = llama_build()
-    return build is not None and not build.has_kernels and is_x86()
+    return build is not None and not build.has_kernels and there_are_kernels()
 
 
-def is_x86() -> bool:
+def there_are_kernels() -> bool:
     """Whether this is a machine of the kind that our kernels are for."""
-    return platform.machine() in {"x86_64", "AMD64"}
+    return platform.machine() in {"x86_64", "AMD64", "aarch64", "arm64"}
 
 
 def installed_wheel() -> Path | None:
@@ -84,4 +84,4 @@ def upgrade_command() -> str:
         command = "uv tool upgrade dragoman"
     else:
         command = f"{shlex.quote(sys.executable)} -m pip install --upgrade dragoman"
-    return f"{command} && {BUILD_COMMAND}" if is_x86() else command
+    return f"{command} && {BUILD_COMMAND}" if there_are_kernels() else command

@@ -15,13 +15,11 @@ from openai.types.chat import ChatCompletion
 
 from server.worker.supervise.safe_mode import SafeModeRecord
 from tests.e2e.server import BASE, INSTRUCT, Server, running_server
-from tests.unit.engine.processor import has_feature
+from tests.unit.engine.processor import has_kernels
 
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.skipif(
-        not has_feature("avx2"), reason="needs an x86 processor with AVX2, on Linux"
-    ),
+    pytest.mark.skipif(not has_kernels(), reason="needs Linux on a processor with kernels"),
 ]
 
 COMMON = "In the beginning all of these requests say the same thing, so that it is cached. " * 3

@@ -52,6 +52,37 @@ def test_a_sound_machine_has_nothing_bad(run: Run, folder: Path) -> None:
     assert "none runs" in line(result.out, "server")
 
 
+@pytest.mark.parametrize(
+    ("architecture", "info", "said"),
+    [
+        ("x86_64", "flags\t\t: fpu avx2 fma\n", "dragoman's for AVX2, compiled"),
+        (
+            "x86_64",
+            "flags : avx2 fma avx512bw avx512dq avx512vl avx512_vnni\n",
+            "dragoman's for AVX-512 VNNI, compiled",
+        ),
+        ("aarch64", "Features\t: fp asimd asimddp\n", "dragoman's for NEON with dot products"),
+        ("arm64", "", "dragoman's for NEON with dot products"),
+        ("x86_64", "", "dragoman's, compiled"),
+        ("aarch64", "Features : fp asimd\n", "has none for this processor"),
+        ("x86_64", "flags : fpu sse2\n", "has none for this processor"),
+        ("riscv64", "", "has none for this processor"),
+    ],
+)
+def test_the_kernels_in_use_are_named_by_the_instructions_of_the_processor(
+    run: Run,
+    machine: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    info: str,
+    said: str,
+) -> None:
+    machine.write_text(info)
+    monkeypatch.setattr("platform.machine", lambda: architecture)
+    monkeypatch.setattr(doctor_module, "llama_build", lambda: LlamaBuild("1.2.3", True, []))
+    assert said in line(run("doctor", *NOWHERE).out, "kernels")
+
+
 def test_missing_kernels_are_noted_with_the_command_that_compiles_them(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +192,6 @@ def test_a_server_without_kernels_says_where_to_get_them(
     monkeypatch.setattr(build_module, "llama_build", lambda: build)
     serve_module._announce("http://127.0.0.1:1", Settings(), [])
     assert ("dragoman kernels build" in capsys.readouterr().out) is missing
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
     serve_module._announce("http://127.0.0.1:1", Settings(), [])
     assert "dragoman doctor" not in capsys.readouterr().out

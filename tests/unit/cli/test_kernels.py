@@ -146,7 +146,7 @@ def test_other_processors_and_an_installation_without_llama_cpp_are_refused(
 ) -> None:
     install(monkeypatch, None)
     assert "not installed" in build(run)[1]
-    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
     code, said = build(run)
     assert code == 1
     assert "no kernels for this processor" in said

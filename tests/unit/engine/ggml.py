@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes import c_bool, c_int, c_int64, c_size_t, c_void_p
+from ctypes import c_bool, c_char_p, c_int, c_int64, c_size_t, c_void_p
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,13 @@ import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from llama_cpp import _ggml
 
-from tests.unit.engine.processor import has_feature
+from tests.unit.engine.emulated import emulated_ggml
+from tests.unit.engine.processor import has_kernels
 
 # In the process tier for their time, and since they run the compiled library.
 OF_KERNELS = [
     pytest.mark.process,
-    pytest.mark.skipif(
-        not has_feature("avx2"), reason="needs an x86 processor with AVX2, on Linux"
-    ),
+    pytest.mark.skipif(not has_kernels(), reason="needs Linux on a processor with kernels"),
 ]
 
 
@@ -56,6 +55,24 @@ def quantize(weights: npt.NDArray[np.float32], kind: GGMLQuantizationType) -> np
     return result
 
 
+def buffer_types() -> list[str]:
+    """The types of buffers that the CPU backend has besides its own, ours among them."""
+    emulated = emulated_ggml()
+    if emulated:
+        return emulated.buffer_types
+    device = c_void_p(call("ggml_backend_dev_by_type", c_void_p, c_int(0)))
+    registry = c_void_p(call("ggml_backend_dev_backend_reg", c_void_p, device))
+    name = c_char_p(b"ggml_backend_dev_get_extra_bufts")
+    address = call("ggml_backend_reg_get_proc_address", c_void_p, registry, name)
+    names = []
+    for kind in ctypes.CFUNCTYPE(ctypes.POINTER(c_void_p), c_void_p)(address)(device):
+        if not kind:
+            break
+        name = c_char_p(call("ggml_backend_buft_name", c_void_p, c_void_p(kind)))
+        names.append((name.value or b"").decode())
+    return names
+
+
 class Graph:
     """One operation on tensors, computed by ggml's CPU backend through its C interface."""
 
@@ -63,6 +80,7 @@ class Graph:
         memory = _InitParams(1 << 20, None, True)
         self.context = c_void_p(call("ggml_init", c_void_p, memory))
         self._backend = c_void_p(call("ggml_backend_cpu_init", c_void_p))
+        self._threads = threads
         call("ggml_backend_cpu_set_n_threads", None, self._backend, c_int(threads))
         self._data: list[tuple[c_void_p, npt.NDArray[np.generic]]] = []
         self._buffers: list[c_void_p] = []
@@ -78,7 +96,12 @@ class Graph:
         return tensor
 
     def place(self, tensor: c_void_p, address: int, size: int) -> None:
-        """Place ``tensor``, the one made last, in the ``size`` bytes at ``address``."""
+        """Place ``tensor``, the one made last, in the ``size`` bytes at ``address``.
+
+        Under emulation, contents always lie before memory that nobody may read.
+        """
+        if emulated_ggml():
+            return
         self._data.pop()
         name = "ggml_backend_cpu_buffer_from_ptr"
         self._buffers.append(c_void_p(call(name, c_void_p, c_void_p(address), c_size_t(size))))
@@ -100,16 +123,25 @@ class Graph:
             assert call("ggml_backend_graph_compute", c_int, self._backend, graph) == 0
 
         yield run
-        for buffer in self._buffers:
-            call("ggml_backend_buffer_free", None, buffer)
-        call("ggml_backend_free", None, self._backend)
-        call("ggml_free", None, self.context)
+        self._free()
 
     def compute(self, result: c_void_p, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Compute ``result`` and free the graph."""
+        emulated = emulated_ggml()
+        if emulated:
+            contents = {tensor.value or 0: data for tensor, data in self._data}
+            numbers = emulated.compute(result.value or 0, contents, self._threads)
+            self._free()
+            return numbers.reshape(shape)
         values = np.empty(shape, np.float32)
         with self.built(result) as run:
             run()
             target = values.ctypes.data_as(c_void_p), c_size_t(0), c_size_t(values.nbytes)
             call("ggml_backend_tensor_get", None, result, *target)
         return values
+
+    def _free(self) -> None:
+        for buffer in self._buffers:
+            call("ggml_backend_buffer_free", None, buffer)
+        call("ggml_backend_free", None, self._backend)
+        call("ggml_free", None, self.context)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import c_int, c_int64, c_size_t, c_void_p
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 
-from tests.unit.engine.ggml import OF_KERNELS, Graph, call, quantize
+from tests.unit.engine.ggml import OF_KERNELS, Graph, buffer_types, call, quantize
 
 # Of each format: where its blocks have numbers in half precision, their scale and their minimum.
 HALVES = {
@@ -94,22 +94,7 @@ def _random(
 
 
 def test_llama_cpp_was_compiled_with_the_kernels() -> None:
-    device = c_void_p(call("ggml_backend_dev_by_type", c_void_p, c_int(0)))
-    registry = c_void_p(call("ggml_backend_dev_backend_reg", c_void_p, device))
-    get_types = ctypes.CFUNCTYPE(ctypes.POINTER(c_void_p), c_void_p)(
-        call(
-            "ggml_backend_reg_get_proc_address",
-            c_void_p,
-            registry,
-            c_char_p(b"ggml_backend_dev_get_extra_bufts"),
-        )
-    )(device)
-    names: list[object] = []
-    for kind in get_types:
-        if not kind:
-            break
-        names.append(call("ggml_backend_buft_name", c_char_p, c_void_p(kind)))
-    assert b"dragoman" in names
+    assert "dragoman" in buffer_types()
 
 
 @of_every_format

@@ -17,7 +17,7 @@ from server.core.request import CacheScope
 from tests.tiny_models import MEMORY_TYPES, write_tiny_model
 from tests.unit.engine import model_rig
 from tests.unit.engine.model_rig import ROUNDING, SEQUENCE_IDS, Answer, Model, prompt
-from tests.unit.engine.processor import has_feature
+from tests.unit.engine.processor import has_kernels
 
 pytestmark = pytest.mark.process
 
@@ -32,7 +32,7 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(params=[False, True], ids=["plain", "flash"])
 def flash(request: pytest.FixtureRequest) -> bool:
     """Flash attention over cells in half precision, the default, or the plain one over float32."""
-    if request.param and not has_feature("avx2"):
+    if request.param and not has_kernels():
         pytest.skip("llama.cpp's own flash attention sums in half precision, which is off by 0.01")
     return bool(request.param)
 

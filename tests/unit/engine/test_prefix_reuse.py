@@ -17,7 +17,7 @@ from server.core.worker_settings import KvType
 from server.engine.disk.prefix_disk import PrefixDisk
 from tests.tiny_models import MEMORY_TYPES, write_tiny_model
 from tests.unit.engine.model_rig import ROUNDING, Answer, Model, assert_same, prompt
-from tests.unit.engine.processor import has_feature
+from tests.unit.engine.processor import has_kernels
 
 pytestmark = pytest.mark.process
 
@@ -45,7 +45,7 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(params=ROUNDINGS)
 def kv_type(request: pytest.FixtureRequest) -> KvType:
     kind: KvType = request.param
-    if kind != "f32" and not has_feature("avx2"):
+    if kind != "f32" and not has_kernels():
         pytest.skip("llama.cpp's own flash attention sums in half precision, which is off by 0.01")
     return kind
 

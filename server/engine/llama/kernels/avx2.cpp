@@ -1,6 +1,6 @@
 #include "kernels.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(_WIN32)
+#if KERNELS_FOR_X86
 
 #include "avx2_vector.h"
 #include "avx2_super_blocks.h"
@@ -14,6 +14,6 @@ ggml::cpu::tensor_traits * avx2_traits(const ggml_tensor * op) {
     return traits != nullptr ? traits : attention_traits(op);
 }
 
-bool avx2_multiplies(const ggml_tensor * weights) { return multiplies(weights); }
+bool a_kernel_multiplies(const ggml_tensor * weights) { return multiplies(weights); }
 
 #endif

@@ -26,6 +26,8 @@ KERNEL inline void store(float * aligned, Floats a) { _mm256_store_ps(aligned, a
 
 KERNEL inline void store_unaligned(float * numbers, Floats a) { _mm256_storeu_ps(numbers, a); }
 
+KERNEL inline float to_float(ggml_fp16_t half) { return _cvtsh_ss(half); }
+
 KERNEL inline Floats load_halves(const ggml_fp16_t * numbers) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(numbers)));
 }

@@ -1,65 +1,10 @@
-// Blocks of weights, unpacked into registers of AVX2, and their dot products with activations.
+// Dot products of blocks of weights with activations, in registers of AVX2.
 #pragma once
 
-#include <cstddef>
-
 #include "avx2_words.h"
-#include "blocks.h"
+#include "block_weights.h"
 
 namespace {
-
-// One block of each of 8 rows, a row in each lane: weight = scale * quant + offset.
-struct WeightBlocks {
-    Words quants[BLOCK_SIZE / 4];  // four neighbouring quants are the bytes of a lane
-    Floats scale, offset;
-};
-
-// Adds 16 to each quant whose fifth bit is set. Bit i of a lane belongs to quant i of its row.
-KERNEL inline void add_fifth_bits(Words fifth_bits, Words quants[8]) {
-    const __m256i sixteen = _mm256_set1_epi8(16);
-    __m256i byte_indices = _mm256_broadcastsi128_si256(
-        _mm_setr_epi32(0x00000000, 0x04040404, 0x08080808, 0x0c0c0c0c));
-    for (int i = 0; i < 8; i++) {
-        const __m256i bit = _mm256_set1_epi32(int(i % 2 == 0 ? 0x08040201 : 0x80402010));
-        const __m256i byte = _mm256_shuffle_epi8(__m256i(fifth_bits), byte_indices);
-        const __m256i is_set = _mm256_cmpeq_epi8(_mm256_and_si256(byte, bit), bit);
-        quants[i] |= Words(_mm256_and_si256(is_set, sixteen));
-        byte_indices = _mm256_add_epi8(byte_indices, _mm256_set1_epi8(i % 2));
-    }
-}
-
-// block_q8_0 in memory: the scale; 32 signed quants.
-KERNEL inline void unpack_q8_0(const char * first, int64_t stride, WeightBlocks & blocks) {
-    Words scales;
-    load_words<1>(first, stride, &scales);
-    blocks.scale = half_to_float(scales);
-    blocks.offset = broadcast(0.f);
-    load_words<8>(first + offsetof(block_q8_0, qs), stride, blocks.quants);
-}
-
-// The other formats in memory: the scale; the minimum, if any; the fifth bits of all quants, if any; the
-// lower four bits, those of quants i and i + 16 in one byte.
-template <typename Block>
-KERNEL inline void unpack_nibbles(const char * first, int64_t stride, WeightBlocks & blocks) {
-    Words scales, pairs[4];
-    load_words<1>(first, stride, &scales);
-    blocks.scale = half_to_float(scales);
-    if (HAS_MINIMUM<Block>) {
-        blocks.offset = half_to_float(scales >> 16);
-    } else {
-        blocks.offset = multiply(blocks.scale, broadcast(HAS_FIFTH_BITS<Block> ? -16.f : -8.f));
-    }
-    load_words<4>(first + offsetof(Block, qs), stride, pairs);
-    for (int i = 0; i < 4; i++) {
-        blocks.quants[i] = pairs[i] & 0x0f0f0f0f;
-        blocks.quants[i + 4] = pairs[i] >> 4 & 0x0f0f0f0f;
-    }
-    if constexpr (HAS_FIFTH_BITS<Block>) {
-        Words fifth_bits;
-        load_words<1>(first + offsetof(Block, qh), stride, &fifth_bits);
-        add_fifth_bits(fifth_bits, blocks.quants);
-    }
-}
 
 // The products of four bytes in each lane, two of them added in 16 bits. The instruction takes an unsigned
 // operand first: the sign of signed quants moves to the other one.

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "avx2_vector.h"
+#include "x86_quants.h"
 
 namespace {
 
@@ -50,6 +51,20 @@ KERNEL inline Floats half_to_float(Words words) {
     const __m256i halves = __m256i(words & 0xffff);
     return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(halves),
                                             _mm256_extracti128_si256(halves, 1)));
+}
+
+// Adds 16 to each quant whose fifth bit is set. Bit i of a lane belongs to quant i of its row.
+KERNEL inline void add_fifth_bits(Words fifth_bits, Words quants[8]) {
+    const __m256i sixteen = _mm256_set1_epi8(16);
+    __m256i byte_indices = _mm256_broadcastsi128_si256(
+        _mm_setr_epi32(0x00000000, 0x04040404, 0x08080808, 0x0c0c0c0c));
+    for (int i = 0; i < 8; i++) {
+        const __m256i bit = _mm256_set1_epi32(int(i % 2 == 0 ? 0x08040201 : 0x80402010));
+        const __m256i byte = _mm256_shuffle_epi8(__m256i(fifth_bits), byte_indices);
+        const __m256i is_set = _mm256_cmpeq_epi8(_mm256_and_si256(byte, bit), bit);
+        quants[i] |= Words(_mm256_and_si256(is_set, sixteen));
+        byte_indices = _mm256_add_epi8(byte_indices, _mm256_set1_epi8(i % 2));
+    }
 }
 
 // The scale of a sub-block, twice in each lane as 16 bits.

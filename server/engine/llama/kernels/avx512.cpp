@@ -1,6 +1,6 @@
 #include "kernels.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(_WIN32)
+#if KERNELS_FOR_X86
 
 #include "avx512_vector.h"
 #include "avx512_super_blocks.h"

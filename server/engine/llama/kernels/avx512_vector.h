@@ -26,6 +26,8 @@ KERNEL inline void store(float * aligned, Floats a) { _mm512_store_ps(aligned, a
 
 KERNEL inline void store_unaligned(float * numbers, Floats a) { _mm512_storeu_ps(numbers, a); }
 
+KERNEL inline float to_float(ggml_fp16_t half) { return _cvtsh_ss(half); }
+
 KERNEL inline Floats load_halves(const ggml_fp16_t * numbers) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(numbers)));
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "avx512_vector.h"
+#include "x86_quants.h"
 
 namespace {
 

@@ -9,7 +9,12 @@
 #include "ggml-cpu.h"
 #include "kernels.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(_WIN32)
+#if KERNELS_FOR_AARCH64 && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+#if KERNELS_FOR_X86 || KERNELS_FOR_AARCH64
 
 namespace {
 
@@ -40,7 +45,7 @@ class WithoutOurWeights : public ggml::cpu::extra_buffer_type {
     ggml::cpu::extra_buffer_type * repacking;
 
     bool supports_op(ggml_backend_dev_t device, const ggml_tensor * op) override {
-        return !avx2_multiplies(op->src[0]) && repacking->supports_op(device, op);
+        return !a_kernel_multiplies(op->src[0]) && repacking->supports_op(device, op);
     }
 
     ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
@@ -58,6 +63,8 @@ const char * get_name(ggml_backend_buffer_type_t) { return "dragoman"; }
 ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t, size_t) { return nullptr; }
 
 size_t get_alignment(ggml_backend_buffer_type_t) { return 1; }
+
+#if KERNELS_FOR_X86
 
 // Registers of 16 lanes decline odd multiples of 8, in rows and in head dimensions.
 ggml::cpu::tensor_traits * avx512_or_avx2_traits(const ggml_tensor * op) {
@@ -77,6 +84,21 @@ FindTraits * kernels_for_this_processor() {
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
     return avx512 ? avx512_or_avx2_traits : avx2_traits;
 }
+
+#else
+
+// The kernels for this processor, or null if it has no dot products of bytes.
+FindTraits * kernels_for_this_processor() {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return neon_traits;  // all of llama.cpp is compiled for such processors
+#elif defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? neon_traits : nullptr;
+#else
+    return nullptr;
+#endif
+}
+
+#endif
 
 __attribute__((constructor)) void register_kernels() {
     FindTraits * const find_traits = kernels_for_this_processor();

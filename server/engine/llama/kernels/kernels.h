@@ -1,13 +1,25 @@
-// The kernels of this folder: flash attention (attention.h) and matrix multiplication (mul_mat.h), each
-// compiled for AVX2 and for AVX-512.
+// The kernels of this folder: flash attention (attention.h) and matrix multiplication (mul_mat.h), compiled for
+// AVX2, AVX-512 and NEON.
 #pragma once
 
 #include "ggml.h"
 #include "traits.h"
 
-// The kernel for an operation, or null if llama.cpp must compute it. AVX-512 includes VNNI here.
+// The processors that there are kernels for. They are written for GCC and Clang, not for Windows.
+#if defined(__GNUC__) && !defined(_WIN32)
+#if defined(__x86_64__)
+#define KERNELS_FOR_X86 1
+#elif defined(__AARCH64EL__)
+#define KERNELS_FOR_AARCH64 1
+#endif
+#endif
+
+// The kernel for an operation, or null if llama.cpp must compute it. AVX-512 includes VNNI here, and NEON dot
+// products of bytes.
 ggml::cpu::tensor_traits * avx2_traits(const ggml_tensor * op);
 ggml::cpu::tensor_traits * avx512_traits(const ggml_tensor * op);
+ggml::cpu::tensor_traits * neon_traits(const ggml_tensor * op);
 
-// Whether a kernel multiplies such weights where they lie in the file. Those for AVX-512 take no others.
-bool avx2_multiplies(const ggml_tensor * weights);
+// Whether a kernel multiplies such weights where they lie in the file. Those for AVX-512 take no others than those
+// for AVX2.
+bool a_kernel_multiplies(const ggml_tensor * weights);

@@ -31,7 +31,7 @@ KERNEL inline void convert(const ggml_fp16_t * halves, int64_t head_dim, float *
 
 KERNEL inline void convert(const block_q8_0 * blocks, int64_t head_dim, float * numbers) {
     for (const float * end = numbers + head_dim; numbers < end; blocks++) {
-        const Floats scale = broadcast(_cvtsh_ss(blocks->d));
+        const Floats scale = broadcast(to_float(blocks->d));
         for (int64_t i = 0; i < QK8_0; i += LANES, numbers += LANES) {
             store(numbers, multiply(to_floats(load_bytes(blocks->qs + i)), scale));
         }
@@ -41,7 +41,7 @@ KERNEL inline void convert(const block_q8_0 * blocks, int64_t head_dim, float * 
 // Quants i and i + 16 are in one byte.
 KERNEL inline void convert(const block_q4_0 * blocks, int64_t head_dim, float * numbers) {
     for (const float * end = numbers + head_dim; numbers < end; blocks++, numbers += QK4_0) {
-        const Floats scale = broadcast(_cvtsh_ss(blocks->d));
+        const Floats scale = broadcast(to_float(blocks->d));
         for (int64_t i = 0; i < QK4_0 / 2; i += LANES) {
             const Words pairs = load_bytes(blocks->qs + i);
             const SignedWords lower = SignedWords(pairs & 15) - 8;
@@ -68,7 +68,7 @@ KERNEL inline float largest_magnitude(const Block * const cells[KV_TILE], int64_
     float largest = 0;
     for (int64_t i = 0; i < KV_TILE; i++) {
         for (const Block * block = cells[i]; block < cells[i] + head_dim / BLOCK_SIZE; block++) {
-            largest = std::max(largest, std::fabs(_cvtsh_ss(block->d)));
+            largest = std::max(largest, std::fabs(to_float(block->d)));
         }
     }
     return largest * (IS_Q8_0<Block> ? 127 : 8);

@@ -53,7 +53,7 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
         // track as many streams as a panel has rows.
         const char * next = panel + PANEL_ROWS * (stride + block * int64_t(sizeof(Block)));
         for (size_t offset = 0; offset < PANEL_ROWS * sizeof(Block); offset += 64) {
-            _mm_prefetch(next + offset, _MM_HINT_T0);
+            __builtin_prefetch(next + offset);
         }
         WeightBlocks weights;
         if constexpr (IS_Q8_0<Block>) {

@@ -93,7 +93,7 @@ KERNEL inline Words two_bytes(const Words * words, int index) {
 KERNEL inline void prefetch_next(const char * first, int64_t stride) {
     const char * next = first + PANELS_TOGETHER * LANES * stride;
     for (int row = 0; row < LANES; row++) {
-        _mm_prefetch(next + row * stride, _MM_HINT_T0);
+        __builtin_prefetch(next + row * stride);
     }
 }
 

@@ -1,0 +1,19 @@
+#include "kernels.h"
+
+#if KERNELS_FOR_AARCH64
+
+#include "neon_vector.h"
+#include "neon_super_blocks.h"
+#include "neon_weights.h"
+
+#include "attention.h"
+#include "mul_mat_traits.h"
+
+ggml::cpu::tensor_traits * neon_traits(const ggml_tensor * op) {
+    ggml::cpu::tensor_traits * traits = mul_mat_traits(op);
+    return traits != nullptr ? traits : attention_traits(op);
+}
+
+bool a_kernel_multiplies(const ggml_tensor * weights) { return multiplies(weights); }
+
+#endif

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# `make test-aarch64`: compiles ggml with the kernels for AArch64, and runs their tests on emulated processors.
+#
+# Needs a cross compiler, CMake and qemu; Debian: apt install g++-aarch64-linux-gnu cmake qemu-user. Sources and
+# what is compiled are kept in the cache. Arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-.venv/bin/python}
+
+for tool in aarch64-linux-gnu-g++ cmake qemu-aarch64; do
+    command -v "$tool" > /dev/null || { echo "$tool is missing; see $0" >&2; exit 1; }
+done
+
+cache=${DRAGOMAN_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/dragoman}/aarch64
+llama_cpp=$(grep ^llama_cpp_python== constraints.txt)
+sources=$cache/${llama_cpp/==/-}
+if ! test -d "$sources"; then
+    mkdir -p "$cache"
+    "$python" -m pip download --quiet --no-deps --no-binary llama-cpp-python --dest "$cache" "$llama_cpp"
+    tar -xzf "$sources.tar.gz" -C "$cache"
+fi
+
+# Compiles for an architecture, `$1`, with its extensions.
+build() {
+    cmake -S tests/aarch64 -B "$cache/$1" -DGGML="$sources/vendor/llama.cpp/ggml" -DGGML_CPU_ARM_ARCH="$1" \
+        -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+        -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ > "$cache/cmake.log"
+    cmake --build "$cache/$1" --parallel "$(nproc)" --target operations
+}
+
+# The command that computes operations, as compiled for `$1`, on a processor that qemu knows by the name `$2`.
+operations() {
+    echo "qemu-aarch64 -cpu $2 -L /usr/aarch64-linux-gnu $cache/$1/operations"
+}
+
+test_on() {
+    echo "Compiled for $1, on $2:"
+    DRAGOMAN_EMULATED_GGML=$(operations "$1" "$2") PYTHONPATH=. "$python" -m pytest -q -p no:cacheprovider "${@:3}" \
+        tests/unit/engine/test_matrix_kernels.py tests/unit/engine/test_attention_kernel.py
+}
+
+# For all processors: one with dot products gets the kernels, and one without them llama.cpp's own code.
+build armv8-a
+test_on armv8-a neoverse-n1 "$@"
+test_on armv8-a cortex-a72 -k left_to_llama_cpp
+if $(operations armv8-a cortex-a72) < /dev/null | grep dragoman; then
+    echo "the kernels run on a processor that lacks their instructions" >&2
+    exit 1
+fi
+
+# As for the processor that compiles, where that has SVE and matrix products of bytes.
+build armv8.6-a+sve
+test_on armv8.6-a+sve max "$@"
