@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 FAMILIES = (
     openai.FAMILY,
     anthropic.FAMILY,
-    native.FAMILY,
+    *native.FAMILIES,
     *ranking.FAMILIES,
 )
 

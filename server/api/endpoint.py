@@ -90,15 +90,17 @@ def described_body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-async def read(request: Request, model: type[Body]) -> Body:
+async def read(request: Request, model: type[Body], *, any_type: bool = False) -> Body:
     """The request's body as ``model``; raises what `receive`, `decode` and `validate` raise.
+
+    With ``any_type`` it may be JSON under any content type.
 
     Raises RateLimited where the request's key has used up one of its limits.
     """
     current_account().admit()
     settings = context(request).settings
     limits = BodyLimits(bytes=settings.max_body_bytes, seconds=settings.request_timeout)
-    raw = await receive(request, limits)
+    raw = await receive(request, limits, any_type=any_type)
     strict = settings.strict_parameters
     large = len(raw) >= _LARGE_BODY
     value = await asyncio.to_thread(decode, raw) if large else decode(raw)

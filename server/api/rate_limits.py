@@ -1,4 +1,4 @@
-"""Headers that say what is left of an API key's limits, in the form of OpenAI's API.
+"""Headers that say what is left of an API key's limits; by default in the form of OpenAI's API.
 
 The names and the form of times: https://platform.openai.com/docs/guides/rate-limits#headers.
 """
@@ -6,20 +6,30 @@ The names and the form of times: https://platform.openai.com/docs/guides/rate-li
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from server.core.key_use import LimitState
 
 
 def rate_limit_headers(limits: Sequence[LimitState]) -> dict[str, str]:
     """Three headers for each limit."""
+    return limit_headers(limits, "x-ratelimit-{figure}-{counts}", _duration)
+
+
+def limit_headers(
+    limits: Sequence[LimitState], form: str, reset: Callable[[float], str]
+) -> dict[str, str]:
+    """The most, what is left, and the ``reset`` in so many seconds, for each of ``limits``.
+
+    ``form`` makes a header's name of the ``figure`` and of what the limit ``counts``.
+    """
     return {
-        f"x-ratelimit-{name}-{limit.counts}": value
+        form.format(figure=figure, counts=limit.counts): value
         for limit in limits
-        for name, value in (
+        for figure, value in (
             ("limit", str(limit.most)),
             ("remaining", str(limit.left)),
-            ("reset", _duration(limit.full_seconds)),
+            ("reset", reset(limit.full_seconds)),
         )
     }
 

@@ -43,6 +43,9 @@ def keys(  # noqa: PLR0917 typer calls it by names
     tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Its limit.")] = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Its limit.")] = None,
     priority: Annotated[Priority, typer.Option(help="Its place in the queue.")] = "normal",
+    admin: Annotated[
+        bool, typer.Option("--admin", help="Let it pull, load and unload models and adapters.")
+    ] = False,
 ) -> None:
     """Make a named API key, or list those there are.
 
@@ -62,10 +65,10 @@ def keys(  # noqa: PLR0917 typer calls it by names
         concurrent=concurrent,
         priority=priority,
     )
-    _add(file, name, limits)
+    _add(file, name, limits, admin=admin)
 
 
-def _add(file: Path, name: str, limits: KeyLimits) -> None:
+def _add(file: Path, name: str, limits: KeyLimits, *, admin: bool) -> None:
     check_name(name, str(file))
     if file.exists() and any(key.name == name for key in read_keys(file)):
         raise CommandError(f"{file} has a key named {name} already")
@@ -74,6 +77,8 @@ def _add(file: Path, name: str, limits: KeyLimits) -> None:
     lines += [f"{field} = {value}" for field, value in _stated(limits) if isinstance(value, int)]
     if limits.priority != "normal":
         lines.append(f'priority = "{limits.priority}"')
+    if admin:
+        lines.append("admin = true")
     before = file.read_text(encoding="utf-8").rstrip() + "\n\n" if file.exists() else ""
     # A server that reads the file meanwhile must find all of it.
     written = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
@@ -91,11 +96,14 @@ def _add(file: Path, name: str, limits: KeyLimits) -> None:
 
 
 def _print(found: list[ApiKey]) -> None:
-    rows = [
-        (key.name, ", ".join(f"{field} {value}" for field, value in _stated(key.limits)))
-        for key in sorted(found, key=lambda key: key.name)
-    ]
+    rows = [(key.name, ", ".join(_told(key))) for key in sorted(found, key=lambda key: key.name)]
     out.print(columns(rows) if rows else "no keys", markup=False)
+
+
+def _told(key: ApiKey) -> list[str]:
+    """Its limits, and that it is an admin's if it is."""
+    limits = [f"{field} {value}" for field, value in _stated(key.limits)]
+    return [*limits, "admin"] if key.admin else limits
 
 
 def _stated(limits: KeyLimits) -> list[tuple[str, int | str]]:

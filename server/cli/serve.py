@@ -213,7 +213,9 @@ def _http_server(settings: Settings, pool: ModelPool) -> Server:
     from server.app import create_app  # noqa: PLC0415 - it takes most of the time of a start
     from server.http.transport import Server  # noqa: PLC0415
 
-    pulls = BackgroundPulls(settings.models_dir, settings.cache_dir)
+    pulls = None
+    if settings.pulls:
+        pulls = BackgroundPulls(settings.models_dir, settings.cache_dir)
     return Server(create_app(settings, pool, pulls=pulls), settings, pool)
 
 

@@ -1,4 +1,4 @@
-"""API keys: their names, what each may use, and the file that lists them."""
+"""API keys: their names, what each may use and do, and the file that lists them."""
 
 from __future__ import annotations
 
@@ -39,11 +39,15 @@ class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key: its name, its SHA-256 digest, and its limits."""
+    """A key: its name, its SHA-256 digest, and its limits.
+
+    With that of an ``admin``, models may be pulled, loaded and unloaded.
+    """
 
     name: str
     digest: bytes
     limits: KeyLimits = KeyLimits()
+    admin: bool = False
 
 
 class _Entry(KeyLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +55,7 @@ class _Entry(KeyLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     key: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     digest: Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")] | None = None
+    admin: bool = False
 
 
 def digest_of(key: bytes) -> bytes:
@@ -59,9 +64,12 @@ def digest_of(key: bytes) -> bytes:
 
 
 def unnamed_keys(keys: Sequence[str]) -> list[ApiKey]:
-    """The keys of the setting ``api_keys``, named after their places: key-1, key-2 and so on."""
+    """The keys of the setting ``api_keys``, named after their places: key-1, key-2 and so on.
+
+    They belong to the operator: they have no limits and may manage models.
+    """
     return [
-        ApiKey(name=f"key-{place}", digest=digest_of(key.encode()))
+        ApiKey(name=f"key-{place}", digest=digest_of(key.encode()), admin=True)
         for place, key in enumerate(keys, start=1)
     ]
 
@@ -107,4 +115,4 @@ def _key(path: Path, name: str, table: Any) -> ApiKey:
         assert entry.key is not None
         digest = digest_of(entry.key.encode())
     stated = {field: getattr(entry, field) for field in KeyLimits.__struct_fields__}
-    return ApiKey(name=name, digest=digest, limits=KeyLimits(**stated))
+    return ApiKey(name=name, digest=digest, limits=KeyLimits(**stated), admin=entry.admin)

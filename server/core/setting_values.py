@@ -30,8 +30,11 @@ def _amount(value: object) -> object:
 
 
 def _check_amount(value: str) -> str:
-    if not _AMOUNT.fullmatch(value):
+    parts = _AMOUNT.fullmatch(value)
+    if parts is None:
         raise ValueError("give bytes (8000000000, 8GiB) or a share of the whole (75%)")
+    if parts["percent"] and float(parts["number"]) > 100:
+        raise ValueError("a share is at most 100%")
     return value
 
 

@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         description="Fetch a small model at a start without models (default: ask in a terminal; "
         "elsewhere, fetch nothing).",
     )
+    pulls: bool = Field(
+        default=True,
+        description="Fetch models that clients ask for (`POST /v1/pulls`, the playground, Ollama's "
+        "`/api/pull`); `dragoman pull` works either way.",
+    )
     prefix_disk: Amount = Field(
         default="2GiB",
         description="Room on disk for cached prefixes, which outlive the process: bytes (`8GiB`) "

@@ -21,14 +21,17 @@ class BodyLimits(NamedTuple):
     seconds: float
 
 
-async def receive(request: Request, limits: BodyLimits) -> bytes:
+async def receive(request: Request, limits: BodyLimits, *, any_type: bool = False) -> bytes:
     """The request's body.
 
     Raises:
-        UnsupportedMediaType: The body is not JSON, or compressed.
+        UnsupportedMediaType: The body is compressed, or of a type that is not JSON, unless any will
+            do.
         PayloadTooLarge: It is larger than the limit.
         RequestTimeout: It did not arrive in time.
     """
+    if not any_type:
+        _check_type(request)
     _check_headers(request, limits.bytes)
     try:
         async with asyncio.timeout(limits.seconds):
@@ -54,10 +57,13 @@ def decode(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def _check_headers(request: Request, max_bytes: int) -> None:
+def _check_type(request: Request) -> None:
     media_type = request.headers.get("content-type", "application/json").split(";")[0].strip()
     if media_type.lower() != "application/json":
         raise UnsupportedMediaType("The body must be JSON: send Content-Type: application/json.")
+
+
+def _check_headers(request: Request, max_bytes: int) -> None:
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMediaType("Compressed bodies are not accepted.")
     length = request.headers.get("content-length", "0")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import httpx
 import pytest
 
-from tests.api.wire import assert_error
+Connect = Callable[..., httpx.AsyncClient]
 
 
 async def test_the_version_is_one_that_has_responses(http: httpx.AsyncClient) -> None:
@@ -51,6 +52,30 @@ async def test_a_pull_of_nothing_finds_nothing(
     assert response.status_code == 404
 
 
-async def test_a_bad_pull_is_refused(http: httpx.AsyncClient) -> None:
+async def test_a_bad_pull_is_refused_as_ollama_words_errors(http: httpx.AsyncClient) -> None:
     response = await http.post("/api/pull", json={"model": 5})
-    assert_error(response, 400, param="model")
+    assert response.status_code == 400
+    assert response.json().keys() == {"error"}
+    assert response.json()["error"].startswith("model")
+
+
+@pytest.mark.parametrize("kind", [None, "application/x-www-form-urlencoded", "text/plain", "a/b"])
+async def test_a_pull_is_json_whatever_its_type_says(
+    http: httpx.AsyncClient, kind: str | None
+) -> None:
+    headers = {} if kind is None else {"content-type": kind}
+    body = b'{"model": "test", "stream": false}'
+    response = await http.post("/api/pull", content=body, headers=headers)
+    assert (response.status_code, response.json()) == (200, {"status": "success"})
+    foreign = {**headers, "origin": "https://evil.example"}
+    refused = await http.post("/api/pull", content=body, headers=foreign)
+    assert refused.status_code == 403
+    assert "cors_origins" in refused.json()["error"]
+
+
+async def test_errors_below_ollama_s_paths_are_one_text(connect: Connect) -> None:
+    http = connect(api_keys=["secret"])
+    for method, path in (("GET", "/api/tags"), ("GET", "/api/version"), ("POST", "/api/pull")):
+        refused = await http.request(method, path)
+        assert refused.status_code == 401
+        assert refused.json()["error"].startswith("No API key.")

@@ -70,8 +70,12 @@ async def test_a_bad_pull_is_refused_with_its_place(
 
 
 async def test_a_name_beyond_all_bounds_is_refused(client: httpx.AsyncClient) -> None:
-    for path, field in (("/v1/pulls", "model"), ("/api/pull", "model"), ("/api/pull", "name")):
-        assert_error(await client.post(path, json={field: "x" * 513}), 400, param=field)
+    long = "x" * 513
+    assert_error(await client.post("/v1/pulls", json={"model": long}), 400, param="model")
+    for field in ("model", "name"):
+        refused = await client.post("/api/pull", json={field: long})
+        assert refused.status_code == 400
+        assert refused.json()["error"].startswith(field)
 
 
 async def test_an_unknown_pull_is_not_found(client: httpx.AsyncClient) -> None:
@@ -79,11 +83,12 @@ async def test_an_unknown_pull_is_not_found(client: httpx.AsyncClient) -> None:
     assert_error(await client.post("/v1/pulls/x/cancel"), 404, code="not_found")
 
 
-async def test_a_server_without_pulls_says_so(http: httpx.AsyncClient) -> None:
-    for method, path in (("GET", "/v1/catalog"), ("GET", "/v1/pulls"), ("POST", "/v1/pulls")):
-        body = {"model": "x"} if method == "POST" else None
-        response = await http.request(method, path, json=body)
-        assert_error(response, 404, code="not_found")
+async def test_a_server_that_pulls_nothing_says_so(http: httpx.AsyncClient) -> None:
+    for path in ("/v1/catalog", "/v1/pulls"):
+        assert (await http.get(path)).json() == {"object": "list", "data": []}
+    for method, path in (("POST", "/v1/pulls"), ("POST", "/v1/pulls/x/cancel")):
+        refused = await http.request(method, path, json={"model": "x"})
+        assert "pulls no models" in assert_error(refused, 403, code="forbidden")
 
 
 async def test_pulls_need_a_key_and_end_with_the_application() -> None:

@@ -9,12 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import IO
+from typing import IO, TypeVar
 
 import httpx
 from openai import OpenAI
@@ -24,6 +24,9 @@ MODELS = Path(os.environ.get("DRAGOMAN_MODELS_DIR", CHECKOUT / "models"))
 INSTRUCT = "SmolLM2-135M-Instruct.Q4_1"
 BASE = "gemma-3-270m-q4_k_m"
 _START_SECONDS = 120
+_END_SECONDS = 30
+
+S = TypeVar("S", bound="Server")
 
 
 @dataclass
@@ -90,36 +93,64 @@ def running_server(
     """
     port = free_port()
     command = [str(Path(sys.executable).with_name("dragoman")), "serve", "--port", str(port)]
-    with TemporaryFile() as log, TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         defaults = {
             "DRAGOMAN_MODELS_DIR": str(MODELS),
             "DRAGOMAN_PREFIX_DISK": "0",
             "DRAGOMAN_STORE_URL": f"sqlite:///{folder}/store.db",
         }
-        process = subprocess.Popen(
+        with running(
             [*prefix, *command, *arguments],
+            Server,
+            f"http://127.0.0.1:{port}",
+            ready="/health/ready",
+            environment=defaults | environment,
+        ) as server:
+            yield server
+
+
+@contextmanager
+def running(
+    command: Sequence[str], kind: type[S], url: str, *, ready: str, environment: Mapping[str, str]
+) -> Iterator[S]:
+    """A server of this ``kind`` that ``command`` starts, once the path ``ready`` is answered 200.
+
+    It is ended by SIGTERM afterwards, or killed where that takes too long.
+
+    Raises:
+        AssertionError: It did not get ready; with its output.
+        subprocess.TimeoutExpired: It had to be killed.
+    """
+    with TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
             cwd=CHECKOUT,
-            env=os.environ | defaults | environment,
+            env=os.environ | environment,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        server = Server(process, f"http://127.0.0.1:{port}", log)
+        server = kind(process, url, log)
         try:
-            _wait_until_ready(server)
+            _wait_until_ready(server, ready)
             yield server
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
 
 
-def _wait_until_ready(server: Server) -> None:
+def _wait_until_ready(server: Server, path: str) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise AssertionError(f"the server ended:\n{server.output()}")
         try:
-            if httpx.get(f"{server.url}/health/ready").status_code == 200:
+            if httpx.get(f"{server.url}{path}").status_code == 200:
                 return
         except httpx.TransportError:
             pass

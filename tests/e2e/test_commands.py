@@ -59,7 +59,7 @@ TRIALS: dict[str, list[str]] = {
     "keys": [
         (
             "add alice --config {config} --keys-file {cache}/keys.toml --requests-per-minute 9 "
-            "--tokens-per-minute 900 --concurrent 2 --priority high"
+            "--tokens-per-minute 900 --concurrent 2 --priority high --admin"
         ),
         "list --keys-file {keys}",
     ],

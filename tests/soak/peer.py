@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryFile
-
-import httpx
 
 from server.core.settings import load
 from tests.benchmark import peer
-from tests.e2e.server import Server, free_port
-
-_START_SECONDS = 120
+from tests.e2e.server import Server, free_port, running
 
 
 class Peer(Server):
@@ -38,34 +30,11 @@ def running_peer(models: Path, loaded: int, threads: int, **environment: str) ->
     port = free_port()
     arguments = ["--models-dir", str(models), "--models-max", str(loaded), "--port", str(port)]
     sizes = ["--ctx-size", "4096", "--threads", str(threads)]
-    with TemporaryFile() as log:
-        process = subprocess.Popen(
-            [str(peer.install(load().cache_dir)), *arguments, *sizes],
-            env=os.environ | environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        server = Peer(process, f"http://127.0.0.1:{port}", log)
-        try:
-            _wait_until_ready(server)
-            yield server
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait_until_ready(server: Peer) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and server.process.poll() is None:
-        try:
-            if httpx.get(f"{server.url}/health").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise RuntimeError(f"llama-server did not start:\n{server.output()[-2000:]}")
+    command = [str(peer.install(load().cache_dir)), *arguments, *sizes]
+    url = f"http://127.0.0.1:{port}"
+    # How long its end takes is not what is asked.
+    with (
+        suppress(subprocess.TimeoutExpired),
+        running(command, Peer, url, ready="/health", environment=environment) as server,
+    ):
+        yield server

@@ -11,22 +11,16 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from server.api.rate_limits import limit_headers
 from server.core.key_use import LimitState
 
 
 def rate_limit_headers(limits: Sequence[LimitState]) -> dict[str, str]:
-    """Three headers for each limit; times are of RFC 3339, rounded up to seconds."""
-    now = time.time()
-    return {
-        f"anthropic-ratelimit-{limit.counts}-{name}": value
-        for limit in limits
-        for name, value in (
-            ("limit", str(limit.most)),
-            ("remaining", str(limit.left)),
-            ("reset", _moment(now + limit.full_seconds)),
-        )
-    }
+    """Three headers for each limit."""
+    return limit_headers(limits, "anthropic-ratelimit-{counts}-{figure}", _moment)
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(math.ceil(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """The time in ``seconds`` from now as RFC 3339 has it, rounded up to seconds."""
+    then = math.ceil(time.time() + seconds)
+    return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from server.api.context import context
 from server.api.endpoint import described_body, read
+from server.api.native.managing import check_may_manage
 from server.api.validation import WireModel
 from server.core.errors import PLACE, DragomanError, InvalidRequest, ModelNotFound
 from server.core.model_info import AdapterFile, ModelEntry
@@ -72,6 +73,7 @@ async def load_adapter(request: Request) -> Response:
     The model is loaded if need be, and the adapter with it, so that one that does not fit is
     refused here.
     """
+    check_may_manage()
     body = await read(request, LoadAdapter)
     shared = context(request)
     if any(character in body.lora_name for character in _NOT_IN_NAMES):
@@ -121,6 +123,7 @@ def _base(body: LoadAdapter, models: Sequence[ModelEntry]) -> str:
 @router.post("/v1/unload_lora_adapter", openapi_extra=described_body(UnloadAdapter))
 async def unload_adapter(request: Request) -> Response:
     """Serve a model with its adapter no longer. Running answers go on to their ends."""
+    check_may_manage()
     body = await read(request, UnloadAdapter)
     try:
         context(request).pool.drop_adapter(body.lora_name)

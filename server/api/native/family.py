@@ -1,4 +1,7 @@
-"""dragoman's own API: models, tokens, health, metrics, the API's description, the playground."""
+"""dragoman's own API: models, tokens, health, metrics, the API's description, the playground.
+
+What clients ask Ollama is beside it, with errors in Ollama's form.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,25 @@ from server.api.native import (
 )
 from server.api.native.token_schemas import DetokenizeBody, TokenizeBody
 
-FAMILY = Family(
-    routers=(
-        models.router,
-        adapters.router,
-        pulls.router,
-        ollama.router,
-        health.router,
-        metrics.router,
-        openapi.router,
-        playground.router,
-        tokens.router,
+FAMILIES = (
+    Family(
+        routers=(
+            models.router,
+            adapters.router,
+            pulls.router,
+            health.router,
+            metrics.router,
+            openapi.router,
+            playground.router,
+            tokens.router,
+        ),
+        bodies=(
+            TokenizeBody,
+            DetokenizeBody,
+            adapters.LoadAdapter,
+            adapters.UnloadAdapter,
+            pulls.PullModel,
+        ),
     ),
-    bodies=(
-        TokenizeBody,
-        DetokenizeBody,
-        adapters.LoadAdapter,
-        adapters.UnloadAdapter,
-        pulls.PullModel,
-    ),
+    Family(errors=ollama.ERRORS, routers=(ollama.router,)),
 )

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from server.api.context import context
 from server.api.endpoint import read
 from server.api.native.codex_catalog import codex_model
+from server.api.native.managing import check_may_manage
 from server.api.native.schemas import ModelChoice, ModelList, ModelObject
 from server.api.validation import to_json
 from server.core.model_info import ModelEntry
@@ -66,6 +67,7 @@ async def retrieve_model(request: Request, model_id: str) -> Response:
 @router.post("/v1/models/load", response_model=ModelObject)
 async def load_model(request: Request) -> Response:
     """Load a model; answers once it is ready, with what is then known of it."""
+    check_may_manage()
     asked = await read(request, ModelChoice)
     shared = context(request)
     await shared.open(asked.model)
@@ -76,6 +78,7 @@ async def load_model(request: Request) -> Response:
 @router.post("/v1/models/unload", response_model=ModelObject)
 async def unload_model(request: Request) -> Response:
     """Unload a model: at once, or when its requests are answered. It is loaded again on demand."""
+    check_may_manage()
     asked = await read(request, ModelChoice)
     pool = context(request).pool
     await pool.unload(asked.model)

@@ -14,15 +14,18 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from server.api.context import Context, context
 from server.api.endpoint import read
+from server.api.family import ErrorShape, Frame
+from server.api.native.managing import check_may_manage
 from server.core.errors import DragomanError, ModelNotFound
 from server.core.model_info import ModelEntry
-from server.core.pulls import MOST_LETTERS, Pull
+from server.core.pulls import MOST_LETTERS, Pull, Pulls
 
 # The first Ollama with `/v1/responses`, which is what clients look for behind the number.
 _AS_OLLAMA = "0.13.4"
@@ -61,6 +64,23 @@ class PullRequest(BaseModel):
     stream: bool | None = None
 
 
+class OllamaError(BaseModel):
+    """An error as Ollama tells of it."""
+
+    error: str
+
+
+def _error(error: DragomanError) -> dict[str, str]:
+    return {"error": error.message}
+
+
+ERRORS = ErrorShape(
+    body=_error,
+    frame=lambda error: Frame(msgspec.json.encode(_error(error))),
+    schema=OllamaError,
+)
+
+
 @router.get("/api/version")
 async def version() -> dict[str, str]:
     """The version of Ollama whose answers these are."""
@@ -80,12 +100,13 @@ async def tags(request: Request) -> dict[str, list[OllamaModel]]:
 async def pull(request: Request) -> Response:
     """``success`` once the model is here; lines of a stream tell how far its download is.
 
-    It goes on without this client. Streamed, Ollama tells of errors in a line of the stream, whose
-    status is 200.
+    It goes on without this client. Streamed, Ollama tells of a pull that fails in a line of the
+    stream, whose status is 200. Ollama reads JSON whatever its type, and its examples state none:
+    curl's own is that of a form.
     """
-    body = await read(request, PullRequest)
+    body = await read(request, PullRequest, any_type=True)
     wanted = body.model or body.name or ""
-    lines = _lines(context(request), wanted)
+    lines = _pulled(context(request), wanted)
     if body.stream is not False:
         told = (json.dumps(line) + "\n" async for line in lines)
         return StreamingResponse(told, media_type="application/x-ndjson")
@@ -97,31 +118,38 @@ async def pull(request: Request) -> Response:
     return Response(json.dumps(last), status_code=status, media_type="application/json")
 
 
-async def _lines(shared: Context, wanted: str) -> AsyncGenerator[dict[str, object]]:
-    """What Ollama's stream says of a pull, each line when something has changed."""
+def _pulled(shared: Context, wanted: str) -> AsyncGenerator[dict[str, object]]:
+    """What Ollama's stream says of a pull. Raises Forbidden where the key may not pull."""
     try:
         shared.pool.entry(wanted)
     except ModelNotFound:
         pass
     else:
-        yield {"status": "success"}
-        return
+        return _saying({"status": "success"})
     if shared.pulls is None:
         known = ", ".join(entry.id for entry in shared.pool.models()[:10]) or "none"
-        yield {
-            "error": f"This server has no model {wanted[:100]!r} and pulls none. It has: {known}."
-        }
-        return
+        problem = f"This server has no model {wanted[:100]!r} and pulls none. It has: {known}."
+        return _saying({"error": problem})
+    check_may_manage()
+    return _lines(shared.pulls, wanted)
+
+
+async def _saying(line: dict[str, object]) -> AsyncGenerator[dict[str, object]]:
+    yield line
+
+
+async def _lines(pulls: Pulls, wanted: str) -> AsyncGenerator[dict[str, object]]:
+    """What there is to say of a pull that is made, each line when something has changed."""
     yield {"status": "pulling manifest"}
     try:
-        found = await shared.pulls.start(wanted)
+        found = await pulls.start(wanted)
         before = None
         while found.state == "running":
             if found.total and found != before:
                 yield _progress(found)
             before = found
             await asyncio.sleep(_LOOK_SECONDS)
-            found = shared.pulls.get(found.id)
+            found = pulls.get(found.id)
     except DragomanError as error:
         yield {"error": error.message}
         return

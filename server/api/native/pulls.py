@@ -15,9 +15,10 @@ from pydantic import BaseModel, Field
 
 from server.api.context import context
 from server.api.endpoint import described_body, read
+from server.api.native.managing import check_may_manage
 from server.api.validation import WireModel, to_json
-from server.core.errors import NotFound
 from server.core.pulls import MOST_LETTERS, Pull, Pulls, PullStage, PullState
+from server.http.errors import Forbidden
 
 router = APIRouter()
 
@@ -71,14 +72,18 @@ class Catalog(BaseModel):
 @router.get("/v1/catalog", response_model=Catalog)
 async def catalog(request: Request) -> Response:
     """The models that can be pulled by a name of their own; those of the hub come beside."""
-    models = [CatalogModel(**msgspec.structs.asdict(each)) for each in pulls_of(request).catalog()]
+    pulls = context(request).pulls
+    found = [] if pulls is None else pulls.catalog()
+    models = [CatalogModel(**msgspec.structs.asdict(each)) for each in found]
     return Response(to_json(Catalog(object="list", data=models)), media_type="application/json")
 
 
 @router.get("/v1/pulls", response_model=PullList)
 async def list_pulls(request: Request) -> Response:
     """The pulls that run, and the last ones that ended."""
-    listed = PullList(object="list", data=[_wire(each) for each in pulls_of(request).all()])
+    pulls = context(request).pulls
+    found = [] if pulls is None else pulls.all()
+    listed = PullList(object="list", data=[_wire(each) for each in found])
     return Response(to_json(listed), media_type="application/json")
 
 
@@ -90,27 +95,29 @@ async def list_pulls(request: Request) -> Response:
 )
 async def start_pull(request: Request) -> Response:
     """Begin to pull a model; of one that is being pulled, that pull."""
+    check_may_manage()
     asked = await read(request, PullModel)
-    return _answer(await pulls_of(request).start(asked.model), status=202)
+    return _answer(await _pulls(request).start(asked.model), status=202)
 
 
 @router.get("/v1/pulls/{pull_id}", response_model=PullObject)
 async def retrieve_pull(request: Request, pull_id: str) -> Response:
     """How far a pull has come."""
-    return _answer(pulls_of(request).get(pull_id))
+    return _answer(_pulls(request).get(pull_id))
 
 
 @router.post("/v1/pulls/{pull_id}/cancel", response_model=PullObject)
 async def cancel_pull(request: Request, pull_id: str) -> Response:
     """End a pull; what it has fetched is kept."""
-    return _answer(await pulls_of(request).cancel(pull_id))
+    check_may_manage()
+    return _answer(await _pulls(request).cancel(pull_id))
 
 
-def pulls_of(request: Request) -> Pulls:
-    """The server's pulls; raises NotFound where it makes none."""
+def _pulls(request: Request) -> Pulls:
+    """The server's pulls; raises Forbidden where it makes none."""
     pulls = context(request).pulls
     if pulls is None:
-        raise NotFound("This server pulls no models.")
+        raise Forbidden("This server pulls no models: its operator does, with dragoman pull.")
     return pulls
 
 

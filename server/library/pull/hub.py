@@ -37,6 +37,7 @@ from server.library.pull.hub_repository import (
     model_stem,
     projector_name,
     projector_of,
+    stays_below,
 )
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -98,11 +99,15 @@ def search(text: str, most: int) -> list[FoundRepository]:
 
 
 def list_files(repo: str, revision: str | None = None) -> list[tuple[str, int]]:
-    """Name and bytes of each file of a repository. Raises PullError."""
+    """Name and bytes of each file of a repository. Raises PullError.
+
+    Left out are names that would lead out of the folder that the file is put into.
+    """
     with _explained(repo):
         api = HfApi(endpoint=_endpoint())
         found = api.model_info(repo, revision=revision, files_metadata=True)
-        return [(file.rfilename, file.size or 0) for file in found.siblings or []]
+        files = found.siblings or []
+        return [(each.rfilename, each.size or 0) for each in files if stays_below(each.rfilename)]
 
 
 def look_up(address: HubAddress, cache: Path) -> list[HubFile]:

@@ -75,8 +75,7 @@ def parse_address(name: str) -> HubAddress:
     repo = f"{owner}/{repository}"
     if (
         not _REPOSITORY.fullmatch(repo)
-        # The name becomes a path below the cache.
-        or not {"", ".", ".."}.isdisjoint(text.split("/"))
+        or not stays_below(text)
         or not name.isprintable()
         or repository.endswith(".gguf")
         or (file and not file.endswith(".gguf"))
@@ -88,6 +87,12 @@ def parse_address(name: str) -> HubAddress:
         )
     tag = "" if tag == "latest" else tag
     return HubAddress(repo, file or None, tag or None, revision)
+
+
+def stays_below(name: str) -> bool:
+    """Whether a file of this ``name`` lies below the folder that it is put into."""
+    plain = name.isprintable() and "\\" not in name
+    return plain and {"", ".", ".."}.isdisjoint(name.split("/"))
 
 
 def _path_of_page(address: str) -> str:

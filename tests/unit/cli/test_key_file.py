@@ -11,19 +11,23 @@ from tests.unit.cli.conftest import Run
 def test_a_new_key_is_printed_once_and_its_digest_kept(run: Run, folder: Path) -> None:
     limits = ["--requests-per-minute", "9", "--priority", "low"]
     made = run("keys", "add", "alice", "--keys-file", "keys.toml", *limits)
-    assert (made.exit_code, run("keys", "add", "b.c", "--keys-file", "keys.toml").exit_code) == (
+    assert (
+        made.exit_code,
+        run("keys", "add", "b.c", "--admin", "--keys-file", "keys.toml").exit_code,
+    ) == (
         0,
         0,
     )
     file = folder / "keys.toml"
-    alice, _ = read_keys(file)
+    alice, other = read_keys(file)
+    assert (alice.admin, other.admin) == (False, True)
     assert alice.digest == digest_of(made.out.strip().encode())
     assert alice.limits == KeyLimits(requests_per_minute=9, priority="low")
     assert made.out.strip() not in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
     listed = run("keys", "list", "--keys-file", "keys.toml").out.splitlines()
     assert listed[0].split(maxsplit=1) == ["alice", "requests_per_minute 9, priority low"]
-    assert listed[1].split(maxsplit=1) == ["b.c", "priority normal"]
+    assert listed[1].split(maxsplit=1) == ["b.c", "priority normal, admin"]
 
 
 def test_what_stood_in_the_file_stays(run: Run, folder: Path) -> None:

@@ -19,7 +19,7 @@ def test_a_key_has_a_name_a_digest_and_limits(file: Path) -> None:
     file.write_text(
         '[keys."ann@example.com"]\nkey = "s"\n'
         f'[keys.bob]\ndigest = "sha256:{"0" * 64}"\nrequests_per_minute = 1\n'
-        'tokens_per_minute = 2\nconcurrent = 3\npriority = "low"\n'
+        'tokens_per_minute = 2\nconcurrent = 3\npriority = "low"\nadmin = true\n'
     )
     ann, bob = read_keys(file)
     assert (ann.name, ann.digest, ann.limits) == (
@@ -28,6 +28,7 @@ def test_a_key_has_a_name_a_digest_and_limits(file: Path) -> None:
         KeyLimits(),
     )
     assert bob.digest == bytes(32)
+    assert (ann.admin, bob.admin) == (False, True)
     assert bob.limits == KeyLimits(
         requests_per_minute=1, tokens_per_minute=2, concurrent=3, priority="low"
     )
@@ -47,6 +48,7 @@ def test_a_key_has_a_name_a_digest_and_limits(file: Path) -> None:
         ('[keys.a]\nkey = "s"\nlimit = 1', "unknown field `limit`"),
         ('[keys.a]\nkey = "s"\nconcurrent = 0', "`int` >= 1"),
         ('[keys.a]\nkey = "s"\npriority = "urgent"', "Invalid enum value 'urgent'"),
+        ('[keys.a]\nkey = "s"\nadmin = 1', "Expected `bool`"),
         ('[keys."a b"]\nkey = "s"', "at most 64 letters"),
         ('[keys.a]\nkey = "s"\n[keys.b]\nkey = "s"', "a and b are the same key"),
     ],

@@ -152,6 +152,14 @@ def test_the_memory_budget_is_bytes_or_a_share(
     assert load(memory_budget=stated).memory_budget_bytes(1000) == expected
 
 
+@pytest.mark.parametrize("name", ["memory_budget", "prefix_disk", "prefix_disk_daily"])
+@pytest.mark.parametrize("share", ["100.5%", "200%", "1000 %"])
+def test_no_share_is_more_than_the_whole(name: str, share: str) -> None:
+    assert load(**{name: "100%"})
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}: a share is at most 100%"):
+        load(**{name: share})
+
+
 @pytest.mark.parametrize("stated", ["", "-1", "lots", "10 %%", "8 GiB extra", True])
 def test_a_memory_budget_that_is_no_amount_is_refused(stated: object) -> None:
     with pytest.raises(ConfigError, match="--memory-budget"):

@@ -258,6 +258,21 @@ def test_no_address_leads_out_of_the_cache_or_to_another_host(name: str) -> None
         parse_address(name)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["../x.gguf", "a/../../x.gguf", "/x.gguf", "./x.gguf", "a//x.gguf", "a\\x.gguf", "x\x1b.gguf"],
+)
+def test_names_in_the_hub_s_list_that_lead_elsewhere_are_left_out(
+    tmp_path: Path, hub: HubServer, name: str
+) -> None:
+    hub.files = {f"owner/repo/{name}": b"elsewhere"}
+    with pytest.raises(PullError, match="has no GGUF files"):
+        fetch(tmp_path, "hf:owner/repo")
+    fill(hub, "mmproj-F16.gguf", "m-Q4_K_M.gguf")
+    assert fetch(tmp_path, "hf:owner/repo").read_bytes() == b"m-Q4_K_M.gguf"
+    assert all(file.read_bytes() != b"elsewhere" for file in tmp_path.rglob("*.gguf"))
+
+
 def test_pages_of_the_server_at_hf_endpoint_are_addresses(hub: HubServer, tmp_path: Path) -> None:
     fill(hub, *USUAL)
     page = f"{hub.url}/owner/repo/blob/main/m-BF16.gguf"
