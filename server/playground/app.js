@@ -4,7 +4,7 @@ import { askForKeyWith, listModels } from "./api.js";
 import { Attachments } from "./attachments.js";
 import { Composer } from "./composer.js";
 import { listenToControls } from "./controls.js";
-import { addTurn, hasDraft, shownAnswer } from "./conversation.js";
+import { addTurn, hasDraft, hasResults, shownAnswer } from "./conversation.js";
 import { Database } from "./database.js";
 import { askForKey, showCode } from "./dialogs.js";
 import { debounced } from "./dom.js";
@@ -130,22 +130,27 @@ class App {
     for (const pane of this.shownPanes) pane.complete(text);
   }
 
-  /** Add a turn below `parent` and let the panes answer; what was typed is sent with it. */
-  #ask(label, parent, prompt, images) {
+  /** Add a turn below `parent` and let `panes` answer; what was typed is sent with it. */
+  #ask(label, parent, prompt, images, panes = this.shownPanes) {
     const turn = this.store.step(label, (conversation) => {
       if (label === "Send") Object.assign(conversation, { draft: "", images: [] });
       return addTurn(conversation, parent, prompt, images);
     });
-    for (const pane of this.shownPanes) {
-      const hasCalls = shownAnswer(parent, pane.index)?.calls.length;
-      if (prompt !== null || hasCalls) pane.answer(turn);
-    }
+    for (const pane of panes) pane.answer(turn);
     this.preview();
   }
 
-  /** Go on after tool calls of `turn` whose results were filled in. */
-  sendResults(turn) {
-    if (this.#canSend()) this.#ask("Send results", turn, null, []);
+  /** Go on with the results of a pane's calls in `turn`; the other pane too if all of its own were typed. */
+  sendResults(pane, turn) {
+    if (!this.#canSend()) return;
+    const last = this.store.path.at(-1);
+    if (last !== turn) {
+      pane.answer(last, "Send results");
+      return;
+    }
+    const panes = this.shownPanes.filter((each) =>
+      each === pane || hasResults(shownAnswer(turn, each.index)));
+    this.#ask("Send results", turn, null, [], panes);
   }
 
   /** Ask another prompt in place of that of `turn`, which stays as a branch beside it. */
@@ -251,6 +256,13 @@ class App {
     return true;
   }
 
+  /** Open the panels that have a place of their own beside the panes. */
+  showPanels() {
+    const { matches: isWide } = matchMedia(WIDE);
+    this.sidebar.setOpen(isWide);
+    if (!isWide) this.settings.setOpen(false);
+  }
+
   setMode(mode) {
     this.stop();
     this.store.rearrange((conversation) => { conversation.mode = mode; });
@@ -281,8 +293,8 @@ const app = new App();
 askForKeyWith(askForKey);
 themeButton(find("toggle-theme"));
 find("panes").append(...app.panes.map((pane) => pane.element));
-app.settings.setOpen(false);
-app.sidebar.setOpen(matchMedia(WIDE).matches);
+app.showPanels();
+matchMedia(WIDE).addEventListener("change", () => app.showPanels());
 listenToControls(app);
 await Promise.all([app.keep(), app.refreshModels()]);
 await new ModelsDialog(() => app.refreshModels()).look();

@@ -11,8 +11,9 @@ export function newId() {
 /**
  * An empty conversation of two panes.
  *
- * `turns` is a tree: each names its `parent`, null for a first one, and `chosen` has the id of the
- * turn that is shown below a parent ("" for the first). `raw` holds the completions of raw mode.
+ * `turns` is a tree: each names its `parent`, null for a first one, and which versions of the parent's
+ * answers it comes `after`. `chosen` has the id of the turn that is shown below a parent ("" for the
+ * first), if it comes after what is shown of that. `raw` holds the completions of raw mode.
  */
 export function newConversation() {
   const now = Date.now();
@@ -29,9 +30,13 @@ function newPane() {
   return { model: "", settings: null };
 }
 
-/** A turn without answers; `prompt` is null where results of tools take its place. */
-export function newTurn(parent, prompt, images = []) {
-  return { id: newId(), parent, prompt, images, answers: [[], []], shown: [0, 0] };
+/**
+ * A turn without answers; `prompt` is null where results of tools take its place.
+ *
+ * `after` has the ids of the answers that it follows, one for each pane, null where there was none.
+ */
+export function newTurn(parent, prompt, images = [], after = [null, null]) {
+  return { id: newId(), parent, after, prompt, images, answers: [[], []], shown: [0, 0] };
 }
 
 /** An image of a data URI. */
@@ -59,15 +64,30 @@ export function newCall({ id, name, kind }) {
 
 /** The turns that are shown, first to last. */
 export function pathOf({ turns, chosen }) {
-  const byId = new Map(turns.map((turn) => [turn.id, turn]));
+  const below = Map.groupBy(turns, ({ parent }) => parent);
   const path = [];
-  for (let id = chosen[""]; byId.has(id); id = chosen[id]) path.push(byId.get(id));
-  return path;
+  for (;;) {
+    const above = path.at(-1);
+    const branches = following(below.get(above?.id ?? null) ?? [], above);
+    const turn = branches.find(({ id }) => id === chosen[above?.id ?? ""]) ?? branches.at(-1);
+    if (!turn) return path;
+    path.push(turn);
+  }
+}
+
+/** Those of `turns`, all below `above`, that come after the versions of its answers that are shown. */
+function following(turns, above) {
+  return turns.filter(({ after }) => !above || above.answers.every((versions, pane) => {
+    // What an earlier page kept does not say after which; and a failed answer gives way to another.
+    const version = versions.find(({ id }) => id === after?.[pane]);
+    return !version || version === shownAnswer(above, pane);
+  }));
 }
 
 /** The turns that begin other branches at the place of `turn`, itself included. */
 export function branchesOf({ turns }, { parent }) {
-  return turns.filter((turn) => turn.parent === parent);
+  const above = turns.find(({ id }) => id === parent);
+  return following(turns.filter((turn) => turn.parent === parent), above);
 }
 
 /** Show the branch of `turn`. */
@@ -75,9 +95,10 @@ export function chooseBranch({ chosen }, turn) {
   chosen[turn.parent ?? ""] = turn.id;
 }
 
-/** Add a turn below `parent`, a turn or null, and show it. */
+/** Add a turn below `parent`, a turn or null, as its answers are shown; and show it. */
 export function addTurn(conversation, parent, prompt, images) {
-  const turn = newTurn(parent?.id ?? null, prompt, images);
+  const after = [0, 1].map((pane) => shownAnswer(parent, pane)?.id ?? null);
+  const turn = newTurn(parent?.id ?? null, prompt, images, after);
   conversation.turns.push(turn);
   chooseBranch(conversation, turn);
   return turn;
@@ -109,10 +130,31 @@ export function addAnswer(turn, pane, answer) {
   turn.shown[pane] = turn.answers[pane].length - 1;
 }
 
-/** Take away the version of a pane's answer that is shown. */
-export function removeAnswer(turn, pane) {
+/** Put `answer` in the place of the version of a pane's answer that is shown. */
+export function replaceAnswer(turn, pane, answer) {
+  turn.answers[pane][turn.shown[pane]] = answer;
+}
+
+/** Take away the version of a pane's answer that is shown, and all that follows it. */
+export function removeAnswer(conversation, turn, pane) {
+  const { id } = shownAnswer(turn, pane);
+  const follow = conversation.turns.filter((each) => each.parent === turn.id && each.after?.[pane] === id);
+  for (const each of follow) removeTurn(conversation, each);
   turn.answers[pane].splice(turn.shown[pane], 1);
   turn.shown[pane] = Math.max(0, turn.shown[pane] - 1);
+}
+
+/** Whether results of a pane's calls in `turn`, which is on the `path`, are yet to be sent. */
+export function awaitsResults(path, turn, pane) {
+  const last = path.at(-1);
+  // The other pane's may have been sent before.
+  const isBegun = last.parent === turn.id && last.prompt === null && !shownAnswer(last, pane);
+  return shownAnswer(turn, pane).calls.length > 0 && (last === turn || isBegun);
+}
+
+/** Whether all results of an answer's calls were typed. */
+export function hasResults(answer) {
+  return Boolean(answer?.calls.length) && answer.calls.every(({ result }) => result.trim());
 }
 
 /** All answers of all branches and panes. */

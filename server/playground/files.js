@@ -48,9 +48,11 @@ function addConversation(conversation, read) {
   });
   // Every turn gets a new id, and comes after its parent: so no circle can be made.
   const ids = new Map([[null, null]]);
+  const answerIds = new Map();
   for (const each of list(read.turns)) {
     if (!each || !ids.has(each.parent ?? null)) continue;
-    const turn = turnOf(each, ids.get(each.parent ?? null));
+    const turn = turnOf(each, ids.get(each.parent ?? null), answerIds);
+    turn.after = turn.after.map((_, pane) => answerIds.get(list(each.after)[pane]) ?? null);
     ids.set(string(each.id), turn.id);
     conversation.turns.push(turn);
     conversation.chosen[turn.parent ?? ""] = turn.id;
@@ -81,11 +83,16 @@ function addSession(conversation, read) {
     [pane?.completion].filter(Boolean).map((answer) => ({ model: pane.model, ...answer }))) }, null);
 }
 
-function turnOf(read, parent) {
+/** A turn of a file; `answerIds` gets the new ids of its answers by those in the file. */
+function turnOf(read, parent, answerIds = new Map()) {
   const prompt = (read?.prompt ?? null) === null ? null : string(read.prompt);
   const turn = newTurn(parent, prompt, images(read?.images));
   turn.answers = turn.answers.map((_, pane) =>
-    list(list(read?.answers)[pane]).filter(Boolean).map(answerOf));
+    list(list(read?.answers)[pane]).filter(Boolean).map((given) => {
+      const answer = answerOf(given);
+      if (string(given.id)) answerIds.set(given.id, answer.id);
+      return answer;
+    }));
   turn.shown = turn.answers.map(({ length }, pane) => {
     const given = list(read?.shown)[pane];
     return Number.isInteger(given) && given >= 0 && given < length ? given : Math.max(0, length - 1);

@@ -3,12 +3,40 @@
 // No HTML is ever parsed, so what a model writes cannot become markup, whatever it is: its tags are
 // shown as they stand. Images are links; the page loads nothing that an answer names.
 
-import { Marked } from "./vendor/marked.esm.js";
+import { Marked, Tokenizer } from "./vendor/marked.esm.js";
 import { codeBlock } from "./codeblock.js";
 import { el } from "./dom.js";
 import { maths, mathsSyntax } from "./maths.js";
 
+// Lists and quotes in each other, of which deeper ones stay text: whatever is nested is read once more for each
+// level. A choice.
+const MOST_LEVELS = 10;
+
+/** Reads Markdown that is not nested without end. */
+class ShallowTokenizer extends Tokenizer {
+  #level = 0;
+
+  list(source) {
+    return this.#within(() => super.list(source));
+  }
+
+  blockquote(source) {
+    return this.#within(() => super.blockquote(source));
+  }
+
+  #within(read) {
+    if (this.#level === MOST_LEVELS) return undefined;
+    this.#level += 1;
+    try {
+      return read();
+    } finally {
+      this.#level -= 1;
+    }
+  }
+}
+
 const marked = new Marked({ gfm: true, extensions: mathsSyntax });
+marked.setOptions({ tokenizer: new ShallowTokenizer() });
 
 /** The top-level tokens of a text; joined, what they have as `raw` is the text. */
 export function blocksOf(text) {

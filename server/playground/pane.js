@@ -2,7 +2,7 @@
 
 import { NextToken } from "./chart.js";
 import {
-  addAnswer, hasDraft, newAnswer, removeAnswer, settingsOf, shownAnswer,
+  addAnswer, hasDraft, newAnswer, replaceAnswer, settingsOf, shownAnswer,
 } from "./conversation.js";
 import { button, el } from "./dom.js";
 import { showFacts } from "./facts.js";
@@ -153,8 +153,8 @@ export class Pane {
     const answer = newAnswer(source, prompt);
     const place = () => {
       const shown = shownAnswer(turn, this.index);
-      if (shown?.error && !shown.content) removeAnswer(turn, this.index);
-      addAnswer(turn, this.index, answer);
+      if (shown?.error && !shown.content) replaceAnswer(turn, this.index, answer);
+      else addAnswer(turn, this.index, answer);
     };
     const stopper = new AbortController();
     this.#running = { answer, stopper };

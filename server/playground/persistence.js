@@ -1,5 +1,6 @@
 // Keeps the conversation that is shown: saved as it changes, opened again, never over another tab's.
 
+import { setAside, takeAside } from "./aside.js";
 import { isBlank, newId, titleOf } from "./conversation.js";
 import { Conflict } from "./database.js";
 import { answerRecords, fromRecords, headOf, imageRecords, partsOf } from "./records.js";
@@ -49,7 +50,10 @@ export class Persistence {
     this.#channel.addEventListener("message", ({ data }) => this.#changedElsewhere(data));
     // The page may go away soon.
     document.addEventListener("visibilitychange", () => this.flush());
-    addEventListener("pagehide", () => this.flush());
+    addEventListener("pagehide", () => {
+      this.#setAside();
+      this.flush();
+    });
     addEventListener("beforeunload", (event) => { if (this.#hasFailed) event.preventDefault(); });
   }
 
@@ -113,6 +117,18 @@ export class Persistence {
       if (!isFull(error) || !(await this.#database.purge(Infinity))) throw error;
       await this.#database.save(records, this.#revision);
     }
+  }
+
+  /** Put what is not saved where it outlives the page at once: that may go before the database is done. */
+  #setAside() {
+    const { conversation } = this.#store;
+    if (!this.#saving && !this.#isUnsaved) return setAside(null);
+    // Of answers, results of calls can have been typed. Those that grow are too large.
+    const typed = partsOf(conversation).answers.filter((each) =>
+      !this.#kept.has(each) && (each.finish || each.error));
+    return setAside({
+      head: headOf(conversation, this.#revision), ...answerRecords(conversation.id, typed),
+    });
   }
 
   #say(problem) {
@@ -191,8 +207,16 @@ export class Persistence {
 
   /** Show what this tab showed before it was loaded again; whether there was something. */
   async restore() {
-    const id = sessionStorage.getItem(CURRENT_ITEM);
-    return Boolean(id) && this.open(id);
+    const aside = takeAside();
+    const id = aside?.head.id ?? sessionStorage.getItem(CURRENT_ITEM);
+    if (!id) return false;
+    const stored = await this.#database.load(id);
+    if (!aside || !isNewer(aside.head, stored?.head)) return this.open(id);
+    this.#show(withAside(stored, aside), "cut");
+    this.#kept = new WeakSet();
+    this.#isHeadChanged = true;
+    this.#schedule();
+    return true;
   }
 
   /** Change the stored head of a conversation that is not shown; whether it is stored. */
@@ -201,6 +225,23 @@ export class Persistence {
     this.#announce(id);
     return isStored;
   }
+}
+
+/** Whether what was set aside says more than what is stored, and no other tab has changed that since. */
+function isNewer(aside, stored) {
+  if (!stored) return true;
+  // The last save may have succeeded, which raises the revision.
+  return !stored.deleted && stored.revision <= aside.revision + 1 && stored.updated <= aside.updated;
+}
+
+/** What is stored of a conversation, with what was set aside in its place. */
+function withAside(stored, { head, answers, spans }) {
+  return {
+    head: { ...head, revision: stored?.head.revision ?? 0 },
+    answers: [...(stored?.answers ?? []), ...answers],
+    spans: [...(stored?.spans ?? []), ...spans],
+    images: stored?.images ?? [],
+  };
 }
 
 function isFull(error) {

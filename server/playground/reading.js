@@ -3,7 +3,7 @@
 import { AnswerView, editor } from "./answer.js";
 import { thumbnail } from "./attachments.js";
 import {
-  addAnswer, branchesOf, chooseBranch, newId, removeAnswer, removeTurn, shownAnswer,
+  addAnswer, awaitsResults, branchesOf, chooseBranch, newId, removeAnswer, removeTurn, shownAnswer,
 } from "./conversation.js";
 import { button, el } from "./dom.js";
 import { Following } from "./following.js";
@@ -78,7 +78,6 @@ export class Reading {
   #answer(turn) {
     const { index } = this.#pane;
     const answer = shownAnswer(turn, index);
-    const isLast = turn === this.#store.path.at(-1);
     const view = this.#view(turn);
     const regenerate = () => this.#app.regenerate(this.#pane, turn);
     const edit = this.#editor(view.element, answer, answer.content, "Save", (edited) => {
@@ -86,14 +85,15 @@ export class Reading {
       else this.#store.step("Edit", () => addAnswer(turn, index, editedAnswer(answer, edited)));
       this.#app.preview();
     });
-    if (answer.calls.length && isLast) {
-      view.actions.append(this.#action("Send results", () => this.#app.sendResults(turn)));
+    if (awaitsResults(this.#store.path, turn, index)) {
+      view.actions.append(this.#action("Send results", () => this.#app.sendResults(this.#pane, turn)));
     }
     view.actions.append(
       this.#action("Regenerate", regenerate), this.#action("Edit", edit), ...this.#copy(answer));
     if (turn.answers[index].length > 1) {
       view.actions.append(this.#action("Delete", () =>
-        this.#store.step("Delete", () => removeAnswer(turn, index)), "Delete this version"));
+        this.#store.step("Delete", (conversation) => removeAnswer(conversation, turn, index)),
+      "Delete this version and what follows it"));
     }
     view.offerRetry(this.#action("Retry", regenerate));
     return view.element;

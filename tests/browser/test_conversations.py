@@ -1,83 +1,16 @@
-"""Conversations that are kept: saved, found again, undone, branched, shared between tabs."""
+"""Conversations that are kept: saved, found again, undone, shared between tabs."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from selenium.webdriver import Keys
 
-from server.core.events import Accepted, Delta, Event
-from server.core.request import ChatPrompt, GenerationRequest
-from tests.api.fakes import FakePool, answer
-from tests.browser.conftest import OpenPage
-from tests.browser.page import Page
+from tests.browser.conftest import OpenPage, StandIn
+from tests.browser.talking import answered, ask, asked, counting, endless, kept, listed, opened
 
 pytestmark = pytest.mark.process
-
-StandIn = Callable[[FakePool], AbstractContextManager[str]]
-
-FOR_EVER = 600.0
-
-
-def counting() -> FakePool:
-    """A model whose answers differ: it counts its requests."""
-    count = 0
-
-    def script(request: GenerationRequest) -> Iterable[Event]:
-        nonlocal count
-        count += 1
-        return answer(request, f"Answer {count}.")
-
-    return FakePool(script)
-
-
-def endless(*texts: str) -> FakePool:
-    """A model that says ``texts`` and then never ends."""
-
-    def script(request: GenerationRequest) -> Iterable[Event | float]:
-        yield Accepted(id=1, prompt_tokens=5)
-        yield from (Delta(id=1, index=0, text=text, tokens=1, logprobs=[]) for text in texts)
-        yield FOR_EVER
-
-    return FakePool(script)
-
-
-def opened(open_page: OpenPage, url: str) -> Page:
-    """The page with one pane, so that each prompt has one answer."""
-    page = open_page(url)
-    page.open()
-    page.ready(models=1)
-    page.menu("#toggle-second")
-    return page
-
-
-def ask(page: Page, text: str) -> None:
-    page.send(text)
-    page.finished()
-
-
-def asked(page: Page) -> list[str]:
-    return [each.text for each in page.find_all(".asked-text", page.panes[0])]
-
-
-def answered(page: Page) -> list[str]:
-    return [each.text for each in page.find_all(".answer .token-text", page.panes[0])]
-
-
-def kept(page: Page) -> dict[str, Any]:
-    """The one kept conversation's head."""
-    (head,) = json.loads(page.stored())
-    return cast("dict[str, Any]", head)
-
-
-def listed(page: Page, *titles: str) -> None:
-    """Wait until exactly these conversations are listed."""
-    page.wait(lambda: page.titles() == list(titles), f"the list {titles}")
 
 
 def test_conversations_keep_themselves_and_are_found_by_what_they_say(
@@ -213,52 +146,31 @@ def test_what_is_being_edited_survives_what_else_happens(
         assert asked(page) == ["One", "Two"]
 
 
-def test_versions_of_answers_and_branches_can_be_gone_through(
+# Both within one task of the page: nothing is saved between them.
+_TYPE_AND_RELOAD = """
+    const field = document.querySelector(arguments[0]);
+    field.value += arguments[1];
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    location.reload();
+"""
+
+
+def test_what_is_typed_right_before_a_reload_is_kept(
     open_page: OpenPage, stand_in: StandIn
 ) -> None:
-    pool = counting()
-    with stand_in(pool) as url:
+    with stand_in(counting()) as url:
         page = opened(open_page, url)
-        page.set(temperature="0.5")
-        ask(page, "One")
-        page.set(temperature="0.75")
-        page.act("Regenerate", page.find(".answer"))
-        page.finished()
-        assert page.find(".answer .versions").text.split() == ["‹", "2/2", "›"]
-        assert "test" in page.find(".answer-source").text
-        assert "temperature 0.75" in page.find(".answer-source").text
-        page.act("‹", page.find(".answer"))
-        assert answered(page) == ["Answer 1."]
-        assert "temperature 0.5" in page.find(".answer-source").text
-        ask(page, "Two")
-        # The model reads what is shown.
-        assert said_to(pool) == ["One", "Answer 1.", "Two"]
-
-        page.act("Edit", page.find(".asked"))
-        field = page.find(".asked textarea")
-        field.clear()
-        field.send_keys("Other", Keys.CONTROL, Keys.ENTER)
-        page.finished()
-        assert asked(page) == ["Other"]
-        assert answered(page) == ["Answer 4."]
-        assert said_to(pool) == ["Other"]
-        page.act("‹", page.find(".asked"))
-        assert asked(page) == ["One", "Two"]
-        assert answered(page) == ["Answer 1.", "Answer 3."]
-        page.wait(
-            lambda: kept(page)["chosen"][""] == kept(page)["turns"][0]["id"], "that it is saved"
-        )
-        page.browser.refresh()
-        page.wait(lambda: answered(page) == ["Answer 1.", "Answer 3."], "the chosen branch")
-        page.act("›", page.find(".asked"))
-        assert answered(page) == ["Answer 4."]
-
-
-def said_to(pool: FakePool) -> list[object]:
-    """The messages of the last request."""
-    prompt = pool.client.requests[-1].prompt
-    assert isinstance(prompt, ChatPrompt)
-    return [message.content for message in prompt.messages]
+        page.browser.execute_script(_TYPE_AND_RELOAD, "#prompt", "New")
+        page.wait(lambda: page.prompt.get_property("value") == "New", "a conversation not saved")
+        page.wait(lambda: page.titles() == ["New"], "that it is saved now")
+        ask(page, " one")
+        page.set(system="Be")
+        page.wait(lambda: "Be" in page.stored(), "that it is saved")
+        page.browser.execute_script(_TYPE_AND_RELOAD, "[name=system]", " brief.")
+        page.wait(lambda: answered(page) == ["Answer 1."], "the conversation")
+        page.set()
+        assert page.find("[name=system]").get_property("value") == "Be brief."
+        page.wait(lambda: "Be brief." in page.stored(), "that it is saved now")
 
 
 def test_two_tabs_see_each_others_changes_and_overwrite_none(

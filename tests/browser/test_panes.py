@@ -136,6 +136,49 @@ def test_reasoning_and_tool_calls_stream_and_results_go_back_over_every_api(
         page.browser.switch_to.active_element.send_keys(Keys.ESCAPE)
 
 
+def test_results_are_sent_for_the_pane_whose_results_were_typed(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    def contents() -> list[object]:
+        return [message.content for message in last_prompt(pool).messages if message.role == "tool"]
+
+    pool = agent()
+    with stand_in(pool) as url:
+        page = opened(open_page, url, panes=2)
+        page.set(tools=json.dumps([TOOLS["chat"]]))
+        page.send("How is the weather?")
+        page.finished()
+        left, right = page.panes
+        for field in page.find_all(".call textarea", left):
+            field.send_keys("rain")
+        page.act("Send results", left)
+        page.wait(lambda: len(page.find_all(".answer", left)) == 2, "the left answer")
+        page.finished()
+        assert len(pool.client.requests) == 3
+        assert contents() == ["rain", "rain"]
+        assert len(page.find_all(".answer", right)) == 1
+
+        for field in page.find_all(".call textarea", right):
+            field.send_keys("sun")
+        page.act("Send results", right)
+        page.wait(lambda: len(page.find_all(".answer", right)) == 2, "the right answer")
+        page.finished()
+        assert len(pool.client.requests) == 4
+        assert contents() == ["sun", "sun"]
+        assert len(page.find_all(".answer", left)) == 2
+        shown = [each.text for each in page.find_all(".answer-actions button")]
+        assert "Send results" not in shown
+
+        page.find("#undo").click()
+        page.find("#undo").click()
+        for pane in (left, right):
+            for field in page.find_all(".call textarea", pane):
+                assert field.get_property("value") != ""
+        page.act("Send results", left)
+        page.wait(lambda: len(pool.client.requests) == 6, "both answers")
+        page.finished()
+
+
 def test_thoughts_are_open_until_the_answer_begins(open_page: OpenPage, stand_in: StandIn) -> None:
     goes_on = Event()
 
@@ -205,6 +248,22 @@ def test_each_pane_has_settings_of_its_own_once_they_are_parted(
         assert page.find("[name=system]").get_property("value") == "Both"
         page.find("input[name=settings-of][value='1'] + span").click()
         assert page.find("[name=system]").get_property("value") == "Right"
+
+
+def test_panels_close_where_they_would_lie_over_the_panes(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(FakePool()) as url:
+        page = opened(open_page, url)
+        page.set()
+        panels = [page.find("#conversations"), page.find("#settings")]
+        assert all(panel.is_displayed() for panel in panels)
+        page.resize(390, 844)
+        page.wait(lambda: not any(panel.is_displayed() for panel in panels), "closed panels")
+        page.find("#toggle-conversations").click()
+        assert page.find("#conversations").is_displayed()
+        page.resize(1360, 860)
+        page.wait(lambda: page.find("#conversations").is_displayed(), "the list")
 
 
 def test_another_model_is_suggested_where_both_panes_have_the_same(
