@@ -6,26 +6,18 @@ body -> family: parse -> reply events -> family: encode -> response
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-    Iterator,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import msgspec
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
 from server.api import looseness
-from server.api.context import Context, context
+from server.api.asking import Asking
+from server.api.context import context
 from server.api.family import (
     Body,
     Encoder,
@@ -33,17 +25,14 @@ from server.api.family import (
     Frame,
     Operation,
     ParsedRequest,
-    Shorter,
 )
-from server.api.looseness import Looseness
 from server.api.remote_images import with_images
-from server.api.replies import accepted, reply_events
 from server.api.validation import validate
-from server.core.errors import ContextLengthExceeded, DragomanError, Locator
+from server.core.errors import DragomanError, Locator
 from server.core.model_info import ModelInfo
 from server.core.native_prompt import RenderedPrompt
-from server.core.reply import AnswerFinished, Reply, ReplyEvent, ReplyFold
-from server.core.request import CacheScope, GenerationRequest, Prompt
+from server.core.reply import AnswerFinished, ReplyEvent
+from server.core.request import Prompt
 from server.http import sse
 from server.http.body import BodyLimits, decode, receive
 from server.http.disconnect import unless_gone
@@ -135,59 +124,19 @@ async def rendered(
         return client.info, await unless_gone(request, client.render(prompt))
 
 
-async def begin(
-    shared: Context,
-    model: str,
-    requests: Sequence[GenerationRequest],
-    scope: CacheScope,
-    shorter: Shorter | None,
-) -> tuple[ModelInfo, AsyncGenerator[ReplyEvent]]:
-    """The model, loaded if need be, and the events of its reply to ``requests``.
-
-    Where the context does not hold them, to those that ``shorter`` gives, if there is one.
-    """
-    shared.check_images(model, (request.prompt for request in requests))
-    client = await shared.open(model)
-    while True:
-        events = reply_events(shared, client, requests, scope)
-        if shorter is None:
-            return client.info, events
-        try:
-            _, started = await accepted(events, requests)
-            return client.info, started
-        except ContextLengthExceeded as error:
-            others = shorter(error)
-            if others is None:
-                raise
-            requests = others
-
-
-def _begun(
-    request: Request, parsed: ParsedRequest
-) -> Coroutine[Any, Any, tuple[ModelInfo, AsyncGenerator[ReplyEvent]]]:
+def _asking(request: Request, parsed: ParsedRequest) -> Asking:
+    """Asks what ``parsed`` says for the client of ``request``."""
     scope = request.state.cache_scope
-    return begin(context(request), parsed.model, parsed.requests, scope, parsed.shorter)
+    return Asking(context(request), parsed.model, parsed.requests, scope, parsed.shorter)
 
 
 async def _whole(request: Request, parsed: ParsedRequest) -> Response:
-    info, events = await unless_gone(request, _begun(request, parsed))
-    async with aclosing(events):
-        reply = await unless_gone(request, _folded(events))
+    info, reply = await unless_gone(request, _asking(request, parsed).whole())
     body = parsed.encoder(info).whole(reply)
     await parsed.settle()
     said = looseness.headers(reply.loosened, reply.violations, parsed.locate)
     headers = {**parsed.headers(info), **said}
     return Response(body, media_type="application/json", headers=headers)
-
-
-async def _folded(events: AsyncGenerator[ReplyEvent]) -> Reply:
-    folding, places = ReplyFold(), Looseness()
-    async for event in events:
-        folding.add(event)
-        places.add(event)
-    return msgspec.structs.replace(
-        folding.reply(), loosened=list(places.loosened), violations=list(places.violations)
-    )
 
 
 class _Start(NamedTuple):
@@ -201,9 +150,8 @@ async def _stream(request: Request, parsed: ParsedRequest) -> Response:
     errors: ErrorShape = request.app.state.error_responses.shape(request.url.path)
 
     async def start() -> tuple[_Start, AsyncGenerator[bytes]]:
-        info, events = await _begun(request, parsed)
-        loosened, started = await accepted(events, parsed.requests)
-        encoded = _encoded(started, parsed.encoder(info), parsed.settle)
+        info, loosened, events = await _asking(request, parsed).started()
+        encoded = _encoded(events, parsed.encoder(info), parsed.settle)
         return _Start(info, loosened), encoded
 
     def headers(known: _Start | None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from starlette.routing import Route, compile_path
 
 from server.api.family import ErrorShape, Family
-from server.core.errors import DragomanError
+from server.core.errors import DragomanError, WorkerDied
 from server.http.errors import Unauthorized
 
 
@@ -48,6 +48,10 @@ class ErrorResponses:
         if isinstance(error, Unauthorized):
             headers["www-authenticate"] = "Bearer"
             # Claude Code would try a wrong key ten more times, which takes minutes.
+            headers["x-should-retry"] = "false"
+        if isinstance(error, WorkerDied):
+            # Two workers died of it or beside it. SDKs would ask three times, and the fifth death
+            # makes the model unavailable to all.
             headers["x-should-retry"] = "false"
         shape = self.shape(path)
         return Response(

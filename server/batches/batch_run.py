@@ -30,8 +30,8 @@ _logger = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 1.0
 """How often a batch looks whether it was cancelled, and says how far it is."""
-_MOST_TRIES = {500: 3, 502: 3, 503: 10, 529: 10}
-"""How often a line is asked that gets these. Choices: a worker may have died of another's request.
+_MOST_TRIES = {500: 2, 502: 3, 503: 10, 529: 10}
+"""How often a line is asked that gets these. Choices: two workers may have died of other requests.
 
 It is asked without end while it gets 429, or 503 with a time to wait: others have the memory.
 """

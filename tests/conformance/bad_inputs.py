@@ -321,7 +321,7 @@ SCENARIOS: dict[int, list[tuple[str, str]]] = {
     85: [("an unknown architecture", "503 that names it")],
     86: [("a deleted model file", "the loaded model goes on; loading it again is 503, then 404")],
     87: [("a replaced model file", "loaded anew once its model is idle; nothing cached remains")],
-    88: [("a model file cut short while in use", "`worker_died`, then 503 until it is whole")],
+    88: [("a model file cut short while in use", "503 until it is whole")],
     89: [("a full disk", "it serves; `pull` says what it needs before it fetches")],
     90: [("a corrupt cache entry", "as if it were not there")],
     91: [("the clock jumps", "nothing: durations are monotonic")],

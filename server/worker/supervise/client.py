@@ -17,6 +17,7 @@ from server.core.native_prompt import RenderedPrompt
 from server.core.precedence import gives_way
 from server.core.ranking import RankingRequest, Scores
 from server.core.request import AdapterUse, CacheScope, GenerationRequest, Prompt
+from server.core.second_try import with_second_try
 from server.core.tokens import TokenizeRequest, Tokens
 from server.worker.protocol import (
     Answer,
@@ -173,7 +174,8 @@ class ModelClient:
 
     async def _ask(self, request: Render | Embed | Rank | Tokenize, expected: type[T]) -> T:
         """The content of the one message that answers ``request``; raises the error it reports."""
-        with self.counted():
+
+        async def ask() -> T:
             await self._make_ready()
             answer = self._answers[request.id] = asyncio.get_running_loop().create_future()
             try:
@@ -186,6 +188,9 @@ class ModelClient:
                 raise
             finally:
                 del self._answers[request.id]
+
+        with self.counted():
+            return await with_second_try(ask)
 
     def fail_all(self, error: DragomanError) -> None:
         """End every request with ``error``, when the server shuts down."""

@@ -141,11 +141,14 @@ class Supervisor:
 
     async def send(self, message: ToWorker) -> None:
         """Send to the serving worker, waiting while it takes no more. Raises WorkerDied."""
-        if self._process is None or self.state != "ready":
+        process = self._process
+        if process is None or self.state != "ready":
             raise WorkerDied(f"The worker of model {self.load.model_id!r} is gone.")
         try:
-            await self._process.send(message)
+            await process.send(message)
         except ConnectionError as error:
+            if process is self._process and self.state == "ready":
+                self._enter("loading")  # at once: a second try waits for the next worker
             raise WorkerDied(f"The worker of model {self.load.model_id!r} died.") from error
 
     def post(self, message: ToWorker) -> None:
@@ -265,11 +268,8 @@ class Supervisor:
                 self._became_ready(message.info)
             case LoadFailed():
                 self._refusal = message.message
-            case Progress():
-                pass
-            case _:
-                if self.listener is not None:
-                    self.listener.received(message)
+            case _ if self.listener is not None and not isinstance(message, Progress):
+                self.listener.received(message)
 
     def _became_ready(self, info: ModelInfo) -> None:
         self.info = info

@@ -63,6 +63,7 @@ class FakeWorker:
         self.step_seconds = 0.0
         self.next_beat = 0.0
         self.step_time = STEP_SECONDS
+        self.lives = 0
 
     def run(self) -> None:
         selector = selectors.DefaultSelector()
@@ -110,6 +111,7 @@ class FakeWorker:
         with path.with_suffix(".loads").open("a") as loads:
             loads.write(f"{os.getpid()} safe_mode={load.settings.safe_mode}\n")
         print(f"loading {path.name}", file=sys.stderr, flush=True)
+        self.lives = len(path.with_suffix(".loads").read_text().splitlines())
         self.send(Progress(stage="weights", fraction=0.5))
         try:
             behaviour, *words = path.read_text().split()
@@ -178,6 +180,8 @@ class FakeWorker:
                 self.send(Rendered(id=render.id, error=error))
             case "unanswered":
                 pass
+            case "patient" if self.lives == 1:
+                pass
             case _:
                 rendered = RenderedPrompt(prompt="rendered", tokens=[1, 2], segments=[])
                 self.send(Rendered(id=render.id, prompt=rendered))
@@ -189,6 +193,8 @@ class FakeWorker:
                 self.send(Embedded(id=request.id, error=error))
             case "unanswered":
                 self.embedding.add(request.id)
+            case "patient" if self.lives == 1:
+                pass
             case _:
                 vectors = b"\0" * 4 * len(request.inputs) * (request.dimensions or 1)
                 embeddings = Embeddings(vectors=vectors, prompt_tokens=2)

@@ -37,6 +37,14 @@ def worker_of(client: ModelClient) -> Supervisor:
     return client._supervisor
 
 
+async def kill(client: ModelClient) -> None:
+    """Kill the worker, and return when nothing is left of what was sent to it."""
+    pid = worker_of(client).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: worker_of(client).pid not in (pid, None))
+
+
 async def test_a_stream_is_accepted_then_deltas_then_finished(client: ModelClient) -> None:
     events = await collect(client, max_tokens=3)
     assert [type(event) for event in events] == [Accepted, Delta, Delta, Delta, Finished]
@@ -121,16 +129,27 @@ async def test_the_request_after_a_worker_death_is_served_by_a_new_worker(
     assert isinstance(events[-1], Finished)
 
 
-async def test_a_worker_death_fails_every_stream_and_render(client: ModelClient) -> None:
+async def test_a_worker_death_fails_every_stream(client: ModelClient) -> None:
     await worker_of(client).ready()
     streams = [asyncio.create_task(collect(client, max_tokens=None)) for _ in range(5)]
-    render = asyncio.create_task(client.render(TextPrompt(text="unanswered")))
     await eventually(lambda: client.stats.active == 5)
-    pid = worker_of(client).pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    results = await asyncio.gather(*streams, render, return_exceptions=True)
-    assert [type(result) for result in results] == [WorkerDied] * 6
+    await kill(client)
+    results = await asyncio.gather(*streams, return_exceptions=True)
+    assert [type(result) for result in results] == [WorkerDied] * 5
+
+
+async def test_what_is_answered_in_one_message_is_asked_again_of_the_next_worker(
+    client: ModelClient,
+) -> None:
+    """The first worker leaves what is "patient" unanswered."""
+    await worker_of(client).ready()
+    render = asyncio.create_task(client.render(TextPrompt(text="patient")))
+    embed = asyncio.create_task(client.embed(["patient"], dimensions=3))
+    await eventually(lambda: len(client._answers) == 2)
+    await kill(client)
+    assert (await render).tokens == [1, 2]
+    assert len((await embed).vectors) == 3 * 4
+    assert client.requests == 0
 
 
 async def test_a_reader_that_stops_reading_is_dropped_with_bounded_memory(
@@ -177,13 +196,13 @@ async def test_an_embedding_nobody_waits_for_is_cancelled(client: ModelClient) -
     assert client.requests == 0
 
 
-async def test_a_worker_death_fails_an_embedding(client: ModelClient) -> None:
+async def test_the_death_of_two_workers_fails_an_embedding(client: ModelClient) -> None:
     await worker_of(client).ready()
     task = asyncio.create_task(client.embed(["unanswered"]))
-    await eventually(lambda: bool(client._answers))
-    pid = worker_of(client).pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    for life in range(2):
+        await eventually(lambda: bool(client._answers))
+        assert not task.done(), life
+        await kill(client)
     with pytest.raises(WorkerDied):
         await task
 

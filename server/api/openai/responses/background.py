@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 from fastapi.responses import Response
 
+from server.api.asking import Asking
 from server.api.context import Context, context
-from server.api.endpoint import begin as begin_reply
 from server.api.family import Frame
 from server.api.openai.responses.keeping import Keeping
 from server.api.openai.responses.parse import ParsedResponse
@@ -120,9 +120,8 @@ class _Making:
 
     async def _make(self, run: Run) -> None:
         asked = self._parsed.request
-        info, events = await begin_reply(
-            self._shared, asked.model, asked.requests, self._scope, asked.shorter
-        )
+        asking = Asking(self._shared, asked.model, asked.requests, self._scope, asked.shorter)
+        info, _, events = await asking.started()
         self._encoder.of_model(info)
         async with aclosing(events):
             async for event in events:

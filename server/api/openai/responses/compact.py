@@ -8,8 +8,9 @@ import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from server.api.asking import Asking
 from server.api.context import context
-from server.api.endpoint import begin, described_body, located, read
+from server.api.endpoint import described_body, located, read
 from server.api.ignored_names import ignored_header
 from server.api.openai.responses.conversation import Conversation, conversation
 from server.api.openai.responses.encoder import response_usage
@@ -24,7 +25,7 @@ from server.api.openai.responses.tools import Toolbox
 from server.api.openai.responses.truncation import Shortening
 from server.core.errors import InvalidRequest, Locator
 from server.core.ids import id_with_home, random_id
-from server.core.reply import Reply, ReplyFold
+from server.core.reply import Reply
 from server.core.request import ChatPrompt, GenerationRequest, Message
 from server.http.disconnect import unless_gone
 
@@ -91,11 +92,8 @@ async def _summary(request: Request, model: str, found: Conversation, ignored: l
         )
         shorter = Shortening(asked, found, ignored)
         scope = request.state.cache_scope
-        _, events = await begin(context(request), model, [asked], scope, shorter)
-        folding = ReplyFold()
-        async for event in events:
-            folding.add(event)
-        return folding.reply()
+        _, reply = await Asking(context(request), model, [asked], scope, shorter).whole()
+        return reply
 
     with located(locate):
         return await unless_gone(request, summed_up())

@@ -1,0 +1,93 @@
+"""Asking a model: one try, a second one where its worker died, and shorter ones that fit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+import msgspec
+
+from server.api.context import Context
+from server.api.family import Shorter
+from server.api.looseness import Looseness
+from server.api.replies import accepted, reply_events
+from server.core.errors import ContextLengthExceeded, Locator
+from server.core.model_info import ModelInfo
+from server.core.reply import Reply, ReplyEvent, ReplyFold
+from server.core.request import CacheScope, GenerationRequest
+from server.core.second_try import with_second_try
+
+
+class Started(NamedTuple):
+    """A reply that has begun: the model, what its answers are not held to, and its events."""
+
+    info: ModelInfo
+    loosened: list[Locator]
+    events: AsyncGenerator[ReplyEvent]
+
+
+class Asking:
+    """Asks ``model`` for a reply to ``requests``; it is loaded if need be.
+
+    Where the context does not hold them, it is asked what ``shorter`` gives, if there is one.
+    """
+
+    def __init__(
+        self,
+        shared: Context,
+        model: str,
+        requests: Sequence[GenerationRequest],
+        scope: CacheScope,
+        shorter: Shorter | None = None,
+    ) -> None:
+        self._shared = shared
+        self._model = model
+        self._requests = requests
+        self._scope = scope
+        self._shorter = shorter
+
+    async def started(self) -> Started:
+        """The reply, once the model has accepted the requests.
+
+        If the worker dies before that, a new one is asked. Raises what `reply_events` raises.
+        """
+        return await with_second_try(self._started)
+
+    async def whole(self) -> tuple[ModelInfo, Reply]:
+        """The model and its whole reply.
+
+        If the worker dies before its end, a new one is asked. Raises what `reply_events` raises.
+        """
+        return await with_second_try(self._whole)
+
+    async def _started(self) -> Started:
+        info, events = await self._begun()
+        return Started(info, *await accepted(events, self._requests))
+
+    async def _whole(self) -> tuple[ModelInfo, Reply]:
+        info, events = await self._begun()
+        folding, places = ReplyFold(), Looseness()
+        async with aclosing(events):
+            async for event in events:
+                folding.add(event)
+                places.add(event)
+        loosened, violations = list(places.loosened), list(places.violations)
+        reply = msgspec.structs.replace(folding.reply(), loosened=loosened, violations=violations)
+        return info, reply
+
+    async def _begun(self) -> tuple[ModelInfo, AsyncGenerator[ReplyEvent]]:
+        self._shared.check_images(self._model, (request.prompt for request in self._requests))
+        client = await self._shared.open(self._model)
+        while True:
+            events = reply_events(self._shared, client, self._requests, self._scope)
+            if self._shorter is None:
+                return client.info, events
+            try:
+                _, started = await accepted(events, self._requests)
+                return client.info, started
+            except ContextLengthExceeded as error:
+                shorter = self._shorter(error)
+                if shorter is None:
+                    raise
+                self._requests = shorter
