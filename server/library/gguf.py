@@ -10,6 +10,7 @@ shrinks would kill the process.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import struct
@@ -19,10 +20,10 @@ from typing import BinaryIO
 import msgspec
 
 from server.library.gguf_cursor import Cursor, InvalidGguf
-from server.library.header import GgufHeader, SkippedArray, TensorSummary, Value
+from server.library.header import GgufHeader, SkippedArray, StoredTensor, TensorSummary, Value
 from server.library.quantization import TENSOR_TYPES
 
-__all__ = ["InvalidGguf", "read_header"]
+__all__ = ["InvalidGguf", "read_header", "read_tensors"]
 
 # What a header may cost. Names and dimensions of tensors have ggml's limits (GGML_MAX_NAME,
 # GGML_MAX_DIMS); the others are choices, far above what models need.
@@ -60,10 +61,7 @@ def read_header(path: Path) -> GgufHeader:
         InvalidGguf: it is empty, truncated, not GGUF, of another version or byte order, or broken.
         OSError: it cannot be opened or read.
     """
-    # Opening a named pipe would wait for a writer that may never come.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise InvalidGguf("not a regular file")
-    with path.open("rb", buffering=0) as file:
+    with _opened(path) as file:
         cursor = Cursor(file, os.fstat(file.fileno()).st_size)
         version, tensor_count, key_count = _preamble(cursor)
         metadata = _metadata(cursor, key_count)
@@ -72,9 +70,28 @@ def read_header(path: Path) -> GgufHeader:
             version=version,
             file_bytes=cursor.size,
             metadata=metadata,
-            tensors=tensors,
+            tensors=_summary(tensors),
             eos_text=_eos_text(file, cursor.size, metadata),
         )
+
+
+def read_tensors(path: Path) -> dict[str, StoredTensor]:
+    """Where the tensors of the GGUF file at ``path`` lie, by name.
+
+    Raises:
+        InvalidGguf, OSError: As `read_header` does.
+    """
+    with _opened(path) as file:
+        cursor = Cursor(file, os.fstat(file.fileno()).st_size)
+        _, tensor_count, key_count = _preamble(cursor)
+        return _tensors(cursor, tensor_count, _alignment(_metadata(cursor, key_count)))
+
+
+def _opened(path: Path) -> BinaryIO:
+    # Opening a named pipe would wait for a writer that may never come.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InvalidGguf("not a regular file")
+    return path.open("rb", buffering=0)
 
 
 def _preamble(cursor: Cursor) -> tuple[int, int, int]:
@@ -169,44 +186,44 @@ def _alignment(metadata: dict[str, Value]) -> int:
     return alignment
 
 
-class _TensorInfo(msgspec.Struct, frozen=True):
-    name: str
-    type: str
-    elements: int
-    bytes: int
-    offset: int
-
-
-def _tensors(cursor: Cursor, count: int, alignment: int) -> TensorSummary:
-    """Adds up the tensors, and checks that the data of each lies inside the file."""
-    infos: dict[str, _TensorInfo] = {}
+def _tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, StoredTensor]:
+    """The tensors by name, the data of each checked to lie inside the file."""
+    tensors: dict[str, StoredTensor] = {}
     for _ in range(count):
-        info = _tensor_info(cursor)
-        if info.name in infos:
-            raise InvalidGguf(f"tensor {info.name!r} occurs twice")
-        infos[info.name] = info
+        name, tensor = _tensor(cursor)
+        if name in tensors:
+            raise InvalidGguf(f"tensor {name!r} occurs twice")
+        tensors[name] = tensor
     data_start = -(-cursor.position // alignment) * alignment
-    elements_by_type: dict[str, int] = {}
-    for info in infos.values():
-        if info.offset % alignment:
-            raise InvalidGguf(f"tensor {info.name!r} is not aligned to {alignment} bytes")
-        end = data_start + info.offset + info.bytes
+    for name, tensor in tensors.items():
+        if tensor.offset % alignment:
+            raise InvalidGguf(f"tensor {name!r} is not aligned to {alignment} bytes")
+        tensors[name] = msgspec.structs.replace(tensor, offset=data_start + tensor.offset)
+        end = data_start + tensor.offset + tensor.bytes
         if end > cursor.size:
             raise InvalidGguf(
-                f"truncated: tensor {info.name!r} ends at byte {end}, "
+                f"truncated: tensor {name!r} ends at byte {end}, "
                 f"but the file has only {cursor.size}"
             )
-        elements_by_type[info.type] = elements_by_type.get(info.type, 0) + info.elements
+    return tensors
+
+
+def _summary(tensors: dict[str, StoredTensor]) -> TensorSummary:
+    elements_by_type: dict[str, int] = {}
+    for tensor in tensors.values():
+        kind = TENSOR_TYPES[tensor.type].name
+        elements_by_type[kind] = elements_by_type.get(kind, 0) + tensor.elements
     return TensorSummary(
-        count=count,
-        parameters=sum(info.elements for info in infos.values()),
-        data_bytes=sum(info.bytes for info in infos.values()),
+        count=len(tensors),
+        parameters=sum(elements_by_type.values()),
+        data_bytes=sum(tensor.bytes for tensor in tensors.values()),
         elements_by_type=elements_by_type,
-        classifies=not _CLASSIFIER.isdisjoint(infos),
+        classifies=not _CLASSIFIER.isdisjoint(tensors),
     )
 
 
-def _tensor_info(cursor: Cursor) -> _TensorInfo:
+def _tensor(cursor: Cursor) -> tuple[str, StoredTensor]:
+    """Name and place of a tensor; its offset counts from where the data begins."""
     name = cursor.text(_MAX_TENSOR_NAME_BYTES)
     dimensions = cursor.u32()
     if dimensions > _MAX_DIMENSIONS:
@@ -216,10 +233,8 @@ def _tensor_info(cursor: Cursor) -> _TensorInfo:
     if number not in TENSOR_TYPES:
         raise InvalidGguf(f"tensor {name!r} has the unknown type {number}")
     kind = TENSOR_TYPES[number]
-    elements = 1
-    for length in shape:
-        elements *= length
     if shape and shape[0] % kind.block_elements:
         raise InvalidGguf(f"tensor {name!r} has rows of {shape[0]}, which {kind.name} cannot hold")
+    elements = math.prod(shape)
     size = elements // kind.block_elements * kind.block_bytes
-    return _TensorInfo(name, kind.name, elements, size, offset)
+    return name, StoredTensor(number, shape, elements, size, offset)

@@ -23,6 +23,19 @@ class SkippedArray(msgspec.Struct, frozen=True):
 Value = str | float | bool | list[str] | list[float] | SkippedArray
 
 
+class StoredTensor(msgspec.Struct, frozen=True):
+    """A tensor in a file: its ggml_type, its shape (the length of a row first), and its data.
+
+    ``bytes`` of data begin at ``offset`` in the file.
+    """
+
+    type: int
+    shape: list[int]
+    elements: int
+    bytes: int
+    offset: int
+
+
 class TensorSummary(msgspec.Struct, frozen=True, kw_only=True):
     """All tensors of one file: ``data_bytes`` on disk, weights per tensor type.
 

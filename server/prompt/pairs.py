@@ -23,10 +23,15 @@ _PLACES = re.compile(r"(\{query\}|\{document\}|\{instruction\})")
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """The tokens of a query and a document; ``cut``: only the document's beginning is in them."""
+    """The tokens of a query and a document; ``cut``: only the document's beginning is in them.
+
+    ``second`` is where the tokens of the document and what follows it begin; 0 where a template
+    has its own words around the texts.
+    """
 
     tokens: list[int]
     cut: bool
+    second: int = 0
 
 
 class PairPrompt(Protocol):
@@ -84,7 +89,8 @@ class PlainPairs:
             raise _query_too_long(len(asked), most)
         room = room if most_document is None else min(room, most_document)
         found, cut = first_tokens(self._vocabulary, document, room)
-        return Pair([*start, *asked, *between, *found, *end], cut)
+        first = [*start, *asked, *between]
+        return Pair([*first, *found, *end], cut, second=len(first))
 
 
 class TemplatePairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from server.engine.llama.binding import bind
 from server.engine.llama.context_parameters import context_parameters
 from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel
+from server.engine.llama.token_types import TypedEmbeddings
 
 # Texts computed together; a choice. A recurrent model holds one state for each.
 _TEXTS_TOGETHER = 16
@@ -64,8 +66,9 @@ class LlamaReranker:
         threads: int,
         flash_attention: FlashAttention,
         kv_type: KvType,
+        typed: TypedEmbeddings | None = None,
     ) -> None:
-        """Create the context.
+        """Create the context; ``typed`` is for models that tell the texts of a pair apart.
 
         Raises:
             LoadError: llama.cpp cannot create it, usually for lack of memory.
@@ -89,7 +92,9 @@ class LlamaReranker:
         self._outputs = model.vocabulary.size if head.words else len(model.classes)
         self._batch = Batch(int(parameters.n_batch))
         self._bound = bind(self._batch)
+        self._tokens = self._batch.tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
         self._shared = 0
+        self._typed = typed
         self.most_tokens = most_tokens
 
     def begin(self, shared: Sequence[int]) -> None:
@@ -108,10 +113,13 @@ class LlamaReranker:
         owners = np.full(len(shared), _SHARED)
         self._compute(tokens, np.arange(len(shared)), owners, ends={})
 
-    def score(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    def score(
+        self, texts: Sequence[Sequence[int]], seconds: Sequence[int] | None = None
+    ) -> NDArray[np.float64]:
         """What speaks for each text, as logits (the logarithm of its odds), shape (texts,).
 
-        ``texts`` are token ids, without what `begin` was given.
+        ``texts`` are token ids, without what `begin` was given. ``seconds`` says where in each the
+        tokens of the second type begin, for models that have types.
 
         Raises:
             DecodeFailed: llama.cpp reports an error, or a score is not finite.
@@ -127,10 +135,16 @@ class LlamaReranker:
                 llama_cpp.llama_memory_seq_rm(self._memory, number, -1, -1)
             for number in range(len(texts) if self._shared else 0):
                 llama_cpp.llama_memory_seq_cp(self._memory, _SHARED, number, -1, -1)
+        tokens = np.concatenate([np.asarray(text, np.int32) for text in texts])
+        places = np.concatenate([np.arange(length) for length in lengths])
+        rows = None
+        if self._typed is not None and seconds is not None:
+            rows = self._typed.rows(tokens, places >= np.repeat(seconds, lengths))
         verdicts = self._compute(
-            np.concatenate([np.asarray(text, np.int32) for text in texts]),
-            np.concatenate([self._shared + np.arange(length) for length in lengths]),
+            tokens,
+            self._shared + places,
             np.repeat(np.arange(len(texts)), lengths),
+            rows=rows,
             ends={end - 1: number for number, end in enumerate(np.cumsum(lengths).tolist())},
         )
         scores = np.array([self._score(verdicts[number]) for number in range(len(texts))])
@@ -153,8 +167,12 @@ class LlamaReranker:
         sequence_ids: NDArray[Any],
         *,
         ends: dict[int, int],
+        rows: NDArray[np.float32] | None = None,
     ) -> dict[int, NDArray[np.float64]]:
-        """The outputs of the texts that ``ends`` numbers by the places of their last tokens."""
+        """The outputs of the texts that ``ends`` numbers by the places of their last tokens.
+
+        ``rows`` are embeddings that the model reads in place of ``tokens``.
+        """
         batch, found = self._batch, {}
         for start in range(0, len(tokens), batch.capacity):
             part = slice(start, start + batch.capacity)
@@ -166,13 +184,25 @@ class LlamaReranker:
             # llama.cpp classifies all tokens or none, and warns where only some are asked for.
             batch.wants_logits[:count] = not self._head.words
             batch.wants_logits[list(here)] = 1
-            self._bound[0].n_tokens = count
-            status = llama_cpp.llama_decode(self._pointer, self._bound[0])
+            status = llama_cpp.llama_decode(
+                self._pointer, self._input(count, None if rows is None else rows[part])
+            )
             if status != 0:
                 raise DecodeFailed(f"llama_decode answered {status}: {log.take()}")
             for end, text in here.items():
                 found[text] = self._output(end, text)
         return found
+
+    def _input(self, count: int, rows: NDArray[np.float32] | None) -> Any:
+        """The batch as llama.cpp takes it: its first ``count`` tokens, or ``rows`` for them."""
+        bound = self._bound[0]
+        bound.n_tokens = count
+        if rows is None:
+            bound.token, bound.embd = self._tokens, None
+        else:
+            bound.token = None
+            bound.embd = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        return bound
 
     def _output(self, end: int, text: int) -> NDArray[np.float64]:
         if self._head.words:

@@ -164,6 +164,7 @@ def _load_ranking_model(opened: OpenedModel, report: Report) -> RankingModel:
             threads=opened.threads,
             flash_attention=settings.flash_attention,
             kv_type=settings.kv_type,
+            typed=method.typed,
         )
 
     report(Progress(stage="warmup", fraction=1.0))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from server.core.errors import ContextLengthExceeded
 from server.core.ranking import RankingRequest, Scores
 from server.engine.llama import LlamaReranker
+from server.prompt.pairs import Pair
 from server.worker.protocol import Rank, Ranked
 from server.worker.serve.connection import Send
 from server.worker.serve.load import RankingModel
@@ -27,27 +28,29 @@ class RankingService(TextService[Rank, LlamaReranker]):
         self._model = model
 
     def _compute(self, request: Rank) -> Ranked:
-        texts, cut = self._texts(request.request)
+        pairs, cut = self._pairs(request.request)
+        texts = [pair.tokens for pair in pairs]
         shared = _common(texts) if self._model.shares else 0
         reranker = self._computer_for(max(map(len, texts)))
         logits: list[float] = []
         with self._step(request):
             reranker.begin(texts[0][:shared])
         for group in groups([text[shared:] for text in texts], reranker, beside=shared):
+            seconds = [pair.second for pair in pairs[len(logits) : len(logits) + len(group)]]
             with self._step(request):
-                logits += reranker.score(group).tolist()
+                logits += reranker.score(group, seconds).tolist()
         tokens = sum(map(len, texts))
         return Ranked(id=request.id, scores=Scores(logits=logits, prompt_tokens=tokens, cut=cut))
 
-    def _texts(self, request: RankingRequest) -> tuple[list[list[int]], list[int]]:
-        """The tokens of each pair, and the documents that were cut.
+    def _pairs(self, request: RankingRequest) -> tuple[list[Pair], list[int]]:
+        """Query and document of each, and the documents that were cut.
 
         Raises ContextLengthExceeded for a pair that is too long and must not be cut, and for a
         query without room for a document.
         """
         most = self._model.ranking.context
         most = most if request.most is None else min(most, request.most)
-        texts, cut = [], []
+        pairs, cut = [], []
         for number, document in enumerate(request.documents):
             query = request.queries[number if len(request.queries) > 1 else 0]
             pair = self._model.pairs.pair(
@@ -66,8 +69,8 @@ class RankingService(TextService[Rank, LlamaReranker]):
                     at=("documents", number),
                     numbers={"tokens": most + 1, "most": most},
                 )
-            texts.append(pair.tokens)
-        return texts, cut
+            pairs.append(pair)
+        return pairs, cut
 
 
 def _common(texts: Sequence[Sequence[int]]) -> int:

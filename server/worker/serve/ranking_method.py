@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from server.core.model_kind import named_for_ranking
 from server.core.resources import templates_directory
 from server.engine.llama import Head, LoadError
+from server.engine.llama.token_types import StoredRows, TypedEmbeddings
+from server.library.discovery import model_of
+from server.library.gguf import read_tensors
+from server.library.header import StoredTensor
 from server.prompt.pairs import Ends, PairPrompt, PlainPairs, TemplatePairs
 from server.prompt.ranking_families import RankingFamily, ranking_family
 from server.worker.serve.opening import OpenedModel
 
 _TEMPLATE = "tokenizer.chat_template.rerank"
+_TOKENS, _TYPES = "token_embd.weight", "token_types.weight"
 # Names of a classifier's outputs that speak for a document.
 _FOR = {"yes", "true", "relevant", "positive", "label_1", "1"}
 # llama.cpp makes probabilities of the outputs of these (llm_graph_context::build_pooling).
@@ -23,11 +31,15 @@ _INSTRUCTION = re.compile(r"(?<=<Instruct>: )[^\n{}]+(?=\n)")
 
 @dataclass(frozen=True, slots=True)
 class RankingMethod:
-    """How a model is asked, where its verdict is, and what its users should know of it."""
+    """How a model is asked, where its verdict is, and what its users should know of it.
+
+    ``typed`` is for models that tell the two texts of a pair apart.
+    """
 
     pairs: PairPrompt
     head: Head
-    warnings: list[str]
+    typed: TypedEmbeddings | None = None
+    warnings: Sequence[str] = ()
 
 
 def ranks(opened: OpenedModel) -> bool:
@@ -48,13 +60,14 @@ def ranking_method(opened: OpenedModel) -> RankingMethod:
         LoadError: It has no head, and it is not known how it is asked in words; or the head sorts
             texts into other classes.
         FamilyError: A file of data is wrong.
+        InvalidGguf, OSError: The file cannot be read any more.
     """
     directories = [templates_directory(), *map(Path, opened.request.settings.template_dirs)]
     family = ranking_family(directories, _names(opened))
     if opened.header.tensors.classifies:
-        return RankingMethod(
-            pairs=_pairs(opened, family), head=_classifier(opened), warnings=_types(opened)
-        )
+        pairs = _pairs(opened, family)
+        typed = _typed(opened) if isinstance(pairs, PlainPairs) else None
+        return RankingMethod(pairs=pairs, head=_classifier(opened), typed=typed)
     if not opened.model.reads_in_parts or family is None:
         raise LoadError(
             "this reranker's head is missing from the file (cls.output.weight), and how to ask it "
@@ -109,13 +122,24 @@ def _word(opened: OpenedModel, word: str) -> int:
     return tokens[0]
 
 
-def _types(opened: OpenedModel) -> list[str]:
-    """A warning about BERT's token types, which llama.cpp's interface has no place for."""
-    types = opened.header.integer("tokenizer.ggml.token_type_count") or 0
-    if opened.header.architecture != "bert" or types < 2:
-        return []
-    warning = (
-        "llama.cpp gives all tokens of a pair the first of BERT's token types; scores of models "
-        "trained with two differ from the original's."
-    )
-    return [warning]
+def _typed(opened: OpenedModel) -> TypedEmbeddings | None:
+    """The embeddings of a model whose tokenizer gives the texts of a pair different types.
+
+    Of those that llama.cpp reads, that is BERT's own, WordPiece. RoBERTa and its kin have one type.
+    """
+    if opened.header.text("tokenizer.ggml.model") != "bert":
+        return None
+    stored: dict[str, StoredRows] = {}
+    for path in model_of(Path(opened.request.path)).files:
+        for name, tensor in read_tensors(path).items():
+            if name in (_TOKENS, _TYPES) and len(tensor.shape) == 2:
+                stored[name] = _stored_rows(path, tensor)
+    if _TOKENS not in stored or len(stored.get(_TYPES, ())) < 2:
+        return None
+    return TypedEmbeddings(stored[_TOKENS], stored[_TYPES])
+
+
+def _stored_rows(path: Path, tensor: StoredTensor) -> StoredRows:
+    width, rows = tensor.shape
+    data = np.memmap(path, np.uint8, "r", tensor.offset, (rows, tensor.bytes // rows))
+    return StoredRows(data, width, tensor.type)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from server.engine.llama import Head, LlamaModel, LlamaReranker
+from server.engine.llama.token_types import StoredRows, TypedEmbeddings
 from tests.tiny_rerankers import (
     CLS,
     NO,
@@ -140,3 +142,44 @@ def test_what_llama_cpp_would_abort_on_is_refused_before(case: Case) -> None:
 def test_a_pair_has_the_separators_that_its_model_was_trained_with(tmp_path: Path) -> None:
     write_cross_encoder(tmp_path / "tiny.gguf")
     assert _load(tmp_path / "tiny.gguf").vocabulary.pair_ends == ([CLS], [SEP], [SEP])
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0"])
+def test_embeddings_are_read_in_the_formats_of_files(kind: str) -> None:
+    ggml_type = gguf.GGMLQuantizationType[kind]
+    matrix = np.random.default_rng(1).normal(size=(9, 64)).astype(np.float32)
+    stored = gguf.quantize(matrix, ggml_type)
+    rows = StoredRows(np.ascontiguousarray(stored).view(np.uint8), 64, int(ggml_type))
+    chosen = np.array([3, 0, 3])
+    np.testing.assert_array_equal(rows.read(chosen), gguf.dequantize(stored, ggml_type)[chosen])
+
+
+def test_tokens_of_the_second_type_are_told_from_those_of_the_first(tmp_path: Path) -> None:
+    weights = write_cross_encoder(tmp_path / "tiny.gguf")
+    tokens, types = (
+        StoredRows(weights[f"{name}.weight"].astype("<f4").view(np.uint8), 64, 0)
+        for name in ("token_embd", "token_types")
+    )
+    reranker = LlamaReranker(
+        _load(tmp_path / "tiny.gguf"),
+        Head(yes=0, no=None, words=False),
+        most_tokens=512,
+        threads=1,
+        flash_attention="off",
+        kv_type="f32",
+        typed=TypedEmbeddings(tokens, types),
+    )
+    given, seconds = texts(5, 30, 1), [3, 30, 0]
+    reranker.begin([])
+    marked = [
+        [int(place >= second) for place in range(len(text))]
+        for text, second in zip(given, seconds, strict=True)
+    ]
+    expected = [
+        cross_encoder_outputs(weights, *each)[0] for each in zip(given, marked, strict=True)
+    ]
+    np.testing.assert_allclose(reranker.score(given, seconds), expected, atol=1e-3)
+    plain = [cross_encoder_outputs(weights, text)[0] for text in given]
+    np.testing.assert_allclose(reranker.score(given), plain, atol=1e-3)
+    assert np.abs(np.subtract(expected, plain))[[0, 2]].min() > 0.01
+    reranker.close()

@@ -69,8 +69,8 @@ def test_texts_of_template_and_request_are_tokenised_together() -> None:
 
 
 def test_a_document_that_does_not_fit_loses_its_end() -> None:
-    assert plain("cat", "abcdef", most=10) == Pair([*plain("cat", "abc").tokens], True)
-    assert plain("cat", "abc", most=10) == Pair(plain("cat", "abc").tokens, False)
+    assert plain("cat", "abcdef", most=10) == Pair(plain("cat", "abc").tokens, True, second=6)
+    assert plain("cat", "abc", most=10) == Pair(plain("cat", "abc").tokens, False, second=6)
     room = len(templated("cat", "abc").tokens)
     assert templated("cat", "abcdef", most=room) == Pair(templated("cat", "abc").tokens, True)
     around = TEMPLATE.replace("{document}", "({document})")
@@ -79,7 +79,9 @@ def test_a_document_that_does_not_fit_loses_its_end() -> None:
 
 
 def test_a_document_gets_no_more_tokens_than_it_may_have() -> None:
-    assert plain("cat", "abcdef", most_document=2) == Pair(plain("cat", "ab").tokens, True)
+    assert plain("cat", "abcdef", most_document=2) == Pair(
+        plain("cat", "ab").tokens, True, second=6
+    )
     assert templated("cat", "abcdef", most_document=2) == Pair(templated("cat", "ab").tokens, True)
     assert not plain("cat", "ab", most_document=2).cut
 
