@@ -12,7 +12,7 @@ from server.api.context import Context
 from server.api.family import Shorter
 from server.api.looseness import Looseness
 from server.api.replies import accepted, reply_events
-from server.core.errors import ContextLengthExceeded, Locator
+from server.core.errors import ContextLengthExceeded
 from server.core.model_info import ModelInfo
 from server.core.reply import Reply, ReplyEvent, ReplyFold
 from server.core.request import CacheScope, GenerationRequest
@@ -20,10 +20,10 @@ from server.core.second_try import with_second_try
 
 
 class Started(NamedTuple):
-    """A reply that has begun: the model, what its answers are not held to, and its events."""
+    """A reply that has begun: the model, what of the request does not hold, and its events."""
 
     info: ModelInfo
-    loosened: list[Locator]
+    places: Looseness
     events: AsyncGenerator[ReplyEvent]
 
 
@@ -72,8 +72,12 @@ class Asking:
             async for event in events:
                 folding.add(event)
                 places.add(event)
-        loosened, violations = list(places.loosened), list(places.violations)
-        reply = msgspec.structs.replace(folding.reply(), loosened=loosened, violations=violations)
+        reply = msgspec.structs.replace(
+            folding.reply(),
+            loosened=list(places.loosened),
+            violations=list(places.violations),
+            ignored=list(places.ignored),
+        )
         return info, reply
 
     async def _begun(self) -> tuple[ModelInfo, AsyncGenerator[ReplyEvent]]:

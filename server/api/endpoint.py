@@ -6,7 +6,15 @@ body -> family: parse -> reply events -> family: encode -> response
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -26,6 +34,8 @@ from server.api.family import (
     Operation,
     ParsedRequest,
 )
+from server.api.ignored_names import header_value
+from server.api.looseness import Looseness
 from server.api.remote_images import with_images
 from server.api.validation import validate
 from server.core.errors import DragomanError, Locator
@@ -71,6 +81,10 @@ def naming(unread: Sequence[str], headers: dict[str, str]) -> dict[str, str]:
     """``headers`` of an answer, of which one names ``unread`` among what has no effect."""
     named = [headers[IGNORED]] if IGNORED in headers else []
     return {**headers, IGNORED: ", ".join([*named, *unread])} if unread else headers
+
+
+def _ignoring(names: Collection[str], headers: dict[str, str]) -> dict[str, str]:
+    return naming([header_value(names)] if names else [], headers)
 
 
 def described_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -135,30 +149,30 @@ async def _whole(request: Request, parsed: ParsedRequest) -> Response:
     body = parsed.encoder(info).whole(reply)
     await parsed.settle()
     said = looseness.headers(reply.loosened, reply.violations, parsed.locate)
-    headers = {**parsed.headers(info), **said}
+    headers = {**_ignoring(reply.ignored, parsed.headers(info)), **said}
     return Response(body, media_type="application/json", headers=headers)
 
 
 class _Start(NamedTuple):
-    """What is known when a stream begins: the model, and what the answers are not held to."""
+    """What is known when a stream begins: the model, and what of the request does not hold."""
 
     info: ModelInfo
-    loosened: list[Locator]
+    places: Looseness
 
 
 async def _stream(request: Request, parsed: ParsedRequest) -> Response:
     errors: ErrorShape = request.app.state.error_responses.shape(request.url.path)
 
     async def start() -> tuple[_Start, AsyncGenerator[bytes]]:
-        info, loosened, events = await _asking(request, parsed).started()
+        info, places, events = await _asking(request, parsed).started()
         encoded = _encoded(events, parsed.encoder(info), parsed.settle)
-        return _Start(info, loosened), encoded
+        return _Start(info, places), encoded
 
     def headers(known: _Start | None) -> dict[str, str]:
         if known is None:
             return parsed.headers(None)
-        said = looseness.headers(known.loosened, [], parsed.locate)
-        return {**parsed.headers(known.info), **said}
+        said = looseness.headers(known.places.loosened, [], parsed.locate)
+        return {**_ignoring(known.places.ignored, parsed.headers(known.info)), **said}
 
     async def failed(error: DragomanError) -> bytes:
         error = error.moved(parsed.locate(error.at))

@@ -27,16 +27,21 @@ _SAFE = "!\"#$&'()*+/:;<=>?@[\\]^`{|}"
 
 
 class Looseness:
-    """Collects what a request's answers are not held to, and what they violate: each place once."""
+    """Collects what a request's answers are not held to, what they violate, and what is ignored.
+
+    Each place and name counts once.
+    """
 
     def __init__(self) -> None:
         self.loosened: dict[Locator, None] = {}
         self.violations: dict[Locator, None] = {}
+        self.ignored: dict[str, None] = {}
 
     def add(self, event: ReplyEvent) -> None:
         """Take the next event."""
         if isinstance(event, AnswerStarted):
             self.loosened |= dict.fromkeys(event.loosened)
+            self.ignored |= dict.fromkeys(event.ignored)
         elif isinstance(event, AnswerFinished):
             self.violations |= dict.fromkeys(event.violations)
 

@@ -16,7 +16,7 @@ from server.api.context import Context
 from server.api.looseness import Conformity, Looseness
 from server.api.merge import merge
 from server.api.prompt_places import about_prompt
-from server.core.errors import DragomanError, Locator
+from server.core.errors import DragomanError
 from server.core.events import (
     Accepted,
     Delta,
@@ -73,12 +73,12 @@ def reply_events(
 
 async def accepted(
     events: AsyncGenerator[ReplyEvent], requests: Sequence[GenerationRequest]
-) -> tuple[list[Locator], AsyncGenerator[ReplyEvent]]:
+) -> tuple[Looseness, AsyncGenerator[ReplyEvent]]:
     """Waits until the worker has accepted ``requests``, then gives back all ``events``.
 
-    Before them comes what the answers are not held to. After this it is safe to send 200. Of many
-    requests the first are waited for, as many as run together. Raises what ``events`` raises until
-    then.
+    Before them comes what the answers are not held to, and what is ignored. After this it is safe
+    to send 200. Of many requests the first are waited for, as many as run together. Raises what
+    ``events`` raises until then.
     """
     missing = sum(request.n for request in requests[:PROMPTS_AT_ONCE])
     early = []
@@ -92,7 +92,7 @@ async def accepted(
     except BaseException:
         await events.aclose()
         raise
-    return list(looseness.loosened), _chain(early, events)
+    return looseness, _chain(early, events)
 
 
 async def _chain(early: list[T], late: AsyncGenerator[T]) -> AsyncGenerator[T]:
@@ -154,7 +154,7 @@ class _Answers:
                 numbers = range(self._first, self._first + self._request.n)
                 self._answers = [self._answer(number, event) for number in numbers]
                 for number in numbers:
-                    yield AnswerStarted(number, event.prompt_tokens, event.loosened)
+                    yield AnswerStarted(number, event.prompt_tokens, event.loosened, event.ignored)
             case PromptScored(text=text, tokens=tokens):
                 for number in range(self._first, self._first + self._request.n):
                     yield ContentDelta(text, number, tokens)

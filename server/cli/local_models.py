@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from server.cli.console import CommandError
+from server.core.model_info import AdapterFile, adapted_id
 from server.core.model_names import all_names, find_name
 from server.core.near_names import choices
 from server.core.settings import Settings
@@ -28,6 +29,27 @@ def find_model(settings: Settings, name: str) -> LibraryModel:
     if (found := find_local(settings, name)) is not None:
         return found
     names = _names(library(settings).scan())
+    raise CommandError(f"no model {name!r} in {settings.models_dir}. {choices(name, names)}")
+
+
+def find_adapted(settings: Settings, name: str) -> tuple[LibraryModel, AdapterFile | None]:
+    """The model that ``name`` means, and the adapter where it is ``MODEL:ADAPTER``.
+
+    Raises CommandError if there is none.
+    """
+    if (found := find_local(settings, name)) is not None:
+        return found, None
+    models = library(settings).scan()
+    adapted = {
+        adapted_id(known, adapter.name): (model, adapter)
+        for model in models
+        for known in (*model.aliases, model.id)
+        for adapter in model.adapters
+    }
+    chosen = find_name(name, {id_: id_ for id_ in adapted})
+    if chosen is not None:
+        return adapted[chosen]
+    names = _names(models) | {id_: id_ for id_ in adapted}
     raise CommandError(f"no model {name!r} in {settings.models_dir}. {choices(name, names)}")
 
 

@@ -16,7 +16,7 @@ import typer
 from server.cli.bare_template import open_bare_template
 from server.cli.console import CommandError
 from server.cli.files import conversation, read_json, read_template
-from server.cli.local_models import find_model, vocabulary_worker
+from server.cli.local_models import find_adapted, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
 from server.core.native_prompt import RenderedPrompt
 from server.core.request import ChatPrompt, Prompt, TextPrompt, TokensPrompt, images_of
@@ -104,7 +104,7 @@ def render(
     )
     source = read_template(template) if template else None
     if model is not None:
-        found = find_model(settings, model)
+        found, _ = find_adapted(settings, model)
         rendered = asyncio.run(_with_model(settings, found, asked, source, raw=raw))
         text = _tokens(asked, rendered) if tokens else rendered.prompt
     elif source is None:

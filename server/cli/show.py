@@ -12,10 +12,10 @@ import typer
 from server.cli.console import err, out
 from server.cli.formatting import columns, size
 from server.cli.known_names import local_names
-from server.cli.local_models import find_model, vocabulary_worker
+from server.cli.local_models import find_adapted, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
 from server.core.errors import ModelUnavailable
-from server.core.model_info import ModelInfo, adapted_id
+from server.core.model_info import AdapterFile, ModelInfo, adapted_id
 from server.core.resources import templates_directory
 from server.core.settings import Settings
 from server.library.footprint import estimate_memory
@@ -39,8 +39,8 @@ def show(
     These are its file and header, its kind with the reasons, its chat template, and what the
     template can express.
     """
-    found = find_model(settings, model)
-    rows = list(_file(found))
+    found, adapter = find_adapted(settings, model)
+    rows = list(_file(found) if adapter is None else _adapter(found, adapter))
     if found.header is not None:
         rows += _header(found, found.header)
     if found.error is None:
@@ -50,7 +50,7 @@ def show(
         except ModelUnavailable as error:
             err.print(str(error), style="red", markup=False)
     out.print(columns(rows), markup=False)
-    if found.error is not None:
+    if found.error is not None or (adapter is not None and adapter.error is not None):
         raise typer.Exit(1)
 
 
@@ -72,6 +72,20 @@ def _file(model: LibraryModel) -> Iterator[tuple[str, str]]:
         yield "not served", model.error
     for warning in model.warnings:
         yield "warning", warning
+
+
+def _adapter(model: LibraryModel, adapter: AdapterFile) -> Iterator[tuple[str, str]]:
+    yield "model", adapted_id(model.id, adapter.name)
+    yield "file", adapter.path
+    if adapter.error:
+        yield "not served", adapter.error
+    yield "adapter of", model.id
+    for file in model.files:
+        yield "  file", file
+    if model.error:
+        yield "  not served", model.error
+    for warning in model.warnings:
+        yield "  warning", warning
 
 
 def _header(model: LibraryModel, header: GgufHeader) -> Iterator[tuple[str, str]]:

@@ -52,7 +52,8 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
     ``reply_prefix`` is the part of the generation prompt that already belongs to the reply (like
     an opened reasoning block), to be fed to the reply parser first. ``tools_active`` says whether
     the reply may hold tool calls. ``loosened`` has the places of what the request's schemas say and
-    the answer is not held to, as paths from ``tools`` or ``constraint`` to a keyword.
+    the answer is not held to, as paths from ``tools`` or ``constraint`` to a keyword. ``ignored``
+    names what of the request has no effect on this prompt.
     """
 
     id: int
@@ -60,6 +61,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
     reply_prefix: str = ""
     tools_active: bool = False
     loosened: list[Locator] = []
+    ignored: list[str] = []
 
 
 class PromptScored(msgspec.Struct, frozen=True, kw_only=True, tag="scored"):

@@ -23,13 +23,14 @@ AnswerFinishReason = Literal["stop", "length", "tool_calls"]
 class AnswerStarted(msgspec.Struct, frozen=True):
     """The request is accepted and an answer begins; its prompt has ``prompt_tokens`` tokens.
 
-    ``loosened`` has the places of what the request's schemas say and the answer is not held to (see
-    `server.core.events.Accepted`).
+    ``loosened`` has the places of what the request's schemas say and the answer is not held to, and
+    ``ignored`` names what of the request has no effect (see `server.core.events.Accepted`).
     """
 
     answer: int = 0
     prompt_tokens: int = 0
     loosened: list[Locator] = []
+    ignored: list[str] = []
 
 
 class ContentDelta(msgspec.Struct, frozen=True):
@@ -157,13 +158,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """All answers to a request, by their index, and what they cost together.
 
-    ``loosened`` and ``violations`` are those of all answers, each place once, where they are known.
+    ``loosened``, ``violations`` and ``ignored`` are those of all answers, each place and name once,
+    where they are known.
     """
 
     answers: list[Answer]
     usage: Usage
     loosened: list[Locator] = []
     violations: list[Locator] = []
+    ignored: list[str] = []
 
 
 class UsageSum:

@@ -151,13 +151,13 @@ def _array(cursor: Cursor, key: str) -> list[str] | list[float] | SkippedArray:
             raise InvalidGguf(
                 f"key {key!r} claims {length} strings; at most {_MAX_STRING_ARRAY} are accepted"
             )
-        skipped = SkippedArray("string", length, cursor.position)
+        start = cursor.position
         cursor.skip_strings(length)
-        return skipped
+        return SkippedArray("string", length, start, cursor.position - start)
     name, code, _ = _NUMBERS[kind]
     if length <= _KEPT_NUMBERS:
         return list(struct.unpack(f"<{length}{code}", cursor.take(length * width)))
-    skipped = SkippedArray(name, length, cursor.position)
+    skipped = SkippedArray(name, length, cursor.position, length * width)
     cursor.skip(length * width)
     return skipped
 

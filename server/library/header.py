@@ -13,11 +13,12 @@ _MAX_LAYERS = 4096
 
 
 class SkippedArray(msgspec.Struct, frozen=True):
-    """An array too long to keep: its element type, its length, and where in the file it begins."""
+    """An array too long to keep: its element type, its length, and where in the file it lies."""
 
     element: str
     length: int
     offset: int
+    bytes: int
 
 
 Value = str | float | bool | list[str] | list[float] | SkippedArray

@@ -110,7 +110,7 @@ class ModelsFolder:
         if sidecar.draft:
             try:
                 path = candidate.directory / sidecar.draft
-                draft = draft_file(path, settings, self._headers.read)
+                draft = draft_file(path, candidate, settings, self._headers.read)
                 settings = msgspec.structs.replace(settings, draft=draft)
             except UnusableDraft as error:
                 errors.append(f"{candidate.sidecar.name}: {error}")
@@ -158,11 +158,13 @@ class ModelsFolder:
         ]
         owned = adapters_of(bases, found, self._headers.read)
         served = {file.path for files in owned.values() for file in files}
+        # Those in folders of their own wait until a sidecar or a request names them.
+        folders = {self._directory, *(base.directory for base in bases)}
         self._unowned = [
             f"{displayable(adapter.path)}: an adapter for {adapter.architecture!r}, of which there "
             "is no model beside it"
             for adapter in found
-            if displayable(adapter.path) not in served
+            if displayable(adapter.path) not in served and adapter.path.parent in folders
         ]
         adapted = []
         for model in models:

@@ -88,9 +88,14 @@ def test_an_activated_adapter_applies_from_its_last_invocation_on(server: Server
     story = "Here it begins, " * 20
     base, umpired = text(server, "base", prompt=story), text(server, "base:umpire", prompt=story)
     assert umpired == base  # it was not invoked
+    for stream in (False, True):
+        said = ask(server, "base:umpire", prompt=story, stream=stream).headers
+        assert said["x-dragoman-ignored"] == "adapter umpire (not invoked)"
     prompt = story + "@! not here, @!"
     assert text(server, "base:umpire", prompt=prompt) != text(server, "base", prompt=prompt)
-    usage = ask(server, "base:umpire", prompt=story + "@! again").json()["usage"]
+    invoked = ask(server, "base:umpire", prompt=story + "@! again")
+    assert "x-dragoman-ignored" not in invoked.headers
+    usage = invoked.json()["usage"]
     assert usage["prompt_tokens_details"]["cached_tokens"] >= len(story)
     both = [{"id": "umpire"}, {"id": "pirate"}]
     with_pirate = text(server, "base", prompt=prompt, lora=both)

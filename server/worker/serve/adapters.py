@@ -49,6 +49,10 @@ class Adapters:
             )
         return self._set(sorted(parts, key=lambda part: part[1]))
 
+    def activated(self, applied: Sequence[AppliedAdapter]) -> str | None:
+        """The name of the one of ``applied`` that has to be invoked. Raises what `chosen` does."""
+        return next((one.name for one in applied if self._load(one)[0].invocation), None)
+
     def _set(self, parts: Sequence[_Part]) -> AdapterSet | None:
         if not parts:
             return None

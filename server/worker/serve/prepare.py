@@ -129,6 +129,10 @@ class Preparer:
             request.request.constraint,
             still_wanted=partial(self._check_wanted, request),
         )
+        ignored = []
+        if task.adapters is not adapters:
+            name = self._model.adapters.activated(request.adapters)
+            ignored.append(f"adapter {name} (not invoked)")
         if self._disk is not None:
             self._disk.prefixes.await_files()
         self._check_wanted(request)
@@ -138,6 +142,7 @@ class Preparer:
             reply_prefix=prompt.reply_prefix,
             tools_active=prompt.tools_active,
             loosened=constrained.loosened if constrained else [],
+            ignored=ignored,
         )
         self._send(StepEvents(events=[accepted]))
         self._engine.submit(task, constrained.matcher if constrained else None)

@@ -138,6 +138,25 @@ def test_show_and_list_tell_adapters_and_what_is_wrong_with_one(run: Run, folder
 
 
 @pytest.mark.usefixtures("worker")
+def test_show_takes_a_model_with_an_adapter(run: Run, folder: Path) -> None:
+    write_model(folder / "models/good.gguf")
+    (folder / "models/good.toml").write_text('aliases = ["nice"]\nadapters.gone = "gone.gguf"')
+    write_model(folder / "models/good-pirate.gguf", general__type="adapter")
+    for name in ("good:pirate", "nice:pirate"):
+        shown = run("show", name)
+        assert shown.exit_code == 0
+        rows = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in shown.out.splitlines()]
+        assert rows[0] == ["model", "good:pirate"]
+        assert rows[1][1].endswith("good-pirate.gguf")
+        assert ["adapter of", "good"] in rows
+        assert ["architecture", "llama"] in rows
+    broken = run("show", "good:gone")
+    assert broken.exit_code == 1
+    assert "gone.gguf: No such file" in broken.out
+    assert "good:pirate" in run("show", "good:pirat").err
+
+
+@pytest.mark.usefixtures("worker")
 def test_show_takes_an_alias_and_a_file(run: Run, folder: Path) -> None:
     file = write_model(folder / "models/good.gguf")
     (folder / "models/good.toml").write_text('aliases = ["nice"]')

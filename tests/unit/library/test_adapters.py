@@ -63,6 +63,15 @@ def test_an_adapter_of_another_architecture_is_not_offered_and_the_log_says_so(
     assert "pirate.gguf: an adapter for 'gemma3'" in caplog.text
 
 
+def test_adapters_in_a_folder_of_their_own_wait_to_be_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "base.gguf")
+    adapter(tmp_path / "loras" / "pirate.gguf")
+    assert names(tmp_path) == {"base": []}
+    assert "pirate" not in caplog.text
+
+
 def test_a_sidecar_names_adapters_wherever_they_lie(tmp_path: Path) -> None:
     write(tmp_path / "base.gguf")
     write(tmp_path / "other.gguf")

@@ -57,6 +57,30 @@ def test_a_file_that_cannot_draft_is_named_with_the_reason(
     assert error.startswith(said)
 
 
+def test_a_model_does_not_draft_for_itself(tmp_path: Path) -> None:
+    for name in ("large.gguf", "link.gguf"):
+        if name == "link.gguf":
+            (tmp_path / name).symlink_to(tmp_path / "large.gguf")
+        said = f"large.toml: draft: {name}: it is the model itself"
+        assert scanned(tmp_path, name).error == said
+
+
+@pytest.mark.parametrize("tokens", [40, 300])
+def test_another_vocabulary_shows_before_anything_is_loaded(tmp_path: Path, tokens: int) -> None:
+    """A vocabulary of 300 tokens is compared in the file, a shorter one is kept in the header."""
+    small, large = tmp_path / "small.gguf", tmp_path / "large.gguf"
+    key = {"tokenizer__ggml__model": "gpt2"}
+    for more in (0, 30, -20):
+        write_model(small, vocabulary=tokens + more, **key)
+        write_model(large, vocabulary=tokens, **key)
+        (tmp_path / "large.toml").write_text('draft = "small.gguf"')
+        folder = ModelsFolder(tmp_path)
+        assert next(model for model in folder.scan() if model.id == "large").error is None
+        small.write_bytes(small.read_bytes().replace(b"<7>", b"<8>", 1))
+        changed = next(model for model in folder.scan() if model.id == "large").error
+        assert changed == "large.toml: draft: small.gguf: it has another vocabulary"
+
+
 def test_a_file_that_is_no_model_at_all_is_named(tmp_path: Path) -> None:
     (tmp_path / "small.gguf").write_bytes(b"nothing")
     error = scanned(tmp_path, "small.gguf").error
