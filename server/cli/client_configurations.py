@@ -113,9 +113,11 @@ print(answer.choices[0].message.content)
 #       llm -m $model "Hello!"
 """,
     "open-webui": """\
-# Open WebUI keeps both from its first start on, and later has them among its own settings.
+# Open WebUI keeps these from its first start on, and later has them among its own settings.
 export OPENAI_API_BASE_URL=$base
 export OPENAI_API_KEY=$key
+# Its own tools are 7,000 tokens of each prompt; without this line, models get them:
+export DEFAULT_MODEL_METADATA='{"capabilities": {"builtin_tools": false}}'
 open-webui serve --port 8080
 """,
     "opencode": """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import tomllib
 from collections.abc import Iterator
 
@@ -243,6 +244,13 @@ def test_every_configuration_names_address_and_model(run: Run, server: FakeServe
         assert "$" not in result.out.replace("$(llm", ""), name
         if name != "open-webui":
             assert "small" in result.out, name
+
+
+def test_open_webui_does_not_send_its_own_tools(run: Run, server: FakeServer) -> None:
+    lines = run("connect", "open-webui", "--url", server.url).out.splitlines()
+    (line,) = [line for line in lines if line.startswith("export DEFAULT_MODEL_METADATA=")]
+    (value,) = shlex.split(line.partition("=")[2])
+    assert json.loads(value) == {"capabilities": {"builtin_tools": False}}
 
 
 def test_configurations_in_known_formats_are_valid(run: Run, server: FakeServer) -> None:
