@@ -50,7 +50,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     request may set, None where that is not known. A model made for embeddings or ranking alone does
     not generate. ``embedding`` and ``ranking`` are None where it does not do that or where weights
     were not loaded. ``projector`` is the type of the encoder beside it, which lets it see images,
-    ``draft`` the file of a smaller model that drafts for it.
+    ``draft`` the file of a smaller model that drafts for it. ``declined`` is what our kernels left
+    to other code when a generating model was tried, so that its answers may not repeat.
     """
 
     model_id: str
@@ -85,6 +86,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     ranking: RankingInfo | None = None
     projector: str | None = None
     draft: str | None = None
+    declined: str | None = None
     warnings: list[str] = []
 
     @property
@@ -131,6 +133,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     draft_tokens_total: int = 0
     accepted_draft_tokens_total: int = 0
     draft_models: int = 0
+    answers_repeat: int = 0
     disk_reads_total: int = 0
     disk_read_bytes_total: int = 0
     disk_tokens_total: int = 0

@@ -33,6 +33,10 @@ class Backend(SequenceMemory, Protocol):
     batch_size: int
     outputs_per_batch: int
 
+    @property
+    def repeats(self) -> bool:
+        """Whether so far a token's logits depended, to the bit, on the text before it alone."""
+
     def decode(self, batch: Batch) -> None:
         """Compute the batch.
 

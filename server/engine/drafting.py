@@ -35,6 +35,7 @@ class Drafting:
         self, backend: Backend, pace: Pace, model: DraftModel | None, *, prompt_lookup: bool
     ) -> None:
         """``backend`` verifies; without ``prompt_lookup``, only predictions are looked up."""
+        self._backend = backend
         self._verifies = backend.partial_removal
         self.model = model if self._verifies else None
         self._prompt_lookup = prompt_lookup
@@ -43,20 +44,31 @@ class Drafting:
         self._policies: dict[int, DraftPolicy] = {}
         self._since_plain = 0
 
-    # Without our kernels, drafts change the shape of batches and with it the rounding of logits. A
-    # seeded answer must repeat exactly, and the engine does not know whether the kernels compute
-    # all of a model, so nothing but the prediction is drafted.
-
     def lookup(self, task: Task, spans: Spans) -> PromptLookup | None:
         """What looks drafts up for an answer to ``task``, whose sequence is ``spans``."""
-        prompt_too = self._prompt_lookup and task.sampling.seed is None
+        prompt_too = self._prompt_lookup and self._keeps(task)
         if not (self._verifies and (prompt_too or task.prediction)):
             return None
         return PromptLookup(spans, task.prediction, prompt_too=prompt_too)
 
     def may_guess(self, task: Task) -> bool:
         """Whether the model may draft for answers to ``task``."""
-        return self.model is not None and task.sampling.seed is None
+        return self.model is not None and self._keeps(task)
+
+    def _keeps(self, task: Task) -> bool:
+        """Whether answers to ``task`` stay as they are when they are drafted.
+
+        A seeded answer is to repeat, but drafts change the shape of batches, and with it, where
+        llama.cpp's own code computes, the rounding of logits. Only predictions are drafted there.
+        """
+        return task.sampling.seed is None or self._backend.repeats
+
+    def _may_draft(self, task: Task) -> bool:
+        """Whether the next step of answers to ``task`` may have drafts.
+
+        The kernels may have declined what an adapter adds since the task was taken.
+        """
+        return self._keeps(task) or bool(task.prediction)
 
     def propose(
         self, running: Sequence[SequenceState], answers: Mapping[int, Answer], *, threads: int
@@ -67,7 +79,13 @@ class Drafting:
         """
         if any(state.in_prompt and not state.waits for state in running):
             return
-        able = [state for state in running if state.uncomputed == 1 and not state.in_prompt]
+        able = [
+            state
+            for state in running
+            if state.uncomputed == 1
+            and not state.in_prompt
+            and self._may_draft(answers[state.order].task)
+        ]
         for state in able:
             state.drafts = answers[state.order].draft(len(running), self._pace.row_cost)
         if self.model is None:

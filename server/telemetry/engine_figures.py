@@ -62,6 +62,7 @@ _HELP = {
     "draft_tokens_total": "Tokens drafted, by a draft model or looked up.",
     "accepted_draft_tokens_total": "Drafted tokens that were right.",
     "draft_models": "Draft models in use: 1, or 0 where there is none or it has failed.",
+    "answers_repeat": "1 if seeded answers repeat to the bit, else 0.",
     "disk_reads_total": "Segments of cached prefixes read from disk.",
     "disk_read_bytes_total": "Bytes of cached prefixes read from disk.",
     "disk_tokens_total": "Tokens of prompts that were read from disk instead of computed.",

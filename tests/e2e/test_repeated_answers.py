@@ -106,6 +106,23 @@ def assert_same_with_a_prediction(server: Server) -> None:
     assert drafted.choices == plain.choices
 
 
+def looked_up(model: str) -> dict[str, Any]:
+    """A seeded request whose answer repeats its prompt and itself, cool enough to guess it."""
+    body = {"model": model, "prompt": ROUND, "max_tokens": TOKENS, "ignore_eos": True}
+    return body | {"logprobs": 5, "temperature": 0.4, "seed": 3}
+
+
+def answer_with_drafts(server: Server, model: str) -> Said:
+    """The answer to `looked_up`, asked for until guesses were right."""
+    before = figure(server, model, "accepted_draft_tokens_total")
+    said = answer(server, looked_up(model))
+    for _ in range(TRIES):
+        if figure(server, model, "accepted_draft_tokens_total") > before:
+            return said
+        assert answer(server, looked_up(model)) == said
+    pytest.fail("no guess was right")
+
+
 def test_an_answer_is_the_same_alone_in_company_and_after_a_restart(tmp_path: Path) -> None:
     models = INSTRUCT, BASE
     first: list[Said] = []
@@ -116,9 +133,14 @@ def test_an_answer_is_the_same_alone_in_company_and_after_a_restart(tmp_path: Pa
             first += together(server, bodies)
             assert first[-COMPANY:][:ALONE] == alone
         assert_same_with_a_prediction(server)
+        drafted = [answer_with_drafts(server, model) for model in models]
+        assert all(figure(server, model, "answers_repeat") for model in models)
     bodies = [body for model in models for body in requests(model)]
-    # From disk, and with so few cells that answers are preempted, if not at once then in a while.
-    with server_with(tmp_path, DRAGOMAN_KV_TOKENS="512", DRAGOMAN_CTX_SIZE="512") as server:
+    # From disk, without looking drafts up, and with so few cells that answers are preempted, if
+    # not at once then in a while.
+    small = {"DRAGOMAN_KV_TOKENS": "512", "DRAGOMAN_CTX_SIZE": "512"}
+    with server_with(tmp_path, DRAGOMAN_PROMPT_LOOKUP="false", **small) as server:
+        assert [answer(server, looked_up(model)) for model in models] == drafted
         for _ in range(TRIES):
             assert together(server, bodies) == first
             if all(figure(server, model, "preemptions_total") for model in models):
@@ -126,3 +148,4 @@ def test_an_answer_is_the_same_alone_in_company_and_after_a_restart(tmp_path: Pa
         else:
             pytest.fail("nothing was preempted")
         assert all(figure(server, model, "disk_tokens_total") for model in models)
+        assert not any(figure(server, model, "draft_tokens_total") for model in models)

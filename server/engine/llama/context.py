@@ -18,6 +18,7 @@ from server.engine.batch import Batch, ImageRows
 from server.engine.llama.adapters import AdapterSet, apply, free_unused
 from server.engine.llama.binding import bind, bind_image
 from server.engine.llama.context_parameters import context_parameters
+from server.engine.llama.declined import take_declined
 from server.engine.llama.library import log, new_context, planning
 from server.engine.llama.model import LlamaModel
 from server.engine.llama.position_map import PositionMap
@@ -49,7 +50,8 @@ class LlamaContext:
     The cells are unified: all sequences draw on one pool, so they can share prefixes.
     Sliding-window layers get full-size caches (``swa_full``) and a guard over their cells, so a
     prefix can be reused up to any token. ``cells_together`` is the most cells that are computed in
-    one go, so that each can see all others.
+    one go, so that each can see all others. ``declined`` is the first operation that our
+    kernels left to other code, with its weights.
     """
 
     def __init__(self, model: LlamaModel, settings: ContextSettings) -> None:
@@ -81,6 +83,8 @@ class LlamaContext:
         self.outputs_per_batch = settings.outputs_per_batch
         self.partial_removal = model.partial_removal
         self.window = window
+        take_declined()  # by others on this thread
+        self.declined: str | None = None
         self._adapters: AdapterSet | None = None
         # Only with M-RoPE do images take fewer positions than cells.
         self._positions = PositionMap() if model.has_planes else None
@@ -94,6 +98,11 @@ class LlamaContext:
         self._bound: tuple[Batch, Any] | None = None
         self._viewed: tuple[int, int] | None = None
         self._view: NDArray[np.float32] = np.empty((0, self.vocabulary_size), dtype=np.float32)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether our kernels computed all decodes so far, so that logits repeat to the bit."""
+        return self.declined is None
 
     def is_end_of_generation(self, token: int) -> bool:
         """Whether generating the token ends an answer."""
@@ -140,6 +149,8 @@ class LlamaContext:
             raise NoCellsLeft("too few KV cells are free")
         if status != 0:
             raise DecodeFailed(f"llama_decode answered {status}: {log.take()}")
+        if self.declined is None:
+            self.declined = take_declined()
 
     def _decode_image(self, rows: ImageRows, adapters: Adapters | None) -> None:
         image, cells = rows.image, len(rows.embeddings)

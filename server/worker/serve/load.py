@@ -203,6 +203,7 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
             kv_cells=context.kv_cells,
             embedding=embedding,
             drafts=draft is not None,
+            declined=context.declined,
         ),
         files=opened.files,
         chat=opened.chat,

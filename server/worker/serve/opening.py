@@ -63,11 +63,12 @@ class OpenedModel:
         embedding: EmbeddingInfo | None = None,
         ranking: RankingInfo | None = None,
         drafts: bool = False,
+        declined: str | None = None,
         warnings: Sequence[str] = (),
     ) -> ModelInfo:
         """The facts that the API process gets about the model.
 
-        ``drafts``: another model drafts for it.
+        ``drafts``: another model drafts for it. ``declined``: as in `LlamaContext`.
         """
         header, model, chat, settings = self.header, self.model, self.chat, self.request.settings
         draft = Path(settings.draft.path).name if settings.draft else None
@@ -102,6 +103,7 @@ class OpenedModel:
             ranking=ranking,
             projector=settings.projector.kind if settings.projector else None,
             draft=draft if drafts else None,
+            declined=declined,
             reply_format=chat.reply_format,
             sampling=chat.sampling,
             guard=settings.guard,

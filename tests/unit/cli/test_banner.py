@@ -75,6 +75,14 @@ def test_a_model_that_sees_images_is_told_from_others() -> None:
     assert "images    read" not in banner(URL, Settings(), [entry("m")])
 
 
+def test_it_is_said_whether_answers_repeat() -> None:
+    assert "answers   repeat" in banner(URL, Settings(), [entry("m")])
+    text = banner(URL, Settings(), [entry("m", declined="MUL_MAT with x (iq3_s)")])
+    assert "answers   may differ" in text
+    assert "MUL_MAT with x (iq3_s)" in text
+    assert "answers   " not in banner(URL, Settings(), [entry("m", generates=False)])
+
+
 def test_a_draft_model_is_named() -> None:
     assert "drafts    by small.gguf" in banner(URL, Settings(), [entry("m", draft="small.gguf")])
     assert "drafts" not in banner(URL, Settings(), [entry("m")])

@@ -31,7 +31,9 @@ class FakeBackend:
         vocabulary_size: int = 50,
         partial_removal: bool = True,
         window: int | None = None,
+        repeats: bool = False,
     ) -> None:
+        self.repeats = repeats
         self.kv_cells = kv_cells
         self.sequence_ids = sequence_ids
         self.batch_size = batch_size

@@ -72,6 +72,7 @@ class Model:
         encode: Callable[[LlamaModel], Encode] | None = None,
         draft: Path | None = None,
         parallel: int = 8,
+        prompt_lookup: bool = False,
     ) -> None:
         self.model = LlamaModel(str(path), safe_mode=True)
         settings = ContextSettings(
@@ -101,7 +102,7 @@ class Model:
             self.events.extend,
             parallel=parallel,
             inter_token_budget=1.0,
-            prompt_lookup=False,
+            prompt_lookup=prompt_lookup,
             threads=threads,
             stored_tokens=kv_cells // 4 if stored_tokens is None else stored_tokens,
             prefix_tier=prefix_tier,
@@ -116,7 +117,7 @@ class Model:
         self.model.close()
 
     def answers(self, prompts: list[list[int]], **more: Any) -> list[Answer]:
-        """The greedy answers to prompts of tokens that arrive together."""
+        """The answers, greedy by default, to prompts of tokens that arrive together."""
         return self.answers_to([[TokenSpan(prompt)] for prompt in prompts], **more)
 
     def answers_to(self, prompts: Sequence[Sequence[Span]], **more: Any) -> list[Answer]:
@@ -137,13 +138,13 @@ class Model:
             options: dict[str, object] = {
                 "max_tokens": ANSWER_TOKENS,
                 "logprobs": self.context.vocabulary_size,
+                "sampling": Sampling(temperature=0, logit_bias=dict.fromkeys(range(3), -np.inf)),
             } | more
             if each:
                 options |= each[number]
             task = Task(
                 id=number,
                 spans=spans,
-                sampling=Sampling(temperature=0, logit_bias=dict.fromkeys(range(3), -np.inf)),
                 length_limit=CONTEXT,
                 **options,  # type: ignore[arg-type]
             )

@@ -8,22 +8,10 @@ from pathlib import Path
 import pytest
 
 from server.core.events import Finished
-from server.engine.draft_model import DraftModel
-from server.engine.scheduling.pace import Pace
 from tests.tiny_models import write_tiny_model
 from tests.unit.engine.model_rig import Answer, Model, assert_same, prompt
 
-pytestmark = pytest.mark.process
-
-
-@pytest.fixture(autouse=True)
-def stated_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guessing costs nothing and a row little, whatever this machine does meanwhile."""
-    monkeypatch.setattr(
-        DraftModel, "token_seconds", property(lambda _: 0.0, lambda *_: None), raising=False
-    )
-    monkeypatch.setattr(DraftModel, "read_seconds", 0.0)
-    monkeypatch.setattr(Pace, "row_cost", 0.05)
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("stated_costs")]
 
 
 @pytest.fixture(scope="module", params=["full attention", "sliding window"])

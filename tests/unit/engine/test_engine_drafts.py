@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from server.core.sampling import Sampling
+from server.engine.batch import Batch
 from tests.unit.engine.engine_rig import Rig
 from tests.unit.engine.fake_backend import FakeBackend
 
@@ -84,6 +86,34 @@ def test_looking_up_the_prompt_saves_steps_and_is_no_prediction(lookup: bool) ->
     assert (usage.accepted_prediction_tokens, usage.rejected_prediction_tokens) == (0, 0)
     assert (usage.accepted_draft_tokens > 0) == lookup
     assert len(rig.backend.batches) == 24 - usage.accepted_draft_tokens
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_seeded_answer_is_looked_up_where_logits_repeat(repeats: bool) -> None:
+    rig = Rig(Repeating(repeats=repeats), prompt_lookup=True)
+    seeded = Sampling(temperature=0.1, seed=5)
+    rig.submit(1, [*range(1, 9)] * 2, max_tokens=24, sampling=seeded)
+    rig.run()
+    assert rig.text(1) == rig.expected([*range(1, 9)], 24)
+    assert (rig.finished(1).usage.accepted_draft_tokens > 0) == repeats
+
+
+class Declining(Repeating):
+    """Leaves something to other code from the first decode on, as with an adapter."""
+
+    def decode(self, batch: Batch) -> None:
+        super().decode(batch)
+        self.repeats = False
+
+
+def test_drafts_of_seeded_answers_end_when_logits_no_longer_repeat() -> None:
+    rig = Rig(Declining(repeats=True), prompt_lookup=True)
+    prompt = [*range(1, 9)] * 2
+    rig.submit(1, prompt, max_tokens=24, sampling=Sampling(temperature=0.1, seed=5))
+    rig.submit(2, prompt, max_tokens=24)
+    rig.run()
+    assert rig.finished(1).usage.draft_tokens == 0
+    assert rig.finished(2).usage.accepted_draft_tokens > 0
 
 
 def test_nothing_is_looked_up_beside_many_others() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
 import pytest
 
+from server.core.events import Finished, Usage
+from server.core.sampling import Sampling
 from server.core.worker_settings import KvType
-from tests.tiny_models import EMBEDDING, write_tiny_model
+from tests.tiny_models import EMBEDDING, VOCABULARY, write_tiny_model
 from tests.unit.engine.ggml import OF_KERNELS
 from tests.unit.engine.model_rig import Answer, Model, prompt
 
@@ -49,7 +52,7 @@ def assert_equal(answers: list[Answer], expected: list[Answer]) -> None:
 
 @pytest.mark.parametrize(
     ("path", "kv_type"),
-    [*((name, "f16") for name in FORMATS), ("Q8_0", "q8_0"), ("Q4_K_M", "q4_0")],
+    [*((name, "f16") for name in FORMATS), ("Q8_0", "q8_0"), ("Q4_K_M", "q4_0"), ("F16", "f32")],
     indirect=["path"],
 )
 def test_an_answer_is_the_same_alone_and_in_any_company(path: Path, kv_type: KvType) -> None:
@@ -58,6 +61,7 @@ def test_an_answer_is_the_same_alone_and_in_any_company(path: Path, kv_type: KvT
     for tokens in prompts:
         model = Model(path, kv_cells=2048, flash_attention=True, kv_type=kv_type)
         alone += model.answers([tokens])
+        assert model.context.declined is None
         model.close()
     model = Model(
         path,
@@ -91,3 +95,33 @@ def test_an_answer_is_the_same_alone_and_in_any_company(path: Path, kv_type: KvT
     assert_equal(crowded.answers(prompts), alone)
     assert sum(crowded.cached(number) for number in range(COMPANY)) > FEW_CELLS
     crowded.close()
+
+
+# Of few tokens, so that the text repeats itself; and of all but the control tokens.
+FEW = dict.fromkeys({*range(VOCABULARY)} - {40, 41, 42, 43}, -np.inf)
+ALL = dict.fromkeys(range(3), -np.inf)
+
+
+@pytest.mark.usefixtures("stated_costs")
+@pytest.mark.parametrize(
+    ("by_a_model", "banned"), [(False, FEW), (True, ALL)], ids=["looked up", "by a model"]
+)
+@pytest.mark.parametrize("path", FORMATS, indirect=True)
+def test_a_seeded_answer_is_the_same_with_and_without_drafts(
+    path: Path, by_a_model: bool, banned: dict[int, float]
+) -> None:
+    options: dict[str, Any] = {"kv_cells": 512, "flash_attention": True}
+    plain = Model(path, **options)
+    drafted = Model(path, **options, draft=path if by_a_model else None, prompt_lookup=True)
+    usages: list[Usage] = []
+    for temperature in (0.1, 0.3, 1.0):
+        sampling = Sampling(temperature=temperature, seed=7, logit_bias=banned)
+        asked: dict[str, Any] = {"sampling": sampling, "max_tokens": 60}
+        assert_equal(
+            drafted.answers([prompt(60, 30)], **asked), plain.answers([prompt(60, 30)], **asked)
+        )
+        usages += [event.usage for event in drafted.events if isinstance(event, Finished)]
+    accepted = sum(usage.accepted_draft_tokens for usage in usages)
+    assert 10 < accepted < sum(usage.draft_tokens for usage in usages)
+    plain.close()
+    drafted.close()

@@ -5,6 +5,7 @@
  */
 #include <cstring>
 
+#include "declined.h"
 #include "ggml-backend-impl.h"
 #include "ggml-cpu.h"
 #include "kernels.h"
@@ -31,7 +32,11 @@ class KernelBufferType : public ggml::cpu::extra_buffer_type {
     bool supports_op(ggml_backend_dev_t, const ggml_tensor *) override { return false; }
 
     ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
-        return find_traits(op);
+        ggml::cpu::tensor_traits * traits = find_traits(op);
+        if (traits == nullptr) {
+            note_declined(op);
+        }
+        return traits;
     }
 };
 
@@ -100,6 +105,8 @@ FindTraits * kernels_for_this_processor() {
 
 #endif
 
+bool registered = false;
+
 __attribute__((constructor)) void register_kernels() {
     FindTraits * const find_traits = kernels_for_this_processor();
     if (find_traits == nullptr) {
@@ -111,14 +118,25 @@ __attribute__((constructor)) void register_kernels() {
         ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0),
         &context,
     };
-    for (ggml_backend_buffer_type_t other : ggml_backend_cpu_get_extra_buffer_types()) {
+    auto & types = ggml_backend_cpu_get_extra_buffer_types();
+    for (ggml_backend_buffer_type_t other : types) {
         if (strcmp(ggml_backend_buft_name(other), "CPU_REPACK") == 0) {
             leave_our_weights_in_place(other);
         }
     }
-    ggml_backend_cpu_get_extra_buffer_types().push_back(&type);
+    // Before the others, so that what they compute is noted as well. They keep the weights in their own buffers.
+    types.insert(types.begin(), &type);
+    registered = true;
 }
 
 }  // namespace
+
+// For server/engine/llama/declined.py: the first operation that the calling thread's computations left to other code
+// since the last call (declined.h), as text that stays until the next call; null if there was none.
+extern "C" __attribute__((visibility("default"))) const char * dragoman_declined();
+
+const char * dragoman_declined() {
+    return registered ? take_declined() : "everything";
+}
 
 #endif

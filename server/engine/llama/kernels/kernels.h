@@ -23,3 +23,8 @@ ggml::cpu::tensor_traits * neon_traits(const ggml_tensor * op);
 // Whether a kernel multiplies such weights where they lie in the file. Those for AVX-512 take no others than those
 // for AVX2.
 bool a_kernel_multiplies(const ggml_tensor * weights);
+
+// Whether llama.cpp has a faster way than a product: rotations of quantized KV cells.
+inline bool is_rotation(const ggml_tensor * op) {
+    return op->op == GGML_OP_MUL_MAT && op->op_params[1] == GGML_HINT_SRC0_IS_HADAMARD;
+}

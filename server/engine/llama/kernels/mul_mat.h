@@ -69,15 +69,17 @@ inline char * row_of(const ggml_tensor * tensor, int64_t row) {
            matrix % tensor->ne[2] * tensor->nb[2] + matrix / tensor->ne[2] * tensor->nb[3];
 }
 
-// Quantizes row `row` of `rows` into its place: activations are stored tile by tile, within a tile block by
-// block, within a block row by row.
+// Quantizes row `row` of `rows` into its place. Activations are stored tile by tile: within a tile block by block, within
+// a block row by row; but row by row for plain numbers.
 template <typename Block>
 KERNEL void quantize_row(const char * numbers, int64_t row, int64_t rows, int64_t blocks,
                          Activations<Block> * activations) {
     const int64_t tile = row - row % TILE_TOKENS, width = std::min(TILE_TOKENS, rows - tile);
     for (int64_t block = 0; block < blocks; block++) {
+        const int64_t place = IS_PLAIN<Block> ? row * blocks + block
+                                              : tile * blocks + block * width + row - tile;
         quantize(reinterpret_cast<const float *>(numbers) + block * NUMBERS<Block>,
-                 activations[tile * blocks + block * width + row - tile]);
+                 activations[place]);
     }
 }
 

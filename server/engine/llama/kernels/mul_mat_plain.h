@@ -2,6 +2,7 @@
 // vector operations of an instruction set.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "panel.h"
@@ -39,67 +40,121 @@ KERNEL inline Floats load_numbers(const ggml_bf16_t * numbers) { return load_bra
 
 KERNEL inline Floats load_numbers(const float * numbers) { return load_unaligned(numbers); }
 
-// Multiplies `ROWS` rows of weights with the activations of `TOKENS` tokens, which lie `tokens` apart from block to
-// block. Products of different columns are in each lane of dots[t][first_row + r]. Their order depends on neither
-// number.
-template <typename Block, int ROWS, int TOKENS>
-KERNEL inline void multiply_plain(const char * weights, int64_t stride, int64_t blocks,
-                                  const PlainActivations * activations, int64_t tokens,
-                                  Floats (*dots)[PANEL_ROWS], int64_t first_row) {
+// Their sums fit into the registers, beside one for each row and one for a token.
+constexpr int PLAIN_ROWS = LANES / 4, PLAIN_TOKENS = 6;
+// Columns that are multiplied before the next ones. The weights of a panel and the activations of PLAIN_TOKENS then
+// stay in the L1 cache.
+constexpr int64_t PLAIN_COLUMNS = 256;
+
+// Where sums are kept between columns: products of different columns are in each lane of [token][row].
+using Dots = Floats[TILE_TOKENS][PANEL_ROWS];
+
+// Columns of the activations of a tile; tokens lie `stride` numbers apart.
+struct Inputs {
+    const float * numbers;
+    int64_t stride, tokens;
+};
+
+// Multiplies columns of ROWS rows of weights and of TOKENS tokens. The products are added to dots[token + t][row + r],
+// or begin it. Their order depends on nothing but the number of columns.
+template <typename Number, int ROWS, int TOKENS>
+KERNEL inline void multiply_plain(const char * weights, int64_t stride, int64_t columns, bool begins,
+                                  const Inputs & inputs, int64_t row, int64_t token, Dots & dots) {
+    const float * numbers = inputs.numbers + token * inputs.stride;
     Floats sums[TOKENS][ROWS];
+#pragma GCC unroll 6
     for (int t = 0; t < TOKENS; t++) {
+#pragma GCC unroll 4
         for (int r = 0; r < ROWS; r++) {
-            sums[t][r] = broadcast(0.f);
+            sums[t][r] = begins ? broadcast(0.f) : dots[token + t][row + r];
         }
     }
-    for (int64_t block = 0; block < blocks; block++, activations += tokens) {
-        for (int64_t i = 0; i < PLAIN_NUMBERS; i += LANES) {
-            Floats row[ROWS];
+    for (int64_t column = 0; column < columns; column += LANES) {
+        Floats rows[ROWS];
+        for (int r = 0; r < ROWS; r++) {
+            const char * numbers_of_row = weights + (row + r) * stride;
+            rows[r] = load_numbers(reinterpret_cast<const Number *>(numbers_of_row) + column);
+        }
+        for (int t = 0; t < TOKENS; t++) {
+            const Floats input = load_unaligned(numbers + t * inputs.stride + column);
             for (int r = 0; r < ROWS; r++) {
-                const char * first = weights + r * stride + block * sizeof(Block);
-                row[r] = load_numbers(reinterpret_cast<const Block *>(first)->numbers + i);
-            }
-            for (int t = 0; t < TOKENS; t++) {
-                const Floats other = load_unaligned(activations[t].numbers + i);
-                for (int r = 0; r < ROWS; r++) {
-                    sums[t][r] = multiply_add(row[r], other, sums[t][r]);
-                }
+                sums[t][r] = multiply_add(rows[r], input, sums[t][r]);
             }
         }
     }
+#pragma GCC unroll 6
     for (int t = 0; t < TOKENS; t++) {
+#pragma GCC unroll 4
         for (int r = 0; r < ROWS; r++) {
-            dots[t][first_row + r] = sums[t][r];
+            dots[token + t][row + r] = sums[t][r];
         }
     }
 }
 
+// As above, for all rows of a panel and all tokens.
+template <typename Number>
+KERNEL void multiply_plain(const char * weights, int64_t stride, int64_t columns, bool begins,
+                           const Inputs & inputs, Dots & dots) {
+    int64_t token = 0;
+    const auto multiply_next = [&](auto count) KERNEL {
+        for (int64_t row = 0; row < PANEL_ROWS; row += PLAIN_ROWS) {
+            multiply_plain<Number, PLAIN_ROWS, count>(weights, stride, columns, begins, inputs, row,
+                                                      token, dots);
+        }
+        token += count;
+    };
+    while (token + PLAIN_TOKENS <= inputs.tokens) {
+        multiply_next(std::integral_constant<int, PLAIN_TOKENS>());
+    }
+    if (token + 4 <= inputs.tokens) {
+        multiply_next(std::integral_constant<int, 4>());
+    }
+    if (token + 2 <= inputs.tokens) {
+        multiply_next(std::integral_constant<int, 2>());
+    }
+    if (token < inputs.tokens) {
+        multiply_next(std::integral_constant<int, 1>());
+    }
+}
+
+// As above, with a copy of the weights in single precision that lies close together: rows at a distance of pages share
+// few places of a cache.
+template <typename Number>
+KERNEL void multiply_copy(const char * weights, int64_t stride, int64_t columns,
+                          const Inputs & inputs, Dots & dots) {
+    alignas(64) float copy[PANEL_ROWS][PLAIN_COLUMNS];
+    for (int64_t first = 0; first < columns; first += PLAIN_COLUMNS) {
+        const int64_t width = std::min(PLAIN_COLUMNS, columns - first);
+        for (int64_t row = 0; row < PANEL_ROWS; row++) {
+            const auto * numbers = reinterpret_cast<const Number *>(weights + row * stride) + first;
+            for (int64_t column = 0; column < width; column += LANES) {
+                store(copy[row] + column, load_numbers(numbers + column));
+                // The next panel follows in memory.
+                __builtin_prefetch(reinterpret_cast<const char *>(numbers + column) + PANEL_ROWS * stride, 0, 2);
+            }
+        }
+        const Inputs part{inputs.numbers + first, inputs.stride, inputs.tokens};
+        multiply_plain<float>(reinterpret_cast<const char *>(copy), sizeof copy[0], width, first == 0,
+                              part, dots);
+    }
+}
+
 // Adds to sums[0][t] the products of a panel with token t of a tile; a row of the panel is in each lane.
-// `activations` holds the tile block by block, and within a block token by token.
+// `activations` holds the tile token by token.
 template <typename Block, int PANELS>
 KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
                             const PlainActivations * activations, int64_t tokens,
                             Floats (*sums)[TILE_TOKENS]) {
     static_assert(PANELS == 1);
-    constexpr int ROWS = LANES / 4, TOKENS = 4;  // their sums fit into the registers
-    Floats dots[TILE_TOKENS][PANEL_ROWS];
-    for (int64_t row = 0; row < PANEL_ROWS; row += ROWS) {
-        const char * weights = panel + row * stride;
-        int64_t token = 0;
-        const auto multiply_next = [&](auto count) KERNEL {
-            multiply_plain<Block, ROWS, count>(weights, stride, blocks, activations + token, tokens,
-                                               dots + token, row);
-            token += count;
-        };
-        while (token + TOKENS <= tokens) {
-            multiply_next(std::integral_constant<int, TOKENS>());
-        }
-        while (token + 2 <= tokens) {
-            multiply_next(std::integral_constant<int, 2>());
-        }
-        if (token < tokens) {
-            multiply_next(std::integral_constant<int, 1>());
-        }
+    using Number = std::remove_extent_t<decltype(Block::numbers)>;
+    const int64_t columns = blocks * PLAIN_NUMBERS;
+    const Inputs inputs{reinterpret_cast<const float *>(activations), columns, tokens};
+    Dots dots;
+    // Fewer tokens read each weight once.
+    if (tokens <= PLAIN_TOKENS) {
+        multiply_plain<Number>(panel, stride, columns, true, inputs, dots);
+    } else {
+        multiply_copy<Number>(panel, stride, columns, inputs, dots);
     }
     for (int64_t token = 0; token < tokens; token++) {
         sums[0][token] = add(sums[0][token], horizontal_sums(dots[token]));

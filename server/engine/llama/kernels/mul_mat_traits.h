@@ -130,11 +130,6 @@ bool multiplies(const ggml_tensor * weights) {
            weights->ne[1] >= PANEL_ROWS;
 }
 
-// Whether llama.cpp has a faster way than a product: rotations of quantized KV cells.
-bool is_rotation(const ggml_tensor * op) {
-    return op->op == GGML_OP_MUL_MAT && op->op_params[1] == GGML_HINT_SRC0_IS_HADAMARD;
-}
-
 ggml::cpu::tensor_traits * mul_mat_traits(const ggml_tensor * op) {
     static MulMatTraits traits;
     if ((op->op != GGML_OP_MUL_MAT && op->op != GGML_OP_MUL_MAT_ID) || !multiplies(op->src[0]) ||

@@ -1,0 +1,36 @@
+"""What our kernels left to other code, whose rounding depends on what else is computed."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+from llama_cpp import _ggml
+
+
+def _kernels_function() -> Callable[[], bytes | None] | None:
+    """``dragoman_declined`` of kernels/extension.cpp; None without our kernels."""
+    try:
+        function = _ggml.libggml["dragoman_declined"]
+    except AttributeError:
+        return None
+    function.restype = ctypes.c_char_p
+    answer: Callable[[], bytes | None] = function
+    return answer
+
+
+_take_declined = _kernels_function()
+
+
+def take_declined() -> str | None:
+    """What this thread's computations since the last call left to other code than our kernels.
+
+    It is the first such operation, with its weights and their format. None: our kernels computed
+    everything whose rounding could depend on other rows of a batch or on where cells lie.
+    """
+    if _take_declined is None:
+        return "everything"
+    if _ggml.libggml.ggml_backend_dev_count() > 1:
+        return "what other devices than the processor compute"
+    declined = _take_declined()
+    return None if declined is None else declined.decode("utf-8", "replace")
