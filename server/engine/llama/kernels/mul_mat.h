@@ -69,8 +69,8 @@ inline char * row_of(const ggml_tensor * tensor, int64_t row) {
            matrix % tensor->ne[2] * tensor->nb[2] + matrix / tensor->ne[2] * tensor->nb[3];
 }
 
-// Quantizes row `row` of `rows` into its place. Activations are stored tile by tile: within a tile block by block, within
-// a block row by row; but row by row for plain numbers.
+// Quantizes row `row` of `rows` into its place. Activations are stored tile by tile, within a tile block by block,
+// within a block row by row; those for plain numbers row by row.
 template <typename Block>
 KERNEL void quantize_row(const char * numbers, int64_t row, int64_t rows, int64_t blocks,
                          Activations<Block> * activations) {

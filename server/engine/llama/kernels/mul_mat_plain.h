@@ -45,9 +45,11 @@ constexpr int PLAIN_ROWS = LANES / 4, PLAIN_TOKENS = 6;
 // Columns that are multiplied before the next ones. The weights of a panel and the activations of PLAIN_TOKENS then
 // stay in the L1 cache.
 constexpr int64_t PLAIN_COLUMNS = 256;
+// Tokens that are multiplied before the next rows of weights are prefetched.
+constexpr int64_t PLAIN_SLICE = 2 * PLAIN_TOKENS;
 
 // Where sums are kept between columns: products of different columns are in each lane of [token][row].
-using Dots = Floats[TILE_TOKENS][PANEL_ROWS];
+using Dots = Floats (*)[PANEL_ROWS];
 
 // Columns of the activations of a tile; tokens lie `stride` numbers apart.
 struct Inputs {
@@ -59,7 +61,7 @@ struct Inputs {
 // or begin it. Their order depends on nothing but the number of columns.
 template <typename Number, int ROWS, int TOKENS>
 KERNEL inline void multiply_plain(const char * weights, int64_t stride, int64_t columns, bool begins,
-                                  const Inputs & inputs, int64_t row, int64_t token, Dots & dots) {
+                                  const Inputs & inputs, int64_t row, int64_t token, Dots dots) {
     const float * numbers = inputs.numbers + token * inputs.stride;
     Floats sums[TOKENS][ROWS];
 #pragma GCC unroll 6
@@ -94,7 +96,7 @@ KERNEL inline void multiply_plain(const char * weights, int64_t stride, int64_t 
 // As above, for all rows of a panel and all tokens.
 template <typename Number>
 KERNEL void multiply_plain(const char * weights, int64_t stride, int64_t columns, bool begins,
-                           const Inputs & inputs, Dots & dots) {
+                           const Inputs & inputs, Dots dots) {
     int64_t token = 0;
     const auto multiply_next = [&](auto count) KERNEL {
         for (int64_t row = 0; row < PANEL_ROWS; row += PLAIN_ROWS) {
@@ -121,7 +123,7 @@ KERNEL void multiply_plain(const char * weights, int64_t stride, int64_t columns
 // few places of a cache.
 template <typename Number>
 KERNEL void multiply_copy(const char * weights, int64_t stride, int64_t columns,
-                          const Inputs & inputs, Dots & dots) {
+                          const Inputs & inputs, Dots dots) {
     alignas(64) float copy[PANEL_ROWS][PLAIN_COLUMNS];
     for (int64_t first = 0; first < columns; first += PLAIN_COLUMNS) {
         const int64_t width = std::min(PLAIN_COLUMNS, columns - first);
@@ -129,13 +131,24 @@ KERNEL void multiply_copy(const char * weights, int64_t stride, int64_t columns,
             const auto * numbers = reinterpret_cast<const Number *>(weights + row * stride) + first;
             for (int64_t column = 0; column < width; column += LANES) {
                 store(copy[row] + column, load_numbers(numbers + column));
-                // The next panel follows in memory.
-                __builtin_prefetch(reinterpret_cast<const char *>(numbers + column) + PANEL_ROWS * stride, 0, 2);
             }
         }
-        const Inputs part{inputs.numbers + first, inputs.stride, inputs.tokens};
-        multiply_plain<float>(reinterpret_cast<const char *>(copy), sizeof copy[0], width, first == 0,
-                              part, dots);
+        // The rows of the next panel follow in memory; some are prefetched beside each slice.
+        const char * next = weights + PANEL_ROWS * stride + first * sizeof(Number);
+        const int64_t slices = (inputs.tokens + PLAIN_SLICE - 1) / PLAIN_SLICE;
+        int64_t row = 0;
+        for (int64_t slice = 0; slice < slices; slice++) {
+            for (; row < PANEL_ROWS * (slice + 1) / slices; row++) {
+                for (size_t offset = 0; offset < width * sizeof(Number); offset += 64) {
+                    __builtin_prefetch(next + row * stride + offset, 0, 2);
+                }
+            }
+            const int64_t token = slice * PLAIN_SLICE;
+            const Inputs part{inputs.numbers + token * inputs.stride + first, inputs.stride,
+                              std::min(PLAIN_SLICE, inputs.tokens - token)};
+            multiply_plain<float>(reinterpret_cast<const char *>(copy), sizeof copy[0], width,
+                                  first == 0, part, dots + token);
+        }
     }
 }
 
@@ -149,7 +162,7 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
     using Number = std::remove_extent_t<decltype(Block::numbers)>;
     const int64_t columns = blocks * PLAIN_NUMBERS;
     const Inputs inputs{reinterpret_cast<const float *>(activations), columns, tokens};
-    Dots dots;
+    Floats dots[TILE_TOKENS][PANEL_ROWS];
     // Fewer tokens read each weight once.
     if (tokens <= PLAIN_TOKENS) {
         multiply_plain<Number>(panel, stride, columns, true, inputs, dots);
