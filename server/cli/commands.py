@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words = words_to_complete()
         application(words[0] if len(words) > 1 else "")(args=[], prog_name="dragoman")
     try:
+        words = _as_ours(words)
         application(words[0] if words else "")(args=words, prog_name="dragoman")
     except ConfigError as error:
         _fail(str(error), 2)
@@ -67,6 +68,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error.message, 1)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+def _as_ours(words: list[str]) -> list[str]:
+    """What those who know Ollama type, in our words. Raises CommandError where there are none."""
+    match words:
+        case ["ls", *rest]:
+            return ["list", *rest]
+        case ["help", *rest]:
+            return [*rest[:1], "--help"]
+        case ["-v"]:
+            return ["--version"]
+        case ["create", *_]:
+            raise CommandError(
+                "there is nothing to create: put the GGUF file into the models folder, and what "
+                "concerns it alone into a TOML file beside it (models/README.md)",
+                exit_code=2,
+            )
+    return words
 
 
 def application(asked: str = "") -> typer.Typer:
@@ -79,6 +98,7 @@ def application(asked: str = "") -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
+        context_settings={"help_option_names": ["--help", "-h"]},
     )
     for name in [asked] if asked in COMMANDS else COMMANDS:
         app.command(name, cls=Command)(pkgutil.resolve_name(COMMANDS[name]))

@@ -172,6 +172,10 @@ class Conversation:
         return "new conversation"
 
     def _set(self, name: str = "", value: str = "") -> str:
+        if name == "system":
+            return self._set_system(value)
+        if name == "parameter":  # as Ollama has it
+            return self._set(*value.split(maxsplit=1))
         if not name:
             known = [*PARAMETERS, _LIMIT, _THINK]
             stated = [f"{key} = {_shown(value)}" for key, value in self.settings.items()]
@@ -263,7 +267,9 @@ def _read(file: Path) -> SavedConversation:
     try:
         return msgspec.json.decode(file.read_bytes(), type=SavedConversation)
     except OSError as error:
-        raise CommandRefused(f"{file} cannot be read: {error.strerror}") from error
+        raise CommandRefused(
+            f"{file} cannot be read: {error.strerror} (/model ID switches to another model)"
+        ) from error
     except msgspec.DecodeError as error:
         raise CommandRefused(f"{file} is no saved conversation: {error}") from error
 

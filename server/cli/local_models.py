@@ -29,7 +29,8 @@ def find_model(settings: Settings, name: str) -> LibraryModel:
     if (found := find_local(settings, name)) is not None:
         return found
     names = _names(library(settings).scan())
-    raise CommandError(f"no model {name!r} in {settings.models_dir}. {choices(name, names)}")
+    near = choices(name, names) if names else "Get one with: dragoman pull"
+    raise CommandError(f"no model {name!r} in {settings.models_dir}. {near}")
 
 
 def find_adapted(settings: Settings, name: str) -> tuple[LibraryModel, AdapterFile | None]:

@@ -46,6 +46,14 @@ def last_body(server: FakeServer) -> dict[str, object]:
     return dict(bodies[-1])
 
 
+def test_settings_are_made_as_in_ollama_too(conversation: Conversation) -> None:
+    assert conversation.command("/set parameter temperature 0.2") == "temperature = 0.2"
+    assert conversation.command("/set system Be brief.") == "system prompt set"
+    assert conversation.messages == [{"role": "system", "content": "Be brief."}]
+    with pytest.raises(CommandRefused, match="/model ID"):
+        conversation.command("/load smollm2")
+
+
 def test_settings_are_sent_listed_and_taken_back(
     conversation: Conversation, server: FakeServer
 ) -> None:

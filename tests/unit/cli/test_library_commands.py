@@ -48,6 +48,22 @@ def test_list_tells_the_least_memory_and_that_of_the_whole_context(run: Run, fol
     assert " to " not in short
 
 
+def test_a_folder_without_models_says_how_to_get_one(run: Run, folder: Path) -> None:
+    (folder / "models").mkdir()
+    for words in (["list"], ["show", "x"], ["cp", "x", "y"]):
+        assert "dragoman pull" in run(*words).err
+
+
+def test_what_those_who_know_ollama_type_is_understood(run: Run, folder: Path) -> None:
+    write_model(folder / "models/good.gguf")
+    assert run("ls").out == run("list").out
+    assert run("-v").out == run("--version").out
+    for words in (["help", "ps"], ["ps", "-h"]):
+        assert run(*words).out == run("ps", "--help").out
+    assert run("help").out == run("-h").out == run("--help").out
+    assert "models folder" in run("create", "mine", "-f", "Modelfile").err
+
+
 @pytest.mark.parametrize(
     ("family", "tools", "said"),
     [
