@@ -139,42 +139,27 @@ def test_reasoning_and_tool_calls_stream_and_results_go_back_over_every_api(
 def test_results_are_sent_for_the_pane_whose_results_were_typed(
     open_page: OpenPage, stand_in: StandIn
 ) -> None:
-    def contents() -> list[object]:
-        return [message.content for message in last_prompt(pool).messages if message.role == "tool"]
-
     pool = agent()
     with stand_in(pool) as url:
         page = opened(open_page, url, panes=2)
         page.set(tools=json.dumps([TOOLS["chat"]]))
         page.send("How is the weather?")
         page.finished()
-        left, right = page.panes
-        for field in page.find_all(".call textarea", left):
-            field.send_keys("rain")
-        page.act("Send results", left)
-        page.wait(lambda: len(page.find_all(".answer", left)) == 2, "the left answer")
-        page.finished()
-        assert len(pool.client.requests) == 3
-        assert contents() == ["rain", "rain"]
-        assert len(page.find_all(".answer", right)) == 1
-
-        for field in page.find_all(".call textarea", right):
-            field.send_keys("sun")
-        page.act("Send results", right)
-        page.wait(lambda: len(page.find_all(".answer", right)) == 2, "the right answer")
-        page.finished()
-        assert len(pool.client.requests) == 4
-        assert contents() == ["sun", "sun"]
-        assert len(page.find_all(".answer", left)) == 2
-        shown = [each.text for each in page.find_all(".answer-actions button")]
-        assert "Send results" not in shown
-
-        page.find("#undo").click()
-        page.find("#undo").click()
-        for pane in (left, right):
+        for asked, (pane, result) in enumerate(zip(page.panes, ("rain", "sun"), strict=True), 3):
             for field in page.find_all(".call textarea", pane):
-                assert field.get_property("value") != ""
-        page.act("Send results", left)
+                field.send_keys(result)
+            page.act("Send results", pane)
+            page.wait(lambda pane=pane: len(page.find_all(".answer", pane)) == 2, "an answer")
+            page.finished()
+            assert len(pool.client.requests) == asked
+            results = [each.content for each in last_prompt(pool).messages if each.role == "tool"]
+            assert results == [result, result]
+        assert [len(page.find_all(".answer", pane)) for pane in page.panes] == [2, 2]
+        assert "Send results" not in [each.text for each in page.find_all(".answer button")]
+
+        page.find("#undo").click()
+        page.find("#undo").click()
+        page.act("Send results", page.panes[0])  # both have been typed
         page.wait(lambda: len(pool.client.requests) == 6, "both answers")
         page.finished()
 
