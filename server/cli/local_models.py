@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -28,9 +28,7 @@ def find_model(settings: Settings, name: str) -> LibraryModel:
     """The model with id, alias or file path ``name``; raises CommandError if there is none."""
     if (found := find_local(settings, name)) is not None:
         return found
-    names = _names(library(settings).scan())
-    near = choices(name, names) if names else "Get one with: dragoman pull"
-    raise CommandError(f"no model {name!r} in {settings.models_dir}. {near}")
+    raise _unknown(settings, name, _names(library(settings).scan()))
 
 
 def find_adapted(settings: Settings, name: str) -> tuple[LibraryModel, AdapterFile | None]:
@@ -50,8 +48,12 @@ def find_adapted(settings: Settings, name: str) -> tuple[LibraryModel, AdapterFi
     chosen = find_name(name, {id_: id_ for id_ in adapted})
     if chosen is not None:
         return adapted[chosen]
-    names = _names(models) | {id_: id_ for id_ in adapted}
-    raise CommandError(f"no model {name!r} in {settings.models_dir}. {choices(name, names)}")
+    raise _unknown(settings, name, [*_names(models), *adapted])
+
+
+def _unknown(settings: Settings, name: str, names: Collection[str]) -> CommandError:
+    way = choices(name, names) if names else "Get one with: dragoman pull"
+    return CommandError(f"no model {name!r} in {settings.models_dir}. {way}")
 
 
 def find_local(settings: Settings, name: str) -> LibraryModel | None:

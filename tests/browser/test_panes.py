@@ -149,9 +149,7 @@ def test_results_are_sent_for_the_pane_whose_results_were_typed(
             for field in page.find_all(".call textarea", pane):
                 field.send_keys(result)
             page.act("Send results", pane)
-            page.wait(lambda pane=pane: len(page.find_all(".answer", pane)) == 2, "an answer")
-            page.finished()
-            assert len(pool.client.requests) == asked
+            answered(page, pool, asked)
             results = [each.content for each in last_prompt(pool).messages if each.role == "tool"]
             assert results == [result, result]
         assert [len(page.find_all(".answer", pane)) for pane in page.panes] == [2, 2]
@@ -160,8 +158,13 @@ def test_results_are_sent_for_the_pane_whose_results_were_typed(
         page.find("#undo").click()
         page.find("#undo").click()
         page.act("Send results", page.panes[0])  # both have been typed
-        page.wait(lambda: len(pool.client.requests) == 6, "both answers")
-        page.finished()
+        answered(page, pool, 6)
+
+
+def answered(page: Page, pool: FakePool, times: int) -> None:
+    """Wait until the model was asked so many times, and has answered."""
+    page.wait(lambda: len(pool.client.requests) == times, f"{times} requests")
+    page.finished()
 
 
 def test_thoughts_are_open_until_the_answer_begins(open_page: OpenPage, stand_in: StandIn) -> None:
