@@ -11,6 +11,9 @@
 #     --build-arg BASE_IMAGE=docker.io/nvidia/cuda:12.8.1-runtime-ubuntu24.04 .
 #   docker build --build-arg GPU=VULKAN --build-arg BUILD_PACKAGES="glslc libvulkan-dev" \
 #     --build-arg PACKAGES="libvulkan1 mesa-vulkan-drivers" .
+#
+# For a cluster on Kubernetes (docs/cluster.md), with Ray and what KubeRay looks after it with:
+#   docker build --build-arg EXTRAS=cluster --build-arg PACKAGES=wget --tag dragoman:cluster .
 ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
 ARG BUILD_IMAGE=${BASE_IMAGE}
 
@@ -38,10 +41,11 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     CMAKE_ARGS="$CMAKE_ARGS ${GPU:+-DGGML_$GPU=ON} -DCMAKE_PROJECT_ggml_INCLUDE=/src/kernels/kernels.cmake" \
         /opt/dragoman/bin/pip install --constraint constraints.txt llama-cpp-python
 
+ARG EXTRAS=""
 COPY . .
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt \
-    /opt/dragoman/bin/pip install --constraint constraints.txt . \
+    /opt/dragoman/bin/pip install --constraint constraints.txt ".${EXTRAS:+[$EXTRAS]}" \
     && /opt/dragoman/bin/python -m compileall -q /opt/dragoman/lib
 
 

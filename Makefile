@@ -23,7 +23,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop clients cluster serve models check test test-fast test-process test-model test-cluster test-aarch64 cluster-test cluster-bench lint docs screenshots vendor fuzz fuzz-prefixes soak bench release container-test clean
+.PHONY: help install develop clients cluster serve models check test test-fast test-process test-model test-cluster test-aarch64 cluster-test cluster-faults cluster-idle cluster-bench lint docs screenshots vendor fuzz fuzz-prefixes soak bench release container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -92,8 +92,17 @@ test-model: develop clients models
 test-cluster: cluster ## two machines on Ray, in short
 	$(CLUSTER)/bin/python -m pytest tests/cluster/on_ray/test_two_machines.py $(ARGS)
 
-cluster-test: cluster ## run all tests of a cluster on Ray, faults included
-	$(CLUSTER)/bin/python -m pytest tests/cluster $(ARGS)
+cluster-test: cluster models ## run all tests of a cluster, and those of one server at its address
+	$(CLUSTER)/bin/python -m pytest tests/cluster
+	TEST_BEHIND=front $(BIN)/python -m pytest tests/e2e --timeout 600
+	TEST_BEHIND=ray $(CLUSTER)/bin/python -m pytest tests/e2e --timeout 900
+	$(BIN)/python -m tests.cluster.faults --requests 1000
+
+cluster-faults: develop ## ask a cluster while its parts fail; ARGS="--requests 10000"
+	$(BIN)/python -m tests.cluster.faults $(ARGS)
+
+cluster-idle: cluster ## measure what a cluster takes that is asked nothing
+	$(CLUSTER)/bin/python -m tests.cluster.on_ray.idle $(ARGS)
 
 cluster-bench: develop ## measure what the front of a cluster costs
 	$(BIN)/python -m tests.cluster.benchmark $(ARGS)

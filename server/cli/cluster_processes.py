@@ -60,7 +60,7 @@ def up(here: MachineFolder, file: Path, *, wait: bool) -> None:
         _wait_for_ray(here, machine)
     _start_front(here, machine, wanted, file)
     with control.connected(head):
-        control.deploy(wanted)
+        changed = control.deploy(wanted)
         out.print(f"address: {machine.front}", markup=False)
         out.print(f"token: {machine.token}", markup=False)
         out.print(
@@ -68,6 +68,8 @@ def up(here: MachineFolder, file: Path, *, wait: bool) -> None:
             f"dragoman cluster join {head} --token FILE",
             markup=False,
         )
+        for group, what in changed.items():
+            out.print(f"group {group}: {what}", markup=False)
         if wait:
             _wait_until_served(control, wanted)
 

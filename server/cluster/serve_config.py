@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from server.cluster.cluster_file import Cluster, Group
@@ -25,6 +26,7 @@ _SHRINK_SECONDS = 300.0
 
 _SECRET = "dragoman-token"  # noqa: S105 the name of a Kubernetes secret
 _TOKEN = {"secretKeyRef": {"name": _SECRET, "key": "auth_token"}}
+_REPLACING = ("ray_actor_options", "max_replicas_per_node")
 _EVERY = "0.0.0.0"  # noqa: S104 every address of a pod, which others reach by a service
 _FILE = "/etc/dragoman/cluster.toml"
 
@@ -44,6 +46,36 @@ def serve_config(cluster: Cluster) -> dict[str, Any]:
             for name in cluster.groups
         ],
     }
+
+
+def changes(
+    before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """What becomes of each group where Serve is given other applications, by their names.
+
+    Serve replaces replicas whose code, arguments or claims have changed, and applies all other
+    options to those that there are.
+    """
+    found = {}
+    for name in sorted({*before, *now}):
+        if name not in before:
+            found[name] = "new"
+        elif name not in now:
+            found[name] = "withdrawn"
+        elif _replicas(before[name]) != _replicas(now[name]):
+            found[name] = "changed: its replicas are replaced"
+        elif before[name] != now[name]:
+            found[name] = "changed: its replicas stay"
+        else:
+            found[name] = "unchanged"
+    return found
+
+
+def _replicas(application: Mapping[str, Any]) -> list[Any]:
+    """What Serve cannot change in a replica that runs."""
+    [deployment] = application["deployments"]
+    options = [deployment.get(name) for name in _REPLACING]
+    return [application["import_path"], application["args"], *options]
 
 
 def arguments(cluster: Cluster, name: str) -> dict[str, Any]:
@@ -147,20 +179,15 @@ def _object(version: str, kind: str, name: str, **content: Any) -> dict[str, Any
 def _ray_service(cluster: Cluster, *, image: str) -> dict[str, Any]:
     most = max(group.replicas.max for group in cluster.groups.values())
     least = max(group.replicas.min for group in cluster.groups.values())
-    container = {
-        "image": image,
-        "env": [
-            {"name": "RAY_AUTH_MODE", "value": "token"},
-            {"name": "RAY_AUTH_TOKEN", "valueFrom": _TOKEN},
-            {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
-        ],
-    }
+    container = {"image": image, "env": [{"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}]}
     return {
         # Serve answers no HTTP here: the front's service is the address.
         "excludeHeadPodFromServeSvc": True,
         "serveConfigV2": json.dumps(serve_config(cluster), indent=1),
         "rayClusterConfig": {
             "rayVersion": RAY_VERSION,
+            # The operator tells the token to Ray's containers, and needs it itself to ask Ray.
+            "authOptions": {"mode": "token", "secretName": _SECRET},
             "headGroupSpec": {
                 # The head places replicas on the others.
                 "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104

@@ -23,6 +23,8 @@ CHECKOUT = Path(__file__).parents[2]
 MODELS = Path(os.environ.get("DRAGOMAN_MODELS_DIR", CHECKOUT / "models"))
 INSTRUCT = "SmolLM2-135M-Instruct.Q4_1"
 BASE = "gemma-3-270m-q4_k_m"
+BEHIND = os.environ.get("TEST_BEHIND")
+"""What the tests run behind instead of asking a server itself: ``front``, ``ray``, or nothing."""
 _START_SECONDS = 120
 _END_SECONDS = 30
 
@@ -54,24 +56,30 @@ class Server:
 
     def worker_pids(self) -> dict[str, int]:
         """Process ids of the workers, by the model whose file they have mapped."""
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and self._is_worker(entry):
-                for model in re.findall(r"/([^/\n]+)\.gguf", (entry / "maps").read_text()):
-                    found[model] = int(entry.name)
-        return found
+        return workers_of(self.process.pid)
 
-    def _is_worker(self, entry: Path) -> bool:
-        try:
-            parent = re.search(r"^PPid:\s+(\d+)$", (entry / "status").read_text(), re.MULTILINE)
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            return False
-        return (
-            parent is not None
-            and int(parent[1]) == self.process.pid
-            and b"server.worker.serve.process" in command
-        )
+
+def workers_of(server: int) -> dict[str, int]:
+    """Process ids of the workers of this process, by the model whose file they have mapped."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and _is_worker(entry, server):
+            for model in re.findall(r"/([^/\n]+)\.gguf", (entry / "maps").read_text()):
+                found[model] = int(entry.name)
+    return found
+
+
+def _is_worker(entry: Path, server: int) -> bool:
+    try:
+        parent = re.search(r"^PPid:\s+(\d+)$", (entry / "status").read_text(), re.MULTILINE)
+        command = (entry / "cmdline").read_bytes()
+    except OSError:
+        return False
+    return (
+        parent is not None
+        and int(parent[1]) == server
+        and b"server.worker.serve.process" in command
+    )
 
 
 def free_port() -> int:
@@ -89,7 +97,8 @@ def running_server(
     """``dragoman serve`` with these arguments, ready to answer; ended by SIGTERM afterwards.
 
     ``prefix`` is a command that executes the rest of the line in its place. Unless the environment
-    says otherwise, nothing is taken from earlier runs or left for later ones.
+    says otherwise, nothing is taken from earlier runs or left for later ones. Where the tests run
+    behind a cluster's front (`tests.cluster.behind`), it is that.
     """
     port = free_port()
     command = [str(Path(sys.executable).with_name("dragoman")), "serve", "--port", str(port)]
@@ -99,6 +108,12 @@ def running_server(
             "DRAGOMAN_PREFIX_DISK": "0",
             "DRAGOMAN_STORE_URL": f"sqlite:///{folder}/store.db",
         }
+        if BEHIND:
+            from tests.cluster.behind import running_cluster
+
+            with running_cluster(Path(folder), arguments, defaults | environment) as cluster:
+                yield cluster
+            return
         with running(
             [*prefix, *command, *arguments],
             Server,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ray
 from ray import serve
 from ray.serve._private.api import serve_start
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from server.cluster.cluster_file import Cluster
-from server.cluster.serve_config import serve_config
+from server.cluster.serve_config import changes, serve_config
 
 
 class Machine(NamedTuple):
@@ -43,14 +43,24 @@ def connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def deploy(cluster: Cluster) -> None:
+def deploy(cluster: Cluster) -> dict[str, str]:
     """Serve the groups of ``cluster`` and no others, as ``serve deploy`` would without a dashboard.
 
-    Replicas of a group that has changed are replaced one after another. Returns at once.
+    Replicas of a group that has changed are replaced one after another. Returns at once, with what
+    becomes of each group.
     """
     # Public functions either need the dashboard or replace unchanged groups as well.
     client = serve_start(proxy_location="Disabled")
-    client.deploy_apps(ServeDeploySchema(**serve_config(cluster)))
+    known = client.get_serve_details()["applications"].values()
+    configs = [each.get("deployed_app_config") for each in known]
+    before = [ServeApplicationSchema(**config) for config in configs if config is not None]
+    wanted = ServeDeploySchema(**serve_config(cluster))
+    client.deploy_apps(wanted)
+    return changes(_plain(before), _plain(wanted.applications))
+
+
+def _plain(applications: Iterable[ServeApplicationSchema]) -> dict[str, dict[str, Any]]:
+    return {each.name: each.model_dump(mode="json", exclude_unset=True) for each in applications}
 
 
 def withdraw() -> None:

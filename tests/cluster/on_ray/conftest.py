@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.on_ray.machines import Cluster, address
 from tests.tiny_models import write_tiny_model
 
-_TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,11 +25,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.skip("this machine is in no network, which Ray needs")
     folder = tmp_path_factory.mktemp("cluster")
     (folder / "models").mkdir()
-    write_tiny_model(folder / "models/tiny.gguf", "full attention", chat_template=_TEMPLATE)
+    write_tiny_model(folder / "models/tiny.gguf", "full attention", chat_template=TEMPLATE)
     started = Cluster(folder, own, folder / "models")
     started.write()
     try:
-        started.begin("second")
+        started.begin({"second": []})
         yield started
     finally:
         started.down()

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +61,26 @@ class Cluster:
         self._models = models
         self._joined: list[str] = []
 
-    def write(self, *, replicas: str = "2", more: str = "") -> None:
-        """Write `cluster.toml`."""
+    def write(
+        self,
+        *,
+        replicas: str = "2",
+        more: str = "",
+        models: Sequence[str] = (MODEL,),
+        store: str | None = None,
+    ) -> None:
+        """Write `cluster.toml`; ``store`` is the URL of a database."""
+        keeping = "store = false\nfiles = false\n"
+        if store is not None:
+            keeping = f'store_url = "{store}"\nfiles_dir = "{self.folder}/files"\n'
         ports = "\n".join(f"{name} = {port}" for name, port in self.ports.items())
         self.file.write_text(
             f'[head]\naddress = "{self.address}"\n{ports}\n'
             f'[front]\nport = {self.front_port}\nhost = "{self.front_host}"\n'
             "allow_unauthenticated = true\n"
-            f'[settings]\nstore = false\nfiles = false\nmodels_dir = "{self._models}"\n'
+            f'[settings]\n{keeping}models_dir = "{self._models}"\n'
             f'prefix_disk = "0"\ncache_dir = "{self.folder}/cache"\n{more}'
-            f'[groups.chat]\nmodels = ["{MODEL}"]\nreplicas = {replicas}\n'
+            f"[groups.chat]\nmodels = {json.dumps(list(models))}\nreplicas = {replicas}\n"
         )
 
     def command(self, *arguments: str, machine: str = "head") -> subprocess.CompletedProcess[str]:
@@ -93,14 +103,17 @@ class Cluster:
             stderr=subprocess.STDOUT,
         )
 
-    def begin(self, second: str, *more: str) -> None:
-        """Start the head and a further machine, and wait until each has a replica."""
+    def begin(self, others: Mapping[str, Sequence[str]]) -> None:
+        """Start the head and further machines, and wait until each has a replica.
+
+        ``others`` has the options of `join` for each one.
+        """
         head = self.start("up", str(self.file), machine="head")
         until(lambda: "runtime started" in self._ray_log() or head.poll() is not None)
-        joining = self.join(second, *more)
+        joining = [self.join(name, *options) for name, options in others.items()]
         assert head.wait(WAIT_SECONDS) == 0, self._ray_log()
-        assert joining.wait(WAIT_SECONDS) == 0
-        self.wait_for(2)
+        assert [each.wait(WAIT_SECONDS) for each in joining] == [0] * len(others)
+        self.wait_for(1 + len(others))
 
     def _ray_log(self) -> str:
         try:
@@ -108,10 +121,11 @@ class Cluster:
         except OSError:
             return ""
 
-    def up(self) -> None:
-        """Start the head, or apply the file."""
+    def up(self) -> str:
+        """Start the head, or apply the file; returns what the command says."""
         done = self.command("up", str(self.file))
         assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
 
     def join(self, machine: str, *more: str) -> subprocess.Popen[bytes]:
         """Start a further machine; its head must listen."""

@@ -116,7 +116,7 @@ def test_a_changed_setting_replaces_replicas_without_a_failed_request(
     before = names(cluster)
     cluster.write(more="parallel = 3\n")
     with load.running():
-        cluster.up()
+        assert "group chat: changed: its replicas are replaced" in cluster.up()
         until(lambda: len(names(cluster)) == 2 and not names(cluster) & before)
     assert set(load.outcomes) == {"200"}
 
@@ -126,6 +126,7 @@ def test_applying_the_same_file_replaces_nothing(cluster: Cluster) -> None:
     cluster.up()
     done = cluster.command("up", str(cluster.file), "--wait")
     assert done.returncode == 0, done.stderr
+    assert "group chat: unchanged" in done.stdout
     assert names(cluster) == before
 
 

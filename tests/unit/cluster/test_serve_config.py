@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from server.cluster.cluster_file import Cluster, read_cluster
-from server.cluster.serve_config import check_kubernetes, kuberay, serve_config
+from server.cluster.serve_config import changes, check_kubernetes, kuberay, serve_config
 from server.core.settings_file import ConfigError
 from tests.unit.cluster.test_cluster_file import LEAST
 
@@ -90,6 +91,68 @@ def test_our_queue_alone_refuses_requests(cluster: Cluster) -> None:
     assert options["max_ongoing_requests"] >= 10**6
 
 
+def applications(folder: Path, text: str) -> dict[str, dict[str, Any]]:
+    config = serve_config(read(folder, text))
+    return {each["name"]: each for each in config["applications"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (("", ""), "unchanged"),
+        (("max = 3", "max = 5"), "changed: its replicas stay"),
+        (("requests = 2", "requests = 3"), "changed: its replicas stay"),
+        (("gpus = 1", "gpus = 2"), "changed: its replicas are replaced"),
+        (("max = 3", "max = 1"), "changed: its replicas are replaced"),
+        (('models = ["smollm2"]', 'models = ["gemma"]'), "changed: its replicas are replaced"),
+        (("[settings]", "[settings]\nparallel = 3"), "changed: its replicas are replaced"),
+    ],
+)
+def test_what_becomes_of_a_group_is_said(
+    tmp_path: Path, change: tuple[str, str], what: str
+) -> None:
+    before = applications(tmp_path, TWO)
+    assert change[0] in TWO
+    assert changes(before, applications(tmp_path, TWO.replace(*change)))["chat"] == what
+
+
+def test_groups_come_and_go(tmp_path: Path) -> None:
+    before = applications(tmp_path, TWO)
+    now = applications(tmp_path, TWO.replace("groups.vectors", "groups.others"))
+    assert changes(before, now) == {"chat": "unchanged", "others": "new", "vectors": "withdrawn"}
+
+
+FIELDS = {
+    "RayServiceSpec": {"serveConfigV2", "rayClusterConfig", "excludeHeadPodFromServeSvc"},
+    "RayClusterSpec": {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"},
+    "AuthOptions": {"mode", "secretName", "enableK8sTokenAuth"},
+    "HeadGroupSpec": {"rayStartParams", "template", "serviceType", "headService"},
+    "WorkerGroupSpec": {
+        "groupName",
+        "replicas",
+        "minReplicas",
+        "maxReplicas",
+        "rayStartParams",
+        "template",
+    },
+}
+"""Fields of KubeRay's resources (https://ray-project.github.io/kuberay/reference/api/)."""
+
+
+def test_a_manifest_has_fields_that_kuberay_knows(tmp_path: Path) -> None:
+    manifest = kuberay(read(tmp_path, IN_KUBERNETES), "the file", image="dragoman:cluster")
+    service = manifest["items"][1]
+    assert (service["apiVersion"], service["kind"]) == ("ray.io/v1", "RayService")
+    cluster = service["spec"]["rayClusterConfig"]
+    assert service["spec"].keys() <= FIELDS["RayServiceSpec"]
+    assert cluster.keys() <= FIELDS["RayClusterSpec"]
+    assert cluster["authOptions"].keys() <= FIELDS["AuthOptions"]
+    assert cluster["headGroupSpec"].keys() <= FIELDS["HeadGroupSpec"]
+    for group in cluster["workerGroupSpecs"]:
+        assert group.keys() <= FIELDS["WorkerGroupSpec"]
+        assert all(isinstance(each, str) for each in group["rayStartParams"].values())
+
+
 def test_a_manifest_has_all_parts_and_no_secret(tmp_path: Path) -> None:
     cluster = read(tmp_path, IN_KUBERNETES)
     check_kubernetes(cluster)
@@ -98,9 +161,10 @@ def test_a_manifest_has_all_parts_and_no_secret(tmp_path: Path) -> None:
     assert kinds == ["ConfigMap", "RayService", "Deployment", "Service"]
     service = manifest["items"][1]["spec"]
     assert json.loads(service["serveConfigV2"]) == serve_config(cluster)
-    environment = service["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]
-    assert {"name": "RAY_AUTH_MODE", "value": "token"} in environment["env"]
-    assert "secretKeyRef" in json.dumps(environment["env"])
+    options = service["rayClusterConfig"]["authOptions"]
+    [front] = manifest["items"][2]["spec"]["template"]["spec"]["containers"]
+    secret = front["env"][0]["valueFrom"]["secretKeyRef"]
+    assert options == {"mode": "token", "secretName": secret["name"]}
     ports = [port["port"] for port in manifest["items"][3]["spec"]["ports"]]
     assert ports == [8000, 6390]
 

@@ -1,0 +1,1 @@
+"""A cluster that is asked while its parts fail: what clients hear, and what is stored."""
