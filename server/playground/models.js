@@ -122,6 +122,8 @@ export class ModelsDialog {
   }
 
   #showCatalog(entries) {
+    // A server that pulls nothing lists nothing to pull.
+    find("get-more").hidden = !entries.length;
     this.#catalog.show(entries.map((entry) => ({ ...entry, id: entry.name })));
     find("catalog-names").replaceChildren(...entries.map(({ name }) => el("option", { value: name })));
   }

@@ -23,12 +23,13 @@ class FakePulls:
 
     def __init__(self) -> None:
         self.known: dict[str, Pull] = {}
+        self.names: list[Pullable] = [SMALL]
         self.steps: list[dict[str, Any]] = []
         self.closed = False
 
     def catalog(self) -> Sequence[Pullable]:
-        """One model."""
-        return [SMALL]
+        """What is in ``names``."""
+        return self.names
 
     def all(self) -> Sequence[Pull]:
         """The newest first."""

@@ -129,3 +129,14 @@ def test_a_model_of_the_catalog_is_a_click_away_and_a_wrong_name_is_named(
         page.wait(problem.is_displayed, "the problem")
         assert "nonsense" in problem.text
         assert name.get_property("value") == "nonsense"
+
+
+def test_a_server_that_pulls_nothing_offers_nothing_to_pull(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    pulls = FakePulls()
+    pulls.names = []
+    with stand_in(FakePool(), pulls) as url:
+        page = opened(open_page(url))
+        page.wait(lambda: not page.find("#get-more").is_displayed(), "no pulls")
+        assert page.find("#model-list").is_displayed()
