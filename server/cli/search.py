@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -14,19 +13,14 @@ from server.library.pull.download import PullError
 from server.library.pull.hub_repository import models_in
 
 _MOST = 25
+_HUB = "hf"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-class Place(StrEnum):
-    """Where to look."""
-
-    HF = "hf"
-
-
 def search(
-    place: Annotated[Place, typer.Argument(metavar="hf", help="The Hugging Face Hub.")],
     text: Annotated[
-        list[str], typer.Argument(metavar="TEXT", help="Words, or owner/repo to list its models.")
+        list[str],
+        typer.Argument(metavar="[hf] TEXT", help="Words, or owner/repo to list its models."),
     ],
 ) -> None:
     """Search the Hugging Face Hub for GGUF models.
@@ -36,7 +30,8 @@ def search(
     """
     from server.library.pull import hub  # noqa: PLC0415 it takes most of a second to import
 
-    words = " ".join(text)
+    # Other places may come.
+    words = " ".join(text[1:] if text[0] == _HUB and len(text) > 1 else text)
     try:
         if _REPOSITORY.fullmatch(words):
             _print_models(words, hub.list_files(words))
@@ -49,7 +44,7 @@ def search(
     rows = [("NAME", "DOWNLOADS")]
     rows += [(f"hf:{each.name}", f"{each.downloads:,}") for each in found]
     out.print(columns(rows), markup=False)
-    err.print(f"List the models of one: dragoman search {place} OWNER/REPO", markup=False)
+    err.print(f"List the models of one: dragoman search {_HUB} OWNER/REPO", markup=False)
 
 
 def _print_models(repo: str, files: list[tuple[str, int]]) -> None:

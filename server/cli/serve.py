@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextvars import Context
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -190,7 +191,8 @@ async def _serve(settings: Settings, folder: ModelsFolder, *listeners: socket.so
     loop = asyncio.get_running_loop()
 
     def reload() -> None:
-        loop.call_soon_threadsafe(server.reload)  # a handler may interrupt anything
+        # A handler may interrupt anything, and has the context of that, the request's id included.
+        loop.call_soon_threadsafe(server.reload, context=Context())
 
     at_hangup(reload=reload, end=lambda: server.handle_exit(signal.SIGHUP, None))
 

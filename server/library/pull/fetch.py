@@ -90,10 +90,12 @@ def _entry(name: str) -> tuple[str, CatalogEntry]:
     catalog = read_catalog()
     found = find_name(name, all_names({own: entry.names for own, entry in catalog.items()}))
     if found is None:
-        raise PullError(
-            f"the catalog has no model {name!r}. {choices(name, catalog)} "
-            "Models of the hub are called hf:owner/repo; search them with: dragoman search hf TEXT"
+        way = choices(name, catalog) + (
+            " Models of the hub are called hf:owner/repo; search them with: dragoman search hf TEXT"
         )
+        if "/" in name:
+            way = f"If it is one of the Hugging Face Hub, say hf:{name}"
+        raise PullError(f"the catalog has no model {name!r}. {way}")
     return found, catalog[found]
 
 

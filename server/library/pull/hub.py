@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -92,9 +93,7 @@ def search(text: str, most: int) -> list[FoundRepository]:
     Raises PullError.
     """
     with _explained(repr(text)):
-        found = HfApi(endpoint=_endpoint()).list_models(
-            search=text, filter="gguf", sort="downloads", limit=most
-        )
+        found = _api().list_models(search=text, filter="gguf", sort="downloads", limit=most)
         return [FoundRepository(each.id, each.downloads or 0) for each in found]
 
 
@@ -104,8 +103,7 @@ def list_files(repo: str, revision: str | None = None) -> list[tuple[str, int]]:
     Left out are names that would lead out of the folder that the file is put into.
     """
     with _explained(repo):
-        api = HfApi(endpoint=_endpoint())
-        found = api.model_info(repo, revision=revision, files_metadata=True)
+        found = _api().model_info(repo, revision=revision, files_metadata=True)
         files = found.siblings or []
         return [(each.rfilename, each.size or 0) for each in files if stays_below(each.rfilename)]
 
@@ -151,6 +149,12 @@ def _parts(address: HubAddress, file: str, cache: Path) -> list[HubFile]:
         return [_look_up(address, part, cache) for part in split_names(file)]
 
 
+def _api() -> HfApi:
+    # It would warn of what we report.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    return HfApi(endpoint=_endpoint())
+
+
 def _endpoint() -> str:
     """The hub's address; the library reads it from HF_ENDPOINT."""
     return hf_hub_url("owner/repo", "file").removesuffix("/owner/repo/resolve/main/file")
@@ -170,7 +174,7 @@ def fetch_from_hub(files: list[HubFile], progress: PullProgress) -> None:
     total = sum(file.bytes for file in files)
     done = total - sum(file.bytes for file in missing)
     for file in missing:
-        with _explained(file.name):
+        with _explained(file.name, "try again later: what was fetched is kept"):
             _download(file, done, total, progress)
         done += file.bytes
 
@@ -212,7 +216,7 @@ def _download(file: HubFile, done: int, total: int, progress: PullProgress) -> N
 
 
 @contextlib.contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _explained(name: str, way_out: str = "try again later") -> Iterator[None]:
     """Turn errors of the hub, or on the way to it, into a PullError."""
     try:
         yield
@@ -228,6 +232,5 @@ def _explained(name: str) -> Iterator[None]:
         raise PullError(f"the hub refuses {name}: {error}") from error
     except (httpx2.HTTPError, ConnectionError) as error:
         raise HubUnreachable(
-            f"the hub cannot be reached for {name} ({error}); try again later: "
-            "what was fetched of a file is kept"
+            f"the hub cannot be reached for {name} ({error}); {way_out}"
         ) from error

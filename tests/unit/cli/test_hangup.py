@@ -28,8 +28,9 @@ def test_sighup_reads_the_files_of_keys_again(folder: Path) -> None:
         assert Client(url, "first").get("/v1/models")["data"]
         keys.write_text('[keys.a]\nkey = "other"\n')
         process.send_signal(signal.SIGHUP)
-        while "keys.toml lists 1 API keys" not in process.stderr.readline():
+        while "keys.toml lists 1 API keys" not in (line := process.stderr.readline()):
             pass
+        assert "[-]" in line  # it belongs to no request
         with pytest.raises(ServerError, match="Incorrect API key"):
             Client(url, "first").get("/v1/models")
         process.send_signal(signal.SIGTERM)

@@ -289,6 +289,11 @@ def test_a_repository_that_cannot_be_is_an_error_that_says_so(
         fetch(tmp_path, f"hf:owner/{repository}/x.gguf")
 
 
+def test_a_repository_without_the_hub_s_prefix_is_told_of_it(tmp_path: Path) -> None:
+    with pytest.raises(PullError, match="say hf:owner/repo:Q8_0"):
+        fetch(tmp_path, "owner/repo:Q8_0")
+
+
 def test_what_is_not_there_or_left_open_is_listed_with_sizes(
     tmp_path: Path, hub: HubServer
 ) -> None:
@@ -352,6 +357,9 @@ def test_the_hub_is_searched_and_a_repository_listed(
 
     found = run("llama")
     assert "hf:other/llama  1,234" in found
+    with pytest.raises(SystemExit):
+        main(["search", "llama"])
+    assert capsys.readouterr().out in found
     assert "owner/repo" not in found
     listed = run("owner/repo")
     assert "hf:owner/repo:Q4_K_M  13 B       m-Q4_K_M.gguf" in listed
