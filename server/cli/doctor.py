@@ -34,12 +34,13 @@ from server.worker.supervise.safe_mode import SafeModeRecord
 State = Literal["ok", "note", "bad"]
 
 _CPU_INFO = Path("/proc/cpuinfo")
-_NEON = "NEON with dot products"
+_NEON = "NEON"
 # Features in /proc/cpuinfo that the kernels for each instruction set need, the fastest first
 # (engine/llama/kernels/extension.cpp).
 _INSTRUCTION_SETS = {
     "AVX-512 VNNI": {"avx2", "fma", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"},
     "AVX2": {"avx2", "fma"},
+    "NEON with i8mm": {"asimddp", "i8mm"},
     _NEON: {"asimddp"},
 }
 # Less than this on a disk is soon full of models; a choice.

@@ -35,19 +35,23 @@ operations() {
 
 test_on() {
     echo "Compiled for $1, on $2:"
-    DRAGOMAN_EMULATED_GGML=$(operations "$1" "$2") PYTHONPATH=. "$python" -m pytest -q -p no:cacheprovider "${@:3}" \
+    # Emulation is slow.
+    DRAGOMAN_EMULATED_GGML=$(operations "$1" "$2") PYTHONPATH=. \
+        "$python" -m pytest -q -p no:cacheprovider --timeout 1800 "${@:3}" \
         tests/unit/engine/test_matrix_kernels.py tests/unit/engine/test_attention_kernel.py
 }
 
-# For all processors: one with dot products gets the kernels, and one without them llama.cpp's own code.
+# For all processors: one with dot products gets the kernels, one with matrix products of bytes those by these, and one
+# with neither llama.cpp's own code.
 build armv8-a
 test_on armv8-a neoverse-n1 "$@"
+test_on armv8-a max -k is_exact_but
 test_on armv8-a cortex-a72 -k left_to_llama_cpp
 if $(operations armv8-a cortex-a72) < /dev/null | grep dragoman; then
     echo "the kernels run on a processor that lacks their instructions" >&2
     exit 1
 fi
 
-# As for the processor that compiles, where that has SVE and matrix products of bytes.
+# As for the processor that compiles, where that has matrix products of bytes and SVE.
 build armv8.6-a+sve
 test_on armv8.6-a+sve max "$@"

@@ -46,6 +46,11 @@ KERNEL inline void load_words<1>(const char * first, int64_t stride, Words * wor
                    row_words[4], row_words[5], row_words[6], row_words[7]};
 }
 
+// The same for quants of super-blocks.
+KERNEL inline void load_quants(const char * first, int64_t stride, Words words[8]) {
+    load_words<8>(first, stride, words);
+}
+
 // The lower 16 bits of each word, a half-precision number, as a float.
 KERNEL inline Floats half_to_float(Words words) {
     const __m256i halves = __m256i(words & 0xffff);

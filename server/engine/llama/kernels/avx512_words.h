@@ -83,6 +83,11 @@ KERNEL inline void load_words<1>(const char * first, int64_t stride, Words * wor
     *words = Words(_mm512_loadu_si512(row_words));
 }
 
+// The same for quants of super-blocks.
+KERNEL inline void load_quants(const char * first, int64_t stride, Words words[8]) {
+    load_words<8>(first, stride, words);
+}
+
 // The lower 16 bits of each word, a half-precision number, as a float.
 KERNEL inline Floats half_to_float(Words words) {
     return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(__m512i(words)));

@@ -11,7 +11,6 @@
 #include "kernels.h"
 
 #if KERNELS_FOR_AARCH64 && defined(__linux__)
-#include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
 
@@ -92,15 +91,35 @@ FindTraits * kernels_for_this_processor() {
 
 #else
 
-// The kernels for this processor, or null if it has no dot products of bytes.
-FindTraits * kernels_for_this_processor() {
+// Every processor that runs llama.cpp has what it is compiled for. Linux says what else there is, by bits that old
+// headers do not name.
+
+bool has_dot_products() {
 #if defined(__ARM_FEATURE_DOTPROD)
-    return neon_traits;  // all of llama.cpp is compiled for such processors
+    return true;
 #elif defined(__linux__)
-    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? neon_traits : nullptr;
+    return getauxval(AT_HWCAP) >> 20 & 1;  // HWCAP_ASIMDDP
 #else
-    return nullptr;
+    return false;
 #endif
+}
+
+bool has_matrix_products() {
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+    return true;
+#elif defined(__linux__)
+    return getauxval(AT_HWCAP2) >> 13 & 1;  // HWCAP2_I8MM
+#else
+    return false;
+#endif
+}
+
+// The kernels for this processor, or null if there are none.
+FindTraits * kernels_for_this_processor() {
+    if (!has_dot_products()) {
+        return nullptr;
+    }
+    return has_matrix_products() ? neon_i8mm_traits : neon_traits;
 }
 
 #endif

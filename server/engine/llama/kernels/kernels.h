@@ -14,14 +14,15 @@
 #endif
 #endif
 
-// The kernel for an operation, or null if llama.cpp must compute it. AVX-512 includes VNNI here, and NEON dot
-// products of bytes.
+// The kernel for an operation, or null if llama.cpp must compute it. AVX-512 includes VNNI here, NEON dot products of
+// bytes, and i8mm matrix products of bytes besides.
 ggml::cpu::tensor_traits * avx2_traits(const ggml_tensor * op);
 ggml::cpu::tensor_traits * avx512_traits(const ggml_tensor * op);
 ggml::cpu::tensor_traits * neon_traits(const ggml_tensor * op);
+ggml::cpu::tensor_traits * neon_i8mm_traits(const ggml_tensor * op);
 
 // Whether a kernel multiplies such weights where they lie in the file. Those for AVX-512 take no others than those
-// for AVX2.
+// for AVX2, and those for i8mm the same as those for NEON.
 bool a_kernel_multiplies(const ggml_tensor * weights);
 
 // Whether llama.cpp has a faster way than a product: rotations of quantized KV cells.

@@ -2,6 +2,20 @@
 
 #if KERNELS_FOR_AARCH64
 
+// Dot products of bytes are optional in Armv8.2. With a target that has them, as on macOS, there is nothing to add:
+// naming an architecture would take the target's other instructions away.
+#if defined(__ARM_FEATURE_DOTPROD)
+#define KERNEL
+#else
+#define KERNEL __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+
+namespace {
+
+constexpr const char * INSTRUCTION_SET = "NEON";
+
+}  // namespace
+
 #include "neon_vector.h"
 #include "neon_super_blocks.h"
 #include "neon_weights.h"

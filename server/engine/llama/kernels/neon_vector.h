@@ -7,17 +7,8 @@
 
 #include <cstdint>
 
-// Dot products of bytes are optional in Armv8.2. With a target that has them, as on macOS, there is nothing to add:
-// naming an architecture would take the target's other instructions away.
-#if defined(__ARM_FEATURE_DOTPROD)
-#define KERNEL
-#else
-#define KERNEL __attribute__((target("arch=armv8.2-a+dotprod")))
-#endif
-
 namespace {
 
-constexpr const char * INSTRUCTION_SET = "NEON";
 constexpr int64_t LANES = 8;
 
 // Two registers as one of twice as many lanes. With 8 lanes, the sums of a product fill most of the 32 registers,

@@ -67,7 +67,9 @@ constexpr int SUB_BLOCK_WORDS = Format<Block>::SUB_BLOCK_SIZE / 4;
 // A super-block of as many rows as a register has lanes, a row in each lane.
 template <typename Block>
 struct SuperBlocks {
-    Words quants[SUPER_BLOCK_SIZE / 4];  // four neighbouring quants are the bytes of a word
+    // Four neighbouring quants are the bytes of a word. load_quants() says which words a register has; words that are
+    // neighbours get the same operations.
+    Words quants[SUPER_BLOCK_SIZE / 4];
     SubBlockScale scales[SUB_BLOCKS<Block>];
     Words minimums[SUB_BLOCKS<Block> / 2];  // those of two sub-blocks in a word; only of formats with them
     Floats scale, minimum;
@@ -131,7 +133,7 @@ KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_
             prefetch_next(first + 64 * (pair / 2 + 1), stride);
         }
         Words words[8];
-        load_words<8>(first + offsetof(block_q4_K, qs) + 32 * pair, stride, words);
+        load_quants(first + offsetof(block_q4_K, qs) + 32 * pair, stride, words);
         for (int i = 0; i < 8; i++) {
             blocks.quants[16 * pair + i] = words[i] & NIBBLES;
             blocks.quants[16 * pair + i + 8] = words[i] >> 4 & NIBBLES;
@@ -144,14 +146,14 @@ KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_
     unpack_scales_and_minimums(first, stride, blocks);
     const uint32_t fifth_bit = in_every_byte(16);
     Words fifth_bits[8];
-    load_words<8>(first + offsetof(block_q5_K, qh), stride, fifth_bits);
+    load_quants(first + offsetof(block_q5_K, qh), stride, fifth_bits);
 #pragma GCC unroll 4
     for (int pair = 0; pair < 4; pair++) {
         if (pair % 2 == 0) {
             prefetch_next(first + 64 * (pair / 2 + 1), stride);
         }
         Words words[8];
-        load_words<8>(first + offsetof(block_q5_K, qs) + 32 * pair, stride, words);
+        load_quants(first + offsetof(block_q5_K, qs) + 32 * pair, stride, words);
         for (int i = 0; i < 8; i++) {
             const Words lower = shift(fifth_bits[i], 4 - 2 * pair) & fifth_bit;
             const Words upper = shift(fifth_bits[i], 3 - 2 * pair) & fifth_bit;
@@ -169,10 +171,10 @@ KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_
         const char * lower = first + offsetof(block_q6_K, ql) + 64 * half;
         Words words[16], upper_bits[8];
         prefetch_next(first + 128 * half, stride);
-        load_words<8>(lower, stride, words);
-        load_words<8>(lower + 32, stride, words + 8);
+        load_quants(lower, stride, words);
+        load_quants(lower + 32, stride, words + 8);
         prefetch_next(first + 128 * half + 64, stride);
-        load_words<8>(first + offsetof(block_q6_K, qh) + 32 * half, stride, upper_bits);
+        load_quants(first + offsetof(block_q6_K, qh) + 32 * half, stride, upper_bits);
 #pragma GCC unroll 4
         for (int group = 0; group < 4; group++) {
             for (int i = 0; i < 8; i++) {
@@ -214,7 +216,7 @@ KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_
     }
     for (int half = 0; half < 2; half++) {
         Words words[8];
-        load_words<8>(first + offsetof(block_q2_K, qs) + 32 * half, stride, words);
+        load_quants(first + offsetof(block_q2_K, qs) + 32 * half, stride, words);
 #pragma GCC unroll 4
         for (int group = 0; group < 4; group++) {
             for (int i = 0; i < 8; i++) {
@@ -234,11 +236,11 @@ KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_
 KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_q3_K> & blocks) {
     prefetch_next(first, stride);
     Words third_bits[8];
-    load_words<8>(first + offsetof(block_q3_K, hmask), stride, third_bits);
+    load_quants(first + offsetof(block_q3_K, hmask), stride, third_bits);
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
         Words words[8];
-        load_words<8>(first + offsetof(block_q3_K, qs) + 32 * half, stride, words);
+        load_quants(first + offsetof(block_q3_K, qs) + 32 * half, stride, words);
 #pragma GCC unroll 4
         for (int group = 0; group < 4; group++) {
             for (int i = 0; i < 8; i++) {
@@ -281,7 +283,7 @@ KERNEL inline void unpack(const char * first, int64_t stride, SuperBlocks<block_
             prefetch_next(first + 64 * (pair / 2 + 1), stride);
         }
         Words words[8];
-        load_words<8>(first + offsetof(block_iq4_xs, qs) + 32 * pair, stride, words);
+        load_quants(first + offsetof(block_iq4_xs, qs) + 32 * pair, stride, words);
         for (int i = 0; i < 8; i++) {
             Words * quants = blocks.quants + 16 * pair + i / 4 * 8 + i % 4;
             quants[0] = codebook_quants(look_up(IQ4_CODEBOOK, words[i] & NIBBLES));
