@@ -30,7 +30,7 @@ def search(
     """
     from server.library.pull import hub  # noqa: PLC0415 it takes most of a second to import
 
-    # Other places may come.
+    # The hub is the only place there is, so it need not be named.
     words = " ".join(text[1:] if text[0] == _HUB and len(text) > 1 else text)
     try:
         if _REPOSITORY.fullmatch(words):

@@ -101,8 +101,8 @@ async def pull(request: Request) -> Response:
     """``success`` once the model is here; lines of a stream tell how far its download is.
 
     It goes on without this client. Streamed, Ollama tells of a pull that fails in a line of the
-    stream, whose status is 200. Ollama reads JSON whatever its type, and its examples state none:
-    curl's own is that of a form.
+    stream, whose status is 200. As for Ollama, a body is JSON whatever its content type says: curl
+    calls it a form where nothing is stated, as in Ollama's examples.
     """
     body = await read(request, PullRequest, any_type=True)
     wanted = body.model or body.name or ""
