@@ -36,7 +36,7 @@ from server.core.errors import DragomanError, Overloaded
 from server.core.settings import Settings
 from server.http.bodiless import HeadMiddleware
 from server.http.drain import Drain, DrainMiddleware
-from server.http.errors import BadGateway, Forbidden
+from server.http.errors import Forbidden
 from server.http.hosts import HostMiddleware
 from server.http.keys import KeyRing
 from server.http.middleware import RequestMiddleware
@@ -154,6 +154,8 @@ class Front:
         self._running += 1
         try:
             await app(scope, receive, send)
+        except DragomanError as error:
+            await self._respond(error, path=scope["path"])(scope, receive, send)
         finally:
             self._running -= 1
             if self._closing and not self._running:
@@ -195,11 +197,7 @@ class Front:
         """Lists of all replicas as one, and their metrics on one page."""
         as_get = {**scope, "method": "GET"}
         read = LISTS.get(scope["path"], bytes)
-        try:
-            replies = await ask_all(self._reachable(), as_get, b"", self._key, read=read)
-        except BadGateway as error:
-            await self._respond(error, path=scope["path"])(scope, receive, send)
-            return
+        replies = await ask_all(self._reachable(), as_get, b"", self._key, read=read)
         response = self._refusal(replies, scope)
         if response is None and scope["path"] == METRICS:
             pages = [(reply.member.said.id, reply.body) for reply in replies]
@@ -217,15 +215,8 @@ class Front:
             await incoming.collect(self._seconds)
         except ClientDisconnect:
             return
-        except DragomanError as error:
-            await self._respond(error, path=scope["path"])(scope, receive, send)
-            return
         members = self._members.serving(incoming.model)
-        try:
-            replies = await ask_all(members, scope, incoming.whole or b"", self._key)
-        except BadGateway as error:
-            await self._respond(error, path=scope["path"])(scope, receive, send)
-            return
+        replies = await ask_all(members, scope, incoming.whole or b"", self._key)
         response = self._refusal(replies, scope) or _passed_on(replies[0])
         await response(scope, receive, send)
 

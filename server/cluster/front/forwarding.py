@@ -69,14 +69,14 @@ class Forwarding:
         self._receive_seconds = receive_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; it is given up where its client leaves."""
+        """Answer one request; it is given up where its client leaves.
+
+        Raises a DragomanError where no replica answers, and RequestTimeout.
+        """
         incoming = Incoming(scope, receive, most_bytes=self._most_bytes)
         try:
             await incoming.collect(self._receive_seconds)
         except ClientDisconnect:
-            return
-        except DragomanError as error:
-            await self._respond(error, path=scope["path"])(scope, receive, send)
             return
         answering = asyncio.create_task(self._answer(scope, incoming, send))
         watching = asyncio.create_task(incoming.gone())
@@ -85,7 +85,7 @@ class Forwarding:
             if not answering.done():
                 return
             if (problem := answering.result()) is not None:
-                await self._respond(problem, path=scope["path"])(scope, receive, send)
+                raise problem
         finally:
             answering.cancel()
             watching.cancel()

@@ -29,7 +29,7 @@ from tests.cluster.faults.ledger import Ledger, Row
 from tests.cluster.faults.parts import Parts
 from tests.cluster.faults.traffic import MODEL, Client
 from tests.cluster.network import Network, can_make_networks, network
-from tests.cluster.on_ray.conftest import TEMPLATE
+from tests.cluster.on_ray.machines import TEMPLATE
 from tests.postgresql import running_postgresql
 from tests.tiny_models import write_tiny_model
 

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.on_ray.machines import Cluster, address
+from tests.cluster.on_ray.machines import TEMPLATE, Cluster, address
 from tests.tiny_models import write_tiny_model
-
-TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,8 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from tests.cluster.benchmark import cpu_seconds
-from tests.cluster.on_ray.conftest import TEMPLATE
-from tests.cluster.on_ray.machines import MODEL, Cluster, address, descendants
+from tests.cluster.on_ray.machines import MODEL, TEMPLATE, Cluster, address, descendants
 from tests.tiny_models import write_tiny_model
 
 _SETTLE_SECONDS = 20.0

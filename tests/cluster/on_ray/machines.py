@@ -19,6 +19,8 @@ import httpx
 from tests.e2e.server import CHECKOUT, free_port
 
 MODEL = "tiny"
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
+"""That of the model, which fits any conversation."""
 # Far more than a busy machine needs: nothing here is about speed.
 WAIT_SECONDS = 240
 

@@ -11,8 +11,7 @@ import httpx
 import pytest
 
 from tests.cluster.network import Network, can_make_networks, network
-from tests.cluster.on_ray.conftest import TEMPLATE
-from tests.cluster.on_ray.machines import MODEL, Cluster, lives, replica_pids, until
+from tests.cluster.on_ray.machines import MODEL, TEMPLATE, Cluster, lives, replica_pids, until
 from tests.tiny_models import write_tiny_model
 
 NAMES = ["head", "second", "third"]
