@@ -10,12 +10,14 @@ from collections import Counter
 
 import httpx
 
-from tests.e2e.server import INSTRUCT, Server, running_server
-from tests.fuzz.campaign import SERVER_OPTIONS, Campaign, campaign
+from tests.e2e.server import INSTRUCT, Server
+from tests.fuzz.campaign import TINY, Campaign, campaign, fuzzed_server
 from tests.fuzz.state import KEYS, Sessions
 
-# Requests of a round: bodies, cases of the description, and steps of sessions.
-_BODIES, _CASES, _STEPS = 1_000, 400, 600
+# Requests of a round, and steps of its sessions.
+_REQUESTS, _STEPS = 9_000, 1_000
+# Each has sessions of its own, all at once.
+_MODELS = [INSTRUCT, *TINY]
 
 
 def main() -> None:
@@ -26,15 +28,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="of the first round; the others follow from it")
     chosen = parser.parse_args()
     seeds = random.Random(chosen.seed)
-    keys = {"DRAGOMAN_API_KEYS": ",".join(KEYS)}
-    with campaign() as running, running_server(*SERVER_OPTIONS, **keys) as remembering:
+    with campaign() as running, fuzzed_server(DRAGOMAN_API_KEYS=",".join(KEYS)) as remembering:
         began = time.monotonic()
         while True:
             number = seeds.getrandbits(32)
             print(f"seed {number}: ", end="", flush=True)
-            running.send_bodies(_BODIES, number)
-            running.send_cases(_CASES, number)
-            running.add(asyncio.run(_sessions(remembering, _STEPS, number)))
+            asyncio.run(_round(running, remembering, number))
             running.assert_workers_lived()
             seconds = time.monotonic() - began
             print(_so_far(running, seconds), flush=True)
@@ -47,16 +46,35 @@ def main() -> None:
     print(_table(running))
 
 
-async def _sessions(server: Server, steps: int, number: int) -> Counter[tuple[str, int]]:
+async def _round(running: Campaign, remembering: Server, number: int) -> None:
+    """Requests to one server, beside sessions with the other."""
+    requests = running.draw(_REQUESTS, number)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(running.send(requests))
+        sessions = tasks.create_task(_sessions(remembering, number))
+    running.add(sessions.result())
+
+
+async def _sessions(server: Server, number: int) -> Counter[tuple[str, int]]:
     """Have sessions with ``server``, drawn from seed ``number``; counts the answers."""
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
-        sessions = Sessions(http, INSTRUCT, random.Random(number))
-        workers: dict[str, int] = {}
-        for _ in range(steps):
+    statuses: Counter[int] = Counter()
+
+    async def talk(model: str) -> None:
+        sessions = Sessions(http, model, random.Random(f"{number} {model}"))
+        for _ in range(_STEPS // len(_MODELS)):
             await sessions.step()
-            workers = workers or server.worker_pids()
-        assert server.worker_pids() == workers
-        return Counter({("in sessions", code): n for code, n in sessions.statuses.items()})
+        statuses.update(sessions.statuses)
+
+    key = {"authorization": f"Bearer {KEYS[0]}"}
+    async with httpx.AsyncClient(base_url=server.url, timeout=120) as http:
+        for model in _MODELS:
+            body = {"model": model, "prompt": "Hi", "max_tokens": 1}
+            loaded = await http.post("/v1/completions", json=body, headers=key)
+            assert loaded.status_code == 200, loaded.text
+        workers = server.worker_pids()
+        await asyncio.gather(*map(talk, _MODELS))
+    assert server.worker_pids() == workers
+    return Counter({("in sessions", code): n for code, n in statuses.items()})
 
 
 def _so_far(running: Campaign, seconds: float) -> str:

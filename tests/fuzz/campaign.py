@@ -1,16 +1,20 @@
 """Sends generated requests to a running server and holds it to three promises.
 
-No answer is 5xx, every error has OpenAI's shape, and no worker dies.
+No answer is 5xx, every error has its family's shape, and no worker dies.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import schemathesis
@@ -21,13 +25,32 @@ from schemathesis.core.result import Ok
 
 from tests.conformance.connection import assert_canary
 from tests.e2e.server import BASE, INSTRUCT, Server, running_server
-from tests.fuzz.bodies import ENCODER, JUDGE, POST_PATHS, Body, bodies
+from tests.fuzz.bodies import ENCODER, JUDGE, POST_PATHS, bodies
+from tests.fuzz.connections import Connection, Got, Sent
+from tests.fuzz.variants import Variants
+from tests.tiny_models import MEMORY_TYPES, write_tiny_model
 from tests.tiny_rerankers import write_cross_encoder, write_judge
 
-# A context of 128 tokens bounds what an accepted request may cost.
-SERVER_OPTIONS = ("--ctx-size", "128", "--kv-tokens", "2048", "--log-level", "error")
+# A context of 128 tokens bounds what an accepted request may cost. Workers take turns: threads of
+# many would wait for each other.
+_CELLS = ("--ctx-size", "128", "--kv-tokens", "2048")
+SERVER_OPTIONS = (*_CELLS, "--log-level", "error", "--threads", "1")
 # The playground's files are not an API, and metrics grow with every request.
 _LEFT_OUT = r"^/(playground.*|metrics)?$"
+# Of so many requests one is drawn by hypothesis as a body, and one by schemathesis; the others are
+# variants of these.
+_ONE_BODY_IN, _ONE_CASE_IN = 20, 25
+_AT_ONCE = 16
+_FAMILIES = {"full attention": "chatml", "sliding window": "gemma", "recurrent": "llama-3"}
+_FAMILIES |= {"hybrid": "mistral"}
+
+
+def tiny_name(memory_type: str) -> str:
+    """The id of the tiny model of this type."""
+    return f"tiny-{memory_type.replace(' ', '-')}"
+
+
+TINY = [tiny_name(memory_type) for memory_type in MEMORY_TYPES]
 
 
 class Campaign:
@@ -36,7 +59,7 @@ class Campaign:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.answers: Counter[tuple[str, int]] = Counter()
-        self._http = httpx.Client(base_url=server.url, timeout=60)
+        self._http = httpx.Client(base_url=server.url, timeout=120)
         self._description: dict[str, Any] = self._http.get("/openapi.json").json()
         self._assert_answers()
         self._workers = server.worker_pids()
@@ -58,34 +81,53 @@ class Campaign:
         """Count answers that came otherwise."""
         self.answers += answers
 
-    def send_bodies(self, count: int, number: int) -> None:
-        """Post ``count`` nearly valid bodies, drawn from seed ``number``."""
+    def draw(self, count: int, number: int) -> list[Sent]:
+        """``count`` requests that follow from seed ``number``."""
+        drawn = self._bodies(count // _ONE_BODY_IN, number)
+        drawn += self._cases(count // _ONE_CASE_IN, number)
+        chance = Random(number)
+        variants = Variants(chance, cheap=TINY, costly=[INSTRUCT, BASE], whole=POST_PATHS)
+        for sent in drawn:
+            variants.learn(sent)
+        drawn += [variants.make() for _ in range(count - len(drawn))]
+        chance.shuffle(drawn)
+        return drawn
 
-        def post(body: Body) -> None:
-            headers = {"content-type": "application/json"}
-            answer = self._http.post(body.path, content=body.content, headers=headers)
-            self._check(f"POST {body.path}", answer)
+    async def send(self, requests: Sequence[Sent]) -> None:
+        """Send ``requests``, some at once, and check the answers."""
+        url = httpx.URL(self.server.url)
+        assert url.port is not None
+        waiting = iter(requests)
 
-        self._run(post, bodies(self._fields()), count, number)
+        async def send_some(connection: Connection) -> None:
+            for sent in waiting:
+                try:
+                    got = await connection.exchange(sent)
+                except (OSError, TimeoutError) as error:
+                    raise AssertionError(f"{sent}: {error!r}") from error
+                check(sent, got)
+                self.answers[sent.endpoint, got.status] += 1
 
-    def send_cases(self, count: int, number: int) -> None:
-        """Send ``count`` requests that schemathesis makes from our OpenAPI description."""
-        schema = schemathesis.openapi.from_dict(self._description)
-        results = schema.exclude(path_regex=_LEFT_OUT).get_all_operations()
-        operations = [result.ok() for result in results if isinstance(result, Ok)]
-        assert {operation.path for operation in operations} >= POST_PATHS.keys()
-        modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-        for operation in operations:
-            cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in modes])
-            self._run(self._send_case, cases, count // len(operations), number)
+        connections = [Connection(url.host, url.port) for _ in range(_AT_ONCE)]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for connection in connections:
+                    tasks.create_task(send_some(connection))
+        finally:
+            for connection in connections:
+                connection.close()
 
     def assert_workers_lived(self) -> None:
         """No worker was replaced, and all models answer."""
         self._assert_answers()
         assert self.server.worker_pids() == self._workers
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
     def _assert_answers(self) -> None:
-        for model in (INSTRUCT, BASE):
+        for model in (INSTRUCT, BASE, *TINY):
             assert_canary(self.server, model)
         for model in (JUDGE, ENCODER):
             body = {"query": "a b", "documents": ["c", "a"], "model": model}
@@ -93,14 +135,33 @@ class Campaign:
             assert answer.status_code == 200, answer.text
             assert len(answer.json()["results"]) == 2
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+    def _bodies(self, count: int, number: int) -> list[Sent]:
+        """Nearly valid bodies."""
+        json_type = [(b"content-type", b"application/json")]
+        return [
+            Sent("POST", body.path, body.path.encode(), json_type, body.content)
+            for body in _drawn(bodies(self._fields()), count, number)
+        ]
 
-    def _send_case(self, case: Case[Any]) -> None:
+    def _cases(self, count: int, number: int) -> list[Sent]:
+        """What schemathesis makes from our OpenAPI description."""
+        schema = schemathesis.openapi.from_dict(self._description)
+        results = schema.exclude(path_regex=_LEFT_OUT).get_all_operations()
+        operations = [result.ok() for result in results if isinstance(result, Ok)]
+        assert {operation.path for operation in operations} >= POST_PATHS.keys()
+        modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+        found = []
+        for operation in operations:
+            cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in modes])
+            each = max(count // len(operations), 1)
+            found += [self._sendable(case) for case in _drawn(cases, each, number)]
+        return [sent for sent in found if sent is not None]
+
+    def _sendable(self, case: Case[Any]) -> Sent | None:
+        """The request of ``case``; None if it cannot be written as HTTP."""
         if isinstance(case.body, dict):
             # Otherwise most requests would fail at the name of the model.
-            case.body["model"] = POST_PATHS.get(case.path, {}).get("model", INSTRUCT)
+            case.body["model"] = POST_PATHS.get(case.path, {}).get("model", TINY[0])
             case.body = {name: _affordable(name, value) for name, value in case.body.items()}
         request = case.as_transport_kwargs(base_url=self.server.url)
         request.pop("cookies", None)
@@ -108,10 +169,13 @@ class Campaign:
             request["content"] = request.pop("data")
         try:
             made = self._http.build_request(**request)
-            made.read()  # of a form with files, httpx would make the body while it sends
+            content = made.read()
         except (httpx.InvalidURL, UnicodeError, ValueError, TypeError, AttributeError):
-            return  # the client cannot send this request
-        self._check(f"{case.method} {case.path}", self._http.send(made))
+            return None
+        headers = [each for each in made.headers.raw if each[0].lower() not in _WRITTEN_BY_US]
+        if any(set(name + value) & set(b"\r\n\0") for name, value in headers):
+            return None
+        return Sent(case.method, case.path, made.url.raw_path, headers, content)
 
     def _fields(self) -> dict[str, list[str]]:
         """The names of the parameters of each path, as the server describes them."""
@@ -122,34 +186,42 @@ class Campaign:
             found[path] = sorted(self._description["components"]["schemas"][name]["properties"])
         return found
 
-    def _check(self, endpoint: str, answer: httpx.Response) -> None:
-        self.answers[endpoint, answer.status_code] += 1
-        sent = answer.request
-        exchange = f"{sent.method} {sent.url} {sent.headers} {sent.content!r}: {answer.text}"
-        assert answer.status_code < 500, exchange
-        assert '"type":"server_error"' not in answer.text, exchange
-        if answer.status_code >= 400 and answer.request.method != "HEAD":
-            error = answer.json()["error"]
-            if isinstance(error, str):  # TEI's form
-                assert sent.url.path in {"/rerank", "/reranking"}, exchange
-                return
-            anthropic = sent.url.path.startswith("/v1/messages")
-            own = {"message", "type"} if anthropic else {"message", "type", "param", "code"}
-            assert error.keys() == own, exchange
-            assert isinstance(error["message"], str)
-            assert len(error["message"]) < 2000
 
-    def _run(self, send: Any, strategy: st.SearchStrategy[Any], count: int, number: int) -> None:
-        run = given(strategy)(send)
-        run = settings(
-            max_examples=count,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-            print_blob=False,
-        )(run)
-        seed(number)(run)()
+_WRITTEN_BY_US = {b"host", b"connection", b"content-length", b"transfer-encoding"}
+_WRITTEN_BY_US |= {b"accept-encoding"}
+
+
+def check(sent: Sent, got: Got) -> None:
+    """Hold an answer to what is promised of every one."""
+    exchange = f"{sent}: {got}"
+    assert got.status < 500, exchange
+    assert b'"type":"server_error"' not in got.content, exchange
+    if got.status >= 400 and sent.method != "HEAD":
+        error = json.loads(got.content)["error"]
+        if isinstance(error, str):  # TEI's form
+            assert sent.path in {"/rerank", "/reranking"}, exchange
+            return
+        path = unquote(sent.target.partition(b"?")[0].decode()) + "/"
+        anthropic = path.startswith("/v1/messages/")
+        own = {"message", "type"} if anthropic else {"message", "type", "param", "code"}
+        assert error.keys() == own, exchange
+        assert isinstance(error["message"], str), exchange
+        assert len(error["message"]) < 2000, exchange
+
+
+def _drawn(strategy: st.SearchStrategy[Any], count: int, number: int) -> list[Any]:
+    """``count`` values of ``strategy``, at most."""
+    found: list[Any] = []
+    draw = settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )(given(strategy)(lambda value: found.append(value)))  # noqa: PLW0108 - it asks for the code
+    seed(number)(draw)()
+    return found
 
 
 def _affordable(name: str, value: Any) -> Any:
@@ -157,22 +229,37 @@ def _affordable(name: str, value: Any) -> Any:
     return min(value, 2) if name in {"n", "best_of"} and isinstance(value, int) else value
 
 
-def _rerankers(folder: Path) -> list[Path]:
-    files = [folder / f"{name}.gguf" for name in (JUDGE, ENCODER)]
-    write_judge(files[0])
-    write_cross_encoder(files[1])
+def _models(folder: Path) -> list[Path]:
+    """Tiny models of every memory type, each with another family's template, and rerankers."""
+    files = []
+    for memory_type, family in _FAMILIES.items():
+        file = folder / f"{tiny_name(memory_type)}.gguf"
+        write_tiny_model(file, memory_type, markers=["<|im_start|>", "<|im_end|>"])
+        # Their tokens are bytes, of which prompts have more than words.
+        file.with_suffix(".toml").write_text(f'family = "{family}"\ncontext = 256\n')
+        files.append(file)
+    files += [folder / f"{name}.gguf" for name in (JUDGE, ENCODER)]
+    write_judge(files[-2])
+    write_cross_encoder(files[-1])
     # The judge's template alone is longer than the context of the others.
-    files[0].with_suffix(".toml").write_text("context = 512\n")
+    files[-2].with_suffix(".toml").write_text("context = 512\n")
     return files
 
 
 @contextmanager
-def campaign() -> Iterator[Campaign]:
-    """A campaign against a server of its own, with two rerankers beside its models."""
+def fuzzed_server(**environment: str) -> Iterator[Server]:
+    """A server with tiny models and rerankers beside the real models."""
     with (
         TemporaryDirectory() as folder,
-        running_server(*SERVER_OPTIONS, *map(str, _rerankers(Path(folder)))) as server,
+        running_server(*SERVER_OPTIONS, *map(str, _models(Path(folder))), **environment) as server,
     ):
+        yield server
+
+
+@contextmanager
+def campaign() -> Iterator[Campaign]:
+    """A campaign against a server of its own."""
+    with fuzzed_server() as server:
         started = Campaign(server)
         try:
             yield started

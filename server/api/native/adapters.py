@@ -102,12 +102,13 @@ async def load_adapter(request: Request) -> Response:
 
 def _inside(folder: Path, stated: str) -> Path:
     """The file at ``stated`` in the models ``folder``; raises InvalidRequest for any other."""
-    path = (folder / stated).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise InvalidRequest(
-            f"{PLACE}: the models folder has no file {stated!r}.", at=("lora_path",)
-        )
-    return path
+    try:
+        path = (folder / stated).resolve()
+        if path.is_relative_to(folder.resolve()) and path.is_file():
+            return path
+    except (OSError, ValueError, RuntimeError):
+        pass  # a name too long, a NUL or lone surrogate, a loop of links: no file has such a path
+    raise InvalidRequest(f"{PLACE}: the models folder has no file {stated!r}.", at=("lora_path",))
 
 
 def _base(body: LoadAdapter, models: Sequence[ModelEntry]) -> str:
