@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-_KINDS = {
+# No set: what is sent as a type may not be hashable.
+_KINDS = (
     *("text", "input_text", "output_text", "refusal", "document", "search_result"),
     *("image", "image_url", "input_image", "input_audio", "file", "input_file"),
-}
+)
 
 
 _IMAGES = ("image_url", "image")

@@ -17,7 +17,8 @@ _SCHEMA_NAMES = ("parameters", "input_schema", "inputSchema")
 _ARGUMENT_NAMES = ("arguments", "args", "input")
 """OpenAI's, LangChain's and Anthropic's."""
 
-_FUNCTION_KINDS = {None, "function", "tool_call", "tool_use"}
+# No set: what is sent as a type may not be hashable.
+_FUNCTION_KINDS = (None, "function", "tool_call", "tool_use")
 
 
 def flat_function(tool: dict[str, Any], schema_name: str = "parameters") -> dict[str, Any]:
@@ -29,7 +30,7 @@ def flat_function(tool: dict[str, Any], schema_name: str = "parameters") -> dict
         schema_name: The name that the family has for the schema of the arguments.
     """
     kind, nested = tool.get("type"), tool.get("function")
-    if kind not in {None, "function"} and not (kind == "custom" and _has_schema(tool)):
+    if kind not in (None, "function") and not (kind == "custom" and _has_schema(tool)):
         return tool
     if isinstance(nested, dict) and "name" not in tool:
         outer = {name: value for name, value in tool.items() if name != "function"}

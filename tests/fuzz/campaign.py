@@ -39,7 +39,7 @@ SERVER_OPTIONS = (*_CELLS, "--log-level", "error", "--threads", "1")
 _LEFT_OUT = r"^/(playground.*|metrics)?$"
 # Of so many requests one is drawn by hypothesis as a body, and one by schemathesis; the others are
 # variants of these.
-_ONE_BODY_IN, _ONE_CASE_IN = 20, 25
+_ONE_BODY_IN, _ONE_CASE_IN = 40, 50
 _AT_ONCE = 16
 _FAMILIES = {"full attention": "chatml", "sliding window": "gemma", "recurrent": "llama-3"}
 _FAMILIES |= {"hybrid": "mistral"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import pytest
 
@@ -19,12 +19,15 @@ async def served(answer: bytes, *, requests: int) -> AsyncIterator[Connection]:
     """A connection to a server that answers ``requests`` on each connection and then closes it."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(requests):
-            head = await reader.readuntil(b"\r\n\r\n")
-            if b"content-length: 2" in head:
-                await reader.readexactly(2)
-            writer.write(answer)
-        writer.close()
+        with closing(writer):
+            for _ in range(requests):
+                try:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                except asyncio.IncompleteReadError:
+                    break
+                if b"content-length: 2" in head:
+                    await reader.readexactly(2)
+                writer.write(answer)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     connection = Connection(*server.sockets[0].getsockname())
@@ -33,6 +36,7 @@ async def served(answer: bytes, *, requests: int) -> AsyncIterator[Connection]:
     finally:
         connection.close()
         server.close()
+        await server.wait_closed()
 
 
 @pytest.mark.parametrize("requests", [1, 2, 5])

@@ -101,7 +101,8 @@ def _own_choice(choice: object) -> object:
             return usual
 
 
-_CHOICES = {"auto", "any", "tool", "none"}
+# No set: what is sent as a type may not be hashable.
+_CHOICES = ("auto", "any", "tool", "none")
 
 
 class Thinking(WireModel):

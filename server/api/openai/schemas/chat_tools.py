@@ -101,7 +101,7 @@ def _kind(tool: object) -> str | None:
     kind = tool.get("type")
     if kind is None and not {"function", "name"} & tool.keys():
         return "other"
-    if kind in {None, "function"}:
+    if kind in (None, "function"):
         return "flat" if "name" in tool and "function" not in tool else "function"
     if not isinstance(kind, str):
         return None
@@ -168,7 +168,8 @@ class AllowedToolsChoice(WireModel):
 
 def _own_choice(choice: object) -> object:
     """A choice in another API's words, as one of this endpoint."""
-    if isinstance(choice, dict) and choice.get("type") in choice:
+    # A list, since what is sent as a type may not be hashable.
+    if isinstance(choice, dict) and choice.get("type") in list(choice):
         return choice
     match usual_choice(choice):
         case {"type": "function" | "custom" as kind, "name": name}:
