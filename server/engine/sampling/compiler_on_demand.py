@@ -10,8 +10,10 @@ from llguidance import LLTokenizer
 
 from server.engine.sampling.matcher import GrammarCompiler
 
-# The pause between two looks for time to build it; a choice.
+# The pause between two looks for time to build it, and how many in a row must find the model idle.
+# Requests, and an unload, wait while it is built; choices.
 _LOOK_SECONDS = 1.0
+_IDLE_LOOKS = 5
 
 
 class CompilerOnDemand:
@@ -50,8 +52,10 @@ class CompilerOnDemand:
             return self._built
 
     def build_when(self, idle: Callable[[], bool]) -> None:
-        """Wait until ``idle`` is true, or until the compiler was needed, and build it."""
+        """Wait until ``idle`` has been true for 5 s, or the compiler was needed, and build it."""
+        looks = 0
         while not self.is_built:
             time.sleep(_LOOK_SECONDS)
-            if idle():
+            looks = looks + 1 if idle() else 0
+            if looks == _IDLE_LOOKS:
                 self.get()

@@ -166,11 +166,16 @@ class ModelPool:
         # One request per model queues for memory. The others must not: a model they keep busy while
         # they wait could never make room for the one before them in the queue.
         async with slot.starting:
-            if slot.supervisor.state not in ("ready", "loading"):
+            begins = slot.supervisor.state not in ("ready", "loading")
+            if begins:
                 async with self._room_lock:
                     await self._start_loading(slot)
         await slot.supervisor.ready()
         self._required.settle(slot.file.id, "ready")
+        if begins and self._closing is None:
+            # Only now is it known how much memory it leaves, and it may give way soon.
+            self._workers.wants_spare = self._wants_spare()
+            self._workers.prepare_spare()
 
     async def _start_loading(self, slot: Slot) -> None:
         if slot.file.error is not None:

@@ -51,15 +51,26 @@ class Workers:
             spare, self._spare = self._spare, None
         if spare is None:
             return await WorkerProcess.spawn(self._command, log)
-        self._next = asyncio.create_task(self.settle())
+        self.prepare_spare()
         if not spare.running:
             await self._bury(spare)
             return await WorkerProcess.spawn(self._command, log)
         spare.log = log
         return spare
 
+    def prepare_spare(self) -> None:
+        """Begin to create a spare worker, if one is wanted and there is none."""
+        self._next = asyncio.create_task(self._prepare_spare())
+
     async def settle(self) -> None:
         """Have a spare worker if one is wanted, and otherwise none."""
+        await self._prepare_spare()
+        async with self._changing:
+            if not self.wants_spare and self._spare is not None:
+                await self._spare.end(0.0)
+                self._spare = None
+
+    async def _prepare_spare(self) -> None:
         async with self._changing:
             if self._spare is not None and not self._spare.running:
                 await self._bury(self._spare)
@@ -69,9 +80,6 @@ class Workers:
                     self._spare = await WorkerProcess.spawn(self._command, logger)
                 except OSError as error:
                     self._rest(f"could not be created ({error})")
-            elif not self.wants_spare and self._spare is not None:
-                await self._spare.end(0.0)
-                self._spare = None
 
     async def _bury(self, process: WorkerProcess) -> None:
         self._rest(await process.end(0.0))

@@ -86,6 +86,21 @@ async def test_a_spare_worker_counts_towards_the_memory_budget(
     await with_spare(pool)
 
 
+async def test_a_spare_worker_is_there_soon_after_each_model_that_leaves_room_for_it(
+    folder: Folder, pool_for: PoolFor
+) -> None:
+    """While a model loads all memory may be granted to it. Swaps must not wait for the upkeep."""
+    for name in ("a", "b"):
+        folder.add(name, f"uses {100 * MIB}", mib=100)
+    pool = pool_for(memory_budget=100 * MIB + SPARE_BYTES, rescan_seconds=600)
+    await pool.start()
+    await pool.open("a")
+    for name in ("b", "a", "b"):
+        spare = await with_spare(pool)
+        await pool.open(name)
+        assert pid_of(pool, name) == spare
+
+
 async def test_a_spare_worker_that_died_is_no_models_fault(
     folder: Folder, pool_for: PoolFor, caplog: pytest.LogCaptureFixture
 ) -> None:
