@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -64,8 +64,9 @@ def workers_of(server: int) -> dict[str, int]:
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and _is_worker(entry, server):
-            for model in re.findall(r"/([^/\n]+)\.gguf", (entry / "maps").read_text()):
-                found[model] = int(entry.name)
+            with suppress(OSError):  # it may have ended since
+                for model in re.findall(r"/([^/\n]+)\.gguf", (entry / "maps").read_text()):
+                    found[model] = int(entry.name)
     return found
 
 
