@@ -195,6 +195,8 @@ WORKLOADS: dict[str, Workload] = {
     "single": partial(_together, name="single", streams=1, words=40, tokens=128),
     "c8": partial(_together, name="c8", streams=8, words=60, tokens=64),
     "c16": partial(_together, name="c16", streams=16, words=60, tokens=64),
+    "prompt": partial(_together, name="prompt", streams=1, words=2800, tokens=8),
+    "deep": partial(_together, name="deep", streams=1, words=4000, tokens=64),
     "prefix16": partial(_together, name="prefix16", streams=16, words=10, tokens=16, shared=1100),
     "stall": _stall,
     "json": _json,

@@ -21,8 +21,10 @@ from server.cli.formatting import columns
 from server.cli.server_client import Client
 from server.core.settings import load
 
-# Workloads that need no facts about the server, nor a context of more than 8,192 tokens.
-_USUAL = [name for name in WORKLOADS if name != "overflow" and not name.startswith("agent")]
+# Workloads that need no facts about the server, nor a context of more than 4,096 tokens.
+_USUAL = [
+    name for name in WORKLOADS if name not in {"overflow", "deep"} and not name.startswith("agent")
+]
 
 
 def bench(
@@ -35,7 +37,7 @@ def bench(
         typer.Option(
             metavar="NAME",
             help=f"Workload to run: {', '.join(WORKLOADS)}. May be repeated "
-            "(default: all but overflow and the agents').",
+            "(default: all but overflow, deep and the agents').",
         ),
     ] = None,
     kv_tokens: Annotated[

@@ -6,15 +6,20 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from server.core.settings import load
-from tests.benchmark import document, peer, prefixes
-from tests.benchmark.comparison import compare
-from tests.benchmark.session import WORKLOADS, Plan, Session
+from tests.benchmark import document, peer, prefixes, shape_session
+from tests.benchmark.bandwidth import read_bandwidth
+from tests.benchmark.comparison import Row, compare
+from tests.benchmark.document import Circumstances, Section
+from tests.benchmark.session import WORKLOADS, Experiment, Plan, Session
+from tests.benchmark.shapes import model_file
 from tests.e2e.server import BASE, CHECKOUT, INSTRUCT, MODELS
 
-_EVERYTHING = (*WORKLOADS, *prefixes.WORKLOADS)
+_USUAL = (*WORKLOADS, *prefixes.WORKLOADS, *shape_session.USUAL)
+_EVERYTHING = tuple(dict.fromkeys([*_USUAL, *shape_session.WORKLOADS]))
 
 
 def main() -> None:
@@ -25,7 +30,14 @@ def main() -> None:
             sys.exit(f"there is no file {model}: run `make models`")
     binary = options.llama_server or peer.install(load().cache_dir)
     repeats = options.repeats or (1 if options.quick else 3)
-    on_disk = [name for name in options.workloads if name in prefixes.WORKLOADS]
+    of_shapes = [name for name in options.workloads if name in shape_session.WORKLOADS]
+    if len(of_shapes) < len(options.workloads):
+        _measure_usual(options, binary, repeats)
+    if of_shapes:
+        _measure_shapes(options, binary, repeats, of_shapes)
+
+
+def _measure_usual(options: argparse.Namespace, binary: Path, repeats: int) -> None:
     plan = Plan(
         model=options.model,
         gemma=options.gemma,
@@ -35,38 +47,85 @@ def main() -> None:
         quick=options.quick,
     )
     experiments = list(plan.experiments())
-    load_average = os.getloadavg()[0]
-    began = time.monotonic()
+    on_disk = [name for name in options.workloads if name in prefixes.WORKLOADS]
+    load_average, began = os.getloadavg()[0], time.monotonic()
     session = Session()
     session.run(experiments)
-    disk_rows = prefixes.measure(on_disk, quick=options.quick)
-    arguments = [f"--{name}" for name in ("quick",) if options.quick]
-    if tuple(options.workloads) != _EVERYTHING:
-        arguments += ["--workloads", *options.workloads]
-    if options.repeats:
-        arguments += ["--repeats", str(options.repeats)]
-    circumstances = document.Circumstances(
+    rows = [
+        *compare(session.samples, session.starts),
+        *prefixes.measure(on_disk, quick=options.quick),
+    ]
+    circumstances = Circumstances(
         machine=document.machine(),
         load_average=load_average,
         software=document.software(peer.version(binary)),
-        command=" ".join(["python -m tests.benchmark", *arguments]),
-        commands={
-            server.name: server.shown()
-            for experiment in reversed(experiments)
-            for server, _ in experiment.servers
-        },
+        command=_command(options),
+        commands=_commands(experiments),
         minutes=(time.monotonic() - began) / 60,
     )
-    rows = [*compare(session.samples, session.starts), *disk_rows]
-    document.write(options.output, circumstances, rows, session.samples, session.starts)
+    _publish(options.output, document.RESULTS, circumstances, rows, session)
+
+
+def _measure_shapes(
+    options: argparse.Namespace, binary: Path, repeats: int, workloads: Sequence[str]
+) -> None:
+    names = [shape_session.WORKLOADS[workload] for workload in workloads]
+    models = {name: model_file(name, load().cache_dir) for name in names}
+    experiments = shape_session.experiments(models, binary, repeats, quick=options.quick)
+    load_average, began = os.getloadavg()[0], time.monotonic()
+    bandwidth = {threads: read_bandwidth(threads) for threads in shape_session.thread_counts()}
+    session = Session()
+    session.run(experiments)
+    circumstances = Circumstances(
+        machine=document.machine(),
+        load_average=load_average,
+        software=document.software(peer.version(binary)),
+        command=_command(options),
+        commands=_commands(experiments),
+        minutes=(time.monotonic() - began) / 60,
+        bandwidth=bandwidth,
+    )
+    rows = list(shape_session.rows(session, models, bandwidth))
+    _publish(options.output, document.SHAPES, circumstances, rows, session)
+
+
+def _publish(
+    folder: Path,
+    section: Section,
+    circumstances: Circumstances,
+    rows: Sequence[Row],
+    session: Session,
+) -> None:
+    document.write(folder, section, circumstances, rows, session)
     print("\n".join(document.markdown(rows)))
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command of this session, as far as it changes what is measured."""
+    arguments = ["--quick"] if options.quick else []
+    if tuple(options.workloads) != _USUAL:
+        arguments += ["--workloads", *options.workloads]
+    if options.repeats:
+        arguments += ["--repeats", str(options.repeats)]
+    return " ".join(["python -m tests.benchmark", *arguments])
+
+
+def _commands(experiments: Sequence[Experiment]) -> dict[str, str]:
+    """How each server was started, in the first experiment that it takes part in."""
+    return {
+        server.name: server.shown()
+        for experiment in reversed(experiments)
+        for server, _ in experiment.servers
+    }
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
-    parser.add_argument("--workloads", nargs="+", choices=_EVERYTHING, default=_EVERYTHING)
+    parser.add_argument("--workloads", nargs="+", choices=_EVERYTHING, default=_USUAL)
     parser.add_argument("--repeats", type=int, help="rounds (default: 3, or 1 with --quick)")
-    parser.add_argument("--quick", action="store_true", help="one round, within 6 minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round; without models of shapes, in 6 minutes"
+    )
     parser.add_argument("--model", type=Path, default=MODELS / f"{INSTRUCT}.gguf")
     parser.add_argument("--gemma", type=Path, default=MODELS / f"{BASE}.gguf")
     parser.add_argument(

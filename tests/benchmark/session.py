@@ -49,6 +49,8 @@ WORKLOADS = (
     *("agent-messages", "agent-responses"),
 )
 _AGENTS = WORKLOADS[-2:]
+# The order of all workloads, of which those of models of real shapes run some more.
+_ORDER = (*WORKLOADS, "prompt", "deep")
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     No other server runs, since the mapped file of a shared model would count in part for each.
     """
 
+    experiment: str
     server: str
     cold_start: float
     resident_bytes: int | None
@@ -74,8 +77,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 class Experiment(NamedTuple):
     """Servers that run the same workloads on the same model.
 
-    ``servers`` maps each server to its workloads. Those in ``weighed`` are also started alone. With
-    ``short``, agents' sessions are.
+    ``servers`` maps each server to its workloads. Each is also started alone, ``starts`` times.
+    With ``short``, agents' sessions are.
     """
 
     name: str
@@ -84,8 +87,13 @@ class Experiment(NamedTuple):
     repeats: int
     takes: dict[str, int]
     neighbour: bool = False
-    weighed: bool = False
+    starts: int = 0
     short: bool = False
+
+
+def starts(repeats: int, *, quick: bool) -> int:
+    """How often each server is started alone: at least thrice, as starts vary and take seconds."""
+    return 1 if quick else max(3, repeats)
 
 
 class Plan(NamedTuple):
@@ -123,8 +131,14 @@ class Plan(NamedTuple):
             (llama_server(PEER_TUNED, self.peer, "-np", "16", kv_tokens=KV_TOKENS), tuned),
         ]
         servers = [(server, workloads) for server, workloads in servers if workloads]
-        weighed = name == "main"
-        return Experiment(name, model, servers, self.repeats, _TAKES, weighed=weighed)
+        return Experiment(
+            name,
+            model,
+            servers,
+            self.repeats,
+            _TAKES,
+            starts=starts(self.repeats, quick=self.quick),
+        )
 
     def _overflow(self) -> Experiment:
         cells = _OVERFLOW_KV_TOKENS
@@ -181,15 +195,17 @@ class Session:
     def run(self, experiments: Sequence[Experiment]) -> None:
         """Run ``experiments``; the servers take turns at going first."""
         for experiment in experiments:
-            if experiment.weighed:
-                self._weigh(experiment)
+            self._start_alone(experiment)
             self._compare(experiment)
 
-    def _weigh(self, experiment: Experiment) -> None:
-        for repeat in range(experiment.repeats):
+    def _start_alone(self, experiment: Experiment) -> None:
+        if experiment.starts:
+            _read_once(experiment.model)
+        for repeat in range(experiment.starts):
             for server, _ in _rotated(experiment.servers, repeat):
                 with running(server, experiment.model) as started:
                     start = Start(
+                        experiment=experiment.name,
                         server=server.name,
                         cold_start=started.cold_start,
                         resident_bytes=resident_bytes(started.pid),
@@ -216,8 +232,8 @@ class Session:
         asked = {name for _, workloads in experiment.servers for name in workloads}
         for _ in range(experiment.repeats):
             self._seed += 100_000
-            for name in filter(asked.__contains__, WORKLOADS):
-                first = self._seed + 1000 * WORKLOADS.index(name)
+            for name in filter(asked.__contains__, _ORDER):
+                first = self._seed + 1000 * _ORDER.index(name)
                 for take in range(experiment.takes.get(name, 1)):
                     yield name, first + 100 * take
 
@@ -236,6 +252,13 @@ class Session:
             f"{elapsed:6.0f} s  {experiment:10} {server:22} {run.workload:10} {speed}{failed}",
             file=sys.stderr,
         )
+
+
+def _read_once(file: Path) -> None:
+    """Have the system keep ``file`` in its cache, or the first server to start would be slower."""
+    with file.open("rb") as opened:
+        while opened.read(1 << 20):
+            pass
 
 
 def _valid(run: Run) -> int:
