@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 __all__ = ["main"]
 
@@ -14,7 +16,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from server.cli.commands import main as run  # noqa: PLC0415
+    words = sys.argv[1:] if arguments is None else arguments
+    with _worker_ahead() if words[:1] == ["serve"] and "--help" not in words else nullcontext():
+        from server.cli.commands import main as run  # noqa: PLC0415
 
-    signal.signal(signal.SIGINT, handler)
-    run(arguments)
+        signal.signal(signal.SIGINT, handler)
+        run(arguments)
+
+
+def _worker_ahead() -> AbstractContextManager[None]:
+    """A worker that imports what it needs while this process does, which takes as long."""
+    from server.worker.supervise.launch import worker_ahead  # noqa: PLC0415
+
+    return worker_ahead()

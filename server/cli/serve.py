@@ -40,6 +40,7 @@ from server.library.pull.background import BackgroundPulls
 from server.library.pull.catalog import read_catalog
 from server.library.registry import ModelsFolder
 from server.telemetry.log import configure_logging
+from server.worker.supervise.launch import launched_ahead
 from server.worker.supervise.machine_memory import total_memory
 from server.worker.supervise.pool import ModelPool
 from server.worker.supervise.scheduling_policy import let_workers_compute
@@ -181,6 +182,7 @@ async def _serve(settings: Settings, folder: ModelsFolder, *listeners: socket.so
         memory_budget=settings.memory_budget_bytes(total_memory()),
         idle_unload_seconds=settings.idle_unload,
         cache_dir=settings.cache_dir,
+        ahead=launched_ahead(),
     )
     await pool.start()
     at_start = await _loaded_at_start(folder, settings)

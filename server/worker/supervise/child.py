@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,22 +23,8 @@ from server.worker.protocol import (
     frame,
     from_worker_decoder,
 )
+from server.worker.supervise.launch import Launched, launch
 
-# -P: what lies in the working directory is never imported.
-WORKER_COMMAND = (sys.executable, "-P", "-m", "server.worker.serve.process")
-
-# Set unless the user's environment does; runtimes that do not know a name ignore it.
-#
-# GOMP_SPINCOUNT: how many loops a waiting thread of libgomp (GCC's OpenMP) spins before it sleeps.
-# By default it spins thirty times as long: where another process has a core, a step takes seconds.
-# MALLOC_ARENA_MAX: otherwise glibc gives each thread a heap of its own, most of it unused.
-# NUMPY_MADVISE_HUGEPAGE: otherwise numpy asks for huge pages, which virtual machines are slow to
-# find. Storing a prefix of some hundred tokens then took three times as long.
-_ENVIRONMENT = {
-    "GOMP_SPINCOUNT": "10000",
-    "MALLOC_ARENA_MAX": "2",
-    "NUMPY_MADVISE_HUGEPAGE": "0",
-}
 _MAX_LINE_BYTES = 8 * 1024
 _KEPT_LINES = 20
 # The pipe normally closes with the process. A grandchild that holds it open must not delay the
@@ -119,15 +102,19 @@ class WorkerProcess:
 
     @classmethod
     async def spawn(cls, command: Sequence[str], log: logging.Logger) -> WorkerProcess:
-        """Start ``command --fd N``, where N is its end of a socket pair.
+        """Launch ``command`` (`launch`).
 
         Raises OSError when the process or its descriptors cannot be created.
         """
-        ours, theirs = socket.socketpair()
+        return await cls.adopt(launch(command), log)
+
+    @classmethod
+    async def adopt(cls, launched: Launched, log: logging.Logger) -> WorkerProcess:
+        """The process that was ``launched``. Raises OSError like `spawn`."""
+        process, ours = launched
         with ExitStack() as undo:
             undo.callback(ours.close)
-            with theirs:
-                process = undo.enter_context(_start(command, theirs.fileno()))
+            undo.enter_context(process)
             undo.callback(process.kill)
             loop = asyncio.get_running_loop()
             reader = asyncio.StreamReader()
@@ -249,19 +236,3 @@ class WorkerProcess:
         text = line.decode(errors="replace").rstrip()
         self.last_lines.append(text)
         self.log.info("%s", text)
-
-
-def _start(command: Sequence[str], descriptor: int) -> subprocess.Popen[bytes]:
-    """Spawn the process; takes a few milliseconds.
-
-    Not by the event loop: uvloop leaks descriptors when it has too few to spawn with.
-    """
-    return subprocess.Popen(  # noqa: S603 - the command is our own
-        [*command, "--fd", str(descriptor)],
-        env=_ENVIRONMENT | os.environ,
-        pass_fds=(descriptor,),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )

@@ -14,8 +14,8 @@ from server.core.model_info import AdapterFile, EngineStats, ModelEntry, ModelSt
 from server.core.model_source import ModelFile, ModelSource
 from server.core.pool import Client
 from server.worker.protocol import Load
-from server.worker.supervise.child import WORKER_COMMAND
 from server.worker.supervise.demand import Demand
+from server.worker.supervise.launch import WORKER_COMMAND, Launched
 from server.worker.supervise.machine_memory import default_budget, equal_share, in_words
 from server.worker.supervise.patience import Patience
 from server.worker.supervise.required_models import RequiredModels
@@ -44,6 +44,7 @@ class ModelPool:
         room_seconds: How long a model waits for memory that busy models hold.
         cache_dir: Where safe mode is remembered; None: nowhere.
         command: What is spawned as a worker.
+        ahead: A worker that was launched before, to be used first.
         patience: How workers are watched.
     """
 
@@ -57,6 +58,7 @@ class ModelPool:
         room_seconds: float = 30.0,
         cache_dir: Path | None = None,
         command: Sequence[str] = WORKER_COMMAND,
+        ahead: Launched | None = None,
         patience: Patience | None = None,
     ) -> None:
         self._source = source
@@ -65,7 +67,7 @@ class ModelPool:
         self._rescan_seconds = rescan_seconds
         self._room_seconds = room_seconds
         self._safe_mode_record = SafeModeRecord(cache_dir)
-        self._workers, self._patience = Workers(command), patience
+        self._workers, self._patience = Workers(command, ahead), patience
         self._slots: dict[str, Slot] = {}
         self._required, self._demand = RequiredModels(), Demand()
         self._scan_lock, self._room_lock = asyncio.Lock(), asyncio.Lock()

@@ -7,7 +7,8 @@ import logging
 import time
 from collections.abc import Sequence
 
-from server.worker.supervise.child import WORKER_COMMAND, WorkerProcess
+from server.worker.supervise.child import WorkerProcess
+from server.worker.supervise.launch import WORKER_COMMAND, Launched
 
 logger = logging.getLogger("dragoman.worker")
 
@@ -27,9 +28,12 @@ class Workers:
     the model that it is to load.
     """
 
-    def __init__(self, command: Sequence[str] = WORKER_COMMAND) -> None:
-        """``command`` is what is spawned."""
+    def __init__(
+        self, command: Sequence[str] = WORKER_COMMAND, ahead: Launched | None = None
+    ) -> None:
+        """``command`` is what is spawned; ``ahead`` was spawned already, and is used first."""
         self._command = command
+        self._ahead = ahead
         self._spare: WorkerProcess | None = None
         self.wants_spare = False
         self._rests_until = 0.0
@@ -50,7 +54,7 @@ class Workers:
         async with self._changing:
             spare, self._spare = self._spare, None
         if spare is None:
-            return await WorkerProcess.spawn(self._command, log)
+            return await self._spawn(log)
         self.prepare_spare()
         if not spare.running:
             await self._bury(spare)
@@ -75,11 +79,22 @@ class Workers:
             if self._spare is not None and not self._spare.running:
                 await self._bury(self._spare)
                 self._spare = None
+            if self._ahead is not None:
+                self._spare = await self._spawn(logger)
             if self.wants_spare and self._spare is None and time.monotonic() >= self._rests_until:
                 try:
-                    self._spare = await WorkerProcess.spawn(self._command, logger)
+                    self._spare = await self._spawn(logger)
                 except OSError as error:
                     self._rest(f"could not be created ({error})")
+
+    async def _spawn(self, log: logging.Logger) -> WorkerProcess:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            process = await WorkerProcess.adopt(ahead, log)
+            if process.running:
+                return process
+            await self._bury(process)
+        return await WorkerProcess.spawn(self._command, log)
 
     async def _bury(self, process: WorkerProcess) -> None:
         self._rest(await process.end(0.0))

@@ -26,6 +26,7 @@ from server.cli.server_client import Client, ServerError
 from server.core.errors import ModelUnavailable
 from server.core.settings import Settings
 from server.library.registry import ModelsFolder
+from server.worker.supervise import launch
 from server.worker.supervise.pool import ModelPool
 from tests.unit.cli.conftest import Run
 from tests.unit.library.random_models import write_model
@@ -226,6 +227,38 @@ async def test_what_is_served_is_said_unless_it_is_over_already(
         await serve_module._serve(settings, library(settings), listener)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     assert (url in capsys.readouterr().out) is not ending
+
+
+@pytest.mark.parametrize(
+    ("words", "launches"),
+    [(["serve", "--no-such-option"], 1), (["serve", "--help"], 0), (["list", "--help"], 0)],
+)
+def test_a_worker_is_launched_ahead_of_serving_and_ends_where_nothing_is_served(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], launches: int
+) -> None:
+    launched = []
+
+    def launch_sleeper() -> launch.Launched:
+        launched.append(sleeper([sys.executable, "-c", "import time; time.sleep(60)"]))
+        return launched[-1]
+
+    sleeper = launch.launch
+    monkeypatch.setattr(launch, "launch", launch_sleeper)
+    run(*words)
+    assert len(launched) == launches
+    assert all(process.returncode == -signal.SIGKILL for process, _ in launched)
+    assert launch.launched_ahead() is None
+
+
+def test_serving_goes_on_where_no_worker_can_be_launched_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> NoReturn:
+        raise OSError("no process")
+
+    monkeypatch.setattr(launch, "launch", fail)
+    with launch.worker_ahead():
+        assert launch.launched_ahead() is None
 
 
 def loaded_by(code: str) -> set[str]:

@@ -9,6 +9,7 @@ import signal
 
 import pytest
 
+from server.worker.supervise.launch import WORKER_COMMAND, launch
 from server.worker.supervise.pool import ModelPool
 from server.worker.supervise.workers import SPARE_BYTES, Workers
 from tests.unit.worker.conftest import (
@@ -145,3 +146,49 @@ async def test_without_a_spare_worker_one_is_spawned() -> None:
     assert process.running
     assert workers.spare_pid is None
     await process.end(1.0)
+
+
+async def test_a_worker_that_was_launched_ahead_is_used_first() -> None:
+    ahead = launch(FAKE_WORKER)
+    workers = Workers(FAKE_WORKER, ahead)
+    first, second = [await workers.take(logging.getLogger("worker")) for _ in range(2)]
+    assert first.pid == ahead.process.pid != second.pid
+    for process in (first, second):
+        await process.end(1.0)
+
+
+async def test_a_worker_that_died_before_it_was_used_is_replaced(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ahead = launch(FAKE_WORKER)
+    ahead.process.kill()
+    await asyncio.to_thread(os.waitid, os.P_PID, ahead.process.pid, os.WEXITED | os.WNOWAIT)
+    process = await Workers(FAKE_WORKER, ahead).take(logging.getLogger("worker"))
+    assert process.running
+    assert process.pid != ahead.process.pid
+    assert "was killed by SIGKILL" in caplog.text
+    await process.end(1.0)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_a_worker_launched_ahead_of_no_model_is_the_spare_one_where_one_is_wanted(
+    wanted: bool,
+) -> None:
+    ahead = launch(FAKE_WORKER)
+    workers = Workers(FAKE_WORKER, ahead)
+    workers.wants_spare = wanted
+    await workers.settle()
+    assert workers.spare_pid == (ahead.process.pid if wanted else None)
+    assert exists(ahead.process.pid) is wanted
+    workers.wants_spare = False
+    await workers.settle()
+    assert not exists(ahead.process.pid)
+
+
+async def test_a_worker_launched_ahead_ends_when_its_server_does() -> None:
+    ahead = launch(WORKER_COMMAND)
+    ahead.endpoint.close()
+    assert await asyncio.to_thread(ahead.process.wait, 60) == 0
+    assert ahead.process.stdout is not None
+    with ahead.process.stdout as output:
+        assert output.read() == b""
