@@ -137,4 +137,6 @@ def _decoded(data: bytes) -> Embeddings | None:
     if data[:_HEAD_BYTES] != _MAGIC + xxhash.xxh3_128_digest(body) or len(body) < _SHAPE.size:
         return None
     cells, width = _SHAPE.unpack_from(body)
+    if len(body) != _SHAPE.size + 4 * cells * width:
+        return None
     return np.frombuffer(body, "<f4", offset=_SHAPE.size).astype(np.float32).reshape(cells, width)

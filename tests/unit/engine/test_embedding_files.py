@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import stat
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 
 from server.core.prefix_folder import segment_files, sweep
 from server.engine.disk.embedding_files import EmbeddingFiles
@@ -61,6 +63,20 @@ def test_a_damaged_file_is_removed_and_never_used(tmp_path: Path) -> None:
             file.path.write_bytes(data)
             assert files(tmp_path).read("", b"digest") is None
             assert not file.path.exists()
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 3), (0, 4), (1 << 31, 1 << 31)])
+def test_a_file_of_another_shape_than_it_says_is_not_used(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    """Its checksum is right: something else has written it."""
+    files(tmp_path).write("", b"digest", EMBEDDINGS)
+    (file,) = segment_files(tmp_path)
+    data = file.path.read_bytes()
+    body = struct.pack("<II", *shape) + data[32:]
+    file.path.write_bytes(data[:8] + xxhash.xxh3_128_digest(body) + body)
+    assert files(tmp_path).read("", b"digest") is None
+    assert not segment_files(tmp_path)
 
 
 def test_the_files_count_against_the_budget_of_prefixes(tmp_path: Path) -> None:
