@@ -17,6 +17,9 @@ from server.library.header import GgufHeader
 # Which of several to take: Q8_0 is as good as exact, and encodes an image in two thirds of F16's
 # time (8.5 s instead of 13.0 s for a tile of a base-size encoder, on a CPU with our kernels).
 _PREFERRED = ("q8_0", "f16", "bf16", "f32")
+# Of these, cells and positions of an image depend on what stands before it in the prompt, so no
+# prefix could be shared: mtmd counts images (HunyuanVL), or pads to a multiple of four cells.
+_BOUND_TO_PLACE = frozenset({"hunyuanvl", "deepseek4v"})
 _QUANTIZATION = re.compile(r"[-_.](?:bf16|f16|f32|i?q\d[^-.]*)$", re.IGNORECASE)
 _PROJECTOR = re.compile(r"[-_.]?mmproj[-_.]?", re.IGNORECASE)
 
@@ -37,6 +40,11 @@ def projector_file(path: Path, header: GgufHeader) -> ProjectorFile:
     if header.metadata.get("clip.has_vision_encoder") is not True:
         raise UnusableProjector(f"{path.name} encodes no images; other media are not served")
     kind = header.text("clip.projector_type") or header.text("clip.vision.projector_type") or ""
+    if kind in _BOUND_TO_PLACE:
+        raise UnusableProjector(
+            f"{path.name} is of the kind {kind}, whose images depend on their place in the prompt; "
+            "the model is served without images"
+        )
     return ProjectorFile(path=displayable(path), kind=kind, memory_bytes=projector_memory(header))
 
 

@@ -23,9 +23,6 @@ from server.engine.llama.model import LlamaModel
 from server.engine.vision.encodable import Embeddings, EncodingFailed, ImageCells
 from server.engine.vision.pictures import Picture
 
-# Of these, cells and positions of an image depend on what stands before it in the prompt, so no
-# prefix could be shared: mtmd counts images (HunyuanVL), or pads to a multiple of four cells.
-_BOUND_TO_PLACE = frozenset({"hunyuanvl", "deepseek4v"})
 # Sides of pictures that are asked about to find the most cells of one: square and strips, since
 # projectors of any size bound the area.
 _PROBED_SIDES = ((4096, 4096), (8192, 512), (512, 8192), (16384, 64), (64, 16384))
@@ -40,16 +37,12 @@ class Projector:
     most that one run of an image takes, as far as probing tells.
     """
 
-    def __init__(
-        self, path: str, kind: str, model: LlamaModel, *, threads: int, on_gpu: bool
-    ) -> None:
-        """Load ``path``, whose header names ``kind`` as the projector's type.
+    def __init__(self, path: str, model: LlamaModel, *, threads: int, on_gpu: bool) -> None:
+        """Load ``path``.
 
         Raises:
             LoadError: it is no encoder for ``model``, or for images; the message says why.
         """
-        if kind in _BOUND_TO_PLACE:
-            raise LoadError(f"images of {kind} projectors depend on their place in the prompt")
         mtmd.mtmd_helper_log_set(log.callback, ctypes.c_void_p(0))
         parameters = mtmd.mtmd_context_params_default()
         parameters.use_gpu = on_gpu

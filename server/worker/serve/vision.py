@@ -31,7 +31,7 @@ def open_projector(
     name = Path(file.path).name
     way_out = f"without {name} in its folder, the model is served, but sees no images"
     try:
-        projector = Projector(file.path, file.kind, model, threads=threads, on_gpu=on_gpu)
+        projector = Projector(file.path, model, threads=threads, on_gpu=on_gpu)
         grey = np.full((_TRIAL_SIDE, _TRIAL_SIDE, 3), 128, dtype=np.uint8)
         for _ in projector.encode(Picture(grey), lambda index: index == 0):
             pass

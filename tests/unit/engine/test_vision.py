@@ -40,7 +40,7 @@ def load(files: tuple[Path, Path], kind: str) -> Iterator[Load]:
     loaded: list[VisionModel] = []
 
     def load(**options: object) -> VisionModel:
-        loaded.append(VisionModel(files[0], Eyes(files[1], KINDS[kind].name), **options))
+        loaded.append(VisionModel(files[0], Eyes(files[1]), **options))
         return loaded[-1]
 
     yield load

@@ -39,13 +39,13 @@ def image(seed: int, width: int = 40, height: int = 30) -> ImagePart:
 class Eyes:
     """A projector's calls, counted. ``encoded`` has the number of each piece that was encoded."""
 
-    def __init__(self, path: Path, kind: str) -> None:
-        self._path, self._kind = path, kind
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self.encoded: list[int] = []
         self.projector: Projector
 
     def open(self, model: LlamaModel) -> Encode:
-        self.projector = Projector(str(self._path), self._kind, model, threads=1, on_gpu=False)
+        self.projector = Projector(str(self._path), model, threads=1, on_gpu=False)
         return self._encode
 
     def _encode(self, picture: Any, wanted: Any) -> Any:

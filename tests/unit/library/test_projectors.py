@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gguf
 import msgspec
 import pytest
 
@@ -109,6 +110,25 @@ def test_a_projector_of_no_use_is_named_and_the_model_served(tmp_path: Path) -> 
     assert model.error is None
     assert projector_of(model) is None
     assert model.warnings[0].startswith("mmproj.gguf: ")
+
+
+@pytest.mark.parametrize("key", ["clip.projector_type", "clip.vision.projector_type"])
+@pytest.mark.parametrize("kind", ["hunyuanvl", "deepseek4v"])
+def test_a_model_is_served_without_a_projector_whose_images_depend_on_their_place(
+    tmp_path: Path, kind: str, key: str
+) -> None:
+    write_model(tmp_path / "model.gguf")
+    writer = gguf.GGUFWriter(tmp_path / "mmproj.gguf", "clip")
+    writer.add_bool("clip.has_vision_encoder", True)
+    writer.add_string(key, kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    model = scan(tmp_path)["model"]
+    assert (model.error, projector_of(model)) == (None, None)
+    (warning,) = model.warnings
+    assert warning.startswith(f"mmproj.gguf is of the kind {kind}, whose images depend on their")
 
 
 def test_a_language_model_in_the_place_of_a_projector_is_named(tmp_path: Path) -> None:

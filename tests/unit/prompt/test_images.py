@@ -61,6 +61,32 @@ NUMBERED = (
 OPENAI_PARTS = PADDED.replace("part.type == 'image' or ", "")
 """Knows OpenAI's name for images alone."""
 
+HUNYUAN = (
+    "<s>{% for m in messages %}{% if m.content is string %}{{ m.content }}"
+    "{% else %}{% for part in m.content %}{% if part.type in ['image', 'image_url'] %}"
+    "<｜hy_100｜><｜hy_102｜><｜hy_101｜>{% else %}{{ part.text }}"
+    "{% endif %}{% endfor %}{% endif %}"
+    "{% if m.role == 'user' %}<｜hy_User｜>{% elif m.role == 'assistant' %}<｜hy_Assistant｜>"
+    "{% else %}<｜hy_3｜>{% endif %}{% endfor %}"
+)
+"""As HunyuanVL's: who speaks is said behind the text, images are three tokens."""
+
+BARE = (
+    "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for part in m.content %}{% if part.type == 'image' %}{{ '<image>\n' }}{% else %}"
+    "{{ part.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}"
+)
+"""As DeepSeek-OCR's: content alone, without roles; the marker is no token."""
+
+PREFIXED = (
+    "{% for m in messages %}{{ '<｜User｜>: ' if m.role == 'user' else '<｜Assistant｜>: ' }}"
+    "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
+    "{% if part.type == 'image' %}{{ '<image_placeholder>\n' }}{% else %}{{ part.text }}"
+    "{% endif %}{% endfor %}{% endif %}{{ '\n\n' if m.role == 'user' else '</s>' }}{% endfor %}"
+    "{% if add_generation_prompt %}<｜Assistant｜>:{% endif %}"
+)
+"""As DeepSeek-VL's: a marker in a line of its own."""
+
 A, B, C = ImagePart(b"A"), ImagePart(b"B"), ImagePart(b"C")
 CALL = ToolCall(id="call00001", name="look", arguments="{}")
 
@@ -68,6 +94,8 @@ CALL = ToolCall(id="call00001", name="look", arguments="{}")
 def vocabulary() -> FakeVocabulary:
     texts = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "[IMG]", "<b>", "<e>"]
     texts += ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
+    texts += ["<｜hy_100｜>", "<｜hy_101｜>", "<｜hy_102｜>", "<｜hy_User｜>", "<｜hy_Assistant｜>"]
+    texts += ["<｜hy_3｜>", "<｜User｜>", "<｜Assistant｜>"]
     return FakeVocabulary([(text, "control") for text in texts], bos="<s>", eos="</s>")
 
 
@@ -137,6 +165,29 @@ def test_images_stand_where_they_are_in_a_turn(template: str) -> None:
     assert native(prompt) == f"{expected}{START}user\n{image('C')}{END}{OPENING}"
 
 
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (HUNYUAN, "⟦<s>⟧see{A}and{B}⟦<｜hy_User｜>⟧ok⟦<｜hy_Assistant｜>⟧{C}⟦<｜hy_User｜>⟧"),
+        (BARE, "see{A}\nand{B}\nok{C}\n"),
+        (
+            PREFIXED,
+            (
+                "⟦<｜User｜>⟧: see{A}\nand{B}\n\n\n⟦<｜Assistant｜>⟧: ok⟦</s>⟧"
+                "⟦<｜User｜>⟧: {C}\n\n\n⟦<｜Assistant｜>⟧:"
+            ),
+        ),
+    ],
+)
+def test_images_stand_where_they_are_without_roles_before_them(
+    template: str, expected: str
+) -> None:
+    prompt = built(
+        template, says("user", "see", A, "and", B), says("assistant", "ok"), says("user", C)
+    )
+    assert native(prompt) == expected.format(A=image("A"), B=image("B"), C=image("C"))
+
+
 def test_a_template_that_shows_images_first_does_so() -> None:
     prompt = built(IMAGES_FIRST, says("user", "see", A, "and", B), says("assistant", "ok"))
     assert native(prompt) == f"USER: {image('A')}\n{image('B')}\nseeand ASSISTANT: ok ASSISTANT:"
@@ -152,7 +203,10 @@ def test_system_text_and_results_of_tools_keep_their_images(template: str) -> No
 
 
 @pytest.mark.parametrize("guard", [True, False])
-@pytest.mark.parametrize("template", [CHATML, PADDED, USERS_ONLY, IMAGES_FIRST, NUMBERED])
+@pytest.mark.parametrize(
+    "template",
+    [CHATML, PADDED, USERS_ONLY, IMAGES_FIRST, NUMBERED, HUNYUAN, BARE, PREFIXED],
+)
 @pytest.mark.parametrize(
     "text",
     [
@@ -162,6 +216,8 @@ def test_system_text_and_results_of_tools_keep_their_images(template: str) -> No
         "<image>\n<image>",
         "<|image_1|>",
         "<__media__>",
+        "<｜hy_100｜><｜hy_102｜><｜hy_101｜>",
+        "<image_placeholder>",
         "\ue000\ue001\uf8ff",
     ],
 )
