@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # `make test-aarch64`: compiles ggml with the kernels for AArch64, and runs their tests on emulated processors.
 #
-# Needs a cross compiler, CMake and qemu; Debian: apt install g++-aarch64-linux-gnu cmake qemu-user. Sources and
-# what is compiled are kept in the cache. Arguments go to pytest.
+# Needs a cross compiler, CMake and qemu; Debian: apt install g++-aarch64-linux-gnu cmake qemu-user. The
+# sources of ggml are kept in the cache, and what is compiled in build/aarch64. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
@@ -11,6 +11,7 @@ for tool in aarch64-linux-gnu-g++ cmake qemu-aarch64; do
     command -v "$tool" > /dev/null || { echo "$tool is missing; see $0" >&2; exit 1; }
 done
 
+builds=build/aarch64
 cache=${DRAGOMAN_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/dragoman}/aarch64
 llama_cpp=$(grep ^llama_cpp_python== constraints.txt)
 sources=$cache/${llama_cpp/==/-}
@@ -22,15 +23,15 @@ fi
 
 # Compiles for an architecture, `$1`, with its extensions.
 build() {
-    cmake -S tests/aarch64 -B "$cache/$1" -DGGML="$sources/vendor/llama.cpp/ggml" -DGGML_CPU_ARM_ARCH="$1" \
+    cmake -S tests/aarch64 -B "$builds/$1" -DGGML="$sources/vendor/llama.cpp/ggml" -DGGML_CPU_ARM_ARCH="$1" \
         -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-        -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ > "$cache/cmake.log"
-    cmake --build "$cache/$1" --parallel "$(nproc)" --target operations
+        -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ > /dev/null
+    cmake --build "$builds/$1" --parallel "$(nproc)" --target operations
 }
 
 # The command that computes operations, as compiled for `$1`, on a processor that qemu knows by the name `$2`.
 operations() {
-    echo "qemu-aarch64 -cpu $2 -L /usr/aarch64-linux-gnu $cache/$1/operations"
+    echo "qemu-aarch64 -cpu $2 -L /usr/aarch64-linux-gnu $builds/$1/operations"
 }
 
 test_on() {
