@@ -9,7 +9,8 @@ namespace {
 // All sums of a super-block fit into 32 bits.
 static_assert(int64_t(SUPER_BLOCK_SIZE) * 128 * 127 * 128 <= INT32_MAX);
 
-// Quants count from this on, since dot products start with it. Those of codebooks are signed.
+// Whether dot products start from the sums of activations, so that quants count from an offset. Those of codebooks are
+// signed and have none.
 template <typename Block>
 constexpr bool HAS_OFFSET = Format<Block>::OFFSET > 0 && !Format<Block>::HAS_CODEBOOK;
 
