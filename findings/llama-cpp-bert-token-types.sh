@@ -3,7 +3,9 @@
 # (tokenizer.ggml.token_type_count) and has their rows (token_types.weight), but every token gets the
 # first one, and neither llama_batch nor any parameter has a place for another. BERT cross-encoders
 # (ms-marco-MiniLM and many more) were trained with 0 for the query and 1 for the document: they load,
-# rank without a warning, and their scores are not the model's.
+# rank without a warning, and their scores are not the model's. The way around is a batch of embeddings
+# (llama_batch.embd), to which the first type is added too: each token's own row, and for the document
+# the difference of the two types on top.
 #
 # Seen (first run): of the pair "[CLS] a b [SEP] c d e [SEP]", llama.cpp's score is that of numpy
 # with all types 0 within 0.001; with types 0 and 1 it is off by 0.24.
