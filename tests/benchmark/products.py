@@ -18,6 +18,9 @@ from gguf import GGMLQuantizationType
 from tests.unit.engine.ggml import Graph, call, quantize
 
 FORMATS = [
+    "F32",
+    "F16",
+    "BF16",
     "Q4_0",
     "Q4_1",
     "Q5_0",

@@ -45,8 +45,6 @@ constexpr int PLAIN_ROWS = LANES / 4, PLAIN_TOKENS = 6;
 // Columns that are multiplied before the next ones. The weights of a panel and the activations of PLAIN_TOKENS then
 // stay in the L1 cache.
 constexpr int64_t PLAIN_COLUMNS = 256;
-// Tokens that are multiplied before the next rows of weights are prefetched.
-constexpr int64_t PLAIN_SLICE = 2 * PLAIN_TOKENS;
 
 // Where sums are kept between columns: products of different columns are in each lane of [token][row].
 using Dots = Floats (*)[PANEL_ROWS];
@@ -57,11 +55,21 @@ struct Inputs {
     int64_t stride, tokens;
 };
 
+// The same columns of the next panel, which are prefetched meanwhile: the processor does not track as many streams by
+// itself as a panel has rows.
+struct NextRows {
+    const char * first;
+    int64_t stride, number_size;
+
+    const char * row(int64_t i) const { return first + i % PANEL_ROWS * stride; }
+};
+
 // Multiplies columns of ROWS rows of weights and of TOKENS tokens. The products are added to dots[token + t][row + r],
-// or begin it. Their order depends on nothing but the number of columns.
+// or begin it; their order depends on nothing but the number of columns. Prefetches as many numbers from `next` on.
 template <typename Number, int ROWS, int TOKENS>
 KERNEL inline void multiply_plain(const char * weights, int64_t stride, int64_t columns, bool begins,
-                                  const Inputs & inputs, int64_t row, int64_t token, Dots dots) {
+                                  const Inputs & inputs, int64_t row, int64_t token, Dots dots,
+                                  const char * next, int64_t number_size) {
     const float * numbers = inputs.numbers + token * inputs.stride;
     Floats sums[TOKENS][ROWS];
 #pragma GCC unroll 6
@@ -72,6 +80,7 @@ KERNEL inline void multiply_plain(const char * weights, int64_t stride, int64_t 
         }
     }
     for (int64_t column = 0; column < columns; column += LANES) {
+        __builtin_prefetch(next + column * number_size, 0, 2);
         Floats rows[ROWS];
         for (int r = 0; r < ROWS; r++) {
             const char * numbers_of_row = weights + (row + r) * stride;
@@ -96,12 +105,12 @@ KERNEL inline void multiply_plain(const char * weights, int64_t stride, int64_t 
 // As above, for all rows of a panel and all tokens.
 template <typename Number>
 KERNEL void multiply_plain(const char * weights, int64_t stride, int64_t columns, bool begins,
-                           const Inputs & inputs, Dots dots) {
-    int64_t token = 0;
+                           const Inputs & inputs, Dots dots, const NextRows & next) {
+    int64_t token = 0, part = 0;
     const auto multiply_next = [&](auto count) KERNEL {
         for (int64_t row = 0; row < PANEL_ROWS; row += PLAIN_ROWS) {
             multiply_plain<Number, PLAIN_ROWS, count>(weights, stride, columns, begins, inputs, row,
-                                                      token, dots);
+                                                      token, dots, next.row(part++), next.number_size);
         }
         token += count;
     };
@@ -133,22 +142,11 @@ KERNEL void multiply_copy(const char * weights, int64_t stride, int64_t columns,
                 store(copy[row] + column, load_numbers(numbers + column));
             }
         }
-        // The rows of the next panel follow in memory; some are prefetched beside each slice.
-        const char * next = weights + PANEL_ROWS * stride + first * sizeof(Number);
-        const int64_t slices = (inputs.tokens + PLAIN_SLICE - 1) / PLAIN_SLICE;
-        int64_t row = 0;
-        for (int64_t slice = 0; slice < slices; slice++) {
-            for (; row < PANEL_ROWS * (slice + 1) / slices; row++) {
-                for (size_t offset = 0; offset < width * sizeof(Number); offset += 64) {
-                    __builtin_prefetch(next + row * stride + offset, 0, 2);
-                }
-            }
-            const int64_t token = slice * PLAIN_SLICE;
-            const Inputs part{inputs.numbers + token * inputs.stride + first, inputs.stride,
-                              std::min(PLAIN_SLICE, inputs.tokens - token)};
-            multiply_plain<float>(reinterpret_cast<const char *>(copy), sizeof copy[0], width,
-                                  first == 0, part, dots + token);
-        }
+        const Inputs part{inputs.numbers + first, inputs.stride, inputs.tokens};
+        const NextRows next{weights + PANEL_ROWS * stride + first * int64_t(sizeof(Number)), stride,
+                            sizeof(Number)};
+        multiply_plain<float>(reinterpret_cast<const char *>(copy), sizeof copy[0], width, first == 0,
+                              part, dots, next);
     }
 }
 
@@ -165,7 +163,8 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
     Floats dots[TILE_TOKENS][PANEL_ROWS];
     // Fewer tokens read each weight once.
     if (tokens <= PLAIN_TOKENS) {
-        multiply_plain<Number>(panel, stride, columns, true, inputs, dots);
+        const NextRows next{panel + PANEL_ROWS * stride, stride, sizeof(Number)};
+        multiply_plain<Number>(panel, stride, columns, true, inputs, dots, next);
     } else {
         multiply_copy<Number>(panel, stride, columns, inputs, dots);
     }
