@@ -30,20 +30,21 @@ def main() -> None:
     seeds = random.Random(chosen.seed)
     with campaign() as running, fuzzed_server(DRAGOMAN_API_KEYS=",".join(KEYS)) as remembering:
         began = time.monotonic()
-        while True:
-            number = seeds.getrandbits(32)
-            print(f"seed {number}: ", end="", flush=True)
-            asyncio.run(_round(running, remembering, number))
-            running.assert_workers_lived()
-            seconds = time.monotonic() - began
-            print(_so_far(running, seconds), flush=True)
-            if (
-                running.requests >= chosen.requests
-                if chosen.requests
-                else seconds >= 60 * chosen.minutes
-            ):
-                break
-    print(_table(running))
+        try:
+            while not _is_enough(chosen, running.requests, time.monotonic() - began):
+                number = seeds.getrandbits(32)
+                print(f"seed {number}: ", end="", flush=True)
+                asyncio.run(_round(running, remembering, number))
+                running.assert_workers_lived()
+                print(_so_far(running, time.monotonic() - began), flush=True)
+        finally:
+            print(_table(running))
+
+
+def _is_enough(chosen: argparse.Namespace, requests: int, seconds: float) -> bool:
+    if chosen.requests:
+        return bool(requests >= chosen.requests)
+    return bool(seconds >= 60 * chosen.minutes)
 
 
 async def _round(running: Campaign, remembering: Server, number: int) -> None:
