@@ -424,6 +424,7 @@ async def test_a_stream_that_turns_to_nonsense_ends_with_the_error_event(
 LISTS = {
     "broken": b'{"object": "list", "data": [',
     "not a page": b"[]",
+    "without a list": b'{"object": "list"}',
     "no entries": b'{"object": "list", "data": [1, 2]}',
     "not JSON": b"<html>",
     "nothing": b"",

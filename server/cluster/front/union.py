@@ -15,9 +15,20 @@ from server.cluster.front.membership import Member
 from server.cluster.front.upstream import AnswerHead, Cut, Nonsense, Unreachable
 from server.http.errors import BadGateway
 
-_Entries = list[dict[str, Any]]
-_entries = msgspec.json.Decoder(_Entries).decode
-_page = msgspec.json.Decoder(dict[str, _Entries | str | int | float | bool | None]).decode
+_Entry = dict[str, Any]
+_entries = msgspec.json.Decoder(list[_Entry]).decode
+_fields = msgspec.json.Decoder(
+    dict[str, list[_Entry] | _Entry | str | int | float | bool | None]
+).decode
+
+
+def _page(body: bytes) -> dict[str, Any]:
+    """An object in which lists have names; raises ValueError or msgspec.DecodeError."""
+    fields = _fields(body)
+    if not any(isinstance(field, list) for field in fields.values()):
+        raise ValueError("there is no list in it")
+    return fields
+
 
 LISTS: Mapping[str, Callable[[bytes], Any]] = {
     "/v1/models": _page,
@@ -112,22 +123,22 @@ def merged(lists: Iterable[Any]) -> bytes:
     Each is a list, or an object in which lists have names. An Anthropic page tells the ids of its
     first and last entry as well.
     """
-    first, *others = lists
-    if isinstance(first, list):
-        return msgspec.json.encode(_distinct(first, *others))
-    whole: dict[str, Any] = dict(first)
-    for name, part in first.items():
-        if isinstance(part, list):
-            parts = [other.get(name) for other in others]
-            whole[name] = _distinct(part, *(each for each in parts if isinstance(each, list)))
+    pages = list(lists)
+    if isinstance(pages[0], list):
+        return msgspec.json.encode(_distinct(*pages))
+    whole: dict[str, Any] = dict(pages[0])
+    for name in dict.fromkeys(name for page in pages for name in page):
+        parts = [page.get(name) for page in pages]
+        if found := [part for part in parts if isinstance(part, list)]:
+            whole[name] = _distinct(*found)
     if whole.get("data") and "first_id" in whole:
         first_id, last_id = (entry.get("id") for entry in (whole["data"][0], whole["data"][-1]))
         whole |= {"first_id": first_id, "last_id": last_id}
     return msgspec.json.encode(whole)
 
 
-def _distinct(*lists: _Entries) -> _Entries:
-    found: dict[str, dict[str, Any]] = {}
+def _distinct(*lists: list[_Entry]) -> list[_Entry]:
+    found: dict[str, _Entry] = {}
     for each in (entry for entries in lists for entry in entries):
         name = next((str(each[key]) for key in ("id", "slug", "name") if key in each), None)
         found.setdefault(f"unnamed {len(found)}" if name is None else name, each)
