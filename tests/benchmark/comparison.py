@@ -53,6 +53,9 @@ MEASURES = (
 
 # Which model was started, where it is not the usual one.
 _TITLES = {"main": "", "gemma": "Gemma "}
+# Our cells of sliding-window layers are as many as those of others, so that any prefix can be
+# resumed (docs/architecture.md); llama-server keeps those of one window.
+_LARGER_CACHES = {"Gemma "}
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,12 +190,13 @@ def _started(starts: Sequence[Start], title: str) -> Iterator[Row]:
     peers = [value for name, value in memory.items() if name != OURS and value is not None]
     if ours is not None and peers:
         excess = ours - min(peers)
+        like = title not in _LARGER_CACHES
         yield Row(
             label=f"{title}memory after the first answer, MB",
             values=memory,
             ratio=f"{excess:+.0f} MB",
-            target=f"≤ +{_MEMORY_ALLOWANCE:.0f} MB",
-            met=excess <= _MEMORY_ALLOWANCE,
+            target=f"≤ +{_MEMORY_ALLOWANCE:.0f} MB" if like else "",
+            met=excess <= _MEMORY_ALLOWANCE if like else None,
         )
     cold: dict[str, float | None] = {
         name: median(start.cold_start for start in started) for name, started in by_server.items()

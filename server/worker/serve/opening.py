@@ -137,18 +137,22 @@ def open_model(request: Load, report: Report) -> OpenedModel:
         request = msgspec.structs.replace(request, settings=settings)
     report(Progress(stage="template", fraction=1.0))
     names = [header.name or "", path.name]
+    layout = lay_out(header, model, settings)
+    family = embedding_family(_directories(settings), names)
+    # Last: from here on two threads want the interpreter, until llama.cpp makes its context.
+    prompts = ThreadPoolExecutor(1, "templates").submit(
+        _open_prompts, settings, header, model, names
+    )
     return OpenedModel(
         request=request,
         files=files,
         header=header,
         model=model,
-        prompts=ThreadPoolExecutor(1, "templates").submit(
-            _open_prompts, settings, header, model, names
-        ),
-        layout=lay_out(header, model, settings),
+        prompts=prompts,
+        layout=layout,
         threads=threads,
         projector=projector,
-        embedding_family=embedding_family(_directories(settings), names),
+        embedding_family=family,
     )
 
 

@@ -116,6 +116,15 @@ def test_memory_may_exceed_the_peers_by_a_fixed_amount(ours: float, met: bool) -
     assert found["memory after the first answer, MB"].met is met
 
 
+def test_memory_for_sliding_windows_is_shown_without_a_target() -> None:
+    starts = [
+        Start(experiment="gemma", server=name, cold_start=1.0, resident_bytes=size)
+        for name, size in ((OURS, 900_000_000), (PEER, 300_000_000))
+    ]
+    row = rows(starts=starts)["Gemma memory after the first answer, MB"]
+    assert (row.ratio, row.target, row.met) == ("+600 MB", "", None)
+
+
 @pytest.mark.parametrize(("ours", "met"), [(1.19, True), (1.21, False)])
 def test_a_start_is_compared_for_each_model(ours: float, met: bool) -> None:
     starts = [
