@@ -33,6 +33,7 @@ LEFT_OUT = {
     ),
     "test_commands.py": _COMMAND,
     "test_draft_models.py": "one of its models cannot be loaded, with which a replica ends",
+    "test_hanging_disk.py": _ENDED,
     "test_main_job.py::test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_works": (  # noqa: E501
         _PROCESS
     ),
