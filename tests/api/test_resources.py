@@ -228,8 +228,9 @@ async def test_tokens_of_answers_that_fail_or_are_cancelled_are_counted_too(
     http = connect(FakePool(unfinished))
     assert (await http.post(CHAT, json=chat_body())).status_code == 500
     text = (await http.get("/metrics")).text
-    assert 'dragoman_prompt_tokens_total{model="test"} 5.0' in text
-    assert 'dragoman_completion_tokens_total{model="test"} 2.0' in text
+    # Those of both workers that were asked.
+    assert 'dragoman_prompt_tokens_total{model="test"} 10.0' in text
+    assert 'dragoman_completion_tokens_total{model="test"} 4.0' in text
 
 
 async def test_the_last_tokens_count_although_they_bring_no_text(connect: Connect) -> None:
