@@ -79,9 +79,8 @@ class Workers:
             if self._spare is not None and not self._spare.running:
                 await self._bury(self._spare)
                 self._spare = None
-            if self._ahead is not None:
-                self._spare = await self._spawn(logger)
-            if self.wants_spare and self._spare is None and time.monotonic() >= self._rests_until:
+            rested = time.monotonic() >= self._rests_until
+            if self._ahead or (self.wants_spare and self._spare is None and rested):
                 try:
                     self._spare = await self._spawn(logger)
                 except OSError as error:
