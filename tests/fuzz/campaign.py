@@ -37,12 +37,19 @@ _CELLS = ("--ctx-size", "128", "--kv-tokens", "2048")
 SERVER_OPTIONS = (*_CELLS, "--log-level", "error", "--threads", "1")
 # The playground's files are not an API, and metrics grow with every request.
 _LEFT_OUT = r"^/(playground.*|metrics)?$"
-# Of so many requests one is drawn by hypothesis as a body, and one by schemathesis; the others are
-# variants of these.
+# Of 40 requests one is a body that hypothesis draws, of 50 one is made by schemathesis; the others
+# are variants of these.
 _ONE_BODY_IN, _ONE_CASE_IN = 40, 50
 _AT_ONCE = 16
-_FAMILIES = {"full attention": "chatml", "sliding window": "gemma", "recurrent": "llama-3"}
-_FAMILIES |= {"hybrid": "mistral"}
+# The families that the tiny models of each memory type are taken for.
+_FAMILIES = {
+    "full attention": "chatml",
+    "sliding window": "gemma",
+    "recurrent": "llama-3",
+    "hybrid": "mistral",
+}
+_CONNECTION_HEADERS = {b"host", b"connection", b"content-length", b"transfer-encoding"}
+_NOT_SENT = {*_CONNECTION_HEADERS, b"accept-encoding"}
 
 
 def tiny_name(memory_type: str) -> str:
@@ -172,7 +179,7 @@ class Campaign:
             content = made.read()
         except (httpx.InvalidURL, UnicodeError, ValueError, TypeError, AttributeError):
             return None
-        headers = [each for each in made.headers.raw if each[0].lower() not in _WRITTEN_BY_US]
+        headers = [each for each in made.headers.raw if each[0].lower() not in _NOT_SENT]
         if any(set(name + value) & set(b"\r\n\0") for name, value in headers):
             return None
         return Sent(case.method, case.path, made.url.raw_path, headers, content)
@@ -185,10 +192,6 @@ class Campaign:
             name = content["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
             found[path] = sorted(self._description["components"]["schemas"][name]["properties"])
         return found
-
-
-_WRITTEN_BY_US = {b"host", b"connection", b"content-length", b"transfer-encoding"}
-_WRITTEN_BY_US |= {b"accept-encoding"}
 
 
 def check(sent: Sent, got: Got) -> None:
