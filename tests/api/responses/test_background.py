@@ -186,7 +186,7 @@ async def test_a_model_that_is_not_there_is_said_at_once(connect: Connect) -> No
 
 
 async def test_in_progress_is_repeated_while_nothing_comes(connect: Connect) -> None:
-    http = connect(slowly(1, between=1.0), ping_seconds=0.2)
+    http = connect(slowly(1, between=2.5), ping_seconds=0.2)
     name = await begin(http)
     await until(http, name, "completed")
     assert types(read_background(await follow(http, name))).count("in_progress") > 2
