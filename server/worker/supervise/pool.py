@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 _MIN_SCAN_INTERVAL = 0.25
 # The pause between two looks while the pool waits for memory or for the last requests.
 _POLL_SECONDS = 0.05
+# After a model is ready, the spare worker's start waits for so long: the model was loaded for a
+# request, and what a worker imports would keep a core from its first token. A choice.
+_FIRST_TOKEN_SECONDS = 1.0
 # How long a stream that was ended has to pass its last event to its client.
 _LAST_WORDS_SECONDS = 0.5
 
@@ -174,8 +177,12 @@ class ModelPool:
                     await self._start_loading(slot)
         await slot.supervisor.ready()
         self._required.settle(slot.file.id, "ready")
-        if begins and self._closing is None:
+        if begins:
             # Only now is it known how much memory it leaves, and it may give way soon.
+            asyncio.get_running_loop().call_later(_FIRST_TOKEN_SECONDS, self._prepare_spare)
+
+    def _prepare_spare(self) -> None:
+        if self._closing is None:
             self._workers.wants_spare = self._wants_spare()
             self._workers.prepare_spare()
 
