@@ -57,6 +57,7 @@ def test_a_flag_switches_back_on_what_the_environment_switched_off(
     assert [settings.guard for settings, _ in received] == [False, True]
 
 
+@pytest.mark.process
 def test_a_wrong_flag_is_a_usage_error_that_names_it(run: Run) -> None:
     result = run("serve", "--parallel", "257")
     assert result.exit_code == 2
