@@ -57,11 +57,19 @@ def _unknown(settings: Settings, name: str, names: Collection[str]) -> CommandEr
 
 
 def find_local(settings: Settings, name: str) -> LibraryModel | None:
-    """The model with id, alias or file path ``name``, if there is one."""
+    """The model with id, alias or file path ``name``, if there is one.
+
+    Raises CommandError for a file that is none.
+    """
     path = Path(name).expanduser()
     if path.is_file():
         files = ModelsFolder(settings.models_dir, [path], worker_defaults(settings)).scan()
-        return next(model for model in files if any(map(path.samefile, model.files)))
+        for model in files:
+            if any(map(path.samefile, model.files)):
+                return model
+        raise CommandError(
+            f"{name} is no model by itself; adapters and projectors are used with theirs"
+        )
     models = library(settings).scan()
     model_id = find_name(name, _names(models))
     return next((model for model in models if model.id == model_id), None)

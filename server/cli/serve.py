@@ -219,7 +219,9 @@ def _http_server(settings: Settings, pool: ModelPool) -> Server:
 
     pulls = None
     if settings.pulls:
-        pulls = BackgroundPulls(settings.models_dir, settings.cache_dir)
+        pulls = BackgroundPulls(
+            settings.models_dir, settings.cache_dir, list_models=pool.list_files
+        )
     return Server(create_app(settings, pool, pulls=pulls), settings, pool)
 
 

@@ -107,13 +107,14 @@ class ModelsFolder:
             settings = msgspec.structs.replace(settings, projector=projector)
         except UnusableProjector as error:
             warnings.append(str(error))
-        if sidecar.draft:
+        if sidecar.draft and header:
             try:
-                path = candidate.directory / sidecar.draft
-                draft = draft_file(path, candidate, settings, self._headers.read)
-                settings = msgspec.structs.replace(settings, draft=draft)
+                settings = self._with_draft(sidecar.draft, candidate, header, settings)
             except UnusableDraft as error:
                 errors.append(f"{candidate.sidecar.name}: {error}")
+            if settings.draft is None and not errors:
+                said = "draft: ignored, since the model generates no text"
+                warnings.append(f"{candidate.sidecar.name}: {said}")
         return LibraryModel(
             id=displayable(candidate.name),
             path=displayable(candidate.first),
@@ -128,6 +129,15 @@ class ModelsFolder:
             named_adapters=sidecar.adapters,
             warnings=warnings,
         )
+
+    def _with_draft(
+        self, name: str, candidate: Candidate, header: GgufHeader, settings: WorkerSettings
+    ) -> WorkerSettings:
+        """The settings with the file that drafts; as they were for one that generates no text."""
+        if not outline(header, candidate.first.name, settings).generates:
+            return settings
+        draft = draft_file(candidate.directory / name, candidate, settings, self._headers.read)
+        return msgspec.structs.replace(settings, draft=draft)
 
     def _projector(
         self, search: ProjectorSearch, candidate: Candidate, sidecar: Sidecar

@@ -104,19 +104,18 @@ export function addTurn(conversation, parent, prompt, images) {
   return turn;
 }
 
-/** Take away `turn` and all that follows it; a branch beside it is shown in its place. */
+/** Take away `turn` and all that follows it; in the place of a shown one, a branch beside it is shown. */
 export function removeTurn(conversation, turn) {
   const gone = new Set([turn.id]);
   // Parents come before what follows them.
   for (const { id, parent } of conversation.turns) if (gone.has(parent)) gone.add(id);
   const branches = branchesOf(conversation, turn);
-  const next = branches[Math.max(0, branches.indexOf(turn) - 1)];
+  const place = branches.indexOf(turn);
+  const next = place < 0 ? null : branches[place - 1] ?? branches[place + 1];
   conversation.turns = conversation.turns.filter(({ id }) => !gone.has(id));
   for (const id of gone) delete conversation.chosen[id];
-  const other = branches.find((branch) => branch !== turn);
-  if (next !== turn) chooseBranch(conversation, next);
-  else if (other) chooseBranch(conversation, other);
-  else delete conversation.chosen[turn.parent ?? ""];
+  if (next) chooseBranch(conversation, next);
+  else if (conversation.chosen[turn.parent ?? ""] === turn.id) delete conversation.chosen[turn.parent ?? ""];
 }
 
 /** The version of a pane's answer that is shown, if there is one. */

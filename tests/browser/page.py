@@ -36,16 +36,16 @@ class Page:
         """Load the page anew, with empty storage but for the ``view`` of answers."""
         self.resize(width, height)
         self.emulate(dark=dark)
-        self.browser.get("about:blank")  # no page of ours has its database open
+        # No page of ours is open then, with its database, or puts aside what it has not saved yet.
+        self.browser.get(f"{self.url}/health")
         self.browser.execute_cdp_cmd(
             "Storage.clearDataForOrigin", {"origin": self.url, "storageTypes": "indexeddb"}
         )
-        self.browser.get(self.url)
         self.browser.execute_script("sessionStorage.clear(); localStorage.clear()")
         if view is not None:
             self.browser.execute_script("localStorage['dragoman-view'] = arguments[0]", view)
         self.browser.get_log("browser")  # type: ignore[no-untyped-call]
-        self.browser.refresh()
+        self.browser.get(self.url)
 
     def emulate(self, *, dark: bool) -> None:
         """Emulate a system that prefers dark or light colours."""

@@ -60,6 +60,30 @@ def test_versions_of_answers_and_branches_can_be_gone_through(
         assert answered(page) == ["Answer 4."]
 
 
+def test_a_version_takes_a_continuation_along_that_the_other_pane_hides(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(counting()) as url:
+        page = open_page(url)
+        page.open()
+        page.ready(models=1)
+        ask(page, "One")
+        ask(page, "Two")
+        for pane in (1, 0):
+            page.act("Regenerate", page.find(".answer", page.panes[pane]))
+            page.finished()
+        ask(page, "Three")
+        page.act("‹", page.find(".answer", page.panes[1]))
+        assert asked(page) == ["One"]
+        page.act("Delete", page.find(".answer", page.panes[0]))
+        assert asked(page) == ["One", "Two"]
+        page.wait(lambda: len(kept(page)["turns"]) == 2, "that it is saved")
+        page.find("#undo").click()
+        assert asked(page) == ["One"]
+        page.act("›", page.find(".answer", page.panes[1]))
+        assert asked(page) == ["One", "Three"]
+
+
 def test_each_version_of_an_answer_has_a_continuation_of_its_own(
     open_page: OpenPage, stand_in: StandIn
 ) -> None:

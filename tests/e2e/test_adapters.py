@@ -68,6 +68,22 @@ def test_a_model_with_an_adapter_is_a_model_of_its_own(server: Server) -> None:
     assert (one["id"], one["parent"]) == ("base:pirate", "base")
 
 
+@pytest.mark.parametrize("name", ["BASE:Pirate", "base:pirate:latest", "Base:PIRATE:latest"])
+def test_letter_case_and_the_tag_latest_mean_nothing_in_names_with_adapters(
+    server: Server, name: str
+) -> None:
+    answer = httpx.get(f"{server.url}/v1/models/{name}")
+    assert (answer.status_code, answer.json().get("id")) == (200, "base:pirate")
+
+
+def test_an_adapters_file_is_said_to_be_no_model(
+    server: Server, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["show", str(models / "pirate.gguf")])
+    assert "no model by itself" in capsys.readouterr().err
+
+
 def test_requests_name_adapters_in_llama_cpps_form(server: Server) -> None:
     listed = httpx.get(f"{server.url}/lora-adapters", params={"model": "base"}).json()
     assert [(a["id"], a["name"]) for a in listed] == list(

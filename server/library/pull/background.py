@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,23 @@ _RETRY_SECONDS = 10.0
 
 
 class BackgroundPulls:
-    """The server's `Pulls`: into ``models_dir``, by way of ``cache_dir``."""
+    """The server's `Pulls`: into ``models_dir``, by way of ``cache_dir``.
+
+    A pull is done once ``list_models`` has been called after it, so that who hears of it finds the
+    model listed.
+    """
 
     def __init__(
-        self, models_dir: Path, cache_dir: Path, command: Sequence[str] = PULL_COMMAND
+        self,
+        models_dir: Path,
+        cache_dir: Path,
+        command: Sequence[str] = PULL_COMMAND,
+        *,
+        list_models: Callable[[], Awaitable[None]],
     ) -> None:
         self._folders = (str(models_dir), str(cache_dir))
         self._command = command
+        self._list_models = list_models
         self._runs: dict[str, _Run] = {}
 
     def catalog(self) -> list[Pullable]:
@@ -82,7 +92,8 @@ class BackgroundPulls:
                 return run.pull
         if len(running) >= _MOST_RUNNING:
             raise QueueFull(f"{len(running)} pulls run already.", retry_after=_RETRY_SECONDS)
-        started = _Run(Pull(id=f"pull_{uuid.uuid4().hex}", model=name, created=int(time.time())))
+        pull = Pull(id=f"pull_{uuid.uuid4().hex}", model=name, created=int(time.time()))
+        started = _Run(pull, self._list_models)
         self._runs[started.pull.id] = started
         self._forget_old()
         started.task = asyncio.create_task(started.follow([*self._command, name, *self._folders]))
@@ -112,8 +123,9 @@ class BackgroundPulls:
 class _Run:
     """One pull and the process that makes it."""
 
-    def __init__(self, pull: Pull) -> None:
+    def __init__(self, pull: Pull, list_models: Callable[[], Awaitable[None]]) -> None:
         self.pull = pull
+        self._list_models = list_models
         self.task: asyncio.Task[None] | None = None
         self._seen: deque[tuple[float, int]] = deque()
 
@@ -132,7 +144,7 @@ class _Run:
         try:
             assert process.stdout is not None
             async for line in process.stdout:
-                self._note(msgspec.json.decode(line))
+                await self._note(msgspec.json.decode(line))
             await process.wait()
         finally:
             # Also where this task is cancelled.
@@ -152,12 +164,13 @@ class _Run:
             self.task.cancel()
             await asyncio.wait([self.task])
 
-    def _note(self, report: dict[str, Any]) -> None:
+    async def _note(self, report: dict[str, Any]) -> None:
         if self.pull.state != "running":
             return
         if error := report.get("error"):
             self._change(state="failed", error=_sentence(error))
         elif file := report.get("file"):
+            await self._list_models()
             self._change(state="done", file=file)
         else:
             if report["stage"] != self.pull.stage:

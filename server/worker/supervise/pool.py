@@ -81,7 +81,7 @@ class ModelPool:
 
     async def start(self) -> None:
         """List the models and begin to watch them on disk. Loads none."""
-        await self._rescan()
+        await self.list_files()
         self._upkeep = asyncio.create_task(self._look_after())
 
     async def close(self, drain_seconds: float) -> None:
@@ -115,7 +115,7 @@ class ModelPool:
         try:
             named = find(self._slots, model_id)
         except ModelNotFound:
-            await self._rescan()
+            await self.list_files()
             named = find(self._slots, model_id)
         with named.slot.client.counted():
             await self._make_ready(named.slot)
@@ -245,7 +245,7 @@ class ModelPool:
         while True:
             await asyncio.sleep(self._rescan_seconds)
             try:
-                await self._rescan()
+                await self.list_files()
                 await self._unload_unneeded()
                 if all(slot.supervisor.state != "loading" for slot in self._slots.values()):
                     self._workers.wants_spare = self._wants_spare()
@@ -259,7 +259,7 @@ class ModelPool:
                 logger.info("unloading %s: %s", slot.file.id, reason)
                 await slot.supervisor.stop()
 
-    async def _rescan(self) -> None:
+    async def list_files(self) -> None:
         """Return after a scan that began after this call; concurrent callers share one."""
         asked_at = time.monotonic()
         async with self._scan_lock:

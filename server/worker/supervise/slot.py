@@ -173,17 +173,16 @@ def find(slots: Mapping[str, Slot], name: str) -> Named:
     names = all_names({id_: slot.file.aliases for id_, slot in slots.items()})
     if name in names:
         return Named(slots[names[name]])
-    base, _, adapter = name.rpartition(":")
-    model_id = find_name(base, names)
-    if model_id is not None and (file := slots[model_id].adapters.named(adapter)):
-        return Named(slots[model_id], file)
-    if (model_id := find_name(name, names)) is not None:
-        return Named(slots[model_id])
-    adapted = [
-        adapted_id(known, file.name)
+    adapted = {
+        adapted_id(known, file.name): (slots[id_], file)
         for known, id_ in names.items()
         for file in slots[id_].adapters.files()
-    ]
+    }
+    chosen = find_name(name, {each: each for each in adapted}) if ":" in name else None
+    if chosen is not None:
+        return Named(*adapted[chosen])
+    if (model_id := find_name(name, names)) is not None:
+        return Named(slots[model_id])
     shown = name[:100]
     raise ModelNotFound(
         f"The model {shown!r} does not exist. {choices(shown, [*names, *adapted])}",

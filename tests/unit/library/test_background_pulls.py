@@ -39,6 +39,10 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "models", tmp_path / "cache"
 
 
+async def nothing() -> None:
+    """Where no model is listed."""
+
+
 async def until(pulls: BackgroundPulls, pull: Pull, met: Callable[[Pull], bool]) -> Pull:
     """The pull once it meets this, within a minute."""
     async with asyncio.timeout(60):
@@ -54,7 +58,7 @@ def ended(pull: Pull) -> bool:
 async def test_a_cancelled_pull_goes_on_where_it_was(
     hub: HubServer, folders: tuple[Path, Path]
 ) -> None:
-    pulls = BackgroundPulls(*folders)
+    pulls = BackgroundPulls(*folders, list_models=nothing)
     hub.holds_after = HELD
     first = await pulls.start(f"hf:{NAME}")
     assert await pulls.start(f"https://huggingface.co/{NAME}") == pulls.get(first.id)
@@ -74,8 +78,28 @@ async def test_a_cancelled_pull_goes_on_where_it_was(
     await pulls.close()
 
 
+async def test_a_pull_is_done_once_its_model_is_listed(
+    hub: HubServer, folders: tuple[Path, Path]
+) -> None:
+    listed = asyncio.Event()
+    found: list[bool] = []
+
+    async def list_models() -> None:
+        found.append((folders[0] / "tiny.gguf").exists())
+        await listed.wait()
+
+    pulls = BackgroundPulls(*folders, list_models=list_models)
+    pull = await pulls.start(f"hf:{NAME}")
+    await until(pulls, pull, lambda _: bool(found))
+    assert found == [True]
+    assert pulls.get(pull.id).state == "running"
+    listed.set()
+    assert (await until(pulls, pull, ended)).state == "done"
+    await pulls.close()
+
+
 async def test_a_pull_that_fails_says_why(hub: HubServer, folders: tuple[Path, Path]) -> None:
-    pulls = BackgroundPulls(*folders)
+    pulls = BackgroundPulls(*folders, list_models=nothing)
     hub.files.clear()
     absent = await until(pulls, await pulls.start(f"hf:{NAME}"), ended)
     assert absent.state == "failed"
@@ -89,7 +113,7 @@ async def test_without_the_hub_a_pull_says_so(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-    pulls = BackgroundPulls(*folders)
+    pulls = BackgroundPulls(*folders, list_models=nothing)
     offline = await until(pulls, await pulls.start("hf:owner/repo"), ended)
     assert offline.error is not None
     assert "The hub cannot be reached for owner/repo" in offline.error
@@ -97,7 +121,7 @@ async def test_without_the_hub_a_pull_says_so(
 
 
 async def test_what_cannot_be_pulled_is_refused_at_once(folders: tuple[Path, Path]) -> None:
-    pulls = BackgroundPulls(*folders)
+    pulls = BackgroundPulls(*folders, list_models=nothing)
     for name in ("no-such-model", "hf:owner", "hf:owner/../etc", "/etc/passwd", "../x", " "):
         with pytest.raises(InvalidRequest) as caught:
             await pulls.start(name)
@@ -114,14 +138,15 @@ async def test_a_process_that_dies_or_cannot_start_is_a_failed_pull(
         ([sys.executable, "-c", "raise SystemExit(1)"], "It ended without a reason."),
         (["/no/such/program"], "It cannot be started"),
     ):
-        pulls = BackgroundPulls(*folders, command)
+        pulls = BackgroundPulls(*folders, command, list_models=nothing)
         pull = await until(pulls, await pulls.start("gemma-3-270m"), ended)
         assert pull.state == "failed"
         assert error in str(pull.error)
 
 
 async def test_pulls_are_few_and_end_with_the_server(folders: tuple[Path, Path]) -> None:
-    pulls = BackgroundPulls(*folders, [sys.executable, "-c", "import time; time.sleep(600)"])
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    pulls = BackgroundPulls(*folders, command, list_models=nothing)
     for number in range(8):
         await pulls.start(f"hf:owner/repo{number}")
     with pytest.raises(QueueFull):

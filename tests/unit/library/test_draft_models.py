@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from server.library.registry import LibraryModel, ModelsFolder
 from tests.unit.library.random_models import write_model, write_split
 
 
-def scanned(folder: Path, draft: str) -> LibraryModel:
-    write_model(folder / "large.gguf")
+def scanned(folder: Path, draft: str, **keys: Any) -> LibraryModel:
+    write_model(folder / "large.gguf", **keys)
     (folder / "large.toml").write_text(f'draft = "{draft}"\n')
     return next(model for model in ModelsFolder(folder).scan() if model.id == "large")
 
@@ -55,6 +56,16 @@ def test_a_file_that_cannot_draft_is_named_with_the_reason(
     error = scanned(tmp_path, "small.gguf").error
     assert error is not None
     assert error.startswith(said)
+
+
+@pytest.mark.parametrize("pooling", [1, 4])
+def test_a_model_that_generates_no_text_is_served_without_the_draft(
+    tmp_path: Path, pooling: int
+) -> None:
+    write_model(tmp_path / "small.gguf")
+    model = scanned(tmp_path, "small.gguf", llama__pooling_type=pooling)
+    assert (model.error, model.settings.draft) == (None, None)
+    assert model.warnings == ["large.toml: draft: ignored, since the model generates no text"]
 
 
 def test_a_model_does_not_draft_for_itself(tmp_path: Path) -> None:
