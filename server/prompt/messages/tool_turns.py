@@ -181,7 +181,10 @@ def _with_properties(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def describe_tools(tools: list[Tool], calls_syntax: Calls) -> str:
     """The tools and how to call them, as text for the system message."""
-    schemas = "\n".join(json.dumps(tool_schema(tool), ensure_ascii=False) for tool in tools)
+    # Without white space they are nearly a fifth fewer tokens.
+    schemas = "\n".join(
+        json.dumps(tool_schema(tool), ensure_ascii=False, separators=(",", ":")) for tool in tools
+    )
     sample = ToolCall(id="ID", name="NAME", arguments='{"KEY": "VALUE"}')
     how = (
         "To call the function NAME with the argument KEY, write exactly:\n"

@@ -104,4 +104,4 @@ def test_tools_a_template_fails_on_are_described_in_words() -> None:
     tool = Tool(name="f", parameters={"properties": {"k": {"enum": ["a"]}}})
     chat = KnownTemplate.learn(picky, None).fit(ChatPrompt(messages=[user("a")], tools=[tool]))
     assert chat.tools is None
-    assert '"enum": ["a"]' in chat.messages[0]["content"]
+    assert '"enum":["a"]' in chat.messages[0]["content"]
