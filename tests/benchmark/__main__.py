@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from server.core.settings import load
 from tests.benchmark import document, peer, prefixes, shape_session
@@ -48,21 +49,14 @@ def _measure_usual(options: argparse.Namespace, binary: Path, repeats: int) -> N
     )
     experiments = list(plan.experiments())
     on_disk = [name for name in options.workloads if name in prefixes.WORKLOADS]
-    load_average, began = os.getloadavg()[0], time.monotonic()
+    before = _Before(os.getloadavg()[0], time.monotonic())
     session = Session()
     session.run(experiments)
     rows = [
         *compare(session.samples, session.starts),
         *prefixes.measure(on_disk, quick=options.quick),
     ]
-    circumstances = Circumstances(
-        machine=document.machine(),
-        load_average=load_average,
-        software=document.software(peer.version(binary)),
-        command=_command(options),
-        commands=_commands(experiments),
-        minutes=(time.monotonic() - began) / 60,
-    )
+    circumstances = before.circumstances(options, binary, experiments)
     _publish(options.output, document.RESULTS, circumstances, rows, session)
 
 
@@ -72,21 +66,38 @@ def _measure_shapes(
     names = [shape_session.WORKLOADS[workload] for workload in workloads]
     models = {name: model_file(name, load().cache_dir) for name in names}
     experiments = shape_session.experiments(models, binary, repeats, quick=options.quick)
-    load_average, began = os.getloadavg()[0], time.monotonic()
+    before = _Before(os.getloadavg()[0], time.monotonic())
     bandwidth = {threads: read_bandwidth(threads) for threads in shape_session.thread_counts()}
     session = Session()
     session.run(experiments)
-    circumstances = Circumstances(
-        machine=document.machine(),
-        load_average=load_average,
-        software=document.software(peer.version(binary)),
-        command=_command(options),
-        commands=_commands(experiments),
-        minutes=(time.monotonic() - began) / 60,
-        bandwidth=bandwidth,
-    )
+    circumstances = before.circumstances(options, binary, experiments, bandwidth)
     rows = list(shape_session.rows(session, models, bandwidth))
     _publish(options.output, document.SHAPES, circumstances, rows, session)
+
+
+class _Before(NamedTuple):
+    """The load average and the monotonic time when the measurements began."""
+
+    load_average: float
+    began: float
+
+    def circumstances(
+        self,
+        options: argparse.Namespace,
+        binary: Path,
+        experiments: Sequence[Experiment],
+        bandwidth: dict[int, float] | None = None,
+    ) -> Circumstances:
+        """Those of the measurements, which have just ended."""
+        return Circumstances(
+            machine=document.machine(),
+            load_average=self.load_average,
+            software=document.software(peer.version(binary)),
+            command=_command(options),
+            commands=_commands(experiments),
+            minutes=(time.monotonic() - self.began) / 60,
+            bandwidth=bandwidth or {},
+        )
 
 
 def _publish(

@@ -29,12 +29,6 @@ async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield started
 
 
-@pytest.fixture
-async def http(cluster: Cluster) -> AsyncIterator[httpx.AsyncClient]:
-    async with in_process.client(cluster) as connected:
-        yield connected
-
-
 async def ask(http: httpx.AsyncClient, path: str, **request: Any) -> httpx.Response:
     response = await http.post(path, **request)
     assert response.status_code == 200, response.text

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable
 
 import httpx
 import pytest
 
-from server.cluster.routing import Asked
 from server.core.errors import Overloaded
 from server.core.events import Accepted, Delta, Event
 from server.core.request import GenerationRequest
@@ -36,25 +35,6 @@ def silent(request: GenerationRequest) -> Iterable[Event | float]:
     """Not even a first token."""
     yield 3600.0
     yield from answer(request, "late")
-
-
-class First:
-    """Chooses the first of all replicas by name."""
-
-    def choose(self, asked: Asked, loads: Mapping[str, int]) -> str:
-        return min(loads)
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    async with in_process.running(First()) as started:
-        yield started
-
-
-@pytest.fixture
-async def http(cluster: Cluster) -> AsyncIterator[httpx.AsyncClient]:
-    async with in_process.client(cluster) as connected:
-        yield connected
 
 
 async def test_an_answer_is_that_of_the_replica(cluster: Cluster, http: httpx.AsyncClient) -> None:

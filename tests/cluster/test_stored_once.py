@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,7 @@ import pytest
 from server.cluster.affinity.replica_choice import home_of
 from server.core.request import ChatPrompt
 from server.store.records import Records
-from tests.cluster import in_process
 from tests.cluster.in_process import Cluster, Replica
-from tests.cluster.test_front import First
-
-
-@pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    async with in_process.running(First()) as started:
-        yield started
-
-
-@pytest.fixture
-async def http(cluster: Cluster) -> AsyncIterator[httpx.AsyncClient]:
-    async with in_process.client(cluster) as connected:
-        yield connected
 
 
 @pytest.fixture
