@@ -37,8 +37,11 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _NEON = "NEON"
 # Features in /proc/cpuinfo that the kernels for each instruction set need, the fastest first
 # (engine/llama/kernels/extension.cpp).
+_AVX_512 = {"avx2", "fma", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}
+_AMX = "AMX"
 _INSTRUCTION_SETS = {
-    "AVX-512 VNNI": {"avx2", "fma", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"},
+    _AMX: _AVX_512 | {"amx_tile", "amx_int8", "amx_bf16"},
+    "AVX-512 VNNI": _AVX_512,
     "AVX2": {"avx2", "fma"},
     "NEON with i8mm": {"asimddp", "i8mm"},
     _NEON: {"asimddp"},
@@ -98,7 +101,7 @@ def _installation() -> Iterator[Finding]:
 
 
 def _kernels(build: LlamaBuild) -> Finding:
-    wide = _instruction_set()
+    wide = _instruction_set(amx=build.has_amx)
     if not there_are_kernels() or wide == "":
         return Finding("ok", "kernels", "llama.cpp's own; dragoman has none for this processor")
     if build.has_kernels:
@@ -120,12 +123,11 @@ def _processor(settings: Settings) -> Iterator[Finding]:
         lacks = "no dot products of bytes" if on_arm else "neither AVX2 nor AVX-512"
         yield Finding("note", "processor", f"{cores}, {lacks}", "models will be slow")
     else:
-        amx = "AMX" if "amx_int8" in _cpu_features() else None
-        yield Finding("ok", "processor", ", ".join(filter(None, (cores, wide, amx))))
+        yield Finding("ok", "processor", ", ".join(filter(None, (cores, wide))))
     why = SafeModeRecord(settings.cache_dir).recall()
     if why:
-        advice = "compile llama.cpp on this machine, or without AMX: CMAKE_ARGS=-DGGML_AMX_INT8=OFF"
-        yield Finding("note", "safe mode", f"this build needs it here: a worker {why}", advice)
+        found = f"this build of llama.cpp needs it here: a worker {why}"
+        yield Finding("note", "safe mode", found, f"compile it on this machine: {BUILD_COMMAND}")
 
 
 def _room(settings: Settings) -> Iterator[Finding]:
@@ -193,12 +195,19 @@ def _host_of(proxy: str) -> str:
     return proxy.rpartition("@")[2]
 
 
-def _instruction_set() -> str | None:
-    """The best one that there are kernels for; empty if there is none, None if not known."""
+def _instruction_set(*, amx: bool = True) -> str | None:
+    """The best one that there are kernels for; empty if there is none, None if not known.
+
+    Without ``amx``, AMX does not count.
+    """
     if platform.machine() == "arm64":  # macOS; all of Apple's processors have it
         return _NEON
     features = _cpu_features()
-    has = (name for name, needs in _INSTRUCTION_SETS.items() if needs <= features)
+    has = (
+        name
+        for name, needs in _INSTRUCTION_SETS.items()
+        if needs <= features and (amx or name != _AMX)
+    )
     return next(has, "") if features else None
 
 

@@ -19,16 +19,22 @@ BUILD_COMMAND = "dragoman kernels build"
 
 # A class of ours (engine/llama/kernels/extension.cpp), whose name is in the library.
 _MARK = b"KernelBufferType"
+# Old compilers leave out the kernels for AMX, of which this function is one.
+_AMX_MARK = b"amx_traits"
 BACKENDS = {"cuda": "CUDA", "vulkan": "Vulkan", "metal": "Metal", "hip": "ROCm", "sycl": "SYCL"}
 """The GPUs that llama.cpp can be built for, by the name of each in its files and options."""
 
 
 class LlamaBuild(msgspec.Struct, frozen=True):
-    """An installed llama.cpp: whether our kernels are in it, and for which GPUs it was built."""
+    """An installed llama.cpp: whether our kernels are in it, and for which GPUs it was built.
+
+    ``has_amx`` says whether those for AMX are among the kernels.
+    """
 
     version: str
     has_kernels: bool
     backends: list[str]
+    has_amx: bool = False
 
 
 def llama_build() -> LlamaBuild | None:
@@ -47,8 +53,8 @@ def llama_build() -> LlamaBuild | None:
         if file.name.startswith(f"libggml-{part}.")
     }
     cpu = [file for file in files if "cpu" in file.name and not file.is_symlink()]
-    has_kernels = any(_MARK in file.read_bytes() for file in cpu)
-    return LlamaBuild(installed, has_kernels, sorted(backends))
+    code = b"".join(file.read_bytes() for file in cpu)
+    return LlamaBuild(installed, _MARK in code, sorted(backends), _AMX_MARK in code)
 
 
 def could_have_kernels() -> bool:

@@ -13,7 +13,6 @@ import httpx
 import pytest
 from openai.types.chat import ChatCompletion
 
-from server.worker.supervise.safe_mode import SafeModeRecord
 from tests.e2e.server import BASE, INSTRUCT, Server, running_server
 from tests.unit.engine.processor import has_kernels
 
@@ -79,8 +78,7 @@ def figure(server: Server, model: str, name: str) -> float:
 
 @contextmanager
 def server_with(tmp_path: Path, **settings: str) -> Iterator[Server]:
-    """A server in safe mode, so that llama.cpp's code for AMX does not take the kernels' place."""
-    SafeModeRecord(tmp_path).remember("died in another test")
+    """A server with a cache of its own that keeps prefixes on disk."""
     with running_server(
         DRAGOMAN_CACHE_DIR=str(tmp_path), DRAGOMAN_PREFIX_DISK="1GiB", **settings
     ) as server:

@@ -1,8 +1,8 @@
 """A record of the builds of llama.cpp that crash on this CPU unless they run in safe mode.
 
-A llama.cpp compiled for a CPU feature that the machine advertises but does not permit (AMX on some
-virtual machines) dies by a signal in its first decode. On one CPU, a build always does so or never,
-so one crash is enough to know.
+A llama.cpp compiled for another processor, or one whose AMX code GCC 12 compiled (it drops parts of
+the tiles' configuration), dies by a signal in its first decode. On one CPU, a build always does so
+or never, so one crash is enough to know. Builds with our kernels have no such AMX code.
 """
 
 from __future__ import annotations

@@ -61,6 +61,11 @@ def test_a_sound_machine_has_nothing_bad(run: Run, folder: Path) -> None:
             "flags : avx2 fma avx512bw avx512dq avx512vl avx512_vnni\n",
             "dragoman's for AVX-512 VNNI, compiled",
         ),
+        (
+            "x86_64",
+            "flags : avx2 fma avx512bw avx512dq avx512vl avx512_vnni amx_tile amx_int8 amx_bf16\n",
+            "dragoman's for AMX, compiled",
+        ),
         ("aarch64", "Features\t: fp asimd asimddp\n", "dragoman's for NEON, compiled"),
         ("aarch64", "Features\t: asimddp i8mm\n", "dragoman's for NEON with i8mm, compiled"),
         ("arm64", "", "dragoman's for NEON, compiled"),
@@ -80,8 +85,20 @@ def test_the_kernels_in_use_are_named_by_the_instructions_of_the_processor(
 ) -> None:
     machine.write_text(info)
     monkeypatch.setattr("platform.machine", lambda: architecture)
-    monkeypatch.setattr(doctor_module, "llama_build", lambda: LlamaBuild("1.2.3", True, []))
+    build = LlamaBuild("1.2.3", True, [], has_amx=True)
+    monkeypatch.setattr(doctor_module, "llama_build", lambda: build)
     assert said in line(run("doctor", *NOWHERE).out, "kernels")
+
+
+def test_amx_is_no_name_for_kernels_that_were_compiled_without_it(
+    run: Run, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = "avx2 fma avx512bw avx512dq avx512vl avx512_vnni amx_tile amx_int8 amx_bf16"
+    machine.write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(doctor_module, "llama_build", lambda: LlamaBuild("1.2.3", True, []))
+    result = run("doctor", *NOWHERE)
+    assert "dragoman's for AVX-512 VNNI" in line(result.out, "kernels")
+    assert "AMX" in line(result.out, "processor")
 
 
 def test_missing_kernels_are_noted_with_the_command_that_compiles_them(
@@ -157,6 +174,7 @@ def test_a_slow_processor_safe_mode_proxies_and_broken_models_are_noted(
     assert result.exit_code == 0
     assert "neither AVX2 nor AVX-512" in line(result.out, "processor")
     assert "was killed by SIGILL" in line(result.out, "safe mode")
+    assert line(result.out, "safe mode").endswith("dragoman kernels build")
     assert "http_proxy=proxy:3128; clients" in line(result.out, "proxy")
     assert "export NO_PROXY=127.0.0.1" in line(result.out, "proxy")
     assert "secret" not in result.out

@@ -97,6 +97,10 @@ def test_llama_cpp_was_compiled_with_the_kernels() -> None:
     assert "dragoman" in buffer_types()
 
 
+def test_llama_cpps_own_amx_code_is_left_out() -> None:
+    assert "AMX" not in buffer_types()
+
+
 @of_every_format
 @pytest.mark.parametrize("tokens", [1, 2, MANY])
 @pytest.mark.parametrize("rows", ROWS)

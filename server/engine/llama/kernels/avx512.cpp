@@ -2,6 +2,12 @@
 
 #if KERNELS_FOR_X86
 
+namespace {
+
+constexpr const char * INSTRUCTION_SET = "AVX-512";
+
+}  // namespace
+
 #include "avx512_vector.h"
 #include "avx512_super_blocks.h"
 #include "avx512_weights.h"

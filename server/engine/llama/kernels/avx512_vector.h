@@ -11,7 +11,6 @@
 
 namespace {
 
-constexpr const char * INSTRUCTION_SET = "AVX-512";
 constexpr int64_t LANES = 16;
 using Floats = __m512;
 // A 32-bit word in each lane, with the operators of integers.

@@ -1,6 +1,6 @@
 /* Registers the kernels of this folder with llama.cpp when its library is loaded.
  *
- * An "extra buffer type" may take over operations; llama.cpp's own repacking and AMX code use the same
+ * An "extra buffer type" may take over operations; llama.cpp's own repacking uses the same
  * hook. Ours allocates no buffers: tensors stay where they are.
  */
 #include <cstring>
@@ -12,6 +12,12 @@
 
 #if KERNELS_FOR_AARCH64 && defined(__linux__)
 #include <sys/auxv.h>
+#endif
+
+#if KERNELS_FOR_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #if KERNELS_FOR_X86 || KERNELS_FOR_AARCH64
@@ -76,6 +82,29 @@ ggml::cpu::tensor_traits * avx512_or_avx2_traits(const ggml_tensor * op) {
     return traits != nullptr ? traits : avx2_traits(op);
 }
 
+#if KERNELS_FOR_AMX
+
+// Another kernel replaces one that fails its test.
+ggml::cpu::tensor_traits * amx_or_other_traits(const ggml_tensor * op) {
+    ggml::cpu::tensor_traits * traits = amx_traits(op);
+    return traits != nullptr ? traits : avx512_or_avx2_traits(op);
+}
+
+// Whether this process may use tiles of bytes and of bfloat16. Linux saves their 8 KB for each thread only in processes
+// that ask for it (Documentation/arch/x86/xstate.rst). Compilers differ in the names by which they ask the processor.
+bool may_use_tiles() {
+    constexpr unsigned TILES_BYTES_AND_BRAIN_HALVES = 1u << 24 | 1u << 25 | 1u << 22;  // of EDX
+    unsigned eax, ebx, ecx, edx;
+    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) ||
+        (edx & TILES_BYTES_AND_BRAIN_HALVES) != TILES_BYTES_AND_BRAIN_HALVES) {
+        return false;
+    }
+    constexpr long REQUEST_STATE = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, REQUEST_STATE, TILE_DATA) == 0;
+}
+
+#endif
+
 // The kernels for this processor, or null if there are none.
 FindTraits * kernels_for_this_processor() {
     __builtin_cpu_init();
@@ -86,6 +115,11 @@ FindTraits * kernels_for_this_processor() {
     const bool avx512 =
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#if KERNELS_FOR_AMX
+    if (avx512 && may_use_tiles()) {
+        return amx_or_other_traits;
+    }
+#endif
     return avx512 ? avx512_or_avx2_traits : avx2_traits;
 }
 

@@ -9,20 +9,25 @@
 #if defined(__GNUC__) && !defined(_WIN32)
 #if defined(__x86_64__)
 #define KERNELS_FOR_X86 1
+// Compilers and assemblers since 2020 know AMX. Linux is the only system that we know how to ask for it.
+#if defined(__linux__) && __has_include(<amxint8intrin.h>)
+#define KERNELS_FOR_AMX 1
+#endif
 #elif defined(__AARCH64EL__)
 #define KERNELS_FOR_AARCH64 1
 #endif
 #endif
 
-// The kernel for an operation, or null if llama.cpp must compute it. AVX-512 includes VNNI here, NEON dot products of
-// bytes, and i8mm matrix products of bytes besides.
+// The kernel for an operation, or null if llama.cpp must compute it. AVX-512 includes VNNI here, AMX both and tiles,
+// NEON dot products of bytes, and i8mm matrix products of bytes besides.
 ggml::cpu::tensor_traits * avx2_traits(const ggml_tensor * op);
 ggml::cpu::tensor_traits * avx512_traits(const ggml_tensor * op);
+ggml::cpu::tensor_traits * amx_traits(const ggml_tensor * op);
 ggml::cpu::tensor_traits * neon_traits(const ggml_tensor * op);
 ggml::cpu::tensor_traits * neon_i8mm_traits(const ggml_tensor * op);
 
-// Whether a kernel multiplies such weights where they lie in the file. Those for AVX-512 take no others than those
-// for AVX2, and those for i8mm the same as those for NEON.
+// Whether a kernel multiplies such weights where they lie in the file. Those for AVX-512 and AMX take no others than
+// those for AVX2, and those for i8mm the same as those for NEON.
 bool a_kernel_multiplies(const ggml_tensor * weights);
 
 // Whether llama.cpp has a faster way than a product: rotations of quantized KV cells.

@@ -1,0 +1,23 @@
+#include "kernels.h"
+
+#if KERNELS_FOR_AMX
+
+namespace {
+
+constexpr const char * INSTRUCTION_SET = "AMX";
+
+}  // namespace
+
+#include "avx512_vector.h"
+#include "avx512_super_blocks.h"
+#include "avx512_weights.h"
+
+#include "attention.h"
+#include "mul_mat_traits.h"
+
+ggml::cpu::tensor_traits * amx_traits(const ggml_tensor * op) {
+    ggml::cpu::tensor_traits * traits = mul_mat_traits(op);
+    return traits != nullptr ? traits : attention_traits(op);
+}
+
+#endif
