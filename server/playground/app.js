@@ -4,7 +4,7 @@ import { askForKeyWith, listModels } from "./api.js";
 import { Attachments } from "./attachments.js";
 import { Composer } from "./composer.js";
 import { listenToControls } from "./controls.js";
-import { addTurn, hasDraft, hasResults, shownAnswer } from "./conversation.js";
+import { addTurn, endPlaces, hasDraft, hasResults, placesBeside, shownAnswer } from "./conversation.js";
 import { Database } from "./database.js";
 import { askForKey, showCode } from "./dialogs.js";
 import { debounced } from "./dom.js";
@@ -15,7 +15,7 @@ import { Persistence } from "./persistence.js";
 import { optionsOf } from "./settings.js";
 import { SettingsForm } from "./settings-form.js";
 import { Sidebar } from "./sidebar.js";
-import { Store, freshConversation } from "./store.js";
+import { Store, conversationLike } from "./store.js";
 import { themeButton } from "./theme.js";
 import { completions, wireOf } from "./wires.js";
 
@@ -83,7 +83,8 @@ class App {
 
   async refreshModels() {
     try {
-      this.store.setModels(await listModels());
+      // Models for embeddings or ranking alone generate nothing.
+      this.store.setModels((await listModels()).filter(({ generates }) => generates !== false));
       find("retry-models").hidden = true;
     } catch (error) {
       this.say(error.message);
@@ -92,7 +93,7 @@ class App {
     }
     this.#chooseModels();
     if (!this.store.models.some(isUsable)) {
-      this.say("There is no model yet: put a GGUF file into the models folder.");
+      this.say("There is no model yet that generates text: pull one, or put a GGUF file into the models folder.");
     }
   }
 
@@ -121,7 +122,7 @@ class App {
     if (mode === "raw") {
       if (text) this.#complete(text);
     } else if (hasDraft(this.store.conversation)) {
-      this.#ask("Send", this.store.path.at(-1) ?? null, draft, images);
+      this.#ask("Send", endPlaces(this.store.conversation), draft, images);
     }
   }
 
@@ -130,34 +131,33 @@ class App {
     for (const pane of this.shownPanes) pane.complete(text);
   }
 
-  /** Add a turn below `parent` and let `panes` answer; what was typed is sent with it. */
-  #ask(label, parent, prompt, images, panes = this.shownPanes) {
+  /** Add a turn at `places` and let those of `panes` that have it answer; what was typed is sent with it. */
+  #ask(label, places, prompt, images, panes = this.shownPanes) {
     const turn = this.store.step(label, (conversation) => {
       if (label === "Send") Object.assign(conversation, { draft: "", images: [] });
-      return addTurn(conversation, parent, prompt, images);
+      return addTurn(conversation, places, prompt, images);
     });
-    for (const pane of panes) pane.answer(turn);
+    for (const pane of panes) if (places[pane.index]) pane.answer(turn);
     this.preview();
   }
 
   /** Go on with the results of a pane's calls in `turn`; the other pane too if all of its own were typed. */
   sendResults(pane, turn) {
     if (!this.#canSend()) return;
-    const last = this.store.path.at(-1);
+    const last = pane.path.at(-1);
     if (last !== turn) {
       pane.answer(last, "Send results");
       return;
     }
     const panes = this.shownPanes.filter((each) =>
-      each === pane || hasResults(shownAnswer(turn, each.index)));
-    this.#ask("Send results", turn, null, [], panes);
+      each === pane || (each.path.at(-1) === turn && hasResults(shownAnswer(turn, each.index))));
+    this.#ask("Send results", endPlaces(this.store.conversation), null, [], panes);
   }
 
   /** Ask another prompt in place of that of `turn`, which stays as a branch beside it. */
   editPrompt(turn, text) {
     if (this.running || !this.#canSend()) return;
-    const parent = this.store.path.find(({ id }) => id === turn.parent) ?? null;
-    this.#ask("Edit", parent, text, turn.images);
+    this.#ask("Edit", placesBeside(this.store.conversation, turn), text, turn.images);
   }
 
   /** Another version of a pane's answer. */
@@ -217,11 +217,11 @@ class App {
     find("announcer").classList.toggle("hidden", this.store.models.length > 0);
   }
 
-  /** Show an empty conversation, or `conversation`, with the models in use; whether it could. */
+  /** Show an empty conversation like the one that is shown, or `conversation`; whether it could. */
   async begin(conversation = null) {
-    const models = this.store.conversation.panes.map(({ model }) => model);
-    const next = conversation ?? freshConversation();
-    next.panes.forEach((pane, index) => { pane.model ||= models[index]; });
+    const { panes } = this.store.conversation;
+    const next = conversation ?? conversationLike(this.store.conversation);
+    next.panes.forEach((pane, index) => { pane.model ||= panes[index].model; });
     return this.#change(() => this.#persistence?.begin(next) ?? this.store.open(next) ?? true);
   }
 
@@ -296,5 +296,6 @@ find("panes").append(...app.panes.map((pane) => pane.element));
 app.showPanels();
 matchMedia(WIDE).addEventListener("change", () => app.showPanels());
 listenToControls(app);
+const dialog = new ModelsDialog(() => app.refreshModels());
 await Promise.all([app.keep(), app.refreshModels()]);
-await new ModelsDialog(() => app.refreshModels()).look();
+await dialog.look();

@@ -1,6 +1,7 @@
 // A conversation as data: the turns, the versions of each answer, and which of them are shown.
 
 const NAME_LENGTH = 60;
+const PANES = [0, 1];
 
 /** A name that no other thing has; crypto.randomUUID exists only with TLS or on this machine. */
 export function newId() {
@@ -11,8 +12,8 @@ export function newId() {
 /**
  * An empty conversation of two panes.
  *
- * `turns` is a tree: each names its `parent`, null for a first one, and which versions of the parent's
- * answers it comes `after`. `chosen` has the id of the turn that is shown below a parent ("" for the
+ * `turns` make a tree in each pane, since its answers decide what follows: `places` of a turn has one place
+ * for each pane. `chosen` has, for each pane, the id of the turn that is shown below another ("" for the
  * first), if it comes after what is shown of that. `raw` holds the completions of raw mode.
  */
 export function newConversation() {
@@ -21,7 +22,7 @@ export function newConversation() {
     id: newId(), name: "", created: now, updated: now,
     mode: "chat", draft: "", text: "", images: [],
     isLinked: true, hasSecond: true, panes: [newPane(), newPane()],
-    turns: [], chosen: {}, raw: newTurn(null, null),
+    turns: [], chosen: [{}, {}], raw: newTurn([null, null], null),
   };
 }
 
@@ -33,10 +34,11 @@ function newPane() {
 /**
  * A turn without answers; `prompt` is null where results of tools take its place.
  *
- * `after` has the ids of the answers that it follows, one for each pane, null where there was none.
+ * A place is {parent, after}: the ids of the turn above, null for a first one, and of that turn's answer
+ * that it follows, null where there was none. It is null in a pane that does not have the turn.
  */
-export function newTurn(parent, prompt, images = [], after = [null, null]) {
-  return { id: newId(), parent, after, prompt, images, answers: [[], []], shown: [0, 0] };
+export function newTurn(places, prompt, images = []) {
+  return { id: newId(), places, prompt, images, answers: [[], []], shown: [0, 0] };
 }
 
 /** An image of a data URI. */
@@ -62,60 +64,85 @@ export function newCall({ id, name, kind }) {
   return { id, name, kind: kind === "custom" ? kind : "function", arguments: "", result: "" };
 }
 
-/** The turns that are shown, first to last. */
-export function pathOf({ turns, chosen }) {
-  const below = Map.groupBy(turns, ({ parent }) => parent);
+/** The turns that a pane shows, first to last. */
+export function pathOf({ turns, chosen }, pane) {
+  const below = Map.groupBy(turns.filter(({ places }) => places[pane]), ({ places }) => places[pane].parent);
   const path = [];
   for (;;) {
     const above = path.at(-1);
-    const branches = following(below.get(above?.id ?? null) ?? [], above);
-    const turn = branches.find(({ id }) => id === chosen[above?.id ?? ""]) ?? branches.at(-1);
+    const branches = following(below.get(above?.id ?? null) ?? [], above, pane);
+    const turn = branches.find(({ id }) => id === chosen[pane][above?.id ?? ""]) ?? branches.at(-1);
     if (!turn) return path;
     path.push(turn);
   }
 }
 
-/** Those of `turns`, all below `above`, that come after the versions of its answers that are shown. */
-function following(turns, above) {
-  return turns.filter(({ after }) => !above || above.answers.every((versions, pane) => {
+/** Those of `turns`, all below `above`, that come after the version of its answer that the pane shows. */
+function following(turns, above, pane) {
+  return turns.filter(({ places }) => {
     // What an earlier page kept does not say after which; and a failed answer gives way to another.
-    const version = versions.find(({ id }) => id === after?.[pane]);
+    const version = above?.answers[pane].find(({ id }) => id === places[pane].after);
     return !version || version === shownAnswer(above, pane);
-  }));
+  });
 }
 
-/** The turns that begin other branches at the place of `turn`, itself included. */
-export function branchesOf({ turns }, { parent }) {
+/** The turns that begin other branches at the place of `turn` in a pane, itself included. */
+export function branchesOf({ turns }, turn, pane) {
+  const { parent } = turn.places[pane];
   const above = turns.find(({ id }) => id === parent);
-  return following(turns.filter((turn) => turn.parent === parent), above);
+  return following(turns.filter(({ places }) => places[pane]?.parent === parent), above, pane);
 }
 
-/** Show the branch of `turn`. */
+/** Show the branch of `turn`, in all panes that have it. */
 export function chooseBranch({ chosen }, turn) {
-  chosen[turn.parent ?? ""] = turn.id;
+  turn.places.forEach((place, pane) => { if (place) chosen[pane][place.parent ?? ""] = turn.id; });
 }
 
-/** Add a turn below `parent`, a turn or null, as its answers are shown; and show it. */
-export function addTurn(conversation, parent, prompt, images) {
-  const after = [0, 1].map((pane) => shownAnswer(parent, pane)?.id ?? null);
-  const turn = newTurn(parent?.id ?? null, prompt, images, after);
+/** The places at the end of what the panes show. */
+export function endPlaces(conversation) {
+  return PANES.map((pane) => {
+    const last = pathOf(conversation, pane).at(-1);
+    return { parent: last?.id ?? null, after: shownAnswer(last, pane)?.id ?? null };
+  });
+}
+
+/** The places of a turn beside `turn`, in the panes that show it. */
+export function placesBeside(conversation, turn) {
+  return PANES.map((pane) => (pathOf(conversation, pane).includes(turn) ? turn.places[pane] : null));
+}
+
+/** Add a turn at `places`, and show it. */
+export function addTurn(conversation, places, prompt, images) {
+  const turn = newTurn(places, prompt, images);
   conversation.turns.push(turn);
   chooseBranch(conversation, turn);
   return turn;
 }
 
-/** Take away `turn` and all that follows it; in the place of a shown one, a branch beside it is shown. */
+/** Take away `turn` and all that follows it from the panes that show it; a branch beside it is shown then. */
 export function removeTurn(conversation, turn) {
+  const panes = PANES.filter((pane) => pathOf(conversation, pane).includes(turn));
+  for (const pane of panes) removeFrom(conversation, turn, pane);
+}
+
+function removeFrom(conversation, turn, pane) {
+  const { turns, chosen } = conversation;
+  const { parent } = turn.places[pane];
+  const branches = branchesOf(conversation, turn, pane);
+  const at = branches.indexOf(turn);
+  const next = branches[at - 1] ?? branches[at + 1];
   const gone = new Set([turn.id]);
   // Parents come before what follows them.
-  for (const { id, parent } of conversation.turns) if (gone.has(parent)) gone.add(id);
-  const branches = branchesOf(conversation, turn);
-  const place = branches.indexOf(turn);
-  const next = place < 0 ? null : branches[place - 1] ?? branches[place + 1];
-  conversation.turns = conversation.turns.filter(({ id }) => !gone.has(id));
-  for (const id of gone) delete conversation.chosen[id];
-  if (next) chooseBranch(conversation, next);
-  else if (conversation.chosen[turn.parent ?? ""] === turn.id) delete conversation.chosen[turn.parent ?? ""];
+  for (const each of turns) {
+    if (each !== turn && !gone.has(each.places[pane]?.parent)) continue;
+    gone.add(each.id);
+    each.places = each.places.with(pane, null);
+    each.answers[pane] = [];
+    delete chosen[pane][each.id];
+  }
+  conversation.turns = turns.filter(({ places }) => places.some(Boolean));
+  if (next) chosen[pane][parent ?? ""] = next.id;
+  else if (chosen[pane][parent ?? ""] === turn.id) delete chosen[pane][parent ?? ""];
 }
 
 /** The version of a pane's answer that is shown, if there is one. */
@@ -134,20 +161,21 @@ export function replaceAnswer(turn, pane, answer) {
   turn.answers[pane][turn.shown[pane]] = answer;
 }
 
-/** Take away the version of a pane's answer that is shown, and all that follows it. */
+/** Take away the version of a pane's answer that is shown, and all that follows it in the pane. */
 export function removeAnswer(conversation, turn, pane) {
   const { id } = shownAnswer(turn, pane);
-  const follow = conversation.turns.filter((each) => each.parent === turn.id && each.after?.[pane] === id);
-  for (const each of follow) removeTurn(conversation, each);
+  const follow = conversation.turns.filter(({ places }) =>
+    places[pane]?.parent === turn.id && places[pane].after === id);
+  for (const each of follow) removeFrom(conversation, each, pane);
   turn.answers[pane].splice(turn.shown[pane], 1);
   turn.shown[pane] = Math.max(0, turn.shown[pane] - 1);
 }
 
-/** Whether results of a pane's calls in `turn`, which is on the `path`, are yet to be sent. */
-export function awaitsResults(path, turn, pane) {
-  const last = path.at(-1);
+/** Whether results of a pane's calls in `turn`, which the pane shows, are yet to be sent. */
+export function awaitsResults(conversation, turn, pane) {
+  const last = pathOf(conversation, pane).at(-1);
   // The other pane's may have been sent before.
-  const isBegun = last.parent === turn.id && last.prompt === null && !shownAnswer(last, pane);
+  const isBegun = last.places[pane].parent === turn.id && last.prompt === null && !shownAnswer(last, pane);
   return shownAnswer(turn, pane).calls.length > 0 && (last === turn || isBegun);
 }
 

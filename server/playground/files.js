@@ -1,11 +1,12 @@
 // A conversation as a file's text, and back: whatever a file holds, only what is known is taken.
 
 import { allAnswers, newCall, newConversation, newId, newImage, newTurn } from "./conversation.js";
+import { withPlaces } from "./earlier.js";
 import { SETTINGS, newSettings } from "./settings.js";
 import { isApi } from "./wires.js";
 
 const FORMAT = "dragoman-session";
-const VERSION = 2;
+const VERSION = 3;
 const VIEWS = ["formatted", "text", "tokens"];
 const FINISHES = ["stop", "length", "tool_calls", "content_filter", "stopped", "edited"];
 
@@ -23,7 +24,7 @@ export function fromFile(text) {
     throw new Error("The file is not JSON.");
   }
   if (read?.format !== FORMAT) throw new Error("The file is not a session of this playground.");
-  if (read.version !== 1 && read.version !== VERSION) {
+  if (![1, 2, VERSION].includes(read.version)) {
     throw new Error(`Sessions of version ${read.version} are unknown.`);
   }
   const conversation = newConversation();
@@ -32,7 +33,7 @@ export function fromFile(text) {
   conversation.draft = string(read.draft);
   conversation.text = string(read.text);
   if (read.version === 1) addSession(conversation, read);
-  else addConversation(conversation, read);
+  else addConversation(conversation, withPlaces({ ...read, turns: list(read.turns).filter(Boolean) }));
   for (const answer of allAnswers(conversation)) answer.finish ??= answer.error ? null : "cut";
   return conversation;
 }
@@ -46,23 +47,25 @@ function addConversation(conversation, read) {
     pane.model = string(given?.model);
     if (given?.settings || index === 0) pane.settings = settingsOf(given?.settings);
   });
-  // Every turn gets a new id, and comes after its parent: so no circle can be made.
+  // Every turn gets a new id, and comes after its parents: so no circle can be made.
   const ids = new Map([[null, null]]);
   const answerIds = new Map();
-  for (const each of list(read.turns)) {
-    if (!each || !ids.has(each.parent ?? null)) continue;
-    const turn = turnOf(each, ids.get(each.parent ?? null), answerIds);
-    turn.after = turn.after.map((_, pane) => answerIds.get(list(each.after)[pane]) ?? null);
+  for (const each of read.turns) {
+    const places = conversation.panes.map((_, pane) => {
+      const place = list(each.places)[pane];
+      if (!place || !ids.has(place.parent ?? null)) return null;
+      return { parent: ids.get(place.parent ?? null), after: answerIds.get(place.after) ?? null };
+    });
+    if (!places.some(Boolean)) continue;
+    const turn = turnOf(each, places, answerIds);
     ids.set(string(each.id), turn.id);
     conversation.turns.push(turn);
-    conversation.chosen[turn.parent ?? ""] = turn.id;
   }
-  for (const [parent, turn] of Object.entries(read.chosen ?? {})) {
-    const [above, below] = [ids.get(parent || null), ids.get(turn)];
-    const isThere = conversation.turns.some(({ id, parent: of }) => id === below && of === above);
-    if (isThere) conversation.chosen[above ?? ""] = below;
-  }
-  conversation.raw = turnOf(read.raw, null);
+  conversation.chosen = conversation.panes.map((_, pane) => Object.fromEntries(
+    Object.entries(list(read.chosen)[pane] ?? {})
+      .map(([above, below]) => [ids.get(above || null) ?? "", ids.get(below)])
+      .filter(([, below]) => below)));
+  conversation.raw = turnOf(read.raw, [null, null]);
 }
 
 /** A session of version 1: one line of turns, one answer each, settings for both panes. */
@@ -74,19 +77,19 @@ function addSession(conversation, read) {
   list(read.prompts).forEach((prompt, at) => {
     const answers = list(read.panes).map((pane) => [list(pane?.answers)[at]].filter(Boolean)
       .map((answer) => ({ model: pane.model, ...answer })));
-    const turn = turnOf({ prompt, images: list(read.turnImages)[at], answers }, parent);
+    const place = { parent, after: null };
+    const turn = turnOf({ prompt, images: list(read.turnImages)[at], answers }, [place, place]);
     conversation.turns.push(turn);
-    conversation.chosen[parent ?? ""] = turn.id;
     parent = turn.id;
   });
   conversation.raw = turnOf({ answers: list(read.panes).map((pane) =>
-    [pane?.completion].filter(Boolean).map((answer) => ({ model: pane.model, ...answer }))) }, null);
+    [pane?.completion].filter(Boolean).map((answer) => ({ model: pane.model, ...answer }))) }, [null, null]);
 }
 
 /** A turn of a file; `answerIds` gets the new ids of its answers by those in the file. */
-function turnOf(read, parent, answerIds = new Map()) {
+function turnOf(read, places, answerIds = new Map()) {
   const prompt = (read?.prompt ?? null) === null ? null : string(read.prompt);
-  const turn = newTurn(parent, prompt, images(read?.images));
+  const turn = newTurn(places, prompt, images(read?.images));
   turn.answers = turn.answers.map((_, pane) =>
     list(list(read?.answers)[pane]).filter(Boolean).map((given) => {
       const answer = answerOf(given);

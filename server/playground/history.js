@@ -60,7 +60,8 @@ function writing({ draft, images }) {
 
 function shapeOf({ turns, chosen, raw, draft, images }) {
   return {
-    turns: turns.map(copyOfTurn), chosen: { ...chosen }, raw: copyOfTurn(raw), draft, images: [...images],
+    turns: turns.map(copyOfTurn), chosen: chosen.map((each) => ({ ...each })), raw: copyOfTurn(raw),
+    draft, images: [...images],
   };
 }
 

@@ -11,7 +11,7 @@ import { pathOf, shownAnswer } from "./conversation.js";
  */
 export function messagesOf(conversation, pane, turn, { withDraft = false } = {}) {
   const messages = [];
-  for (const each of pathOf(conversation)) {
+  for (const each of pathOf(conversation, pane)) {
     if (each.prompt !== null) messages.push(userMessage(each.prompt, each.images));
     if (each === turn) return messages;
     const answer = shownAnswer(each, pane);

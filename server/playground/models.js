@@ -201,6 +201,7 @@ class ModelRow {
 function factsOf(model) {
   const requests = model.requests === 1 ? "1 request" : `${model.requests} requests`;
   return [
+    model.generates === false ? (model.ranks ? "For ranking" : "For embeddings") : "",
     model.memory_bytes ? `${size(model.memory_bytes)} of memory` : "",
     model.requests ? requests : "",
     model.quantization,

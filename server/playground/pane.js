@@ -25,6 +25,7 @@ export class Pane {
   #native;
   #next;
   #reading;
+  #listed = "";
   #running = null;
 
   constructor(index, app) {
@@ -55,6 +56,11 @@ export class Pane {
     return this.#store.conversation.panes[this.index];
   }
 
+  /** The turns that it shows. */
+  get path() {
+    return this.#store.path(this.index);
+  }
+
   get settings() {
     return settingsOf(this.#store.conversation, this.index);
   }
@@ -80,17 +86,21 @@ export class Pane {
 
   /** Show the list of models, what is known of the chosen one, and another where both are the same. */
   showModels() {
-    const options = this.#store.models.map((model) => el("option", {
-      value: model.id,
-      disabled: model.state === "failed",
-      title: model.reason ?? "",
-    }, model.state === "failed" ? `${model.id} (cannot be loaded)` : model.id));
+    const options = this.#store.models.map(({ id, state, reason }) => {
+      const isBroken = state === "failed";
+      return {
+        value: id, disabled: isBroken, title: reason ?? "", text: isBroken ? `${id} (cannot be loaded)` : id,
+      };
+    });
     if (!this.model) {
       const text = this.data.model ? `${this.data.model} (not here)` : "No model";
-      options.unshift(el("option", { value: this.data.model, disabled: true }, text));
+      options.unshift({ value: this.data.model, disabled: true, title: "", text });
     }
     const select = this.#find(".model");
-    select.replaceChildren(...options);
+    // Replacing options closes the list that a person has open.
+    const listed = JSON.stringify(options);
+    if (listed !== this.#listed) select.replaceChildren(...options.map((each) => el("option", each)));
+    this.#listed = listed;
     select.value = this.data.model;
     showFacts(this.#find(".kind"), this.#find(".facts"), this.model);
     this.#suggest();
@@ -182,8 +192,8 @@ export class Pane {
   }
 
   #showFigures() {
-    const { path, conversation: { mode, raw } } = this.#store;
-    const answers = (mode === "chat" ? path : [raw]).map((turn) => shownAnswer(turn, this.index));
+    const { mode, raw } = this.#store.conversation;
+    const answers = (mode === "chat" ? this.path : [raw]).map((turn) => shownAnswer(turn, this.index));
     showFigures(this.#find(".figures"), {
       answer: answers.findLast(Boolean), model: this.model, running: this.running,
     });
@@ -216,9 +226,9 @@ export class Pane {
 
   /** The messages that it would send now; those of the last turn if nothing is typed. */
   messages() {
-    const { conversation, path } = this.#store;
+    const { conversation } = this.#store;
     return hasDraft(conversation)
       ? messagesOf(conversation, this.index, null, { withDraft: true })
-      : messagesOf(conversation, this.index, path.at(-1));
+      : messagesOf(conversation, this.index, this.path.at(-1));
   }
 }

@@ -6,6 +6,7 @@ import {
   addAnswer, awaitsResults, branchesOf, chooseBranch, newId, removeAnswer, removeTurn, shownAnswer,
 } from "./conversation.js";
 import { button, el } from "./dom.js";
+import { Edits } from "./edits.js";
 import { Following } from "./following.js";
 
 const WELCOME = {
@@ -20,13 +21,13 @@ export class Reading {
   #store;
   #following;
   #growing = null;
-  // What is being edited, turns and answers, with the texts as typed: showing all anew keeps them.
-  #editing = new WeakMap();
+  #edits;
 
   constructor(pane, app) {
     this.#pane = pane;
     this.#app = app;
     this.#store = app.store;
+    this.#edits = new Edits(pane.index);
     this.#following = new Following(pane.element.querySelector(".reading"));
   }
 
@@ -45,7 +46,7 @@ export class Reading {
   }
 
   #turns() {
-    return this.#store.path.flatMap((turn) => {
+    return this.#pane.path.flatMap((turn) => {
       const parts = [];
       if (turn.prompt !== null) parts.push(this.#asked(turn));
       if (shownAnswer(turn, this.#pane.index)) parts.push(this.#answer(turn));
@@ -65,7 +66,7 @@ export class Reading {
       if (edited.trim() || images.length) this.#app.editPrompt(turn, edited);
       else this.show();
     });
-    const branches = branchesOf(this.#store.conversation, turn);
+    const branches = branchesOf(this.#store.conversation, turn, this.#pane.index);
     element.append(el("div", { className: "asked-actions" },
       ...this.#versions("message", branches, branches.indexOf(turn), (index) =>
         this.#store.rearrange((conversation) => chooseBranch(conversation, branches[index]))),
@@ -85,7 +86,7 @@ export class Reading {
       else this.#store.step("Edit", () => addAnswer(turn, index, editedAnswer(answer, edited)));
       this.#app.preview();
     });
-    if (awaitsResults(this.#store.path, turn, index)) {
+    if (awaitsResults(this.#store.conversation, turn, index)) {
       view.actions.append(this.#action("Send results", () => this.#app.sendResults(this.#pane, turn)));
     }
     view.actions.append(
@@ -99,19 +100,19 @@ export class Reading {
     return view.element;
   }
 
-  /** An action that edits `text` of `thing` in `element`, now already if it was being edited. */
-  #editor(element, thing, text, verb, save) {
+  /** An action that edits `text` of a turn or an answer in `element`, now already if it was being edited. */
+  #editor(element, { id }, text, verb, save) {
     const edit = () => {
-      const typed = this.#editing.get(thing) ?? text;
-      this.#editing.set(thing, typed);
-      element.replaceChildren(editor(typed, verb, (now) => this.#editing.set(thing, now), (edited) => {
-        this.#editing.delete(thing);
+      const typed = this.#edits.get(id) ?? text;
+      this.#edits.set(id, typed);
+      element.replaceChildren(editor(typed, verb, (now) => this.#edits.set(id, now), (edited) => {
+        this.#edits.delete(id);
         if (edited === null) this.show();
         else save(edited);
       }));
     };
     // The rest of the element is appended to it first.
-    if (this.#editing.has(thing)) queueMicrotask(edit);
+    if (this.#edits.get(id) !== undefined) queueMicrotask(edit);
     return () => {
       edit();
       element.querySelector("textarea").focus();

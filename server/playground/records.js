@@ -1,6 +1,7 @@
 // A conversation as the records that the database keeps, and back.
 
 import { allAnswers, allImages, titleOf } from "./conversation.js";
+import { withPlaces } from "./earlier.js";
 
 /** The head: everything but the answers and the images, which it names by their ids. */
 export function headOf(conversation, revision) {
@@ -30,7 +31,7 @@ export function imageRecords(conversation, images) {
  * writes them is gone, or is another tab.
  */
 export function fromRecords({ head, answers, spans, images }, cut) {
-  const { title, revision, deleted, ...conversation } = head;
+  const { title, revision, deleted, ...conversation } = withPlaces(head);
   const spansById = byId(spans);
   const imagesById = byId(images.map(({ id, url }) => ({ id, url })));
   const answersById = byId(answers.map(({ conversation: _, ...answer }) => ({

@@ -30,6 +30,7 @@ export class SettingsForm {
       });
     }
     find("settings-linked").addEventListener("change", ({ target }) => this.#link(target.checked));
+    find("reset-settings").addEventListener("click", () => this.#reset());
     find("toggle-settings").addEventListener("click", () =>
       this.setOpen(document.body.dataset.settings !== "open"));
     find("close-settings").addEventListener("click", () => {
@@ -52,6 +53,13 @@ export class SettingsForm {
       conversation.isLinked = isLinked;
       conversation.panes[1].settings ??= { ...conversation.panes[0].settings };
     });
+    this.show();
+    this.#onChange();
+  }
+
+  /** The settings of the pane that is chosen become those that one begins with. */
+  #reset() {
+    this.#store.set((conversation) => Object.assign(settingsOf(conversation, this.#index), newSettings()));
     this.show();
     this.#onChange();
   }

@@ -7,11 +7,16 @@ import { newSettings } from "./settings.js";
 const SECOND_ITEM = "dragoman-second-pane";
 
 /** An empty conversation with the settings that one begins with, and as many panes as the last had. */
-export function freshConversation() {
+function firstConversation() {
   const conversation = newConversation();
   conversation.panes[0].settings = newSettings();
   conversation.hasSecond = localStorage.getItem(SECOND_ITEM) !== "off";
   return conversation;
+}
+
+/** An empty conversation with the mode, the panes, the models and the settings of another. */
+export function conversationLike({ mode, isLinked, hasSecond, panes }) {
+  return { ...newConversation(), mode, isLinked, hasSecond, panes: structuredClone(panes) };
 }
 
 /**
@@ -25,7 +30,7 @@ export function freshConversation() {
  * - `models`: the list of models.
  */
 export class Store {
-  conversation = freshConversation();
+  conversation = firstConversation();
   models = [];
   #history = new History();
   #listeners = new Map();
@@ -41,9 +46,9 @@ export class Store {
     for (const listener of this.#listeners.get(topic) ?? []) listener(detail);
   }
 
-  /** The turns that are shown. */
-  get path() {
-    return pathOf(this.conversation);
+  /** The turns that a pane shows. */
+  path(pane) {
+    return pathOf(this.conversation, pane);
   }
 
   /** Show another conversation. */

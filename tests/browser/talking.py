@@ -52,8 +52,8 @@ def ask(page: Page, text: str) -> None:
     page.finished()
 
 
-def asked(page: Page) -> list[str]:
-    return [each.text for each in page.find_all(".asked-text", page.panes[0])]
+def asked(page: Page, pane: int = 0) -> list[str]:
+    return [each.text for each in page.find_all(".asked-text", page.panes[pane])]
 
 
 def answered(page: Page) -> list[str]:

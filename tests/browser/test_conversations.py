@@ -81,6 +81,52 @@ def test_a_reload_in_mid_stream_keeps_what_had_arrived(
         assert page.find("#send").is_displayed()
 
 
+def test_a_new_conversation_has_the_settings_of_the_one_before_until_they_are_reset(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    pool = counting()
+    with stand_in(pool) as url:
+        page = open_page(url)
+        page.open()
+        page.ready(models=1)
+        page.set(system="Be brief.", temperature="0.5")
+        page.find("#settings-linked").click()
+        ask(page, "One")
+        page.new_conversation()
+        assert page.find("[name=system]").get_property("value") == "Be brief."
+        assert not page.find("#settings-linked").is_selected()
+        ask(page, "Two")
+        assert {request.sampling.temperature for request in pool.client.requests} == {0.5}
+        page.find("#reset-settings").click()
+        assert page.find("[name=system]").get_property("value") == ""
+        page.click("#conversation-list li:last-child .conversation")
+        page.wait(lambda: asked(page) == ["One"], "the first conversation")
+        assert page.find("[name=system]").get_property("value") == "Be brief."
+
+
+def test_a_message_being_edited_is_there_after_a_reload(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(counting()) as url:
+        page = opened(open_page, url)
+        ask(page, "One")
+        page.act("Edit", page.find(".asked"))
+        page.find(".asked textarea").send_keys(" more")
+        page.act("Edit", page.find(".answer"))
+        page.find(".answer textarea").send_keys(" Yes")
+        page.browser.refresh()
+        page.wait(lambda: len(page.find_all(".editor textarea")) == 2, "both edits")
+        typed = [field.get_property("value") for field in page.find_all(".editor textarea")]
+        assert typed == ["One more", "Answer 1. Yes"]
+        page.act("Cancel", page.find(".answer"))
+        page.find(".asked textarea").send_keys(Keys.CONTROL, Keys.ENTER)
+        page.finished()
+        assert (asked(page), answered(page)) == (["One more"], ["Answer 2."])
+        page.browser.refresh()
+        page.wait(lambda: asked(page) == ["One more"], "the conversation")
+        assert page.find_all(".editor") == []
+
+
 def test_a_deleted_conversation_can_be_had_back(open_page: OpenPage, stand_in: StandIn) -> None:
     with stand_in(counting()) as url:
         page = opened(open_page, url)

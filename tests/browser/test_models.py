@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from selenium.webdriver import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.api.fakes import FakeClient, FakePool
+from server.core.model_info import ModelEntry
+from tests.api.fakes import OUTLINE, FakeClient, FakePool
 from tests.api.pulling import FakePulls
 from tests.browser.conftest import OpenPage, StandIn
 from tests.browser.page import Page
 
 pytestmark = pytest.mark.process
+
+
+class MixedPool(FakePool):
+    """A pool with a model for embeddings and one for ranking besides."""
+
+    def models(self) -> list[ModelEntry]:
+        """All four."""
+        good, broken = super().models()
+        beside = [
+            msgspec.structs.replace(
+                good,
+                id=name,
+                aliases=[],
+                state="unloaded",
+                info=None,
+                outline=msgspec.structs.replace(OUTLINE, generates=False, ranks=ranks),
+            )
+            for name, ranks in (("embedder", False), ("ranker", True))
+        ]
+        return [*beside, good, broken]
 
 
 class LoadingPool(FakePool):
@@ -68,6 +90,18 @@ def test_models_are_listed_with_their_states_loaded_and_unloaded(
         page.browser.switch_to.active_element.send_keys(Keys.ESCAPE)
         assert not page.find("#models-dialog").is_displayed()
         assert page.browser.switch_to.active_element == page.find("#open-models")
+
+
+def test_models_that_do_not_generate_are_not_among_those_to_talk_to(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(MixedPool()) as url:
+        page = opened(open_page(url))
+        assert "For embeddings" in row(page, "#model-list", "embedder").text
+        assert "For ranking" in row(page, "#model-list", "ranker").text
+        for pane in page.panes:
+            models = page.find_all(".model option", pane)
+            assert [each.get_property("value") for each in models] == ["test", "org/broken"]
 
 
 def test_a_pull_shows_its_progress_outlives_the_page_and_is_cancelled(

@@ -52,7 +52,7 @@ def test_versions_of_answers_and_branches_can_be_gone_through(
         assert asked(page) == ["One", "Two"]
         assert answered(page) == ["Answer 1.", "Answer 3."]
         page.wait(
-            lambda: kept(page)["chosen"][""] == kept(page)["turns"][0]["id"], "that it is saved"
+            lambda: kept(page)["chosen"][0][""] == kept(page)["turns"][0]["id"], "that it is saved"
         )
         page.browser.refresh()
         page.wait(lambda: answered(page) == ["Answer 1.", "Answer 3."], "the chosen branch")
@@ -60,28 +60,40 @@ def test_versions_of_answers_and_branches_can_be_gone_through(
         assert answered(page) == ["Answer 4."]
 
 
-def test_a_version_takes_a_continuation_along_that_the_other_pane_hides(
+def test_each_pane_shows_what_follows_its_own_version(
     open_page: OpenPage, stand_in: StandIn
 ) -> None:
-    with stand_in(counting()) as url:
+    pool = counting()
+    with stand_in(pool) as url:
         page = open_page(url)
         page.open()
         page.ready(models=1)
         ask(page, "One")
         ask(page, "Two")
-        for pane in (1, 0):
-            page.act("Regenerate", page.find(".answer", page.panes[pane]))
-            page.finished()
+        page.act("Regenerate", page.find(".answer", page.panes[0]))
+        page.finished()
+        assert [asked(page, pane) for pane in (0, 1)] == [["One"], ["One", "Two"]]
+
         ask(page, "Three")
-        page.act("‹", page.find(".answer", page.panes[1]))
-        assert asked(page) == ["One"]
-        page.act("Delete", page.find(".answer", page.panes[0]))
-        assert asked(page) == ["One", "Two"]
-        page.wait(lambda: len(kept(page)["turns"]) == 2, "that it is saved")
+        assert [asked(page, pane) for pane in (0, 1)] == [["One", "Three"], ["One", "Two", "Three"]]
+        assert sorted(map(len, messages_to(pool, 2))) == [3, 5]
+        page.act("Edit", page.find_all(".asked", page.panes[1])[1])
+        page.find(".asked textarea").send_keys("!", Keys.CONTROL, Keys.ENTER)
+        page.finished()
+        # The left pane does not show what was edited.
+        assert [asked(page, pane) for pane in (0, 1)] == [["One", "Three"], ["One", "Two!"]]
+        page.act("Delete", page.find_all(".asked", page.panes[0])[1])
+        assert [asked(page, pane) for pane in (0, 1)] == [["One"], ["One", "Two!"]]
+        page.act("‹", page.find_all(".asked", page.panes[1])[1])
+        assert asked(page, 1) == ["One", "Two", "Three"]
+        page.wait(lambda: kept(page)["turns"][2]["places"][0] is None, "that it is saved")
         page.find("#undo").click()
-        assert asked(page) == ["One"]
-        page.act("›", page.find(".answer", page.panes[1]))
-        assert asked(page) == ["One", "Three"]
+        assert [asked(page, pane) for pane in (0, 1)] == [["One", "Three"], ["One", "Two!"]]
+        page.wait(lambda: kept(page)["turns"][2]["places"][0] is not None, "that it is saved")
+        page.browser.refresh()
+        page.wait(lambda: asked(page, 1) == ["One", "Two!"], "the right pane")
+        page.act("‹", page.find(".answer", page.panes[0]))
+        assert [asked(page, pane) for pane in (0, 1)] == [["One", "Two"], ["One", "Two!"]]
 
 
 def test_each_version_of_an_answer_has_a_continuation_of_its_own(
@@ -178,6 +190,14 @@ def test_continuations_of_versions_are_in_files(
 
 def said_to(pool: FakePool) -> list[object]:
     """The messages of the last request."""
-    prompt = pool.client.requests[-1].prompt
-    assert isinstance(prompt, ChatPrompt)
-    return [message.content for message in prompt.messages]
+    return messages_to(pool, 1)[0]
+
+
+def messages_to(pool: FakePool, requests: int) -> list[list[object]]:
+    """The messages of each of the last requests."""
+    prompts = [request.prompt for request in pool.client.requests[-requests:]]
+    return [
+        [message.content for message in prompt.messages]
+        for prompt in prompts
+        if isinstance(prompt, ChatPrompt)
+    ]
