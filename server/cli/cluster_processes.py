@@ -18,9 +18,10 @@ from server.cli.console import CommandError, err, out
 from server.cli.listen import listen
 from server.cli.server_client import url_of
 from server.cluster import machine as processes
-from server.cluster.cluster_file import Cluster, read_cluster
+from server.cluster.cluster_file import read_cluster
 from server.cluster.machine import FRONT, RAY, Machine, MachineFolder
 from server.cluster.secret import TOKEN_FILE_VARIABLE, cluster_key, create_token
+from server.cluster.tables import Cluster
 from server.core.settings_file import ConfigError
 
 CLUSTER_FILE = "cluster.toml"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from server.cluster.cluster_file import Cluster, Group
+from server.cluster.tables import Cluster, Group
 from server.core.settings_file import ConfigError
 
 RAY_VERSION = "2.60.0"
@@ -29,6 +29,8 @@ _TOKEN = {"secretKeyRef": {"name": _SECRET, "key": "auth_token"}}
 _REPLACING = ("ray_actor_options", "max_replicas_per_node")
 _EVERY = "0.0.0.0"  # noqa: S104 every address of a pod, which others reach by a service
 _FILE = "/etc/dragoman/cluster.toml"
+# Where Ray's node agent says how it is; it needs no token for that.
+_AGENT_HEALTH = {"path": "/api/healthz", "port": 52365}
 
 
 def serve_config(cluster: Cluster) -> dict[str, Any]:
@@ -180,6 +182,9 @@ def _ray_service(cluster: Cluster, *, image: str) -> dict[str, Any]:
     most = max(group.replicas.max for group in cluster.groups.values())
     least = max(group.replicas.min for group in cluster.groups.values())
     container = {"image": image, "env": [{"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}]}
+    # The operator's own probe waits for Serve's proxy, and there is none here.
+    ready = {"httpGet": _AGENT_HEALTH, "timeoutSeconds": 10}
+    worker = {"name": "ray-worker", "readinessProbe": ready, **container}
     return {
         # Serve answers no HTTP here: the front's service is the address.
         "excludeHeadPodFromServeSvc": True,
@@ -189,7 +194,7 @@ def _ray_service(cluster: Cluster, *, image: str) -> dict[str, Any]:
             # The operator tells the token to Ray's containers, and needs it itself to ask Ray.
             "authOptions": {"mode": "token", "secretName": _SECRET},
             "headGroupSpec": {
-                # The head places replicas on the others.
+                # Replicas that claim cores get them from the others.
                 "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104
                 "template": {"spec": {"containers": [{"name": "ray-head", **container}]}},
             },
@@ -200,7 +205,7 @@ def _ray_service(cluster: Cluster, *, image: str) -> dict[str, Any]:
                     "minReplicas": least,
                     "maxReplicas": most,
                     "rayStartParams": {},
-                    "template": {"spec": {"containers": [{"name": "ray-worker", **container}]}},
+                    "template": {"spec": {"containers": [worker]}},
                 }
             ],
         },

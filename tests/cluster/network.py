@@ -6,10 +6,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-_NETWORK, _CLIENTS = "10.213.77", "10.214.77"
-_DEVICE, _OUTSIDE = "cluster", "dragomanc"
+_NETWORK, _CLIENTS = "10.213.77", "10.214"
+_DEVICE, _OUTSIDE = "cluster", "dragoman"
 
 
 def can_make_networks() -> bool:
@@ -22,12 +22,13 @@ class Network:
 
     Attributes:
         machines: How many there are.
-        outside: The first one's address for clients on this machine.
+        outside: The first one's address for clients on this machine, once it is made.
     """
 
     def __init__(self, machines: int) -> None:
         self.machines = machines
-        self.outside = f"{_CLIENTS}.1"
+        self.outside = ""
+        self._to_clients = ""
 
     def name(self, machine: int) -> str:
         """The name of a machine's namespace."""
@@ -63,16 +64,30 @@ class Network:
             _ip("link", "add", _DEVICE, *ends)
             _ip("-n", first, "link", "set", port, "master", _DEVICE, "up")
             self._begin(name, _DEVICE, self.address(machine))
-        _ip("link", "add", _OUTSIDE, "type", "veth", "peer", "clients", "netns", first)
+        number = self._link_to_clients()
+        self.outside, clients = f"{_CLIENTS}.{number}.1", f"{_CLIENTS}.{number}.2"
         self._begin(first, "clients", self.outside)
-        _ip("addr", "add", f"{_CLIENTS}.2/24", "dev", _OUTSIDE)
-        _ip("link", "set", _OUTSIDE, "up")
+        _ip("addr", "add", f"{clients}/24", "dev", self._to_clients)
+        _ip("link", "set", self._to_clients, "up")
 
     def remove(self) -> None:
         """Remove all of it."""
         for machine in range(self.machines):
             _ip("netns", "del", self.name(machine), check=False)
-        _ip("link", "del", _OUTSIDE, check=False)
+        if self._to_clients:
+            _ip("link", "del", self._to_clients, check=False)
+
+    def _link_to_clients(self) -> int:
+        """Link the first one with this machine, and return the number of the link."""
+        for number in range(256):
+            device = f"{_OUTSIDE}{number}"
+            peer = ["type", "veth", "peer", "clients", "netns", self.name(0)]
+            # Another run's link may have that name.
+            with suppress(subprocess.CalledProcessError):
+                _ip("link", "add", device, *peer)
+                self._to_clients = device
+                return number
+        raise OSError("all numbers for links are taken")
 
     def _begin(self, name: str, device: str, address: str) -> None:
         _ip("-n", name, "addr", "add", f"{address}/24", "dev", device)

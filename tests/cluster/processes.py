@@ -14,9 +14,9 @@ import httpx
 import msgspec
 
 from server.cli.local_models import library
-from server.cluster.cluster_file import FRONT_SETTINGS
 from server.cluster.replica import ReplicaSpec
 from server.cluster.secret import TOKEN_VARIABLE
+from server.cluster.tables import FRONT_SETTINGS
 from server.core.settings import Settings
 from tests.cluster.on_ray.machines import until
 from tests.e2e.server import CHECKOUT, free_port

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import socket
 
-from server.cluster.cluster_file import Cluster
 from server.cluster.front.entrance import Front
 from server.cluster.front.membership import Members
 from server.cluster.routing import AffinityRouter
 from server.cluster.secret import cluster_key
+from server.cluster.tables import Cluster
 from server.http.transport import Server
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from ray import serve
 from ray.serve._private.api import serve_start
 from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
-from server.cluster.cluster_file import Cluster
 from server.cluster.serve_config import changes, serve_config
+from server.cluster.tables import Cluster
 
 
 class Machine(NamedTuple):

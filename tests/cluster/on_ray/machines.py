@@ -46,7 +46,11 @@ def until(condition: Callable[[], Any], *, seconds: float = WAIT_SECONDS) -> Any
 
 
 class Cluster:
-    """A cluster whose head and further machines have a folder each."""
+    """A cluster whose head and further machines have a folder each.
+
+    Attributes:
+        models: The folder of models that `write` names.
+    """
 
     def __init__(
         self, folder: Path, own_address: str, models: Path, front_host: str = "127.0.0.1"
@@ -60,7 +64,7 @@ class Cluster:
         # What runs a command as this machine.
         self.prefix: dict[str, list[str]] = {}
         self.file = folder / "cluster.toml"
-        self._models = models
+        self.models = models
         self._joined: list[str] = []
 
     def write(
@@ -80,7 +84,7 @@ class Cluster:
             f'[head]\naddress = "{self.address}"\n{ports}\n'
             f'[front]\nport = {self.front_port}\nhost = "{self.front_host}"\n'
             "allow_unauthenticated = true\n"
-            f'[settings]\n{keeping}models_dir = "{self._models}"\n'
+            f'[settings]\n{keeping}models_dir = "{self.models}"\n'
             f'prefix_disk = "0"\ncache_dir = "{self.folder}/cache"\n{more}'
             f"[groups.chat]\nmodels = {json.dumps(list(models))}\nreplicas = {replicas}\n"
         )
@@ -105,17 +109,18 @@ class Cluster:
             stderr=subprocess.STDOUT,
         )
 
-    def begin(self, others: Mapping[str, Sequence[str]]) -> None:
-        """Start the head and further machines, and wait until each has a replica.
+    def begin(self, others: Mapping[str, Sequence[str]], *, replicas: int | None = None) -> None:
+        """Start the head and further machines, and wait until all ``replicas`` serve.
 
-        ``others`` has the options of `join` for each one.
+        ``others`` has the options of `join` for each one. Without a number, each machine has a
+        replica.
         """
         head = self.start("up", str(self.file), machine="head")
         until(lambda: "runtime started" in self._ray_log() or head.poll() is not None)
         joining = [self.join(name, *options) for name, options in others.items()]
         assert head.wait(WAIT_SECONDS) == 0, self._ray_log()
         assert [each.wait(WAIT_SECONDS) for each in joining] == [0] * len(others)
-        self.wait_for(1 + len(others))
+        self.wait_for(replicas or 1 + len(others))
 
     def _ray_log(self) -> str:
         try:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.cluster.cluster_file import Cluster, read_cluster
+from server.cluster.cluster_file import read_cluster
+from server.cluster.tables import Cluster
 from server.core.settings_file import ConfigError
 
 LEAST = """
@@ -74,7 +75,22 @@ def test_replicas_may_be_a_number_or_a_range(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (("[head]", "[haed]"), "unknown key 'haed'"),
+        (("[head]", "[haed]"), "unknown key 'haed'; did you mean 'head'?"),
+        (("[head]", "[[head]]"), "head: give a table"),
+        (("[head]\naddress =", "[front]\nhost ="), "head: it is missing"),
+        (('"10.0.0.1"', "10"), "head.address: give a text"),
+        (
+            ('"10.0.0.1"', '"10.0.0.1:6379"'),
+            "head.address: give an address or a host name, without",
+        ),
+        (('"10.0.0.1"', '"http://head"'), "head.address: give an address or a host name,"),
+        (('"10.0.0.1"', '"::1"'), "head.address: give the address by which other machines"),
+        (('"10.0.0.1"', '"10.0.0.1"\nport = true'), "head.port: give a whole number"),
+        (('"10.0.0.1"', '"10.0.0.1"\nport = 6390'), "head.members_port: 6390 is head.port"),
+        (
+            ('"10.0.0.1"', '"10.0.0.1"\nmembers_port = 8000\nmembers_host = "127.0.0.1"'),
+            "front.port: 8000 is head.members_port already",
+        ),
         (('"10.0.0.1"', '"127.0.0.1"'), "head.address: give the address by which other machines"),
         (('"10.0.0.1"', '"localhost"'), "head.address: give the address by which other machines"),
         (('"10.0.0.1"', '"0.0.0.0"'), "head.address: give the address by which other machines"),
@@ -102,6 +118,24 @@ def test_replicas_may_be_a_number_or_a_range(tmp_path: Path) -> None:
             ("[settings]", '[front]\nhost = "0.0.0.0"\n[settings]'),
             "groups.chat: other machines may use the front at 0.0.0.0: set api_keys or keys_file",
         ),
+        (
+            ("files = false", "files = false\ndrain_seconds = inf"),
+            "drain_seconds: give a finite",
+        ),
+        (('models = ["smollm2"]', ""), "groups.chat.models: it is missing"),
+        (('["smollm2"]', '"smollm2"'), "groups.chat.models: give a list"),
+        (('["smollm2"]', '[""]'), "groups.chat.models.0: it is empty"),
+        (('["smollm2"]', '["smollm2"]\nreplicas = "2"'), "groups.chat.replicas: give a whole"),
+        (('["smollm2"]', '["smollm2"]\nreplicas = {mx = 2}'), "did you mean 'max'?"),
+        (
+            ('["smollm2"]', '["smollm2"]\nreplicas = 99999'),
+            "groups.chat.replicas.min: Input",
+        ),
+        (('["smollm2"]', '["smollm2"]\ncpus = inf'), "groups.chat.cpus: give a finite number"),
+        (
+            ('["smollm2"]', '["smollm2"]\nresources = {GPU = 1}'),
+            "groups.chat.resources.GPU: cpus, gpus and memory are claimed by these keys",
+        ),
         (("groups.chat", "groups.Chat"), "groups.Chat: names have lower-case letters, digits and"),
         (('["smollm2"]', "[]"), "groups.chat.models: List should have at least 1 item"),
         (('["smollm2"]', '["smollm2"]\nreplicas = 0'), "groups.chat.replicas.min: Input should be"),
@@ -122,6 +156,17 @@ def test_a_wrong_file_is_refused_with_the_place(
         read(tmp_path, LEAST.replace(*change))
     assert problem in str(refused.value)
     assert str(refused.value).startswith(str(tmp_path / "cluster.toml"))
+
+
+def test_ports_of_one_number_at_two_addresses_are_two(tmp_path: Path) -> None:
+    text = '[front]\nhost = "127.0.0.1"\n' + LEAST.replace(
+        '"10.0.0.1"', '"10.0.0.1"\nmembers_port = 8000'
+    )
+    assert read(tmp_path, text).head.members_port == 8000
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert read(tmp_path, "\ufeff" + LEAST).head.address == "10.0.0.1"
 
 
 def test_all_groups_need_keys_where_others_reach_the_front(tmp_path: Path) -> None:

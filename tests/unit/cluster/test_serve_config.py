@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
+from lightkube.models import apps_v1, core_v1, meta_v1
 
-from server.cluster.cluster_file import Cluster, read_cluster
+from server.cluster.cluster_file import read_cluster
 from server.cluster.serve_config import changes, check_kubernetes, kuberay, serve_config
+from server.cluster.tables import Cluster
 from server.core.settings_file import ConfigError
 from tests.unit.cluster.test_cluster_file import LEAST
 
@@ -122,35 +125,72 @@ def test_groups_come_and_go(tmp_path: Path) -> None:
     assert changes(before, now) == {"chat": "unchanged", "others": "new", "vectors": "withdrawn"}
 
 
-FIELDS = {
-    "RayServiceSpec": {"serveConfigV2", "rayClusterConfig", "excludeHeadPodFromServeSvc"},
-    "RayClusterSpec": {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"},
-    "AuthOptions": {"mode", "secretName", "enableK8sTokenAuth"},
-    "HeadGroupSpec": {"rayStartParams", "template", "serviceType", "headService"},
-    "WorkerGroupSpec": {
-        "groupName",
-        "replicas",
-        "minReplicas",
-        "maxReplicas",
-        "rayStartParams",
-        "template",
-    },
+class OfKubeRay(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """Fields of KubeRay 1.7 (https://ray-project.github.io/kuberay/reference/api/)."""
+
+
+class AuthOptions(OfKubeRay):
+    mode: Literal["disabled", "token"]
+    secret_name: str
+
+
+class HeadGroup(OfKubeRay):
+    ray_start_params: dict[str, str]
+    template: core_v1.PodTemplateSpec
+
+
+class WorkerGroup(OfKubeRay):
+    group_name: str
+    replicas: int
+    min_replicas: int
+    max_replicas: int
+    ray_start_params: dict[str, str]
+    template: core_v1.PodTemplateSpec
+
+
+class RayCluster(OfKubeRay):
+    ray_version: str
+    auth_options: AuthOptions
+    head_group_spec: HeadGroup
+    worker_group_specs: list[WorkerGroup]
+
+
+class RayServiceSpec(OfKubeRay):
+    serve_config_v2: str
+    ray_cluster_config: RayCluster
+    exclude_head_pod_from_serve_svc: bool
+
+
+class RayService(OfKubeRay):
+    api_version: Literal["ray.io/v1"]
+    kind: Literal["RayService"]
+    metadata: meta_v1.ObjectMeta
+    spec: RayServiceSpec
+
+
+KINDS = {
+    "ConfigMap": core_v1.ConfigMap,
+    "RayService": RayService,
+    "Deployment": apps_v1.Deployment,
+    "Service": core_v1.Service,
 }
-"""Fields of KubeRay's resources (https://ray-project.github.io/kuberay/reference/api/)."""
 
 
-def test_a_manifest_has_fields_that_kuberay_knows(tmp_path: Path) -> None:
+def test_a_manifest_has_the_fields_and_types_of_kubernetes_and_kuberay(tmp_path: Path) -> None:
     manifest = kuberay(read(tmp_path, IN_KUBERNETES), "the file", image="dragoman:cluster")
-    service = manifest["items"][1]
-    assert (service["apiVersion"], service["kind"]) == ("ray.io/v1", "RayService")
-    cluster = service["spec"]["rayClusterConfig"]
-    assert service["spec"].keys() <= FIELDS["RayServiceSpec"]
-    assert cluster.keys() <= FIELDS["RayClusterSpec"]
-    assert cluster["authOptions"].keys() <= FIELDS["AuthOptions"]
-    assert cluster["headGroupSpec"].keys() <= FIELDS["HeadGroupSpec"]
-    for group in cluster["workerGroupSpecs"]:
-        assert group.keys() <= FIELDS["WorkerGroupSpec"]
-        assert all(isinstance(each, str) for each in group["rayStartParams"].values())
+    for item in manifest["items"]:
+        # A field that its type does not have is lost, one of another type is refused.
+        assert msgspec.to_builtins(msgspec.convert(item, KINDS[item["kind"]])) == item
+
+
+def test_machines_of_kubernetes_are_ready_without_serves_proxy(tmp_path: Path) -> None:
+    manifest = kuberay(read(tmp_path, IN_KUBERNETES), "the file", image="dragoman:cluster")
+    spec = manifest["items"][1]["spec"]
+    assert json.loads(spec["serveConfigV2"])["proxy_location"] == "Disabled"
+    [group] = spec["rayClusterConfig"]["workerGroupSpecs"]
+    [container] = group["template"]["spec"]["containers"]
+    # KubeRay adds a probe that asks the proxy where a container has none.
+    assert container["readinessProbe"]["httpGet"] == {"path": "/api/healthz", "port": 52365}
 
 
 def test_a_manifest_has_all_parts_and_no_secret(tmp_path: Path) -> None:
