@@ -10,14 +10,16 @@ from collections import Counter
 
 import httpx
 
+from docs.fuzz_report import FUZZ, Run, by_endpoint, machine, read, saved, table
 from tests.e2e.server import INSTRUCT, Server
 from tests.fuzz.campaign import TINY, Campaign, campaign, fuzzed_server
 from tests.fuzz.state import KEYS, Sessions
 
-# Requests of a round, and steps of its sessions.
-_REQUESTS, _STEPS = 9_000, 1_000
-# Each has sessions of its own, all at once.
-_MODELS = [INSTRUCT, *TINY]
+# Requests of a round.
+_REQUESTS = 19_200
+# Steps of a round's sessions. Each model has sessions of its own, all at once; a step of the real
+# one costs as much as ten others.
+_STEPS = {INSTRUCT: 40, **dict.fromkeys(TINY, 190)}
 
 
 def main() -> None:
@@ -25,9 +27,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--requests", type=int, help="go on for so many, however long that takes")
-    parser.add_argument("--seed", type=int, help="of the first round; the others follow from it")
+    parser.add_argument("--seed", type=int, help="the rounds' seeds follow from it")
+    parser.add_argument("--save", action="store_true", help="add the counts to those of the docs")
     chosen = parser.parse_args()
+    if chosen.seed is None:
+        chosen.seed = random.SystemRandom().getrandbits(32)
+    print(f"--seed {chosen.seed}", flush=True)
     seeds = random.Random(chosen.seed)
+    before = read(FUZZ)
     with campaign() as running, fuzzed_server(DRAGOMAN_API_KEYS=",".join(KEYS)) as remembering:
         began = time.monotonic()
         try:
@@ -36,9 +43,12 @@ def main() -> None:
                 print(f"seed {number}: ", end="", flush=True)
                 asyncio.run(_round(running, remembering, number))
                 running.assert_workers_lived()
-                print(_so_far(running, time.monotonic() - began), flush=True)
+                seconds = time.monotonic() - began
+                print(_so_far(running, seconds), flush=True)
+                if chosen.save:
+                    saved([*before, _run(chosen, running, seconds)], FUZZ)
         finally:
-            print(_table(running))
+            print(table([by_endpoint(running.answers)]))
 
 
 def _is_enough(chosen: argparse.Namespace, requests: int, seconds: float) -> bool:
@@ -60,20 +70,20 @@ async def _sessions(server: Server, number: int) -> Counter[tuple[str, int]]:
     """Have sessions with ``server``, drawn from seed ``number``; counts the answers."""
     statuses: Counter[int] = Counter()
 
-    async def talk(model: str) -> None:
+    async def talk(model: str, steps: int) -> None:
         sessions = Sessions(http, model, random.Random(f"{number} {model}"))
-        for _ in range(_STEPS // len(_MODELS)):
+        for _ in range(steps):
             await sessions.step()
         statuses.update(sessions.statuses)
 
     key = {"authorization": f"Bearer {KEYS[0]}"}
     async with httpx.AsyncClient(base_url=server.url, timeout=120) as http:
-        for model in _MODELS:
+        for model in _STEPS:
             body = {"model": model, "prompt": "Hi", "max_tokens": 1}
             loaded = await http.post("/v1/completions", json=body, headers=key)
             assert loaded.status_code == 200, loaded.text
         workers = server.worker_pids()
-        await asyncio.gather(*map(talk, _MODELS))
+        await asyncio.gather(*(talk(model, steps) for model, steps in _STEPS.items()))
     assert server.worker_pids() == workers
     return Counter({("in sessions", code): n for code, n in statuses.items()})
 
@@ -83,18 +93,14 @@ def _so_far(running: Campaign, seconds: float) -> str:
     return f"{running.requests:,} requests, {running.requests / seconds:.0f} a second ({counts})"
 
 
-def _table(running: Campaign) -> str:
-    """How many requests each endpoint answered, as Markdown."""
-    by_endpoint: dict[str, Counter[int]] = {}
-    for (endpoint, code), count in running.answers.items():
-        by_endpoint.setdefault(endpoint, Counter())[code] += count
-    rows = [
-        f"| {endpoint} | {codes.total():,} | "
-        + ", ".join(f"{count:,} x {code}" for code, count in sorted(codes.items()))
-        + " |"
-        for endpoint, codes in sorted(by_endpoint.items())
-    ]
-    return "\n".join(["| endpoint | requests | answers |", "| --- | --- | --- |", *rows])
+def _run(chosen: argparse.Namespace, running: Campaign, seconds: float) -> Run:
+    """What is kept of the rounds so far."""
+    return Run(
+        command=f"python -m tests.fuzz --requests {running.requests} --seed {chosen.seed}",
+        machine=machine(),
+        seconds=round(seconds, 1),
+        answers=by_endpoint(running.answers),
+    )
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ _CELLS = ("--ctx-size", "128", "--kv-tokens", "2048")
 SERVER_OPTIONS = (*_CELLS, "--log-level", "error", "--threads", "1")
 # The playground's files are not an API, and metrics grow with every request.
 _LEFT_OUT = r"^/(playground.*|metrics)?$"
-# Of 40 requests one is a body that hypothesis draws, of 50 one is made by schemathesis; the others
-# are variants of these.
-_ONE_BODY_IN, _ONE_CASE_IN = 40, 50
+# How many requests of a round hypothesis and schemathesis draw; the others are variants of these.
+# Drawing them costs as much as making 100,000 variants.
+_BODIES, _CASES = 250, 200
 _AT_ONCE = 16
 # The families that the tiny models of each memory type are taken for.
 _FAMILIES = {
@@ -49,7 +49,8 @@ _FAMILIES = {
     "hybrid": "mistral",
 }
 _CONNECTION_HEADERS = {b"host", b"connection", b"content-length", b"transfer-encoding"}
-_NOT_SENT = {*_CONNECTION_HEADERS, b"accept-encoding"}
+# The last is another one each time.
+_NOT_SENT = {*_CONNECTION_HEADERS, b"accept-encoding", b"x-schemathesis-testcaseid"}
 
 
 def tiny_name(memory_type: str) -> str:
@@ -68,6 +69,7 @@ class Campaign:
         self.answers: Counter[tuple[str, int]] = Counter()
         self._http = httpx.Client(base_url=server.url, timeout=120)
         self._description: dict[str, Any] = self._http.get("/openapi.json").json()
+        self._operations = _operations(self._description)
         self._assert_answers()
         self._workers = server.worker_pids()
 
@@ -89,9 +91,9 @@ class Campaign:
         self.answers += answers
 
     def draw(self, count: int, number: int) -> list[Sent]:
-        """``count`` requests that follow from seed ``number``."""
-        drawn = self._bodies(count // _ONE_BODY_IN, number)
-        drawn += self._cases(count // _ONE_CASE_IN, number)
+        """``count`` requests that follow from seed ``number``, at least as many as are drawn."""
+        drawn = self._bodies(_BODIES, number)
+        drawn += self._cases(_CASES, number)
         chance = Random(number)
         variants = Variants(chance, cheap=TINY, costly=[INSTRUCT, BASE], whole=POST_PATHS)
         for sent in drawn:
@@ -152,17 +154,9 @@ class Campaign:
 
     def _cases(self, count: int, number: int) -> list[Sent]:
         """What schemathesis makes from our OpenAPI description."""
-        schema = schemathesis.openapi.from_dict(self._description)
-        results = schema.exclude(path_regex=_LEFT_OUT).get_all_operations()
-        operations = [result.ok() for result in results if isinstance(result, Ok)]
-        assert {operation.path for operation in operations} >= POST_PATHS.keys()
-        modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-        found = []
-        for operation in operations:
-            cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in modes])
-            each = max(count // len(operations), 1)
-            found += [self._sendable(case) for case in _drawn(cases, each, number)]
-        return [sent for sent in found if sent is not None]
+        each = max(count // len(self._operations), 1)
+        drawn = [case for cases in self._operations for case in _drawn(cases, each, number)]
+        return [sent for sent in map(self._sendable, drawn) if sent is not None]
 
     def _sendable(self, case: Case[Any]) -> Sent | None:
         """The request of ``case``; None if it cannot be written as HTTP."""
@@ -210,6 +204,19 @@ def check(sent: Sent, got: Got) -> None:
         assert error.keys() == own, exchange
         assert isinstance(error["message"], str), exchange
         assert len(error["message"]) < 2000, exchange
+
+
+def _operations(description: dict[str, Any]) -> list[st.SearchStrategy[Case[Any]]]:
+    """What draws requests to each operation, valid ones and others."""
+    schema = schemathesis.openapi.from_dict(description)
+    results = schema.exclude(path_regex=_LEFT_OUT).get_all_operations()
+    operations = [result.ok() for result in results if isinstance(result, Ok)]
+    assert {operation.path for operation in operations} >= POST_PATHS.keys()
+    modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+    return [
+        st.one_of([operation.as_strategy(generation_mode=mode) for mode in modes])
+        for operation in operations
+    ]
 
 
 def _drawn(strategy: st.SearchStrategy[Any], count: int, number: int) -> list[Any]:

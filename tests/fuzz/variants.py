@@ -20,6 +20,8 @@ _TEXTS = ["", "\0", "<|im_end|>", "<s>", "\u202e", "e\u0301" * 30, "𝄞", "A" *
 _NUMBERS: list[Any] = [0, 1, -1, 0.5, 2**31, 2**63, -(2**63), 1e308, 1e-308, 10**30, -0.0]
 _ODD: list[Any] = [None, True, False, *_TEXTS, *_NUMBERS, [], {}, [[]], {"": None}]
 _MOST_ANSWERS = 2
+# A choice: an answer of a real model costs as much as ten of a tiny one, or more.
+_ONE_COSTLY_IN = 60
 _JSON = [(b"content-type", b"application/json")]
 
 
@@ -78,7 +80,7 @@ class Variants:
             name = chance.choice(sorted(chance.choice(bodies)) or ["model"])
             value = chance.choice(self._values[name] or _ODD)
             body[name] = value if chance.randrange(3) else self._changed(value)
-        if body.get("model") in self._costly and chance.randrange(20):
+        if body.get("model") in self._costly and chance.randrange(_ONE_COSTLY_IN):
             body["model"] = chance.choice(self._cheap)
         for name in body.keys() & {"n", "best_of"}:
             if isinstance(body[name], int):
