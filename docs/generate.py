@@ -6,6 +6,7 @@ from pathlib import Path
 
 from docs import (
     compatibility_tables,
+    fuzz_report,
     habit_tables,
     metric_tables,
     model_tables,
@@ -93,9 +94,10 @@ def with_metrics_table(page: str) -> str:
     return with_part(page, "metrics", metric_tables.metrics_table())
 
 
-def with_soak(page: str) -> str:
-    """docs/reliability.md with the figures of the last saved run."""
-    return with_part(page, "soak", soak_report.soak_part())
+def with_runs(page: str) -> str:
+    """docs/reliability.md with the figures of the saved runs."""
+    page = with_part(page, "soak", soak_report.soak_part())
+    return with_part(page, "fuzz", fuzz_report.fuzz_part())
 
 
 def with_compatibility_tables(page: str) -> str:
@@ -121,7 +123,7 @@ PAGES = {
     DOCS / "compatibility.md": with_compatibility_tables,
     DOCS / "models.md": with_model_tables,
     DOCS / "operations.md": with_metrics_table,
-    DOCS / "reliability.md": with_soak,
+    DOCS / "reliability.md": with_runs,
     DOCS / "structured-output.md": with_schema_tables,
 }
 

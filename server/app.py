@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -17,7 +17,7 @@ from server.api.anthropic import family as anthropic
 from server.api.context import Context
 from server.api.endpoint import described_body, endpoint
 from server.api.error_responses import ErrorResponses
-from server.api.family import ErrorShape, Family
+from server.api.family import Family
 from server.api.native import family as native
 from server.api.openai import family as openai
 from server.api.ranking import family as ranking
@@ -197,12 +197,23 @@ def _add_families(app: FastAPI, families: Sequence[Family], respond: ErrorRespon
         # Before the routes of all families, which would match first otherwise.
         for router in family.variants:
             app.include_router(router)
+    # Routes are tried one after another; those that generate are asked for most.
     for family in families:
-        _add_routes(app, family, family.errors or respond.shape(""))
+        _add_operations(app, family, _described(family, respond))
+    for family in families:
+        for router in family.routers:
+            app.include_router(router, responses=_described(family, respond))
 
 
-def _add_routes(app: FastAPI, family: Family, errors: ErrorShape) -> None:
-    described = {"model": errors.schema}
+def _described(family: Family, respond: ErrorResponses) -> dict[int | str, dict[str, Any]]:
+    """Answers that the description of each path has: an error of the family."""
+    errors = family.errors or respond.shape("")
+    return {"default": {"model": errors.schema}}
+
+
+def _add_operations(
+    app: FastAPI, family: Family, responses: dict[int | str, dict[str, Any]]
+) -> None:
     for operation in family.operations:
         app.add_api_route(
             operation.path,
@@ -211,11 +222,9 @@ def _add_routes(app: FastAPI, family: Family, errors: ErrorShape) -> None:
             response_model=operation.answer,
             name="create",  # the description of the API names it after this and the path
             summary=operation.summary,
-            responses={"default": described},
+            responses=responses,
             openapi_extra=described_body(operation.body),
         )
-    for router in family.routers:
-        app.include_router(router, responses={"default": described})
 
 
 def _handle_errors(app: FastAPI, respond: ErrorResponses) -> None:

@@ -72,7 +72,7 @@ class ProxyMiddleware:
         return peer
 
     def _is_trusted(self, address: str) -> bool:
-        if not _is_address(address):
+        if not (self._anyone or self._networks) or not _is_address(address):
             return False
         found = ipaddress.ip_address(address)
         mapped = getattr(found, "ipv4_mapped", None) or found
