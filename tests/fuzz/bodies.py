@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.e2e.server import BASE, INSTRUCT
+from tests.fuzz.made import NO_FILE
 
 # Rerankers with random weights, which the campaign writes.
 JUDGE, ENCODER = "judge", "cross-encoder"
@@ -36,7 +37,7 @@ POST_PATHS: dict[str, dict[str, Any]] = {
         "model": INSTRUCT,
     },
     "/v1/batches": {
-        "input_file_id": "file-none",
+        "input_file_id": json.loads(NO_FILE),
         "endpoint": "/v1/completions",
         "completion_window": "24h",
     },

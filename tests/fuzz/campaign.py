@@ -27,6 +27,8 @@ from tests.conformance.connection import assert_canary
 from tests.e2e.server import BASE, INSTRUCT, Server, running_server
 from tests.fuzz.bodies import ENCODER, JUDGE, POST_PATHS, bodies
 from tests.fuzz.connections import Connection, Got, Sent
+from tests.fuzz.made import Made
+from tests.fuzz.others import METRICS, batch_file, undescribed
 from tests.fuzz.variants import Variants
 from tests.tiny_models import MEMORY_TYPES, write_tiny_model
 from tests.tiny_rerankers import write_cross_encoder, write_judge
@@ -35,12 +37,12 @@ from tests.tiny_rerankers import write_cross_encoder, write_judge
 # many would wait for each other.
 _CELLS = ("--ctx-size", "128", "--kv-tokens", "2048")
 SERVER_OPTIONS = (*_CELLS, "--log-level", "error", "--threads", "1")
-# The playground's files are not an API, and metrics grow with every request.
+# Two of the playground's files stand for all, and metrics, which cost most, are asked for once.
 _LEFT_OUT = r"^/(playground.*|metrics)?$"
 # How many requests of a round hypothesis and schemathesis draw; the others are variants of these.
 # Drawing them costs as much as making 100,000 variants.
 _BODIES, _CASES = 250, 200
-_AT_ONCE = 16
+_AT_ONCE = 48
 # The families that the tiny models of each memory type are taken for.
 _FAMILIES = {
     "full attention": "chatml",
@@ -48,6 +50,8 @@ _FAMILIES = {
     "recurrent": "llama-3",
     "hybrid": "mistral",
 }
+# Their control tokens, of chats and of gaps to fill.
+_MARKERS = ["<|im_start|>", "<|im_end|>", "<fim_prefix>", "<fim_suffix>", "<fim_middle>"]
 _CONNECTION_HEADERS = {b"host", b"connection", b"content-length", b"transfer-encoding"}
 # The last is another one each time.
 _NOT_SENT = {*_CONNECTION_HEADERS, b"accept-encoding", b"x-schemathesis-testcaseid"}
@@ -92,21 +96,27 @@ class Campaign:
 
     def draw(self, count: int, number: int) -> list[Sent]:
         """``count`` requests that follow from seed ``number``, at least as many as are drawn."""
-        drawn = self._bodies(_BODIES, number)
+        drawn = [*undescribed(TINY[0], JUDGE), batch_file(TINY[0])]
+        drawn += self._bodies(_BODIES, number)
         drawn += self._cases(_CASES, number)
         chance = Random(number)
         variants = Variants(chance, cheap=TINY, costly=[INSTRUCT, BASE], whole=POST_PATHS)
         for sent in drawn:
             variants.learn(sent)
+        drawn.append(METRICS)
         drawn += [variants.make() for _ in range(count - len(drawn))]
         chance.shuffle(drawn)
         return drawn
 
     async def send(self, requests: Sequence[Sent]) -> None:
-        """Send ``requests``, some at once, and check the answers."""
+        """Send ``requests``, some at once, and check the answers.
+
+        Some name what earlier ones made; equal requests are sent alike but for that.
+        """
         url = httpx.URL(self.server.url)
         assert url.port is not None
-        waiting = iter(requests)
+        made = Made(Random(len(requests)), [*TINY, INSTRUCT, JUDGE])
+        waiting = map(made.named, requests)
 
         async def send_some(connection: Connection) -> None:
             for sent in waiting:
@@ -115,6 +125,7 @@ class Campaign:
                 except (OSError, TimeoutError) as error:
                     raise AssertionError(f"{sent}: {error!r}") from error
                 check(sent, got)
+                made.note(got.content)
                 self.answers[sent.endpoint, got.status] += 1
 
         connections = [Connection(url.host, url.port) for _ in range(_AT_ONCE)]
@@ -195,8 +206,8 @@ def check(sent: Sent, got: Got) -> None:
     assert b'"type":"server_error"' not in got.content, exchange
     if got.status >= 400 and sent.method != "HEAD":
         error = json.loads(got.content)["error"]
-        if isinstance(error, str):  # TEI's form
-            assert sent.path in {"/rerank", "/reranking"}, exchange
+        if isinstance(error, str):  # TEI's form, and Ollama's
+            assert sent.path in {"/rerank", "/reranking"} or sent.path.startswith("/api/"), exchange
             return
         path = unquote(sent.target.partition(b"?")[0].decode()) + "/"
         anthropic = path.startswith("/v1/messages/")
@@ -244,7 +255,7 @@ def _models(folder: Path) -> list[Path]:
     files = []
     for memory_type, family in _FAMILIES.items():
         file = folder / f"{tiny_name(memory_type)}.gguf"
-        write_tiny_model(file, memory_type, markers=["<|im_start|>", "<|im_end|>"])
+        write_tiny_model(file, memory_type, markers=_MARKERS)
         # Their tokens are bytes, of which prompts have more than words.
         file.with_suffix(".toml").write_text(f'family = "{family}"\ncontext = 256\n')
         files.append(file)
