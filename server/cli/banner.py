@@ -55,7 +55,7 @@ def _model(info: ModelInfo) -> Iterator[str]:
     if info.generates and info.declined is None:
         yield "  answers   repeat: a greedy or seeded request gets the same one each time"
     elif info.generates:
-        yield f"  answers   may differ in rounding: our kernels leave {info.declined} to other code"
+        yield f"  answers   may differ in rounding: {info.declined}"
     yield f"  threads   {info.threads}"
     if info.safe_mode:
         yield (

@@ -9,7 +9,7 @@ import typer
 
 from server.cli.console import CommandError, out
 from server.cli.known_names import local_names
-from server.cli.local_models import find_local, find_model
+from server.cli.local_models import find_adapted, find_local
 from server.cli.options import FOLDERS, takes_settings
 from server.core.settings import Settings
 from server.library.discovery import model_of
@@ -30,7 +30,12 @@ def cp(
     No file is copied: the name joins `aliases` in the model's TOML file. `dragoman rm NAME` takes
     it away again.
     """
-    found = find_model(settings, model)
+    found, adapter = find_adapted(settings, model)
+    if adapter is not None:
+        raise CommandError(
+            f"{model} is {found.id} with an adapter, and only models get further names: after "
+            f"`dragoman cp {found.id} NAME`, it is also NAME:{adapter.name}"
+        )
     taken = find_local(settings, name)
     if taken is not None and (taken.id != found.id or name in {taken.id, *taken.aliases}):
         raise CommandError(f"{name!r} is already a name of {taken.id}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,16 +19,15 @@ from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.supervisor import Supervisor
 
 
-def library(settings: Settings) -> ModelsFolder:
+def library(settings: Settings, *, silent: bool = False) -> ModelsFolder:
     """The models that a server with these settings serves."""
-    return ModelsFolder(settings.models_dir, settings.models, worker_defaults(settings))
+    defaults = worker_defaults(settings)
+    return ModelsFolder(settings.models_dir, settings.models, defaults, silent=silent)
 
 
-def find_model(settings: Settings, name: str) -> LibraryModel:
-    """The model with id, alias or file path ``name``; raises CommandError if there is none."""
-    if (found := find_local(settings, name)) is not None:
-        return found
-    raise _unknown(settings, name, _names(library(settings).scan()))
+def _models(settings: Settings) -> list[LibraryModel]:
+    """All models, for one of which a command looks: it says what is wrong with that one."""
+    return library(settings, silent=True).scan()
 
 
 def find_adapted(settings: Settings, name: str) -> tuple[LibraryModel, AdapterFile | None]:
@@ -38,7 +37,7 @@ def find_adapted(settings: Settings, name: str) -> tuple[LibraryModel, AdapterFi
     """
     if (found := find_local(settings, name)) is not None:
         return found, None
-    models = library(settings).scan()
+    models = _models(settings)
     adapted = {
         adapted_id(known, adapter.name): (model, adapter)
         for model in models
@@ -48,12 +47,9 @@ def find_adapted(settings: Settings, name: str) -> tuple[LibraryModel, AdapterFi
     chosen = find_name(name, {id_: id_ for id_ in adapted})
     if chosen is not None:
         return adapted[chosen]
-    raise _unknown(settings, name, [*_names(models), *adapted])
-
-
-def _unknown(settings: Settings, name: str, names: Collection[str]) -> CommandError:
-    way = choices(name, names) if names else "Get one with: dragoman pull"
-    return CommandError(f"no model {name!r} in {settings.models_dir}. {way}")
+    known = [*_names(models), *adapted]
+    way = choices(name, known) if known else "Get one with: dragoman pull"
+    raise CommandError(f"no model {name!r} in {settings.models_dir}. {way}")
 
 
 def find_local(settings: Settings, name: str) -> LibraryModel | None:
@@ -63,14 +59,15 @@ def find_local(settings: Settings, name: str) -> LibraryModel | None:
     """
     path = Path(name).expanduser()
     if path.is_file():
-        files = ModelsFolder(settings.models_dir, [path], worker_defaults(settings)).scan()
-        for model in files:
+        defaults = worker_defaults(settings)
+        folder = ModelsFolder(settings.models_dir, [path], defaults, silent=True)
+        for model in folder.scan():
             if any(map(path.samefile, model.files)):
                 return model
         raise CommandError(
             f"{name} is no model by itself; adapters and projectors are used with theirs"
         )
-    models = library(settings).scan()
+    models = _models(settings)
     model_id = find_name(name, _names(models))
     return next((model for model in models if model.id == model_id), None)
 

@@ -32,13 +32,15 @@ from server.cli.pull import fetch
 from server.cli.server_client import url_of
 from server.cli.service_manager import ServiceManager
 from server.core.api_keys import read_keys
-from server.core.model_info import ModelEntry
+from server.core.model_info import ModelEntry, adapted_id
 from server.core.settings import Settings, socket_path
 from server.core.settings_file import ConfigError
 from server.http.tls import check_tls
+from server.library.adapters import is_adapter
+from server.library.discovery import displayable
 from server.library.pull.background import BackgroundPulls
 from server.library.pull.catalog import read_catalog
-from server.library.registry import ModelsFolder
+from server.library.registry import LibraryModel, ModelsFolder
 from server.telemetry.log import configure_logging
 from server.worker.supervise.launch import launched_ahead
 from server.worker.supervise.machine_memory import total_memory
@@ -75,7 +77,9 @@ def serve(settings: Settings) -> None:
     configure_logging(settings.log_format, settings.log_level)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     folder = library(settings)
-    if not folder.scan():
+    models = folder.scan()
+    _check_no_adapters(settings, models)
+    if not models:
         _pull_starter(settings)
     let_workers_compute()
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
@@ -121,6 +125,22 @@ def check_models(settings: Settings) -> None:
     for file in settings.models:
         if not file.is_file():
             raise ConfigError(f"there is no file {file}")
+
+
+def _check_no_adapters(settings: Settings, models: Sequence[LibraryModel]) -> None:
+    """Raises ConfigError for an adapter on the command line: no model would be loaded for it."""
+    served = {file for model in models for file in model.files}
+    for file in settings.models:
+        if displayable(file) in served or not is_adapter(file):
+            continue
+        ids = [
+            adapted_id(model.id, adapter.name)
+            for model in models
+            for adapter in model.adapters
+            if file.samefile(adapter.path)
+        ]
+        way = f"it is served as {ids[0]}" if ids else "put it beside its model"
+        raise ConfigError(f"{file} is an adapter, not a model: name the file of its model; {way}")
 
 
 def check_store(settings: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,9 @@ from server.core.model_info import AdapterFile, ModelInfo, adapted_id
 from server.core.resources import templates_directory
 from server.core.settings import Settings
 from server.library.footprint import estimate_memory
+from server.library.gguf import InvalidGguf, read_header
 from server.library.header import GgufHeader
+from server.library.lora import lora_facts
 from server.library.registry import LibraryModel
 from server.prompt.families.definitions import load_families
 
@@ -79,6 +82,8 @@ def _adapter(model: LibraryModel, adapter: AdapterFile) -> Iterator[tuple[str, s
     yield "file", adapter.path
     if adapter.error:
         yield "not served", adapter.error
+    with suppress(InvalidGguf, OSError):
+        yield from _lora(Path(adapter.path))
     yield "adapter of", model.id
     for file in model.files:
         yield "  file", file
@@ -86,6 +91,22 @@ def _adapter(model: LibraryModel, adapter: AdapterFile) -> Iterator[tuple[str, s
         yield "  not served", model.error
     for warning in model.warnings:
         yield "  warning", warning
+
+
+def _lora(path: Path) -> Iterator[tuple[str, str]]:
+    header = read_header(path)
+    facts = lora_facts(path, header)
+    yield "size", size(header.file_bytes)
+    if not facts.ranks:
+        return
+    yield "changes", f"{facts.tensors} tensors"
+    yield "rank", ", ".join(map(str, facts.ranks))
+    if facts.alpha:
+        scales = ", ".join(f"{facts.alpha / rank:g}" for rank in facts.ranks)
+        yield "alpha", f"{facts.alpha:g}: what it adds is scaled by {scales}"
+    if facts.invocation:
+        tokens = " ".join(map(str, facts.invocation))
+        yield "activated", f"from the last place of the tokens {tokens} on (aLoRA)"
 
 
 def _header(model: LibraryModel, header: GgufHeader) -> Iterator[tuple[str, str]]:

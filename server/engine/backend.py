@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from server.engine.adapters import Adapters
 from server.engine.batch import Batch
 from server.engine.cache.sequence_memory import SequenceMemory
 
@@ -33,9 +34,11 @@ class Backend(SequenceMemory, Protocol):
     batch_size: int
     outputs_per_batch: int
 
-    @property
-    def repeats(self) -> bool:
-        """Whether so far a token's logits depended, to the bit, on the text before it alone."""
+    def repeats(self, adapters: Adapters | None) -> bool:
+        """Whether so far, computed with ``adapters``, logits depended on the text alone.
+
+        That is to the bit, and on the text before a token.
+        """
 
     def decode(self, batch: Batch) -> None:
         """Compute the batch.

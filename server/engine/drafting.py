@@ -61,7 +61,7 @@ class Drafting:
         A seeded answer is to repeat, but drafts change the shape of batches, and with it, where
         llama.cpp's own code computes, the rounding of logits. Only predictions are drafted there.
         """
-        return task.sampling.seed is None or self._backend.repeats
+        return task.sampling.seed is None or self._backend.repeats(task.adapters)
 
     def _may_draft(self, task: Task) -> bool:
         """Whether the next step of answers to ``task`` may have drafts.

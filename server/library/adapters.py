@@ -2,7 +2,7 @@
 
 A model's sidecar names its adapters in a table: ``[adapters]``, ``pirate = "pirate.gguf"``. Files
 that no sidecar names belong to the models of their folder: to those whose id their own name begins
-with, or, if there is none, to all of their architecture.
+with, or, if there is none, to those of their architecture whose tensors they fit.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from server.core.model_info import AdapterFile
 from server.library.discovery import Candidate, displayable
-from server.library.gguf import InvalidGguf
+from server.library.gguf import InvalidGguf, read_header
 from server.library.header import GgufHeader
+from server.library.lora import misfit
 
 _SEPARATORS = "-_.:@"
 
@@ -30,9 +31,14 @@ class Base(NamedTuple):
     """A model that adapters may belong to; ``named`` are the paths in its sidecar, by name."""
 
     id: str
-    directory: Path
+    files: Sequence[Path]
     architecture: str
     named: Mapping[str, str]
+
+    @property
+    def directory(self) -> Path:
+        """The folder that its files are in."""
+        return self.files[0].parent
 
 
 def split_off(
@@ -51,6 +57,14 @@ def split_off(
         else:
             models.append(candidate)
     return models, adapters
+
+
+def is_adapter(file: Path) -> bool:
+    """Whether the file says that it is one."""
+    try:
+        return read_header(file).type == "adapter"
+    except (InvalidGguf, OSError):
+        return False
 
 
 def adapters_of(
@@ -81,7 +95,8 @@ def _owners(adapter: AdapterOnDisk, bases: Sequence[Base]) -> list[Base]:
     if prefixed:
         longest = max(len(base.id) for base in prefixed)
         return [base for base in prefixed if len(base.id) == longest]
-    return [base for base in beside if base.architecture == adapter.architecture]
+    alike = [base for base in beside if base.architecture == adapter.architecture]
+    return [base for base in alike if misfit(adapter.path, base.files) is None] or alike
 
 
 def _stated(name: str, base: Base, path: Path, read: Callable[[Path], GgufHeader]) -> AdapterFile:
@@ -100,9 +115,11 @@ def _stated(name: str, base: Base, path: Path, read: Callable[[Path], GgufHeader
 
 
 def _file(name: str, base: Base, path: Path, architecture: str) -> AdapterFile:
-    error = None
+    error: str | None
     if architecture != base.architecture:
         error = f"it is for the architecture {architecture!r}, the model is {base.architecture!r}"
+    else:
+        error = misfit(path, base.files)
     try:
         created = int(path.stat().st_mtime)
     except OSError as gone:

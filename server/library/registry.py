@@ -50,17 +50,25 @@ class LibraryModel(ModelFile, frozen=True, kw_only=True):
 class ModelsFolder:
     """The models in ``directory`` and the single ``files``; the pool's `ModelSource`.
 
+    Their problems are logged when they appear, unless it is ``silent``.
+
     Of several files with one stem only one is served, with a warning about the others: a single
     file before one in ``directory``, then the one in fewer folders, then the first in alphabetical
     order. An alias never hides another model's id.
     """
 
     def __init__(
-        self, directory: Path, files: Iterable[Path] = (), defaults: WorkerSettings | None = None
+        self,
+        directory: Path,
+        files: Iterable[Path] = (),
+        defaults: WorkerSettings | None = None,
+        *,
+        silent: bool = False,
     ) -> None:
         self._directory = directory
         self._files = list(files)
         self._defaults = defaults or WorkerSettings()
+        self._silent = silent
         self._headers = _HeaderCache()
         self._reported: frozenset[str] = frozenset()
         self._unowned: list[str] = []
@@ -79,7 +87,8 @@ class ModelsFolder:
             models = self._with_adapters(models, adapters)
             models = _with_catalog_names(_without_taken_aliases(models))
             self._headers.forget_the_unused()
-            self._report(models)
+            if not self._silent:
+                self._report(models)
         return models
 
     def _model(
@@ -162,7 +171,12 @@ class ModelsFolder:
     ) -> list[LibraryModel]:
         """The models with their adapters, which take as much memory as their files are long."""
         bases = [
-            Base(model.id, Path(model.path).parent, model.header.architecture, model.named_adapters)
+            Base(
+                model.id,
+                [Path(file) for file in model.files],
+                model.header.architecture,
+                model.named_adapters,
+            )
             for model in models
             if model.header is not None
         ]

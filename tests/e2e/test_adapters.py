@@ -66,6 +66,8 @@ def test_a_model_with_an_adapter_is_a_model_of_its_own(server: Server) -> None:
     assert listed["base"]["parent"] is None
     one = httpx.get(f"{server.url}/v1/models/base:pirate").json()
     assert (one["id"], one["parent"]) == ("base:pirate", "base")
+    assert (listed["base:pirate"]["state"], listed["base:narrow"]["state"]) == ("ready", "failed")
+    assert "shape" in listed["base:narrow"]["reason"]
 
 
 @pytest.mark.parametrize("name", ["BASE:Pirate", "base:pirate:latest", "Base:PIRATE:latest"])
@@ -146,7 +148,7 @@ def test_a_prefix_is_never_shared_between_a_model_and_its_adapters(server: Serve
         ("base", {"lora": [{"scale": 1.0}]}, 400, "lora[0].id", "required"),
         ("base", {"lora": [{"id": 1, "scale": 1e9}]}, 400, "lora[0].scale", "100"),
         ("base:nothing", {}, 404, "model", "base:p"),
-        ("base:narrow", {}, 503, None, "Adapter 'narrow' cannot be loaded: .*shape"),
+        ("base:narrow", {}, 503, None, "Adapter 'narrow' cannot be used: .*shape"),
     ],
 )
 def test_what_cannot_be_applied_is_said(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import llama_cpp
 import msgspec
@@ -50,8 +51,8 @@ class LlamaContext:
     The cells are unified: all sequences draw on one pool, so they can share prefixes.
     Sliding-window layers get full-size caches (``swa_full``) and a guard over their cells, so a
     prefix can be reused up to any token. ``cells_together`` is the most cells that are computed in
-    one go, so that each can see all others. ``declined`` is the first operation that our
-    kernels left to other code, with its weights.
+    one go, so that each can see all others. ``declined`` says which other code than our kernels
+    has computed without adapters.
     """
 
     def __init__(self, model: LlamaModel, settings: ContextSettings) -> None:
@@ -85,6 +86,8 @@ class LlamaContext:
         self.window = window
         take_declined()  # by others on this thread
         self.declined: str | None = None
+        # Of the adapters in use, those with which other code computes besides.
+        self._declining: WeakSet[AdapterSet] = WeakSet()
         self._adapters: AdapterSet | None = None
         # Only with M-RoPE do images take fewer positions than cells.
         self._positions = PositionMap() if model.has_planes else None
@@ -99,10 +102,12 @@ class LlamaContext:
         self._viewed: tuple[int, int] | None = None
         self._view: NDArray[np.float32] = np.empty((0, self.vocabulary_size), dtype=np.float32)
 
-    @property
-    def repeats(self) -> bool:
-        """Whether our kernels computed all decodes so far, so that logits repeat to the bit."""
-        return self.declined is None
+    def repeats(self, adapters: Adapters | None) -> bool:
+        """Whether our kernels computed all decodes with ``adapters`` so far, and those with none.
+
+        Then logits repeat to the bit.
+        """
+        return self.declined is None and adapters not in self._declining
 
     def is_end_of_generation(self, token: int) -> bool:
         """Whether generating the token ends an answer."""
@@ -149,8 +154,11 @@ class LlamaContext:
             raise NoCellsLeft("too few KV cells are free")
         if status != 0:
             raise DecodeFailed(f"llama_decode answered {status}: {log.take()}")
-        if self.declined is None:
-            self.declined = take_declined()
+        if self.declined is None and (declined := take_declined()):
+            if self._adapters is None:
+                self.declined = declined
+            else:
+                self._declining.add(self._adapters)
 
     def _decode_image(self, rows: ImageRows, adapters: Adapters | None) -> None:
         image, cells = rows.image, len(rows.embeddings)

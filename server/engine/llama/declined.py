@@ -23,14 +23,17 @@ _take_declined = _kernels_function()
 
 
 def take_declined() -> str | None:
-    """What this thread's computations since the last call left to other code than our kernels.
+    """The other code that took part in this thread's computations since the last call, in words.
 
-    It is the first such operation, with its weights and their format. None: our kernels computed
-    everything whose rounding could depend on other rows of a batch or on where cells lie.
+    They name the first operation that our kernels left to it, with its weights and their format.
+    None: our kernels computed everything whose rounding could depend on other rows of a batch or on
+    where cells lie.
     """
     if _take_declined is None:
-        return "everything"
+        return "llama.cpp is here without dragoman's kernels"
     if _ggml.libggml.ggml_backend_dev_count() > 1:
-        return "what other devices than the processor compute"
+        return "other devices than the processor compute, too"
     declined = _take_declined()
-    return None if declined is None else declined.decode("utf-8", "replace")
+    if declined is None:
+        return None
+    return f"llama.cpp's own code computes {declined.decode('utf-8', 'replace')}"

@@ -268,7 +268,7 @@ def engine_heartbeat(
             draft_tokens_total=engine.counters.draft_tokens,
             accepted_draft_tokens_total=engine.counters.accepted_draft_tokens,
             draft_models=int(engine.drafts_by_model),
-            answers_repeat=int(backend.repeats),
+            answers_repeat=int(backend.repeats(None)),
             disk_reads_total=on_disk.read,
             disk_read_bytes_total=on_disk.read_bytes,
             disk_tokens_total=on_disk.read_cells,

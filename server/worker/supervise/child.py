@@ -26,7 +26,9 @@ from server.worker.protocol import (
 from server.worker.supervise.launch import Launched, launch
 
 _MAX_LINE_BYTES = 8 * 1024
-_KEPT_LINES = 20
+_KEPT_LINES = 60
+# With this Python begins to say where a process was when a signal ended it (`faulthandler`).
+_TRACEBACK = "Fatal Python error:"
 # The pipe normally closes with the process. A grandchild that holds it open must not delay the
 # report of how the worker ended.
 _OUTPUT_SECONDS = 0.2
@@ -76,7 +78,8 @@ class WorkerProcess:
     """A spawned worker; `spawn` is the constructor.
 
     The worker runs in a session of its own, so that Ctrl-C in the terminal reaches the API process
-    alone, which then drains. Everything it prints goes to ``log``, line by line.
+    alone, which then drains. Everything it prints goes to ``log``, line by line: at level `info`,
+    and the traceback of a crash, which may be an expected one, at `debug`.
     """
 
     def __init__(
@@ -97,7 +100,8 @@ class WorkerProcess:
         self._output_transport = output_transport
         self._killed_because: str | None = None
         self.log = log
-        self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._level = logging.INFO
+        self._last_lines: deque[tuple[int, str]] = deque(maxlen=_KEPT_LINES)
         self._output = asyncio.create_task(self._follow(output))
 
     @classmethod
@@ -147,9 +151,14 @@ class WorkerProcess:
         return self._process.poll() is None
 
     @property
+    def last_lines(self) -> list[str]:
+        """Its last output."""
+        return [line for _, line in self._last_lines]
+
+    @property
     def unlogged_lines(self) -> list[str]:
-        """Its last output, unless the log has that already: it is logged at level `info`."""
-        return [] if self.log.isEnabledFor(logging.INFO) else list(self.last_lines)
+        """Those of its last output that the log does not have."""
+        return [line for level, line in self._last_lines if not self.log.isEnabledFor(level)]
 
     @property
     def died_by(self) -> signal.Signals | None:
@@ -234,5 +243,7 @@ class WorkerProcess:
 
     def _note(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
-        self.last_lines.append(text)
-        self.log.info("%s", text)
+        if text.startswith(_TRACEBACK):
+            self._level = logging.DEBUG
+        self._last_lines.append((self._level, text))
+        self.log.log(self._level, "%s", text)

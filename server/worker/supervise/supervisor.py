@@ -49,13 +49,14 @@ class _Death(msgspec.Struct, frozen=True, kw_only=True):
     """How one worker's life ended.
 
     ``reason`` is the worker's own refusal of the model where it ``refused``; otherwise it says what
-    happened to the worker. ``served_seconds`` is None when it was never ready.
+    happened to the worker. ``served_seconds`` is None when it was never ready. Safe mode may
+    prevent a ``curable`` one.
     """
 
     reason: str
     served_seconds: float | None = None
     refused: bool = False
-    crashed: bool = False
+    curable: bool = False
 
     @property
     def explanation(self) -> str:
@@ -190,7 +191,7 @@ class Supervisor:
         while True:
             death = await self._live()
             served = death.served_seconds
-            if death.crashed and served is None and not self._safe_mode:
+            if death.curable:
                 self._log.warning("%s while loading; trying safe mode", death.explanation)
                 self._safe_mode = True
                 self._cured = death.reason
@@ -240,12 +241,11 @@ class Supervisor:
                 )
         if self._refusal is not None:
             return _Death(reason=self._refusal, refused=True)
+        served = None if self._ready_at is None else lived_until - self._ready_at
+        if served is None and not self._safe_mode and process.died_by in _CRASH_SIGNALS:
+            return _Death(reason=ending, curable=True)
         self._log.error("%s", "\n".join([f"the worker {ending}", *process.unlogged_lines]))
-        return _Death(
-            reason=ending,
-            served_seconds=None if self._ready_at is None else lived_until - self._ready_at,
-            crashed=process.died_by in _CRASH_SIGNALS,
-        )
+        return _Death(reason=ending, served_seconds=served)
 
     async def _spawn(self) -> WorkerProcess:
         """Get a worker; if cancelled meanwhile, end the process again."""

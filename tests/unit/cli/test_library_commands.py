@@ -23,6 +23,8 @@ from server.library.sidecar import InvalidSidecar
 from server.library.sidecar_names import add_name, remove_name
 from server.prompt.messages.tool_turns import GENERIC_CALLS
 from tests.api.fakes import model_info
+from tests.tiny_adapters import matrices, write_tiny_adapter
+from tests.tiny_models import write_tiny_model
 from tests.unit.cli.conftest import Run
 from tests.unit.library.random_models import write_model
 
@@ -170,6 +172,39 @@ def test_show_takes_a_model_with_an_adapter(run: Run, folder: Path) -> None:
     assert broken.exit_code == 1
     assert "gone.gguf: No such file" in broken.out
     assert "good:pirate" in run("show", "good:pirat").err
+
+
+@pytest.mark.usefixtures("worker")
+def test_show_tells_what_an_adapter_changes(run: Run, folder: Path) -> None:
+    (folder / "models").mkdir()
+    write_tiny_model(folder / "models/good.gguf", "full attention")
+    write_tiny_adapter(folder / "models/good-umpire.gguf", invocation=[5, 7])
+    shown = run("show", "good:umpire")
+    rows = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in shown.out.splitlines())
+    assert rows["changes"] == f"{len(matrices(1))} tensors"
+    assert rows["rank"] == "4"
+    assert rows["alpha"] == "8: what it adds is scaled by 2"
+    assert "tokens 5 7 on (aLoRA)" in rows["activated"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_show_says_nothing_about_other_models(
+    run: Run, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_model(folder / "models/good.gguf")
+    write_model(folder / "models/other.gguf")
+    (folder / "models/other.toml").write_text('draft = "gone.gguf"')
+    assert "gone.gguf" not in run("show", "good").err + caplog.text
+    assert "gone.gguf" in run("show", "other").out
+
+
+def test_only_models_get_further_names(run: Run, folder: Path) -> None:
+    write_model(folder / "models/good.gguf")
+    write_model(folder / "models/good-pirate.gguf", general__type="adapter")
+    refused = run("cp", "good:pirate", "x")
+    assert refused.exit_code == 1
+    assert "is good with an adapter" in refused.err
+    assert "NAME:pirate" in refused.err
 
 
 @pytest.mark.usefixtures("worker")

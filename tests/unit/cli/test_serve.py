@@ -102,6 +102,27 @@ def test_a_model_that_does_not_exist_is_a_usage_error(run: Run) -> None:
     assert "there is no file nowhere.gguf" in result.err
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_adapter_is_not_taken_for_a_model(
+    run: Run,
+    folder: Path,
+    never_run: list[socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    beside: bool,
+) -> None:
+    monkeypatch.setattr(serve_module, "_listeners", lambda _: [])
+    (folder / "models").mkdir()
+    if beside:
+        write_model(folder / "models/good.gguf")
+    file = write_model(folder / "models/good-pirate.gguf", general__type="adapter")
+    refused = run("serve", "--port", "0", file)
+    assert refused.exit_code != 0
+    assert "is an adapter, not a model" in refused.err
+    assert ("served as good:pirate" in refused.err) == beside
+    assert never_run == []
+
+
 @pytest.mark.parametrize("answer", ["y", "n", None])
 def test_an_empty_folder_gets_no_model_unless_the_terminal_or_a_setting_says_so(
     run: Run,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from server.engine.adapters import Adapters
 from server.engine.backend import DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
 
@@ -33,7 +34,7 @@ class FakeBackend:
         window: int | None = None,
         repeats: bool = False,
     ) -> None:
-        self.repeats = repeats
+        self._repeats = repeats
         self.kv_cells = kv_cells
         self.sequence_ids = sequence_ids
         self.batch_size = batch_size
@@ -50,6 +51,9 @@ class FakeBackend:
         self._tokens: dict[int, int] = {}
         self._next_cell = 0
         self._logits: NDArray[np.float32] = np.empty((0, vocabulary_size), dtype=np.float32)
+
+    def repeats(self, adapters: Adapters | None) -> bool:
+        return self._repeats
 
     @property
     def cells_used(self) -> int:

@@ -35,7 +35,7 @@ def declined_by(path: Path, **options: object) -> str | None:
     model = Model(path, kv_cells=512, **{"flash_attention": True} | options)  # type: ignore[arg-type]
     model.answers([prompt(1, 20)], max_tokens=2)
     why = model.context.declined
-    assert model.context.repeats == (why is None)
+    assert model.context.repeats(None) == (why is None)
     model.close()
     return why
 
@@ -59,17 +59,21 @@ def test_weights_in_a_format_without_a_kernel_are_declined(tmp_path: Path) -> No
     options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_TQ2_0
     paths = str(source).encode(), str(target).encode()
     assert llama_cpp.llama_model_quantize(*paths, ctypes.byref(options)) == 0
-    assert declined_by(target) == "MUL_MAT with blk.0.attn_q.weight (tq2_0)"
+    said = "llama.cpp's own code computes MUL_MAT with blk.0.attn_q.weight (tq2_0)"
+    assert declined_by(target) == said
 
 
-def test_an_adapter_of_a_low_rank_is_declined_once_it_is_used(path: Path) -> None:
+def test_an_adapter_of_a_low_rank_is_declined_once_it_is_used_and_its_model_is_not(
+    path: Path,
+) -> None:
     model = Model(path, kv_cells=512, flash_attention=True)
     file = write_tiny_adapter(path.with_name("adapter.gguf"), 1)
     chosen = AdapterSet([(LlamaAdapter(model.model, str(file)), 1.0)], identity="adapter")
     model.answers([prompt(1, 20)])
-    assert model.context.repeats
+    assert model.context.repeats(chosen)
     model.answers([prompt(1, 20)], adapters=chosen, scope=CacheScope(adapter="adapter"))
-    assert "lora" in str(model.context.declined)
+    assert not model.context.repeats(chosen)
+    assert model.context.repeats(None)
     del chosen
     gc.collect()
     model.close()
@@ -97,7 +101,7 @@ def test_a_thread_hears_of_its_own_computations_once() -> None:
     thread.start()
     thread.join(30)
     first, second = heard
-    assert str(first).startswith("MUL_MAT with ")
+    assert "computes MUL_MAT with " in str(first)
     assert second is None
     assert take_declined() is None
 
@@ -106,11 +110,11 @@ def test_without_our_kernels_everything_is_declined(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(declined, "_take_declined", None)
-    assert declined_by(path) == "everything"
+    assert "without dragoman's kernels" in str(declined_by(path))
 
 
 def test_what_other_devices_compute_is_declined(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_ggml.libggml, "ggml_backend_dev_count", lambda: 2)
-    assert declined_by(path) == "what other devices than the processor compute"
+    assert "other devices than the processor" in str(declined_by(path))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from server.core.sampling import Sampling
+from server.engine.adapters import Adapters
 from server.engine.batch import Batch
 from tests.unit.engine.engine_rig import Rig
 from tests.unit.engine.fake_backend import FakeBackend
@@ -99,21 +101,38 @@ def test_a_seeded_answer_is_looked_up_where_logits_repeat(repeats: bool) -> None
 
 
 class Declining(Repeating):
-    """Leaves something to other code from the first decode on, as with an adapter."""
+    """Leaves something to other code with adapters, from the first decode with them on."""
+
+    def __init__(self) -> None:
+        super().__init__(repeats=True)
+        self._declining: set[int] = set()
+
+    def repeats(self, adapters: Adapters | None) -> bool:
+        return id(adapters) not in self._declining
 
     def decode(self, batch: Batch) -> None:
         super().decode(batch)
-        self.repeats = False
+        if batch.adapters is not None:
+            self._declining.add(id(batch.adapters))
 
 
-def test_drafts_of_seeded_answers_end_when_logits_no_longer_repeat() -> None:
-    rig = Rig(Declining(repeats=True), prompt_lookup=True)
-    prompt = [*range(1, 9)] * 2
-    rig.submit(1, prompt, max_tokens=24, sampling=Sampling(temperature=0.1, seed=5))
-    rig.submit(2, prompt, max_tokens=24)
+class Low(NamedTuple):
+    """An adapter of a low rank."""
+
+    identity: str
+
+
+def test_adapters_end_drafts_for_seeded_answers_with_them_alone() -> None:
+    rig = Rig(Declining(), prompt_lookup=True)
+    prompt, seeded = [*range(1, 9)] * 2, Sampling(temperature=0.1, seed=5)
+    adapters = Low("low")
+    rig.submit(1, prompt, max_tokens=24, sampling=seeded, adapters=adapters)
+    rig.submit(2, prompt, max_tokens=24, adapters=adapters)
+    rig.submit(3, prompt, max_tokens=24, sampling=seeded)
     rig.run()
     assert rig.finished(1).usage.draft_tokens == 0
     assert rig.finished(2).usage.accepted_draft_tokens > 0
+    assert rig.finished(3).usage.accepted_draft_tokens > 0
 
 
 def test_nothing_is_looked_up_beside_many_others() -> None:

@@ -8,7 +8,11 @@ import gguf
 import pytest
 
 from server.core.model_info import AdapterFile
+from server.library.gguf import read_header
+from server.library.lora import LoraFacts, lora_facts
 from server.library.registry import ModelsFolder
+from tests.tiny_adapters import ALPHA, RANK, Matrices, matrices, write_tiny_adapter
+from tests.tiny_models import write_tiny_model
 
 
 def write(path: Path, architecture: str = "llama", kind: str = "model") -> Path:
@@ -104,3 +108,48 @@ def test_memory_for_adapters_is_counted(tmp_path: Path) -> None:
     (after,) = ModelsFolder(tmp_path).scan()
     assert base.exists()
     assert after.memory_bytes - before.memory_bytes == size > 0
+
+
+def _narrowed() -> Matrices:
+    return {name: (a[:, 1:].copy(), b) for name, (a, b) in matrices(1).items()}
+
+
+def _of_two_ranks() -> Matrices:
+    return {name: (a[1:].copy(), b) for name, (a, b) in matrices(1).items()}
+
+
+def _elsewhere() -> Matrices:
+    return {name.replace("blk.0", "blk.99"): pair for name, pair in matrices(1).items()}
+
+
+@pytest.mark.parametrize(
+    ("of", "reason"),
+    [
+        (_narrowed(), "do not have the shape of the model's"),
+        (_of_two_ranks(), "differ in rank"),
+        (_elsewhere(), "it changes the tensor 'blk.99.attn_q.weight', which the model does not"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_its_model_is_known_before_it_is_loaded(
+    tmp_path: Path, of: Matrices, reason: str
+) -> None:
+    write_tiny_model(tmp_path / "base.gguf", "full attention")
+    write_tiny_adapter(tmp_path / "base-broken.gguf", of=of)
+    write_tiny_adapter(tmp_path / "base-good.gguf")
+    broken, good = served(tmp_path)["base"]
+    assert reason in str(broken.error)
+    assert good.error is None
+
+
+def test_an_adapter_belongs_to_the_models_that_it_fits(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "base.gguf", "full attention")
+    write(tmp_path / "other.gguf")  # of the same architecture, without the tensors
+    write_tiny_adapter(tmp_path / "pirate.gguf")
+    assert names(tmp_path) == {"base": ["pirate"], "other": []}
+
+
+def test_an_adapters_facts_are_those_of_its_file(tmp_path: Path) -> None:
+    path = write_tiny_adapter(tmp_path / "a.gguf", invocation=[5, 7])
+    assert lora_facts(path, read_header(path)) == LoraFacts(
+        tensors=len(matrices(1)), ranks=[RANK], alpha=ALPHA, invocation=[5, 7]
+    )

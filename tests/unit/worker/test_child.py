@@ -57,3 +57,25 @@ async def test_sending_to_a_worker_that_has_closed_its_end_is_a_connection_error
     with pytest.raises(ConnectionError):
         await process.send(message)
     await process.end(grace_seconds=5)
+
+
+_CRASH = (
+    "import faulthandler, os, signal; faulthandler.enable(); print('loads', flush=True);"
+    "os.kill(os.getpid(), signal.SIGSEGV)"
+)
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING])
+async def test_the_traceback_of_a_crash_is_for_those_who_debug(
+    caplog: pytest.LogCaptureFixture, level: int
+) -> None:
+    log = logging.getLogger("worker")
+    caplog.set_level(level, "worker")
+    process = await WorkerProcess.spawn((sys.executable, "-c", _CRASH), log)
+    await process.receive(lambda _: None)
+    await process.end(grace_seconds=5)
+    logged = [record.message for record in caplog.records if record.name == "worker"]
+    assert logged + process.unlogged_lines == process.last_lines
+    assert ("loads" in logged) == (level <= logging.INFO)
+    assert any("Segmentation fault" in line for line in logged) == (level == logging.DEBUG)
+    assert any("Segmentation fault" in line for line in process.last_lines)

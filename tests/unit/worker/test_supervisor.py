@@ -203,9 +203,23 @@ class TestSafeMode:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         caplog.set_level(level, "dragoman.worker.fake")
+        with pytest.raises(ModelUnavailable):
+            await supervisor_for(fake_model("crash always SIGSEGV")).ready()
+        _, _, after = caplog.text.partition("trying safe mode")
+        assert after.count("loading fake.gguf") == 1
+
+    async def test_a_crash_that_safe_mode_prevents_is_one_line_of_the_log(
+        self,
+        supervisor_for: SupervisorFor,
+        fake_model: ModelMaker,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        caplog.set_level(logging.WARNING, "dragoman.worker.fake")
         await supervisor_for(fake_model("crash SIGSEGV")).ready()
-        before, _, _ = caplog.text.partition("trying safe mode")
-        assert before.count("loading fake.gguf") == 1
+        said = [each.message for each in caplog.records if each.name == "dragoman.worker.fake"]
+        assert len(said) == 2
+        assert said[0].endswith("while loading; trying safe mode")
+        assert said[1].startswith("runs in safe mode")
 
     async def test_the_next_start_goes_straight_to_safe_mode(
         self, supervisor_for: SupervisorFor, fake_model: ModelMaker
