@@ -126,13 +126,15 @@ class _Loader:
         store = self._shared.store
         owner = await store.owner(self._key)
         file = await store.read(lambda records: records.files.get(link.target, owner))
-        path = self._shared.files.path(link.target)
-        if file is None or not await asyncio.to_thread(path.is_file):
+        contents = self._shared.files
+        opened = await asyncio.to_thread(contents.open, link.target) if file else None
+        if file is None or opened is None:
             message = f"{path_text(link.at)}: there is no file {link.target[:100]!r} here."
             raise NotFound(message, at=link.at)
-        if file.bytes > self._room:
-            return bytes(self._room + 1)
-        return await asyncio.to_thread(path.read_bytes)
+        with opened:
+            if file.bytes > self._room:
+                return bytes(self._room + 1)
+            return await asyncio.to_thread(opened.read)
 
 
 def _links(body: dict[str, Any]) -> Iterator[_Link]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -129,11 +129,10 @@ class ResultFiles:
             self.tokens += tokens_of(written.response.body)
 
 
-def read_results(path: Path) -> Iterator[Result]:
-    """The lines of a complete file; of one that is not there, none. Blocks."""
-    if path.exists():
-        with path.open("rb") as file:
-            yield from map(_decoder.decode, file)
+def read_results(file: BinaryIO) -> Iterator[Result]:
+    """The lines of a complete file, which is closed behind the last one. Blocks."""
+    with file:
+        yield from map(_decoder.decode, file)
 
 
 class _AppendedFile:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from server.core.errors import StoreUnavailable
 
@@ -48,6 +49,16 @@ class FileFolder:
     def path(self, file_id: str) -> Path:
         """Where the contents of a file lie."""
         return self.folder / file_id
+
+    def open(self, file_id: str) -> BinaryIO | None:
+        """The contents of a file, whole even if it is removed from now on; None: there are none."""
+        try:
+            return self.path(file_id).open("rb")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno is not None else str(error)
+            raise StoreUnavailable(f"The file cannot be read now: {reason}.") from error
 
     def part(self, file_id: str) -> Path:
         """Where the contents of a file grow until they are complete; the folder is made."""

@@ -6,19 +6,33 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx2
+import pytest
 from fastapi import FastAPI
 from openai import AsyncOpenAI
 from openai.types import Batch
 
 from server.app import create_app
 from server.core.settings import Settings
+from server.store.file_folder import FileFolder
 from tests.api.fakes import FakePool
 
 CHAT = "/v1/chat/completions"
 ENDED = {"completed", "failed", "expired", "cancelled"}
+
+
+def removed_once_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have another request remove each file as soon as it is open."""
+    opens = FileFolder.open
+
+    def removed(folder: FileFolder, file_id: str) -> BinaryIO | None:
+        opened = opens(folder, file_id)
+        folder.remove(file_id)
+        return opened
+
+    monkeypatch.setattr(FileFolder, "open", removed)
 
 
 @asynccontextmanager

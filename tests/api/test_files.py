@@ -17,6 +17,7 @@ from openai.types import FileObject
 from server.app import create_app
 from server.core.request import ChatPrompt, images_of
 from server.core.settings import Settings
+from tests.api.batching import removed_once_open
 from tests.api.fakes import FakePool
 from tests.api.wire import assert_error
 
@@ -72,6 +73,23 @@ async def test_a_file_comes_back_as_it_was_sent(sdk: AsyncOpenAI, settings: Sett
     assert kept_in(settings) == []
     with pytest.raises(openai.NotFoundError):
         await sdk.files.retrieve(made.id)
+
+
+async def test_a_file_that_is_removed_while_it_is_sent_comes_whole(
+    sdk: AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only who asks after it was removed is told that there is none."""
+    made = await sdk.files.create(file=("a", b"0123456789"), purpose="user_data")
+    removed_once_open(monkeypatch)
+    assert (await sdk.files.content(made.id)).content == b"0123456789"
+    with pytest.raises(openai.NotFoundError):
+        await sdk.files.content(made.id)
+
+
+async def test_parts_of_a_file_are_sent(sdk: AsyncOpenAI) -> None:
+    made = await sdk.files.create(file=("a", b"0123456789"), purpose="user_data")
+    part = await sdk.files.content(made.id, extra_headers={"range": "bytes=2-4"})
+    assert (part.response.status_code, part.content) == (206, b"234")
 
 
 async def test_files_are_listed_by_page_order_and_purpose(sdk: AsyncOpenAI) -> None:
@@ -226,6 +244,21 @@ async def test_without_files_nothing_is_taken_and_nothing_found(
         assert_error(answer, 400, code="unsupported_parameter")
         assert (await http.get(FILES)).json()["data"] == []
         assert_error(await http.get(f"{FILES}/file-a"), 404, code="not_found", param="id")
+
+
+async def test_an_image_that_is_removed_while_it_is_read_is_seen(
+    http: httpx.AsyncClient, pool: FakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.see()
+    key = {"authorization": "Bearer one"}
+    file = {"file": ("a.png", b"\x89PNG\r\n\x1a\n of a cat")}
+    made = await http.post(FILES, data={"purpose": "vision"}, files=file, headers=key)
+    content = [{"type": "input_image", "file_id": made.json()["id"]}]
+    body = {"model": "test", "input": [{"role": "user", "content": content}]}
+    removed_once_open(monkeypatch)
+    for status in (200, 404):
+        answered = await http.post("/v1/responses", json=body, headers=key)
+        assert answered.status_code == status, answered.text
 
 
 async def test_images_are_read_from_the_files_of_their_key(

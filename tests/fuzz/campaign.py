@@ -270,11 +270,11 @@ def _models(folder: Path) -> list[Path]:
 @contextmanager
 def fuzzed_server(**environment: str) -> Iterator[Server]:
     """A server with tiny models and rerankers beside the real models."""
-    with (
-        TemporaryDirectory() as folder,
-        running_server(*SERVER_OPTIONS, *map(str, _models(Path(folder))), **environment) as server,
-    ):
-        yield server
+    with TemporaryDirectory() as folder:
+        models = map(str, _models(Path(folder)))
+        environment = {"DRAGOMAN_FILES_DIR": f"{folder}/files", **environment}
+        with running_server(*SERVER_OPTIONS, *models, **environment) as server:
+            yield server
 
 
 @contextmanager

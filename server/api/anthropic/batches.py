@@ -6,9 +6,9 @@ import asyncio
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -148,9 +148,15 @@ async def results(request: Request, batch_id: str) -> Response:
     batch = await _found(request, batch_id)
     if batch.status in UNFINISHED:
         raise InvalidRequest("The batch has not ended: it has no results yet.")
-    files = context(request).files
-    paths = [files.path(name) for name in (batch.output_file_id, batch.error_file_id)]
-    return StreamingResponse(_lines(paths), media_type="application/x-jsonl")
+    folder = context(request).files
+    with ExitStack() as unless_found:
+        names = batch.output_file_id, batch.error_file_id
+        opened = [await asyncio.to_thread(folder.open, name) for name in names]
+        files = [unless_found.enter_context(file) for file in opened if file is not None]
+        # A batch loses its record before its files: none of these has gone.
+        await _found(request, batch_id)
+        unless_found.pop_all()
+    return StreamingResponse(_lines(files), media_type="application/x-jsonl")
 
 
 def _check(requests: Sequence[BatchRequest]) -> None:
@@ -257,9 +263,9 @@ def _time(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def _lines(paths: Iterable[Path]) -> Iterator[bytes]:
-    for path in paths:
-        for each in read_results(path):
+def _lines(files: Iterable[BinaryIO]) -> Iterator[bytes]:
+    for file in files:
+        for each in read_results(file):
             line = {"custom_id": each.custom_id, "result": _result(each)}
             yield msgspec.json.encode(line) + b"\n"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anthropic
 import httpx2
@@ -18,7 +18,8 @@ from server.app import create_app
 from server.core.events import Event
 from server.core.request import ChatPrompt, GenerationRequest
 from server.core.settings import Settings
-from tests.api.batching import until
+from server.store.file_folder import FileFolder
+from tests.api.batching import removed_once_open, until
 from tests.api.fakes import FakePool, hello
 
 
@@ -95,6 +96,35 @@ async def test_the_flow_of_the_sdk(settings: Settings) -> None:
         with pytest.raises(anthropic.NotFoundError):
             await sdk.messages.batches.retrieve(batch.id)
     assert [path for path in settings.files_dir.glob("*/*") if path.is_file()] == []
+
+
+async def test_results_that_are_removed_while_they_are_sent_come_whole(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with batching(settings) as sdk:
+        requests = [asked("a"), asked("bad", temperature=7)]
+        batch = await ended(sdk, await sdk.messages.batches.create(requests=requests))
+        removed_once_open(monkeypatch)
+        assert (await results(sdk, batch)).keys() == {"a", "bad"}
+
+
+async def test_results_of_a_batch_that_is_deleted_before_they_are_read_are_not_found(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of an answer without results."""
+    async with batching(settings) as sdk:
+        batch = await ended(sdk, await sdk.messages.batches.create(requests=[asked("a")]))
+        loop, opens = asyncio.get_running_loop(), FileFolder.open
+
+        def deleted_first(folder: FileFolder, file_id: str) -> BinaryIO | None:
+            with suppress(anthropic.NotFoundError):
+                deleting = sdk.messages.batches.delete(batch.id)
+                asyncio.run_coroutine_threadsafe(deleting, loop).result()
+            return opens(folder, file_id)
+
+        monkeypatch.setattr(FileFolder, "open", deleted_first)
+        with pytest.raises(anthropic.NotFoundError):
+            await results(sdk, batch)
 
 
 async def test_a_cancelled_batch_says_what_was_not_answered(settings: Settings) -> None:

@@ -29,6 +29,7 @@ from server.core.errors import InvalidRequest, NotFound, UnsupportedParameter
 from server.core.ids import random_id
 from server.http.errors import PayloadTooLarge
 from server.http.multipart import Form, FormLimits, receive_form
+from server.http.opened_file import OpenedFileResponse
 from server.store.kinds import FilePage, StoredFile, UnknownCursor
 
 if TYPE_CHECKING:
@@ -107,10 +108,10 @@ async def retrieve(request: Request, file_id: str) -> Response:
 async def content(request: Request, file_id: str) -> Response:
     """Fetch what a file contains."""
     file = await found(request, file_id)
-    path = context(request).files.path(file.id)
-    if not await asyncio.to_thread(path.is_file):
-        raise missing(file_id)  # it lies in the folder of another server, or was removed there
-    return FileResponse(path, media_type="application/octet-stream", filename=file.filename)
+    opened = await asyncio.to_thread(context(request).files.open, file.id)
+    if opened is None:
+        raise missing(file_id)  # it lies in the folder of another server, or was removed
+    return OpenedFileResponse(opened, file.filename)
 
 
 @router.delete("/{file_id}", response_model=DeletedFile)
