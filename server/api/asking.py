@@ -12,11 +12,11 @@ from server.api.context import Context
 from server.api.family import Shorter
 from server.api.looseness import Looseness
 from server.api.replies import accepted, reply_events
-from server.core.errors import ContextLengthExceeded
+from server.core.errors import ContextLengthExceeded, WorkerDied
 from server.core.model_info import ModelInfo
-from server.core.reply import Reply, ReplyEvent, ReplyFold
+from server.core.reply import AnswerStarted, Reply, ReplyEvent, ReplyFold
 from server.core.request import CacheScope, GenerationRequest
-from server.core.second_try import with_second_try
+from server.core.second_try import say_tried_again, with_second_try
 
 
 class Started(NamedTuple):
@@ -50,9 +50,15 @@ class Asking:
     async def started(self) -> Started:
         """The reply, once the model has accepted the requests.
 
-        If the worker dies before that, a new one is asked. Raises what `reply_events` raises.
+        If the worker dies before that, or before the model has said anything, a new one is asked,
+        once. Raises what `reply_events` raises.
         """
-        return await with_second_try(self._started)
+        try:
+            started = await self._started()
+        except WorkerDied as death:
+            say_tried_again(death)
+            return await self._started()
+        return started._replace(events=self._tried_twice(started.events))
 
     async def whole(self) -> tuple[ModelInfo, Reply]:
         """The model and its whole reply.
@@ -64,6 +70,34 @@ class Asking:
     async def _started(self) -> Started:
         info, events = await self._begun()
         return Started(info, *await accepted(events, self._requests))
+
+    async def _tried_twice(self, events: AsyncGenerator[ReplyEvent]) -> AsyncGenerator[ReplyEvent]:
+        """``events``, or a new worker's if this one dies before the model has said anything.
+
+        An answer starts once: those that have started must start alike with the new worker.
+        """
+        started: dict[int, AnswerStarted] = {}
+        silent = True
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, AnswerStarted):
+                        started[event.answer] = event
+                    else:
+                        silent = False
+                    yield event
+            return
+        except WorkerDied as error:
+            if not silent:
+                raise
+            death = error
+        say_tried_again(death)
+        async with aclosing((await self._started()).events) as others:
+            async for event in others:
+                if not isinstance(event, AnswerStarted) or event.answer not in started:
+                    yield event
+                elif event != started[event.answer]:
+                    raise death
 
     async def _whole(self) -> tuple[ModelInfo, Reply]:
         info, events = await self._begun()

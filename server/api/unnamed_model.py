@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 from server.core.errors import InvalidRequest
 from server.core.model_info import ModelInfo, ModelOutline
+from server.core.near_names import listed
 from server.core.pool import Pool
-
-_MOST_NAMES = 5
 
 
 def unnamed_model(pool: Pool, does: str, fits: Callable[[ModelInfo | ModelOutline], bool]) -> str:
@@ -25,6 +24,7 @@ def unnamed_model(pool: Pool, does: str, fits: Callable[[ModelInfo | ModelOutlin
     for found in (fitting, loaded):
         if len(found) == 1:
             return found[0].id
-    names = ", ".join(entry.id for entry in fitting[:_MOST_NAMES])
-    which = f"one of {names}" if fitting else f"but no model here {does}"
+    which = f"but no model here {does}"
+    if fitting:
+        which = f"one of {listed([entry.id for entry in fitting])}"
     raise InvalidRequest(f"model: A model must be named, {which}.", at=("model",))

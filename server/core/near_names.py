@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 # How many names a message lists, and how alike they must be; choices.
 _MOST = 5
@@ -28,6 +28,10 @@ def choices(name: str, known: Collection[str]) -> str:
     """A sentence with the nearest names, or else with those that there are."""
     if near := nearest(name, known):
         return f"Did you mean {' or '.join(map(repr, near))}?"
-    first = sorted(known)[:_MOST]
-    more = f" and {len(known) - len(first)} more" if len(known) > len(first) else ""
-    return f"There are: {', '.join(first)}{more}." if first else "There are none."
+    return f"There are: {listed(sorted(known))}." if known else "There are none."
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of ``names``, and how many more there are."""
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(names[:_MOST]) + more

@@ -18,8 +18,9 @@ class Pull(msgspec.Struct, frozen=True, kw_only=True):
     """How far the pull of ``model`` has come.
 
     ``done`` of ``total`` bytes of its ``stage`` are there, at ``speed`` bytes per second in the
-    last seconds; ``total`` is 0 until it is known. ``error`` says why the state is ``failed``,
-    ``file`` is the name of the model's file once it is done. ``created`` is in Unix seconds.
+    last seconds; ``total`` is 0 until it is known. ``error`` says why the state is ``failed``;
+    where it is ``unreachable``, the hub or index does not answer. ``file`` is the name of the
+    model's file once it is done. ``created`` is in Unix seconds.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Pull(msgspec.Struct, frozen=True, kw_only=True):
     total: int = 0
     speed: float = 0.0
     error: str | None = None
+    unreachable: bool = False
     file: str | None = None
 
 

@@ -22,5 +22,10 @@ async def with_second_try(ask: Callable[[], Awaitable[T]]) -> T:
     try:
         return await ask()
     except WorkerDied as death:
-        logger.info("a request is tried again: %s", death.message)
+        say_tried_again(death)
     return await ask()
+
+
+def say_tried_again(death: WorkerDied) -> None:
+    """Log that a request is asked again after ``death``."""
+    logger.info("a request is tried again: %s", death.message)

@@ -44,12 +44,14 @@ async def test_a_server_that_pulls_nothing_says_so(http: httpx.AsyncClient) -> N
     assert "'gpt-oss:20b'" in whole.json()["error"]
 
 
-@pytest.mark.parametrize("body", [{}, {"model": None}, {"model": ""}])
-async def test_a_pull_of_nothing_finds_nothing(
-    http: httpx.AsyncClient, body: dict[str, object]
+@pytest.mark.parametrize("stream", [{}, {"stream": True}, {"stream": False}])
+@pytest.mark.parametrize("body", [{}, {"model": None}, {"model": "", "name": ""}])
+async def test_a_pull_of_nothing_is_refused(
+    http: httpx.AsyncClient, body: dict[str, object], stream: dict[str, object]
 ) -> None:
-    response = await http.post("/api/pull", json={**body, "stream": False})
-    assert response.status_code == 404
+    response = await http.post("/api/pull", json=body | stream)
+    assert response.status_code == 400
+    assert response.json() == {"error": "model: A model must be named."}
 
 
 async def test_a_bad_pull_is_refused_as_ollama_words_errors(http: httpx.AsyncClient) -> None:

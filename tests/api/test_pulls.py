@@ -132,11 +132,18 @@ async def test_ollamas_stream_tells_of_the_progress(
 
 
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize("end", [{"state": "failed", "error": "No."}, {"state": "cancelled"}])
+@pytest.mark.parametrize(
+    ("end", "whole"),
+    [
+        ({"state": "failed", "error": "No."}, 404),
+        ({"state": "failed", "error": "It is away.", "unreachable": True}, 502),
+        ({"state": "cancelled"}, 404),
+    ],
+)
 async def test_ollama_is_told_of_a_pull_that_fails(
-    client: httpx.AsyncClient, pulls: FakePulls, end: dict[str, str]
+    client: httpx.AsyncClient, pulls: FakePulls, end: dict[str, Any], whole: int
 ) -> None:
-    for stream, status in ((True, 200), (False, 404)):
+    for stream, status in ((True, 200), (False, whole)):
         pulls.steps = [end]
         response = await client.post("/api/pull", json={"model": "x", "stream": stream})
         assert response.status_code == status

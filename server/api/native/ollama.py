@@ -12,7 +12,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -23,9 +23,11 @@ from server.api.context import Context, context
 from server.api.endpoint import read
 from server.api.family import ErrorShape, Frame
 from server.api.native.managing import check_may_manage
-from server.core.errors import DragomanError, ModelNotFound
+from server.core.errors import PLACE, DragomanError, InvalidRequest, ModelNotFound
 from server.core.model_info import ModelEntry
+from server.core.near_names import listed
 from server.core.pulls import MOST_LETTERS, Pull, Pulls
+from server.http.errors import status_of
 
 # The first Ollama with `/v1/responses`, which is what clients look for behind the number.
 _AS_OLLAMA = "0.13.4"
@@ -105,58 +107,68 @@ async def pull(request: Request) -> Response:
     calls it a form where nothing is stated, as in Ollama's examples.
     """
     body = await read(request, PullRequest, any_type=True)
-    wanted = body.model or body.name or ""
+    wanted = body.model or body.name
+    if not wanted:
+        raise InvalidRequest(f"{PLACE}: A model must be named.", at=("model",))
     lines = _pulled(context(request), wanted)
     if body.stream is not False:
-        told = (json.dumps(line) + "\n" async for line in lines)
+        told = (json.dumps(line.says) + "\n" async for line in lines)
         return StreamingResponse(told, media_type="application/x-ndjson")
-    last: dict[str, object] = {}
     async with aclosing(lines):
         async for line in lines:
             last = line
-    status = 404 if "error" in last else 200
-    return Response(json.dumps(last), status_code=status, media_type="application/json")
+    return Response(json.dumps(last.says), last.status, media_type="application/json")
 
 
-def _pulled(shared: Context, wanted: str) -> AsyncGenerator[dict[str, object]]:
+class _Line(NamedTuple):
+    """A line of a stream, and the status where it is the whole answer."""
+
+    says: dict[str, object]
+    status: int = 200
+
+
+def _pulled(shared: Context, wanted: str) -> AsyncGenerator[_Line]:
     """What Ollama's stream says of a pull. Raises Forbidden where the key may not pull."""
     try:
         shared.pool.entry(wanted)
     except ModelNotFound:
         pass
     else:
-        return _saying({"status": "success"})
+        return _saying(_Line({"status": "success"}))
     if shared.pulls is None:
-        known = ", ".join(entry.id for entry in shared.pool.models()[:10]) or "none"
+        known = listed([entry.id for entry in shared.pool.models()]) or "none"
         problem = f"This server has no model {wanted[:100]!r} and pulls none. It has: {known}."
-        return _saying({"error": problem})
+        return _saying(_Line({"error": problem}, 404))
     check_may_manage()
     return _lines(shared.pulls, wanted)
 
 
-async def _saying(line: dict[str, object]) -> AsyncGenerator[dict[str, object]]:
+async def _saying(line: _Line) -> AsyncGenerator[_Line]:
     yield line
 
 
-async def _lines(pulls: Pulls, wanted: str) -> AsyncGenerator[dict[str, object]]:
+async def _lines(pulls: Pulls, wanted: str) -> AsyncGenerator[_Line]:
     """What there is to say of a pull that is made, each line when something has changed."""
-    yield {"status": "pulling manifest"}
+    yield _Line({"status": "pulling manifest"})
     try:
         found = await pulls.start(wanted)
         before = None
         while found.state == "running":
             if found.total and found != before:
-                yield _progress(found)
+                yield _Line(_progress(found))
             before = found
             await asyncio.sleep(_LOOK_SECONDS)
             found = pulls.get(found.id)
     except DragomanError as error:
-        yield {"error": error.message}
+        # A name that nothing can have is for Ollama's clients one that nothing has.
+        status = 404 if isinstance(error, InvalidRequest) else status_of(type(error))
+        yield _Line({"error": error.message}, status)
         return
     if found.state == "done":
-        yield {"status": "success"}
+        yield _Line({"status": "success"})
     else:
-        yield {"error": found.error or f"The pull of {found.model} was cancelled."}
+        problem = found.error or f"The pull of {found.model} was cancelled."
+        yield _Line({"error": problem}, 502 if found.unreachable else 404)
 
 
 def _progress(found: Pull) -> dict[str, object]:

@@ -42,6 +42,7 @@ class PullObject(BaseModel):
     total: int
     speed: float
     error: str | None
+    unreachable: bool
     file: str | None
 
 

@@ -168,7 +168,8 @@ class _Run:
         if self.pull.state != "running":
             return
         if error := report.get("error"):
-            self._change(state="failed", error=_sentence(error))
+            missing = bool(report.get("unreachable"))
+            self._change(state="failed", error=_sentence(error), unreachable=missing)
         elif file := report.get("file"):
             await self._list_models()
             self._change(state="done", file=file)

@@ -21,6 +21,10 @@ class PullError(Exception):
     """A model cannot be fetched; the message says why, for people."""
 
 
+class Unreachable(PullError):
+    """The hub or the index does not answer."""
+
+
 class PullProgress(Protocol):
     """Is told how far a pull has come."""
 

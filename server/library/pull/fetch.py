@@ -18,7 +18,13 @@ from server.core.model_names import all_names, find_name
 from server.core.near_names import choices
 from server.library.discovery import find_models
 from server.library.pull.catalog import CatalogEntry, read_catalog
-from server.library.pull.download import PullError, PullProgress, is_intact, link
+from server.library.pull.download import (
+    PullError,
+    PullProgress,
+    Unreachable,
+    is_intact,
+    link,
+)
 from server.library.pull.hub_repository import (
     HubAddress,
     is_hub_address,
@@ -120,7 +126,7 @@ def _pull_from_hub(
 
     try:
         files = hub.look_up(address, cache)
-    except hub.HubUnreachable:
+    except Unreachable:
         there = hub.cached_files(address, cache)
         for cached in there:
             if not (models_dir / cached.name).exists():

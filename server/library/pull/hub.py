@@ -31,7 +31,14 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # documented, 
 )
 
 from server.library.discovery import split_names
-from server.library.pull.download import PullError, PullProgress, check_space, is_intact, watching
+from server.library.pull.download import (
+    PullError,
+    PullProgress,
+    Unreachable,
+    check_space,
+    is_intact,
+    watching,
+)
 from server.library.pull.hub_repository import (
     HubAddress,
     choose,
@@ -42,10 +49,6 @@ from server.library.pull.hub_repository import (
 )
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-class HubUnreachable(PullError):
-    """The hub does not answer."""
 
 
 class FoundRepository(msgspec.Struct, frozen=True):
@@ -231,6 +234,4 @@ def _explained(name: str, way_out: str = "try again later") -> Iterator[None]:
     except HfHubHTTPError as error:
         raise PullError(f"the hub refuses {name}: {error}") from error
     except (httpx2.HTTPError, ConnectionError) as error:
-        raise HubUnreachable(
-            f"the hub cannot be reached for {name} ({error}); {way_out}"
-        ) from error
+        raise Unreachable(f"the hub cannot be reached for {name} ({error}); {way_out}") from error

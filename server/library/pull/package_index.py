@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 import httpx2
 import msgspec
 
-from server.library.pull.download import PullError
+from server.library.pull.download import PullError, Unreachable
 from server.library.pull.pip_configuration import PipConfiguration
 
 _ACCEPT = (
@@ -55,7 +55,7 @@ class PackageIndexes:
         """The wheel of ``package==version``. Raises PullError if no page has it."""
         project = re.sub(r"[-_.]+", "-", package).lower()
         pages = [f"{index.rstrip('/')}/{project}/" for index in self._configuration.indexes]
-        problems = []
+        problems, answered = [], True
         for page in [*self._configuration.find_links, *pages]:
             try:
                 for url, sha256 in self._links(page):
@@ -63,8 +63,10 @@ class PackageIndexes:
                         return WheelLink(url, sha256, page)
             except (httpx2.HTTPError, OSError) as error:
                 problems.append(f"{without_credentials(page)}: {_reason(error)}")
+                answered = answered and not isinstance(error, httpx2.TransportError)
         why = "; ".join(problems) or "no index or page that pip is configured for has it"
-        raise PullError(f"no wheel of {package}=={version} is found ({why})")
+        kind = PullError if answered else Unreachable
+        raise kind(f"no wheel of {package}=={version} is found ({why})")
 
     def client(self, url: str) -> httpx2.Client:
         """The client for ``url``: certificates of trusted hosts are not checked, as pip does."""

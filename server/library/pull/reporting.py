@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from server.library.pull.download import PullError, Stage
+from server.library.pull.download import PullError, Stage, Unreachable
 from server.library.pull.fetch import pull
 
 # Seconds between two reports, unless a stage begins or ends; a choice.
@@ -55,7 +55,7 @@ def main() -> None:
     try:
         file = pull(name, Path(models_dir), Path(cache_dir), _Reporter())
     except PullError as error:
-        say({"error": str(error)})
+        say({"error": str(error), "unreachable": isinstance(error, Unreachable)})
     else:
         say({"file": file.name})
 

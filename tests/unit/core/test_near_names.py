@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.core.near_names import choices, nearest
+from server.core.near_names import choices, listed, nearest
 
 KNOWN = ["SmolLM2-135M-Instruct.Q4_1", "gemma-3-270m-q4_k_m", "gemma-3-270m"]
 
@@ -31,3 +31,8 @@ def test_a_name_unlike_all_others_gets_the_list_up_to_five() -> None:
 
 def test_near_names_are_offered() -> None:
     assert choices("gemma-3-270", KNOWN) == "Did you mean 'gemma-3-270m-q4_k_m' or 'gemma-3-270m'?"
+
+
+def test_a_list_says_how_many_more_there_are() -> None:
+    assert listed(list("abcde")) == "a, b, c, d, e"
+    assert listed(list("abcdefgh")) == "a, b, c, d, e and 3 more"

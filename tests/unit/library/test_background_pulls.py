@@ -105,6 +105,7 @@ async def test_a_pull_that_fails_says_why(hub: HubServer, folders: tuple[Path, P
     assert absent.state == "failed"
     assert absent.error is not None
     assert absent.error.startswith("The hub has")
+    assert not absent.unreachable
     await pulls.close()
 
 
@@ -117,6 +118,7 @@ async def test_without_the_hub_a_pull_says_so(
     offline = await until(pulls, await pulls.start("hf:owner/repo"), ended)
     assert offline.error is not None
     assert "The hub cannot be reached for owner/repo" in offline.error
+    assert offline.unreachable
     await pulls.close()
 
 
