@@ -52,8 +52,11 @@ class Vocabulary(Protocol):
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
         """Token ids of ``text``; neither BOS nor EOS is added."""
 
-    def fewest_tokens(self, text: str) -> int:
-        """A lower bound on the number of tokens in ``text``, found without tokenising it."""
+    def fewest_tokens(self, text: str, limit: int) -> int:
+        """A lower bound on the number of tokens in ``text``, found without tokenising it.
+
+        0 if it is not more than ``limit``.
+        """
 
     def is_end_of_generation(self, token: int) -> bool:
         """Whether generating the token ends an answer."""

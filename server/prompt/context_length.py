@@ -23,11 +23,9 @@ def check_context_length(
     Raises:
         ContextLengthExceeded: It certainly has more tokens than ``context``.
     """
-    # The first call of `fewest_tokens` reads the whole vocabulary; short texts can do without.
     if context is None or len(text) <= context:
         return
-    fewest = vocabulary.fewest_tokens(text)
-    if fewest > context:
+    if fewest := vocabulary.fewest_tokens(text, context):
         raise ContextLengthExceeded(
             f"This model's maximum context length is {context} tokens, "
             f"but the {at[0]} has at least {fewest} tokens.",

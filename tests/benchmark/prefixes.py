@@ -2,7 +2,8 @@
 
 - *restart*: a long prompt, asked again with another question after the server was restarted, with
   the files in the page cache and without.
-- *swap*: conversations with two models in turns, in memory for one, with and without the disk.
+- *swap*: ten conversations with each of two models, in memory for one, in turns: with the disk,
+  without, and by the server of the checkout ``--baseline FOLDER``, which was installed there.
 - *beside*: a stream while prefixes are read, compared with one while prefixes come from memory; and
   a stream while another model leaves and writes its prefixes, compared with one without the disk.
 - *start*: seconds to the first answer, beside 10 GB of files and beside none.
@@ -19,7 +20,8 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -43,11 +45,12 @@ _TEXT = """
 """
 WORDS = _TEXT.split()
 _CELLS = "12288"
-# Fits either model with these cells, and not both.
-_BUDGET_FOR_ONE = "900MiB"
+# Fits either model with these cells and a worker in reserve, and not both.
+_BUDGET_FOR_ONE = "1GiB"
 _FILES = 200
 _FILE_BYTES = 50_000_000
 _STREAMED_TOKENS = 400
+_SWAP_ANSWER_TOKENS = 48
 
 
 def text(seed: int, words: int) -> str:
@@ -56,11 +59,13 @@ def text(seed: int, words: int) -> str:
 
 
 @contextmanager
-def served(folder: Path, *arguments: str, disk: str = "20GiB") -> Iterator[str]:
+def served(
+    folder: Path, *arguments: str, disk: str = "20GiB", checkout: Path | None = None
+) -> Iterator[str]:
     """The address of a server that keeps prefixes in ``folder`` and has answered nothing."""
     options = ("--kv-tokens", _CELLS, "--ctx-size", _CELLS, *arguments)
     environment = {"DRAGOMAN_PREFIX_DISK": disk, "DRAGOMAN_PREFIX_DISK_DIR": str(folder)}
-    with running_server(*options, **environment) as server:
+    with running_server(*options, checkout=checkout, **environment) as server:
         yield server.url
 
 
@@ -73,9 +78,11 @@ async def ask(
     return answer
 
 
-def first_token(url: str, model: str, messages: list[dict[str, str]]) -> tuple[float, str]:
+def first_token(
+    url: str, model: str, messages: list[dict[str, str]], tokens: int = 16
+) -> tuple[float, str]:
     """Seconds to the first token of an answer, and the answer."""
-    answer = asyncio.run(ask(url, messages, model=model))
+    answer = asyncio.run(ask(url, messages, tokens, model=model))
     assert answer.first is not None
     return answer.first, answer.text
 
@@ -109,29 +116,44 @@ def _drop_cache(folder: Path) -> None:
         os.close(descriptor)
 
 
-def swap(folder: Path, *, quick: bool) -> Iterator[Row]:
-    conversations, turns = (2, 2) if quick else (10, 3)
-    medians = []
-    for disk in ("0", "20GiB"):
-        waits = []
-        talks = {
-            (model, number): [user(text(number, 400))]
-            for number in range(conversations)
-            for model in (INSTRUCT, BASE)
+def swap(folder: Path, *, quick: bool, baseline: Path | None = None) -> Iterator[Row]:
+    """Each answer waits until the other model has left. The servers take turns, answer by answer.
+
+    A conversation begins with a system text that all share and a document of its own. It grows from
+    1,800 words to 2,700, answers not counted.
+    """
+    conversations, turns = (2, 2) if quick else (10, 4)
+    instructions, document, further = (20, 40, 20) if quick else (300, 1_500, 300)
+    with ExitStack() as running:
+        budget = ("--memory-budget", _BUDGET_FOR_ONE)
+        urls = {
+            "no disk": running.enter_context(served(folder, *budget, disk="0")),
+            "disk": running.enter_context(served(folder, *budget)),
         }
-        with served(folder, "--memory-budget", _BUDGET_FOR_ONE, disk=disk) as url:
-            for turn in range(turns):
-                for (model, number), messages in talks.items():
-                    seconds, answer = first_token(url, model, messages)
-                    if turn:
-                        waits.append(seconds)
-                    messages += [
-                        {"role": "assistant", "content": answer},
-                        user(text(100 * turn + number, 20)),
-                    ]
-        medians.append(median(waits))
-    without, with_disk = medians
-    yield _row("swap: TTFT p50, s", with_disk, without, 0.25)
+        if baseline is not None:
+            urls["baseline"] = running.enter_context(served(folder, *budget, checkout=baseline))
+        waits: dict[str, list[float]] = {server: [] for server in urls}
+        talks = {
+            (number, model, server): [
+                {"role": "system", "content": text(0, instructions)},
+                user(text(number, document)),
+            ]
+            for number in range(1, conversations + 1)
+            for model in (INSTRUCT, BASE)
+            for server in urls
+        }
+        for turn in range(1, turns + 1):
+            for (number, model, server), messages in talks.items():
+                seconds, answer = first_token(urls[server], model, messages, _SWAP_ANSWER_TOKENS)
+                waits[server].append(seconds)
+                messages += [
+                    {"role": "assistant", "content": answer},
+                    user(text(100 * turn + number, further)),
+                ]
+    p50 = {server: median(seconds) for server, seconds in waits.items()}
+    yield _row("swap: TTFT p50, beside none on disk, s", p50["disk"], p50["no disk"], 0.25)
+    if baseline is not None:
+        yield _row("swap: TTFT p50, beside the baseline, s", p50["disk"], p50["baseline"], 0.25)
 
 
 def beside(folder: Path, *, quick: bool) -> Iterator[Row]:
@@ -225,12 +247,16 @@ WORKLOADS: dict[str, Callable[..., Iterator[Row]]] = {
 }
 
 
-def measure(names: Sequence[str], *, quick: bool) -> list[Row]:
-    """A row for each comparison of these workloads; ``quick`` ones are too short to be quoted."""
+def measure(names: Sequence[str], *, quick: bool, baseline: Path | None = None) -> list[Row]:
+    """A row for each comparison of these workloads; ``quick`` ones are too short to be quoted.
+
+    ``baseline`` is the checkout of another server, for *swap*.
+    """
+    workloads = WORKLOADS | {"swap": partial(swap, baseline=baseline)}
     rows: list[Row] = []
     for name in names:
         with TemporaryDirectory() as folder:
-            rows += WORKLOADS[name](Path(folder), quick=quick)
+            rows += workloads[name](Path(folder), quick=quick)
     return rows
 
 
@@ -239,8 +265,12 @@ def main() -> None:
     everything = tuple(WORKLOADS)
     parser.add_argument("workloads", nargs="*", default=everything, metavar="|".join(everything))
     parser.add_argument("--quick", action="store_true", help="only to see that it runs")
+    parser.add_argument(
+        "--baseline", type=Path, help="an installed checkout whose server is compared in swap"
+    )
     options = parser.parse_args()
-    print("\n".join(markdown(measure(options.workloads, quick=options.quick))))
+    rows = measure(options.workloads, quick=options.quick, baseline=options.baseline)
+    print("\n".join(markdown(rows)))
     print(f"Load average {os.getloadavg()[0]:.1f}.")
 
 

@@ -93,16 +93,23 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(
-    *arguments: str, prefix: Sequence[str] = (), **environment: str
+    *arguments: str,
+    prefix: Sequence[str] = (),
+    checkout: Path | None = None,
+    **environment: str,
 ) -> Iterator[Server]:
     """``dragoman serve`` with these arguments, ready to answer; ended by SIGTERM afterwards.
 
-    ``prefix`` is a command that executes the rest of the line in its place. Unless the environment
+    ``prefix`` is a command that executes the rest of the line in its place. ``checkout`` is another
+    one, whose server runs in its own environment (`make install`). Unless the environment
     says otherwise, nothing is taken from earlier runs or left for later ones. Where the tests run
     behind a cluster's front (`tests.cluster.behind`), it is that.
     """
     port = free_port()
-    command = [str(Path(sys.executable).with_name("dragoman")), "serve", "--port", str(port)]
+    command = Path(sys.executable).with_name("dragoman")
+    if checkout is not None:
+        command = checkout / ".venv" / "bin" / "dragoman"
+        environment["PYTHONPATH"] = str(checkout)
     with TemporaryDirectory() as folder:
         defaults = {
             "DRAGOMAN_MODELS_DIR": str(MODELS),
@@ -116,7 +123,7 @@ def running_server(
                 yield cluster
             return
         with running(
-            [*prefix, *command, *arguments],
+            [*prefix, str(command), "serve", "--port", str(port), *arguments],
             Server,
             f"http://127.0.0.1:{port}",
             ready="/health/ready",

@@ -68,9 +68,10 @@ class FakeVocabulary:
             ids += [part] if isinstance(part, int) else [_FIRST_CHARACTER + ord(c) for c in part]
         return ids
 
-    def fewest_tokens(self, text: str) -> int:
+    def fewest_tokens(self, text: str, limit: int) -> int:
         longest = max([1, *(len(token.text) for token in self.special_tokens)])
-        return -(-len(text) // longest)
+        fewest = -(-len(text) // longest)
+        return fewest if fewest > limit else 0
 
     def _split(self, part: str | int, token: SpecialToken) -> list[str | int]:
         if isinstance(part, int):

@@ -36,6 +36,8 @@ _WHITE_SPACE = b" \t\n\v\f\r"
 _BIG_STACK_BYTES = 1 << 30
 _BIG_STACK_FROM_CHARACTERS = 8_000
 _KEYS = "tokenizer.ggml."
+# A choice: reading so many takes a millisecond.
+_SAMPLED_PIECES = 1024
 _stack_size_lock = threading.Lock()
 
 
@@ -94,13 +96,17 @@ class LlamaVocabulary:
     @cached_property
     def end_of_generation_tokens(self) -> frozenset[int]:
         """Every token that ends an answer."""
+        # llama.cpp makes each token that it knows by its text a control token; others end answers
+        # only where the file names them. So its default counts only where it is no text.
+        candidates = {token.id for token in self.special_tokens} | self._named_tokens
         is_end = llama_cpp.llama_vocab_is_eog
-        ends = {token for token in range(self.size) if is_end(self._pointer, token)}
-        if self.eos is None:
-            # llama.cpp's default counts only where it is no text.
-            default = int(llama_cpp.llama_vocab_eos(self._pointer))
-            ends -= {default} - {token.id for token in self.special_tokens}
-        return frozenset(ends)
+        return frozenset(token for token in candidates if is_end(self._pointer, token))
+
+    @property
+    def _named_tokens(self) -> set[int]:
+        """The tokens that the file names by their ids, as BOS, EOS or any other."""
+        ids = [value for key, value in self._stated.items() if key.endswith("_token_id")]
+        return {int(value) for value in ids if value.isdecimal() and int(value) < self.size}
 
     @cached_property
     def fill_in_the_middle(self) -> tuple[int, int, int] | None:
@@ -171,16 +177,29 @@ class LlamaVocabulary:
             return _with_big_stack(lambda: self._tokenize(text, parse_special, add_special))
         return self._tokenize(text, parse_special, add_special)
 
-    def fewest_tokens(self, text: str) -> int:
+    def fewest_tokens(self, text: str, limit: int) -> int:
         """A lower bound of the number of tokens in ``text``, found without tokenising it.
 
-        It is the text's bytes divided by those of the longest piece; 0 where tokens may stand for
-        text of any length.
+        It is the text's bytes divided by those of the longest piece; 0 if that is not more than
+        ``limit``, and where tokens may stand for text of any length.
         """
         if self._type not in _VERBATIM_TYPES:
             return 0
+        encoded = text.encode()
+        if len(encoded) <= limit * self._long_piece:
+            return 0
         longest, ignored = self._longest_piece
-        return -(-len(text.encode().translate(None, ignored)) // longest)
+        fewest = -(-len(encoded.translate(None, ignored)) // longest)
+        return fewest if fewest > limit else 0
+
+    @cached_property
+    def _long_piece(self) -> int:
+        """The length in bytes of the longest piece among some that are spread over the vocabulary.
+
+        Reading all takes 0.45 s with 262k tokens, and few texts are so long that it is needed.
+        """
+        sample = range(0, self.size, max(1, self.size // _SAMPLED_PIECES))
+        return max([1, *(len(self._read_piece(token)) for token in sample)])
 
     @cached_property
     def _longest_piece(self) -> tuple[int, bytes]:

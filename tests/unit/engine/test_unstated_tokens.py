@@ -57,6 +57,12 @@ def test_they_are_absent_from_prompts_and_end_no_answer(tmp_path: Path) -> None:
     assert [bare.text(token) for token in raw.rendered.tokens] == ["x", "y"]
 
 
+def test_a_stated_end_may_be_text(tmp_path: Path) -> None:
+    named = vocabulary(tmp_path / "text.gguf", names=lambda writer: writer.add_eos_token_id(7))
+
+    assert named.end_of_generation_tokens == {7}
+
+
 def test_stated_ones_are_used(tmp_path: Path) -> None:
     def names(writer: gguf.GGUFWriter) -> None:
         writer.add_bos_token_id(len(BYTES))
