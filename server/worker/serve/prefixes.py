@@ -21,6 +21,7 @@ from server.library.file_facts import FileFacts, file_facts
 from server.prompt.answer_log import AnswerLog
 
 _DIGEST_BYTES = 16
+_CHANGED = "the model's files have changed since they were loaded"
 _DAY_SECONDS = 24 * 3600.0
 
 
@@ -81,6 +82,7 @@ class Fingerprint:
         folder: Path,
     ) -> None:
         self._files = [*files, *file_facts(build_files())]
+        self._contents: list[bytes] = []
         self._folder = folder
         self._settings = [build_description(), settings.kv_type, settings.flash_attention]
         self._settings += [str(info.safe_mode), str(info.gpu_layers)]
@@ -102,14 +104,35 @@ class Fingerprint:
             OSError: a file cannot be read, or is not the one that was loaded.
         """
         with self._reading:
-            if not self._known:
-                parts = [_contents(file, self._folder).hex() for file in self._files]
-                text = "\0".join(parts + self._settings).encode()
-                self._known = hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
+            if self._known:
+                self._look_again()
+            else:
+                self._read()
+        return self._known
+
+    def _read(self) -> None:
+        contents = [_contents(file, self._folder) for file in self._files]
         # Another file may have come into the place of the one that llama.cpp opened.
         if file_facts(file.path for file in self._files) != self._files:
-            raise OSError("the model's files have changed since they were loaded")
-        return self._known
+            raise OSError(_CHANGED)
+        self._contents = contents
+        text = "\0".join([digest.hex() for digest in contents] + self._settings).encode()
+        self._known = hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
+
+    def _look_again(self) -> None:
+        """Raise OSError if the files are no longer those that were read.
+
+        A new name of a file (a hard link) changes its time of change, and so does writing to it
+        and setting back its time of modification. Only reading it tells one from the other.
+        """
+        found = file_facts(file.path for file in self._files)
+        for index, (before, now) in enumerate(zip(self._files, found, strict=True)):
+            if now == before:
+                continue
+            same_file = now._replace(changed_ns=before.changed_ns) == before
+            if not same_file or _contents(now, self._folder) != self._contents[index]:
+                raise OSError(_CHANGED)
+            self._files[index] = now
 
 
 def _contents(facts: FileFacts, folder: Path) -> bytes:

@@ -103,7 +103,7 @@ def test_names_depend_on_a_secret_and_nobody_else_may_look(folder: Path, tmp_pat
     assert here.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("fault", ["cut", "longer", "flipped", "empty", "other magic", "gone"])
+@pytest.mark.parametrize("fault", ["cut", "longer", "flipped", "empty", "foreign", "older", "gone"])
 def test_a_file_that_is_not_as_it_was_written_is_computed_again(
     folder: Path, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,7 +117,8 @@ def test_a_file_that_is_not_as_it_was_written_is_computed_again(
         "longer": content + b"x",
         "flipped": bytes(flipped),
         "empty": b"",
-        "other magic": b"x" + content[1:],
+        "foreign": b"GGUF" + content[4:],
+        "older": content[:7] + b"\x00" + content[8:],
     }
     path.unlink()
     if fault in changed:
