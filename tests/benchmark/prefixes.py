@@ -1,7 +1,8 @@
 """What prefixes on disk save, and what they cost: `python -m tests.benchmark.prefixes [WORKLOAD]`.
 
 - *restart*: a long prompt, asked again with another question after the server was restarted, with
-  the files in the page cache and without.
+  the files in the page cache and without; and beside llama-server, which is told to save its slot
+  and to restore it.
 - *swap*: ten conversations with each of two models, in memory for one, in turns: with the disk,
   without, and by the server of the checkout ``--baseline FOLDER``, which was installed there.
 - *beside*: a stream while prefixes are read, compared with one while prefixes come from memory; and
@@ -33,11 +34,13 @@ from server.benchmark.report import percentile
 from server.benchmark.target import Target
 from server.benchmark.timed_client import Answer, Endpoint
 from server.core.prefix_folder import SUFFIX, segment_files
+from server.core.settings import load
 from server.engine.disk.segment_file import segment_head
+from tests.benchmark import peer
 from tests.benchmark.comparison import Row
 from tests.benchmark.document import markdown
-from tests.benchmark.session import OURS
-from tests.e2e.server import BASE, INSTRUCT, running_server
+from tests.benchmark.session import OURS, PEER
+from tests.e2e.server import BASE, INSTRUCT, MODELS, running_server
 
 _TEXT = """
     the river of a small town runs past mills and gardens to where old ships wait for rain while
@@ -59,9 +62,7 @@ def text(seed: int, words: int) -> str:
 
 
 @contextmanager
-def served(
-    folder: Path, *arguments: str, disk: str = "20GiB", checkout: Path | None = None
-) -> Iterator[str]:
+def served(folder: Path, *arguments: str, disk: str = "20GiB", checkout: str = "") -> Iterator[str]:
     """The address of a server that keeps prefixes in ``folder`` and has answered nothing."""
     options = ("--kv-tokens", _CELLS, "--ctx-size", _CELLS, *arguments)
     environment = {"DRAGOMAN_PREFIX_DISK": disk, "DRAGOMAN_PREFIX_DISK_DIR": str(folder)}
@@ -105,6 +106,35 @@ def restart(folder: Path, *, quick: bool) -> Iterator[Row]:
     dropped = asked_anew("Which birds are named?")
     yield _row("restart: TTFT, files in the page cache, s", warm, cold, 0.1)
     yield _row("restart: TTFT, files on disk, s", dropped, cold, 0.15)
+    restored = _with_slot_file(folder, document)
+    yield Row(
+        label="restart: TTFT, files in the page cache, llama-server with its slot's file, s",
+        values={OURS: warm, PEER: restored},
+        ratio=f"{warm / restored:.2f}",
+        target="",
+        met=None,
+    )
+
+
+def _with_slot_file(folder: Path, document: str) -> float:
+    """Seconds in which a restarted llama-server reads its slot's file and begins to answer."""
+    binary = peer.install(load().cache_dir)
+    model = MODELS / f"{INSTRUCT}.gguf"
+    options = ("-c", _CELLS, "-np", "1", "--slot-save-path", str(folder))
+
+    def tell(url: str, action: str) -> None:
+        address = f"{url}/slots/0?action={action}"
+        httpx.post(address, json={"filename": "slot"}, timeout=60).raise_for_status()
+
+    with peer.serving(binary, model, *options) as url:
+        first_token(url, INSTRUCT, [user(f"{document}\nWhat is this about?")])
+        tell(url, "save")
+    with peer.serving(binary, model, *options) as url:
+        first_token(url, INSTRUCT, [user("Hello")])
+        began = time.perf_counter()
+        tell(url, "restore")
+        restoring = time.perf_counter() - began
+        return restoring + first_token(url, INSTRUCT, [user(f"{document}\nWho counts coins?")])[0]
 
 
 def _drop_cache(folder: Path) -> None:
@@ -131,7 +161,9 @@ def swap(folder: Path, *, quick: bool, baseline: Path | None = None) -> Iterator
             "disk": running.enter_context(served(folder, *budget)),
         }
         if baseline is not None:
-            urls["baseline"] = running.enter_context(served(folder, *budget, checkout=baseline))
+            urls["baseline"] = running.enter_context(
+                served(folder, *budget, checkout=str(baseline))
+            )
         waits: dict[str, list[float]] = {server: [] for server in urls}
         talks = {
             (number, model, server): [

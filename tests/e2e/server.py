@@ -95,7 +95,7 @@ def free_port() -> int:
 def running_server(
     *arguments: str,
     prefix: Sequence[str] = (),
-    checkout: Path | None = None,
+    checkout: str = "",
     **environment: str,
 ) -> Iterator[Server]:
     """``dragoman serve`` with these arguments, ready to answer; ended by SIGTERM afterwards.
@@ -107,9 +107,9 @@ def running_server(
     """
     port = free_port()
     command = Path(sys.executable).with_name("dragoman")
-    if checkout is not None:
-        command = checkout / ".venv" / "bin" / "dragoman"
-        environment["PYTHONPATH"] = str(checkout)
+    if checkout:
+        command = Path(checkout, ".venv", "bin", "dragoman")
+        environment["PYTHONPATH"] = checkout
     with TemporaryDirectory() as folder:
         defaults = {
             "DRAGOMAN_MODELS_DIR": str(MODELS),
