@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -245,6 +246,8 @@ def _checked(data: bytes, stated: str, at: Locator, type_at: Locator) -> _Found:
 
 def _decoded(text: str) -> bytes | None:
     """The bytes of a Base64 text, in either alphabet, padded or not; None if it is none."""
+    with suppress(ValueError):  # most are written as they should be, and take least time so
+        return binascii.a2b_base64(text, strict_mode=True)
     if "%" in text:
         raw = unquote_to_bytes(text)
     elif text.isascii():

@@ -9,20 +9,26 @@
 from __future__ import annotations
 
 import argparse
-import base64
+import asyncio
+import io
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import pairwise
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
+import numpy as np
+from PIL import Image
 
+from server.api.image_parts import data_uri
+from server.benchmark.target import Target
+from server.benchmark.timed_client import Answer, Endpoint
+from server.core.request import ImagePart
 from server.core.settings import load
 from tests.benchmark import peer
 from tests.e2e.server import INSTRUCT, MODELS, running_server
@@ -39,27 +45,38 @@ TEMPLATE = (
 _TOKENS = 16
 
 
-def message(*parts: str | int, role: str = "user") -> dict[str, Any]:
-    """A message of texts and of images, each by its seed."""
+def message(*parts: str | ImagePart, role: str = "user") -> dict[str, Any]:
+    """A message of texts and of images."""
     content = [
-        {"type": "text", "text": part} if isinstance(part, str) else _image(part) for part in parts
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image_url", "image_url": {"url": data_uri(part.data)}}
+        for part in parts
     ]
     return {"role": role, "content": content}
 
 
-def _image(seed: int) -> dict[str, Any]:
-    data = base64.b64encode(image(seed, 40 + seed, 30).data).decode()
-    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+@cache
+def photo(seed: int) -> ImagePart:
+    """A JPEG file as a phone makes it: 4,000 x 3,000 pixels in soft colours, with some noise."""
+    chance = np.random.default_rng(seed)
+    soft = Image.fromarray(chance.integers(0, 256, (48, 64, 3)).astype(np.uint8))
+    pixels = np.asarray(soft.resize((4000, 3000), Image.Resampling.BICUBIC)).astype(np.int16)
+    pixels += chance.integers(-8, 9, pixels.shape, dtype=np.int16)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
+    return ImagePart(buffer.getvalue())
 
 
+ONE, TWO, THREE = (image(seed, 40 + seed, 30) for seed in (1, 2, 3))
 CONVERSATIONS = {
-    "one image": [message("look", 1, "what is it?")],
-    "several images": [message("compare", 1, 2, "which is larger?")],
-    "images between texts": [message("first", 1, "then", 3, "last", 1, "so?")],
+    "one image": [message("look", ONE, "what is it?")],
+    "several images": [message("compare", ONE, TWO, "which is larger?")],
+    "images between texts": [message("first", ONE, "then", THREE, "last", ONE, "so?")],
     "a second turn": [
-        message("look", 1, "what is it?"),
+        message("look", ONE, "what is it?"),
         {"role": "assistant", "content": "a cat"},
-        message("and", 2, "this?"),
+        message("and", TWO, "this?"),
     ],
 }
 
@@ -133,57 +150,39 @@ _ROUNDS = 3
 _SHARING = 8
 
 
-class Timed(NamedTuple):
-    """Seconds from the request to each of an answer's tokens."""
-
-    arrivals: list[float]
-
-    @property
-    def first(self) -> float:
-        return self.arrivals[0]
-
-    @property
-    def longest_gap(self) -> float:
-        return max(later - earlier for earlier, later in pairwise(self.arrivals))
-
-
-def timed(url: str, messages: list[dict[str, Any]], tokens: int = 8) -> Timed:
+def timed(url: str, messages: list[dict[str, Any]], tokens: int = 8) -> Answer:
     """Stream a greedy answer of so many tokens."""
-    body = {
-        "model": INSTRUCT,
-        "messages": messages,
-        "temperature": 0,
-        "max_tokens": tokens,
-        "ignore_eos": True,
-        "stream": True,
-    }
-    began = time.perf_counter()
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=600) as response:
-        return Timed(
-            [
-                time.perf_counter() - began
-                for line in response.iter_lines()
-                if '"content":"' in line and '"content":""' not in line
-            ]
-        )
+    target = Target(endpoint=Endpoint(url), model=INSTRUCT)
+    answer = asyncio.run(target.ask(messages, tokens, ignore_eos=True))
+    assert answer.error is None, answer.error
+    return answer
+
+
+def until_first(url: str, messages: list[dict[str, Any]]) -> float:
+    """Seconds to the first token of an answer."""
+    first = timed(url, messages).first
+    assert first is not None
+    return first
 
 
 def measure(url: str, seed: int) -> Iterator[tuple[str, float]]:
     """What is measured of one server in one round, in seconds; no other round has its images."""
-    first = [message("look", seed, "what is it?")]
+    first = [message("look", photo(seed), "what is it?")]
     second = [*first, {"role": "assistant", "content": "a cat"}, message("and its colour?")]
-    yield "first answer", timed(url, first).first
-    yield "second turn", timed(url, second).first
+    yield "first answer", until_first(url, first)
+    yield "second turn", until_first(url, second)
+    image = photo(seed + 1)
+    shared = [[message("look", image, f"question {number}")] for number in range(_SHARING)]
     began = time.perf_counter()
-    shared = [[message("look", seed + 1, f"question {number}")] for number in range(_SHARING)]
     with ThreadPoolExecutor(_SHARING) as pool:
         list(pool.map(partial(timed, url), shared))
     yield "eight that share an image", time.perf_counter() - began
+    other = photo(seed + 2)
     with ThreadPoolExecutor(2) as pool:
         stream = pool.submit(timed, url, [message("tell me a story")], 200)
         time.sleep(0.5)
-        pool.submit(timed, url, [message("look", seed + 2, "what is it?")]).result()
-        yield "longest gap of a stream beside an image", stream.result().longest_gap
+        pool.submit(timed, url, [message("look", other, "what is it?")]).result()
+        yield "longest gap of a stream beside an image", max(stream.result().gaps)
 
 
 def compare_times(binary: Path, rounds: int) -> None:
