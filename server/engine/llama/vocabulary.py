@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 from llguidance import LLTokenizer
 
 from server.core.vocabulary import SpecialToken, TokenType
+from server.engine.llama.big_stack import with_big_stack
 
 if TYPE_CHECKING:
     from server.engine.llama.word_pieces import WordPieces
-
-T = TypeVar("T")
 
 _SPECIAL_TYPES: dict[int, TokenType] = {
     llama_cpp.LLAMA_TOKEN_ATTR_CONTROL: "control",
@@ -29,16 +27,11 @@ _VERBATIM_TYPES = {llama_cpp.LLAMA_VOCAB_TYPE_SPM, llama_cpp.LLAMA_VOCAB_TYPE_BP
 # Tokens that absorb the white space beside them.
 _STRIPPING_BITS = llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP | llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP
 _WHITE_SPACE = b" \t\n\v\f\r"
-# Pre-tokenizers that fall back to std::regex recurse once per character: one megabyte of the same
-# letter overflows a thread's default stack. The system allocates stack pages when they are touched.
-# Both numbers are choices; the first must suffice for the longest prompt, the second not overflow
-# a default stack of a few megabytes.
-_BIG_STACK_BYTES = 1 << 30
+# Shorter texts do not overflow a default stack of a few megabytes; a choice.
 _BIG_STACK_FROM_CHARACTERS = 8_000
 _KEYS = "tokenizer.ggml."
 # A choice: reading so many takes a millisecond.
 _SAMPLED_PIECES = 1024
-_stack_size_lock = threading.Lock()
 
 
 class LlamaVocabulary:
@@ -174,7 +167,7 @@ class LlamaVocabulary:
         [CLS] and [SEP]. With ``parse_special``, control tokens in the text are recognised.
         """
         if len(text) >= _BIG_STACK_FROM_CHARACTERS:
-            return _with_big_stack(lambda: self._tokenize(text, parse_special, add_special))
+            return with_big_stack(lambda: self._tokenize(text, parse_special, add_special))
         return self._tokenize(text, parse_special, add_special)
 
     def fewest_tokens(self, text: str, limit: int) -> int:
@@ -286,17 +279,3 @@ class LlamaVocabulary:
     def is_control(self, token: int) -> bool:
         """Whether the token is a control token."""
         return bool(llama_cpp.llama_vocab_is_control(self._pointer, token))
-
-
-def _with_big_stack(call: Callable[[], T]) -> T:
-    """The result of ``call``, run on a thread whose stack regex recursion cannot exhaust."""
-    result: list[T] = []
-    with _stack_size_lock:
-        previous = threading.stack_size(_BIG_STACK_BYTES)
-        try:
-            thread = threading.Thread(target=lambda: result.append(call()))
-            thread.start()
-        finally:
-            threading.stack_size(previous)
-    thread.join()
-    return result[0]
