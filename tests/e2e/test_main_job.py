@@ -273,7 +273,7 @@ def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_work
         extra_body={"ignore_eos": True},
     )
     other = client.completions.create(model=BASE, prompt="One, two,", max_tokens=4)
-    next(iter(stream))
+    next(chunk for chunk in stream if chunk.choices[0].delta.content)
     pids = server.worker_pids()
     os.kill(pids[INSTRUCT], signal.SIGKILL)
     with pytest.raises(openai.APIError) as caught:
