@@ -25,6 +25,7 @@ INSTRUCT = "SmolLM2-135M-Instruct.Q4_1"
 BASE = "gemma-3-270m-q4_k_m"
 BEHIND = os.environ.get("TEST_BEHIND")
 """What the tests run behind instead of asking a server itself: ``front``, ``ray``, or nothing."""
+_WORKER = b"server.worker.serve.process"
 _START_SECONDS = 120
 _END_SECONDS = 30
 
@@ -59,28 +60,27 @@ class Server:
         return workers_of(self.process.pid)
 
 
-def workers_of(server: int) -> dict[str, int]:
-    """Process ids of the workers of this process, by the model whose file they have mapped."""
+def workers_of(server: int, program: bytes = _WORKER) -> dict[str, int]:
+    """Process ids of the workers of this process, by the model whose file they have mapped.
+
+    They are its children whose command has ``program`` in it.
+    """
     found = {}
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _is_worker(entry, server):
+        if entry.name.isdigit() and _is_worker(entry, server, program):
             with suppress(OSError):  # it may have ended since
                 for model in re.findall(r"/([^/\n]+)\.gguf", (entry / "maps").read_text()):
                     found[model] = int(entry.name)
     return found
 
 
-def _is_worker(entry: Path, server: int) -> bool:
+def _is_worker(entry: Path, server: int, program: bytes) -> bool:
     try:
         parent = re.search(r"^PPid:\s+(\d+)$", (entry / "status").read_text(), re.MULTILINE)
         command = (entry / "cmdline").read_bytes()
     except OSError:
         return False
-    return (
-        parent is not None
-        and int(parent[1]) == server
-        and b"server.worker.serve.process" in command
-    )
+    return parent is not None and int(parent[1]) == server and program in command
 
 
 def free_port() -> int:

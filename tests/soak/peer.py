@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,18 +9,15 @@ from pathlib import Path
 
 from server.core.settings import load
 from tests.benchmark import peer
-from tests.e2e.server import Server, free_port, running
+from tests.e2e.server import Server, free_port, running, workers_of
 
 
 class Peer(Server):
     """A running llama-server; its workers are its children, one for each loaded model."""
 
-    def _is_worker(self, entry: Path) -> bool:
-        try:
-            parent = re.search(r"^PPid:\s+(\d+)$", (entry / "status").read_text(), re.MULTILINE)
-        except OSError:
-            return False
-        return parent is not None and int(parent[1]) == self.process.pid
+    def worker_pids(self) -> dict[str, int]:
+        """Process ids by the model whose file they have mapped."""
+        return workers_of(self.process.pid, b"llama-server")
 
 
 @contextmanager
