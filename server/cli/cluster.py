@@ -15,16 +15,25 @@ from typing import Annotated, Any
 import typer
 from uvicorn.loops.auto import auto_loop_factory
 
-from server.cli.cluster_processes import CLUSTER_FILE, control_of_ray, down, join, known, runs, up
+from server.cli.cluster_processes import (
+    CLUSTER_FILE,
+    control_of_ray,
+    down,
+    front_listeners,
+    join,
+    known,
+    runs,
+    up,
+)
 from server.cli.console import CommandError, out
 from server.cli.formatting import columns
-from server.cli.listen import listen
 from server.cli.server_client import Client, ServerError
 from server.cluster import machine as processes
 from server.cluster.cluster_file import read_cluster
 from server.cluster.machine import RAY, MachineFolder
 from server.cluster.secret import cluster_key
 from server.cluster.serve_config import check_kubernetes, kuberay, serve_config
+from server.http.tls import check_tls
 from server.telemetry.log import configure_logging
 
 # How long Ray may take to start: half a minute, on a busy machine.
@@ -182,9 +191,9 @@ def _front(file: Path) -> None:
 
     wanted = read_cluster(file)
     settings = wanted.front_settings()
+    check_tls(settings.tls_certificate, settings.tls_key)
+    clients, replicas = front_listeners(wanted)
     configure_logging(settings.log_format, settings.log_level)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    clients = listen(settings.host, settings.port)
-    replicas = listen(wanted.head.members_host or wanted.head.address, wanted.head.members_port)
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(serve_front(wanted, clients, replicas))

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from server.cli.console import CommandError, err, out
-from server.cli.listen import listen
+from server.cli.listen import Names, listen
 from server.cli.server_client import url_of
 from server.cluster import machine as processes
 from server.cluster.cluster_file import read_cluster
@@ -23,6 +23,7 @@ from server.cluster.machine import FRONT, RAY, Machine, MachineFolder
 from server.cluster.secret import TOKEN_FILE_VARIABLE, cluster_key, create_token
 from server.cluster.tables import Cluster
 from server.core.settings_file import ConfigError
+from server.http.tls import check_tls
 
 CLUSTER_FILE = "cluster.toml"
 
@@ -30,21 +31,24 @@ CLUSTER_FILE = "cluster.toml"
 _START_SECONDS = 180.0
 _POLL_SECONDS = 0.5
 _CONNECT_SECONDS = 3.0
-_RUNS = "Ray runtime started"
+# Ray's own words, which stay as its version does.
+_RUNS, _WRONG_TOKEN = "Ray runtime started", "InvalidAuthToken"
 
 
 def up(here: MachineFolder, file: Path, *, wait: bool) -> None:
     """Start what does not run yet, and serve what the file says."""
     wanted = read_cluster(file)
+    front = wanted.front_settings()
+    check_tls(front.tls_certificate, front.tls_key)
     create_token(here.token)
     os.environ.update(processes.ray_environment(here.token))
     control = control_of_ray()
     head = f"{wanted.head.address}:{wanted.head.port}"
     machine = here.read() or Machine(head=head, token=str(here.token))
     if machine.head != head or machine.token != str(here.token):
-        raise CommandError(f"this machine belongs to the cluster of {machine.head}")
+        raise _member(machine)
     if not runs(machine, RAY):
-        _check_head(wanted)
+        _check_ports(machine, wanted)
         # Ray takes a node agent of another machine that runs here as well for the head.
         (_temporary(here) / "ray_current_cluster").unlink(missing_ok=True)
         command = processes.ray_command(
@@ -75,12 +79,21 @@ def up(here: MachineFolder, file: Path, *, wait: bool) -> None:
             _wait_until_served(control, wanted)
 
 
-def _check_head(wanted: Cluster) -> None:
-    """Raises CommandError if this machine cannot be the head, for which Ray has many words."""
-    try:
-        listen(wanted.head.address, wanted.head.port).close()
-    except CommandError as error:
-        raise CommandError(f"this machine cannot be the head: {error}") from error
+def _check_ports(machine: Machine, wanted: Cluster) -> None:
+    """Raises CommandError if a port of the head cannot be had, for which Ray has many words."""
+    head = wanted.head
+    listen(head.address, head.port, Names("head.address", "head.port")).close()
+    if not runs(machine, FRONT):
+        for listener in front_listeners(wanted):
+            listener.close()
+
+
+def front_listeners(wanted: Cluster) -> tuple[socket.socket, socket.socket]:
+    """The sockets of the front, for clients and for replicas; raises CommandError."""
+    head, front = wanted.head, wanted.front_settings()
+    clients = listen(front.host, front.port, Names("front.host", "front.port"))
+    host = head.members_host or head.address
+    return clients, listen(host, head.members_port, Names("head.members_host", "head.members_port"))
 
 
 def _start_front(here: MachineFolder, machine: Machine, wanted: Cluster, file: Path) -> None:
@@ -131,7 +144,7 @@ def join(
         raise CommandError(f"no head answers at {head}")
     machine = here.read() or Machine(head=head, token=str(token))
     if runs(machine, RAY):
-        raise CommandError(f"this machine belongs to the cluster of {machine.head} already")
+        raise _member(machine)
     machine = Machine(head=head, token=str(token))
     command = processes.ray_command(
         address=head,
@@ -144,6 +157,11 @@ def join(
     here.write(machine)
     _wait_for_ray(here, machine)
     out.print(f"joined {head}", markup=False)
+
+
+def _member(machine: Machine) -> CommandError:
+    text = f"this machine belongs to the cluster of {machine.head}"
+    return CommandError(f"{text}; dragoman cluster down ends its part in it")
 
 
 def _check_resources(resources: str | None) -> None:
@@ -205,8 +223,13 @@ def _temporary(here: MachineFolder) -> Path:
 
 
 def _wait_for_ray(here: MachineFolder, machine: Machine) -> None:
-    """Return when Ray runs. Its own word for that stays as its version does."""
-    _wait(here, machine, RAY, lambda: _RUNS in here.log(RAY).read_text(errors="replace"))
+    """Return when Ray runs; raises CommandError if it does not."""
+    try:
+        _wait(here, machine, RAY, lambda: _RUNS in here.log(RAY).read_text(errors="replace"))
+    except CommandError as error:
+        if _WRONG_TOKEN in here.last_words(RAY):
+            raise CommandError("the head refuses this token: copy its token file again") from error
+        raise
 
 
 def _wait_for_port(here: MachineFolder, machine: Machine, what: str, host: str, port: int) -> None:
@@ -229,7 +252,7 @@ def _wait(here: MachineFolder, machine: Machine, what: str, begun: Callable[[], 
     deadline = time.monotonic() + _START_SECONDS
     while not begun():
         if not runs(machine, what):
-            raise CommandError(f"{what} ended:\n{here.last_words(what)}")
+            raise CommandError(f"{what} ended; its log: {here.log(what)}\n{here.last_words(what)}")
         if time.monotonic() > deadline:
             raise CommandError(f"{what} did not start; its log: {here.log(what)}")
         time.sleep(_POLL_SECONDS)

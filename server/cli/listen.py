@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from pathlib import Path
+from typing import NamedTuple
 
 from server.cli.console import CommandError
 
@@ -14,7 +15,17 @@ _BACKLOG = 2048
 _SOCKET_MODE = 0o660
 
 
-def listen(host: str, port: int) -> socket.socket:
+class Names(NamedTuple):
+    """What a host and a port are set by, for messages."""
+
+    host: str = "--host"
+    port: str = "--port"
+
+
+_OF_SERVE = Names()
+
+
+def listen(host: str, port: int, names: Names = _OF_SERVE) -> socket.socket:
     """A listening socket. Raises `CommandError` with the reason if the port cannot be taken."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -23,9 +34,9 @@ def listen(host: str, port: int) -> socket.socket:
             address[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=host == "::"
         )
     except socket.gaierror as error:
-        raise CommandError(f"--host: {host!r} is not an address of this machine") from error
+        raise CommandError(f"{names.host}: {host!r} is not an address of this machine") from error
     except OSError as error:
-        raise CommandError(_reason(host, port, error)) from error
+        raise CommandError(_reason(host, port, error, names)) from error
 
 
 def listen_at(path: Path) -> socket.socket:
@@ -52,16 +63,16 @@ def listen_at(path: Path) -> socket.socket:
     return listener
 
 
-def _reason(host: str, port: int, error: OSError) -> str:
+def _reason(host: str, port: int, error: OSError, names: Names) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return (
                 f"port {port} on {host} is in use, perhaps by another dragoman; "
-                "stop it or choose another port with --port"
+                f"stop it or choose another port with {names.port}"
             )
         case errno.EACCES:
             return f"this user may not listen on port {port}; choose one above 1023"
         case errno.EADDRNOTAVAIL:
-            return f"--host: {host!r} is not an address of this machine"
+            return f"{names.host}: {host!r} is not an address of this machine"
         case number:
             return f"cannot listen on {host} port {port}: {os.strerror(number or 0)}"

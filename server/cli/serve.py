@@ -24,7 +24,7 @@ from server.cli.banner import banner
 from server.cli.console import CommandError, err, out
 from server.cli.formatting import size
 from server.cli.hangup import at_hangup
-from server.cli.listen import listen, listen_at
+from server.cli.listen import Names, listen, listen_at
 from server.cli.llama_build import BUILD_COMMAND, could_have_kernels
 from server.cli.local_models import library
 from server.cli.options import EVERY_SETTING, takes_settings
@@ -96,9 +96,8 @@ def _listeners(settings: Settings) -> list[socket.socket]:
     path = socket_path(settings.host)
     listeners = [listen_at(Path(path)) if path else listen(settings.host, settings.port)]
     if settings.metrics_port:
-        listeners.append(
-            listen(settings.host if path is None else "127.0.0.1", settings.metrics_port)
-        )
+        host = settings.host if path is None else "127.0.0.1"
+        listeners.append(listen(host, settings.metrics_port, Names(port="--metrics-port")))
     return listeners
 
 

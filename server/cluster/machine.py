@@ -23,6 +23,8 @@ from server.core.settings_file import ConfigError
 RAY, FRONT = "ray", "front"
 
 _END_SECONDS = 60.0
+# Lines of a log that say why a process has ended. A choice.
+_LAST_WORDS = 5
 _POLL_SECONDS = 0.1
 # Ray's object store holds nothing of ours; this is the least it takes.
 _OBJECT_STORE_BYTES = 80 << 20
@@ -110,12 +112,13 @@ class MachineFolder:
         return Running(pid=process.pid, name=process_name(process.pid))
 
     def last_words(self, what: str) -> str:
-        """The end of a process's log."""
+        """The end of a process's log, without the frames of tracebacks."""
         try:
             lines = self.log(what).read_text(errors="replace").splitlines()
         except OSError:
             return ""
-        return "\n".join(lines[-10:])
+        said = [line for line in lines if line.strip() and not line.startswith((" ", "Traceback"))]
+        return "\n".join(said[-_LAST_WORDS:])
 
 
 def lives(running: Running) -> bool:
@@ -195,6 +198,9 @@ def ray_command(
         f"--object-store-memory={_OBJECT_STORE_BYTES}",
         "--dashboard-agent-listen-port=0",
         "--include-log-monitor=false",
+        # Else Ray takes the ports from 10002 to 19999 for its own, those of the front among them.
+        "--min-worker-port=0",
+        "--max-worker-port=0",
         f"--temp-dir={temporary}",
     ]
     return command

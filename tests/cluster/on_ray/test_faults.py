@@ -146,6 +146,15 @@ def test_applying_the_same_file_replaces_nothing(cluster: Cluster) -> None:
     assert until(lambda: pair(cluster)) == before
 
 
+def test_a_machine_with_a_wrong_token_is_told_so(cluster: Cluster, tmp_path: Path) -> None:
+    wrong = tmp_path / "token"
+    wrong.write_text("wrong")
+    head = f"{cluster.address}:{cluster.ports['port']}"
+    done = cluster.command("join", head, "--token", str(wrong), machine="stranger")
+    assert done.returncode == 1
+    assert "the head refuses this token" in done.stderr
+
+
 def test_replicas_go_on_while_the_head_is_down_and_it_comes_back(
     cluster: Cluster, load: Load
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,24 @@ def test_what_cannot_be_done_is_said(
     refused = run("cluster", *arguments, "--folder", str(folder / "here"))
     assert refused.exit_code == 1
     assert problem in refused.err
+
+
+@pytest.mark.process
+def test_a_port_in_use_is_named_by_its_key(run: Run, file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        file.write_text(f"[front]\nport = {port}\n" + LEAST)
+        refused = run("cluster", "front", str(file))
+    assert refused.exit_code == 1
+    assert f"port {port} on 127.0.0.1 is in use" in refused.err
+    assert "choose another port with front.port" in refused.err
+
+
+def test_a_certificate_that_is_not_there_is_named(run: Run, file: Path) -> None:
+    file.write_text('[front]\ntls_certificate = "no.pem"\ntls_key = "no.key"\n' + LEAST)
+    refused = run("cluster", "front", str(file))
+    assert refused.exit_code == 2
+    assert "TLS: no.pem or no.key: No such file" in refused.err
 
 
 def test_a_token_that_cannot_be_read_is_named(run: Run, folder: Path) -> None:
