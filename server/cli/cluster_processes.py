@@ -136,6 +136,8 @@ def join(
     if token is None:
         raise CommandError("join needs --token: a copy of the head's token file")
     _check_resources(resources)
+    if address is not None:
+        listen(address, 0, Names("--address")).close()
     token = token.expanduser().absolute()
     os.environ.update(processes.ray_environment(token))
     cluster_key()  # raises ConfigError for a file that cannot be read
@@ -254,6 +256,7 @@ def _wait(here: MachineFolder, machine: Machine, what: str, begun: Callable[[], 
         if not runs(machine, what):
             raise CommandError(f"{what} ended; its log: {here.log(what)}\n{here.last_words(what)}")
         if time.monotonic() > deadline:
+            processes.end(machine.processes[what])
             raise CommandError(f"{what} did not start; its log: {here.log(what)}")
         time.sleep(_POLL_SECONDS)
 

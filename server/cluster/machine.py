@@ -114,11 +114,16 @@ class MachineFolder:
     def last_words(self, what: str) -> str:
         """The end of a process's log, without the frames of tracebacks."""
         try:
-            lines = self.log(what).read_text(errors="replace").splitlines()
+            said = self.log(what).read_text(errors="replace")
         except OSError:
             return ""
-        said = [line for line in lines if line.strip() and not line.startswith((" ", "Traceback"))]
-        return "\n".join(said[-_LAST_WORDS:])
+        return "\n".join(without_frames(said)[-_LAST_WORDS:])
+
+
+def without_frames(text: str) -> list[str]:
+    """The lines of a text that has tracebacks, without the frames of these."""
+    lines = text.splitlines()
+    return [line for line in lines if line.strip() and not line.startswith((" ", "Traceback"))]
 
 
 def lives(running: Running) -> bool:

@@ -32,6 +32,7 @@ from server.core.model_names import all_names, find_name
 from server.core.model_source import ModelFile, ModelSource
 from server.core.near_names import choices
 from server.core.settings import Settings, load
+from server.core.settings_file import ConfigError
 from server.http.transport import Server
 from server.library.registry import ModelsFolder
 from server.telemetry.log import configure_logging
@@ -43,7 +44,7 @@ from server.worker.supervise.scheduling_policy import let_workers_compute
 logger = logging.getLogger(__name__)
 
 EXIT_UNUSABLE = 3
-"""The replica cannot serve its models; its log says why."""
+"""The replica cannot serve its models; its last status and its log say why."""
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,10 +66,17 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the replica serves its models, and how many requests run and wait."""
+    """How the replica is.
 
-    ready: bool
-    requests: int
+    Attributes:
+        ready: Whether it serves its models.
+        requests: How many requests run and wait.
+        problem: Why it cannot serve and is about to end.
+    """
+
+    ready: bool = False
+    requests: int = 0
+    problem: str | None = None
 
 
 class _Chosen:
@@ -123,14 +131,13 @@ class _Replica:
     async def serve(self) -> int:
         """Serve until standard input ends; returns the exit code."""
         if (problem := await asyncio.to_thread(self._models.missing)) is not None:
-            logger.error("group %s: %s", self._spec.group, problem)
-            return EXIT_UNUSABLE
+            return _unusable(self._spec, problem)
         listener = await asyncio.to_thread(_listen, self._spec.address)
         self._port = listener.getsockname()[1]
         await self._pool.start()
         beside = [
             asyncio.create_task(self._load()),
-            asyncio.create_task(self._report()),
+            asyncio.create_task(self._keep_reporting()),
             asyncio.create_task(announce(self._spec.front, self._key, self._announcement)),
         ]
         gc.freeze()
@@ -147,20 +154,15 @@ class _Replica:
         await self._pool.preload([entry.id for entry in self._pool.models()], required=True)
         await self._server.listening.wait()
         if failed := ", ".join(self._pool.unready()):
-            logger.error("group %s: %s cannot be loaded", self._spec.group, failed)
-            self._exit_code = EXIT_UNUSABLE
+            self._exit_code = _unusable(self._spec, f"{failed} cannot be loaded")
             self.end()
         else:
             self._ready = True
 
-    async def _report(self) -> None:
-        """Tell the actor how it goes."""
+    async def _keep_reporting(self) -> None:
         while True:
-            status = ReplicaStatus(
-                ready=self._ready,
-                requests=sum(entry.requests for entry in self._pool.models()),
-            )
-            os.write(sys.stdout.fileno(), msgspec.json.encode(status) + b"\n")
+            requests = sum(entry.requests for entry in self._pool.models())
+            _report(ReplicaStatus(ready=self._ready, requests=requests))
             await asyncio.sleep(PERIOD_SECONDS)
 
     def _announcement(self) -> Announcement:
@@ -175,6 +177,18 @@ class _Replica:
             ready=self._ready,
             draining=self._drain.begun,
         )
+
+
+def _report(status: ReplicaStatus) -> None:
+    """Tell the actor how the replica is."""
+    os.write(sys.stdout.fileno(), msgspec.json.encode(status) + b"\n")
+
+
+def _unusable(spec: ReplicaSpec, problem: str) -> int:
+    """Tell why the replica cannot serve; returns the exit code for that."""
+    logger.error("group %s: %s", spec.group, problem)
+    _report(ReplicaStatus(problem=problem))
+    return EXIT_UNUSABLE
 
 
 def _listen(address: str) -> socket.socket:
@@ -196,8 +210,8 @@ def _settings(spec: ReplicaSpec) -> Settings:
     )
 
 
-async def _run(spec: ReplicaSpec) -> int:
-    replica = _Replica(spec, _settings(spec))
+async def _run(spec: ReplicaSpec, settings: Settings) -> int:
+    replica = _Replica(spec, settings)
     home.set(home_of(replica.id))
     loop = asyncio.get_running_loop()
 
@@ -212,12 +226,15 @@ async def _run(spec: ReplicaSpec) -> int:
 def main() -> None:
     """Run the replica that standard input describes."""
     spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=ReplicaSpec)
-    settings = _settings(spec)
-    configure_logging(settings.log_format, settings.log_level)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    let_workers_compute()
-    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        code = runner.run(_run(spec))
+    try:
+        settings = _settings(spec)
+        configure_logging(settings.log_format, settings.log_level)
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        let_workers_compute()
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+            code = runner.run(_run(spec, settings))
+    except ConfigError as error:
+        code = _unusable(spec, str(error))
     # The thread that waits for standard input would be waited for.
     sys.stderr.flush()
     os._exit(code)

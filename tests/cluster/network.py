@@ -72,10 +72,11 @@ class Network:
 
     def remove(self) -> None:
         """Remove all of it."""
-        for machine in range(self.machines):
-            _ip("netns", "del", self.name(machine), check=False)
+        # First, as it goes with its namespace, and then another run may have a link of its name.
         if self._to_clients:
             _ip("link", "del", self._to_clients, check=False)
+        for machine in range(self.machines):
+            _ip("netns", "del", self.name(machine), check=False)
 
     def _link_to_clients(self) -> int:
         """Link the first one with this machine, and return the number of the link."""

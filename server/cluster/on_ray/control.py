@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve._private.api import serve_start
 from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
+from server.cluster.machine import without_frames
 from server.cluster.serve_config import changes, serve_config
 from server.cluster.tables import Cluster
 
@@ -75,7 +76,7 @@ def statuses() -> dict[str, GroupStatus]:
         deployments = application.deployments.values()
         messages = [application.message, *(each.message for each in deployments)]
         running = sum(each.replica_states.get("RUNNING", 0) for each in deployments)
-        message = "\n".join(filter(None, messages))
+        message = "\n".join(without_frames("\n".join(messages)))
         found[name] = GroupStatus(application.status.value, message, running)
     return found
 

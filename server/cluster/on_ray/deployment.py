@@ -39,6 +39,7 @@ class Replica:
         # Ray sets this to 1 for actors that claim no cores; the setting `threads` decides.
         environment = {name: os.environ[name] for name in os.environ if name != "OMP_NUM_THREADS"}
         self._requests = 0
+        self._problem: str | None = None
         self._ready = asyncio.Event()
         self._ending = False
         self._process: Process = await asyncio.create_subprocess_exec(
@@ -70,6 +71,7 @@ class Replica:
         async for line in self._process.stdout:
             status = msgspec.json.decode(line, type=ReplicaStatus)
             self._requests = status.requests
+            self._problem = status.problem or self._problem
             if status.ready:
                 self._ready.set()
         if self._ready.is_set() and not self._ending:
@@ -78,6 +80,8 @@ class Replica:
 
     async def _why(self) -> str:
         code = await self._process.wait()
+        if self._problem is not None:
+            return self._problem
         return f"the replica's process {self._process.pid} ended with code {code}; its log says why"
 
 

@@ -78,6 +78,14 @@ def test_a_port_in_use_is_named_by_its_key(run: Run, file: Path) -> None:
     assert "choose another port with front.port" in refused.err
 
 
+@pytest.mark.process
+def test_a_machine_joins_with_an_address_of_its_own(run: Run, folder: Path) -> None:
+    options = ["--token", "t", "--address", "203.0.113.1", "--folder", str(folder / "here")]
+    refused = run("cluster", "join", "10.0.0.1:6379", *options)
+    assert refused.exit_code == 1
+    assert "--address: '203.0.113.1' is not an address of this machine" in refused.err
+
+
 def test_a_certificate_that_is_not_there_is_named(run: Run, file: Path) -> None:
     file.write_text('[front]\ntls_certificate = "no.pem"\ntls_key = "no.key"\n' + LEAST)
     refused = run("cluster", "front", str(file))
