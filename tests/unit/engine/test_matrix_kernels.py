@@ -137,7 +137,8 @@ def test_no_weights_overflow_the_sums_of_a_product(kind: GGMLQuantizationType) -
     if kind == GGMLQuantizationType.MXFP4:
         weights[:, :, 0] = 118  # an exponent
     weights = weights.reshape(rows, -1)
-    signs = rng.integers(0, 2, (5, blocks * numbers)) * 2 - 1
+    # So many that they fill tiles of AMX.
+    signs = rng.integers(0, 2, (19, blocks * numbers)) * 2 - 1
     signs[0], signs[1] = 1, -1
     activations = signs.astype(np.float32)
     exact = _exact(weights, kind, activations)
@@ -179,6 +180,15 @@ def test_a_token_gets_the_same_alone_and_beside_others(
     together = _product(weights, kind, activations)
     alone = [_product(weights, kind, activations[i : i + 1])[0] for i in range(MANY)]
     np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("kind", ["Q4_K", "Q6_K", "Q8_0", "F16"])
+def test_more_tokens_than_are_multiplied_at_once_change_nothing(kind: str) -> None:
+    weights, activations = _random(GGMLQuantizationType[kind], 48, 512 + 17, 1)
+    together = _product(weights, GGMLQuantizationType[kind], activations)
+    for i in (0, 495, 511, 512, 528):
+        alone = _product(weights, GGMLQuantizationType[kind], activations[i : i + 1])[0]
+        np.testing.assert_array_equal(together[i], alone)
 
 
 def _experts_product(

@@ -2,6 +2,8 @@
 
 #if KERNELS_FOR_AMX
 
+#define KERNEL_TILES
+
 namespace {
 
 constexpr const char * INSTRUCTION_SET = "AMX";
@@ -14,6 +16,8 @@ constexpr const char * INSTRUCTION_SET = "AMX";
 
 #include "attention.h"
 #include "mul_mat_traits.h"
+
+#include "amx_mul_mat.h"
 
 ggml::cpu::tensor_traits * amx_traits(const ggml_tensor * op) {
     ggml::cpu::tensor_traits * traits = mul_mat_traits(op);

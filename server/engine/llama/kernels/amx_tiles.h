@@ -14,10 +14,11 @@ namespace {
 
 // What LDTILECFG reads.
 struct alignas(64) TileConfiguration {
-    uint8_t palette = 1, start_row = 0;
-    uint8_t reserved[14] = {};
-    uint16_t row_bytes[16] = {};  // of tiles 0 to 7
-    uint8_t rows[16] = {};
+    uint8_t palette;  // 1
+    uint8_t start_row;
+    uint8_t reserved[14];
+    uint16_t row_bytes[16];  // of tiles 0 to 7
+    uint8_t rows[16];
 };
 
 // The calling thread's tiles, configured as long as this lives; their contents begin as zeros.
@@ -48,11 +49,17 @@ inline __attribute__((always_inline)) void store_tile(void * first, int64_t stri
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(first), "r"(stride), "i"(TILE) : "memory");
 }
 
-// Adds to SUMS[m][n], 32-bit integers, A[m][4k + i] * B[k][4n + i] for all k and for i = 0 to 3; signed bytes of A, and
+// Adds to SUMS[m][n], 32-bit integers, A[m][4k + i] * B[k][4n + i] for all k and for i = 0 to 3: signed bytes of A, and
 // unsigned bytes of B.
 template <int SUMS, int A, int B>
 inline __attribute__((always_inline)) void multiply_tiles() {
     asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUMS), "i"(A), "i"(B));
+}
+
+// The same with signed bytes of B.
+template <int SUMS, int A, int B>
+inline __attribute__((always_inline)) void multiply_signed_tiles() {
+    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUMS), "i"(A), "i"(B));
 }
 
 }  // namespace

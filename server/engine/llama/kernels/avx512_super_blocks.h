@@ -6,6 +6,27 @@
 
 namespace {
 
+KERNEL inline Floats as_floats(Floats sums) { return sums; }
+
+KERNEL inline Floats as_floats(SignedWords sums) { return to_floats(sums); }
+
+// Adds to `sum` the products of a super-block of each row with that of a token: `products` of quants and scales of
+// sub-blocks.
+template <typename Block>
+KERNEL inline Floats add_super_block(const SuperBlocks<Block> & weights, SubBlockScale products,
+                                     const SuperActivations<Block> & activations, Floats sum) {
+    Floats result = multiply(as_floats(products), weights.scale);
+    if (Format<Block>::HAS_MINIMUM) {
+        __m512i minimums = _mm512_setzero_si512();
+        for (int i = 0; i < SUB_BLOCKS<Block> / 2; i++) {
+            minimums = _mm512_dpwssd_epi32(minimums, __m512i(weights.minimums[i]),
+                                           _mm512_set1_epi32(activations.sums[i]));
+        }
+        result = subtract_product(result, _mm512_cvtepi32_ps(minimums), weights.minimum);
+    }
+    return multiply_add(result, broadcast(activations.scale), sum);
+}
+
 // Adds to sums[p][t] the products of a super-block of each row of panel p with that of token t.
 template <typename Block, int PANELS, int TOKENS>
 KERNEL inline void multiply_tokens(const SuperBlocks<Block> * weights,
@@ -13,12 +34,7 @@ KERNEL inline void multiply_tokens(const SuperBlocks<Block> * weights,
                                    Floats * const * sums) {
     using F = Format<Block>;
     constexpr int WORDS = SUB_BLOCK_WORDS<Block>;
-    Floats products[PANELS][TOKENS];
-    for (int t = 0; t < TOKENS; t++) {
-        for (int p = 0; p < PANELS; p++) {
-            products[p][t] = broadcast(0.f);
-        }
-    }
+    SubBlockScale products[PANELS][TOKENS] = {};
     for (int sub_block = 0; sub_block < SUB_BLOCKS<Block>; sub_block++) {
         __m512i dots[PANELS][TOKENS];
         for (int t = 0; t < TOKENS; t++) {
@@ -40,23 +56,14 @@ KERNEL inline void multiply_tokens(const SuperBlocks<Block> * weights,
         }
         for (int t = 0; t < TOKENS; t++) {
             for (int p = 0; p < PANELS; p++) {
-                products[p][t] = multiply_add(_mm512_cvtepi32_ps(dots[p][t]),
-                                              weights[p].scales[sub_block], products[p][t]);
+                products[p][t] =
+                    add_sub_block(products[p][t], dots[p][t], weights[p].scales[sub_block]);
             }
         }
     }
     for (int t = 0; t < TOKENS; t++) {
         for (int p = 0; p < PANELS; p++) {
-            Floats sum = multiply(products[p][t], weights[p].scale);
-            if (F::HAS_MINIMUM) {
-                __m512i minimums = _mm512_setzero_si512();
-                for (int i = 0; i < SUB_BLOCKS<Block> / 2; i++) {
-                    minimums = _mm512_dpwssd_epi32(minimums, __m512i(weights[p].minimums[i]),
-                                                   _mm512_set1_epi32(activations[t].sums[i]));
-                }
-                sum = subtract_product(sum, _mm512_cvtepi32_ps(minimums), weights[p].minimum);
-            }
-            sums[p][t] = multiply_add(sum, broadcast(activations[t].scale), sums[p][t]);
+            sums[p][t] = add_super_block(weights[p], products[p][t], activations[t], sums[p][t]);
         }
     }
 }

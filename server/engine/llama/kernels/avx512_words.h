@@ -93,9 +93,28 @@ KERNEL inline Floats half_to_float(Words words) {
     return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(__m512i(words)));
 }
 
+#if defined(KERNEL_TILES)
+
+// Sums of super-blocks are integers, as those of tiles (amx_mul_mat.h).
+using SubBlockScale = SignedWords;
+
+KERNEL inline SubBlockScale sub_block_scale(SignedWords scale) { return scale; }
+
+KERNEL inline SignedWords add_sub_block(SignedWords sum, __m512i dots, SignedWords scale) {
+    return sum + SignedWords(dots) * scale;
+}
+
+#else
+
 using SubBlockScale = Floats;
 
 KERNEL inline SubBlockScale sub_block_scale(SignedWords scale) { return to_floats(scale); }
+
+KERNEL inline Floats add_sub_block(Floats sum, __m512i dots, Floats scale) {
+    return multiply_add(_mm512_cvtepi32_ps(dots), scale, sum);
+}
+
+#endif
 
 // The quants of codebooks as dot products take them: unsigned, 128 more.
 constexpr bool SIGNED_CODEBOOK = false;

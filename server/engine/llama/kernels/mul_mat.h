@@ -49,6 +49,9 @@ using Activations = typename ActivationsFor<Block>::Type;
 template <typename Block>
 constexpr int64_t NUMBERS = ActivationsFor<Block>::NUMBERS;
 
+template <typename Block>
+constexpr int64_t TOKENS_OF_TILE = IS_PLAIN<Block> ? PLAIN_TILE_TOKENS : TILE_TOKENS;
+
 // A matrix of weights, `blocks` in each row; rows lie `stride` bytes apart. The last panel ends with the last row,
 // so it may have rows of the one before.
 struct Matrix {
@@ -69,12 +72,21 @@ inline char * row_of(const ggml_tensor * tensor, int64_t row) {
            matrix % tensor->ne[2] * tensor->nb[2] + matrix / tensor->ne[2] * tensor->nb[3];
 }
 
+// Where activations begin in the memory behind `end`.
+template <typename Block>
+inline Activations<Block> * first_activations(void * end) {
+    constexpr uintptr_t ALIGNMENT = alignof(Activations<Block>);
+    const uintptr_t address = reinterpret_cast<uintptr_t>(end) + ALIGNMENT - 1;
+    return reinterpret_cast<Activations<Block> *>(address - address % ALIGNMENT);
+}
+
 // Quantizes row `row` of `rows` into its place. Activations are stored tile by tile, within a tile block by block,
 // within a block row by row; those for plain numbers row by row.
 template <typename Block>
 KERNEL void quantize_row(const char * numbers, int64_t row, int64_t rows, int64_t blocks,
                          Activations<Block> * activations) {
-    const int64_t tile = row - row % TILE_TOKENS, width = std::min(TILE_TOKENS, rows - tile);
+    const int64_t tile = row - row % TOKENS_OF_TILE<Block>;
+    const int64_t width = std::min(TOKENS_OF_TILE<Block>, rows - tile);
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t place = IS_PLAIN<Block> ? row * blocks + block
                                               : tile * blocks + block * width + row - tile;
@@ -91,9 +103,9 @@ KERNEL void multiply(const Matrix & matrix, int64_t panel, const Activations<Blo
     // Another thread may compute the rows that the last panel has twice.
     const int64_t known = panel * PANEL_ROWS - first_row;
     const char * weights = matrix.data + first_row * matrix.stride;
-    for (int64_t tile = 0; tile < rows; tile += TILE_TOKENS) {
-        const int64_t width = std::min(TILE_TOKENS, rows - tile);
-        Floats sums[PANELS][TILE_TOKENS];
+    for (int64_t tile = 0; tile < rows; tile += TOKENS_OF_TILE<Block>) {
+        const int64_t width = std::min(TOKENS_OF_TILE<Block>, rows - tile);
+        Floats sums[PANELS][TOKENS_OF_TILE<Block>];
         for (int p = 0; p < PANELS; p++) {
             std::fill_n(sums[p], width, broadcast(0.f));
         }
@@ -140,7 +152,7 @@ KERNEL void mul_mat(const ggml_compute_params * params, ggml_tensor * result) {
     const int64_t panels = matrix.panels();
     const int64_t tokens = ggml_nrows(input);
     auto ** results = static_cast<float **>(params->wdata);
-    auto * activations = reinterpret_cast<Activations<Block> *>(results + tokens);
+    Activations<Block> * activations = first_activations<Block>(results + tokens);
 
     for (int64_t token = params->ith; token < tokens; token += params->nth) {
         quantize_row<Block>(row_of(input, token), token, tokens, matrix.blocks, activations);

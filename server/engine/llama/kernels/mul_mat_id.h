@@ -74,7 +74,7 @@ KERNEL void mul_mat_id(const ggml_compute_params * params, ggml_tensor * result)
     const Experts experts(result);
     const ggml_tensor *weights = experts.weights, *input = experts.input;
     const SortedRows sorted(params->wdata, experts);
-    auto * activations = static_cast<Activations<Block> *>(sorted.end());
+    Activations<Block> * activations = first_activations<Block>(sorted.end());
     const int64_t rows = weights->ne[1], blocks = weights->ne[0] / NUMBERS<Block>;
     const int64_t panels = (rows + PANEL_ROWS - 1) / PANEL_ROWS;
     if (params->ith == 0) {

@@ -45,6 +45,7 @@ constexpr int PLAIN_ROWS = LANES / 4, PLAIN_TOKENS = 6;
 // Columns that are multiplied before the next ones. The weights of a panel and the activations of PLAIN_TOKENS then
 // stay in the L1 cache.
 constexpr int64_t PLAIN_COLUMNS = 256;
+constexpr int64_t PLAIN_TILE_TOKENS = 64;  // their sums take 64 KB with AVX-512
 
 // Where sums are kept between columns: products of different columns are in each lane of [token][row].
 using Dots = Floats (*)[PANEL_ROWS];
@@ -155,12 +156,12 @@ KERNEL void multiply_copy(const char * weights, int64_t stride, int64_t columns,
 template <typename Block, int PANELS>
 KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
                             const PlainActivations * activations, int64_t tokens,
-                            Floats (*sums)[TILE_TOKENS]) {
+                            Floats (*sums)[PLAIN_TILE_TOKENS]) {
     static_assert(PANELS == 1);
     using Number = std::remove_extent_t<decltype(Block::numbers)>;
     const int64_t columns = blocks * PLAIN_NUMBERS;
     const Inputs inputs{reinterpret_cast<const float *>(activations), columns, tokens};
-    Floats dots[TILE_TOKENS][PANEL_ROWS];
+    Floats dots[PLAIN_TILE_TOKENS][PANEL_ROWS];
     // Fewer tokens read each weight once.
     if (tokens <= PLAIN_TOKENS) {
         const NextRows next{panel + PANEL_ROWS * stride, stride, sizeof(Number)};

@@ -8,12 +8,24 @@
 
 namespace {
 
+// The same as below for at least LEAST_TILE_TOKENS, with AMX (amx_mul_mat.h).
+template <typename Block, int PANELS>
+KERNEL void multiply_panels_in_tiles(const char * panel, int64_t stride, int64_t blocks,
+                                     const SuperActivations<Block> * activations, int64_t tokens,
+                                     Floats (*sums)[TILE_TOKENS]);
+
 // Adds to sums[p][t] the products of panel p with token t of a tile; a row of the panel is in each lane.
 // `activations` holds the tile block by block, and within a block token by token.
 template <typename Block, int PANELS>
 KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
                             const SuperActivations<Block> * activations, int64_t tokens,
                             Floats (*sums)[TILE_TOKENS]) {
+    if constexpr (HAS_TILES) {
+        if (tokens >= LEAST_TILE_TOKENS) {
+            multiply_panels_in_tiles<Block, PANELS>(panel, stride, blocks, activations, tokens, sums);
+            return;
+        }
+    }
     for (int64_t block = 0; block < blocks; block++, activations += tokens) {
         SuperBlocks<Block> weights[PANELS];
         for (int p = 0; p < PANELS; p++) {

@@ -22,9 +22,8 @@ constexpr Kernel KERNEL_FOR{mul_mat<Block>, mul_mat_id<Block>,
 
 // Whether the kernel gives right products on this processor, by one block of each row.
 template <typename Block>
-bool passes_self_test(ggml_type type) {
+bool passes_self_test(ggml_type type, int64_t tokens) {
     const int64_t columns = NUMBERS<Block>, rows = (PANELS_TOGETHER + 1) * PANEL_ROWS + 3;
-    const int64_t tokens = TOKENS_TOGETHER + 1;
     Numbers numbers;
     std::vector<float> weights(rows * columns), inputs(tokens * columns), sums(tokens * rows);
     for (float & weight : weights) {
@@ -55,7 +54,8 @@ bool passes_self_test(ggml_type type) {
 template <typename Block>
 const Kernel * tested(ggml_type type) {
     static const bool passed = [type] {
-        const bool right = passes_self_test<Block>(type);
+        const bool right = passes_self_test<Block>(type, TOKENS_TOGETHER + 1) &&
+                           (!HAS_TILES || passes_self_test<Block>(type, LEAST_TILE_TOKENS + 1));
         if (!right) {
             GGML_LOG_WARN("dragoman: the %s kernel for %s gives wrong results on this processor; "
                           "llama.cpp's own code replaces it\n",
@@ -112,7 +112,8 @@ class MulMatTraits : public ggml::cpu::tensor_traits {
         const bool chooses = op->op == GGML_OP_MUL_MAT_ID;
         const int64_t rows = chooses ? Experts(op).rows : ggml_nrows(input);
         size = rows * (input->ne[0] / kernel->block_size) * kernel->activations_size +
-               (chooses ? SortedRows::size(Experts(op)) : rows * sizeof(float *));
+               (chooses ? SortedRows::size(Experts(op)) : rows * sizeof(float *)) +
+               ACTIVATIONS_ALIGNMENT;
         return true;
     }
 

@@ -1,13 +1,14 @@
 // Activations, quantized to 8 bits for the multiplication with super-blocks of weights.
 #pragma once
 
+#include "panel.h"
 #include "super_blocks.h"
 
 namespace {
 
 // 256 activations of a token: activation = scale * quant.
 template <typename Block>
-struct SuperActivations {
+struct alignas(ACTIVATIONS_ALIGNMENT) SuperActivations {
     int32_t quants[SUPER_BLOCK_SIZE / 4];  // four bytes in each
     // With minimums: the sums of the quants of two sub-blocks in each, 16 bits for one.
     // With an offset: what the dot product with each sub-block starts from.
