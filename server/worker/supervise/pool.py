@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 
 # Lookups of unknown models scan the disk, all together at most once in this many seconds.
 _MIN_SCAN_INTERVAL = 0.25
-# The pause between two looks while the pool waits for memory or for the last requests.
-_POLL_SECONDS = 0.05
+# The pause between two looks while the pool waits for memory or for the last requests. A choice: a
+# request for another model often comes when the last answer of this one is just ending.
+_POLL_SECONDS = 0.01
 # After a model is ready, the spare worker's start waits for so long: the model was loaded for a
 # request, and what a worker imports would keep a core from its first token. A choice.
 _FIRST_TOKEN_SECONDS = 1.0
