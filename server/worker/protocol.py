@@ -187,10 +187,23 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
     preparing: bool = False
 
 
+class AdapterTried(msgspec.Struct, frozen=True, kw_only=True, tag="adapter_tried"):
+    """A request has named the adapter at ``path``; ``error`` says why it cannot be loaded.
+
+    Sent where it cannot, and where one that could not be loaded before now can.
+    """
+
+    path: str
+    error: str | None
+
+
 Answer = Rendered | Embedded | Ranked | Tokenized
 """The one message that answers a request which does not generate."""
 
-FromWorker = Progress | Ready | LoadFailed | StepEvents | Answer | Heartbeat
+AboutRequests = StepEvents | Answer | AdapterTried
+"""What a worker says of requests."""
+
+FromWorker = Progress | Ready | LoadFailed | Heartbeat | AboutRequests
 
 
 def refusal(

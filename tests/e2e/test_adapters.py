@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,9 +32,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_adapter(folder / "base-narrow.gguf", of=narrow)
     write_tiny_adapter(folder / "umpire.gguf", 4, invocation=[ord("@") + 3, ord("!") + 3])
     write_tiny_adapter(folder / "warden.gguf", 5, invocation=[ord("@") + 3])
+    of_another_type(write_tiny_adapter(folder / "base-zealot.gguf"))
     (folder / "later").mkdir()
     write_tiny_adapter(folder / "later" / "late.gguf", 3)
     return folder
+
+
+def of_another_type(adapter: Path) -> None:
+    """Let a file state a type of adapter that llama.cpp does not load; its tensors fit."""
+    raw = adapter.read_bytes()
+    key = b"adapter.type" + struct.pack("<IQ", 8, 4)
+    assert raw.count(key + b"lora") == 1
+    adapter.write_bytes(raw.replace(key + b"lora", key + b"loha"))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +100,7 @@ def test_an_adapters_file_is_said_to_be_no_model(
 def test_requests_name_adapters_in_llama_cpps_form(server: Server) -> None:
     listed = httpx.get(f"{server.url}/lora-adapters", params={"model": "base"}).json()
     assert [(a["id"], a["name"]) for a in listed] == list(
-        enumerate(["narrow", "pirate", "poet", "umpire", "warden"])
+        enumerate(["narrow", "pirate", "poet", "umpire", "warden", "zealot"])
     )
     pirate = text(server, "base:pirate")
     assert text(server, "base", lora=[{"id": 1, "scale": 1.0}]) == pirate
@@ -160,6 +171,25 @@ def test_what_cannot_be_applied_is_said(
     assert error["param"] == param
     assert re.search(said, error["message"]), error["message"]
     assert text(server, "base:pirate")
+
+
+def test_an_adapter_that_llama_cpp_does_not_load_is_listed_as_broken_from_then_on(
+    server: Server, models: Path
+) -> None:
+    def listed() -> tuple[str, str | None]:
+        entry = httpx.get(f"{server.url}/v1/models/base:zealot").json()
+        return entry["state"], entry["reason"]
+
+    assert text(server, "base")
+    assert listed() == ("ready", None)
+    refused = ask(server, "base:zealot")
+    assert refused.status_code == 503
+    state, reason = listed()
+    assert state == "failed"
+    assert str(reason) in refused.json()["error"]["message"]
+    shutil.copy(models / "pirate.gguf", models / "base-zealot.gguf")
+    assert text(server, "base:zealot") == text(server, "base:pirate")
+    assert listed() == ("ready", None)
 
 
 def test_the_command_lists_loads_and_drops_adapters(

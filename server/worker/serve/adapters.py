@@ -16,6 +16,16 @@ from server.worker.protocol import AppliedAdapter
 # Adapters that stay in memory while no request uses them; a choice.
 _KEPT = 8
 
+
+class UnusableAdapter(ModelUnavailable):
+    """The adapter in the file at ``path`` cannot be loaded, for this ``reason``."""
+
+    def __init__(self, name: str, path: str, reason: str) -> None:
+        super().__init__(f"Adapter {name!r} cannot be loaded: {reason}.")
+        self.path = path
+        self.reason = reason
+
+
 _Loaded = tuple[LlamaAdapter, str]
 """An adapter, and a digest of its file."""
 _Part = tuple[LlamaAdapter, str, float]
@@ -38,7 +48,7 @@ class Adapters:
         """The set of ``applied``, the same object for equal ones; None for none.
 
         Raises:
-            ModelUnavailable: One cannot be loaded; the message says why.
+            UnusableAdapter: One cannot be loaded.
             InvalidRequest: Several are activated ones, which may begin at different places.
         """
         parts = [(*self._load(one), one.scale) for one in applied]
@@ -76,9 +86,7 @@ class Adapters:
         except (LoadError, OSError) as error:
             # An OSError's own text would show clients where the file is.
             reason = error.strerror if isinstance(error, OSError) else error
-            raise ModelUnavailable(
-                f"Adapter {applied.name!r} cannot be loaded: {reason}."
-            ) from error
+            raise UnusableAdapter(applied.name, applied.path, str(reason)) from error
         self._loaded[facts] = loaded
         while len(self._loaded) > _KEPT:
             del self._loaded[next(iter(self._loaded))]

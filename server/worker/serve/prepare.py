@@ -11,9 +11,19 @@ from server.core.events import Accepted
 from server.core.pieces import ImagePiece, Piece
 from server.core.request import ChatPrompt, ImagePart, Prompt
 from server.engine.engine import Engine
+from server.engine.llama.adapters import AdapterSet
 from server.prompt.written_answers import WrittenAnswers
 from server.reply.custom_tools import as_functions
-from server.worker.protocol import Generate, Render, Rendered, StepEvents, refusal
+from server.worker.protocol import (
+    AdapterTried,
+    AppliedAdapter,
+    Generate,
+    Render,
+    Rendered,
+    StepEvents,
+    refusal,
+)
+from server.worker.serve.adapters import UnusableAdapter
 from server.worker.serve.connection import Send
 from server.worker.serve.constrain import Constrainer
 from server.worker.serve.load import GenerationModel, Loaded, VocabularyOnly
@@ -54,6 +64,8 @@ class Preparer:
         self._tasks = TaskBuilder(model, written)
         self._constrainer = Constrainer(model.chat, model.compiler)
         self._lock = threading.Lock()
+        # The paths of adapters that could not be loaded.
+        self._unusable: set[str] = set()
         # Each request on its way to the engine, and whether it gives way.
         self._pending: dict[int, bool] = {}
 
@@ -102,7 +114,7 @@ class Preparer:
 
     def _answer(self, request: Generate | Render) -> None:
         if isinstance(request, Render):
-            self._model.adapters.chosen(request.adapters)
+            self._chosen(request.adapters)
             self._send(render(self._model, request))
             return
         try:
@@ -115,7 +127,7 @@ class Preparer:
     def _prepare(self, request: Generate) -> None:
         self._check_wanted(request)
         wanted = _functions_only(request.request.prompt)
-        adapters = self._model.adapters.chosen(request.adapters)
+        adapters = self._chosen(request.adapters)
         prompt = self._model.chat.build(
             wanted,
             context=self._model.info.context,
@@ -149,6 +161,19 @@ class Preparer:
         if not self._forget(request.id):
             # It was cancelled meanwhile, before the engine had it.
             self._engine.cancel(request.id)
+
+    def _chosen(self, applied: Sequence[AppliedAdapter]) -> AdapterSet | None:
+        """The set of ``applied``; the API process hears which cannot be loaded, or now can."""
+        try:
+            chosen = self._model.adapters.chosen(applied)
+        except UnusableAdapter as error:
+            self._unusable.add(error.path)
+            self._send(AdapterTried(path=error.path, error=error.reason))
+            raise
+        for path in self._unusable & {adapter.path for adapter in applied}:
+            self._unusable.remove(path)
+            self._send(AdapterTried(path=path, error=None))
+        return chosen
 
     def _check_wanted(self, request: Generate) -> None:
         if request.id not in self._pending:

@@ -20,6 +20,8 @@ from server.core.request import AdapterUse, CacheScope, GenerationRequest, Promp
 from server.core.second_try import with_second_try
 from server.core.tokens import TokenizeRequest, Tokens
 from server.worker.protocol import (
+    AboutRequests,
+    AdapterTried,
     Answer,
     Cancel,
     Embed,
@@ -200,8 +202,11 @@ class ModelClient:
                 stream.fail(Failed(id=id_, error=error.info))
         self._fail_answers(error)
 
-    def received(self, message: StepEvents | Answer) -> None:
+    def received(self, message: AboutRequests) -> None:
         """Hand the worker's message to the requests it is about."""
+        if isinstance(message, AdapterTried):
+            self._adapters.tried(message.path, message.error)
+            return
         if not isinstance(message, StepEvents):
             self._answered(message)
             return
@@ -216,7 +221,8 @@ class ModelClient:
                 stream.put(event)
 
     def worker_died(self, error: WorkerDied) -> None:
-        """Fail all that was sent to the worker."""
+        """Fail all that was sent to the worker; the next one may load what it could not."""
+        self._adapters.forget_tries()
         for stream in self._streams.values():
             if not stream.complete:
                 stream.fail(error)

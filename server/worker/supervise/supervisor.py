@@ -13,14 +13,13 @@ import msgspec
 from server.core.errors import ModelUnavailable, WorkerDied
 from server.core.model_info import EngineStats, ModelInfo, ModelState
 from server.worker.protocol import (
-    Answer,
+    AboutRequests,
     FromWorker,
     Heartbeat,
     Load,
     LoadFailed,
     Progress,
     Ready,
-    StepEvents,
     ToWorker,
 )
 from server.worker.supervise.child import WorkerProcess
@@ -38,7 +37,7 @@ _LONG_BEATS = 3
 class Listener(Protocol):
     """Gets what a worker says about requests."""
 
-    def received(self, message: StepEvents | Answer) -> None:
+    def received(self, message: AboutRequests) -> None:
         """The worker sent this."""
 
     def worker_died(self, error: WorkerDied) -> None:
