@@ -15,6 +15,7 @@ export class ModelsDialog {
   #pulls = new Rows(find("pull-list"), () => new PullRow(this));
   #catalog = new Rows(find("catalog-list"), () => new CatalogRow(this));
   #onChange;
+  #alone = [];
   #seen = "";
   #running = new Set();
   #timer = 0;
@@ -33,8 +34,8 @@ export class ModelsDialog {
   /** Show the dialog, and follow what happens while it is open. */
   async open() {
     if (!this.#dialog.open) this.#dialog.showModal();
-    await this.act(async () => this.#showCatalog((await get("v1/catalog")).data));
     await this.look();
+    await this.act(async () => this.#showCatalog((await get("v1/catalog")).data));
   }
 
   /** Show how things are; again after a while if the dialog is open or a pull runs. */
@@ -101,6 +102,7 @@ export class ModelsDialog {
   #showModels(models) {
     // A model with an adapter is loaded with the model.
     const alone = models.filter(({ parent }) => !parent);
+    this.#alone = alone;
     this.#models.show(alone);
     find("no-models").hidden = alone.length > 0;
     this.#catalog.each((row) => row.note(alone));
@@ -125,6 +127,7 @@ export class ModelsDialog {
     // A server that pulls nothing lists nothing to pull.
     find("get-more").hidden = !entries.length;
     this.#catalog.show(entries.map((entry) => ({ ...entry, id: entry.name })));
+    this.#catalog.each((row) => row.note(this.#alone));
     find("catalog-names").replaceChildren(...entries.map(({ name }) => el("option", { value: name })));
   }
 

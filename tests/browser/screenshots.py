@@ -64,7 +64,8 @@ def main() -> None:
         )
         save(page, "formatted")
         page.find("#open-models").click()
-        page.wait(lambda: page.find_all("#model-list .model-row"), "the models")
+        loaded = "#model-list [data-state=ready]"
+        page.wait(lambda: len(page.find_all(loaded)) == 2, "that both models are loaded")
         save(page, "models")
         page.find("#close-models").click()
 
