@@ -98,8 +98,9 @@ class LlamaVocabulary:
     @property
     def _named_tokens(self) -> set[int]:
         """The tokens that the file names by their ids, as BOS, EOS or any other."""
-        ids = [value for key, value in self._stated.items() if key.endswith("_token_id")]
-        return {int(value) for value in ids if value.isdecimal() and int(value) < self.size}
+        stated = [value for key, value in self._stated.items() if key.endswith("_token_id")]
+        digits = len(str(self.size))  # a hostile file states more than Python reads as a number
+        return {int(value) for value in stated if value.isdecimal() and len(value) <= digits}
 
     @cached_property
     def fill_in_the_middle(self) -> tuple[int, int, int] | None:

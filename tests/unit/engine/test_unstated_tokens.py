@@ -63,6 +63,14 @@ def test_a_stated_end_may_be_text(tmp_path: Path) -> None:
     assert named.end_of_generation_tokens == {7}
 
 
+@pytest.mark.parametrize("value", ["9" * 5_000, "-1", "", "x"])
+def test_what_is_no_token_is_not_taken_for_one(tmp_path: Path, value: str) -> None:
+    def names(writer: gguf.GGUFWriter) -> None:
+        writer.add_string("tokenizer.ggml.own_token_id", value)
+
+    assert not vocabulary(tmp_path / "odd.gguf", names=names).end_of_generation_tokens
+
+
 def test_stated_ones_are_used(tmp_path: Path) -> None:
     def names(writer: gguf.GGUFWriter) -> None:
         writer.add_bos_token_id(len(BYTES))
