@@ -16,8 +16,9 @@ from tests.unit.engine.ggml import OF_KERNELS, Graph, call, quantize
 
 # More tokens than one tile of either kernel.
 MANY = 64 + 7
-# Odd multiples of 8 do not fill AVX-512's registers; the AVX2 kernels compute them there.
-HEAD_DIMS = [64, 24, 256]
+# Odd multiples of 8 do not fill AVX-512's registers; the AVX2 kernels compute them there. Odd
+# multiples of 16 do not fill AMX's tiles.
+HEAD_DIMS = [64, 24, 80, 256]
 # Sums of weighted values are multiples of one unit (attention_sums.h). llama.cpp sums values in
 # half precision and is off by 0.001 and more.
 ROUNDING = 2e-4
@@ -95,6 +96,19 @@ class Heads(NamedTuple):
     ) -> npt.NDArray[np.float32]:
         """ggml's flash attention, with tensors laid out as in llama.cpp and cells of ``kind``."""
         graph = Graph(threads)
+        return graph.compute(
+            self.attention(graph, kind, soft_cap, largest_bias, sinks), self.queries.shape
+        )
+
+    def attention(
+        self,
+        graph: Graph,
+        kind: GGMLQuantizationType,
+        soft_cap: float = 0,
+        largest_bias: float = 0,
+        sinks: npt.NDArray[np.float32] | None = None,
+    ) -> c_void_p:
+        """The operation in ``graph``."""
 
         def by_head(kind: GGMLQuantizationType, data: npt.NDArray[np.generic]) -> c_void_p:
             stored = data if kind in _PLAIN else _quantized(data.astype(np.float32), kind)
@@ -115,7 +129,7 @@ class Heads(NamedTuple):
         if sinks is not None:
             tensor = graph.tensor(GGMLQuantizationType.F32, sinks.shape, sinks)
             call("ggml_flash_attn_ext_add_sinks", None, c_void_p(attention), tensor)
-        return graph.compute(c_void_p(attention), self.queries.shape)
+        return c_void_p(attention)
 
 
 _PLAIN = (F16, GGMLQuantizationType.F32)
@@ -138,7 +152,7 @@ def _rounded(
     return result
 
 
-def _causal(tokens: int, cells: int) -> npt.NDArray[np.bool_]:
+def causal(tokens: int, cells: int) -> npt.NDArray[np.bool_]:
     last = np.arange(cells - tokens, cells)[:, None]
     visible: npt.NDArray[np.bool_] = np.arange(cells) <= last
     return visible
@@ -152,7 +166,7 @@ def _side_by_side(tokens: int, cells: int) -> npt.NDArray[np.bool_]:
     return visible & (cell < cells - 20)
 
 
-@pytest.mark.parametrize("visible", [_causal, _side_by_side], ids=lambda visible: visible.__name__)
+@pytest.mark.parametrize("visible", [causal, _side_by_side], ids=lambda visible: visible.__name__)
 @pytest.mark.parametrize(("tokens", "cells"), [(1, 256), (3, 512), (MANY, 1024)])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
@@ -184,7 +198,7 @@ def test_attention_over_quantized_cells_is_exact(kind: GGMLQuantizationType, hea
 
 
 def test_a_soft_cap_bounds_scores() -> None:
-    heads = Heads.random(_causal(5, 256), heads=4, kv_heads=2)
+    heads = Heads.random(causal(5, 256), heads=4, kv_heads=2)
     heads.queries[:] *= 20
     difference = heads.computed(soft_cap=30) - heads.exact(soft_cap=30)
     assert np.abs(difference).max() < ROUNDING
@@ -200,7 +214,7 @@ def test_each_head_has_its_bias_by_distance() -> None:
 
 
 def test_a_sink_takes_weight_from_the_cells() -> None:
-    heads = Heads.random(_causal(5, 256), heads=4, kv_heads=2)
+    heads = Heads.random(causal(5, 256), heads=4, kv_heads=2)
     sinks = np.array([-3, 0, 2, 8], np.float32)
     difference = heads.computed(sinks=sinks) - heads.exact(sinks=sinks)
     assert np.abs(difference).max() < ROUNDING
@@ -231,15 +245,24 @@ def test_a_result_depends_on_nothing_but_the_cells_that_a_token_sees(
 
 
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
-    heads = Heads.random(_causal(4, 512), heads=2, kv_heads=1)
+    heads = Heads.random(causal(4, 512), heads=2, kv_heads=1)
     heads.queries[:] *= 300
     result = heads.computed()
     assert np.isfinite(result).all()
     assert np.abs(result - heads.exact()).max() < 1e-3
 
 
+@of_every_format
+def test_large_scores_are_precise(kind: GGMLQuantizationType) -> None:
+    """Queries and keys keep 16 bits or more: scores of 40 rounded to half precision would fail."""
+    heads = Heads.random(causal(4, 512), heads=6, kv_heads=2)
+    heads.queries[:] *= 10
+    difference = heads.computed(kind=kind) - heads.exact(kind)
+    assert np.abs(difference).max() < 5e-4
+
+
 def test_a_token_that_sees_no_cell_gets_zeros() -> None:
-    visible = _causal(3, 256)
+    visible = causal(3, 256)
     visible[1] = False
     heads = Heads.random(visible, heads=2, kv_heads=1)
     result = heads.computed()
@@ -260,11 +283,11 @@ def test_the_content_of_a_masked_cell_changes_nothing(tokens: int) -> None:
 
 
 def test_nan_in_a_visible_cell_is_not_hidden() -> None:
-    heads = Heads.random(_causal(1, 256), heads=1, kv_heads=1)
+    heads = Heads.random(causal(1, 256), heads=1, kv_heads=1)
     heads.keys[17] = np.nan
     assert np.isnan(heads.computed()).any()
 
 
 def test_attention_of_no_tokens_is_empty() -> None:
-    heads = Heads.random(_causal(0, 256), heads=2, kv_heads=1)
+    heads = Heads.random(causal(0, 256), heads=2, kv_heads=1)
     assert heads.computed().shape == (0, 2, 64)

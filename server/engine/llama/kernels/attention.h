@@ -6,8 +6,8 @@
  * sequences. Masked cells never enter a computation: another request may have left NaN in them.
  *
  * A result depends on the query and the cells that it sees, and on nothing else: not on where these lie, nor on
- * other queries or threads (attention_sums.h). For that, the largest score of a query and the sum of its
- * weights must be known before values are added, so scores are kept.
+ * other queries or threads (attention_sums.h; amx_products.h for scores on processors with AMX). For that, the
+ * largest score of a query and the sum of its weights must be known before values are added, so scores are kept.
  *
  * tests/unit/engine/test_attention_kernel.py compares the results with exact attention; docs/benchmarks.md has the
  * gain.
@@ -44,20 +44,27 @@ struct Division {
 struct Workspace {
     std::atomic<int64_t> * next_jobs;  // of each phase
     CellTile * cells;                  // of each thread
+    char * queries;                    // of each thread
     char * tiles;
 
     Workspace(const FlashAttention & op, int threads, void * memory)
         : next_jobs(reinterpret_cast<std::atomic<int64_t> *>(GGML_PAD(uintptr_t(memory), 64))),
           cells(reinterpret_cast<CellTile *>(reinterpret_cast<char *>(next_jobs) + 64)),
-          tiles(reinterpret_cast<char *>(cells) + cells_size(op, threads)) {}
+          queries(reinterpret_cast<char *>(cells) + cells_size(op, threads)),
+          tiles(queries + threads * queries_size(op, threads)) {}
 
     static size_t cells_size(const FlashAttention & op, int threads) {
         return GGML_PAD(threads * op.max_cell_tiles() * sizeof(CellTile), 64);
     }
 
+    // Of one thread.
+    static size_t queries_size(const FlashAttention & op, int threads) {
+        return GGML_PAD(QueryProducts::memory_size(op, Division(op, threads).kv_heads), 64);
+    }
+
     static size_t size(const FlashAttention & op, int threads) {
         const Division division(op, threads);
-        return 128 + cells_size(op, threads) +
+        return 128 + cells_size(op, threads) + threads * queries_size(op, threads) +
                division.tile_memories * TileMemory::size(op, division.kv_heads, division.parts);
     }
 };
@@ -74,7 +81,8 @@ class FlashAttentionTraits : public ggml::cpu::tensor_traits {
         const Division division(op, params->nth);
         const Workspace workspace(op, params->nth, params->wdata);
         VisibleCells visible(workspace.cells + params->ith * op.max_cell_tiles());
-        int64_t visible_tile = -1;
+        QueryProducts products(op, workspace.queries + params->ith * workspace.queries_size(op, params->nth));
+        int64_t visible_tile = -1, queried = -1;
         const auto attention = [&](int64_t job) {
             const int64_t tile = division.by_head ? job / op.kv_heads : job;
             const int64_t kv_head = division.by_head ? job % op.kv_heads : 0;
@@ -87,6 +95,14 @@ class FlashAttentionTraits : public ggml::cpu::tensor_traits {
             const size_t size = TileMemory::size(op, division.kv_heads, division.parts);
             return TileAttention(op, tile, kv_head, division.kv_heads, division.parts, visible,
                                  workspace.tiles + memory * size);
+        };
+        const auto compute_scores = [&](int64_t job, int64_t part) {
+            const TileAttention tile = attention(job);
+            if (job != queried) {
+                tile.set_queries(products);
+                queried = job;
+            }
+            tile.compute_scores(part, products);
         };
         if (params->ith == 0) {
             std::fill_n(workspace.next_jobs, 5, 0);
@@ -103,8 +119,8 @@ class FlashAttentionTraits : public ggml::cpu::tensor_traits {
         const int64_t jobs = division.jobs, all = jobs * division.parts;
         if (division.by_head) {
             each(jobs, [&](int64_t job) {
+                compute_scores(job, 0);
                 const TileAttention tile = attention(job);
-                tile.compute_scores(0);
                 tile.compute_weights(0);
                 tile.add_values(0);
                 tile.correct_guesses(0);
@@ -112,7 +128,7 @@ class FlashAttentionTraits : public ggml::cpu::tensor_traits {
             });
             return true;
         }
-        each(all, [&](int64_t i) { attention(i % jobs).compute_scores(i / jobs); });
+        each(all, [&](int64_t i) { compute_scores(i % jobs, i / jobs); });
         each(all, [&](int64_t i) { attention(i % jobs).compute_weights(i / jobs); });
         each(all, [&](int64_t i) { attention(i % jobs).add_values(i / jobs); });
         each(all, [&](int64_t i) { attention(i % jobs).correct_guesses(i / jobs); });

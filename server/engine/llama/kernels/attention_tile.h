@@ -7,22 +7,6 @@
 
 namespace {
 
-// The dot products of a query with the keys of a KV tile, a key in each lane.
-KERNEL inline Floats dot_products(const float * query, const float * keys, int64_t key_dim) {
-    Floats accumulators[KV_TILE];
-    for (Floats & accumulator : accumulators) {
-        accumulator = broadcast(0.f);
-    }
-    for (int64_t d = 0; d < key_dim; d += LANES) {
-        const Floats part = load_unaligned(query + d);
-        for (int64_t cell = 0; cell < KV_TILE; cell++) {
-            const Floats key = load(keys + cell * key_dim + d);
-            accumulators[cell] = multiply_add(key, part, accumulators[cell]);
-        }
-    }
-    return horizontal_sums(accumulators);
-}
-
 // Memory for the attention of a query tile over some KV heads. A row is a token and a head. Threads that divide the
 // cells have statistics and sums each: a part.
 struct TileMemory {
@@ -69,9 +53,12 @@ class TileAttention {
           first_kv_head(first_kv_head), kv_heads(kv_heads), first_token(tile * op.tile_tokens),
           tokens(std::min(op.tile_tokens, op.tokens - first_token)), parts(parts) {}
 
+    void set_queries(QueryProducts & products) const {
+        products.set_queries(first_token, tokens, first_kv_head, kv_heads);
+    }
+
     // Scores and the largest of them, for the cells of a part.
-    KERNEL void compute_scores(int64_t part) const {
-        alignas(64) float keys[KV_TILE * MAX_HEAD_DIM];
+    KERNEL void compute_scores(int64_t part, QueryProducts & products) const {
         SoftmaxStatistics * statistics = memory.statistics + part * memory.rows;
         std::fill_n(statistics, memory.rows, SoftmaxStatistics{broadcast(-INFINITY), Longs{}, 0});
         for (int64_t head = 0; part == 0 && head < kv_heads; head++) {
@@ -83,15 +70,14 @@ class TileAttention {
                 if (tile + 1 < end(part)) {
                     cells.prefetch(tile[1]);
                 }
-                cells.convert_tile(*tile, keys);
+                products.read(cells, kv_head, *tile);
                 Floats mask = broadcast(0.f);
                 for_each_row(*tile, kv_head, [&](int64_t row, float * scores) KERNEL {
                     if (row % op.gqa_group == 0) {
                         mask = mask_of(token_of(row), *tile);
                     }
-                    const float * query = op.query(token_of(row), head_of(row));
-                    const Floats products = dot_products(query, keys, op.keys->ne[0]);
-                    const Floats score = score_of(products, mask, head_of(row));
+                    const Floats of_row = products.of_row(row - kv_head * op.tile_rows());
+                    const Floats score = score_of(of_row, mask, head_of(row));
                     store(scores, score);
                     Floats & largest = statistics[row].largest_scores;
                     largest = maximum(largest, score);

@@ -6,6 +6,7 @@
 #include "avx2_super_blocks.h"
 #include "avx2_weights.h"
 
+#include "attention_products.h"
 #include "attention.h"
 #include "mul_mat_traits.h"
 

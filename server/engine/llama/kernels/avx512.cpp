@@ -12,6 +12,7 @@ constexpr const char * INSTRUCTION_SET = "AVX-512";
 #include "avx512_super_blocks.h"
 #include "avx512_weights.h"
 
+#include "attention_products.h"
 #include "attention.h"
 #include "mul_mat_traits.h"
 

@@ -20,6 +20,7 @@ constexpr const char * INSTRUCTION_SET = "NEON";
 #include "neon_super_blocks.h"
 #include "neon_weights.h"
 
+#include "attention_products.h"
 #include "attention.h"
 #include "mul_mat_traits.h"
 

@@ -21,6 +21,7 @@ constexpr const char * INSTRUCTION_SET = "NEON with i8mm";
 #include "neon_i8mm_super_blocks.h"
 #include "neon_weights.h"
 
+#include "attention_products.h"
 #include "attention.h"
 #include "mul_mat_traits.h"
 
