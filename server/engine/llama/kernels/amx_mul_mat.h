@@ -25,6 +25,7 @@ struct TileWeights {
 
     template <typename Block>
     KERNEL void set(const SuperBlocks<Block> & blocks) {
+        // Products with one of two neighbouring quants: the scale of the other is 0.
         constexpr __mmask64 ODD_BYTES = 0xaaaaaaaaaaaaaaaa;
         for (int sub_block = 0; sub_block < SUB_BLOCKS<Block>; sub_block++) {
             const Words scale = Words(blocks.scales[sub_block]);
@@ -49,7 +50,7 @@ struct TileWeights {
     }
 };
 
-// Begins the sums of two tiles, those of one panel.
+// Adds the products of a panel with the activations in tile 4 to its two tiles of sums.
 template <int LOWER, int UPPER>
 KERNEL inline void multiply_words(const TileWeights & weights, int word) {
     load_tile<5>(weights.lower + word, sizeof(Words));
