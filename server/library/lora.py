@@ -47,9 +47,13 @@ def lora_facts(path: Path, header: GgufHeader) -> LoraFacts:
     invocation = header.metadata.get("adapter.alora.invocation_tokens")
     return LoraFacts(
         tensors=len(pairs),
-        ranks=sorted({_matrix(pair.b)[0] for pair in pairs.values() if pair.b}),
+        ranks=sorted({_matrix(pair.b)[0] for pair in pairs.values() if pair.b} - {0}),
         alpha=float(alpha) if isinstance(alpha, int | float) else 0.0,
-        invocation=[int(token) for token in invocation] if isinstance(invocation, list) else [],
+        invocation=[
+            token
+            for token in (invocation if isinstance(invocation, list) else [])
+            if isinstance(token, int)
+        ],
     )
 
 

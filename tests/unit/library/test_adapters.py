@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import gguf
+import msgspec
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from server.core.model_info import AdapterFile
 from server.library.gguf import read_header
@@ -146,6 +149,19 @@ def test_an_adapter_belongs_to_the_models_that_it_fits(tmp_path: Path) -> None:
     write(tmp_path / "other.gguf")  # of the same architecture, without the tensors
     write_tiny_adapter(tmp_path / "pirate.gguf")
     assert names(tmp_path) == {"base": ["pirate"], "other": []}
+
+
+def test_facts_of_a_damaged_adapter_are_left_out(tmp_path: Path) -> None:
+    header = read_header(write_tiny_adapter(tmp_path / "a.gguf", of={"x": _empty()}))
+    odd = {"adapter.lora.alpha": "much", "adapter.alora.invocation_tokens": ["a", float("inf"), 5]}
+    damaged = msgspec.structs.replace(header, metadata=odd)
+    assert lora_facts(tmp_path / "a.gguf", damaged) == LoraFacts(
+        tensors=1, ranks=[], alpha=0.0, invocation=[5]
+    )
+
+
+def _empty() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return np.zeros((0, 4), np.float32), np.zeros((4, 0), np.float32)
 
 
 def test_an_adapters_facts_are_those_of_its_file(tmp_path: Path) -> None:
