@@ -144,11 +144,7 @@ class QueryProducts {
         const int64_t end = (64 - __builtin_clzll(tile.tokens)) * op.gqa_group;
         for (int64_t block = first / LANES; block * LANES < end; block++) {
             Words * of_block = products + block * LANES;
-            if (steps <= 2) {
-                multiply<1>(queries_of(kv_head, block), of_block);
-            } else {
-                multiply<4>(queries_of(kv_head, block), of_block);
-            }
+            multiply(queries_of(kv_head, block), of_block);
             if (end <= 4) {
                 transpose_four(of_block);
             } else {
@@ -215,37 +211,21 @@ class QueryProducts {
         });
     }
 
-    // The keys, in rows, times a block of queries. With four sums, each pair of pieces has its own, which need not wait for the
-    // others: that takes longer for few steps, and less long for many.
-    template <int SUMS>
+    // The keys, in rows, times a block of queries.
     KERNEL void multiply(const Pieces * block, Words * products) const {
-        constexpr int LARGE_KEYS = 4, SMALL_KEYS = 5, LARGE_QUERIES = 6, SMALL_QUERIES = 7;
-        zero_tile<0>();
-        zero_tile<1>();
-        zero_tile<2>();
-        zero_tile<3>();
+        constexpr int SUMS = 0, LARGE_KEYS = 1, SMALL_KEYS = 2, LARGE_QUERIES = 3, SMALL_QUERIES = 4;
+        zero_tile<SUMS>();
         for (int64_t step = 0; step < steps; step++) {
             load_tile<LARGE_KEYS>(keys[step].large, sizeof(Words));
             load_tile<LARGE_QUERIES>(block[step].large, sizeof(Words));
-            multiply_brain_tiles<0, LARGE_KEYS, LARGE_QUERIES>();
+            multiply_brain_tiles<SUMS, LARGE_KEYS, LARGE_QUERIES>();
             load_tile<SMALL_QUERIES>(block[step].small, sizeof(Words));
-            multiply_brain_tiles<1 % SUMS, LARGE_KEYS, SMALL_QUERIES>();
+            multiply_brain_tiles<SUMS, LARGE_KEYS, SMALL_QUERIES>();
             load_tile<SMALL_KEYS>(keys[step].small, sizeof(Words));
-            multiply_brain_tiles<2 % SUMS, SMALL_KEYS, LARGE_QUERIES>();
-            multiply_brain_tiles<3 % SUMS, SMALL_KEYS, SMALL_QUERIES>();
+            multiply_brain_tiles<SUMS, SMALL_KEYS, LARGE_QUERIES>();
+            multiply_brain_tiles<SUMS, SMALL_KEYS, SMALL_QUERIES>();
         }
-        if constexpr (SUMS == 1) {
-            return store_tile<0>(products, sizeof(Words));
-        }
-        Floats sums[4][LANES];
-        store_tile<0>(sums[0], sizeof(Floats));
-        store_tile<1>(sums[1], sizeof(Floats));
-        store_tile<2>(sums[2], sizeof(Floats));
-        store_tile<3>(sums[3], sizeof(Floats));
-        for (int64_t key = 0; key < LANES; key++) {
-            const Floats small = add(add(sums[1][key], sums[2][key]), sums[3][key]);
-            products[key] = Words(add(sums[0][key], small));
-        }
+        store_tile<SUMS>(products, sizeof(Words));
     }
 };
 
