@@ -42,7 +42,7 @@ of_every_format = pytest.mark.parametrize("kind", [*HALVES, *PLAIN], ids=lambda 
 
 def _block(kind: GGMLQuantizationType) -> int:
     """How many numbers of a row the kernels take together."""
-    return 16 if kind in PLAIN else GGML_QUANT_SIZES[kind][0]
+    return 32 if kind in PLAIN else GGML_QUANT_SIZES[kind][0]
 
 
 def _quantized(
@@ -118,10 +118,31 @@ def test_a_product_is_exact_but_for_the_quantized_activations(
 def test_products_of_random_shapes_are_exact(kind: GGMLQuantizationType) -> None:
     rng = np.random.default_rng(int(kind))
     for _ in range(3):
-        rows, tokens, blocks = rng.integers(8, 160), rng.integers(1, 513), rng.integers(1, 9)
+        rows, tokens, blocks = rng.integers(8, 160), rng.integers(1, 513), rng.integers(1, 20)
         weights, activations = _random(kind, int(rows), int(tokens), int(blocks))
         difference = _product(weights, kind, activations) - _exact(weights, kind, activations)
         assert np.abs(difference).max() < 1e-3, (rows, tokens, blocks)
+
+
+@pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.name)
+def test_plain_rows_may_be_an_odd_multiple_of_16(kind: GGMLQuantizationType) -> None:
+    rng = np.random.default_rng(0)
+    weights = quantize(rng.normal(size=(48, 80)).astype(np.float32), kind)
+    activations = rng.normal(size=(MANY, 80)).astype(np.float32)
+    difference = _product(weights, kind, activations) - _exact(weights, kind, activations)
+    assert np.abs(difference).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("tokens", [16, 17, 32, 33, 64, 65, 600])
+def test_long_plain_rows_give_a_token_the_same_alone_and_beside_others(
+    kind: GGMLQuantizationType, tokens: int
+) -> None:
+    weights, activations = _random(kind, 48, tokens, 19)
+    together = _product(weights, kind, activations)
+    for token in (0, tokens - 1):
+        alone = _product(weights, kind, activations[token : token + 1])[0]
+        np.testing.assert_array_equal(together[token], alone)
 
 
 @pytest.mark.parametrize("kind", HALVES, ids=lambda kind: kind.name)

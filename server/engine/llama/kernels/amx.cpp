@@ -14,6 +14,7 @@ constexpr const char * INSTRUCTION_SET = "AMX";
 #include "avx512_super_blocks.h"
 #include "avx512_weights.h"
 
+#include "amx_plain.h"
 #include "amx_products.h"
 #include "attention.h"
 #include "mul_mat_traits.h"

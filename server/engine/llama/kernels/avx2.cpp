@@ -8,6 +8,7 @@
 
 #include "attention_products.h"
 #include "attention.h"
+#include "mul_mat_plain.h"
 #include "mul_mat_traits.h"
 
 ggml::cpu::tensor_traits * avx2_traits(const ggml_tensor * op) {

@@ -14,6 +14,7 @@ constexpr const char * INSTRUCTION_SET = "AVX-512";
 
 #include "attention_products.h"
 #include "attention.h"
+#include "mul_mat_plain.h"
 #include "mul_mat_traits.h"
 
 ggml::cpu::tensor_traits * avx512_traits(const ggml_tensor * op) {

@@ -19,7 +19,6 @@
 #include "ggml-cpu-impl.h"
 #include "kernels.h"
 #include "mul_mat_blocks.h"
-#include "mul_mat_plain.h"
 #include "mul_mat_super_blocks.h"
 
 namespace {
@@ -45,6 +44,12 @@ struct ActivationsFor<Block, std::enable_if_t<IS_PLAIN<Block>>> {
 
 template <typename Block>
 using Activations = typename ActivationsFor<Block>::Type;
+
+// So many panels are multiplied together.
+template <typename Block>
+constexpr int TOGETHER_OF = IS_SUPER_BLOCK<Block>  ? PANELS_TOGETHER
+                            : IS_PLAIN<Block> ? PLAIN_PANELS
+                                              : 1;
 
 template <typename Block>
 constexpr int64_t NUMBERS = ActivationsFor<Block>::NUMBERS;
@@ -81,59 +86,64 @@ inline Activations<Block> * first_activations(void * end) {
 }
 
 // Quantizes row `row` of `rows` into its place. Activations are stored tile by tile, within a tile block by block,
-// within a block row by row; those for plain numbers row by row.
+// within a block row by row; those for plain numbers as place_plain() puts them.
 template <typename Block>
 KERNEL void quantize_row(const char * numbers, int64_t row, int64_t rows, int64_t blocks,
                          Activations<Block> * activations) {
-    const int64_t tile = row - row % TOKENS_OF_TILE<Block>;
-    const int64_t width = std::min(TOKENS_OF_TILE<Block>, rows - tile);
-    for (int64_t block = 0; block < blocks; block++) {
-        const int64_t place = IS_PLAIN<Block> ? row * blocks + block
-                                              : tile * blocks + block * width + row - tile;
-        quantize(reinterpret_cast<const float *>(numbers) + block * NUMBERS<Block>,
-                 activations[place]);
+    const auto * of_row = reinterpret_cast<const float *>(numbers);
+    if constexpr (IS_PLAIN<Block>) {
+        place_plain<Block>(of_row, row, rows, blocks, activations);
+    } else {
+        const int64_t tile = row - row % TOKENS_OF_TILE<Block>;
+        const int64_t width = std::min(TOKENS_OF_TILE<Block>, rows - tile);
+        for (int64_t block = 0; block < blocks; block++) {
+            quantize(of_row + block * NUMBERS<Block>,
+                     activations[tile * blocks + block * width + row - tile]);
+        }
     }
 }
 
-// Multiplies the panels from `panel` on with all rows of activations; results[i] is the result of row i.
+// Multiplies the panels from `panel` on with a tile of activations; results[i] is the result of row i of these.
 template <typename Block, int PANELS>
 KERNEL void multiply(const Matrix & matrix, int64_t panel, const Activations<Block> * activations,
                      int64_t rows, float * const * results) {
     const int64_t first_row = matrix.first_row(panel);
     // Another thread may compute the rows that the last panel has twice.
     const int64_t known = panel * PANEL_ROWS - first_row;
-    const char * weights = matrix.data + first_row * matrix.stride;
-    for (int64_t tile = 0; tile < rows; tile += TOKENS_OF_TILE<Block>) {
-        const int64_t width = std::min(TOKENS_OF_TILE<Block>, rows - tile);
-        Floats sums[PANELS][TOKENS_OF_TILE<Block>];
-        for (int p = 0; p < PANELS; p++) {
-            std::fill_n(sums[p], width, broadcast(0.f));
+    Floats sums[PANELS][TOKENS_OF_TILE<Block>];
+    for (int p = 0; p < PANELS; p++) {
+        std::fill_n(sums[p], rows, broadcast(0.f));
+    }
+    multiply_panels<Block, PANELS>(matrix.data + first_row * matrix.stride, matrix.stride,
+                                   matrix.blocks, activations, rows, sums);
+    for (int64_t row = 0; row < rows; row++) {
+        float * result = results[row] + first_row;
+        for (int p = 0; p < PANELS && known == 0; p++) {
+            store_unaligned(result + p * PANEL_ROWS, sums[p][row]);
         }
-        multiply_panels<Block, PANELS>(weights, matrix.stride, matrix.blocks,
-                                       activations + tile * matrix.blocks, width, sums);
-        for (int64_t row = 0; row < width; row++) {
-            float * result = results[tile + row] + first_row;
-            for (int p = 0; p < PANELS && known == 0; p++) {
-                store_unaligned(result + p * PANEL_ROWS, sums[p][row]);
-            }
-            for (int64_t lane = known; known > 0 && lane < PANEL_ROWS; lane++) {
-                result[lane] = sums[0][row][lane];
-            }
+        for (int64_t lane = known; known > 0 && lane < PANEL_ROWS; lane++) {
+            result[lane] = sums[0][row][lane];
         }
     }
 }
 
-// As above, for the panels from `panel` up to `end`.
+// As above, for the panels from `panel` up to `end` and all rows of activations, tile by tile: those of a tile stay in
+// the L2 cache.
 template <typename Block>
 KERNEL void multiply(const Matrix & matrix, int64_t panel, int64_t end,
                      const Activations<Block> * activations, int64_t rows, float * const * results) {
-    constexpr int TOGETHER = IS_SUPER_BLOCK<Block> ? PANELS_TOGETHER : 1;
+    constexpr int TOGETHER = TOGETHER_OF<Block>;
     const int64_t whole = std::min(end, matrix.rows / PANEL_ROWS);
-    for (; panel + TOGETHER <= whole; panel += TOGETHER) {
-        multiply<Block, TOGETHER>(matrix, panel, activations, rows, results);
-    }
-    for (; panel < end; panel++) {
-        multiply<Block, 1>(matrix, panel, activations, rows, results);
+    for (int64_t tile = 0; tile < rows; tile += TOKENS_OF_TILE<Block>) {
+        const Activations<Block> * of_tile = activations + tile * matrix.blocks;
+        const int64_t width = std::min(TOKENS_OF_TILE<Block>, rows - tile);
+        int64_t next = panel;
+        for (; next + TOGETHER <= whole; next += TOGETHER) {
+            multiply<Block, TOGETHER>(matrix, next, of_tile, width, results + tile);
+        }
+        for (; next < end; next++) {
+            multiply<Block, 1>(matrix, next, of_tile, width, results + tile);
+        }
     }
 }
 

@@ -9,36 +9,25 @@
 
 namespace {
 
-constexpr int PLAIN_NUMBERS = 16;
+constexpr int PLAIN_NUMBERS = 16, PLAIN_PANELS = 1;
 
-// Neighbouring weights of a row.
-template <typename Number>
-struct PlainBlock {
-    Number numbers[PLAIN_NUMBERS];
-};
+}  // namespace
 
-using HalfBlock = PlainBlock<ggml_fp16_t>;
-using BrainBlock = PlainBlock<ggml_bf16_t>;
-using SingleBlock = PlainBlock<float>;
+#include "plain_weights.h"
 
-template <typename Block>
-constexpr bool IS_PLAIN = std::is_same_v<Block, HalfBlock> || std::is_same_v<Block, BrainBlock> ||
-                          std::is_same_v<Block, SingleBlock>;
+namespace {
 
 // The activations of a token for one block of weights; not quantized.
 struct PlainActivations {
     float numbers[PLAIN_NUMBERS];
 };
 
-KERNEL inline void quantize(const float * numbers, PlainActivations & activations) {
-    memcpy(activations.numbers, numbers, sizeof activations.numbers);
+// Puts row `row` of activations into its place: row by row.
+template <typename Block>
+KERNEL inline void place_plain(const float * numbers, int64_t row, int64_t, int64_t blocks,
+                               PlainActivations * activations) {
+    memcpy(activations + row * blocks, numbers, blocks * sizeof *activations);
 }
-
-KERNEL inline Floats load_numbers(const ggml_fp16_t * numbers) { return load_halves(numbers); }
-
-KERNEL inline Floats load_numbers(const ggml_bf16_t * numbers) { return load_brain_halves(numbers); }
-
-KERNEL inline Floats load_numbers(const float * numbers) { return load_unaligned(numbers); }
 
 // Their sums fit into the registers, beside one for each row and one for a token.
 constexpr int PLAIN_ROWS = LANES / 4, PLAIN_TOKENS = 6;

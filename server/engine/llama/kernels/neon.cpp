@@ -22,6 +22,7 @@ constexpr const char * INSTRUCTION_SET = "NEON";
 
 #include "attention_products.h"
 #include "attention.h"
+#include "mul_mat_plain.h"
 #include "mul_mat_traits.h"
 
 ggml::cpu::tensor_traits * neon_traits(const ggml_tensor * op) {

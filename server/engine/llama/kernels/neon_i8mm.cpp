@@ -23,6 +23,7 @@ constexpr const char * INSTRUCTION_SET = "NEON with i8mm";
 
 #include "attention_products.h"
 #include "attention.h"
+#include "mul_mat_plain.h"
 #include "mul_mat_traits.h"
 
 ggml::cpu::tensor_traits * neon_i8mm_traits(const ggml_tensor * op) {
