@@ -137,6 +137,6 @@ def test_a_hung_embedding_shows_in_the_heartbeat_of_a_worker_that_generates() ->
         counters=Counters(),
         drafts_by_model=False,
     )
-    context: Any = SimpleNamespace(kv_cells=8, repeats=True)
+    context: Any = SimpleNamespace(kv_cells=8, repeats=lambda _: True)
     embeddings: Any = SimpleNamespace(step_seconds=700.0)
     assert engine_heartbeat(engine, context, embeddings, DiskCounters()).step_seconds == 700.0
