@@ -37,13 +37,10 @@ def _limit(field: str) -> Reader:
 
 def _stops(field: str) -> Reader:
     def read(value: Any) -> Meaning:
-        """Stop strings; an empty one stops nothing, and is named where it stands among others."""
-        if not isinstance(value, list):
-            return {(field,): None if value == "" else value}
-        stops = [stop for stop in value if stop is not None and stop != ""]
-        meant: dict[Locator, Any] = {(field,): stops or None}
-        meant.update({(field, at): stop for at, stop in enumerate(value) if stop == ""})
-        return meant
+        """Stop strings; an empty one stops nothing."""
+        if isinstance(value, list):
+            value = [stop for stop in value if stop is not None and stop != ""]
+        return {(field,): None if value in ("", []) else value}
 
     return read
 

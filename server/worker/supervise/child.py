@@ -213,7 +213,8 @@ class WorkerProcess:
             await asyncio.sleep(_POLL_SECONDS)
         self._writer.close()
         with suppress(OSError):
-            await self._writer.wait_closed()
+            # If this call is cancelled, the next one can still wait for the same.
+            await asyncio.shield(self._writer.wait_closed())
         await asyncio.wait([self._output], timeout=_OUTPUT_SECONDS)
         self._output.cancel()
         self._output_transport.close()

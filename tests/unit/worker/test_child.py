@@ -79,3 +79,17 @@ async def test_the_traceback_of_a_crash_is_for_those_who_debug(
     assert ("loads" in logged) == (level <= logging.INFO)
     assert any("Segmentation fault" in line for line in logged) == (level == logging.DEBUG)
     assert any("Segmentation fault" in line for line in process.last_lines)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+async def test_an_end_that_was_interrupted_can_be_awaited_again(steps: int) -> None:
+    process = await WorkerProcess.spawn((sys.executable, "-c", ""), logging.getLogger("worker"))
+    await process.receive(lambda _: None)
+    while process.running:
+        await asyncio.sleep(0.01)
+    ending = asyncio.create_task(process.end(grace_seconds=5))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    ending.cancel()
+    await asyncio.wait([ending])
+    assert await process.end(grace_seconds=5) == "exited with code 0"
