@@ -12,6 +12,7 @@ import pytest
 from server.core.request import TextPrompt
 from server.worker.protocol import Render
 from server.worker.supervise.child import WorkerProcess
+from tests.unit.worker.conftest import eventually
 
 pytestmark = pytest.mark.process
 
@@ -85,8 +86,7 @@ async def test_the_traceback_of_a_crash_is_for_those_who_debug(
 async def test_an_end_that_was_interrupted_can_be_awaited_again(steps: int) -> None:
     process = await WorkerProcess.spawn((sys.executable, "-c", ""), logging.getLogger("worker"))
     await process.receive(lambda _: None)
-    while process.running:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: not process.running)
     ending = asyncio.create_task(process.end(grace_seconds=5))
     for _ in range(steps):
         await asyncio.sleep(0)
