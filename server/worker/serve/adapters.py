@@ -20,10 +20,15 @@ _KEPT = 8
 class UnusableAdapter(ModelUnavailable):
     """The adapter in the file at ``path`` cannot be loaded, for this ``reason``."""
 
-    def __init__(self, name: str, path: str, reason: str) -> None:
-        super().__init__(f"Adapter {name!r} cannot be loaded: {reason}.")
-        self.path = path
-        self.reason = reason
+    path = ""
+    reason = ""
+
+    @classmethod
+    def because(cls, applied: AppliedAdapter, reason: str) -> UnusableAdapter:
+        """That this adapter cannot be loaded."""
+        error = cls(f"Adapter {applied.name!r} cannot be loaded: {reason}.")
+        error.path, error.reason = applied.path, reason
+        return error
 
 
 _Loaded = tuple[LlamaAdapter, str]
@@ -86,7 +91,7 @@ class Adapters:
         except (LoadError, OSError) as error:
             # An OSError's own text would show clients where the file is.
             reason = error.strerror if isinstance(error, OSError) else error
-            raise UnusableAdapter(applied.name, applied.path, str(reason)) from error
+            raise UnusableAdapter.because(applied, str(reason)) from error
         self._loaded[facts] = loaded
         while len(self._loaded) > _KEPT:
             del self._loaded[next(iter(self._loaded))]
