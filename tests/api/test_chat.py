@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable
 import httpx
 
 from server.core.events import Accepted, Delta, Event, Finished
-from server.core.request import (
-    GenerationRequest,
-)
+from server.core.request import GenerationRequest
 from server.reply.builtin_formats import builtin_format
 from tests.api.fakes import FakePool, answer, usage
 from tests.api.wire import (
     CHAT,
+    TOOL,
     chat,
     chat_body,
     chat_chunks,
@@ -22,10 +21,6 @@ from tests.api.wire import (
 
 Connect = Callable[..., httpx.AsyncClient]
 
-TOOL = {
-    "type": "function",
-    "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
-}
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
 
 

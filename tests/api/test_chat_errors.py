@@ -16,9 +16,7 @@ from server.core.errors import (
     WorkerDied,
 )
 from server.core.events import Accepted, Delta, Event, Failed
-from server.core.request import (
-    GenerationRequest,
-)
+from server.core.request import GenerationRequest
 from tests.api.fakes import FakePool, Script
 from tests.api.wire import (
     CHAT,

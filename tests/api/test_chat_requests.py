@@ -18,15 +18,11 @@ from server.core.request import (
 from server.core.sampling import INT32_MAX
 from tests.api.fakes import FakePool
 from tests.api.wire import (
+    TOOL,
     chat,
 )
 
 Connect = Callable[..., httpx.AsyncClient]
-
-TOOL = {
-    "type": "function",
-    "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
-}
 
 
 async def test_both_names_of_the_limit_are_honoured(

@@ -11,6 +11,10 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+TOOL = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
+}
 
 
 def chat_body(**fields: Any) -> dict[str, Any]:

@@ -9,12 +9,12 @@ first on the path: PYTHONPATH=FOLDER.
 from __future__ import annotations
 
 import argparse
-import time
 from ctypes import c_void_p
 
 import numpy as np
 from gguf import GGMLQuantizationType
 
+from tests.benchmark.cpu_time import least_cpu_seconds
 from tests.unit.engine.ggml import Graph, call, quantize
 
 FORMATS = [
@@ -49,12 +49,7 @@ def seconds(kind: GGMLQuantizationType, tokens: int) -> float:
     vectors = graph.tensor(GGMLQuantizationType.F32, activations.shape, activations)
     product = c_void_p(call("ggml_mul_mat", c_void_p, graph.context, matrix, vectors))
     with graph.built(product) as run:
-        times = []
-        for _ in range(max(8, 400 // tokens)):
-            start = time.thread_time()
-            run()
-            times.append(time.thread_time() - start)
-    return min(times)
+        return least_cpu_seconds(run, max(8, 400 // tokens))
 
 
 def main() -> None:
