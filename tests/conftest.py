@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from tests.bytecode import keep_bytecode
+
 if TYPE_CHECKING:
     from openai import OpenAI
 
@@ -35,6 +37,12 @@ _FOLDERS = {
     "unit": "fast",
 }
 _SLOW_EVENTS = {"os.fork", "os.posix_spawn", "socket.bind", "subprocess.Popen"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the server once for all processes that tests start."""
+    if not hasattr(config, "workerinput"):
+        keep_bytecode()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from server.benchmark.target import Target
 from server.benchmark.timed_client import Answer, Endpoint
+from tests.bytecode import keep_bytecode
 from tests.e2e.server import free_port
 
 _START_SECONDS = 120
@@ -70,6 +71,7 @@ def llama_server(name: str, binary: Path, *extra: str, kv_tokens: int) -> Server
 @contextmanager
 def running(server: Server, model: Path) -> Iterator[Started]:
     """``server`` with ``model``, after its first answer; the user's settings have no effect."""
+    keep_bytecode()
     port = free_port()
     with TemporaryDirectory() as folder, (Path(folder) / "log").open("w+b") as log:
         started = time.perf_counter()

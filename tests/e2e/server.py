@@ -19,6 +19,8 @@ from typing import IO, TypeVar
 import httpx
 from openai import OpenAI
 
+from tests.bytecode import keep_bytecode
+
 CHECKOUT = Path(__file__).parents[2]
 MODELS = Path(os.environ.get("DRAGOMAN_MODELS_DIR", CHECKOUT / "models"))
 INSTRUCT = "SmolLM2-135M-Instruct.Q4_1"
@@ -105,6 +107,7 @@ def running_server(
     says otherwise, nothing is taken from earlier runs or left for later ones. Where the tests run
     behind a cluster's front (`tests.cluster.behind`), it is that.
     """
+    keep_bytecode(Path(checkout or CHECKOUT))
     port = free_port()
     command = Path(sys.executable).with_name("dragoman")
     if checkout:
