@@ -179,12 +179,20 @@ KINDS = {
 
 
 def write_vision_model(
-    folder: Path, kind: str, *, name: str = "model", chat_template: str | None = None
+    folder: Path,
+    kind: str,
+    *,
+    name: str = "model",
+    chat_template: str | None = None,
+    memory_type: str | None = None,
 ) -> tuple[Path, Path]:
-    """Write ``name``.gguf and its projector into ``folder``; returns both."""
-    _, memory_type, markers, _ = KINDS[kind]
+    """Write ``name``.gguf and its projector into ``folder``; returns both.
+
+    The text model has another ``memory_type`` than usual for ``kind`` if one is given.
+    """
+    _, usual, markers, _ = KINDS[kind]
     model = folder / f"{name}.gguf"
-    write_tiny_model(model, memory_type, markers=markers, chat_template=chat_template)
+    write_tiny_model(model, memory_type or usual, markers=markers, chat_template=chat_template)
     return model, write_projector(folder / f"mmproj-{name}.gguf", kind)
 
 

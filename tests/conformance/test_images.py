@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import io
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
+from PIL import Image
 
 from tests.conformance.node_packages import run_node
 from tests.e2e.server import Server, running_server
@@ -193,3 +198,60 @@ def test_sdks_for_node_send_images(seeing: Server, text_tokens: int, tmp_path: P
     told = run_node("node", "images.mjs", seeing.url, MODEL, str(file))
     assert told.returncode == 0, told.stderr[-4000:]
     assert told.stdout.split() == [str(text_tokens + IMAGE_TOKENS)] * 5
+
+
+def written(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def empty_png(width: int, height: int) -> bytes:
+    """A PNG file that states a size and has no pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return PNG[:8] + body + PNG[PNG.index(b"IEND") - 4 :]
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+NOISE = Image.effect_noise((200, 150), 90).convert("RGB")
+SEEN = {
+    "CMYK": written(NOISE.convert("CMYK"), "JPEG"),
+    "of 16 bits": written(NOISE.convert("I;16"), "PNG"),
+    "animated": written(NOISE, "GIF", save_all=True, append_images=[NOISE.rotate(90)]),
+    "turned": written(NOISE, "JPEG", exif=TURNED),
+    "a picture and an archive": written(NOISE, "PNG") + b"PK\x03\x04",
+    "a strip": written(NOISE.resize((10_000, 10)), "PNG"),
+    "one pixel": written(NOISE.resize((1, 1)), "PNG"),
+}
+REFUSED = {
+    **{
+        f"half a {kind}": (whole := written(NOISE, kind))[: len(whole) // 2]
+        for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+    },
+    "without pixels": empty_png(0, 4),
+    "larger than is read": empty_png(60_000, 60_000),
+    "without its pixels": empty_png(4, 4),
+    "no image": b"\x89PNG and so on",
+}
+
+
+def test_odd_files_are_seen_or_refused_and_the_worker_goes_on(seeing: Server) -> None:
+    def asked(data: bytes) -> httpx.Response:
+        image = {"type": "image_url", "image_url": {"url": base64.b64encode(data).decode()}}
+        messages = [{"role": "user", "content": [{"type": "text", "text": QUESTION}, image]}]
+        body = {"model": MODEL, "messages": messages, "max_tokens": 1}
+        return httpx.post(f"{seeing.url}/v1/chat/completions", json=body, timeout=60)
+
+    assert asked(PNG).status_code == 200
+    workers = seeing.worker_pids()
+    for name, data in SEEN.items():
+        assert asked(data).status_code == 200, name
+    for name, data in REFUSED.items():
+        response = asked(data)
+        assert response.status_code == 400, name
+        error = response.json()["error"]
+        assert (error["code"], error["param"]) == ("invalid_image", "messages[0].content[1]"), name
+    assert asked(PNG).status_code == 200
+    assert seeing.worker_pids() == workers

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import llama_cpp
@@ -28,6 +29,36 @@ from server.engine.vision.pictures import Picture
 _PROBED_SIDES = ((4096, 4096), (8192, 512), (512, 8192), (16384, 64), (64, 16384))
 # A picture more than so many times as long as wide is tried out before it is counted; a choice.
 _LEAST_STRIP = 8
+# An encoding can end after every so many operations; a layer of a transformer has about 30.
+_OPERATIONS = 32
+
+
+class _Interruption:
+    """Ends an encoding between two of its operations, once it is not wanted any more.
+
+    llama.cpp asks ``callback`` before each operation whether to stop behind it, and again when it
+    did, whether to go on.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._answer)
+        self._wanted: Callable[[], bool] = lambda: True
+        self._operations = 0
+
+    def begin(self, wanted: Callable[[], bool]) -> None:
+        """Let the next encoding go on as long as it is ``wanted``."""
+        self.ended = False
+        self._wanted = wanted
+        self._operations = 0
+
+    def _answer(self, _operation: int | None, is_ahead: bool, _data: int | None) -> bool:
+        if is_ahead:
+            self._operations += 1
+            return self._operations % _OPERATIONS == 0
+        # Parts on another processor are begun even then; they must not make it look complete.
+        self.ended = self.ended or not self._wanted()
+        return not self.ended
 
 
 class Projector:
@@ -49,6 +80,8 @@ class Projector:
         parameters.n_threads = threads
         parameters.print_timings = False
         parameters.warmup = False
+        self._interruption = _Interruption()
+        parameters.cb_eval = self._interruption.callback
         log.take()
         self._pointer = mtmd.mtmd_init_from_file(path.encode(), model.pointer, parameters)
         if not self._pointer:
@@ -80,7 +113,7 @@ class Projector:
     ) -> Iterator[tuple[int, Embeddings]]:
         """The embeddings of a picture's runs of cells, each with its number.
 
-        Those that are not ``wanted`` when their turn comes are left out.
+        Those that are not ``wanted`` when their turn comes, or any more, are left out.
 
         Raises:
             InvalidImage: the projector takes no picture of that size.
@@ -89,8 +122,12 @@ class Projector:
         pixels = np.ascontiguousarray(picture.pixels)
         with self._chunks(picture.width, picture.height, pixels) as chunks:
             for index, chunk in enumerate(filter(_is_image, chunks)):
-                if wanted(index):
-                    yield index, self._encoded(chunk)
+                if not wanted(index):
+                    continue
+                self._interruption.begin(partial(wanted, index))
+                embeddings = self._encoded(chunk)
+                if not self._interruption.ended:
+                    yield index, embeddings
 
     def close(self) -> None:
         """Free the encoder."""

@@ -23,6 +23,9 @@ _FORGETTING = 0.01
 _SECOND_ROW_COST = 0.3
 # A bound against uneven steps, after which a row would seem free; a choice.
 _LEAST_ROW_COST = 0.05
+# Beside streams, a part of an image takes as long as so many steps of theirs, of which each is
+# followed by one. A choice: the image then waits for streams for a fifth of the time at most.
+_IMAGE_STEPS = 4
 
 
 class Pace:
@@ -121,6 +124,19 @@ class Pace:
             if _TILE <= count + decode_tokens < 2 * _TILE:
                 count = _TILE - 1 - decode_tokens
         return max(LEAST_CHUNK, min(batch_size, count))
+
+    def image_cells_beside_streams(self, cells: int, most: int) -> int:
+        """How many of the next ``cells`` of an image to compute in a step, of ``most`` that it has.
+
+        No stream takes part in such a step, so all of it is a gap in them. Steps of equal size are
+        as short as is worth the streams' own between them.
+        """
+        token = self._token or self._tiled_token
+        if token and self._decode_step:
+            short = int(_IMAGE_STEPS * self._decode_step / token)
+            most = min(most, max(LEAST_CHUNK, short))
+        parts = -(-cells // most)
+        return -(-cells // parts)
 
 
 def _average(average: float, value: float) -> float:

@@ -299,11 +299,12 @@ class Scheduler:
             return
 
     def _image_cells(self, sequence: SequenceState, image: ImageSpan) -> int:
-        """How many cells of the image a step computes: beside streams, as many as of a prompt."""
-        together = not image.image.causal or self._whole_states
-        if together or not any(self._decodes(s) for s in self.running):
+        """How many cells of the image a step computes: all of them, unless streams wait."""
+        if not image.image.causal or not any(self._decodes(s) for s in self.running):
             return sequence.run
-        return min(sequence.run, self._room_beside_streams(Step()))
+        return self._pace.image_cells_beside_streams(
+            sequence.run, self._room_beside_streams(Step())
+        )
 
     def _room_beside_streams(self, step: Step) -> int:
         deepest = max((s.computed for s in self.running if not self._decodes(s)), default=0)
@@ -342,7 +343,9 @@ class Scheduler:
     def _stop(self, sequence: SequenceState, *, trustworthy: bool) -> None:
         assert sequence.sequence_id is not None
         self.running.remove(sequence)
-        if trustworthy:
+        # A state that has part of an image cannot go back to where that begins.
+        torn = self._whole_states and sequence.whole < sequence.computed
+        if trustworthy and not torn:
             if sequence.whole < sequence.computed:
                 self._cache.grow(sequence.sequence_id, sequence.whole - sequence.computed)
                 sequence.computed = sequence.whole

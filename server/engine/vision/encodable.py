@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.core.pieces import ImagePiece
-from server.core.request import ImagePart
+from server.engine.vision.picture_source import PictureSource
 
 _INDEX_BYTES = 4
 
@@ -34,7 +34,7 @@ class EncodableImage(ImagePiece):
     """An image piece and what it is made from.
 
     Attributes:
-        source: The image it is, or is a tile of.
+        source: The picture that it is, or is a tile of.
         index: Its number among the image's pieces.
         causal: Whether each of its cells sees only those before it. Otherwise they see each other,
             and are computed in one go.
@@ -42,7 +42,7 @@ class EncodableImage(ImagePiece):
             relative to the image's own position; shape (4, cells).
     """
 
-    source: ImagePart = field(repr=False)
+    source: PictureSource = field(repr=False)
     index: int
     causal: bool
     places: NDArray[np.int32] | None = field(repr=False)

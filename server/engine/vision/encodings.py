@@ -7,30 +7,23 @@ lower priority than the decodes of running streams.
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from server.core.errors import DragomanError
 from server.core.worker_settings import ENCODINGS_BYTES
+from server.engine.priority import give_way
 from server.engine.vision.encodable import Embeddings, EncodableImage, EncodingFailed, digest_of
 from server.engine.vision.pictures import Picture
-from server.engine.vision.reader import picture_of
 
 _logger = logging.getLogger(__name__)
 
 Encode = Callable[[Picture, Callable[[int], bool]], Iterator[tuple[int, Embeddings]]]
 """Yields the embeddings of a picture's pieces, by number, as far as they are still wanted.
 
-It raises EncodingFailed."""
-
-# A process at this niceness gets about a quarter of a core that one at 0 wants too (Linux's weights
-# are 335 and 1,024). A choice: streams go on nearly undisturbed, and encoding does not starve.
-_NICENESS = 5
+That is asked before a piece and, again and again, while it is encoded. It raises EncodingFailed."""
 
 
 class KeptEmbeddings(Protocol):
@@ -113,7 +106,7 @@ class Encodings:
 
     def run(self, kept: KeptEmbeddings | None = None) -> None:
         """Encode what is wanted and not ``kept``, until the process ends."""
-        _give_way()
+        give_way()
         while True:
             self.encode_next(kept)
 
@@ -146,18 +139,23 @@ class Encodings:
     def _encode_picture(
         self, owner: str, first: EncodableImage, kept: KeptEmbeddings | None
     ) -> None:
+        left_out: set[int] = set()
+
         def wanted(index: int) -> bool:
             with self._lock:
-                return _Key(owner, digest_of(first.picture, index)) in self._wanted
+                if _Key(owner, digest_of(first.picture, index)) in self._wanted:
+                    return True
+            left_out.add(index)
+            return False
 
-        picture = picture_of(first.source)
-        for index, embeddings in self._encode(picture, wanted):
+        for index, embeddings in self._encode(first.source.take(), wanted):
             key = _Key(owner, digest_of(first.picture, index))
             self.encoded += 1
             self._keep(key, embeddings)
             if kept is not None:
                 kept.write(owner, key.digest, embeddings)
-        if wanted(first.index):
+        # One that was left out may be wanted again by now: it is encoded next.
+        if wanted(first.index) and first.index not in left_out:
             raise EncodingFailed("the encoder made fewer pieces of it than were laid out")
 
     def _wanted_of(self, owner: str, picture: bytes) -> list[EncodableImage]:
@@ -190,10 +188,3 @@ class Encodings:
                     del self._wanted[key]
                     self._failures[key] = error
         self._tell()
-
-
-def _give_way() -> None:
-    """Lower the priority of this thread and of those that it will start."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

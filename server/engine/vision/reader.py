@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+from weakref import WeakSet
 
 from server.core.errors import PLACE, InvalidImage
 from server.core.pieces import Piece, TokenRun
 from server.core.request import ImagePart
+from server.engine.priority import give_way
 from server.engine.vision.encodable import EncodableImage, ImageCells, digest_of
-from server.engine.vision.pictures import MOST_SIDE, Picture, decode
+from server.engine.vision.picture_source import PictureSource, picture_of
+from server.engine.vision.pictures import Picture
 
-# OpenAI's: with detail "low", a model gets a picture of 512 x 512 pixels
-# (https://platform.openai.com/docs/guides/images-vision).
-_LOW_SIDE = 512
 # The size and digest of so many images are remembered; a choice: a few conversations' worth.
 _MOST_REMEMBERED = 256
 _DIGEST_BYTES = 16
+# Unpacked pictures are held for the encoder up to so many bytes together: three photos of 12
+# megapixels, or one picture of any size, which the encoder would unpack just so. A choice.
+_MOST_HELD_BYTES = 128 << 20
 
 
 class LaysOut(Protocol):
@@ -30,26 +34,28 @@ class LaysOut(Protocol):
         """What a picture of that size is. Raises InvalidImage for a size that it does not take."""
 
 
-def picture_of(image: ImagePart) -> Picture:
-    """The pixels to encode for ``image``.
+class _Facts(NamedTuple):
+    """What a prompt needs to know of a picture; width and height in pixels."""
 
-    Raises:
-        InvalidImage: it cannot be read.
-    """
-    return decode(image.data, most_side=_LOW_SIDE if image.detail == "low" else MOST_SIDE)
+    width: int
+    height: int
+    digest: bytes
 
 
 class PictureReader:
     """Says what images are in a prompt, without encoding them. For one thread.
 
-    Conversations bring the same images again with every turn: each is unpacked once.
+    Conversations bring the same images again with every turn: each is unpacked once, on a thread of
+    a lower priority, so that streams go on. The encoder gets what was unpacked.
     """
 
     def __init__(self, projector: LaysOut, *, most_together: int) -> None:
         """``most_together`` is the most cells that can be computed in one go."""
         self._projector = projector
         self._most_together = most_together
-        self._known: OrderedDict[bytes, tuple[int, int, bytes]] = OrderedDict()
+        self._known: OrderedDict[bytes, _Facts] = OrderedDict()
+        self._held: WeakSet[PictureSource] = WeakSet()
+        self._aside = ThreadPoolExecutor(1, "unpacking", initializer=give_way)
 
     def __call__(self, image: ImagePart) -> Sequence[Piece]:
         """What ``image`` is: the model's markers for it, and pieces to be encoded.
@@ -57,7 +63,7 @@ class PictureReader:
         Raises:
             InvalidImage: it cannot be read, or the model does not take it; without a place.
         """
-        width, height, digest = self._facts(image)
+        (width, height, digest), source = self._looked_at(image)
         pieces: list[Piece] = []
         count = 0
         for run in self._projector.layout(width, height):
@@ -74,7 +80,7 @@ class PictureReader:
                     cells=run.cells,
                     positions=run.positions,
                     digest=digest_of(digest, count),
-                    source=image,
+                    source=source,
                     index=count,
                     causal=self._projector.causal,
                     places=run.places,
@@ -83,16 +89,28 @@ class PictureReader:
             count += 1
         return pieces
 
-    def _facts(self, image: ImagePart) -> tuple[int, int, bytes]:
-        """Width, height and digest of the picture."""
+    def _looked_at(self, image: ImagePart) -> tuple[_Facts, PictureSource]:
         name = hashlib.blake2b(image.data, digest_size=_DIGEST_BYTES).digest()
         name += image.detail.encode()
+        picture = None
         facts = self._known.get(name)
         if facts is None:
-            picture = picture_of(image)
-            facts = picture.width, picture.height, picture.digest
+            facts, picture = self._aside.submit(_unpacked, image).result()
             if len(self._known) == _MOST_REMEMBERED:
                 self._known.popitem(last=False)
             self._known[name] = facts
         self._known.move_to_end(name)
-        return facts
+        return facts, self._source(image, picture)
+
+    def _source(self, image: ImagePart, picture: Picture | None) -> PictureSource:
+        held = sum(source.held_bytes for source in self._held)
+        if picture is None or (held and held + picture.pixels.nbytes > _MOST_HELD_BYTES):
+            return PictureSource(image)
+        source = PictureSource(image, picture)
+        self._held.add(source)
+        return source
+
+
+def _unpacked(image: ImagePart) -> tuple[_Facts, Picture]:
+    picture = picture_of(image)
+    return _Facts(picture.width, picture.height, picture.digest), picture

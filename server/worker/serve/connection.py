@@ -34,7 +34,7 @@ class Connection:
         self.is_read = False
         self._socket = endpoint
         self._buffer = FrameBuffer()
-        self._payloads: list[bytes] = []
+        self._payloads: list[memoryview] = []
         self._sending = threading.Lock()
         self._arrivals = select.poll()
         self._arrivals.register(endpoint, select.POLLIN)

@@ -18,7 +18,10 @@ from server.engine.vision.encodable import (
     digest_of,
 )
 from server.engine.vision.encodings import Encodings
+from server.engine.vision.picture_source import PictureSource
 from server.engine.vision.pictures import Picture
+
+Pieces = Iterator[tuple[int, Embeddings]]
 
 CELLS, WIDTH = 4, 8
 BYTES = CELLS * WIDTH * 4
@@ -54,7 +57,7 @@ def piece(grey: int, index: int = 0) -> EncodableImage:
         cells=CELLS,
         positions=CELLS,
         digest=digest_of(bytes([grey]), index),
-        source=ImagePart(buffer.getvalue()),
+        source=PictureSource(ImagePart(buffer.getvalue())),
         index=index,
         causal=True,
         places=None,
@@ -105,6 +108,26 @@ def test_what_only_a_cancelled_request_wanted_is_not_encoded() -> None:
     encodings.encode_next()
     encodings.encode_next()
     assert encoder.done == [(7, 0), (7, 2), (9, 0)]
+
+
+def test_a_piece_that_is_wanted_again_while_it_is_left_out_is_encoded_next() -> None:
+    class Slow(Encoder):
+        def encode(self, picture: Picture, wanted: Callable[[int], bool]) -> Pieces:
+            assert wanted(0)
+            encodings.forget(1)
+            if not wanted(0):  # what an encoder asks in the midst of a piece
+                encodings.want(2, [piece(7)])
+                return
+            yield from super().encode(picture, wanted)
+
+    encoder = Slow()
+    encodings = Encodings(encoder.encode, encoder.tell)
+    encodings.want(1, [piece(7)])
+    encodings.encode_next()
+    assert encodings.get(piece(7)) is None
+    encodings.want(1, [piece(7)])
+    encodings.encode_next()
+    assert encodings.get(piece(7)) is not None
 
 
 def test_those_used_least_recently_make_room_for_others() -> None:

@@ -100,3 +100,25 @@ def test_a_tile_is_judged_by_tiles() -> None:
         pace.observe(sequences=4, decode_tokens=4, prefill_tokens=30, seconds=0.3)
     assert pace.prefill_tokens_beside_streams(512, 4) == LEAST_CHUNK
     assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == 64 - 4
+
+
+def test_a_part_of_an_image_takes_about_as_long_as_four_steps_of_streams() -> None:
+    pace = measured(0.25, decode=0.01, per_token=0.001)
+    # Four steps take as long as 40 of 256 cells: seven parts.
+    assert pace.image_cells_beside_streams(256, 240) == 37
+
+
+def test_an_image_is_cut_into_equal_parts_of_no_more_than_the_budget_allows() -> None:
+    pace = measured(0.25, decode=0.2, per_token=0.001)
+    assert pace.image_cells_beside_streams(256, 50) == 43
+    assert pace.image_cells_beside_streams(30, 50) == 30
+    assert pace.image_cells_beside_streams(1, 50) == 1
+
+
+def test_parts_of_an_image_are_no_smaller_than_the_smallest_chunk_of_a_prompt() -> None:
+    pace = measured(0.25, decode=0.001, per_token=0.001)
+    assert pace.image_cells_beside_streams(256, 240) == LEAST_CHUNK
+
+
+def test_before_any_measurement_an_image_is_read_like_a_prompt() -> None:
+    assert Pace(0.25).image_cells_beside_streams(256, 64) == 64

@@ -14,6 +14,7 @@ from server.core.request import ImagePart
 from server.engine.batch import Batch
 from server.engine.spans import ImageSpan, Keys, Place, Span, Spans, TokenSpan
 from server.engine.vision.encodable import EncodableImage
+from server.engine.vision.picture_source import PictureSource
 
 parts = st.lists(st.lists(st.integers(0, 99), max_size=5), max_size=4)
 
@@ -120,7 +121,7 @@ def image(cells: int = 5, positions: int = 2) -> EncodableImage:
         cells=cells,
         positions=positions,
         digest=b"image",
-        source=ImagePart(b""),
+        source=PictureSource(ImagePart(b"")),
         index=0,
         causal=True,
         places=places,

@@ -22,7 +22,8 @@ from server.engine.llama.projector import Projector
 from server.engine.spans import ImageSpan, Span, Spans, TokenSpan
 from server.engine.vision.encodable import EncodableImage
 from server.engine.vision.encodings import Encode
-from server.engine.vision.reader import PictureReader, picture_of
+from server.engine.vision.picture_source import picture_of
+from server.engine.vision.reader import PictureReader
 from tests.unit.engine.model_rig import Answer, Model
 
 Prompt = Sequence[list[int] | ImagePart]

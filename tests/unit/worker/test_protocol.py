@@ -9,7 +9,14 @@ import pytest
 
 from server.core.errors import InvalidRequest
 from server.core.request import CacheScope, ChatPrompt, GenerationRequest, Message, TextPart, Tool
-from server.worker.protocol import FrameBuffer, Generate, frame, to_worker_decoder
+from server.worker.protocol import (
+    MAX_FRAME_BYTES,
+    Cancel,
+    FrameBuffer,
+    Generate,
+    frame,
+    to_worker_decoder,
+)
 
 
 def carried(parameters: dict[str, Any]) -> Generate:
@@ -46,3 +53,22 @@ def test_such_an_integer_too_deep_inside_is_refused() -> None:
         deep = [deep]
     with pytest.raises(InvalidRequest, match="nested too deeply"):
         carried({"enum": deep})
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_messages_arrive_whole_in_pieces_of_any_size(size: int) -> None:
+    sent = [Cancel(id=10**number) for number in range(12)]
+    stream = b"".join(map(frame, sent))
+    buffer = FrameBuffer()
+    payloads = [
+        payload
+        for start in range(0, len(stream), size)
+        for payload in buffer.feed(stream[start : start + size])
+    ]
+    # Decoded at last: what arrived later changes nothing of what came before.
+    assert [to_worker_decoder.decode(payload) for payload in payloads] == sent
+
+
+def test_a_message_over_the_limit_is_refused_by_its_length() -> None:
+    with pytest.raises(ValueError, match="exceeds"):
+        FrameBuffer().feed((MAX_FRAME_BYTES + 1).to_bytes(4, "little"))
