@@ -22,7 +22,7 @@ INNER, STATE, CONVOLUTION, RANK = 2 * EMBEDDING, 8, 4, 4
 VOCABULARY = 259
 
 
-class _Writer:
+class TinyWriter:
     """Writes one model: metadata, a byte-level vocabulary and random float32 tensors."""
 
     def __init__(
@@ -35,9 +35,11 @@ class _Writer:
         markers: Sequence[str] = (),
         words: Sequence[str] = (),
         width: int = EMBEDDING,
+        layers: int = LAYERS,
     ) -> None:
         self.window = window
         self.width = width
+        self.layers = layers
         self.markers = markers
         self.words = words
         # Written aside, so that a server never sees half of it; parts get names of their own.
@@ -49,7 +51,7 @@ class _Writer:
     def metadata(self, *, key_value_heads: int | list[int] = 2) -> None:
         self.gguf.add_context_length(CONTEXT)
         self.gguf.add_embedding_length(self.width)
-        self.gguf.add_block_count(LAYERS)
+        self.gguf.add_block_count(self.layers)
         self.gguf.add_feed_forward_length(self.width // 2)
         self.gguf.add_head_count(HEADS)
         self.gguf.add_head_count_kv(key_value_heads)
@@ -154,7 +156,7 @@ class _Writer:
             self._aside.replace(self._path)
 
 
-def _full_attention(writer: _Writer) -> None:
+def _full_attention(writer: TinyWriter) -> None:
     writer.metadata()
     for layer in range(LAYERS):
         writer.norm(f"blk.{layer}.attn_norm")
@@ -162,7 +164,7 @@ def _full_attention(writer: _Writer) -> None:
         writer.feed_forward(f"blk.{layer}")
 
 
-def _sliding_window(writer: _Writer) -> None:
+def _sliding_window(writer: TinyWriter) -> None:
     writer.metadata()
     writer.gguf.add_sliding_window(writer.window)
     writer.gguf.add_key_length(HEAD_LENGTH)
@@ -178,14 +180,14 @@ def _sliding_window(writer: _Writer) -> None:
         writer.norm(f"{block}.post_ffw_norm")
 
 
-def _sectioned(writer: _Writer) -> None:
+def _sectioned(writer: TinyWriter) -> None:
     """Positions in sections (M-RoPE), for images in two dimensions."""
     _full_attention(writer)
     quarter = HEAD_LENGTH // 8
     writer.gguf.add_rope_dimension_sections([quarter, quarter, 2 * quarter, 0])
 
 
-def _recurrent(writer: _Writer) -> None:
+def _recurrent(writer: TinyWriter) -> None:
     writer.metadata(key_value_heads=0)
     writer.state_space_metadata()
     for layer in range(LAYERS):
@@ -193,7 +195,7 @@ def _recurrent(writer: _Writer) -> None:
         writer.state_space(f"blk.{layer}")
 
 
-def _hybrid(writer: _Writer) -> None:
+def _hybrid(writer: TinyWriter) -> None:
     heads = [0, 2] * (LAYERS // 2)
     writer.metadata(key_value_heads=heads)
     writer.state_space_metadata()
@@ -210,7 +212,7 @@ def _hybrid(writer: _Writer) -> None:
         writer.feed_forward(block)
 
 
-def _encoder(writer: _Writer) -> None:
+def _encoder(writer: TinyWriter) -> None:
     writer.metadata(key_value_heads=HEADS)
     writer.gguf.add_layer_norm_eps(1e-5)
     writer.gguf.add_causal_attention(False)
@@ -229,7 +231,7 @@ def _encoder(writer: _Writer) -> None:
 
 
 # by memory type: llama.cpp's architecture and what to write
-MEMORY_TYPES: dict[str, tuple[str, Callable[[_Writer], None]]] = {
+MEMORY_TYPES: dict[str, tuple[str, Callable[[TinyWriter], None]]] = {
     "full attention": ("llama", _full_attention),
     "sliding window": ("gemma3", _sliding_window),
     "recurrent": ("mamba", _recurrent),
@@ -257,7 +259,7 @@ def write_tiny_model(
     another ``width``, in numbers per token.
     """
     architecture, blocks = _TYPES[memory_type]
-    writer = _Writer(path, architecture, seed, tensors_per_part, window, markers, words, width)
+    writer = TinyWriter(path, architecture, seed, tensors_per_part, window, markers, words, width)
     writer.vocabulary()
     if chat_template is not None:
         writer.gguf.add_chat_template(chat_template)
@@ -269,7 +271,7 @@ def write_tiny_model(
 
 def write_tiny_encoder(path: Path, pooling: gguf.PoolingType | None = None, seed: int = 1) -> Path:
     """Write a BERT, whose tokens attend to each other in both directions, to ``path``."""
-    writer = _Writer(path, "bert", seed)
+    writer = TinyWriter(path, "bert", seed)
     writer.word_pieces()
     if pooling is not None:
         writer.gguf.add_pooling_type(pooling)

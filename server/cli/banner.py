@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from server import __version__
+from server.cli.formatting import drafter
 from server.core.model_info import ModelEntry, ModelInfo
 from server.core.settings import Settings, socket_path
 
@@ -51,7 +52,7 @@ def _model(info: ModelInfo) -> Iterator[str]:
     if info.projector:
         yield f"  images    read ({info.projector})"
     if info.draft:
-        yield f"  drafts    by {info.draft}"
+        yield f"  drafts    by {drafter(info.draft)}"
     if info.generates and info.declined is None:
         yield "  answers   repeat: a greedy or seeded request gets the same one each time"
     elif info.generates:

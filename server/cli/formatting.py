@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from server.core.model_info import OWN_HEAD
+
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
@@ -21,3 +23,8 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)
+
+
+def drafter(draft: str) -> str:
+    """What drafts for a model: the file of another one, or its own head."""
+    return "its own head (MTP)" if draft == OWN_HEAD else draft

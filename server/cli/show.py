@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from server.cli.console import err, out
-from server.cli.formatting import columns, size
+from server.cli.formatting import columns, drafter, size
 from server.cli.known_names import local_names
 from server.cli.local_models import find_adapted, vocabulary_worker
 from server.cli.options import FOLDERS, takes_settings
@@ -130,8 +130,8 @@ def _header(model: LibraryModel, header: GgufHeader) -> Iterator[tuple[str, str]
         name, needs = Path(settings.projector.path).name, size(settings.projector.memory_bytes)
         kind = settings.projector.kind
         yield "images", f"read by {name} ({kind}), about {needs} of what it needs"
-    if settings.draft:
-        yield "drafts", f"by {Path(settings.draft.path).name}"
+    if model.outline and model.outline.draft:
+        yield "drafts", f"by {drafter(model.outline.draft)}"
     context = settings.kv_tokens or settings.ctx_size or header.context_length
     if context:
         needed = estimate_memory(header, context, settings)

@@ -14,6 +14,9 @@ ModelKind = Literal["base", "instruct", "chat"]
 ModelState = Literal["ready", "loading", "unloaded", "failed"]
 Pooling = Literal["mean", "cls", "last"]
 
+OWN_HEAD = "mtp"
+"""What ``draft`` says where no other model drafts, but the model's own head (MTP)."""
+
 
 class EmbeddingInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A model's embeddings: how many numbers each has, and how many tokens a text may have.
@@ -50,9 +53,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     request may set, None where that is not known. A model made for embeddings or ranking alone does
     not generate. ``embedding`` and ``ranking`` are None where it does not do that or where weights
     were not loaded. ``projector`` is the type of the encoder beside it, which lets it see images,
-    ``draft`` the file of a smaller model that drafts for it. ``declined`` says, in words, which
-    other code than our kernels computed when a generating model was tried, so that its answers may
-    not repeat.
+    ``draft`` the file of a smaller model that drafts for it, or `OWN_HEAD`. ``declined`` says, in
+    words, which other code than our kernels computed when a generating model was tried, so that its
+    answers may not repeat.
     """
 
     model_id: str

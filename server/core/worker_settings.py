@@ -19,6 +19,11 @@ ENCODINGS_BYTES = 128 << 20
 Gemma 3's."""
 
 
+HEAD_STATES = 128
+"""Hidden states of each running sequence that are kept for the model's own head (MTP), which reads
+as many tokens of a prompt at most; a choice: 2.5 MiB where a state has 5,120 numbers."""
+
+
 class ProjectorFile(msgspec.Struct, frozen=True, kw_only=True):
     """The vision encoder beside a model: its file, its type, and the memory that it needs."""
 

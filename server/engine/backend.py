@@ -54,6 +54,12 @@ class Backend(SequenceMemory, Protocol):
     def logits(self, rows: int) -> NDArray[np.float32]:
         """The last decode's logits, shape (rows, vocabulary_size): a view, valid until the next."""
 
+    def states(self, rows: int) -> NDArray[np.float32]:
+        """The hidden states after the last decode's first ``rows`` tokens: shape (rows, width).
+
+        They are there where the batch asked for them: a view, valid until the next.
+        """
+
     def set_threads(self, threads: int) -> None:
         """Use ``threads`` threads from the next decode on."""
 

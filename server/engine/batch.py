@@ -39,11 +39,16 @@ class Batch:
 
     A decode returns its rows of logits in the order in which the batch asked for them. A batch has
     either tokens or one ``image``, of any size, since llama.cpp takes ids or embeddings. All of it
-    is computed with ``adapters``.
+    is computed with ``adapters``. With ``wants_states``, the model's hidden states after all tokens
+    are asked for, too. ``states`` go in with the tokens of a batch that is for a head: shape
+    (capacity, state_width).
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, state_width: int = 0) -> None:
         self.capacity = capacity
+        self.wants_states = False
+        shape = capacity, state_width
+        self.states = np.zeros(shape, dtype=np.float32) if state_width else None
         self.size = 0
         self.outputs = 0
         self.adapters: Adapters | None = None

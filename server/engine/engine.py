@@ -21,6 +21,7 @@ from server.engine.decoder import Decoder
 from server.engine.draft_model import DraftModel
 from server.engine.drafting import Drafting
 from server.engine.inbox import Cancel, Encoded, Inbox, Stop, Submit
+from server.engine.own_head import OwnHead
 from server.engine.sampling.length_rules import LengthRules
 from server.engine.sampling.matcher import GrammarError, GrammarMatcher
 from server.engine.sampling.sampler import Sampler
@@ -76,7 +77,7 @@ class Engine:
         stored_tokens: int = 0,
         prefix_tier: PrefixTier | None = None,
         encode: Encode | None = None,
-        draft_model: DraftModel | None = None,
+        drafter: DraftModel | OwnHead | None = None,
     ) -> None:
         """Prepare to `run`.
 
@@ -91,7 +92,7 @@ class Engine:
             stored_tokens: how many cells of cached prefixes to keep in host memory.
             prefix_tier: keeps cached prefixes beyond that.
             encode: encodes the images of prompts, where the model takes any.
-            draft_model: a smaller model of the same vocabulary, which drafts.
+            drafter: a smaller model of the same vocabulary, or the model's own head, which drafts.
         """
         self._backend = backend
         self._emit = emit
@@ -112,7 +113,7 @@ class Engine:
             whole_states=not backend.partial_removal,
         )
         self._decoder = Decoder(backend, self._pace, threads=threads, on_gpu=on_gpu)
-        self._drafting = Drafting(backend, self._pace, draft_model, prompt_lookup=prompt_lookup)
+        self._drafting = Drafting(backend, self._pace, drafter, prompt_lookup=prompt_lookup)
         self._batch = Batch(backend.batch_size)
         self._inbox = Inbox()
         self.encodings = Encodings(encode, lambda: self._inbox.put(Encoded())) if encode else None
@@ -186,15 +187,15 @@ class Engine:
         return self._decoder.threads
 
     @property
-    def drafts_by_model(self) -> bool:
-        """Whether a draft model is in use."""
-        return self._drafting.model is not None
+    def has_drafter(self) -> bool:
+        """Whether a draft model or the model's own head is in use."""
+        return self._drafting.drafter is not None
 
     @property
     def step_started(self) -> float | None:
         """The monotonic time at which the decode in progress began, else None."""
-        model = self._drafting.model
-        return self._decoder.started or (model.started if model else None)
+        drafter = self._drafting.drafter
+        return self._decoder.started or (drafter.started if drafter else None)
 
     @property
     def prompt_token_seconds(self) -> float:
@@ -241,6 +242,7 @@ class Engine:
         self._note_admissions()
         self._batch.clear()
         self._batch.adapters = plan.adapters
+        self._batch.wants_states = self._drafting.wants_states(plan, self._answers)
         rows = {work.sequence.order: work.add_to(self._batch) for work in plan}
         if not self._batch.size:
             return bool(plan.preempted)
@@ -250,6 +252,7 @@ class Engine:
             self._recover(plan, failure)
             return True
         self.counters.steps += 1
+        self._drafting.learn(plan, self._batch, self._scheduler.running, self._answers)
         # Events go first: their receivers then need a core now and not during the next decode.
         self._emit(self._results(plan, rows))
         self._decoder.observe(plan)

@@ -8,7 +8,8 @@
     compute      the same again or, if that is more, tokens per physical batch x
                  (4 x embedding + 3 x feed-forward) x 4 bytes plus the attention mask
     projector    weights of the vision encoder beside the model, its activations, kept encodings
-    draft        the first six of the model that drafts, without a store
+    draft        the first six of the model that drafts, without a store; for the model's own head,
+                 whose weights and cells are among the model's, logits, compute, hidden states
     process      the worker itself: interpreter, libraries, vocabulary
 
 Layers with a sliding window count in full, since the engine keeps their whole cache: otherwise no
@@ -23,10 +24,15 @@ a logical batch changes nothing.
 
 from __future__ import annotations
 
-import msgspec
-
-from server.core.worker_settings import ENCODINGS_BYTES, DraftFile, KvType, WorkerSettings
+from server.core.worker_settings import (
+    ENCODINGS_BYTES,
+    HEAD_STATES,
+    DraftFile,
+    KvType,
+    WorkerSettings,
+)
 from server.library.header import GgufHeader
+from server.library.mtp import drafts_itself
 from server.library.quantization import TENSOR_TYPES, TensorType
 
 _TYPES_BY_NAME: dict[str, TensorType] = {kind.name: kind for kind in TENSOR_TYPES.values()}
@@ -56,19 +62,45 @@ def estimate_memory(
     """
     stored = least_stored_tokens(cells) if stored_tokens is None else stored_tokens
     total = (
-        header.tensors.data_bytes
-        + kv_bytes(header, cells + stored, settings.kv_type)
-        + sequence_ids(settings.parallel) * _state_values(header) * _FLOAT_BYTES
-        + buffer_bytes(header, cells, settings)
+        _own_bytes(header, cells, stored, settings)
         + (settings.projector.memory_bytes if settings.projector else 0)
         + (_draft_bytes(settings.draft, cells) if settings.draft else 0)
+        + (_head_bytes(header, cells, settings) if drafts_itself(header, settings) else 0)
         + _PROCESS_BYTES
     )
     return min(total, _MOST_BYTES)
 
 
+def _own_bytes(header: GgufHeader, cells: int, stored: int, settings: WorkerSettings) -> int:
+    """The first six terms."""
+    return (
+        header.tensors.data_bytes
+        + kv_bytes(header, cells + stored, settings.kv_type)
+        + sequence_ids(settings.parallel) * _state_values(header) * _FLOAT_BYTES
+        + buffer_bytes(header, cells, settings)
+    )
+
+
 def _draft_bytes(draft: DraftFile, cells: int) -> int:
     return draft.memory_bytes + cells * draft.cell_bytes
+
+
+def _head_bytes(header: GgufHeader, cells: int, settings: WorkerSettings) -> int:
+    """Bytes that a model's own head takes beside its weights and cells.
+
+    A step gives it the states of all its tokens, of which the last are kept for each sequence.
+    """
+    state = (header.embedding_length or 0) * _FLOAT_BYTES
+    tokens = head_batch(settings.parallel)
+    logits = settings.parallel * (header.vocabulary or 0) * _FLOAT_BYTES
+    layers = tokens * (_layer_bytes(header) + cells * _cell_bytes(header, settings))
+    states = (settings.batch_size + tokens + settings.parallel * HEAD_STATES) * state
+    return logits + max(logits, layers) + states
+
+
+def head_batch(parallel: int) -> int:
+    """How many tokens a model's own head computes at once, beside ``parallel`` sequences."""
+    return max(HEAD_STATES, parallel)
 
 
 def draft_memory(header: GgufHeader, settings: WorkerSettings) -> tuple[int, int]:
@@ -77,9 +109,9 @@ def draft_memory(header: GgufHeader, settings: WorkerSettings) -> tuple[int, int
     ``settings`` are the other's. The compute buffer grows with cells only from some number on; it
     is counted as if it did from the first.
     """
-    alone = msgspec.structs.replace(settings, projector=None, draft=None)
-    fixed = estimate_memory(header, 0, alone, stored_tokens=0) - _PROCESS_BYTES
-    many = estimate_memory(header, _MANY_CELLS, alone, stored_tokens=0) - _PROCESS_BYTES
+    fixed, many = (
+        min(_own_bytes(header, cells, 0, settings), _MOST_BYTES) for cells in (0, _MANY_CELLS)
+    )
     return fixed, max(0, -(-(many - fixed) // _MANY_CELLS))
 
 

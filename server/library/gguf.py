@@ -12,15 +12,24 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from server.library.gguf_cursor import Cursor, InvalidGguf
-from server.library.header import GgufHeader, SkippedArray, StoredTensor, TensorSummary, Value
+from server.library.header import (
+    Block,
+    GgufHeader,
+    SkippedArray,
+    StoredTensor,
+    TensorSummary,
+    Value,
+)
 from server.library.quantization import TENSOR_TYPES
 
 __all__ = ["InvalidGguf", "read_header", "read_tensors"]
@@ -37,6 +46,7 @@ _KEPT_NUMBERS = 4096
 _KEPT_STRINGS = 256
 _DEFAULT_ALIGNMENT = 32
 _CLASSIFIER = {"cls.weight", "cls.output.weight"}
+_IN_BLOCK = re.compile(r"blk\.(\d{1,6})\.(.+)")
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _NUMBERS: dict[int, tuple[str, str, int]] = {
@@ -219,7 +229,16 @@ def _summary(tensors: dict[str, StoredTensor]) -> TensorSummary:
         data_bytes=sum(tensor.bytes for tensor in tensors.values()),
         elements_by_type=elements_by_type,
         classifies=not _CLASSIFIER.isdisjoint(tensors),
+        last_block=_last_block(tensors),
     )
+
+
+def _last_block(tensors: Iterable[str]) -> Block:
+    blocks: dict[int, list[str]] = {-1: []}
+    for found in filter(None, map(_IN_BLOCK.fullmatch, tensors)):
+        blocks.setdefault(int(found[1]), []).append(found[2])
+    last = max(blocks)
+    return Block(last, blocks[last])
 
 
 def _tensor(cursor: Cursor) -> tuple[str, StoredTensor]:

@@ -37,6 +37,22 @@ class StoredTensor(msgspec.Struct, frozen=True):
     offset: int
 
 
+class Block(msgspec.Struct, frozen=True):
+    """A layer: its number, and its tensors by their names in it."""
+
+    number: int
+    tensors: list[str]
+
+    def later(self, other: Block) -> Block:
+        """The later one; of a block in two parts of a split model, the whole."""
+        if self.number == other.number:
+            return Block(self.number, self.tensors + other.tensors)
+        return max(self, other, key=lambda block: block.number)
+
+
+_NO_BLOCK = Block(-1, [])
+
+
 class TensorSummary(msgspec.Struct, frozen=True, kw_only=True):
     """All tensors of one file: ``data_bytes`` on disk, weights per tensor type.
 
@@ -48,6 +64,7 @@ class TensorSummary(msgspec.Struct, frozen=True, kw_only=True):
     data_bytes: int
     elements_by_type: dict[str, int]
     classifies: bool = False
+    last_block: Block = _NO_BLOCK
 
     def __add__(self, other: TensorSummary) -> TensorSummary:
         """The tensors of two parts of a split model."""
@@ -59,6 +76,7 @@ class TensorSummary(msgspec.Struct, frozen=True, kw_only=True):
             data_bytes=self.data_bytes + other.data_bytes,
             elements_by_type=dict(kinds),
             classifies=self.classifies or other.classifies,
+            last_block=self.last_block.later(other.last_block),
         )
 
 

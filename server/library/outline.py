@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from server.core.model_info import ModelOutline
+from server.core.model_info import OWN_HEAD, ModelOutline
 from server.core.model_kind import KindVerdict, detect_kind, named_for_ranking
 from server.core.worker_settings import WorkerSettings
 from server.library.header import GgufHeader
+from server.library.mtp import drafts_itself
 
 _TEMPLATE = "tokenizer.chat_template"
 # llama.cpp's LLAMA_POOLING_TYPE_RANK.
@@ -24,6 +25,7 @@ def outline(header: GgufHeader, file_name: str, settings: WorkerSettings) -> Mod
     pooling = header.size("pooling_type")
     ranks = pooling == _RANK or (not pooling and named_for_ranking(header.name or "", file_name))
     causal = header.metadata.get(f"{architecture}.attention.causal", True) is not False
+    generates = causal and not pooling and not ranks
     return ModelOutline(
         architecture=architecture,
         parameters=header.tensors.parameters,
@@ -35,11 +37,18 @@ def outline(header: GgufHeader, file_name: str, settings: WorkerSettings) -> Mod
         context=context,
         context_source=f"{source}; memory may bound it",
         context_train=header.context_length or 0,
-        generates=causal and not pooling and not ranks,
+        generates=generates,
         ranks=ranks,
         projector=settings.projector.kind if settings.projector else None,
-        draft=Path(settings.draft.path).name if settings.draft else None,
+        draft=_draft(header, settings) if generates else None,
     )
+
+
+def _draft(header: GgufHeader, settings: WorkerSettings) -> str | None:
+    """What drafts for a model that generates."""
+    if settings.draft:
+        return Path(settings.draft.path).name
+    return OWN_HEAD if drafts_itself(header, settings) else None
 
 
 def _kind(header: GgufHeader, file_name: str, settings: WorkerSettings) -> KindVerdict:

@@ -11,6 +11,7 @@ import pytest
 
 from server.cli import main
 from tests.e2e.server import Server, running_server
+from tests.tiny_heads import write_model_with_head
 from tests.tiny_models import write_tiny_model
 
 pytestmark = pytest.mark.process
@@ -25,6 +26,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_model(folder / "drafts" / "small.gguf", "full attention")
     write_tiny_model(folder / "drafts" / "other.gguf", "full attention", words=["other"])
     write_tiny_model(folder / "named.gguf", "full attention", words=["named"])
+    write_model_with_head(folder / "headed.gguf", sure=True)
+    write_model_with_head(folder / "headless.gguf", sure=True, without="eh_proj")
     (folder / "helped.toml").write_text('draft = "drafts/small.gguf"\n')
     (folder / "named.toml").write_text('draft = "drafts/other.gguf"\n')
     return folder
@@ -75,6 +78,23 @@ def test_it_is_said_that_a_model_drafts(
     figures = httpx.get(f"{server.url}/metrics").text
     assert 'dragoman_engine_draft_models{model="helped"} 1.0' in figures
     assert 'dragoman_engine_draft_models{model="alone"} 0.0' in figures
+
+
+def test_a_models_own_head_drafts_and_changes_no_text(
+    server: Server, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in ({}, {"temperature": 1, "seed": 7}, {"n": 3}, {"logprobs": 2}):
+        assert text(server, "headed", **more) == text(server, "headless", **more)
+    facts = {m["id"]: m for m in httpx.get(f"{server.url}/v1/models").json()["data"]}
+    assert (facts["headed"]["draft"], facts["headless"]["draft"]) == ("mtp", None)
+    said = "the model's own head (MTP) does not draft: its tensors are not in the file"
+    assert said in facts["headless"]["warnings"]
+    figures = httpx.get(f"{server.url}/metrics").text
+    assert 'dragoman_engine_draft_models{model="headed"} 1.0' in figures
+    for name, line in (("headed", "by its own head (MTP)"), ("headless", said)):
+        with pytest.raises(SystemExit):
+            main(["show", name, "--models-dir", str(models)])
+        assert line in capsys.readouterr().out
 
 
 def test_one_of_another_vocabulary_is_refused_with_the_reason(server: Server) -> None:

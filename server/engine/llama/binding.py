@@ -21,7 +21,8 @@ def bind(batch: Batch) -> tuple[Any, Any]:
     bound = llama_cpp.llama_batch()
     integers = ctypes.POINTER(ctypes.c_int32)
     bound.token = batch.tokens.ctypes.data_as(integers)
-    bound.embd = None
+    floats = ctypes.POINTER(ctypes.c_float)
+    bound.embd = None if batch.states is None else batch.states.ctypes.data_as(floats)
     bound.pos = batch.positions.ctypes.data_as(integers)
     bound.n_seq_id = one.ctypes.data_as(integers)
     bound.seq_id = ctypes.cast(id_pointers, ctypes.POINTER(ids_type))

@@ -10,6 +10,7 @@ from weakref import WeakSet
 import llama_cpp
 import msgspec
 import numpy as np
+from llama_cpp import llama_cpp_ext
 from numpy.typing import NDArray
 
 from server.core.worker_settings import FlashAttention, KvType
@@ -23,6 +24,7 @@ from server.engine.llama.declined import take_declined
 from server.engine.llama.library import log, new_context, planning
 from server.engine.llama.model import LlamaModel
 from server.engine.llama.position_map import PositionMap
+from server.engine.llama.row_view import RowView
 from server.engine.llama.window_guard import WindowGuard
 
 _NOTHING = np.empty(0, dtype=np.uint8)
@@ -52,16 +54,19 @@ class LlamaContext:
     Sliding-window layers get full-size caches (``swa_full``) and a guard over their cells, so a
     prefix can be reused up to any token. ``cells_together`` is the most cells that are computed in
     one go, so that each can see all others. ``declined`` says which other code than our kernels
-    has computed without adapters.
+    has computed without adapters. A state has ``state_width`` numbers.
     """
 
-    def __init__(self, model: LlamaModel, settings: ContextSettings) -> None:
-        """Create the context.
+    def __init__(
+        self, model: LlamaModel, settings: ContextSettings, *, is_head: bool = False
+    ) -> None:
+        """Create the context, or one in which the ``model``'s own head computes.
 
         Raises:
             LoadError: llama.cpp cannot create it, usually for lack of memory.
         """
-        window = model.window if model.partial_removal else None
+        # A head's sequences share nothing, and its guesses may lack a cell.
+        window = model.window if model.partial_removal and not is_head else None
         parameters = context_parameters(
             threads=settings.threads,
             flash_attention=settings.flash_attention,
@@ -73,6 +78,8 @@ class LlamaContext:
         parameters.n_batch = parameters.n_ubatch if window else settings.batch_size
         parameters.n_seq_max = settings.sequence_ids * (2 if window else 1)
         parameters.n_outputs_max = settings.outputs_per_batch
+        if is_head:
+            parameters.ctx_type = llama_cpp.LLAMA_CONTEXT_TYPE_MTP
         self._model = model
         self._pointer = new_context(model.pointer, parameters)
         self._memory = llama_cpp.llama_get_memory(self._pointer)
@@ -99,8 +106,11 @@ class LlamaContext:
         self._ends = model.vocabulary.end_of_generation_tokens
         self.is_control = model.vocabulary.is_control
         self._bound: tuple[Batch, Any] | None = None
-        self._viewed: tuple[int, int] | None = None
-        self._view: NDArray[np.float32] = np.empty((0, self.vocabulary_size), dtype=np.float32)
+        self._logits = RowView(self.vocabulary_size)
+        self.state_width = model.embedding_size
+        self._states = RowView(self.state_width)
+        self.is_head = is_head
+        self._give_states(is_head)
 
     def repeats(self, adapters: Adapters | None) -> bool:
         """Whether our kernels computed all decodes with ``adapters`` so far, and those with none.
@@ -134,6 +144,8 @@ class LlamaContext:
             raise ValueError(f"batch of {batch.size} tokens, limit {self.batch_size}")
         if batch.outputs > self.outputs_per_batch:
             raise ValueError(f"{batch.outputs} logits rows, limit {self.outputs_per_batch}")
+        if batch.wants_states != self._gives_states:
+            self._give_states(batch.wants_states)
         bound = self._bind(batch)
         bound.n_tokens = batch.size
         self._compute(bound, batch.adapters)
@@ -154,9 +166,10 @@ class LlamaContext:
             raise NoCellsLeft("too few KV cells are free")
         if status != 0:
             raise DecodeFailed(f"llama_decode answered {status}: {log.take()}")
-        if self.declined is None and (declined := take_declined()):
+        # Taken after each decode, since a thread may compute with several contexts.
+        if declined := take_declined():
             if self._adapters is None:
-                self.declined = declined
+                self.declined = self.declined or declined
             else:
                 self._declining.add(self._adapters)
 
@@ -182,13 +195,22 @@ class LlamaContext:
 
     def logits(self, rows: int) -> NDArray[np.float32]:
         """The last decode's logits, shape (rows, vocabulary_size): a view, valid until the next."""
-        pointer = llama_cpp.llama_get_logits(self._pointer)
-        address = ctypes.addressof(pointer.contents)
-        if (address, rows) != self._viewed:
-            # Creating the view takes longer than finding the largest logit in it.
-            self._viewed = address, rows
-            self._view = np.ctypeslib.as_array(pointer, shape=(rows, self.vocabulary_size))
-        return self._view
+        return self._logits.of(llama_cpp.llama_get_logits(self._pointer), rows)
+
+    def states(self, rows: int) -> NDArray[np.float32]:
+        """Hidden states of the last decode, whose batch asked for them: shape (rows, state_width).
+
+        They are those after its first ``rows`` tokens, or of a head, after its first rows of
+        logits: a view, valid until the next.
+        """
+        return self._states.of(llama_cpp_ext.llama_get_embeddings_nextn(self._pointer), rows)
+
+    def _give_states(self, wanted: bool) -> None:
+        self._gives_states = wanted
+        # A head gives those after its rows of logits. Some models compute their last layer for all
+        # tokens unless states are masked, also where none are given.
+        masked = self.is_head or not wanted
+        llama_cpp_ext.llama_set_embeddings_nextn(self._pointer, wanted, masked)
 
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         """Let the unused id ``target`` share the first ``length`` cells of ``source``."""

@@ -29,10 +29,13 @@ class LlamaModel:
         *,
         vocabulary_only: bool = False,
         safe_mode: bool = False,
+        with_head: bool = False,
         gpu_layers: int | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
         """Load ``path``; with ``gpu_layers`` None a build with GPU support offloads every layer.
+
+        ``with_head``: also the layers of its head that guesses further tokens (MTP).
 
         Raises:
             LoadError: llama.cpp cannot load the file; the message is its reason.
@@ -40,6 +43,7 @@ class LlamaModel:
         parameters = llama_cpp.llama_model_default_params()
         parameters.vocab_only = vocabulary_only
         parameters.use_extra_bufts = not safe_mode
+        parameters.load_mtp = with_head
         parameters.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
 
         def report(fraction: float, _: object) -> bool:
@@ -47,6 +51,7 @@ class LlamaModel:
                 progress(fraction)
             return True
 
+        self.has_head = with_head
         # Pointers of adapters that nothing uses any more.
         self.unused_adapters: list[Any] = []
         callback = llama_cpp.llama_progress_callback(report)

@@ -7,7 +7,7 @@ import numpy as np
 from server.core.worker_settings import WorkerSettings
 from server.engine.batch import Batch
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
-from server.library.footprint import outputs_per_batch, sequence_ids
+from server.library.footprint import head_batch, outputs_per_batch, sequence_ids
 
 WARMUP_TOKENS = 64
 
@@ -38,9 +38,35 @@ def open_context(
     )
 
 
+def open_head(
+    model: LlamaModel, settings: WorkerSettings, *, cells: int, threads: int
+) -> LlamaContext:
+    """A context of so many KV cells in which the own head of ``model`` guesses.
+
+    Raises:
+        LoadError: llama.cpp cannot create it.
+    """
+    tokens = head_batch(settings.parallel)
+    return LlamaContext(
+        model,
+        ContextSettings(
+            kv_cells=cells,
+            sequence_ids=settings.parallel,
+            batch_size=tokens,
+            ubatch_size=tokens,
+            outputs_per_batch=settings.parallel,
+            threads=threads,
+            flash_attention=settings.flash_attention,
+            kv_type=settings.kv_type,
+        ),
+        is_head=True,
+    )
+
+
 def warm_up(context: LlamaContext) -> None:
     """Decode a few tokens: where this build does not suit this CPU, the process dies here."""
-    batch = Batch(WARMUP_TOKENS)
+    batch = Batch(WARMUP_TOKENS, state_width=context.state_width if context.is_head else 0)
+    batch.wants_states = context.is_head
     count = min(WARMUP_TOKENS, context.batch_size)
     batch.add(0, np.zeros(count, dtype=np.int32), 0, count - 1)
     context.decode(batch)

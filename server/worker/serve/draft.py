@@ -1,14 +1,15 @@
-"""The smaller model that drafts for a model."""
+"""What drafts for a model: a smaller one, or its own head."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from server.core.worker_settings import DraftFile
+from server.engine.backend import DecodeFailed, NoCellsLeft
 from server.engine.llama import LlamaContext, LlamaModel, LoadError
 from server.engine.llama.vocabulary import LlamaVocabulary
 from server.worker.protocol import Progress
-from server.worker.serve.contexts import open_context
+from server.worker.serve.contexts import open_context, open_head, warm_up
 from server.worker.serve.opening import OpenedModel, Report
 
 
@@ -34,6 +35,22 @@ def open_draft(file: DraftFile, opened: OpenedModel, *, cells: int, report: Repo
             f"the draft model {Path(file.path).name} cannot be used: {error}; without the key "
             f"draft in its TOML file, {opened.request.model_id} is served"
         ) from error
+
+
+def open_own_head(opened: OpenedModel, *, cells: int) -> tuple[LlamaContext | None, str | None]:
+    """Where the model's own head guesses, with so many KV cells; else why it does not.
+
+    Neither, if it has none.
+    """
+    if not opened.model.has_head:
+        return None, opened.head_problem
+    try:
+        settings = opened.request.settings
+        head = open_head(opened.model, settings, cells=cells, threads=opened.threads)
+        warm_up(head)
+    except (LoadError, NoCellsLeft, DecodeFailed) as error:
+        return None, str(error)
+    return head, None
 
 
 def _problem(model: LlamaModel, vocabulary: LlamaVocabulary) -> str | None:

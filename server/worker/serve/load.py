@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from server.core.model_info import EmbeddingInfo, ModelInfo, RankingInfo
+from server.core.model_info import OWN_HEAD, EmbeddingInfo, ModelInfo, RankingInfo
 from server.core.pieces import ImageReader
 from server.engine.llama import (
     LlamaContext,
@@ -26,7 +27,7 @@ from server.prompt.pairs import PairPrompt
 from server.worker.protocol import Load, Progress
 from server.worker.serve.adapters import Adapters
 from server.worker.serve.contexts import WARMUP_TOKENS, open_context, warm_up
-from server.worker.serve.draft import open_draft
+from server.worker.serve.draft import open_draft, open_own_head
 from server.worker.serve.opening import OpenedModel, Report, open_model
 from server.worker.serve.ranking_method import ranking_method, ranks
 
@@ -85,7 +86,7 @@ class GenerationModel:
     ``files`` are the model's, as they were before it was loaded. ``compiler`` is
     built on demand. ``stored_tokens`` is the room for cached prefixes in host memory.
     ``adapters`` are those that requests name. A model that sees images has a ``projector``, and
-    ``read_image``, which is for one thread. ``draft`` is a smaller model that drafts.
+    ``read_image``, which is for one thread. In ``draft`` a smaller model drafts, or its own head.
     """
 
     info: ModelInfo
@@ -121,7 +122,9 @@ def load(request: Load, report: Report) -> Loaded:
     if request.vocabulary_only:
         generates = not made_for_embeddings and not made_to_rank
         return VocabularyOnly(
-            info=opened.info(generates=generates),
+            info=opened.info(
+                generates=generates, head_problem=opened.head_problem if generates else None
+            ),
             chat=opened.chat,
             vocabulary=opened.model.vocabulary,
         )
@@ -188,13 +191,17 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
     vocabulary = opened.model.vocabulary
     settings, cells = opened.request.settings, opened.layout.kv_cells
     context = open_context(opened.model, settings, cells=cells, threads=opened.threads)
-    draft = None
+    draft = drafter = None
     if settings.draft is not None and opened.model.partial_removal:
         draft = open_draft(settings.draft, opened, cells=context.kv_cells, report=report)
+        drafter = Path(settings.draft.path).name
     report(Progress(stage="warmup", fraction=1.0))
     warm_up(context)
     if draft is not None:
         warm_up(draft)
+    head, head_problem = open_own_head(opened, cells=context.kv_cells)
+    if head is not None:
+        drafter = OWN_HEAD
     projector = opened.projector
     embedding = _embedding_info(opened, min(_longest_text(opened), _MOST_TOKENS_EMBEDDED_ASIDE))
     return GenerationModel(
@@ -202,7 +209,8 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
             generates=True,
             kv_cells=context.kv_cells,
             embedding=embedding,
-            drafts=draft is not None,
+            drafter=drafter,
+            head_problem=head_problem,
             declined=context.declined,
         ),
         files=opened.files,
@@ -220,7 +228,7 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
             PictureReader(projector, most_together=context.cells_together) if projector else None
         ),
         adapters=Adapters(partial(LlamaAdapter, opened.model)),
-        draft=draft,
+        draft=draft or head,
     )
 
 

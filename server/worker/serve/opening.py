@@ -19,6 +19,7 @@ from server.engine.llama.projector import Projector
 from server.library.file_facts import FileFacts, file_facts, model_file_facts
 from server.library.header import GgufHeader
 from server.library.model_header import read_model_at
+from server.library.mtp import drafts_itself, has_head, head_problem
 from server.prompt.chat_model import ChatModel
 from server.prompt.embedding_families import EmbeddingFamily, embedding_family
 from server.prompt.families.definitions import load_families
@@ -55,6 +56,21 @@ class OpenedModel:
         """The model's prompts, once they are made. Raises FamilyError."""
         return self.prompts.result()
 
+    @property
+    def head_problem(self) -> str | None:
+        """Why its own head (MTP) was not loaded, although the file states one that could draft."""
+        if self.request.settings.draft is not None or not has_head(self.header):
+            return None
+        return head_problem(self.header)
+
+    def _unused_file(self, *, generates: bool) -> list[str]:
+        """A warning about a file that was to draft for the model."""
+        draft = self.request.settings.draft
+        if draft is None or self.request.vocabulary_only:
+            return []
+        why = "its state cannot be cut back" if generates else "it does not generate"
+        return [f"{Path(draft.path).name} does not draft for this model: {why}"]
+
     def info(
         self,
         *,
@@ -62,20 +78,20 @@ class OpenedModel:
         kv_cells: int = 0,
         embedding: EmbeddingInfo | None = None,
         ranking: RankingInfo | None = None,
-        drafts: bool = False,
+        drafter: str | None = None,
+        head_problem: str | None = None,
         declined: str | None = None,
         warnings: Sequence[str] = (),
     ) -> ModelInfo:
         """The facts that the API process gets about the model.
 
-        ``drafts``: another model drafts for it. ``declined``: as in `LlamaContext`.
+        ``drafter`` is what drafts for it, ``head_problem``, why its own head (MTP) does not.
+        ``declined``: as in `LlamaContext`.
         """
         header, model, chat, settings = self.header, self.model, self.chat, self.request.settings
-        draft = Path(settings.draft.path).name if settings.draft else None
-        unused = []
-        if draft and not drafts and not self.request.vocabulary_only:
-            why = "its state cannot be cut back" if generates else "it does not generate"
-            unused.append(f"{draft} does not draft for this model: {why}")
+        unused = self._unused_file(generates=generates) if drafter is None else []
+        if head_problem:
+            unused.append(f"the model's own head (MTP) does not draft: {head_problem}")
         return ModelInfo(
             model_id=self.request.model_id,
             path=self.request.path,
@@ -102,7 +118,7 @@ class OpenedModel:
             embedding=embedding,
             ranking=ranking,
             projector=settings.projector.kind if settings.projector else None,
-            draft=draft if drafts else None,
+            draft=drafter,
             declined=declined,
             reply_format=chat.reply_format,
             sampling=chat.sampling,
@@ -124,6 +140,7 @@ def open_model(request: Load, report: Report) -> OpenedModel:
         request.path,
         vocabulary_only=request.vocabulary_only,
         safe_mode=settings.safe_mode,
+        with_head=drafts_itself(header, settings) and not request.vocabulary_only,
         gpu_layers=settings.gpu_layers,
         progress=lambda fraction: report(Progress(stage="weights", fraction=fraction)),
     )

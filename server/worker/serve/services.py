@@ -18,6 +18,7 @@ from server.engine.backend import Backend
 from server.engine.disk.counters import DiskCounters
 from server.engine.draft_model import DraftModel
 from server.engine.engine import Engine
+from server.engine.own_head import OwnHead
 from server.worker.protocol import (
     Cancel,
     Embed,
@@ -135,7 +136,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
         stored_tokens=model.stored_tokens,
         prefix_tier=disk.prefixes if disk else None,
         encode=model.projector.encode if model.projector else None,
-        draft_model=_draft_model(model, settings),
+        drafter=_drafter(model, settings),
     )
 
     def keep_prefixes() -> None:
@@ -176,10 +177,12 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
     return services
 
 
-def _draft_model(model: GenerationModel, settings: WorkerSettings) -> DraftModel | None:
-    """What drafts for ``model``, if a smaller one was loaded with it."""
+def _drafter(model: GenerationModel, settings: WorkerSettings) -> DraftModel | OwnHead | None:
+    """What drafts for ``model``: a smaller one that was loaded with it, or its own head."""
     if model.draft is None:
         return None
+    if model.draft.is_head:
+        return OwnHead(model.draft)
     return DraftModel(
         model.draft,
         vocabulary_size=model.context.vocabulary_size,
@@ -267,7 +270,7 @@ def engine_heartbeat(
             preemptions_total=engine.counters.preemptions,
             draft_tokens_total=engine.counters.draft_tokens,
             accepted_draft_tokens_total=engine.counters.accepted_draft_tokens,
-            draft_models=int(engine.drafts_by_model),
+            draft_models=int(engine.has_drafter),
             answers_repeat=int(backend.repeats(None)),
             disk_reads_total=on_disk.read,
             disk_read_bytes_total=on_disk.read_bytes,

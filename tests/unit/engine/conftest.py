@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.engine.draft_model import DraftModel
+from server.engine.drafter import Drafter
 from server.engine.scheduling.pace import Pace
 
 
@@ -23,7 +24,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def stated_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guessing costs nothing and a row little, whatever this machine does meanwhile."""
     monkeypatch.setattr(
-        DraftModel, "token_seconds", property(lambda _: 0.0, lambda *_: None), raising=False
+        Drafter, "token_seconds", property(lambda _: 0.0, lambda *_: None), raising=False
     )
     monkeypatch.setattr(DraftModel, "read_seconds", 0.0)
     monkeypatch.setattr(Pace, "row_cost", 0.05)

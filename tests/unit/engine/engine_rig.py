@@ -10,6 +10,7 @@ from server.core.events import Delta, Event, Finished
 from server.core.sampling import Sampling
 from server.engine.draft_model import DraftModel
 from server.engine.engine import Engine
+from server.engine.own_head import HeadBackend, OwnHead
 from server.engine.spans import TokenSpan
 from server.engine.task import Task
 from tests.unit.engine.fake_backend import FakeBackend
@@ -23,13 +24,16 @@ class Rig:
     parallel: int = 4
     prompt_lookup: bool = False
     draft_backend: FakeBackend | None = None
+    head: HeadBackend | None = None
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        drafting = None
+        drafter: DraftModel | OwnHead | None = None
         if self.draft_backend is not None:
             size = self.backend.vocabulary_size
-            drafting = DraftModel(self.draft_backend, vocabulary_size=size, inter_token_budget=0.1)
+            drafter = DraftModel(self.draft_backend, vocabulary_size=size, inter_token_budget=0.1)
+        elif self.head is not None:
+            drafter = OwnHead(self.head)
         self.engine = Engine(
             self.backend,
             self.events.extend,
@@ -38,7 +42,7 @@ class Rig:
             prompt_lookup=self.prompt_lookup,
             threads=2,
             stored_tokens=self.backend.kv_cells // 4,
-            draft_model=drafting,
+            drafter=drafter,
         )
 
     def submit(

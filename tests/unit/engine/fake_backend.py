@@ -51,6 +51,9 @@ class FakeBackend:
         self._tokens: dict[int, int] = {}
         self._next_cell = 0
         self._logits: NDArray[np.float32] = np.empty((0, vocabulary_size), dtype=np.float32)
+        # A state is a number: that of a text here, at whose end it is.
+        self.texts: list[list[int]] = []
+        self._states: NDArray[np.float32] = np.empty((0, 1), dtype=np.float32)
 
     def repeats(self, adapters: Adapters | None) -> bool:
         return self._repeats
@@ -76,6 +79,7 @@ class FakeBackend:
         if self.cells_used + batch.size > self.kv_cells:
             raise NoCellsLeft
         rows = []
+        first_text = len(self.texts)
         seen = set()
         for i, token in enumerate(tokens):
             sequence, position = int(batch.sequence_ids[i]), int(batch.positions[i])
@@ -88,9 +92,12 @@ class FakeBackend:
             self._next_cell += 1
             if batch.wants_logits[i]:
                 rows.append(self.row_after(self.tokens_of(sequence)))
+            if batch.wants_states:
+                self.texts.append(self.tokens_of(sequence))
         self.decoded_tokens += len(tokens)
         self.batches.append(sorted(seen))
         self._logits = np.array(rows, dtype=np.float32).reshape(-1, self.vocabulary_size)
+        self._states = np.arange(first_text, len(self.texts), dtype=np.float32)[:, np.newaxis]
 
     def row_after(self, tokens: list[int]) -> NDArray[np.float32]:
         """The logits after ``tokens``: a distribution that all of them decide."""
@@ -112,6 +119,10 @@ class FakeBackend:
     def logits(self, rows: int) -> NDArray[np.float32]:
         assert rows == len(self._logits)
         return self._logits
+
+    def states(self, rows: int) -> NDArray[np.float32]:
+        assert rows == len(self._states)
+        return self._states
 
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         cells = self._cells.get(source, {})

@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from server.core.events import Delta, Event, Finished
 from server.core.sampling import Sampling
-from server.core.worker_settings import KvType
+from server.core.worker_settings import KvType, WorkerSettings
 from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.draft_model import DraftModel
 from server.engine.engine import Engine
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
+from server.engine.own_head import OwnHead
 from server.engine.spans import Span, TokenSpan
 from server.engine.task import Task
 from server.engine.vision.encodings import Encode
+from server.worker.serve.contexts import open_head
 from tests.tiny_models import CONTEXT
 
 ANSWER_TOKENS = 24
@@ -71,10 +73,11 @@ class Model:
         prefix_tier: PrefixTier | None = None,
         encode: Callable[[LlamaModel], Encode] | None = None,
         draft: Path | None = None,
+        head: bool = False,
         parallel: int = 8,
         prompt_lookup: bool = False,
     ) -> None:
-        self.model = LlamaModel(str(path), safe_mode=True)
+        self.model = LlamaModel(str(path), safe_mode=True, with_head=head)
         settings = ContextSettings(
             kv_cells=kv_cells,
             sequence_ids=SEQUENCE_IDS,
@@ -89,9 +92,17 @@ class Model:
         self.draft_context: LlamaContext | None = None
         if draft is not None:
             self.draft_context = LlamaContext(LlamaModel(str(draft), safe_mode=True), settings)
-        drafting = None
-        if self.draft_context is not None:
-            drafting = DraftModel(
+        drafter: DraftModel | OwnHead | None = None
+        if head:
+            given = WorkerSettings(
+                parallel=parallel,
+                flash_attention=settings.flash_attention,
+                kv_type=settings.kv_type,
+            )
+            self.draft_context = open_head(self.model, given, cells=kv_cells, threads=threads)
+            drafter = OwnHead(self.draft_context)
+        elif self.draft_context is not None:
+            drafter = DraftModel(
                 self.draft_context,
                 vocabulary_size=self.model.vocabulary.size,
                 inter_token_budget=1.0,
@@ -107,7 +118,7 @@ class Model:
             stored_tokens=kv_cells // 4 if stored_tokens is None else stored_tokens,
             prefix_tier=prefix_tier,
             encode=encode(self.model) if encode else None,
-            draft_model=drafting,
+            drafter=drafter,
         )
 
     def close(self) -> None:

@@ -51,16 +51,35 @@ def test_attention_is_declined_without_flash_attention(path: Path) -> None:
     assert "MUL_MAT with cache_k_l0" in str(declined_by(path, flash_attention=False))
 
 
-def test_weights_in_a_format_without_a_kernel_are_declined(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def ternary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ternary")
     # Super-blocks take rows in multiples of 256.
-    source = write_tiny_model(tmp_path / "f32.gguf", "full attention", width=512)
-    target = tmp_path / "ternary.gguf"
+    source = write_tiny_model(folder / "f32.gguf", "full attention", width=512)
+    target = folder / "ternary.gguf"
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_TQ2_0
     paths = str(source).encode(), str(target).encode()
     assert llama_cpp.llama_model_quantize(*paths, ctypes.byref(options)) == 0
+    return target
+
+
+def test_weights_in_a_format_without_a_kernel_are_declined(ternary: Path) -> None:
     said = "llama.cpp's own code computes MUL_MAT with blk.0.attn_q.weight (tq2_0)"
-    assert declined_by(target) == said
+    assert declined_by(ternary) == said
+
+
+@pytest.mark.usefixtures("stated_costs")
+def test_what_a_draft_model_leaves_to_other_code_is_not_its_models(
+    path: Path, ternary: Path
+) -> None:
+    model = Model(path, kv_cells=512, flash_attention=True, draft=ternary)
+    model.answers([prompt(1, 20)], max_tokens=40)
+    assert model.engine.counters.draft_tokens > 1
+    assert model.draft_context is not None
+    assert not model.draft_context.repeats(None)
+    assert model.context.repeats(None)
+    model.close()
 
 
 def test_an_adapter_of_a_low_rank_is_declined_once_it_is_used_and_its_model_is_not(

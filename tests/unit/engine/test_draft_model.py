@@ -34,7 +34,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("decoder", "draft_model"):
+    for module in ("decoder", "draft_model", "drafter"):
         monkeypatch.setattr(f"server.engine.{module}.time", clock)
     return clock
 
@@ -166,7 +166,7 @@ def test_followed_cells_are_always_those_of_the_sequences(clock: Clock) -> None:
 
 
 def check_followed(rig: Rig, small: FakeBackend) -> None:
-    model = rig.engine._drafting.model
+    model = rig.engine._drafting.drafter
     assert isinstance(model, DraftModel)
     model._cache.check_integrity()
     for followed in model._followed.values():
@@ -187,7 +187,7 @@ def test_a_model_that_fails_is_switched_off_and_the_log_says_so(
     small.broken = failure
     with caplog.at_level(logging.WARNING):
         rig.run()
-    assert not rig.engine.drafts_by_model
+    assert not rig.engine.has_drafter
     assert f"the draft model failed and is switched off: {failure}" in caplog.text
     assert rig.text(1) == rig.expected(prompt, 60)
 
@@ -257,4 +257,4 @@ def test_tokens_that_only_the_larger_model_has_are_never_given_to_the_smaller(
 
 def test_recurrent_states_cannot_verify_guesses(clock: Clock) -> None:
     backend = Timed(clock, 1.0, 0.2, partial_removal=False)
-    assert not Rig(backend, draft_backend=drafter(clock)).engine.drafts_by_model
+    assert not Rig(backend, draft_backend=drafter(clock)).engine.has_drafter

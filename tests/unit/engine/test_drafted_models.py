@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.core.events import Finished
+from server.engine.draft_model import DraftModel
 from tests.tiny_models import write_tiny_model
 from tests.unit.engine.model_rig import Answer, Model, assert_same, prompt
 
@@ -74,7 +75,7 @@ def test_neighbours_preemption_and_shared_prefixes_change_no_answer(
     shared = prompt(3, 40)
     prompts = [[*shared, *prompt(20 + i, 5 + i)] for i in range(6)]
     assert_same(model.answers(prompts), lone(alone, prompts))
-    drafting = model.engine._drafting.model
-    assert drafting is not None
-    drafting._cache.check_integrity()
+    drafter = model.engine._drafting.drafter
+    assert isinstance(drafter, DraftModel)
+    drafter._cache.check_integrity()
     model.close()

@@ -135,7 +135,7 @@ def test_a_hung_embedding_shows_in_the_heartbeat_of_a_worker_that_generates() ->
         cells_used=0,
         threads=1,
         counters=Counters(),
-        drafts_by_model=False,
+        has_drafter=False,
     )
     context: Any = SimpleNamespace(kv_cells=8, repeats=lambda _: True)
     embeddings: Any = SimpleNamespace(step_seconds=700.0)
