@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.core.prefix_folder import SUFFIX, segment_files, sweep
+from server.engine.cache.buffers import Buffers
 from server.engine.disk.segment_file import UnusableFile, read_header, read_state, write_segment
 
 _STATE_BYTES = 1 << 20
@@ -51,7 +52,7 @@ def mutations_accepted(folder: Path, count: int) -> int:
         try:
             with FileIO(path) as file:
                 header, read_keys, state_at = read_header(file)
-                read = read_state(file, header, state_at)
+                read = read_state(file, header, state_at, Buffers(0).take)
         except UnusableFile:
             continue
         same = np.array_equal(read, state) and np.array_equal(read_keys, keys)
@@ -96,7 +97,7 @@ def _write_on(model: Path) -> None:
 def _is_right(path: Path) -> bool:
     with FileIO(path) as file:
         header, keys, state_at = read_header(file)
-        return np.array_equal(read_state(file, header, state_at), _state(keys))
+        return np.array_equal(read_state(file, header, state_at, Buffers(0).take), _state(keys))
 
 
 def _state(keys: NDArray[np.int32]) -> NDArray[np.uint8]:

@@ -72,6 +72,25 @@ class PrefixCache(CellTree):
             length = self._store.reach(scope, keys[:limit], self.match(scope, keys, limit))
             self._tier.read_ahead(scope, keys[:limit], length)
 
+    def fetch(self, scope: CacheScope, keys: Keys, limit: int) -> bool:
+        """Put one more segment of ``keys[:limit]`` back into cells, ahead of `begin`.
+
+        Returns whether more may come: then it is to be called again. Meanwhile streams get their
+        tokens, for which they would wait while `begin` reads and copies everything.
+        """
+        keys = keys[:limit]
+        found = self._find(scope, keys, self.match(scope, keys, limit))
+        if found is None:
+            return False
+        if isinstance(found[0], KeptSegment) and self._tier and not self._tier.ready(found[0]):
+            return True
+        if not self._free_ids and not self._free_one_id():
+            return False
+        holder = self._begin(scope, keys)
+        goes_on = self._restore_next(holder, keys)
+        self.finish(holder.id, keys[: holder.length])
+        return goes_on
+
     def begin(self, scope: CacheScope, keys: Keys, limit: int) -> tuple[int, int] | None:
         """A running id that has the longest cached prefix of ``keys[:limit]``.
 
@@ -238,15 +257,18 @@ class PrefixCache(CellTree):
 
     def _restore(self, holder: Holder, keys: Keys) -> None:
         """Put what store and tier have of ``keys`` back into cells, behind those the id has."""
-        while found := self._find(holder.scope, keys, holder.length):
-            segment, end = found
-            goes_on = (
-                self._restore_stored(holder, keys, segment, end)
-                if isinstance(segment, Segment)
-                else self._restore_kept(holder, keys, segment, end)
-            )
-            if not goes_on:
-                return
+        while self._restore_next(holder, keys):
+            pass
+
+    def _restore_next(self, holder: Holder, keys: Keys) -> bool:
+        """Put one more segment of ``keys`` back; false if no more can be put back."""
+        found = self._find(holder.scope, keys, holder.length)
+        if found is None:
+            return False
+        segment, end = found
+        if isinstance(segment, Segment):
+            return self._restore_stored(holder, keys, segment, end)
+        return self._restore_kept(holder, keys, segment, end)
 
     def _restore_stored(self, holder: Holder, keys: Keys, segment: Segment, end: int) -> bool:
         """Put a segment of the store back up to ``end``; false if no more can be put back."""
@@ -278,7 +300,7 @@ class PrefixCache(CellTree):
             self._share(holder, keys[:end])
         else:
             self._tier.refuse(segment)
-        self._store.recycle(state)
+        self._tier.recycle(state)
         return True
 
     def _has_space(self, cells: int) -> bool:

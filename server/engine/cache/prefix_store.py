@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.core.request import CacheScope
+from server.engine.cache.buffers import Buffers
 from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.cache.radix_tree import common_prefix
 from server.engine.cache.segment import Segment
 from server.engine.spans import Keys
-
-# Buffers are multiples of this size, so that one can serve the next segment too; a choice.
-_BUFFER_BYTES = 1 << 20
 
 
 class PrefixStore:
@@ -29,7 +27,7 @@ class PrefixStore:
         self._tier = tier
         self._most_cells = most_cells
         self._segments: list[Segment] = []  # oldest first
-        self._spare: NDArray[np.uint8] | None = None
+        self._buffers = Buffers(1)
 
     def make_room(self, cells: int) -> bool:
         """Drop the oldest segments until ``cells`` fit; false, dropping none, if they never can."""
@@ -59,19 +57,13 @@ class PrefixStore:
         return self._segments[::-1]
 
     def allocate(self, size: int) -> NDArray[np.uint8]:
-        """An array of ``size`` bytes for a state, in a recycled buffer if one fits.
-
-        Fresh pages from the system cost several times what copying a state into them does.
-        """
-        spare, self._spare = self._spare, None
-        if spare is None or not size <= spare.size <= 2 * size + _BUFFER_BYTES:
-            spare = np.empty(-(-size // _BUFFER_BYTES) * _BUFFER_BYTES, dtype=np.uint8)
-        return spare[:size]
+        """An array of ``size`` bytes for a state, in a recycled buffer if one fits."""
+        return self._buffers.take(size)
 
     def recycle(self, state: NDArray[np.uint8]) -> None:
         """Keep the buffer of ``state`` for the next segment, unless it is still to be written."""
         if self._tier is None or not self._tier.holds(state):
-            self._spare = state if state.base is None else state.base
+            self._buffers.give_back(state)
 
     def find(self, scope: CacheScope, keys: Keys, length: int) -> tuple[Segment, int] | None:
         """The segment that continues ``keys[:length]`` furthest, and up to which key."""

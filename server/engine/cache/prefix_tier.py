@@ -29,11 +29,20 @@ class PrefixTier(Protocol):
     def read_ahead(self, scope: CacheScope, keys: Keys, length: int) -> None:
         """Begin to read what continues ``keys[:length]``; `load` will ask for it soon."""
 
+    def ready(self, segment: KeptSegment) -> bool:
+        """Whether `load` would not wait for this segment, which is read if it was not yet.
+
+        It soon is, also if the segment cannot be read.
+        """
+
     def load(self, segment: KeptSegment, keys: Keys) -> NDArray[np.uint8] | None:
         """The state of a segment that `find` returned for ``keys``; None if it cannot be used.
 
-        What cannot be used is not found again.
+        What cannot be used is not found again. `recycle` gets the state back.
         """
+
+    def recycle(self, state: NDArray[np.uint8]) -> None:
+        """Use the memory of a state from `load` for other states."""
 
     def refuse(self, segment: KeptSegment) -> None:
         """Forget a segment whose state the backend did not take."""

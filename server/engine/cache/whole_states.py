@@ -41,6 +41,13 @@ class WholeStateCache(PrefixCache):
         holder = self._begin(scope, keys[:limit])
         return holder.id, holder.length
 
+    def fetch(self, scope: CacheScope, keys: Keys, limit: int) -> bool:
+        """Whether a state of ``keys[:limit]`` is being read, which `begin` would wait for."""
+        if self._tier is None:
+            return False
+        found = self._tier.find(scope, keys[:limit], self.match(scope, keys, limit))
+        return found is not None and not self._tier.ready(found[0])
+
     def keep_state(self, sequence_id: int) -> None:
         """Keep a copy of the state of a running id, in an id of its own; its keys are shared."""
         holder = self._running[sequence_id]
@@ -104,7 +111,7 @@ class WholeStateCache(PrefixCache):
             return None
         sequence_id = self._free_ids[-1]
         taken = self._memory.restore(state, sequence_id)
-        self._store.recycle(state)
+        self._tier.recycle(state)
         if not taken:
             self._tier.refuse(segment)
             return None

@@ -33,6 +33,7 @@ from server.core.prefix_folder import (
     sweep,
 )
 from server.core.request import CacheScope
+from server.engine.cache.buffers import Buffers
 from server.engine.cache.radix_tree import common_prefix
 from server.engine.cache.segment import KeptSegment, Segment
 from server.engine.disk.counters import DiskCounters
@@ -54,6 +55,8 @@ logger = logging.getLogger(__name__)
 # The first request waits so long for the files to be looked through, in seconds; a choice. A
 # thousand files take less than half of that.
 _LONGEST_SCAN = 1.0
+# So many states are read one behind the other before the first is in its cells; a choice.
+_MOST_SPARE_BUFFERS = 4
 
 
 class PrefixDisk:
@@ -93,6 +96,7 @@ class PrefixDisk:
         self._quota = DailyQuota(folder, daily_bytes)
         self._written_since_sweep = 0
         self._said: set[str] = set()
+        self._buffers = Buffers(_MOST_SPARE_BUFFERS)
         self._reader = SegmentReader(
             self._read,
             lambda: self._say("Cached prefixes are computed again: reading them takes too long."),
@@ -118,10 +122,18 @@ class PrefixDisk:
         """Begin to read what continues ``keys[:length]``; `load` will ask for it soon."""
         self._read_ahead(self._names.scope(scope), keys, length)
 
+    def ready(self, segment: KeptSegment) -> bool:
+        """Whether `load` would not wait for this segment, which is read if it was not yet.
+
+        A file that takes too long counts as ready: `load` says at once that it is not here.
+        """
+        return self._reader.ready(segment)
+
     def load(self, segment: KeptSegment, keys: Keys) -> NDArray[np.uint8] | None:
         """The state of a segment that `find` returned for ``keys``; None if it cannot be used.
 
-        What cannot be used is not found again. What follows is read meanwhile.
+        What cannot be used is not found again. What follows is read meanwhile. `recycle` gets the
+        state back.
         """
         reached = segment.start + common_prefix(segment.keys, keys[segment.start :])
         self._reader.read_ahead(segment)
@@ -135,6 +147,10 @@ class PrefixDisk:
             return None
         self.counters.read_cells += reached - before
         return contents.state
+
+    def recycle(self, state: NDArray[np.uint8]) -> None:
+        """Use the memory of a state from `load` for other states."""
+        self._buffers.give_back(state)
 
     def refuse(self, segment: KeptSegment) -> None:
         """Remove a file whose state llama.cpp did not take."""
@@ -223,7 +239,7 @@ class PrefixDisk:
     def _read(self, segment: KeptSegment) -> Contents | None:
         path = self._path(segment.name)
         try:
-            contents = read_segment(path, segment, self._fingerprint)
+            contents = read_segment(path, segment, self._fingerprint, self._buffers.take)
         except UnusableFile as error:
             self._discard(segment.name, str(error))
             return None

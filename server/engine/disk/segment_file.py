@@ -16,6 +16,7 @@ reaches it before fingerprint, keys, length and checksum fit.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
@@ -110,8 +111,15 @@ def segment_head(
     return head + bytes(-len(head) % _ALIGNMENT)
 
 
-def read_segment(path: Path, segment: KeptSegment, fingerprint: bytes) -> Contents:
+def read_segment(
+    path: Path,
+    segment: KeptSegment,
+    fingerprint: bytes,
+    allocate: Callable[[int], NDArray[np.uint8]],
+) -> Contents:
     """The contents of the file of ``segment``, under ``fingerprint``.
+
+    The state is in the array that ``allocate`` gives for its number of bytes.
 
     Raises:
         UnusableFile: it is damaged, or holds something else.
@@ -125,7 +133,7 @@ def read_segment(path: Path, segment: KeptSegment, fingerprint: bytes) -> Conten
             raise UnusableFile("it is of another key or place")
         if not np.array_equal(keys[segment.start :], segment.keys):
             raise UnusableFile("it has other tokens than before")
-        return Contents(keys, read_state(file, header, state_at))
+        return Contents(keys, read_state(file, header, state_at, allocate))
 
 
 def read_header(file: FileIO) -> tuple[SegmentHeader, Keys, int]:
@@ -157,14 +165,19 @@ def read_header(file: FileIO) -> tuple[SegmentHeader, Keys, int]:
     return header, np.frombuffer(ids, dtype="<i4").astype(np.int32), state_at
 
 
-def read_state(file: FileIO, header: SegmentHeader, state_at: int) -> NDArray[np.uint8]:
-    """The state of a file whose header was read.
+def read_state(
+    file: FileIO,
+    header: SegmentHeader,
+    state_at: int,
+    allocate: Callable[[int], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """The state of a file whose header was read, in the array that ``allocate`` gives for it.
 
     Raises:
         UnusableFile: it is damaged.
         OSError: it cannot be read.
     """
-    state = np.empty(header.state_bytes, dtype=np.uint8)
+    state = allocate(header.state_bytes)
     file.seek(state_at)
     read = 0
     while count := file.readinto(state.data[read:]):  # Linux reads 2 GiB at once at most

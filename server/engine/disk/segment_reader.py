@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from server.engine.cache.segment import KeptSegment
 from server.engine.disk.segment_file import Contents
@@ -22,10 +22,12 @@ _MOST_BYTES_AHEAD = 256 << 20
 _LONGEST_AHEAD = 60.0
 
 
-class _Reading(NamedTuple):
+@dataclass(slots=True)
+class _Reading:
     future: Future[Contents | None]
     size: int
     since: float
+    wanted: float | None = None
 
 
 class SegmentReader:
@@ -58,19 +60,26 @@ class SegmentReader:
             self._take(next(iter(self._ahead))).future.cancel()
         if self._ahead and self._bytes_ahead + segment.size > _MOST_BYTES_AHEAD:
             return False
-        future = self._thread.submit(self._read, segment)
-        self._ahead[segment.name] = _Reading(future, segment.size, now)
-        self._bytes_ahead += segment.size
+        self._begin(segment)
         return True
+
+    def ready(self, segment: KeptSegment) -> bool:
+        """Whether `wait` would not wait for ``segment``, which is read if it was not yet.
+
+        So it is a second after this was asked first: `wait` then says that it took too long.
+        """
+        reading = self._ahead.get(segment.name) or self._begin(segment)
+        if reading.wanted is None:
+            reading.wanted = time.monotonic()
+        return reading.future.done() or _seconds_left(reading) == 0
 
     def wait(self, segment: KeptSegment) -> Contents | None:
         """What ``segment`` holds; None if it cannot be used, or not in time."""
-        if segment.name in self._ahead:
-            future = self._take(segment.name).future
-        else:
-            future = self._thread.submit(self._read, segment)
+        if segment.name not in self._ahead:
+            self._begin(segment)
+        reading = self._take(segment.name)
         try:
-            return future.result(_LONGEST_WAIT)
+            return reading.future.result(_seconds_left(reading))
         except FutureTimeout:
             self._paused_until = time.monotonic() + _PAUSE
             self._too_slow()
@@ -80,7 +89,20 @@ class SegmentReader:
         """Read no more."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    def _begin(self, segment: KeptSegment) -> _Reading:
+        future = self._thread.submit(self._read, segment)
+        reading = self._ahead[segment.name] = _Reading(future, segment.size, time.monotonic())
+        self._bytes_ahead += segment.size
+        return reading
+
     def _take(self, name: str) -> _Reading:
         reading = self._ahead.pop(name)
         self._bytes_ahead -= reading.size
         return reading
+
+
+def _seconds_left(reading: _Reading) -> float:
+    """How long the engine still waits for what is being read."""
+    if reading.wanted is None:
+        return _LONGEST_WAIT
+    return max(0.0, reading.wanted + _LONGEST_WAIT - time.monotonic())

@@ -9,6 +9,8 @@ prompts in order of their places: by priority, then by arrival. The rules:
   whose image is not encoded yet waits.
 - Waiting sequences are admitted in order of their places, each when its cells fit. One exception: a
   sequence lets others pass while a running one computes a prefix that both share.
+- Beside streams, a cached prefix that lies outside the cells comes back in parts, one between two
+  steps, before its sequence is admitted.
 - Sequences that give way stand behind all others, which are admitted instead of them if need be.
   Beside others' prompts they pause; beside others' answers a few go on.
 - When cells run short, cached prefixes go first, least recently used. Then the running sequence
@@ -168,7 +170,10 @@ class Scheduler:
                 if not self._can_displace(sequence):
                     return
                 self._preempt_last(step)
-            begun = self._cache.begin(sequence.scope, sequence.cache_keys(), sequence.reusable)
+            wanted = sequence.scope, sequence.cache_keys(), sequence.reusable
+            if self._has_streams and self._cache.fetch(*wanted):
+                return
+            begun = self._cache.begin(*wanted)
             if begun is None:
                 return
             sequence.sequence_id, sequence.computed = begun
@@ -249,6 +254,10 @@ class Scheduler:
         whole = sequence.run == sequence.uncomputed and sequence.next_image is None
         return few and whole
 
+    @property
+    def _has_streams(self) -> bool:
+        return any(self._decodes(s) for s in self.running)
+
     def _drafts_fit(self, decoding: list[SequenceState]) -> bool:
         drafts = sum(len(s.drafts) for s in decoding)
         return (
@@ -300,7 +309,7 @@ class Scheduler:
 
     def _image_cells(self, sequence: SequenceState, image: ImageSpan) -> int:
         """How many cells of the image a step computes: all of them, unless streams wait."""
-        if not image.image.causal or not any(self._decodes(s) for s in self.running):
+        if not image.image.causal or not self._has_streams:
             return sequence.run
         return self._pace.image_cells_beside_streams(
             sequence.run, self._room_beside_streams(Step())

@@ -309,6 +309,24 @@ def test_a_segment_holds_no_more_than_sliding_windows_save() -> None:
     rig.check()
 
 
+def test_a_stored_prefix_is_fetched_one_segment_at_a_time() -> None:
+    rig = Rig(kv_cells=300, batch_size=300, stored_tokens=20, window=4)
+    long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    rig.finish(rig.start(long)[0], long)
+    rig.start([5] * 140)
+    rig.cache.tidy()
+    asked = np.array([*long[:7], 30, 31], dtype=np.int32)
+    fetched = []
+    while rig.cache.fetch(SHARED, asked, 8):
+        rig.check()
+        fetched.append(rig.cache.match(SHARED, asked, 8))
+    assert fetched == [4, 7]
+    begun = rig.cache.begin(SHARED, asked, 8)
+    assert begun is not None
+    assert rig.backend.tokens_of(begun[0]) == long[:7]
+    rig.check()
+
+
 def image(digest: bytes, cells: int, first: int | None = None) -> list[int]:
     keys = [*ImagePiece(cells=cells, positions=cells, digest=digest).keys]
     return keys if first is None else [first, *keys[1:]]

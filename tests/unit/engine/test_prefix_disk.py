@@ -13,6 +13,7 @@ import pytest
 
 from server.core.prefix_folder import SUFFIX, sweep
 from server.core.request import CacheScope
+from server.engine.cache.buffers import Buffers
 from server.engine.cache.segment import Segment
 from server.engine.disk import prefix_disk, segment_reader
 from server.engine.disk.segment_file import read_header, read_state, write_segment
@@ -43,6 +44,72 @@ def test_what_was_read_ahead_is_used(folder: Path) -> None:
     assert again.disk.counters.read == 1
     assert again.ask([*LONG, 41]) == len(LONG)
     assert again.disk.counters.read == 1
+    again.stop()
+
+
+def test_beside_streams_a_prefix_comes_back_segment_by_segment(folder: Path) -> None:
+    kept(folder, window=16)
+    again = Rig(folder, window=16)
+    keys = np.array([*LONG, 41], dtype=np.int32)
+    seen = {0}
+    while again.cache.fetch(SHARED, keys, len(LONG)):
+        again.cache.check_integrity()
+        seen.add(again.cache.match(SHARED, keys, len(LONG)))
+    assert seen == {0, 16, 32, 48, 60}
+    read = again.disk.counters.read
+    assert again.ask([*LONG, 41]) == len(LONG)
+    assert again.disk.counters.read == read, "nothing was read again"
+    again.stop()
+
+
+@pytest.mark.parametrize("whole_states", [False, True])
+def test_streams_do_not_wait_while_a_file_is_read(folder: Path, whole_states: bool) -> None:
+    long = LONG + LONG
+    kept(folder, long, whole_states=whole_states)
+    again = Rig(folder, whole_states=whole_states)
+    keys = np.array([*long, 41], dtype=np.int32)
+    answers = threading.Event()
+    again.disk._reader._thread.submit(answers.wait)
+    assert again.cache.fetch(SHARED, keys, len(long))
+    assert again.cache.match(SHARED, keys, len(long)) == 0
+    answers.set()
+    while again.cache.fetch(SHARED, keys, len(long)):
+        pass
+    assert again.ask([*long, 41]) == len(long)
+    again.stop()
+
+
+def test_streams_see_nothing_of_a_file_that_is_read_too_slowly(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(folder)
+    monkeypatch.setattr(segment_reader, "_LONGEST_WAIT", 0.0)
+    answers = threading.Event()
+    again = Rig(folder)
+    again.disk._reader._thread.submit(answers.wait)
+    keys = np.array([*LONG, 41], dtype=np.int32)
+    while again.cache.fetch(SHARED, keys, len(LONG)):
+        pass
+    assert again.cache.match(SHARED, keys, len(LONG)) == 0
+    answers.set()
+    again.stop()
+
+
+def test_states_are_read_into_memory_that_is_used_again(folder: Path) -> None:
+    others = [token + 1 for token in LONG]
+    for tokens in (LONG, others):
+        kept(folder, tokens)
+    again = Rig(folder)
+    states = []
+    for tokens in (LONG, others):
+        keys = np.array([*tokens, 41], dtype=np.int32)
+        found = again.disk.find(SHARED, keys, 0)
+        assert found is not None
+        state = again.disk.load(found[0], keys)
+        assert state is not None
+        states.append(state)
+        again.disk.recycle(state)
+    assert np.shares_memory(states[0], states[1])
     again.stop()
 
 
@@ -156,7 +223,7 @@ def test_a_file_with_other_tokens_under_the_same_name_is_never_used(folder: Path
     again = Rig(folder)
     with FileIO(path) as file:
         header, keys, state_at = read_header(file)
-        state = read_state(file, header, state_at)
+        state = read_state(file, header, state_at, Buffers(0).take)
     keys[3] += 1
     path.unlink()
     write_segment(

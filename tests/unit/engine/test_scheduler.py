@@ -323,6 +323,23 @@ def test_answers_get_their_token_in_every_step_while_a_prompt_is_prefilled() -> 
     assert min(chunks[:-1]) >= LEAST_CHUNK
 
 
+def test_beside_a_stream_a_sequence_waits_while_its_prefix_comes_back_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulation = Simulation()
+    parts = [True, True, False]
+    monkeypatch.setattr(simulation.cache, "fetch", lambda *_: parts.pop(0))
+    simulation.add(0, [1] * 20, 30)
+    simulation.step()
+    assert len(parts) == 3, "nobody waits: all of it may come back at once"
+    simulation.add(1, [2] * 20, 5)
+    for still_to_come in (2, 1, 0):
+        plan = simulation.step()
+        assert [work.sequence.order for work in plan.decodes] == [0]
+        assert len(parts) == still_to_come
+        assert (1 in simulation.admitted) == (not parts)
+
+
 def test_an_idle_server_prefills_whole_batches() -> None:
     simulation = Simulation(cells=4000, batch_size=512)
     simulation.add(0, [1] * 1200, answer=1)
