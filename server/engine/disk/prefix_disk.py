@@ -48,6 +48,7 @@ from server.engine.disk.segment_file import (
 from server.engine.disk.segment_index import SegmentIndex, place_of
 from server.engine.disk.segment_reader import SegmentReader
 from server.engine.disk.segment_writer import SegmentWriter
+from server.engine.priority import give_way
 from server.engine.spans import Keys
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class PrefixDisk:
         )
         self._writer = SegmentWriter(self._write, self._say)
         self._writer.submit(self._open)
+        self._writer.submit(give_way)  # a start waits for what `_open` finds, nobody for files
 
     def await_files(self) -> None:
         """Wait while the files of earlier processes are looked through, for a second at most.

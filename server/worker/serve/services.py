@@ -19,6 +19,7 @@ from server.engine.disk.counters import DiskCounters
 from server.engine.draft_model import DraftModel
 from server.engine.engine import Engine
 from server.engine.own_head import OwnHead
+from server.engine.priority import give_way
 from server.worker.protocol import (
     Cancel,
     Embed,
@@ -142,6 +143,7 @@ def _generation(model: GenerationModel, settings: WorkerSettings, send: Send) ->
     def keep_prefixes() -> None:
         if disk is not None:
             end = time.monotonic() + settings.drain_seconds
+            give_way()  # other models' streams go on
             disk.answers.close(settings.drain_seconds)
             engine.keep_prefixes(max(end - time.monotonic(), 0.0))
             disk.prefixes.close(end - time.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from io import FileIO
 from pathlib import Path
@@ -317,6 +318,16 @@ def test_a_state_is_not_overwritten_before_it_is_on_disk(folder: Path) -> None:
     rig.settle()
     rig.cache._store.recycle(state)
     assert np.shares_memory(rig.cache._store.allocate(8 * len(LONG)), state)
+    rig.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Elsewhere threads have no priorities.")
+def test_writing_gives_way_to_decoding(folder: Path) -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    rig = Rig(folder)
+    assert rig.disk._writer._thread.submit(niceness).result(30) > niceness()
     rig.stop()
 
 
