@@ -15,7 +15,7 @@ from server.core.request import CacheScope
 from server.engine.cache.cell_tree import CellTree, last_used
 from server.engine.cache.prefix_store import PrefixStore
 from server.engine.cache.prefix_tier import PrefixTier
-from server.engine.cache.radix_tree import Holder, Node, edges_from_root, split
+from server.engine.cache.radix_tree import Holder, Node, edges_from_root
 from server.engine.cache.segment import KeptSegment, Segment, segments_of_edge
 from server.engine.cache.sequence_memory import SequenceMemory
 from server.engine.spans import Keys
@@ -84,7 +84,7 @@ class PrefixCache(CellTree):
             return False
         if isinstance(found[0], KeptSegment) and self._tier and not self._tier.ready(found[0]):
             return True
-        if not self._free_ids and not self._free_one_id():
+        if not self._has_id():
             return False
         holder = self._begin(scope, keys)
         goes_on = self._restore_next(holder, keys)
@@ -96,7 +96,7 @@ class PrefixCache(CellTree):
 
         Returns (sequence id, number of its cells), or None while every id is running.
         """
-        if not self._free_ids and not self._free_one_id():
+        if not self._has_id():
             return None
         holder = self._begin(scope, keys[:limit])
         self._restore(holder, keys[:limit])
@@ -167,44 +167,43 @@ class PrefixCache(CellTree):
         super().check_integrity()
         self._store.check_integrity()
 
+    def _has_id(self) -> bool:
+        """Whether an id is unused, or could be made so; one more is, while others are cached.
+
+        Moving their cells to the store takes one.
+        """
+        while len(self._free_ids) < 2 and self._free_one_id():
+            pass
+        return bool(self._free_ids)
+
     def _free_one_id(self) -> bool:
+        """Give up the least recently used prefix; false if none is cached."""
         victim = self._least_recently_used()
-        if victim is not None and not self._move_to_store(victim):
-            self._release(victim)
-        return victim is not None
+        if victim is None:
+            return False
+        while victim.id in self._cached:
+            if not self._move_to_store(victim):
+                self._release(victim)
+        return True
 
     def _cut_back(self, victim: Holder, cells: int) -> None:
         """Free about ``cells`` cells of a cached id that the store has no room for."""
         self._trim(victim, cells)
 
     def _move_to_store(self, holder: Holder) -> bool:
-        """Release a cached leaf but keep its edge in the store; false if it does not fit there.
+        """Move a cached leaf's cells to the store; false if they do not fit there.
 
         Of a long edge only the end moves.
         """
         node = holder.node
-        if not self._store.make_room(node.end - self._start_of_move(node)):
+        start, end = self._start_of_move(node), node.end
+        if not self._free_ids or not self._store.make_room(end - start):
             return False
-        segment = self._copy_out(holder)
-        if segment is not None:
-            self._store.put(segment)
-        return segment is not None
-
-    def _copy_out(self, holder: Holder) -> Segment | None:
-        """Release a cached leaf, of a long edge only the end, and return a copy of its cells.
-
-        Returns None if no id is free to hold the rest.
-        """
-        node = holder.node
-        start = self._start_of_move(node)
-        if start > node.start:
-            if not self._free_ids:
-                return None
-            self._hold(split(node, start - node.start), holder)
-        state = self._memory.save(holder.id, node.start, self._store.allocate)
-        segment = Segment(holder.scope, node.keys_from_root(), node.start, state)
-        self._release(holder)
-        return segment
+        state = self._copy(holder, start, end)
+        self._store.put(Segment(holder.scope, node.keys_from_root(), start, state))
+        # The id keeps the cells before these, which may have no other holder.
+        self._trim(holder, end - start)
+        return True
 
     def _segments_to_keep(self) -> Iterator[Segment]:
         """Copies of all that is cached and not in the tier, as much as fits it."""

@@ -293,6 +293,35 @@ def test_a_long_prefix_goes_to_the_store_in_parts(monkeypatch: pytest.MonkeyPatc
     rig.check()
 
 
+def test_what_two_answers_to_one_prompt_share_goes_to_the_store_whole() -> None:
+    rig = Rig(kv_cells=40, batch_size=40, stored_tokens=40)
+    prompt, answer = [1, 2, 3, 4], [1, 2, 3, 4, 5, 6]
+    for sequence_id in [rig.start(prompt)[0], rig.start(prompt)[0]]:
+        rig.extend(sequence_id, np.array(answer, dtype=np.int32), len(prompt))
+        rig.finish(sequence_id, answer)
+    rig.finish(rig.start([9, 9])[0], [9, 9])
+    while rig.cache.tidy(idle=True):
+        rig.check()
+    assert rig.backend.cells_used == 2
+    assert rig.start([*answer, 7])[1] == len(answer)
+    rig.check()
+
+
+def test_a_long_prefix_that_gives_up_its_id_goes_to_the_store_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prefix_cache, "_MOST_MOVED", 4)
+    rig = Rig(kv_cells=40, batch_size=40, stored_tokens=40, sequence_ids=2)
+    long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    rig.finish(rig.start(long)[0], long)
+    rig.start([11, 11])
+    last, _ = rig.start([12, 12])
+    assert rig.backend.cells_used == 4, "no id is left for what is cached"
+    rig.finish(last, [12, 12])
+    assert rig.cache.known(SHARED, np.array(long, dtype=np.int32), len(long)) == len(long)
+    rig.check()
+
+
 def test_a_segment_holds_no_more_than_sliding_windows_save() -> None:
     rig = Rig(kv_cells=300, batch_size=300, stored_tokens=20, window=4)
     long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
@@ -371,6 +400,18 @@ def test_books_and_cells_agree_after_any_history(
         check_history(history, partial, stored_tokens, window)
 
 
+def tidy_idle(rig: Rig, finished: list[list[int]]) -> None:
+    """Tidy; a store that has room for all that is cached must then have what leaves the cells."""
+
+    def known() -> list[int]:
+        keys = [np.array(tokens, dtype=np.int32) for tokens in finished]
+        return [rig.cache.known(SHARED, each, len(each)) for each in keys]
+
+    before, has_room = known(), rig.cache._store.cells_free >= rig.cache.cells_used
+    rig.cache.tidy(idle=True)
+    assert not has_room or known() == before
+
+
 def check_history(
     history: list[tuple[str, int, list[int]]],
     partial: bool,
@@ -406,7 +447,7 @@ def check_history(
             assert begun is not None
             running[begun[0]] = resumed[: begun[1]]
         elif chosen is None and action == "tidy":
-            rig.cache.tidy(idle=True)
+            tidy_idle(rig, finished)
         elif chosen is None:
             continue
         elif action == "generate" and rig.cache.make_room(len(tokens)):
