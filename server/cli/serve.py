@@ -83,9 +83,11 @@ def serve(settings: Settings) -> None:
         _pull_starter(settings)
     let_workers_compute()
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        runner.run(_serve(settings, folder, *listeners))
+        failed = runner.run(_serve(settings, folder, *listeners))
     if path := socket_path(settings.host):
         Path(path).unlink(missing_ok=True)
+    if failed:
+        raise CommandError(f"strict_start: {', '.join(failed)} cannot be loaded; the log says why")
 
 
 def _listeners(settings: Settings) -> list[socket.socket]:
@@ -187,8 +189,10 @@ def _exit_at_once(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-async def _serve(settings: Settings, folder: ModelsFolder, *listeners: socket.socket) -> None:
-    """Serve until a signal ends it.
+async def _serve(settings: Settings, folder: ModelsFolder, *listeners: socket.socket) -> list[str]:
+    """Serve until a signal ends it, or a named model fails where ``strict_start`` is set.
+
+    Returns the models that failed in this way.
 
     Workers start to load models while this process imports the HTTP application, as both take about
     the same time. The server then answers, above all health checks, while large models still load.
@@ -217,10 +221,17 @@ async def _serve(settings: Settings, folder: ModelsFolder, *listeners: socket.so
 
     at_hangup(reload=reload, end=lambda: server.handle_exit(signal.SIGHUP, None))
 
+    failed: list[str] = []
+
     async def announce() -> None:
         await server.listening.wait()
         await loading
-        if not server.should_exit:
+        if server.should_exit:
+            return
+        if settings.strict_start and (unready := pool.unready()):
+            failed.extend(unready)
+            server.should_exit = True
+        else:
             _announce(url, settings, pool.models())
 
     beside = [
@@ -230,6 +241,7 @@ async def _serve(settings: Settings, folder: ModelsFolder, *listeners: socket.so
     await server.serve(sockets=list(listeners))
     for task in beside:
         task.cancel()
+    return failed
 
 
 def _http_server(settings: Settings, pool: ModelPool) -> Server:

@@ -42,7 +42,7 @@ FRONT_SETTINGS = (
 )
 """Settings of the front. Connections of clients end there."""
 
-_OF_ONE_MACHINE = {"config", "models", "pull_starter", "pulls", "metrics_port"}
+_OF_ONE_MACHINE = {"config", "models", "pull_starter", "strict_start", "pulls", "metrics_port"}
 # The front passes on what comes within its own limits.
 _SHARED_LIMITS = {"max_header_bytes", "request_timeout", "drain_seconds", "log_format", "log_level"}
 REPLICA_SETTINGS = tuple(

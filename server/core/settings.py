@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         description="Fetch a small model at a start without models (default: ask in a terminal; "
         "elsewhere, fetch nothing).",
     )
+    strict_start: bool = Field(
+        default=False,
+        description="End with an error when a model that is named at the start cannot be loaded, "
+        "rather than serve the others.",
+    )
     pulls: bool = Field(
         default=True,
         description="Fetch models that clients ask for (`POST /v1/pulls`, the playground, Ollama's "

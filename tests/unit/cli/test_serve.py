@@ -327,6 +327,27 @@ def test_it_says_where_it_is_answers_and_ends_on_sigterm(folder: Path) -> None:
     assert "\x1b" not in first + rest
 
 
+def test_a_named_model_that_fails_ends_a_strict_start_alone(folder: Path) -> None:
+    broken = folder / "models/broken.gguf"
+    broken.parent.mkdir()
+    broken.write_bytes(b"no model")
+    listening = f"unix:{folder}/socket"
+    with serving("--strict-start", "--host", listening, str(broken), folder=folder) as process:
+        out, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "dragoman: strict_start: broken cannot be loaded" in log
+    assert "Model 'broken' cannot be loaded: " in log
+    assert out == ""
+    assert not (folder / "socket").exists()
+    with serving(str(broken), folder=folder) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split(" at ")[1].strip()
+        assert Client(url).get("/health")["failed"] == ["broken"]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
 def test_with_a_json_log_there_is_nothing_but_json(folder: Path) -> None:
     write_model(folder / "models/one.gguf")
     write_model(folder / "models/two.gguf")
