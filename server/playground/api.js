@@ -125,7 +125,8 @@ async function* eventData(body) {
   let pending = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      // A server that dies ends a body with an error, which each browser words in its own way.
+      const { value, done } = await reader.read().catch(() => ({ done: true }));
       if (done) return;
       pending += value;
       const lines = pending.split("\n");

@@ -302,6 +302,47 @@ def test_errors_stand_beside_what_caused_them_with_a_way_on(
         assert page.find_all("#problem-tools") == []
 
 
+# Ends streams before their end, as a proxy that gives up does, or as a server that dies.
+CUT = """
+const [dies] = arguments;
+const real = window.fetch;
+window.fetch = async (path, options) => {
+  const response = await real(path, options);
+  if (!response.headers.get("content-type").includes("event-stream")) return response;
+  const text = await response.text();
+  const begun = text.slice(0, text.indexOf("\\n\\n", text.indexOf("Half")) + 2);
+  const bytes = new TextEncoder().encode(begun);
+  const end = (stream) => {
+    const shown = [...document.querySelectorAll(".answer")].at(-1).textContent;
+    if (!shown.includes("Half")) setTimeout(end, 10, stream);
+    else if (dies) stream.error(new TypeError("network error"));
+    else stream.close();
+  };
+  const start = (stream) => {
+    stream.enqueue(bytes);
+    end(stream);
+  };
+  return new Response(new ReadableStream({ start }), { headers: response.headers });
+};
+"""
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_an_answer_whose_stream_has_no_end_is_an_error_over_every_api(
+    open_page: OpenPage, stand_in: StandIn, dies: bool
+) -> None:
+    with stand_in(FakePool(lambda request: answer(request, "Half", " an answer."))) as url:
+        page = opened(open_page, url)
+        page.browser.execute_script(CUT, dies)
+        for api in ("", "responses", "messages"):
+            choose(page, "api", api)
+            page.send("Hello")
+            page.finished(failing=True)
+            shown = page.find_all(".answer")[-1]
+            assert "The connection broke off." in page.find(".problem", shown).text
+            assert page.find(".token-text", shown).text == "Half"
+
+
 def test_what_the_server_did_not_follow_is_said(open_page: OpenPage, stand_in: StandIn) -> None:
     with stand_in(FakePool()) as url:
         page = opened(open_page, url)
