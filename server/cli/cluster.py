@@ -93,7 +93,8 @@ def cluster(
         typer.Option(metavar="JSON", help='join: what replicas may claim here, like {"disk": 1}.'),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="up: return when every group has all its replicas.")
+        bool,
+        typer.Option("--wait", help="up: return when all replicas serve and have their store."),
     ] = False,
     form: Annotated[
         Form, typer.Option("--as", metavar="serve|kuberay", help="config: the form to print.")

@@ -22,8 +22,11 @@ from server.cluster.cluster_file import read_cluster
 from server.cluster.machine import FRONT, RAY, Machine, MachineFolder
 from server.cluster.secret import TOKEN_FILE_VARIABLE, cluster_key, create_token
 from server.cluster.tables import Cluster
+from server.core.errors import StoreUnavailable
 from server.core.settings_file import ConfigError
 from server.http.tls import check_tls
+from server.store.kinds import Limits
+from server.store.store import Store
 
 CLUSTER_FILE = "cluster.toml"
 
@@ -77,6 +80,7 @@ def up(here: MachineFolder, file: Path, *, wait: bool) -> None:
             out.print(f"group {group}: {what}", markup=False)
         if wait:
             _wait_until_served(control, wanted)
+            _check_stores(wanted)
 
 
 def _check_ports(machine: Machine, wanted: Cluster) -> None:
@@ -271,3 +275,20 @@ def _wait_until_served(control: ModuleType, wanted: Cluster) -> None:
         if all(name in found and found[name].status == "RUNNING" for name in wanted.groups):
             return
         time.sleep(_POLL_SECONDS)
+
+
+def _check_stores(wanted: Cluster) -> None:
+    """Raises CommandError if the store of a group cannot be reached; the log says why."""
+    for name in wanted.groups:
+        settings = wanted.replica_settings(name)
+        if not settings.get("store", True):
+            continue
+        store = Store(settings["store_url"], Limits(bytes=0, seconds=0.0))
+        try:
+            store.identity()
+        except StoreUnavailable as error:
+            raise CommandError(
+                f"group {name}: its store cannot be reached; requests that store nothing are served"
+            ) from error
+        finally:
+            store.close_now()

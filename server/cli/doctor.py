@@ -24,7 +24,7 @@ from server.cli.llama_build import (
     there_are_kernels,
     upgrade_command,
 )
-from server.cli.local_models import library
+from server.cli.local_models import library, unusable_adapters
 from server.cli.options import FOLDERS, takes_settings
 from server.cli.server_client import ServerError, local_client
 from server.core.settings import Settings, socket_path
@@ -134,13 +134,18 @@ def _room(settings: Settings) -> Iterator[Finding]:
     total, free = total_memory(), default_budget()
     yield Finding("ok", "memory", f"{size(total)}, of which models may use {size(free)} now")
     budget = settings.memory_budget_bytes(total) or free
-    models = library(settings).scan()
+    there = library(settings, silent=True)
+    models = there.scan()
     for model in models:
         if model.error is not None:
             yield Finding("note", "model", f"{model.id} is not served: {model.error}")
         elif model.memory_bytes > budget:
             needs = f"{model.id} needs {size(model.memory_bytes)} and may use {size(budget)}"
             yield Finding("note", "model", needs, "a smaller quantisation or context takes less")
+        for warning in model.warnings:
+            yield Finding("note", "model", f"{model.id}: {warning}")
+    for name, error in unusable_adapters(there, models):
+        yield Finding("note", "adapter", f"{name} is not served: {error}")
     count = len(models)
     if count:
         yield Finding("ok", "models", f"{count} in {settings.models_dir}")

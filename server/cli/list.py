@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from server.cli.console import err, out
 from server.cli.formatting import columns, size
-from server.cli.local_models import library
+from server.cli.local_models import library, unusable_adapters
 from server.cli.options import FOLDERS, takes_settings
 from server.core.model_info import adapted_id
 from server.core.settings import Settings
@@ -18,10 +18,12 @@ def list_models(settings: Settings) -> None:
     """List the models of the models folder.
 
     NEEDS is an estimate of the least memory that a model is loaded with, and of what its whole
-    context takes. The notes say why a model cannot be served.
+    context takes. The notes say why a model or an adapter cannot be served.
     """
     rows = [("MODEL", "ARCHITECTURE", "WEIGHTS", "CONTEXT", "FILE", "NEEDS", "NOTES")]
-    for model in library(settings).scan():
+    folder = library(settings, silent=True)
+    models = folder.scan()
+    for model in models:
         header = model.header
         notes = [*([model.error] if model.error else []), *model.warnings]
         if model.aliases:
@@ -40,10 +42,12 @@ def list_models(settings: Settings) -> None:
                 "; ".join(notes),
             )
         )
-    if len(rows) == 1:
+    for name, error in unusable_adapters(folder, models):
+        rows.append((name, "-", "-", "-", "-", "-", error))
+    if not models:
         err.print(f"no models in {settings.models_dir}; get one with: dragoman pull", markup=False)
-        return
-    out.print(columns(rows), markup=False)
+    if len(rows) > 1:
+        out.print(columns(rows), markup=False)
 
 
 def _needs(model: LibraryModel, header: GgufHeader) -> str:

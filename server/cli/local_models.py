@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,15 @@ def library(settings: Settings, *, silent: bool = False) -> ModelsFolder:
     """The models that a server with these settings serves."""
     defaults = worker_defaults(settings)
     return ModelsFolder(settings.models_dir, settings.models, defaults, silent=silent)
+
+
+def unusable_adapters(
+    folder: ModelsFolder, models: Sequence[LibraryModel]
+) -> Iterator[tuple[str, str]]:
+    """Name and reason of each adapter that ``folder`` has with its ``models`` and cannot serve."""
+    files = [(adapted_id(model.id, file.name), file) for model in models for file in model.adapters]
+    files += [(file.name, file) for file in folder.unowned]
+    return ((name, file.error) for name, file in files if file.error is not None)
 
 
 def _models(settings: Settings) -> list[LibraryModel]:

@@ -34,7 +34,8 @@ def rm(
 ) -> None:
     """Delete models from the models folder and from the cache.
 
-    Of a name that `dragoman cp` gave, only the name goes.
+    The cache keeps a file to which another folder has a hard link. Of a name that `dragoman cp`
+    gave, only the name goes.
     """
     for name in models:
         found = find_local(settings, name)
@@ -44,11 +45,13 @@ def rm(
                 out.print(f"{found.id} is no longer called {name}", markup=False)
                 continue
             wanted = name if found is None else found.id
-            deleted = remove(wanted, settings.models_dir, settings.cache_dir)
+            removed = remove(wanted, settings.models_dir, settings.cache_dir)
         except (PullError, InvalidSidecar, OSError) as error:
             raise CommandError(str(error)) from error
-        for file in deleted:
+        for file in removed.deleted:
             out.print(f"deleted {file}", markup=False)
+        for file in removed.kept:
+            out.print(f"kept {file}, which another folder links to", markup=False)
 
 
 def _is_given_name(model: LibraryModel, name: str) -> bool:

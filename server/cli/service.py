@@ -29,6 +29,7 @@ After=network.target
 [Service]
 Type=notify
 ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
 WatchdogSec=60
 KillMode=mixed
 TimeoutStopSec=30

@@ -80,7 +80,7 @@ def read_keys(path: Path) -> list[ApiKey]:
     Raises ConfigError, which names the file and the key at fault and shows no key.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     tables = content.pop("keys", {})

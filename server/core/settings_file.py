@@ -53,7 +53,7 @@ class ConfigFile(PydanticBaseSettingsSource):
         if path is None:
             return {}
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path}: {error}") from error
         known = [name for name in self.settings_cls.model_fields if name != "config"]

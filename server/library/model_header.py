@@ -54,6 +54,11 @@ def read_model_at(path: Path) -> GgufHeader:
 def _read_part(file: Path, count: int, read: Callable[[Path], GgufHeader]) -> GgufHeader:
     try:
         return read(file)
+    except FileNotFoundError as error:
+        if not file.is_symlink():
+            raise
+        link = f"it is a link to {displayable(file.readlink())}, which is gone"
+        raise InvalidGguf(f"{link}; fetch the model again") from error
     except InvalidGguf as error:
         if count == 1:
             raise

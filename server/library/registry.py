@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from server.core.model_info import AdapterFile
 from server.core.model_source import ModelFile
 from server.core.worker_settings import ProjectorFile, WorkerSettings
 from server.library.adapters import AdapterOnDisk, Base, adapters_of, split_off
@@ -54,7 +55,8 @@ class ModelsFolder:
 
     Of several files with one stem only one is served, with a warning about the others: a single
     file before one in ``directory``, then the one in fewer folders, then the first in alphabetical
-    order. An alias never hides another model's id.
+    order. An alias never hides another model's id. ``unowned`` are the adapters that the last scan
+    found no model for.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class ModelsFolder:
         self._silent = silent
         self._headers = _HeaderCache()
         self._reported: frozenset[str] = frozenset()
-        self._unowned: list[str] = []
+        self.unowned: list[AdapterFile] = []
         self._lock = threading.Lock()
 
     def scan(self) -> list[LibraryModel]:
@@ -184,9 +186,12 @@ class ModelsFolder:
         served = {file.path for files in owned.values() for file in files}
         # Those in folders of their own wait until a sidecar or a request names them.
         folders = {self._directory, *(base.directory for base in bases)}
-        self._unowned = [
-            f"{displayable(adapter.path)}: an adapter for {adapter.architecture!r}, of which there "
-            "is no model beside it"
+        self.unowned = [
+            AdapterFile(
+                name=displayable(adapter.path.stem),
+                path=displayable(adapter.path),
+                error=f"an adapter for {adapter.architecture!r}, and no such model is beside it",
+            )
             for adapter in found
             if displayable(adapter.path) not in served and adapter.path.parent in folders
         ]
@@ -201,10 +206,8 @@ class ModelsFolder:
     def _report(self, models: list[LibraryModel]) -> None:
         """Log each problem once, when it appears."""
         problems = {f"{m.path}: {text}" for m in models for text in [m.error, *m.warnings] if text}
-        problems |= {
-            f"{file.path}: {file.error}" for m in models for file in m.adapters if file.error
-        }
-        problems |= set(self._unowned)
+        adapters = [*self.unowned, *(file for model in models for file in model.adapters)]
+        problems |= {f"{file.path}: {file.error}" for file in adapters if file.error}
         for problem in sorted(problems - self._reported):
             logger.warning("%s", problem)
         self._reported = frozenset(problems)

@@ -66,7 +66,7 @@ def read_sidecar(path: Path) -> Sidecar:
         InvalidSidecar: it cannot be read, is not TOML, or has a wrong key or value.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return Sidecar()
     except OSError as error:

@@ -21,7 +21,7 @@ def add_name(sidecar: Path, name: str) -> None:
         OSError: it cannot be written.
     """
     names = read_sidecar(sidecar).aliases
-    text = sidecar.read_text(encoding="utf-8") if sidecar.exists() else ""
+    text = sidecar.read_text(encoding="utf-8-sig") if sidecar.exists() else ""
     if found := _KEY.search(_before_tables(text)):
         rest = text[found.end() :]
         comma = ", " if names else ""
@@ -33,7 +33,7 @@ def add_name(sidecar: Path, name: str) -> None:
 def remove_name(sidecar: Path, name: str) -> None:
     """Take ``name`` from the model of ``sidecar``; raises as `add_name` does."""
     names = [other for other in read_sidecar(sidecar).aliases if other != name]
-    text = sidecar.read_text(encoding="utf-8")
+    text = sidecar.read_text(encoding="utf-8-sig")
     found = _KEY.search(_before_tables(text))
     if found is None:
         raise InvalidSidecar(f"{sidecar.name}: take {name!r} out of aliases by hand")
@@ -66,7 +66,7 @@ def _end_of_list(text: str, begin: int) -> int:
 
 def _write(sidecar: Path, text: str, names: list[str]) -> None:
     """Replace the file, if the new one means the same but for its names."""
-    before = tomllib.loads(sidecar.read_text(encoding="utf-8")) if sidecar.exists() else {}
+    before = tomllib.loads(sidecar.read_text(encoding="utf-8-sig")) if sidecar.exists() else {}
     wanted = {**before, "aliases": names}
     try:
         after = tomllib.loads(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from server import __version__
 from server.cli.commands import COMMANDS
 from server.core.settings import Settings
 
@@ -26,6 +27,12 @@ def test_the_settings_table_has_every_setting(readme: str) -> None:
 def test_every_command_is_in_the_readme_and_the_other_way_round(readme: str) -> None:
     written = set(re.findall(r"^\| `dragoman ([a-z]+)", readme, flags=re.MULTILINE))
     assert written == COMMANDS.keys() - {"version"}
+
+
+def test_the_version_has_a_dated_section_in_the_changelog() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    dated = re.findall(r"^## \[([^\]]+)\] - \d{4}-\d{2}-\d{2}$", changelog, flags=re.MULTILINE)
+    assert dated[0] == __version__
 
 
 def test_links_to_files_lead_somewhere(readme: str) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -159,11 +161,19 @@ def _make_way(target: Path, cached: Path) -> None:
         raise PullError(f"{target} already exists with other contents; remove it first")
 
 
-def remove(name: str, models_dir: Path, cache_dir: Path) -> list[Path]:
+class Removed(NamedTuple):
+    """The files that `remove` deleted, and those that it left in the cache for others."""
+
+    deleted: list[Path]
+    kept: list[Path]
+
+
+def remove(name: str, models_dir: Path, cache_dir: Path) -> Removed:
     """Delete the files of model ``name`` from the models folder and from the cache.
 
     The projector that a pull fetched for it goes along. Its sidecar stays: that is the user's own
-    work. Returns the deleted files.
+    work. So does a file in the cache to which other folders have hard links: to delete it there
+    would free nothing. Symbolic links of other folders, which no one can find, lose it.
 
     Raises:
         PullError: there is no such model, or it cannot be deleted.
@@ -176,12 +186,14 @@ def remove(name: str, models_dir: Path, cache_dir: Path) -> list[Path]:
     projector = model.directory / projector_name(name)
     files = [*model.files, *([projector] if projector.is_file() else [])]
     try:
-        deleted = [*_cached_twins(files, cache_dir / "models"), *files]
+        twins = _cached_twins(files, cache_dir / "models")
+        kept = [twin for twin in twins if twin.stat().st_nlink > 1 + _hard_links(twin, files)]
+        deleted = [*(twin for twin in twins if twin not in kept), *files]
         for file in deleted:
             file.unlink()
     except OSError as error:
         raise PullError(f"{name} cannot be deleted: {error}") from error
-    return deleted
+    return Removed(deleted, kept)
 
 
 def _cached_twins(files: list[Path], cache: Path) -> list[Path]:
@@ -191,3 +203,8 @@ def _cached_twins(files: list[Path], cache: Path) -> list[Path]:
         for cached in cache.rglob("*.gguf")
         if any(file.exists() and file.samefile(cached) for file in files)
     ]
+
+
+def _hard_links(cached: Path, files: list[Path]) -> int:
+    """How many of ``files`` are hard links to ``cached``."""
+    return sum(os.path.samestat(file.lstat(), cached.lstat()) for file in files)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import time
+from contextvars import Context
 from typing import Protocol
 
 import msgspec
@@ -123,7 +124,7 @@ class Supervisor:
             await asyncio.wait([self._task])
         if self.state == "unloaded" or (self.state == "failed" and not self.cooling_down):
             self._enter("loading")
-            self._task = asyncio.create_task(self._run())
+            self._task = asyncio.create_task(self._run(), context=Context())  # logs for no request
 
     async def ready(self) -> None:
         """Return when the worker serves, starting it if need be.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextvars import Context
 
 from server.worker.supervise.child import WorkerProcess
 from server.worker.supervise.launch import WORKER_COMMAND, Launched
@@ -64,7 +65,8 @@ class Workers:
 
     def prepare_spare(self) -> None:
         """Begin to create a spare worker, if one is wanted and there is none."""
-        self._next = asyncio.create_task(self._prepare_spare())
+        # It logs for no request.
+        self._next = asyncio.create_task(self._prepare_spare(), context=Context())
 
     async def settle(self) -> None:
         """Have a spare worker if one is wanted, and otherwise none."""

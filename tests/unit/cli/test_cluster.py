@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from server.cli import cluster_processes
 from server.cluster.machine import ray_environment
 from server.cluster.secret import TOKEN_VARIABLE
 from tests.unit.cli.conftest import Run
 from tests.unit.cluster.test_cluster_file import LEAST
+
+# Nothing listens at port 1.
+UNREACHABLE = 'store_url = "postgresql://dragoman@127.0.0.1:1/dragoman"'
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +90,26 @@ def test_a_machine_joins_with_an_address_of_its_own(run: Run, folder: Path) -> N
     refused = run("cluster", "join", "10.0.0.1:6379", *options)
     assert refused.exit_code == 1
     assert "--address: '203.0.113.1' is not an address of this machine" in refused.err
+
+
+@pytest.mark.parametrize(("store", "exit_code"), [("store = false", 0), (UNREACHABLE, 1)])
+def test_up_waits_for_the_groups_and_fails_where_their_store_cannot_be_reached(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch, store: str, exit_code: int
+) -> None:
+    status = SimpleNamespace(status="RUNNING", message="")
+    ray = SimpleNamespace(
+        connected=nullcontext,
+        deploy=lambda _: {"chat": "new"},
+        statuses=lambda: {"chat": status},
+    )
+    monkeypatch.setattr(cluster_processes, "control_of_ray", lambda: ray)
+    monkeypatch.setattr(cluster_processes, "runs", lambda *_: True)
+    monkeypatch.setattr(cluster_processes, "_start_front", lambda *_: None)
+    file.write_text(LEAST.replace("store = false", store))
+    done = run("cluster", "up", str(file), "--wait", "--folder", str(file.parent / "here"))
+    assert done.exit_code == exit_code
+    assert "group chat: new" in done.out
+    assert ("group chat: its store cannot be reached" in done.err) == (exit_code == 1)
 
 
 def test_a_certificate_that_is_not_there_is_named(run: Run, file: Path) -> None:

@@ -170,8 +170,10 @@ def test_a_slow_processor_safe_mode_proxies_and_broken_models_are_noted(
     monkeypatch.setenv("HTTP_PROXY", "http://me:secret@proxy:3128")
     (folder / "models").mkdir()
     (folder / "models/bad.gguf").write_bytes(b"GGUF")
+    write_model(folder / "models/stray.gguf", general__type="adapter")
     result = run("doctor", *NOWHERE)
     assert result.exit_code == 0
+    assert "stray is not served: an adapter for" in line(result.out, "adapter")
     assert "neither AVX2 nor AVX-512" in line(result.out, "processor")
     assert "was killed by SIGILL" in line(result.out, "safe mode")
     assert line(result.out, "safe mode").endswith("dragoman kernels build")

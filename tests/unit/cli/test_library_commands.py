@@ -42,6 +42,21 @@ def test_list_tells_what_there_is_and_why_something_is_not_served(run: Run, fold
     assert good.endswith("also called nice")
 
 
+def test_list_has_a_row_with_the_reason_for_each_adapter_that_cannot_be_used(
+    run: Run, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_model(folder / "models/good.gguf")
+    write_model(folder / "models/stray.gguf", architecture="gemma", general__type="adapter")
+    (folder / "models/good.toml").write_text('[adapters]\ngone = "gone.gguf"')
+    listed = run("list")
+    rows = [re.split(r"\s{2,}", line) for line in listed.out.splitlines()]
+    assert [(row[0], row[-1]) for row in rows[2:]] == [
+        ("good:gone", "gone.gguf: No such file or directory"),
+        ("stray", "an adapter for 'gemma', and no such model is beside it"),
+    ]
+    assert listed.err + caplog.text == "", "it is said once"
+
+
 def test_list_tells_the_least_memory_and_that_of_the_whole_context(run: Run, folder: Path) -> None:
     write_model(folder / "models/long.gguf", llama__context_length=32768)
     write_model(folder / "models/short.gguf")
@@ -328,6 +343,7 @@ def test_cp_refuses_a_name_that_is_taken_and_a_model_that_is_not_there(
         'aliases = ["a"]\n',
         'aliases=["a",\n  # why\n  "b]",\n]\nthreads = 1\n',
         "[sampling]\ntop_k = 1\n",
+        "\ufeffthreads = 1\naliases = ['a']\n",
         "",
     ],
 )
@@ -336,7 +352,7 @@ def test_names_join_and_leave_a_sidecar_that_is_otherwise_untouched(
 ) -> None:
     sidecar = folder / "good.toml"
     sidecar.write_text(text)
-    before = tomllib.loads(text)
+    before = tomllib.loads(text.removeprefix("\ufeff"))
     names = before.pop("aliases", [])
     add_name(sidecar, "neu 'n' [x]")
     after = tomllib.loads(sidecar.read_text())

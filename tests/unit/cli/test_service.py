@@ -43,6 +43,7 @@ def test_on_linux_systemd_serves_and_stops_to(
     assert calls == ["--user daemon-reload", "--user enable --now dragoman"]
     text = unit.read_text()
     assert "Type=notify\n" in text
+    assert "ExecReload=/bin/kill -HUP $MAINPID\n" in text
     assert f"-P -m server.cli serve --config '{folder}/100%% mine.toml'\n" in text
     assert "state of --user --no-pager status dragoman" in run("service", "status").out
     assert run("service", "uninstall").exit_code == 0

@@ -15,6 +15,11 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "keys.toml"
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(file: Path) -> None:
+    file.write_text('\ufeff[keys.ann]\nkey = "s"\n')
+    assert [key.name for key in read_keys(file)] == ["ann"]
+
+
 def test_a_key_has_a_name_a_digest_and_limits(file: Path) -> None:
     file.write_text(
         '[keys."ann@example.com"]\nkey = "s"\n'

@@ -68,6 +68,11 @@ def test_a_file_that_is_no_toml_is_an_error_that_names_it(tmp_path: Path, text: 
         load()
 
 
+def test_the_byte_order_mark_that_some_editors_write_is_no_part_of_a_file(tmp_path: Path) -> None:
+    write(tmp_path / "dragoman.toml", "\ufeffport = 9000")
+    assert load().port == 9000
+
+
 def test_a_stated_file_that_is_missing_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"nowhere.toml"):
         load(config="nowhere.toml")

@@ -15,6 +15,7 @@ import pytest
 from server.library.pull.catalog import CatalogEntry, WheelPart, read_catalog
 from server.library.pull.download import PullError, Stage, copy_verified
 from server.library.pull.fetch import pull, remove
+from server.library.registry import ModelsFolder
 from tests.unit.library.random_models import ignore_progress
 
 PARTS = [b"a" * 3000, b"b" * 3000, b"c" * 1000]
@@ -348,11 +349,43 @@ def test_removing_a_model_deletes_it_here_and_in_the_cache(
 ) -> None:
     fetch(folders)
     (folders.models / "tiny.toml").write_text("threads = 1")
-    assert set(remove("tiny", folders.models, folders.cache)) == {folders.target, folders.cached}
+    removed = remove("tiny", folders.models, folders.cache)
+    assert removed == ([folders.cached, folders.target], [])
     assert leftovers(folders) == {"tiny.toml"}
     assert not folders.target.exists()
     assert not folders.cached.exists()
     fetch(folders)
+    assert len(index.asked) == 6
+
+
+def test_removing_a_model_leaves_the_cached_file_that_another_folder_links_to(
+    folders: Folders, index: FakeIndex
+) -> None:
+    fetch(folders)
+    other = folders._replace(models=folders.models.with_name("other"))
+    fetch(other)
+    removed = remove("tiny", folders.models, folders.cache)
+    assert removed == ([folders.target], [folders.cached])
+    fetch(folders)
+    assert len(index.asked) == 3, "it was not fetched again"
+    folders.target.unlink()
+    assert remove("tiny", other.models, folders.cache) == ([folders.cached, other.target], [])
+
+
+def test_removing_a_symbolic_link_removes_the_cached_file_and_leaves_others_a_reason(
+    folders: Folders, index: FakeIndex
+) -> None:
+    other = folders._replace(models=folders.models.with_name("other"))
+    fetch(folders)
+    for link in (folders.target, other.target):
+        link.unlink(missing_ok=True)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(folders.cached)
+    removed = remove("tiny", folders.models, folders.cache)
+    assert removed == ([folders.cached, folders.target], [])
+    (left,) = ModelsFolder(other.models).scan()
+    assert left.error == f"it is a link to {folders.cached}, which is gone; fetch the model again"
+    assert fetch(other).read_bytes() == CONTENT
     assert len(index.asked) == 6
 
 
@@ -361,7 +394,7 @@ def test_removing_a_users_own_file_leaves_the_cache_alone(folders: Folders) -> N
     folders.cached.parent.mkdir(parents=True)
     folders.target.write_bytes(b"mine")
     folders.cached.write_bytes(b"other")
-    assert remove("tiny", folders.models, folders.cache) == [folders.target]
+    assert remove("tiny", folders.models, folders.cache) == ([folders.target], [])
     assert folders.cached.exists()
 
 

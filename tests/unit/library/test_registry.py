@@ -85,7 +85,7 @@ def test_broken_files_are_listed_with_their_reason(tmp_path: Path) -> None:
     assert errors.pop("sound") is None
     expected = {
         "cut": "truncated",
-        "dangling": "No such file",
+        "dangling": "it is a link to",
         "empty": "empty",
         "huge": "at most 65536",
         "page": "not a GGUF file",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from server.core.errors import ModelUnavailable, WorkerDied
+from server.core.ids import request_id
 from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import EXIT_TEMPLATE_STUCK, Load
 from server.worker.supervise.client import ModelClient
@@ -18,11 +21,14 @@ from server.worker.supervise.supervisor import Supervisor
 from server.worker.supervise.workers import Workers
 from tests.unit.worker.conftest import (
     SHORT,
+    Folder,
     ModelMaker,
+    PoolFor,
     SupervisorFor,
     collect,
     eventually,
     exists,
+    pid_of,
     worker_pid,
 )
 
@@ -54,6 +60,34 @@ async def test_what_the_worker_prints_is_logged_under_the_models_name(
     await eventually(
         lambda: ("dragoman.worker.fake", logging.INFO, "loading fake.gguf") in caplog.record_tuples
     )
+
+
+async def test_what_a_worker_and_its_supervision_log_is_not_about_the_request_that_loads_the_model(
+    folder: Folder, pool_for: PoolFor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That request is over long before the worker has said its last."""
+    caplog.set_level(logging.INFO)
+    about: dict[str, str] = {}
+
+    def note(record: logging.LogRecord) -> bool:
+        about[record.getMessage()] = request_id.get()
+        return True
+
+    caplog.handler.addFilter(note)
+    for name in ("first", "second"):
+        folder.add(name)
+    pool = pool_for()
+    await pool.start()
+    request_id.set("req_1")
+    await pool.open("first")
+    pool._prepare_spare()
+    await eventually(lambda: pool._workers.spare_pid is not None)
+    await pool.open("second")  # the spare worker prints this
+    for name in ("first", "second"):
+        os.kill(pid_of(pool, name), signal.SIGKILL)
+    await eventually(lambda: any(text.startswith("the worker was killed") for text in about))
+    await eventually(lambda: {"loading first.gguf", "loading second.gguf"} <= about.keys())
+    assert set(about.values()) == {"-"}
 
 
 async def test_a_stopped_worker_process_is_gone_and_starts_again_on_demand(
