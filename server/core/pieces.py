@@ -12,6 +12,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 from server.core.request import ImagePart
@@ -46,7 +47,7 @@ class ImagePiece:
     positions: int
     digest: bytes
 
-    @property
+    @cached_property
     def keys(self) -> tuple[int, ...]:
         """The key of each cell: negative, 30 bits of the digest in each."""
         stream = hashlib.shake_128(self.digest).digest(4 * self.cells)

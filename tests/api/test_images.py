@@ -447,3 +447,15 @@ async def test_roles_without_images_in_ollamas_form_have_them_named(
     assert response.status_code == 200, response.text
     assert response.headers["x-dragoman-ignored"] == "messages.images"
     assert images(pool) == []
+
+
+async def test_lists_of_models_say_which_see_images(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    listed = (await http.get("/v1/models")).json()
+    assert listed["data"][0]["projector"] == "mlp"
+    assert listed["models"][0]["input_modalities"] == ["text", "image"]
+    pool.client.info = msgspec.structs.replace(pool.client.info, projector=None)
+    listed = (await http.get("/v1/models")).json()
+    assert listed["data"][0]["projector"] is None
+    assert listed["models"][0]["input_modalities"] == ["text"]

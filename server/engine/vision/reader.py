@@ -20,9 +20,9 @@ from server.engine.vision.pictures import Picture
 # The size and digest of so many images are remembered; a choice: a few conversations' worth.
 _MOST_REMEMBERED = 256
 _DIGEST_BYTES = 16
-# Unpacked pictures are held for the encoder up to so many bytes together: three photos of 12
-# megapixels, or one picture of any size, which the encoder would unpack just so. A choice.
-_MOST_HELD_BYTES = 128 << 20
+# Unpacked pictures are held for the encoder up to so many bytes together (a photo of 12 megapixels
+# has 36 MB), or one of any size, which the encoder would unpack just so. A choice.
+_MOST_HELD_BYTES = 64 << 20
 
 
 class LaysOut(Protocol):

@@ -25,6 +25,7 @@ from server.prompt.messages.tool_turns import GENERIC_CALLS
 from tests.api.fakes import model_info
 from tests.tiny_adapters import matrices, write_tiny_adapter
 from tests.tiny_models import write_tiny_model
+from tests.tiny_vision import write_projector
 from tests.unit.cli.conftest import Run
 from tests.unit.library.random_models import write_model
 
@@ -157,6 +158,15 @@ def test_show_tells_file_kind_template_and_capabilities(run: Run, folder: Path) 
     assert "because" in result.out
     assert facts["template"].startswith("gguf, SHA-256 0000")
     assert "  tools" in result.out
+
+
+@pytest.mark.usefixtures("worker")
+def test_show_tells_what_reads_a_model_s_images(run: Run, folder: Path) -> None:
+    write_model(folder / "models/good.gguf")
+    assert "images" not in run("show", "good").out
+    write_projector(folder / "models/mmproj-good.gguf", "causal")
+    (line,) = [line for line in run("show", "good").out.splitlines() if line.startswith("images")]
+    assert re.search(r"read by mmproj-good\.gguf \(mlp\), about [0-9.]+ MiB", line)
 
 
 @pytest.mark.usefixtures("worker")
