@@ -51,6 +51,15 @@ def test_every_format_gives_the_same_picture(kind: str) -> None:
     assert np.abs(picture.pixels.astype(int) - expected).max() <= 2
 
 
+def test_a_picture_is_whole_however_many_strips_it_is_read_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noise = np.random.default_rng(2).integers(0, 255, (10, 7, 3)).astype(np.uint8)
+    for size in (1, 3 * 7 * 3, 3 * 7 * 10, 10_000):
+        monkeypatch.setattr(pictures, "_STRIP_BYTES", size)
+        assert (decode(file_of(Image.fromarray(noise))).pixels == noise).all()
+
+
 def test_equal_pictures_in_different_files_have_one_digest() -> None:
     digests = {decode(file_of(halves(), kind)).digest for kind in ("PNG", "BMP", "GIF")}
     assert len(digests) == 1
