@@ -81,6 +81,11 @@ def find_local(settings: Settings, name: str) -> LibraryModel | None:
     return next((model for model in models if model.id == model_id), None)
 
 
+def names_here(settings: Settings) -> list[str]:
+    """Ids and aliases of all models that there are."""
+    return list(_names(_models(settings)))
+
+
 def _names(models: Sequence[LibraryModel]) -> dict[str, str]:
     return all_names({model.id: model.aliases for model in models})
 

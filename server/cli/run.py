@@ -16,12 +16,13 @@ from server.cli.console import CommandError
 from server.cli.conversation import names_of_models
 from server.cli.health import Url
 from server.cli.known_names import all_names
-from server.cli.local_models import find_local
+from server.cli.local_models import find_local, names_here
 from server.cli.options import FOLDERS, takes_sampling, takes_settings
 from server.cli.own_server import own_server
 from server.cli.pull import fetch
 from server.cli.server_client import Client, ServerError, local_client
 from server.core.model_names import find_name
+from server.core.near_names import closest
 from server.core.settings import Settings
 
 # A server looks for new files every two seconds.
@@ -93,9 +94,16 @@ def _serving(settings: Settings, name: str, url: str | None) -> Iterator[tuple[C
 
 
 def _file(settings: Settings, name: str) -> Path:
-    """The model's file, fetched if need be."""
+    """The model's file, fetched if need be; raises CommandError."""
     found = find_local(settings, name)
-    return fetch(name, settings) if found is None else Path(found.path)
+    if found is not None:
+        return Path(found.path)
+    try:
+        return fetch(name, settings)
+    except CommandError as error:
+        near = closest(name, names_here(settings))
+        hint = f"\nIn {settings.models_dir} is {near!r}: is it meant?" if near else ""
+        raise CommandError(f"{error}{hint}") from error
 
 
 def _id_of(client: Client, file: Path) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from server.core.model_names import all_names, find_name
-from server.core.near_names import choices
+from server.core.near_names import choices, nearest
 from server.library.discovery import find_models
 from server.library.pull.catalog import CatalogEntry, read_catalog
 from server.library.pull.download import (
@@ -96,9 +96,10 @@ def _alone_in(cache: Path) -> Iterator[None]:
 def _entry(name: str) -> tuple[str, CatalogEntry]:
     """The entry of the catalog that ``name`` means, and its own name. Raises PullError."""
     catalog = read_catalog()
-    found = find_name(name, all_names({own: entry.names for own, entry in catalog.items()}))
+    names = all_names({own: entry.names for own, entry in catalog.items()})
+    found = find_name(name, names)
     if found is None:
-        way = choices(name, catalog) + (
+        way = choices(name, names if nearest(name, names) else catalog) + (
             " Models of the hub are called hf:owner/repo; search them with: dragoman search hf TEXT"
         )
         if "/" in name:

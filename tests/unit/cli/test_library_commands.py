@@ -306,6 +306,18 @@ def test_a_failed_pull_says_why(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     assert "not enough space" in result.err
 
 
+def test_run_of_a_misspelt_name_asks_for_the_model_that_is_there(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAGOMAN_PORT", "1")  # no server runs
+    write_model(folder / "models/pangolin.gguf")
+    result = run("run", "pangolim", "Hello")
+    assert result.exit_code == 1
+    assert "the catalog has no model 'pangolim'" in result.err
+    assert "In models is 'pangolin': is it meant?" in result.err
+    assert "Did you mean 'smollm2'" in run("run", "smolm2", "Hello").err
+
+
 def test_rm_deletes_the_model(run: Run, folder: Path) -> None:
     file = write_model(folder / "models/good.gguf")
     result = run("rm", "good")
