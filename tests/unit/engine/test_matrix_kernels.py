@@ -203,7 +203,16 @@ def test_a_token_gets_the_same_alone_and_beside_others(
     np.testing.assert_array_equal(together, alone)
 
 
-@pytest.mark.parametrize("kind", ["Q4_K", "Q6_K", "Q8_0", "F16"])
+@of_every_format
+def test_however_few_others_there_are_a_token_gets_the_same(kind: GGMLQuantizationType) -> None:
+    weights, activations = _random(kind, 48, 35, 17)
+    alone = [_product(weights, kind, activations[i : i + 1])[0] for i in range(35)]
+    for tokens in range(2, 36):
+        together = _product(weights, kind, activations[:tokens])
+        np.testing.assert_array_equal(together, alone[:tokens])
+
+
+@pytest.mark.parametrize("kind", ["Q4_K", "Q6_K", "Q4_1", "Q8_0", "F16"])
 def test_more_tokens_than_are_multiplied_at_once_change_nothing(kind: str) -> None:
     weights, activations = _random(GGMLQuantizationType[kind], 48, 512 + 17, 1)
     together = _product(weights, GGMLQuantizationType[kind], activations)

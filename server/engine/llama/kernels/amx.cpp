@@ -19,6 +19,7 @@ constexpr const char * INSTRUCTION_SET = "AMX";
 #include "attention.h"
 #include "mul_mat_traits.h"
 
+#include "amx_blocks.h"
 #include "amx_mul_mat.h"
 
 ggml::cpu::tensor_traits * amx_traits(const ggml_tensor * op) {

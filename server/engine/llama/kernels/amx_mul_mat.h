@@ -11,7 +11,6 @@
 
 namespace {
 
-constexpr int64_t TILE_ROWS = LEAST_TILE_TOKENS;
 constexpr int TILE_WORDS = 16;  // that a product of tiles multiplies; four bytes in each
 
 // Tiles 0 to 3 have sums: those of the lower and of the upper bytes of one panel, and of another. Tile 4 has activations,

@@ -12,6 +12,8 @@
 
 namespace {
 
+constexpr int64_t TILE_ROWS = 16;  // that a tile has at most
+
 // What LDTILECFG reads.
 struct alignas(64) TileConfiguration {
     uint8_t palette;  // 1

@@ -37,38 +37,63 @@ struct ActivationBlock {
     float scaled_sum;  // scale * (sum of the quants)
 };
 
+// A block of each row of a panel. Rows lie `stride` bytes apart.
+template <typename Block>
+KERNEL inline void unpack(const char * first, int64_t stride, WeightBlocks & blocks) {
+    if constexpr (IS_Q8_0<Block>) {
+        unpack_q8_0(first, stride, blocks);
+    } else if constexpr (HAS_CODEBOOK<Block>) {
+        unpack_codes<Block>(first, stride, blocks);
+    } else {
+        unpack_nibbles<Block>(first, stride, blocks);
+    }
+}
+
+// Prefetches a block of each row of the panel that follows in memory. The processor cannot do that by itself, since it does
+// not track as many streams as a panel has rows.
+template <typename Block>
+KERNEL inline void prefetch_next_block(const char * panel, int64_t stride, int64_t block) {
+    const char * next = panel + PANEL_ROWS * (stride + block * int64_t(sizeof(Block)));
+    for (size_t offset = 0; offset < PANEL_ROWS * sizeof(Block); offset += 64) {
+        __builtin_prefetch(next + offset);
+    }
+}
+
+// Adds to `sum` the products of a block of each row with that of a token; `dots` are those of their quants. With
+// weight = scale * quant + offset:
+// sum(weight * activation) = scale * activation scale * dot product of quants + offset * scaled sum.
+KERNEL inline Floats add_block(const WeightBlocks & weights, Floats dots,
+                               const ActivationBlock & activations, Floats sum) {
+    const Floats scale = multiply(weights.scale, broadcast(activations.scale));
+    return multiply_add(weights.offset, broadcast(activations.scaled_sum),
+                        multiply_add(scale, dots, sum));
+}
+
+// The same as below for at least LEAST_TILE_TOKENS, with AMX (amx_blocks.h).
+template <typename Block>
+KERNEL void multiply_panel_in_tiles(const char * panel, int64_t stride, int64_t blocks,
+                                    const ActivationBlock * activations, int64_t tokens, Floats * sums);
+
 // Adds to sums[0][t] the products of a panel with token t of a tile; a row of the panel is in each lane.
 // `activations` holds the tile block by block, and within a block token by token.
-//
-// For each block, with weight = scale * quant + offset:
-// sum(weight * activation) = scale * activation scale * dot product of quants + offset * scaled sum.
 template <typename Block, int PANELS>
 KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
                             const ActivationBlock * activations, int64_t tokens,
                             Floats (*sums)[TILE_TOKENS]) {
     static_assert(PANELS == 1);
-    Floats * accumulators = sums[0];
+    if constexpr (HAS_TILES) {
+        if (tokens >= LEAST_TILE_TOKENS) {
+            multiply_panel_in_tiles<Block>(panel, stride, blocks, activations, tokens, sums[0]);
+            return;
+        }
+    }
     for (int64_t block = 0; block < blocks; block++) {
-        // The next panel follows in memory. The processor cannot prefetch it by itself, since it does not
-        // track as many streams as a panel has rows.
-        const char * next = panel + PANEL_ROWS * (stride + block * int64_t(sizeof(Block)));
-        for (size_t offset = 0; offset < PANEL_ROWS * sizeof(Block); offset += 64) {
-            __builtin_prefetch(next + offset);
-        }
+        prefetch_next_block<Block>(panel, stride, block);
         WeightBlocks weights;
-        if constexpr (IS_Q8_0<Block>) {
-            unpack_q8_0(panel + block * sizeof(Block), stride, weights);
-        } else if constexpr (HAS_CODEBOOK<Block>) {
-            unpack_codes<Block>(panel + block * sizeof(Block), stride, weights);
-        } else {
-            unpack_nibbles<Block>(panel + block * sizeof(Block), stride, weights);
-        }
+        unpack<Block>(panel + block * sizeof(Block), stride, weights);
         for (int64_t token = 0; token < tokens; token++, activations++) {
-            const Floats products = dot_products<Block>(weights, activations->quants);
-            const Floats scale = multiply(weights.scale, broadcast(activations->scale));
-            const Floats sum = multiply_add(scale, products, accumulators[token]);
-            accumulators[token] =
-                multiply_add(weights.offset, broadcast(activations->scaled_sum), sum);
+            const Floats dots = dot_products<Block>(weights, activations->quants);
+            sums[0][token] = add_block(weights, dots, *activations, sums[0][token]);
         }
     }
 }
