@@ -18,6 +18,8 @@ LONG_FILES = {
     "core/settings.py": "one table of all settings",
     "engine/answer.py": "one answer, from its prompt to its last event",
     "engine/cache/cell_tree.py": "one data structure, whose parts change together",
+    "engine/cache/prefix_cache.py": "one cache over cells, memory and disk, with one set of books",
+    "engine/disk/prefix_disk.py": "one folder, whose readers and writers share an index",
     "engine/engine.py": "one loop, told from top to bottom",
     "engine/scheduling/scheduler.py": "one policy, whose rules depend on each other",
     "worker/supervise/pool.py": "one policy, for memory that all models share",
