@@ -181,6 +181,14 @@ def test_attention_is_exact(
     assert np.abs(heads.computed(threads) - heads.exact()).max() < ROUNDING
 
 
+@pytest.mark.parametrize("group", [1, 5, 7, 20, 48])
+def test_heads_share_keys_and_values_in_groups_of_any_size(group: int) -> None:
+    for tokens in (1, 3, 13):
+        visible = _side_by_side(tokens, 512)
+        heads = Heads.random(visible, heads=group, kv_heads=1, head_dim=32)
+        assert np.abs(heads.computed() - heads.exact()).max() < ROUNDING
+
+
 def test_attention_adds_the_mask_to_scores() -> None:
     heads = Heads.random(np.ones((2, 256), np.bool_), heads=2, kv_heads=2)
     heads.mask[:] = np.random.default_rng(1).normal(size=heads.mask.shape)
@@ -286,6 +294,28 @@ def test_nan_in_a_visible_cell_is_not_hidden() -> None:
     heads = Heads.random(causal(1, 256), heads=1, kv_heads=1)
     heads.keys[17] = np.nan
     assert np.isnan(heads.computed()).any()
+
+
+@of_every_format
+@pytest.mark.parametrize("tokens", [1, MANY])
+def test_an_infinite_value_in_a_visible_cell_is_not_hidden(
+    kind: GGMLQuantizationType, tokens: int
+) -> None:
+    heads = Heads.random(causal(tokens, 256), heads=2, kv_heads=1)
+    before = heads.computed(kind=kind)
+    heads.values[255] = np.inf
+    result = heads.computed(kind=kind)
+    assert not np.isfinite(result[-1]).any()
+    np.testing.assert_array_equal(result[:-1], before[:-1])
+
+
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_an_infinite_key_changes_no_token_that_does_not_see_it(head_dim: int) -> None:
+    """The one that sees it gets no number by tiles, and may get one by vectors."""
+    heads = Heads.random(causal(MANY, 256), heads=2, kv_heads=1, head_dim=head_dim)
+    before = heads.computed()
+    heads.keys[255] = np.inf
+    np.testing.assert_array_equal(heads.computed()[:-1], before[:-1])
 
 
 def test_attention_of_no_tokens_is_empty() -> None:
