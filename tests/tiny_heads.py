@@ -201,23 +201,24 @@ def write_model_with_head(
     without: str | None = None,
     width: int = EMBEDDING,
     layers: int = LAYERS,
+    heads: int = 1,
 ) -> Path:
     """Write a model of random weights, or one that is ``sure`` of what it says and guesses.
 
-    The last of its ``layers`` is the head, which lacks the tensor called ``without``.
+    The last of its ``layers`` are ``heads``, which lack the tensor called ``without``.
     """
     kind = _Sure if sure else TinyWriter
     writer = kind(path, architecture, seed, width=width, layers=layers)
     writer.vocabulary()
-    writer.gguf.add_nextn_predict_layers(1)
+    writer.gguf.add_nextn_predict_layers(heads)
     ARCHITECTURES[architecture](writer)
     writer.ends()
     # Last, so that all else is the same where one is missing.
-    block = f"blk.{layers - 1}.nextn"
-    if without != "eh_proj":
-        writer.weight(f"{block}.eh_proj", width, 2 * width)
-    for name in ("enorm", "hnorm", "shared_head_norm"):
-        if name != without:
-            writer.norm(f"{block}.{name}")
+    for block in (f"blk.{layer}.nextn" for layer in range(layers - heads, layers)):
+        if without != "eh_proj":
+            writer.weight(f"{block}.eh_proj", width, 2 * width)
+        for name in ("enorm", "hnorm", "shared_head_norm"):
+            if name != without:
+                writer.norm(f"{block}.{name}")
     writer.close()
     return path

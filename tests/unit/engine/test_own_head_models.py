@@ -33,9 +33,11 @@ def counted(model: Model) -> tuple[int, int]:
     return sum(u.draft_tokens for u in ends), sum(u.accepted_draft_tokens for u in ends)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_right_guesses_save_steps(architecture: str, tmp_path: Path) -> None:
-    path = write_model_with_head(tmp_path / "sure.gguf", architecture, sure=True)
+@pytest.mark.parametrize(
+    ("architecture", "heads"), [*((name, 1) for name in ARCHITECTURES), ("step35", 2)]
+)
+def test_right_guesses_save_steps(architecture: str, heads: int, tmp_path: Path) -> None:
+    path = write_model_with_head(tmp_path / "sure.gguf", architecture, sure=True, heads=heads)
     model = Model(path, kv_cells=1024, flash_attention=True, head=True)
     tokens = [20, 21, 22]
     (answer,) = model.answers([tokens], max_tokens=60)
