@@ -128,20 +128,9 @@ struct PanelColumns {
     }
 };
 
-// Products of a panel and a group of tokens: [row][token].
+// Products of a panel and a group of tokens, in single precision: a row of the panel in each register.
 struct Dots {
-    alignas(64) float sums[PANEL_ROWS][GROUP_TOKENS];
-
-    // columns[t] gets the sums of token t, those of a row in each lane.
-    KERNEL void transpose_to(Floats * columns) const {
-        for (int half = 0; half < 2; half++) {
-            __m512i words[8];
-            transpose<32>(reinterpret_cast<const char *>(sums[0] + 8 * half), sizeof sums[0], words);
-            for (int i = 0; i < 8; i++) {
-                columns[8 * half + i] = Floats(words[i]);
-            }
-        }
-    }
+    Words rows[PANEL_ROWS];
 };
 
 // Tiles: sums of panel p and group g are in SUMS + 2 * p + g, weights in WEIGHTS + p, activations in INPUTS + g.
@@ -188,7 +177,7 @@ KERNEL inline void multiply_groups(PanelColumns<Block> (&panels)[PANELS], int64_
         if (begins) {
             zero_tile<SUMS + 2 * p + g>();
         } else {
-            load_tile<SUMS + 2 * p + g>(dots[p][inputs.first + g].sums, ROW_BYTES);
+            load_tile<SUMS + 2 * p + g>(dots[p][inputs.first + g].rows, ROW_BYTES);
         }
     });
     // Tiles are loaded from memory some time after it was written.
@@ -217,7 +206,7 @@ KERNEL inline void multiply_groups(PanelColumns<Block> (&panels)[PANELS], int64_
             });
         });
     }
-    each_sum([&](auto p, auto g) KERNEL { store_tile<SUMS + 2 * p + g>(dots[p][inputs.first + g].sums, ROW_BYTES); });
+    each_sum([&](auto p, auto g) KERNEL { store_tile<SUMS + 2 * p + g>(dots[p][inputs.first + g].rows, ROW_BYTES); });
 }
 
 // Adds to sums[p][t] the products of panel p with token t of a tile; a row of the panel is in each lane.
@@ -261,10 +250,10 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
     }
     for (int p = 0; p < PANELS; p++) {
         for (int64_t token = 0; token < tokens; token += GROUP_TOKENS) {
-            Floats columns[GROUP_TOKENS];
-            dots[p][token / GROUP_TOKENS].transpose_to(columns);
+            Words * of_tokens = dots[p][token / GROUP_TOKENS].rows;
+            transpose(of_tokens);
             for (int64_t i = 0; i < std::min(GROUP_TOKENS, tokens - token); i++) {
-                sums[p][token + i] = add(sums[p][token + i], columns[i]);
+                sums[p][token + i] = add(sums[p][token + i], Floats(of_tokens[i]));
             }
         }
     }

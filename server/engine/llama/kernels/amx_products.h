@@ -8,36 +8,9 @@
 
 #include "amx_tiles.h"
 #include "attention_op.h"
+#include "avx512_words.h"
 
 namespace {
-
-// Row i of the result has lane i of all rows.
-KERNEL inline void transpose(Words rows[LANES]) {
-    __m512i half[16];
-    for (int i = 0; i < 8; i++) {
-        const __m512i a = __m512i(rows[2 * i]), b = __m512i(rows[2 * i + 1]);
-        half[2 * i] = _mm512_unpacklo_epi32(a, b);
-        half[2 * i + 1] = _mm512_unpackhi_epi32(a, b);
-    }
-    // Lanes 4 j + i of rows[4 k + i] are now those of four rows k in a 128-bit lane j.
-    __m512i quarter[16];
-    for (int k = 0; k < 4; k++) {
-        for (int i = 0; i < 2; i++) {
-            const __m512i a = half[4 * k + i], b = half[4 * k + 2 + i];
-            quarter[4 * k + 2 * i] = _mm512_unpacklo_epi64(a, b);
-            quarter[4 * k + 2 * i + 1] = _mm512_unpackhi_epi64(a, b);
-        }
-    }
-    for (int i = 0; i < 4; i++) {
-        const __m512i a = quarter[i], b = quarter[4 + i], c = quarter[8 + i], d = quarter[12 + i];
-        const __m512i ab_even = _mm512_shuffle_i32x4(a, b, 0x88), ab_odd = _mm512_shuffle_i32x4(a, b, 0xdd);
-        const __m512i cd_even = _mm512_shuffle_i32x4(c, d, 0x88), cd_odd = _mm512_shuffle_i32x4(c, d, 0xdd);
-        rows[i] = Words(_mm512_shuffle_i32x4(ab_even, cd_even, 0x88));
-        rows[4 + i] = Words(_mm512_shuffle_i32x4(ab_odd, cd_odd, 0x88));
-        rows[8 + i] = Words(_mm512_shuffle_i32x4(ab_even, cd_even, 0xdd));
-        rows[12 + i] = Words(_mm512_shuffle_i32x4(ab_odd, cd_odd, 0xdd));
-    }
-}
 
 // Rows 0 to 3 of the result have lanes 0 to 3 of all rows.
 KERNEL inline void transpose_four(Words rows[LANES]) {

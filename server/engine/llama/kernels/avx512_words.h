@@ -39,6 +39,18 @@ KERNEL inline void transpose(const char * first, int64_t stride, __m512i words[8
     }
 }
 
+// Row i of the result has lane i of all rows.
+KERNEL inline void transpose(Words rows[LANES]) {
+    __m512i transposed[LANES];
+    for (int half = 0; half < 2; half++) {
+        const char * first = reinterpret_cast<const char *>(rows) + 32 * half;
+        transpose<32>(first, sizeof *rows, transposed + 8 * half);
+    }
+    for (int i = 0; i < LANES; i++) {
+        rows[i] = Words(transposed[i]);
+    }
+}
+
 // Reads `COUNT` words of each row; rows lie `stride` bytes apart from `first` on. Lane r of words[i] becomes
 // word i of row r. Reads nothing else: memory after the last row may be unmapped.
 template <int COUNT>
