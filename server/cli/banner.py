@@ -108,7 +108,8 @@ def _first_request(model: ModelInfo | None) -> tuple[str, dict[str, object]]:
 def _curl(url: str, path: str, settings: Settings, body: dict[str, object]) -> Iterator[str]:
     at_socket = socket_path(url)
     if at_socket:
-        yield f"  curl --unix-socket {shlex.quote(at_socket)} http://localhost{path} \\"
+        local = f"http{'s' if settings.secure else ''}://localhost{path}"
+        yield f"  curl --unix-socket {shlex.quote(at_socket)} {local} \\"
     else:
         yield f"  curl {url}{path} \\"
     if settings.tls_certificate:

@@ -80,13 +80,14 @@ def installed_wheel() -> Path | None:
 
 def upgrade_command() -> str:
     """How this installation is brought up to date."""
-    prefix = Path(sys.prefix).parts
+    prefix = Path(sys.prefix)
     checkout = Path(__file__).parents[2]
     if (checkout / ".git").exists():
         return f"git -C {shlex.quote(str(checkout))} pull, then make install"
-    if "pipx" in prefix:
+    # Each tool leaves a file of this name in the environments that it makes, wherever they lie.
+    if (prefix / "pipx_metadata.json").exists():
         command = "pipx upgrade dragoman"
-    elif "uv" in prefix and "tools" in prefix:
+    elif (prefix / "uv-receipt.toml").exists():
         command = "uv tool upgrade dragoman"
     else:
         command = f"{shlex.quote(sys.executable)} -m pip install --upgrade dragoman"

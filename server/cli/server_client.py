@@ -133,12 +133,12 @@ class Client:
         return ServerError(f"{self.url} broke off before the end of the answer")
 
     def _connection(self) -> http.client.HTTPConnection:
+        context = None if self._certificate is None else _trusting(self._certificate)
         if self._socket is not None:
-            return _SocketConnection(self._socket, self._timeout)
+            return _SocketConnection(self._socket, self._timeout, context)
         host, timeout = self._parts.netloc, self._timeout
         if self._parts.scheme == "http":
             return http.client.HTTPConnection(host, timeout=timeout)
-        context = None if self._certificate is None else _trusting(self._certificate)
         return http.client.HTTPSConnection(host, timeout=timeout, context=context)
 
     @contextmanager
@@ -211,17 +211,20 @@ def _address(url: str) -> SplitResult:
 
 
 class _SocketConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+    """HTTP over a Unix socket, and over TLS where there is a ``context`` for it."""
 
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, timeout: float, context: ssl.SSLContext | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
+        self._context = context
 
     def connect(self) -> None:
         """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+        if self._context is not None:
+            self.sock = self._context.wrap_socket(self.sock)
 
 
 def _trusting(certificate: Path) -> ssl.SSLContext:

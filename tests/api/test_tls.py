@@ -62,6 +62,27 @@ async def test_requests_are_answered_over_tls_and_no_other_certificate_is_taken(
             await ask(running, other)
 
 
+async def test_commands_speak_tls_at_a_unix_socket_too(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path, "one")
+    other, _ = make_certificate(tmp_path, "two")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    path = tmp_path / "socket"
+    async with await asyncio.start_unix_server(answer, path, ssl=context):
+        asked = Client(f"unix:{path}", certificate=certificate, timeout=30)
+        assert await asyncio.to_thread(asked.get, "/health/live") == {}
+        stranger = Client(f"unix:{path}", certificate=other, timeout=30)
+        with pytest.raises(ServerError, match="CERTIFICATE_VERIFY_FAILED"):
+            await asyncio.to_thread(stranger.get, "/health/live")
+
+
 async def test_a_renewed_certificate_is_shown_after_a_reload_and_a_broken_one_is_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

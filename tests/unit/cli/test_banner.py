@@ -149,6 +149,8 @@ def test_the_first_request_trusts_the_certificate_of_the_server(tmp_path: Path) 
     command, _ = request_of(banner(URL, Settings(**files), [entry("m")]))  # type: ignore[arg-type]
     assert command[command.index("--cacert") + 1] == str(files["tls_certificate"])
     assert "--cacert" not in banner(URL, Settings(), [entry("m")])
+    command, _ = request_of(banner("unix:/run/d", Settings(**files), [entry("m")]))  # type: ignore[arg-type]
+    assert "https://localhost/v1/chat/completions" in command
 
 
 def test_without_a_model_it_says_how_to_get_one() -> None:

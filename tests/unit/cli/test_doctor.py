@@ -142,23 +142,19 @@ def test_a_build_is_read_from_its_files(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("prefix", "said"),
+    ("mark", "said"),
     [
-        (
-            "/home/me/.local/share/pipx/venvs/dragoman",
-            "pipx upgrade dragoman",
-        ),
-        (
-            "/home/me/.local/share/uv/tools/dragoman",
-            "uv tool upgrade dragoman",
-        ),
+        ("pipx_metadata.json", "pipx upgrade dragoman"),
+        ("uv-receipt.toml", "uv tool upgrade dragoman"),
+        ("pyvenv.cfg", f"{sys.executable} -m pip install --upgrade dragoman"),
     ],
 )
 def test_each_installation_is_upgraded_by_the_tool_that_made_it(
-    monkeypatch: pytest.MonkeyPatch, prefix: str, said: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mark: str, said: str
 ) -> None:
-    monkeypatch.setattr("sys.prefix", prefix)
-    monkeypatch.setattr(Path, "exists", lambda _: False)  # as outside of a checkout
+    (tmp_path / mark).touch()
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    monkeypatch.setattr(build_module, "__file__", str(tmp_path / "lib/server/cli/llama_build.py"))
     assert upgrade_command() == f"{said} && dragoman kernels build"
 
 
