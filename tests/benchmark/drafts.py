@@ -4,8 +4,8 @@ The instruct model drafts for one that says the same and takes several times as 
 further layers that add nothing. So nearly all guesses are right, and what is left of the gain is
 what drafting costs. For comparison it also drafts for itself, which must cost nothing: drafts do
 not pay there, and are not made. `headed` is a mixture of experts whose own head (MTP), one layer of
-12, guesses right; it is compared with a file without that head. Seconds per token of one greedy
-stream; medians of rounds, and their ratios to those without drafts.
+12, guesses right; the head of `misled` guesses wrong. They are compared with files without a head.
+Seconds per token of one greedy stream; medians of rounds, and their ratios to those without drafts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from shutil import copyfile
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -78,19 +79,19 @@ def measure(times: int, rounds: int, tokens: int) -> None:
         folder = Path(name)
         small = (MODELS / f"{INSTRUCT}.gguf").resolve()
         (folder / "small.gguf").symlink_to(small)
-        (folder / "small-drafted.gguf").symlink_to(small)
+        copyfile(small, folder / "small-drafted.gguf")  # a link would be the model itself
         write_deep_model(folder / "deep.gguf", small, times)
         (folder / "deep-drafted.gguf").symlink_to(folder / "deep.gguf")
         for model in ("small-drafted", "deep-drafted"):
             (folder / f"{model}.toml").write_text('draft = "small.gguf"\n')
-        for model, missing in (("headed", "eh_proj"), ("headed-drafted", None)):
-            write_model_with_head(
-                folder / f"{model}.gguf", sure=True, without=missing, width=1024, layers=12
-            )
+        for model, sure in (("headed", True), ("misled", False)):
+            for suffix, missing in (("", "eh_proj"), ("-drafted", None)):
+                path = folder / f"{model}{suffix}.gguf"
+                write_model_with_head(path, sure=sure, without=missing, width=1024, layers=12)
         # Looking up would draft what repeats itself on either side.
         options = ("--models-dir", name, "--ctx-size", "2048", "--no-prompt-lookup")
         with running_server(*options) as server:
-            for model in ("small", "deep", "headed"):
+            for model in ("small", "deep", "headed", "misled"):
                 for each in (model, f"{model}-drafted"):
                     seconds_per_token(server.url, each, "Hello.", tokens)
                 plain, drafted = [], []
