@@ -327,6 +327,16 @@ def test_rm_deletes_the_model(run: Run, folder: Path) -> None:
     assert run("rm", "good").exit_code == 1
 
 
+def test_rm_says_what_it_leaves_in_the_cache_for_another_folder(run: Run, folder: Path) -> None:
+    cached = write_model(folder / "cache/dragoman/models/good.gguf")
+    for link in (folder / "models/good.gguf", folder / "elsewhere/good.gguf"):
+        link.parent.mkdir()
+        link.hardlink_to(cached)
+    said = run("rm", "good").out
+    assert said == f"deleted models/good.gguf\nkept {cached}, which another folder links to\n"
+    assert cached.exists()
+
+
 def test_rm_of_another_spelling_deletes_the_model(run: Run, folder: Path) -> None:
     file = write_model(folder / "models/Good-Q4_0.gguf")
     assert run("rm", "good:q4_0").exit_code == 0
