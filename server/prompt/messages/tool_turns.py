@@ -181,9 +181,12 @@ def _with_properties(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def describe_tools(tools: list[Tool], calls_syntax: Calls) -> str:
     """The tools and how to call them, as text for the system message."""
-    # Without white space they are nearly a fifth fewer tokens.
+    # Without white space and the wrapper that all have, they are a quarter fewer tokens. Signatures
+    # as in code take a third fewer still, but small models then choose the right tool less often:
+    # docs/benchmarks.md ("An agent's session").
     schemas = "\n".join(
-        json.dumps(tool_schema(tool), ensure_ascii=False, separators=(",", ":")) for tool in tools
+        json.dumps(tool_schema(tool)["function"], ensure_ascii=False, separators=(",", ":"))
+        for tool in tools
     )
     sample = ToolCall(id="ID", name="NAME", arguments='{"KEY": "VALUE"}')
     how = (
@@ -266,13 +269,7 @@ def _result(exchange: Exchange, place: int, capabilities: Capabilities) -> Turn 
     call = exchange.message.tool_calls[place]
     text = message_text(message)
     if not capabilities.tool_results:
-        words = joined_texts(
-            "",
-            [
-                *(by_server('<tool_response>\n{"name": '), _json(call.name)),
-                *(by_server(', "content": '), _json(text), by_server("}\n</tool_response>")),
-            ],
-        )
+        words = joined_texts("", [*_opening(exchange, call), text, by_server("\n</tool_response>")])
         return Turn(index, {"role": "user", "content": [text_part(words)]})
     shaped: dict[str, Any] = {"role": "tool"}
     identity = _call_id(exchange, place, capabilities) or message.tool_call_id
@@ -284,5 +281,8 @@ def _result(exchange: Exchange, place: int, capabilities: Capabilities) -> Turn 
     return Turn(index, shaped)
 
 
-def _json(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _opening(exchange: Exchange, call: ToolCall) -> list[str]:
+    """What stands before a result in words: the name of its call where there are several calls."""
+    if len(exchange.results) == 1:
+        return [by_server("<tool_response>\n")]
+    return [by_server('<tool_response name="'), call.name, by_server('">\n')]

@@ -60,9 +60,22 @@ def test_calls_and_results_are_words_where_the_template_drops_them() -> None:
         },
         {
             "role": "user",
-            "content": "<tool_response>\n"
-            '{"name": "f", "content": "say \\"hi\\""}\n</tool_response>',
+            "content": '<tool_response>\nsay "hi"\n</tool_response>',
         },
+    ]
+
+
+def test_results_in_words_are_named_where_there_are_several_calls() -> None:
+    messages = shaped(
+        without("tool_calls", "tool_results"),
+        user("a"),
+        calling(call("f", "1"), call("g", "2")),
+        result("second", "2"),
+        result("first", "1"),
+    )
+    assert [message["content"] for message in messages[2:]] == [
+        '<tool_response name="f">\nfirst\n</tool_response>',
+        '<tool_response name="g">\nsecond\n</tool_response>',
     ]
 
 
@@ -159,7 +172,12 @@ def test_tools_are_described_in_the_system_text_where_the_template_ignores_them(
         '<tool_call>\n{"name": "NAME", "arguments": {"KEY": "VALUE"}}\n</tool_call>'
     )
     schemas = text.partition("<tools>\n")[2].partition("\n</tools>")[0].splitlines()
-    assert [json.loads(line)["function"]["name"] for line in schemas] == [WEATHER.name, BARE.name]
+    assert [json.loads(line) for line in schemas] == [
+        {"name": tool.name}
+        | ({"description": tool.description} if tool.description else {})
+        | ({"parameters": tool.parameters} if tool.parameters else {})
+        for tool in (WEATHER, BARE)
+    ]
 
 
 def test_described_tools_are_called_in_the_model_s_own_syntax() -> None:
