@@ -34,7 +34,8 @@ class WireModel(BaseModel):
     answer names them (`server.api.ignored_names`); the setting ``strict_parameters`` refuses them.
     """
 
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+    # Each is built for the first body of its kind: all together would take a part of every start.
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True, defer_build=True)
 
     _places: Mapping[str, Locator] = PrivateAttr(default_factory=dict)
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from server.core.imports import without_collections
+
 __all__ = ["main"]
 
 
@@ -18,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     words = sys.argv[1:] if arguments is None else arguments
     with _worker_ahead() if words[:1] == ["serve"] and "--help" not in words else nullcontext():
-        from server.cli.commands import main as run  # noqa: PLC0415
+        with without_collections():
+            from server.cli.commands import main as run  # noqa: PLC0415
 
         signal.signal(signal.SIGINT, handler)
         run(arguments)

@@ -32,6 +32,7 @@ from server.cli.pull import fetch
 from server.cli.server_client import url_of
 from server.cli.service_manager import ServiceManager
 from server.core.api_keys import read_keys
+from server.core.imports import without_collections
 from server.core.model_info import ModelEntry, adapted_id
 from server.core.settings import Settings, socket_path
 from server.core.settings_file import ConfigError
@@ -245,8 +246,9 @@ async def _serve(settings: Settings, folder: ModelsFolder, *listeners: socket.so
 
 
 def _http_server(settings: Settings, pool: ModelPool) -> Server:
-    from server.app import create_app  # noqa: PLC0415 - it takes most of the time of a start
-    from server.http.transport import Server  # noqa: PLC0415
+    with without_collections():
+        from server.app import create_app  # noqa: PLC0415 - it takes most of the time of a start
+        from server.http.transport import Server  # noqa: PLC0415
 
     pulls = None
     if settings.pulls:

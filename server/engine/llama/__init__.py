@@ -4,6 +4,7 @@ It is deliberately thin: it owns pointers, checks what llama.cpp would assert on
 numpy views. llama.h documents each call.
 """
 
+import server.engine.llama.bare_binding  # noqa: F401 - before anything imports llama_cpp
 from server.engine.llama.context import ContextSettings, LlamaContext
 from server.engine.llama.embedder import LlamaEmbedder
 from server.engine.llama.library import (

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 
+_PACKAGE = "llama-cpp-python"
 _WARNING = 3  # ggml_log_level
 _CONTINUATION = 5
 
@@ -64,7 +66,7 @@ def gpu_available() -> bool:
 def build_description() -> str:
     """The llama.cpp build and the CPU features it uses, as llama.cpp prints them."""
     system: bytes = llama_cpp.llama_print_system_info()
-    return f"llama-cpp-python {llama_cpp.__version__}; {system.decode('utf-8', 'replace').strip()}"
+    return f"{_PACKAGE} {version(_PACKAGE)}; {system.decode('utf-8', 'replace').strip()}"
 
 
 def build_files() -> list[Path]:

@@ -289,6 +289,23 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def test_a_worker_imports_of_llama_cpp_only_the_binding() -> None:
+    loaded = loaded_by("import server.worker.serve.process")
+    assert "llama_cpp.llama_cpp" in loaded
+    assert {"llama_cpp.llama", "diskcache", "multiprocessing.pool"}.isdisjoint(loaded)
+
+
+def test_the_schema_of_a_body_is_not_built_before_the_first_one_of_its_kind() -> None:
+    code = (
+        "import server.app\n"
+        "from server.api.openai.family import FAMILY\n"
+        "print(*(each.body.__pydantic_complete__ for each in FAMILY.operations))"
+    )
+    asked = [sys.executable, "-c", code]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"False"}
+
+
 def serving(*arguments: str, folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from server.api.image_parts import ImageInput
 from server.api.openai.responses.schemas import items as wire
@@ -26,7 +26,9 @@ _PREFIXES = {
     "compaction": "cmp",
 }
 _WITHOUT_STATUS = {"reasoning", "compaction", "additional_tools", "item_reference"}
-_parser: TypeAdapter[list[wire.InputItem]] = TypeAdapter(list[wire.InputItem])
+_parser: TypeAdapter[list[wire.InputItem]] = TypeAdapter(
+    list[wire.InputItem], config=ConfigDict(defer_build=True)
+)
 
 
 def is_id(name: str) -> bool:
