@@ -6,6 +6,7 @@ import hmac
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import Context
 from pathlib import Path
 from typing import Protocol
 
@@ -97,7 +98,7 @@ class KeyRing:
     def _look(self) -> None:
         self._looked_at = time.monotonic()
         if self._stamp() != self._seen:
-            self.reload()
+            Context().run(self.reload)  # logs for no request
 
     def _stamp(self) -> tuple[int, ...] | None:
         """A value that changes when the file does."""

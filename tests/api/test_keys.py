@@ -14,6 +14,7 @@ import pytest
 from server.core.api_keys import ApiKey, KeyLimits
 from server.core.errors import RateLimited
 from server.core.events import Event
+from server.core.ids import request_id
 from server.core.key_use import Allowance, KeyUse
 from server.core.request import GenerationRequest
 from server.http import keys as http_keys
@@ -80,7 +81,16 @@ async def test_a_file_that_broke_leaves_the_keys_as_they_were_and_says_so(
 ) -> None:
     http = connect(keys_file=file)
     remove(file) if broken is None else write(file, broken)
+    about: set[str] = set()
+
+    def note(record: logging.LogRecord) -> bool:
+        if record.name == http_keys.__name__:
+            about.add(request_id.get())
+        return True
+
+    caplog.handler.addFilter(note)
     assert [await status(http, key) for key in ("secret-a", "secret-c")] == [200, 401]
+    assert about == {"-"}, "it is not about the request that has looked"
     said = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     assert len(said) == 1
     assert said[0].startswith(f"the API keys stay as they were: {file}: ")
