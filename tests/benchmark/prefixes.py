@@ -3,8 +3,8 @@
 - *restart*: a long prompt, asked again with another question after the server was restarted, with
   the files in the page cache and without; and beside llama-server, which is told to save its slot
   and to restore it.
-- *swap*: ten conversations with each of two models, in memory for one, in turns: with the disk,
-  without, and by the server of the checkout ``--baseline FOLDER``, which was installed there.
+- *swap*: ten conversations with each of two models, in memory for one, in turns: with the disk, and
+  without, or by the server of the checkout ``--baseline FOLDER``, which was installed there.
 - *beside*: a stream while prefixes are read, compared with one while prefixes come from memory; and
   a stream while another model leaves and writes its prefixes, compared with one without the disk.
 - *start*: seconds to the first answer, beside 10 GB of files and beside none.
@@ -156,14 +156,15 @@ def swap(folder: Path, *, quick: bool, baseline: Path | None = None) -> Iterator
     instructions, document, further = (20, 40, 20) if quick else (300, 1_500, 300)
     with ExitStack() as running:
         budget = ("--memory-budget", _BUDGET_FOR_ONE)
+        if baseline is None:
+            other, served_by_other = "none on disk", served(folder, *budget, disk="0")
+        else:
+            other = "the baseline"
+            served_by_other = served(folder, *budget, checkout=str(baseline))
         urls = {
-            "no disk": running.enter_context(served(folder, *budget, disk="0")),
+            other: running.enter_context(served_by_other),
             "disk": running.enter_context(served(folder, *budget)),
         }
-        if baseline is not None:
-            urls["baseline"] = running.enter_context(
-                served(folder, *budget, checkout=str(baseline))
-            )
         waits: dict[str, list[float]] = {server: [] for server in urls}
         talks = {
             (number, model, server): [
@@ -183,9 +184,7 @@ def swap(folder: Path, *, quick: bool, baseline: Path | None = None) -> Iterator
                     user(text(100 * turn + number, further)),
                 ]
     p50 = {server: median(seconds) for server, seconds in waits.items()}
-    yield _row("swap: TTFT p50, beside none on disk, s", p50["disk"], p50["no disk"], 0.25)
-    if baseline is not None:
-        yield _row("swap: TTFT p50, beside the baseline, s", p50["disk"], p50["baseline"], 0.25)
+    yield _row(f"swap: TTFT p50, beside {other}, s", p50["disk"], p50[other], 0.25)
 
 
 def beside(folder: Path, *, quick: bool) -> Iterator[Row]:
