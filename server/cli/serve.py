@@ -80,6 +80,8 @@ def serve(settings: Settings) -> None:
     folder = library(settings)
     models = folder.scan()
     _check_no_adapters(settings, models)
+    if settings.strict_start:
+        _check_all_are_served(settings, models)
     if not models:
         _pull_starter(settings)
     let_workers_compute()
@@ -143,6 +145,14 @@ def _check_no_adapters(settings: Settings, models: Sequence[LibraryModel]) -> No
         ]
         way = f"it is served as {ids[0]}" if ids else "put it beside its model"
         raise ConfigError(f"{file} is an adapter, not a model: name the file of its model; {way}")
+
+
+def _check_all_are_served(settings: Settings, models: Sequence[LibraryModel]) -> None:
+    """Raises ConfigError for a file on the command line in whose place another one is served."""
+    served = {displayable(Path(file).resolve()) for model in models for file in model.files}
+    for file in settings.models:
+        if displayable(file.resolve()) not in served:
+            raise ConfigError(f"strict_start: {file} is not served: another file has its name")
 
 
 def check_store(settings: Settings) -> None:

@@ -248,10 +248,10 @@ def url_of(host: str, port: int, *, secure: bool = False) -> str:
 def local_client(settings: Settings, url: str | None, *, timeout: float = 600.0) -> Client:
     """A client of the server at ``url``, or of the server with these settings."""
     key = settings.api_keys[0] if settings.api_keys else None
-    if url is not None:
-        return Client(url, key, timeout=timeout)
     own = url_of(settings.host, settings.port, secure=settings.secure)
-    return Client(own, key, timeout=timeout, certificate=settings.tls_certificate)
+    # The address of a Unix socket does not say whether TLS is spoken there; these settings do.
+    certificate = settings.tls_certificate if url in {None, own} else None
+    return Client(own if url is None else url, key, timeout=timeout, certificate=certificate)
 
 
 def _decode(body: bytes) -> Any:

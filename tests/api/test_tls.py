@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from server.cli.server_client import Client, ServerError
+from server.cli.server_client import Client, ServerError, local_client
+from server.core.settings import Settings
 from server.core.settings_file import ConfigError
 from server.http.tls import check_tls
 from tests.api.serving import Running, serving
@@ -78,6 +79,10 @@ async def test_commands_speak_tls_at_a_unix_socket_too(tmp_path: Path) -> None:
     async with await asyncio.start_unix_server(answer, path, ssl=context):
         asked = Client(f"unix:{path}", certificate=certificate, timeout=30)
         assert await asyncio.to_thread(asked.get, "/health/live") == {}
+        settings = Settings(host=f"unix:{path}", tls_certificate=certificate, tls_key=key)
+        for stated in (None, f"unix:{path}"):
+            asked = local_client(settings, stated, timeout=30)
+            assert await asyncio.to_thread(asked.get, "/health/live") == {}
         stranger = Client(f"unix:{path}", certificate=other, timeout=30)
         with pytest.raises(ServerError, match="CERTIFICATE_VERIFY_FAILED"):
             await asyncio.to_thread(stranger.get, "/health/live")

@@ -19,7 +19,11 @@ def _make() -> None:
         return
     package = module_from_spec(spec)
     sys.modules["llama_cpp"] = package
-    names = vars(import_module("llama_cpp.llama_cpp"))
+    try:
+        names = vars(import_module("llama_cpp.llama_cpp"))
+    except BaseException:
+        del sys.modules["llama_cpp"]  # as any import that fails; the next one says why again
+        raise
     vars(package).update({name: names[name] for name in names if not name.startswith("_")})
 
 

@@ -123,6 +123,25 @@ def test_an_adapter_is_not_taken_for_a_model(
     assert never_run == []
 
 
+def test_a_strict_start_refuses_a_file_in_whose_place_another_is_served(
+    run: Run, folder: Path, never_run: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve_module, "_listeners", lambda _: ["a listener"])
+    first, second, link = (folder / name / "good.gguf" for name in ("a", "b", "c"))
+    for file in (first, second, link):
+        file.parent.mkdir()
+    write_model(first)
+    write_model(second)
+    link.symlink_to(first)
+    refused = run("serve", "--strict-start", first, second)
+    assert refused.exit_code != 0
+    assert f"strict_start: {second} is not served" in refused.err.replace("\n", "")
+    assert never_run == []
+    for arguments in (["--strict-start", first, link], [first, second]):
+        assert run("serve", *arguments).exit_code == 0
+    assert len(never_run) == 2
+
+
 @pytest.mark.parametrize("answer", ["y", "n", None])
 def test_an_empty_folder_gets_no_model_unless_the_terminal_or_a_setting_says_so(
     run: Run,
