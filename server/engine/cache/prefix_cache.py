@@ -32,6 +32,9 @@ _DISPLACING_TOKENS = 2048
 # The most cells that move to the store at once, since running answers wait meanwhile: with a model
 # of 135M parameters for about 2 ms.
 _MOST_MOVED = 512
+# A prefix that comes back in parts needs an id while it is cached, one to go on with, and one to
+# put the next part back with.
+_LEAST_IDS = 3
 
 
 class PrefixCache(CellTree):
@@ -84,7 +87,8 @@ class PrefixCache(CellTree):
             return False
         if isinstance(found[0], KeptSegment) and self._tier and not self._tier.ready(found[0]):
             return True
-        if not self._has_id():
+        # With fewer, what was fetched would give up its id to the next segment.
+        if len(self._free_ids) + len(self._cached) < _LEAST_IDS or not self._has_id():
             return False
         holder = self._begin(scope, keys)
         goes_on = self._restore_next(holder, keys)

@@ -72,6 +72,7 @@ class Scheduler:
         self._leaders = Leaders(cache)
         self._turns = Turns()
         self._image_was_last = False
+        self._fetching: SequenceState | None = None
 
     def add(self, sequence: SequenceState) -> None:
         """Queue ``sequence`` at its place."""
@@ -150,8 +151,11 @@ class Scheduler:
     def tidy(self) -> bool:
         """Move long unused prefixes to the store, unless a prompt's first token is close.
 
+        None moves either while one comes back in parts: those would go again before the last came.
         Returns whether any moved.
         """
+        if self._fetching in self.waiting:
+            return False
         if any(s.in_prompt and s.uncomputed <= _NEAR_CELLS for s in self.running):
             return False
         return self._cache.tidy(idle=not (self.running or self.waiting))
@@ -159,6 +163,7 @@ class Scheduler:
     # --- admission ---
 
     def _admit(self, step: Step) -> None:
+        self._fetching = None
         for sequence in list(self.waiting):
             if self._full and not self._can_displace(sequence):
                 return
@@ -172,6 +177,7 @@ class Scheduler:
                 self._preempt_last(step)
             wanted = sequence.scope, sequence.cache_keys(), sequence.reusable
             if self._has_streams and self._cache.fetch(*wanted):
+                self._fetching = sequence
                 return
             begun = self._cache.begin(*wanted)
             if begun is None:

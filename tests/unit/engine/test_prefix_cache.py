@@ -356,6 +356,29 @@ def test_a_stored_prefix_is_fetched_one_segment_at_a_time() -> None:
     rig.check()
 
 
+def test_what_was_fetched_does_not_give_up_its_id_to_what_comes_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prefix_cache, "_MOST_MOVED", 4)
+    rig = Rig(kv_cells=40, batch_size=40, stored_tokens=40, sequence_ids=3)
+    long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    rig.finish(rig.start(long)[0], long)
+    rig.finish(rig.start([11, 11])[0], [11, 11])
+    rig.start([12, 12])
+    while rig.cache.tidy(idle=True):
+        pass
+    asked = np.array([*long, 30], dtype=np.int32)
+    fetches = 0
+    while rig.cache.fetch(SHARED, asked, len(long)):
+        rig.check()
+        fetches += 1
+        assert fetches <= 3, "no more than it has segments"
+    begun = rig.cache.begin(SHARED, asked, len(long))
+    assert begun is not None
+    assert begun[1] == len(long)
+    rig.check()
+
+
 def image(digest: bytes, cells: int, first: int | None = None) -> list[int]:
     keys = [*ImagePiece(cells=cells, positions=cells, digest=digest).keys]
     return keys if first is None else [first, *keys[1:]]

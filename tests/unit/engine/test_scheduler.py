@@ -340,6 +340,43 @@ def test_beside_a_stream_a_sequence_waits_while_its_prefix_comes_back_in_parts(
         assert (1 in simulation.admitted) == (not parts)
 
 
+def test_a_prefix_that_comes_back_in_parts_does_not_go_again_meanwhile() -> None:
+    """Beside the long steps of a prompt, what came before the last step has long been unused."""
+    simulation = Simulation(cells=16_000, batch_size=512)
+    simulation.pace.observe(sequences=0, decode_tokens=0, prefill_tokens=500, seconds=0.05)
+    prefix = [1 + n % 7 for n in range(1500)]
+    simulation.add(0, prefix, answer=1)
+    while 0 not in simulation.ended:
+        simulation.step()
+    while simulation.scheduler.tidy():
+        pass
+    simulation.add(1, [8] * 20, answer=100)
+    simulation.add(2, [9] * 9000, answer=1)
+    for _ in range(5):
+        simulation.step()
+        simulation.scheduler.tidy()
+    assert simulation.cache.match(SHARED, np.array(prefix, dtype=np.int32), 1500) == 0
+    simulation.add(3, [*prefix, 8], answer=1)
+    for _ in range(4):
+        simulation.step()
+        simulation.scheduler.tidy()
+    assert 3 in simulation.admitted
+    assert simulation.states[3].cached == 1500
+
+
+def test_prefixes_move_again_once_none_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = Simulation()
+    simulation.add(0, [1] * 20, 30)
+    simulation.step()
+    monkeypatch.setattr(simulation.cache, "fetch", lambda *_: True)
+    monkeypatch.setattr(simulation.cache, "tidy", lambda **_: True)
+    simulation.add(1, [2] * 20, 5)
+    simulation.step()
+    assert not simulation.scheduler.tidy()
+    simulation.cancel(1)
+    assert simulation.scheduler.tidy()
+
+
 def test_an_idle_server_prefills_whole_batches() -> None:
     simulation = Simulation(cells=4000, batch_size=512)
     simulation.add(0, [1] * 1200, answer=1)
