@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 # Buffers are multiples of this size, so that one can serve the next state too; a choice.
 _UNIT_BYTES = 1 << 20
+# Buffers that are kept have at most so many bytes together, or are one of any size; a choice:
+# states of recurrent layers with a long text's cells can have a gigabyte each.
+_MOST_BYTES = 256 << 20
 
 
 class Buffers:
-    """Keeps up to ``most`` buffers that were given back. Safe for several threads.
+    """Keeps up to ``most`` buffers that were given back, 256 MiB or one. Safe for several threads.
 
     Fresh pages from the system cost several times what copying a state into them does.
     """
@@ -34,4 +37,7 @@ class Buffers:
         """Keep the buffer of ``state``, which nobody uses any more; the oldest makes room."""
         with self._lock:
             self._spare.append(state if state.base is None else state.base)
-            del self._spare[: len(self._spare) - self._most]
+            while len(self._spare) > self._most or (
+                len(self._spare) > 1 and sum(each.size for each in self._spare) > _MOST_BYTES
+            ):
+                del self._spare[0]

@@ -53,9 +53,12 @@ class SegmentReader:
 
     def read_ahead(self, segment: KeptSegment) -> bool:
         """Begin to read ``segment``; false if that takes more memory than there is for it."""
-        if segment.name in self._ahead:
-            return True
         now = time.monotonic()
+        known = self._ahead.get(segment.name)
+        if known is not None:  # what is asked for now must not make room for what follows it
+            known.since = now
+            self._ahead.move_to_end(segment.name)
+            return True
         while self._ahead and now - next(iter(self._ahead.values())).since > _LONGEST_AHEAD:
             self._take(next(iter(self._ahead))).future.cancel()
         if self._ahead and self._bytes_ahead + segment.size > _MOST_BYTES_AHEAD:

@@ -6,14 +6,17 @@ import logging
 import os
 import sys
 import threading
+import time
 from io import FileIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from server.core.prefix_folder import SUFFIX, sweep
 from server.core.request import CacheScope
+from server.engine.cache import buffers
 from server.engine.cache.buffers import Buffers
 from server.engine.cache.segment import Segment
 from server.engine.disk import prefix_disk, segment_reader
@@ -111,6 +114,48 @@ def test_states_are_read_into_memory_that_is_used_again(folder: Path) -> None:
         states.append(state)
         again.disk.recycle(state)
     assert np.shares_memory(states[0], states[1])
+    again.stop()
+
+
+def test_as_many_buffers_are_kept_as_are_to_be() -> None:
+    kept_states = buffers.Buffers(4)
+    states = [np.empty(1 << 20, dtype=np.uint8) for _ in range(5)]
+    for state in states:
+        kept_states.give_back(state)
+    for state in reversed(states[1:]):
+        assert np.shares_memory(kept_states.take(1 << 20), state)
+    assert not np.shares_memory(kept_states.take(1 << 20), states[0])
+
+
+def test_memory_that_is_kept_for_states_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = 1 << 20
+    monkeypatch.setattr(buffers, "_MOST_BYTES", 5 * unit)
+    kept_states = buffers.Buffers(4)
+    states = [np.empty(size * unit, dtype=np.uint8) for size in (1, 2, 3)]
+    for state in states:
+        kept_states.give_back(state)
+    assert np.shares_memory(kept_states.take(3 * unit), states[2])
+    assert np.shares_memory(kept_states.take(2 * unit), states[1])
+    assert not np.shares_memory(kept_states.take(unit), states[0]), "the oldest made room"
+    large = np.empty(9 * unit, dtype=np.uint8)
+    kept_states.give_back(large)
+    assert np.shares_memory(kept_states.take(9 * unit), large), "one may have any size"
+
+
+def test_what_waited_for_long_is_not_read_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(folder, window=16)
+    again = Rig(folder, window=16)
+    keys = np.array([*LONG, 41], dtype=np.int32)
+    first = again.disk.find(SHARED, keys, 0)
+    assert first is not None
+    again.disk._reader.read_ahead(first[0])
+    again.disk._reader._thread.submit(lambda: None).result(30)
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 100)
+    monkeypatch.setattr(segment_reader, "time", later)
+    assert again.ask([*LONG, 41]) == len(LONG)
+    assert again.disk.counters.read == 4, "each segment once"
     again.stop()
 
 
