@@ -6,6 +6,7 @@ behind it, if there is one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -75,25 +76,29 @@ class PrefixCache(CellTree):
             length = self._store.reach(scope, keys[:limit], self.match(scope, keys, limit))
             self._tier.read_ahead(scope, keys[:limit], length)
 
-    def fetch(self, scope: CacheScope, keys: Keys, limit: int) -> bool:
-        """Put one more segment of ``keys[:limit]`` back into cells, ahead of `begin`.
+    def fetch(self, scope: CacheScope, keys: Keys, limit: int, seconds: float) -> bool:
+        """Put segments of ``keys[:limit]`` back into cells, ahead of `begin`.
 
-        Returns whether more may come: then it is to be called again. Meanwhile streams get their
-        tokens, for which they would wait while `begin` reads and copies everything.
+        That goes on for about ``seconds``, or for one segment, while they are read. Returns whether more may come: then it is to be called
+        again. Meanwhile streams get their tokens, for which they would wait while `begin` reads and
+        copies everything.
         """
         keys = keys[:limit]
-        found = self._find(scope, keys, self.match(scope, keys, limit))
-        if found is None:
-            return False
-        if isinstance(found[0], KeptSegment) and self._tier and not self._tier.ready(found[0]):
-            return True
-        # With fewer, what was fetched would give up its id to the next segment.
-        if len(self._free_ids) + len(self._cached) < _LEAST_IDS or not self._has_id():
-            return False
-        holder = self._begin(scope, keys)
-        goes_on = self._restore_next(holder, keys)
-        self.finish(holder.id, keys[: holder.length])
-        return goes_on
+        end = time.monotonic() + seconds
+        while True:
+            found = self._find(scope, keys, self.match(scope, keys, limit))
+            if found is None:
+                return False
+            if isinstance(found[0], KeptSegment) and self._tier and not self._tier.ready(found[0]):
+                return True
+            # With fewer, what was fetched would give up its id to the next segment.
+            if len(self._free_ids) + len(self._cached) < _LEAST_IDS or not self._has_id():
+                return False
+            holder = self._begin(scope, keys)
+            goes_on = self._restore_next(holder, keys)
+            self.finish(holder.id, keys[: holder.length])
+            if not goes_on or time.monotonic() >= end:
+                return goes_on
 
     def begin(self, scope: CacheScope, keys: Keys, limit: int) -> tuple[int, int] | None:
         """A running id that has the longest cached prefix of ``keys[:limit]``.

@@ -82,6 +82,11 @@ class Pace:
         return self._tiled_token or self._token
 
     @property
+    def decode_step(self) -> float:
+        """Seconds that a step without prompts takes, 0 before the first."""
+        return self._decode_step
+
+    @property
     def lone_step(self) -> float:
         """Seconds that a step of one token takes, 0 before the first."""
         return self._lone_step

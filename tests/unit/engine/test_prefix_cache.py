@@ -346,13 +346,25 @@ def test_a_stored_prefix_is_fetched_one_segment_at_a_time() -> None:
     rig.cache.tidy()
     asked = np.array([*long[:7], 30, 31], dtype=np.int32)
     fetched = []
-    while rig.cache.fetch(SHARED, asked, 8):
+    while rig.cache.fetch(SHARED, asked, 8, 0.0):
         rig.check()
         fetched.append(rig.cache.match(SHARED, asked, 8))
     assert fetched == [4, 7]
     begun = rig.cache.begin(SHARED, asked, 8)
     assert begun is not None
     assert rig.backend.tokens_of(begun[0]) == long[:7]
+    rig.check()
+
+
+def test_as_many_segments_are_fetched_as_there_is_time_for() -> None:
+    rig = Rig(kv_cells=300, batch_size=300, stored_tokens=20, window=4)
+    long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    rig.finish(rig.start(long)[0], long)
+    rig.start([5] * 140)
+    rig.cache.tidy()
+    asked = np.array([*long, 30], dtype=np.int32)
+    assert not rig.cache.fetch(SHARED, asked, 10, 1e6)
+    assert rig.cache.match(SHARED, asked, 10) == 10
     rig.check()
 
 
@@ -369,7 +381,7 @@ def test_what_was_fetched_does_not_give_up_its_id_to_what_comes_next(
         pass
     asked = np.array([*long, 30], dtype=np.int32)
     fetches = 0
-    while rig.cache.fetch(SHARED, asked, len(long)):
+    while rig.cache.fetch(SHARED, asked, len(long), 0.0):
         rig.check()
         fetches += 1
         assert fetches <= 3, "no more than it has segments"
