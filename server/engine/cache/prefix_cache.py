@@ -79,9 +79,9 @@ class PrefixCache(CellTree):
     def fetch(self, scope: CacheScope, keys: Keys, limit: int, seconds: float) -> bool:
         """Put segments of ``keys[:limit]`` back into cells, ahead of `begin`.
 
-        That goes on for about ``seconds``, or for one segment, while they are read. Returns whether more may come: then it is to be called
-        again. Meanwhile streams get their tokens, for which they would wait while `begin` reads and
-        copies everything.
+        That takes about ``seconds``, or as long as one segment does, and ends where one is not read
+        yet. Returns whether more may come: then it is to be called again. Meanwhile streams get
+        their tokens, for which they would wait while `begin` reads and copies everything.
         """
         keys = keys[:limit]
         end = time.monotonic() + seconds
