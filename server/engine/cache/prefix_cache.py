@@ -61,6 +61,7 @@ class PrefixCache(CellTree):
         self._longest = (_MOST_MOVED, memory.window or _MOST_MOVED)
         self._unkept = self._segments_to_keep()
         self._next_kept: Segment | None = None
+        self.limit_fetching(0.0)
 
     def known(self, scope: CacheScope, keys: Keys, limit: int) -> int:
         """How many of the first ``limit`` keys are in cells, in the store or in the tier."""
@@ -76,29 +77,34 @@ class PrefixCache(CellTree):
             length = self._store.reach(scope, keys[:limit], self.match(scope, keys, limit))
             self._tier.read_ahead(scope, keys[:limit], length)
 
-    def fetch(self, scope: CacheScope, keys: Keys, limit: int, seconds: float) -> bool:
+    def limit_fetching(self, seconds: float) -> None:
+        """Let `fetch` put segments back for about ``seconds`` from now on, but one at least."""
+        self._fetches_until = time.monotonic() + seconds
+        self._has_fetched = False
+
+    def fetch(self, scope: CacheScope, keys: Keys, limit: int) -> bool:
         """Put segments of ``keys[:limit]`` back into cells, ahead of `begin`.
 
-        That takes about ``seconds``, or as long as one segment does, and ends where one is not read
-        yet. Returns whether more may come: then it is to be called again. Meanwhile streams get
+        That ends with the time that `limit_fetching` gave, or where one is not read yet. Returns
+        whether more may come: then it is to be called again, after a step. Meanwhile streams get
         their tokens, for which they would wait while `begin` reads and copies everything.
         """
         keys = keys[:limit]
-        end = time.monotonic() + seconds
-        while True:
-            found = self._find(scope, keys, self.match(scope, keys, limit))
-            if found is None:
-                return False
+        while (found := self._find(scope, keys, self.match(scope, keys, limit))) is not None:
             if isinstance(found[0], KeptSegment) and self._tier and not self._tier.ready(found[0]):
                 return True
             # With fewer, what was fetched would give up its id to the next segment.
             if len(self._free_ids) + len(self._cached) < _LEAST_IDS or not self._has_id():
                 return False
+            if self._has_fetched and time.monotonic() >= self._fetches_until:
+                return True
             holder = self._begin(scope, keys)
+            self._has_fetched = True
             goes_on = self._restore_next(holder, keys)
             self.finish(holder.id, keys[: holder.length])
-            if not goes_on or time.monotonic() >= end:
-                return goes_on
+            if not goes_on:
+                return False
+        return False
 
     def begin(self, scope: CacheScope, keys: Keys, limit: int) -> tuple[int, int] | None:
         """A running id that has the longest cached prefix of ``keys[:limit]``.

@@ -41,7 +41,7 @@ class WholeStateCache(PrefixCache):
         holder = self._begin(scope, keys[:limit])
         return holder.id, holder.length
 
-    def fetch(self, scope: CacheScope, keys: Keys, limit: int, seconds: float) -> bool:
+    def fetch(self, scope: CacheScope, keys: Keys, limit: int) -> bool:
         """Whether a state of ``keys[:limit]`` is being read, which `begin` would wait for."""
         if self._tier is None:
             return False

@@ -9,8 +9,8 @@ prompts in order of their places: by priority, then by arrival. The rules:
   whose image is not encoded yet waits.
 - Waiting sequences are admitted in order of their places, each when its cells fit. One exception: a
   sequence lets others pass while a running one computes a prefix that both share.
-- Beside streams, a cached prefix that lies outside the cells comes back in parts, before its
-  sequence is admitted. Between two steps it may take as long as one of them.
+- Beside streams, cached prefixes that lie outside the cells come back in parts, each before its
+  sequence is admitted. Between two steps that may take as long as one of them.
 - Sequences that give way stand behind all others, which are admitted instead of them if need be.
   Beside others' prompts they pause; beside others' answers a few go on.
 - When cells run short, cached prefixes go first, least recently used. Then the running sequence
@@ -164,6 +164,7 @@ class Scheduler:
 
     def _admit(self, step: Step) -> None:
         self._fetching = None
+        self._cache.limit_fetching(self._pace.decode_step)
         for sequence in list(self.waiting):
             if self._full and not self._can_displace(sequence):
                 return
@@ -176,7 +177,7 @@ class Scheduler:
                     return
                 self._preempt_last(step)
             wanted = sequence.scope, sequence.cache_keys(), sequence.reusable
-            if self._has_streams and self._cache.fetch(*wanted, self._pace.decode_step):
+            if self._has_streams and self._cache.fetch(*wanted):
                 self._fetching = sequence
                 return
             begun = self._cache.begin(*wanted)

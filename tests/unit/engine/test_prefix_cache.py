@@ -346,9 +346,11 @@ def test_a_stored_prefix_is_fetched_one_segment_at_a_time() -> None:
     rig.cache.tidy()
     asked = np.array([*long[:7], 30, 31], dtype=np.int32)
     fetched = []
-    while rig.cache.fetch(SHARED, asked, 8, 0.0):
+    while rig.cache.fetch(SHARED, asked, 8):
         rig.check()
         fetched.append(rig.cache.match(SHARED, asked, 8))
+        rig.cache.limit_fetching(0)
+    fetched.append(rig.cache.match(SHARED, asked, 8))
     assert fetched == [4, 7]
     begun = rig.cache.begin(SHARED, asked, 8)
     assert begun is not None
@@ -363,8 +365,25 @@ def test_as_many_segments_are_fetched_as_there_is_time_for() -> None:
     rig.start([5] * 140)
     rig.cache.tidy()
     asked = np.array([*long, 30], dtype=np.int32)
-    assert not rig.cache.fetch(SHARED, asked, 10, 1e6)
+    rig.cache.limit_fetching(1e6)
+    assert not rig.cache.fetch(SHARED, asked, 10)
     assert rig.cache.match(SHARED, asked, 10) == 10
+    rig.check()
+
+
+def test_a_step_puts_back_short_prefixes_of_several_prompts() -> None:
+    rig = Rig(kv_cells=300, batch_size=300, stored_tokens=20)
+    prompts = [[first, 2, 3, 4] for first in (1, 2, 3)]
+    for prompt in prompts:
+        rig.finish(rig.start(prompt)[0], prompt)
+    rig.start([5] * 140)
+    rig.cache.tidy()
+    rig.cache.limit_fetching(0)
+    asked = [np.array([*prompt, 30], dtype=np.int32) for prompt in prompts]
+    assert [rig.cache.fetch(SHARED, keys, 4) for keys in asked] == [False, True, True]
+    rig.cache.limit_fetching(1e6)
+    assert [rig.cache.fetch(SHARED, keys, 4) for keys in asked] == [False, False, False]
+    assert [rig.cache.match(SHARED, keys, 4) for keys in asked] == [4, 4, 4]
     rig.check()
 
 
@@ -381,8 +400,9 @@ def test_what_was_fetched_does_not_give_up_its_id_to_what_comes_next(
         pass
     asked = np.array([*long, 30], dtype=np.int32)
     fetches = 0
-    while rig.cache.fetch(SHARED, asked, len(long), 0.0):
+    while rig.cache.fetch(SHARED, asked, len(long)):
         rig.check()
+        rig.cache.limit_fetching(0)
         fetches += 1
         assert fetches <= 3, "no more than it has segments"
     begun = rig.cache.begin(SHARED, asked, len(long))

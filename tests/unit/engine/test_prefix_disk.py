@@ -56,9 +56,11 @@ def test_beside_streams_a_prefix_comes_back_segment_by_segment(folder: Path) -> 
     again = Rig(folder, window=16)
     keys = np.array([*LONG, 41], dtype=np.int32)
     seen = {0}
-    while again.cache.fetch(SHARED, keys, len(LONG), 0.0):
+    while again.cache.fetch(SHARED, keys, len(LONG)):
         again.cache.check_integrity()
         seen.add(again.cache.match(SHARED, keys, len(LONG)))
+        again.cache.limit_fetching(0)
+    seen.add(again.cache.match(SHARED, keys, len(LONG)))
     assert seen == {0, 16, 32, 48, 60}
     read = again.disk.counters.read
     assert again.ask([*LONG, 41]) == len(LONG)
@@ -74,11 +76,11 @@ def test_streams_do_not_wait_while_a_file_is_read(folder: Path, whole_states: bo
     keys = np.array([*long, 41], dtype=np.int32)
     answers = threading.Event()
     again.disk._reader._thread.submit(answers.wait)
-    assert again.cache.fetch(SHARED, keys, len(long), 0.0)
+    assert again.cache.fetch(SHARED, keys, len(long))
     assert again.cache.match(SHARED, keys, len(long)) == 0
     answers.set()
-    while again.cache.fetch(SHARED, keys, len(long), 0.0):
-        pass
+    while again.cache.fetch(SHARED, keys, len(long)):
+        again.cache.limit_fetching(0)
     assert again.ask([*long, 41]) == len(long)
     again.stop()
 
@@ -92,8 +94,8 @@ def test_streams_see_nothing_of_a_file_that_is_read_too_slowly(
     again = Rig(folder)
     again.disk._reader._thread.submit(answers.wait)
     keys = np.array([*LONG, 41], dtype=np.int32)
-    while again.cache.fetch(SHARED, keys, len(LONG), 0.0):
-        pass
+    while again.cache.fetch(SHARED, keys, len(LONG)):
+        again.cache.limit_fetching(0)
     assert again.cache.match(SHARED, keys, len(LONG)) == 0
     answers.set()
     again.stop()
