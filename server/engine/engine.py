@@ -103,6 +103,7 @@ class Engine:
             sequence_ids=backend.sequence_ids,
             stored_tokens=stored_tokens,
             tier=prefix_tier,
+            now=time.monotonic,
         )
         self._scheduler = Scheduler(
             self._cache,
@@ -114,8 +115,7 @@ class Engine:
         )
         self._decoder = Decoder(backend, self._pace, threads=threads, on_gpu=on_gpu)
         self._drafting = Drafting(backend, self._pace, drafter, prompt_lookup=prompt_lookup)
-        self._batch = Batch(backend.batch_size)
-        self._inbox = Inbox()
+        self._batch, self._inbox = Batch(backend.batch_size), Inbox()
         self.encodings = Encodings(encode, lambda: self._inbox.put(Encoded())) if encode else None
         self._answers: dict[int, Answer] = {}
         self._requests: dict[int, set[int]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from server.engine.cache.prefix_cache import PrefixCache
 from server.engine.cache.prefix_tier import PrefixTier
 from server.engine.cache.sequence_memory import SequenceMemory
@@ -15,10 +17,19 @@ def prefix_cache(
     sequence_ids: int,
     stored_tokens: int = 0,
     tier: PrefixTier | None = None,
+    now: Callable[[], float] = lambda: 0.0,
 ) -> PrefixCache:
-    """A cache over ``memory``; whole states have no store, so none of ``stored_tokens``."""
+    """A cache over ``memory``; whole states have no store, so none of ``stored_tokens``.
+
+    ``now`` tells the seconds by which `PrefixCache.fetch` ends.
+    """
     if memory.partial_removal:
         return PrefixCache(
-            memory, cells=cells, sequence_ids=sequence_ids, stored_tokens=stored_tokens, tier=tier
+            memory,
+            cells=cells,
+            sequence_ids=sequence_ids,
+            stored_tokens=stored_tokens,
+            tier=tier,
+            now=now,
         )
     return WholeStateCache(memory, cells=cells, sequence_ids=sequence_ids, tier=tier)

@@ -6,8 +6,7 @@ behind it, if there is one.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +52,15 @@ class PrefixCache(CellTree):
         sequence_ids: int,
         stored_tokens: int = 0,
         tier: PrefixTier | None = None,
+        now: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """``stored_tokens`` is the store's size in cells; ``tier`` lies behind the store."""
+        """``stored_tokens`` is the store's size in cells; ``tier`` lies behind the store.
+
+        ``now`` tells the seconds by which `fetch` ends.
+        """
         super().__init__(memory, cells=cells, sequence_ids=sequence_ids)
         self._tier = tier
+        self._now = now
         self._store = PrefixStore(stored_tokens, tier)
         self._longest = (_MOST_MOVED, memory.window or _MOST_MOVED)
         self._unkept = self._segments_to_keep()
@@ -79,7 +83,7 @@ class PrefixCache(CellTree):
 
     def limit_fetching(self, seconds: float) -> None:
         """Let `fetch` put segments back for about ``seconds`` from now on, but one at least."""
-        self._fetches_until = time.monotonic() + seconds
+        self._fetches_until = self._now() + seconds
         self._has_fetched = False
 
     def fetch(self, scope: CacheScope, keys: Keys, limit: int) -> bool:
@@ -96,7 +100,7 @@ class PrefixCache(CellTree):
             # With fewer, what was fetched would give up its id to the next segment.
             if len(self._free_ids) + len(self._cached) < _LEAST_IDS or not self._has_id():
                 return False
-            if self._has_fetched and time.monotonic() >= self._fetches_until:
+            if self._has_fetched and self._now() >= self._fetches_until:
                 return True
             holder = self._begin(scope, keys)
             self._has_fetched = True
