@@ -207,21 +207,32 @@ def beside(folder: Path, *, quick: bool) -> Iterator[Row]:
         async with httpx.AsyncClient(timeout=60) as client:
             await client.post(f"{url}/v1/models/unload", json={"model": BASE})
 
+    def settled(url: str) -> str:
+        """The address, once the worker has answered and prepared what it does when idle."""
+        asyncio.run(ask(url, [user("Hello")]))
+        time.sleep(2)
+        return url
+
+    rounds = 1 if quick else 3
+    read, remembered = [], []
     with served(folder) as url:
         asyncio.run(ask_all(url))
-    with served(folder) as url:
-        read = asyncio.run(gaps_while(url, ask_all))
-        remembered = asyncio.run(gaps_while(url, ask_all))
-    yield _row("stream beside prefixes read from disk: ITL p99, s", read, remembered, 1.2)
+    for _ in range(rounds):
+        with served(folder) as url:
+            read.append(asyncio.run(gaps_while(settled(url), ask_all)))
+            remembered.append(asyncio.run(gaps_while(url, ask_all)))
+    label = "stream beside prefixes read from disk: ITL p99, s"
+    yield _row(label, median(read), median(remembered), 1.2)
 
-    found = {}
-    for disk in ("0", "20GiB"):
-        with served(folder, disk=disk) as url:
-            for document in documents:
-                asyncio.run(ask(url, [user(document)], 1, model=BASE))
-            asyncio.run(ask(url, [user("Hello")]))
-            found[disk] = asyncio.run(gaps_while(url, leave))
-    yield _row("stream beside a model that writes: ITL p99, s", found["20GiB"], found["0"], 1.2)
+    found: dict[str, list[float]] = {"0": [], "20GiB": []}
+    for _ in range(rounds):
+        for disk, gaps in found.items():
+            with TemporaryDirectory() as empty, served(Path(empty), disk=disk) as url:
+                for document in documents:
+                    asyncio.run(ask(url, [user(document)], 1, model=BASE))
+                gaps.append(asyncio.run(gaps_while(settled(url), leave)))
+    label = "stream beside a model that writes: ITL p99, s"
+    yield _row(label, median(found["20GiB"]), median(found["0"]), 1.2)
 
 
 def start(folder: Path, *, quick: bool) -> Iterator[Row]:
