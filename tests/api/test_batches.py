@@ -264,10 +264,15 @@ async def test_what_is_left_after_a_day_has_expired(
             yield 60.0
         yield from hello(request)
 
-    monkeypatch.setattr("server.batches.batch_record.WINDOW_SECONDS", 1)
     monkeypatch.setattr(batch_run, "_WATCH_SECONDS", 0.05)
     async with batching(settings, FakePool(script)) as (sdk, _):
-        batch = await ended(sdk, await begin(sdk, [chat_line("a"), chat_line("b", "slow")]))
+        batch = await begin(sdk, [chat_line("a"), chat_line("b", "slow")])
+        async with asyncio.timeout(30):
+            while not (batch.request_counts and batch.request_counts.completed):
+                await asyncio.sleep(0.01)
+                batch = await sdk.batches.retrieve(batch.id)
+        monkeypatch.setattr("server.batches.batch_record.WINDOW_SECONDS", 0)
+        batch = await ended(sdk, batch)
         assert batch.status == "expired"
         assert batch.expired_at is not None
         assert (await results(sdk, batch.output_file_id)).keys() == {"a"}
