@@ -217,12 +217,13 @@ def _host(url: str) -> str:
 
 def _from_data_uri(text: str, start: int, at: Locator) -> _Found:
     """The image in a ``data:`` URI (RFC 2397), whose scheme ends at ``start``."""
-    comma = text.find(",", start)
-    if comma < 0:
+    while (comma := text.find(",", start)) >= 0:
+        begun_again = comma + 1 + len("data:")
+        if text[comma + 1 : begun_again].lower() != "data:":
+            break
+        start = begun_again  # some clients write the beginning twice
+    else:
         return _Found(error=InvalidImage("a data: URI needs a comma before its data.", at=at))
-    begun_again = comma + 1 + len("data:")
-    if text[comma + 1 : begun_again].lower() == "data:":  # some clients write the beginning twice
-        return _from_data_uri(text, begun_again, at)
     stated, *parameters = (step.strip() for step in text[start:comma].split(";"))
     data = text[comma + 1 :]  # megabytes, copied once
     decoded = _decoded(data)

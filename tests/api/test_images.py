@@ -161,6 +161,7 @@ URIS = {
     "without a type": f"data:;base64,{BASE64}",
     "of no particular type": f"data:application/octet-stream;base64,{BASE64}",
     "begun twice": f"data:image/png;base64,{URI}",
+    "begun very often": "data:image/png;base64," * 5_000 + BASE64,
     "between spaces": f" {URI} ",
 }
 

@@ -9,51 +9,9 @@ from hypothesis import strategies as st
 
 from server.core.pieces import ImagePiece, continues_image
 from server.core.request import CacheScope
-from server.engine.batch import Batch
-from server.engine.cache import cache_of_memory, prefix_cache
-from server.engine.spans import Keys
+from server.engine.cache import prefix_cache
+from tests.unit.engine.cache_rig import SHARED, Rig
 from tests.unit.engine.fake_backend import FakeBackend
-
-SHARED = CacheScope()
-
-
-class Rig:
-    """A cache over a fake backend that decodes what it is told."""
-
-    def __init__(
-        self, stored_tokens: int = 0, backend: FakeBackend | None = None, **options: int | bool
-    ) -> None:
-        self.backend = backend or FakeBackend(**options)  # type: ignore[arg-type]
-        self.cache = cache_of_memory.prefix_cache(
-            self.backend,
-            cells=self.backend.kv_cells,
-            sequence_ids=self.backend.sequence_ids,
-            stored_tokens=stored_tokens,
-        )
-
-    def start(self, tokens: list[int], scope: CacheScope = SHARED) -> tuple[int, int]:
-        """Begin and compute the whole prompt; returns (id, shared tokens)."""
-        array = np.array(tokens, dtype=np.int32)
-        begun = self.cache.begin(scope, array, len(tokens) - 1)
-        assert begun is not None
-        sequence_id, shared = begun
-        self.extend(sequence_id, array, shared)
-        self.cache.share(sequence_id, array)
-        return sequence_id, shared
-
-    def extend(self, sequence_id: int, tokens: Keys, start: int) -> None:
-        assert self.cache.make_room(len(tokens) - start)
-        batch = Batch(self.backend.batch_size)
-        batch.add(sequence_id, tokens[start:], start, len(tokens) - start)
-        self.backend.decode(batch)
-        self.cache.grow(sequence_id, len(tokens) - start)
-
-    def finish(self, sequence_id: int, tokens: list[int]) -> None:
-        self.cache.finish(sequence_id, np.array(tokens, dtype=np.int32))
-
-    def check(self) -> None:
-        self.cache.check_integrity()
-        assert self.cache.cells_used == self.backend.cells_used
 
 
 def test_a_finished_prefix_is_shared_with_credit_inside_an_edge() -> None:
@@ -335,79 +293,6 @@ def test_a_segment_holds_no_more_than_sliding_windows_save() -> None:
     begun = rig.cache.begin(SHARED, np.array(asked, dtype=np.int32), 8)
     assert begun is not None
     assert rig.backend.tokens_of(begun[0]) == asked[:7]
-    rig.check()
-
-
-def test_a_stored_prefix_is_fetched_one_segment_at_a_time() -> None:
-    rig = Rig(kv_cells=300, batch_size=300, stored_tokens=20, window=4)
-    long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
-    rig.finish(rig.start(long)[0], long)
-    rig.start([5] * 140)
-    rig.cache.tidy()
-    asked = np.array([*long[:7], 30, 31], dtype=np.int32)
-    fetched = []
-    while rig.cache.fetch(SHARED, asked, 8):
-        rig.check()
-        fetched.append(rig.cache.match(SHARED, asked, 8))
-        rig.cache.limit_fetching(0)
-    fetched.append(rig.cache.match(SHARED, asked, 8))
-    assert fetched == [4, 7]
-    begun = rig.cache.begin(SHARED, asked, 8)
-    assert begun is not None
-    assert rig.backend.tokens_of(begun[0]) == long[:7]
-    rig.check()
-
-
-def test_as_many_segments_are_fetched_as_there_is_time_for() -> None:
-    rig = Rig(kv_cells=300, batch_size=300, stored_tokens=20, window=4)
-    long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
-    rig.finish(rig.start(long)[0], long)
-    rig.start([5] * 140)
-    rig.cache.tidy()
-    asked = np.array([*long, 30], dtype=np.int32)
-    rig.cache.limit_fetching(1e6)
-    assert not rig.cache.fetch(SHARED, asked, 10)
-    assert rig.cache.match(SHARED, asked, 10) == 10
-    rig.check()
-
-
-def test_a_step_puts_back_short_prefixes_of_several_prompts() -> None:
-    rig = Rig(kv_cells=300, batch_size=300, stored_tokens=20)
-    prompts = [[first, 2, 3, 4] for first in (1, 2, 3)]
-    for prompt in prompts:
-        rig.finish(rig.start(prompt)[0], prompt)
-    rig.start([5] * 140)
-    rig.cache.tidy()
-    rig.cache.limit_fetching(0)
-    asked = [np.array([*prompt, 30], dtype=np.int32) for prompt in prompts]
-    assert [rig.cache.fetch(SHARED, keys, 4) for keys in asked] == [False, True, True]
-    rig.cache.limit_fetching(1e6)
-    assert [rig.cache.fetch(SHARED, keys, 4) for keys in asked] == [False, False, False]
-    assert [rig.cache.match(SHARED, keys, 4) for keys in asked] == [4, 4, 4]
-    rig.check()
-
-
-def test_what_was_fetched_does_not_give_up_its_id_to_what_comes_next(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(prefix_cache, "_MOST_MOVED", 4)
-    rig = Rig(kv_cells=40, batch_size=40, stored_tokens=40, sequence_ids=3)
-    long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
-    rig.finish(rig.start(long)[0], long)
-    rig.finish(rig.start([11, 11])[0], [11, 11])
-    rig.start([12, 12])
-    while rig.cache.tidy(idle=True):
-        pass
-    asked = np.array([*long, 30], dtype=np.int32)
-    fetches = 0
-    while rig.cache.fetch(SHARED, asked, len(long)):
-        rig.check()
-        rig.cache.limit_fetching(0)
-        fetches += 1
-        assert fetches <= 3, "no more than it has segments"
-    begun = rig.cache.begin(SHARED, asked, len(long))
-    assert begun is not None
-    assert begun[1] == len(long)
     rig.check()
 
 
