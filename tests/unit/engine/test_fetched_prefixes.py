@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from tests.unit.engine.cache_rig import SHARED, Rig
 LONG = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
 
 
-def stored(prompts: list[list[int]], **options: int) -> Rig:
+def stored(prompts: list[list[int]], **options: Any) -> Rig:
     """A cache that has ``prompts`` in its store, and another sequence in its cells."""
     rig = Rig(kv_cells=300, batch_size=300, stored_tokens=20, **options)
     for prompt in prompts:
