@@ -46,7 +46,7 @@ _REMARKS = {
 _ANTHROPIC_REMARKS = {
     "max_tokens": "more than the context holds ends where it does",
     "mcp_servers": "no server of tools is asked here",
-    "messages": "text and images; of documents, plain text",
+    "messages": "text and images; documents that are made of these",
     "output_config": "`effort`: the nearest level that the template knows",
     "thinking": "where the template knows it",
     "tools": "those that the client runs",

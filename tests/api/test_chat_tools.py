@@ -171,6 +171,17 @@ async def test_a_tool_that_other_servers_run_is_left_out_and_named(
     assert [offered.name for offered in prompt.tools] == ["f"]
 
 
+async def test_a_choice_that_only_such_tools_fit_is_left_out(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    asked = chat_body(tools=[{"type": "web_search"}], tool_choice="required")
+    response = await http.post(CHAT, json=asked)
+    assert response.headers["x-dragoman-ignored"] == "tools[0] (web_search), tool_choice"
+    prompt = pool.client.requests[-1].prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.tool_choice == ToolChoice()
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

@@ -176,6 +176,23 @@ async def test_it_compacts_what_nears_the_context(codex: Codex, tmp_path: Path) 
     assert "tool" not in [message.role for message in after.messages]
 
 
+async def test_the_built_in_provider_compacts_by_an_item(codex: Codex, tmp_path: Path) -> None:
+    # Providers of other names are asked for a summary in an ordinary turn.
+    turns = [
+        Turn(when="Count", say=call("exec_command", cmd="seq 1 9000", max_output_tokens=9000)),
+        Turn(when="Sum up", say="It was counted to 9000."),
+        Turn(when="It was counted to 9000.", say="Done."),
+    ]
+    async with scripted_server(tmp_path, *turns, script={"context": 16_000}) as server:
+        built_in = {"openai_base_url": f'"{server.url}/v1"', "model_provider": '"openai"'}
+        settings = {**await catalogue(server, tmp_path), **built_in}
+        ran = await codex.ask(server, "Count.", settings)
+        _, compaction, after = server.prompts()
+    assert [item["text"] for item in items(ran, "agent_message")] == ["Done."]
+    assert compaction.tools == []
+    assert "tool" not in [message.role for message in after.messages]
+
+
 async def test_an_overflow_is_said_at_once_and_compacted_when_it_goes_on(
     codex: Codex, tmp_path: Path
 ) -> None:

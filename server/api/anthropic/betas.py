@@ -21,6 +21,7 @@ _KNOWN = {
     "effort",
     "extended-cache-ttl",
     "fine-grained-tool-streaming",
+    "inline-tools",
     "interleaved-thinking",
     "mid-conversation-tool-changes",
     "oauth",

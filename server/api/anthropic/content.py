@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from server.api.anthropic.schemas import blocks
 from server.api.image_parts import ImageInput
+from server.api.summary import summed_up
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
 from server.core.request import Content, ContentPart, ImagePart, TextPart
 
@@ -24,14 +25,28 @@ def content_of(parts: Sequence[Placed]) -> Content:
             return found
 
 
-def block_part(block: blocks.Block | blocks.ResultPart, at: Locator) -> ContentPart:
-    """The part that a block is; raises UnsupportedParameter for one that is no content.
+def block_parts(block: blocks.Block | blocks.ResultPart, at: Locator) -> list[Placed]:
+    """The parts that a block is; raises UnsupportedParameter for one that is no content.
 
     Raises InvalidImage for an image without bytes.
     """
-    if isinstance(block, ImageInput):
-        return block.part(at)
-    return TextPart(block_text(block, at))
+    match block:
+        case ImageInput():
+            return [(at, block.part(at))]
+        case blocks.DocumentBlock(source=blocks.ContentSource(content=list(inner))):
+            heads = filter(None, (block.title, block.context))
+            parts: list[Placed] = [(at, TextPart(text)) for text in heads]
+            for number, part in enumerate(inner):
+                parts += block_parts(part, (*at, "source", "content", number))
+            return _joined(parts, at)
+        case _:
+            return [(at, TextPart(_block_text(block, at)))]
+
+
+def _joined(parts: list[Placed], at: Locator) -> list[Placed]:
+    """``parts`` as one text, if all of them are texts."""
+    texts = [part.text for _, part in parts if isinstance(part, TextPart)]
+    return [(at, TextPart("\n".join(texts)))] if len(texts) == len(parts) else parts
 
 
 def system_parts(system: str | Sequence[blocks.TextBlock], at: Locator) -> list[Placed]:
@@ -40,7 +55,7 @@ def system_parts(system: str | Sequence[blocks.TextBlock], at: Locator) -> list[
     return [(at, TextPart(text)) for text in texts if text]
 
 
-def block_text(block: blocks.Block | blocks.ResultPart, at: Locator) -> str:
+def _block_text(block: blocks.Block | blocks.ResultPart, at: Locator) -> str:
     """The text of a block; raises UnsupportedParameter for one that is not text."""
     match block:
         case blocks.TextBlock(text=text):
@@ -48,8 +63,12 @@ def block_text(block: blocks.Block | blocks.ResultPart, at: Locator) -> str:
         case blocks.SearchResultBlock():
             texts = [part.text for part in block.content]
             return "\n".join((block.title, block.source, *texts))
-        case blocks.DocumentBlock(source={"type": "text", "data": str(data)}):
+        case blocks.DocumentBlock(
+            source=blocks.TextSource(data=data) | blocks.ContentSource(content=str(data))
+        ):
             return "\n".join(filter(None, (block.title, block.context, data)))
+        case blocks.CompactionBlock(content=str(summary)):
+            return summed_up(summary)
         case blocks.ToolReferenceBlock():
             return f"The tool {block.tool_name} is available now."
         case _:
@@ -62,14 +81,13 @@ def result_parts(block: blocks.ToolResultBlock, at: Locator) -> list[Placed]:
     That it is an error is said in front.
     """
     content = block.content or ""
+    parts: list[Placed] = []
     if isinstance(content, str):
-        parts: list[Placed] = [(at, TextPart(content))]
+        parts = [(at, TextPart(content))]
     else:
-        numbered = [((*at, "content", number), part) for number, part in enumerate(content)]
-        parts = [(place, block_part(part, place)) for place, part in numbered]
-    texts = [part.text for _, part in parts if isinstance(part, TextPart)]
-    if len(texts) == len(parts):
-        parts = [(at, TextPart("\n".join(texts)))]
+        for number, part in enumerate(content):
+            parts += block_parts(part, (*at, "content", number))
+        parts = _joined(parts, at)
     match parts[0]:
         case place, TextPart(text=text) if block.is_error:
             parts[0] = (place, TextPart(f"Error: {text}"))

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from server.api.anthropic.content import (
     Placed,
-    block_part,
+    block_parts,
     content_of,
     result_parts,
     system_parts,
 )
+from server.api.anthropic.offered_tools import ToolChanges, offered_tools
 from server.api.anthropic.schemas import blocks
 from server.api.anthropic.schemas import messages_request as wire
 from server.api.anthropic.signature import thoughts_of
 from server.api.billing_header import BILLING_HEADER, unbilled
 from server.api.image_parts import ImageInput, check_count
 from server.core.errors import InvalidRequest, Locator, path_text
-from server.core.request import ChatPrompt, Message, TextPart, Tool, ToolCall, ToolChoice
+from server.core.request import ChatPrompt, Message, TextPart, ToolCall
 
 
 class Parsed(NamedTuple):
@@ -29,14 +30,14 @@ class Parsed(NamedTuple):
         prompt: The conversation.
         messages: For each message of the prompt, its place in the body.
         parts: For each message, the places of the parts of its content.
-        tools: For each tool of the prompt, its index in the body.
+        tools: For each tool of the prompt, its place in the body.
         ignored: What of the body has no effect, besides fields that are not known.
     """
 
     prompt: ChatPrompt
     messages: list[Locator]
     parts: list[list[Locator]]
-    tools: list[int]
+    tools: list[Locator]
     ignored: set[str]
 
 
@@ -49,21 +50,19 @@ def parse_conversation(body: wire.Conversation) -> Parsed:
     blocks that cannot be served.
     """
     turns = _Turns(body)
-    tools = _offered_tools(body, turns.loaded_tools)
+    offered = offered_tools(body, turns.tools)
     last = turns.messages[-1]
     continued = last.role == "assistant" and not last.tool_calls
     prompt = ChatPrompt(
         messages=turns.messages,
-        tools=list(tools.values()),
-        tool_choice=_tool_choice(body.tool_choice, {tool.name for tool in tools.values()}),
+        tools=offered.tools,
+        tool_choice=offered.choice,
         template_kwargs=_template_kwargs(body),
         add_generation_prompt=not continued,
         continue_final_message=continued,
     )
-    hosted = {
-        f"tools.{tool.type}" for tool in body.tools or [] if isinstance(tool, wire.HostedTool)
-    }
-    return Parsed(prompt, turns.places, turns.part_places, list(tools), turns.ignored | hosted)
+    ignored = turns.ignored | offered.ignored
+    return Parsed(prompt, turns.places, turns.part_places, offered.places, ignored)
 
 
 class _Turns:
@@ -73,7 +72,7 @@ class _Turns:
         messages: The canonical messages.
         places: The place of each in the body.
         part_places: The places of the parts of their contents.
-        loaded_tools: Names of deferred tools that the conversation made available.
+        tools: What the conversation says about tools.
         ignored: Names of blocks and fields that were left out.
     """
 
@@ -81,7 +80,7 @@ class _Turns:
         self.messages: list[Message] = []
         self.places: list[Locator] = []
         self.part_places: list[list[Locator]] = []
-        self.loaded_tools: set[str] = set()
+        self.tools = ToolChanges()
         self.ignored: set[str] = set()
         self._body = body
         if body.system is not None:
@@ -124,18 +123,44 @@ class _Turns:
                 self._user(listed, at)
             case "assistant":
                 self._assistant(listed, at)
-            case "system" if turn.clear_at != "next_user_message" or not self._user_after(index):
-                self._system(listed, at)
+            case "system":
+                told = self._blocks(listed, at)
+                # What it says of tools holds, though its text is cleared.
+                if turn.clear_at != "next_user_message" or not self._user_after(index):
+                    self._system(told, at)
 
     def _user_after(self, index: int) -> bool:
         return any(turn.role == "user" for turn in self._body.messages[index + 1 :])
 
+    def _blocks(
+        self, content: Sequence[blocks.Block], at: Locator
+    ) -> list[tuple[Locator, blocks.Block]]:
+        """The blocks that say something, with their places; what changes tools does so here."""
+        told: list[tuple[Locator, blocks.Block]] = []
+        for number, block in enumerate(content):
+            place: Locator = (*at, "content", number)
+            if isinstance(block, blocks.ToolChangeBlock):
+                self._change_tools(block, place)
+                continue
+            if isinstance(block, blocks.CompactionBlock):
+                for change in block.tool_changes or []:
+                    self._change_tools(change, place)
+                if not block.content:
+                    continue
+            told.append((place, block))
+        self._note_images(content)
+        return told
+
+    def _change_tools(self, block: blocks.ToolChangeBlock, at: Locator) -> None:
+        if not self.tools.change(block, at):
+            self.ignored.add(f"messages.content.{block.type}")
+
     def _user(self, content: Sequence[blocks.Block], at: Locator) -> None:
         """Results first, since they answer the turn before; then the rest in order."""
         others = []
-        for place, block in _numbered(content, at):
+        for place, block in self._blocks(content, at):
             if isinstance(block, blocks.ToolResultBlock):
-                self._loaded(block)
+                self.tools.load(block.content or ())
                 self._note_images(block.content or ())
                 parts = result_parts(block, place)
                 content_ = content_of(parts)
@@ -146,7 +171,6 @@ class _Turns:
                 )
             else:
                 others.append((place, block))
-        self._note_images(content)
         said: list[Placed] = []
         for place, block in others:
             if isinstance(block, blocks.SystemBlock):
@@ -154,7 +178,7 @@ class _Turns:
                 said = []
                 self._said("system", system_parts(block.content, place), place)
             else:
-                said.append((place, block_part(block, place)))
+                said += block_parts(block, place)
         if said or not content:
             self._add(Message(role="user", content=content_of(said)), at, said)
 
@@ -162,36 +186,36 @@ class _Turns:
         if parts:
             self._add(Message(role=role, content=content_of(parts)), at, parts)
 
-    def _system(self, content: Sequence[blocks.Block], at: Locator) -> None:
-        parts = []
-        for place, block in _numbered(content, at):
-            match block:
-                case blocks.ToolAdditionBlock(tool={"name": str(name)}):
-                    self.loaded_tools.add(name)
-                case blocks.ToolAdditionBlock() | blocks.OtherBlock():
-                    self._leave_out(block)
-                case _:
-                    parts.append((place, block_part(block, place)))
-        self._note_images(content)
+    def _system(self, told: Sequence[tuple[Locator, blocks.Block]], at: Locator) -> None:
+        parts: list[Placed] = []
+        for place, block in told:
+            if isinstance(block, blocks.OtherBlock):
+                self._leave_out(block)
+            else:
+                parts += block_parts(block, place)
         self._said("system", [part for part in parts if part[1] != TextPart("")], at)
 
     def _assistant(self, content: Sequence[blocks.Block], at: Locator) -> None:
         """Templates know one text, one stretch of thoughts and then calls: each is joined."""
         parts: list[Placed] = []
         thoughts, calls = [], []
-        for place, block in _numbered(content, at):
+        told = self._blocks(content, at)
+        for place, block in told:
             match block:
                 case blocks.ThinkingBlock():
                     thoughts.append(self._thoughts(block))
                 case blocks.ToolUseBlock():
                     arguments = _arguments(block.input)
                     calls.append(ToolCall(id=block.id, name=block.name, arguments=arguments))
+                case blocks.CompactionBlock():
+                    self._said("user", block_parts(block, place), place)
                 case blocks.OtherBlock():
                     # Sealed thoughts, and tools that Anthropic ran.
                     self._leave_out(block)
                 case _:
-                    parts.append((place, block_part(block, place)))
-        self._note_images(content)
+                    parts += block_parts(block, place)
+        if told and all(isinstance(block, blocks.CompactionBlock) for _, block in told):
+            return
         texts = [part.text for _, part in parts if isinstance(part, TextPart)]
         said = "".join(texts) if len(texts) == len(parts) else content_of(parts)
         message = Message(
@@ -211,75 +235,22 @@ class _Turns:
         return block.thinking
 
     def _note_images(self, content: Iterable[object]) -> None:
-        """Name what of the images in ``content`` has no effect."""
+        """Name what of the images in ``content``, those of documents too, has no effect."""
         for block in content:
-            if isinstance(block, ImageInput):
-                self.ignored |= {path_text(("messages", "content", *at)) for at in block.ignored()}
+            match block:
+                case ImageInput():
+                    ignored = block.ignored()
+                    self.ignored |= {path_text(("messages", "content", *at)) for at in ignored}
+                case blocks.DocumentBlock(source=blocks.ContentSource(content=list(inner))):
+                    self._note_images(inner)
 
-    def _loaded(self, block: blocks.ToolResultBlock) -> None:
-        if isinstance(block.content, list):
-            self.loaded_tools |= {
-                part.tool_name
-                for part in block.content
-                if isinstance(part, blocks.ToolReferenceBlock)
-            }
-
-    def _leave_out(self, block: blocks.OtherBlock | blocks.ToolAdditionBlock) -> None:
+    def _leave_out(self, block: blocks.OtherBlock) -> None:
         self.ignored.add(f"messages.content.{block.type}")
 
 
 def _arguments(given: dict[str, Any] | str | None) -> str:
     """The input of a call, spaced as models write JSON, which is how templates show it."""
     return given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False)
-
-
-def _numbered(
-    content: Sequence[blocks.Block], at: Locator
-) -> Iterator[tuple[Locator, blocks.Block]]:
-    for place, block in enumerate(content):
-        yield (*at, "content", place), block
-
-
-def _offered_tools(body: wire.Conversation, loaded: set[str]) -> dict[int, Tool]:
-    """The tools that the model gets, by their index in the body; not those still deferred."""
-    tools: dict[int, Tool] = {}
-    names: set[str] = set()
-    for index, tool in enumerate(body.tools or []):
-        if isinstance(tool, wire.HostedTool):
-            continue
-        if tool.name in names:
-            raise InvalidRequest(
-                f"tools[{index}]: two tools are called {tool.name}.", at=("tools", index)
-            )
-        names.add(tool.name)
-        if tool.defer_loading and tool.name not in loaded:
-            continue
-        tools[index] = Tool(
-            name=tool.name,
-            description=tool.description,
-            parameters=tool.input_schema,
-            strict=bool(tool.strict),
-        )
-    return tools
-
-
-def _tool_choice(choice: wire.ToolChoice | None, names: set[str]) -> ToolChoice:
-    if choice is None:
-        return ToolChoice()
-    parallel = not choice.disable_parallel_tool_use
-    match choice.type:
-        case "any" if not names:
-            raise InvalidRequest("tool_choice: there are no tools.", at=("tool_choice",))
-        case "any":
-            return ToolChoice(mode="required", parallel=parallel)
-        case "tool":
-            if choice.name not in names:
-                raise InvalidRequest(
-                    f"tool_choice: there is no tool {choice.name}.", at=("tool_choice", "name")
-                )
-            return ToolChoice(mode="named", name=choice.name, parallel=parallel)
-        case _:
-            return ToolChoice(mode=choice.type, parallel=parallel)
 
 
 def _template_kwargs(body: wire.Conversation) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -15,6 +13,7 @@ from server.api.anthropic.schemas.messages_request import CountTokensRequest
 from server.api.anthropic.schemas.messages_response import TokensCount
 from server.api.endpoint import described_body, naming, read, rendered
 from server.api.validation import to_json
+from server.core.errors import Locator
 
 router = APIRouter()
 
@@ -28,8 +27,13 @@ async def count_tokens(request: Request) -> Response:
     """Count the tokens of a conversation; a model that is not loaded is loaded for it."""
     body = await read(request, CountTokensRequest)
     parsed = parse_conversation(body)
-    places = partial(locate, messages=parsed.messages, parts=parsed.parts, tools=parsed.tools)
-    info, prompt = await rendered(request, body.model, parsed.prompt, places)
+
+    def place(at: Locator) -> Locator:
+        return body.place(
+            locate(at, messages=parsed.messages, parts=parsed.parts, tools=parsed.tools)
+        )
+
+    info, prompt = await rendered(request, body.model, parsed.prompt, place)
     return Response(
         to_json(TokensCount(input_tokens=len(prompt.tokens))),
         media_type="application/json",

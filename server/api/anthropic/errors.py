@@ -70,12 +70,12 @@ def locate(
     *,
     messages: Sequence[Locator],
     parts: Sequence[Sequence[Locator]],
-    tools: Sequence[int],
+    tools: Sequence[Locator],
 ) -> Locator:
     """Where in a body the canonical place ``at`` was stated.
 
     ``messages`` has the place of each message of the prompt, ``parts`` those of the parts of its
-    content, ``tools`` the index of each tool.
+    content, ``tools`` the place of each tool.
     """
     match at:
         case ("prompt", *_):
@@ -85,9 +85,9 @@ def locate(
         case ("messages", int(index), *_):
             at = messages[index]
         case ("tools", int(index), "parameters", *rest):
-            at = ("tools", tools[index], "input_schema", *rest)
+            at = (*tools[index], "input_schema", *rest)
         case ("tools", int(index), *rest):
-            at = ("tools", tools[index], *rest)
+            at = (*tools[index], *rest)
         case ("constraint", *rest):
             at = ("output_config", "format", "schema", *rest[1:])
         case ("sampling", name):

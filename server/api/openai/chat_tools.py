@@ -89,7 +89,9 @@ def _choice(body: ConversationFields, names: Collection[str]) -> _Choice:
             return _Choice(ToolChoice(parallel=parallel))
         case "none" | "auto" | "required":
             if stated == "required" and not names:
-                raise InvalidRequest("tool_choice: there are no tools.", at=(field,))
+                if not body.tools:
+                    raise InvalidRequest("tool_choice: there are no tools.", at=(field,))
+                stated = "auto"  # all are tools that this server does not have
             return _Choice(ToolChoice(mode=stated, parallel=parallel))
         case wire.AllowedToolsChoice(allowed_tools=allowed):
             chosen = {_defined(_name(tool), names, field) for tool in allowed.tools}

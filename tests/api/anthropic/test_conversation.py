@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import httpx
 import pytest
 from anthropic.types import MessageTokensCount
 
-from server.core.request import Message, TextPart, ToolCall
+from server.core.request import ImagePart, Message, TextPart, ToolCall
 from tests.api.anthropic.wire import (
     COUNT_TOKENS,
     MESSAGES,
@@ -260,6 +261,47 @@ async def test_tokens_are_counted_without_an_answer(
     assert prompt.messages == [Message(role="user", content="hi")]  # type: ignore[union-attr]
 
 
+async def test_what_makes_the_prompt_has_the_same_names_as_in_messages(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    asked = {"model": "test", "messages": [USER], "think": False, "options": {"think": False}}
+    response = await http.post(COUNT_TOKENS, json=asked)
+    assert response.status_code == 200, response.text
+    (prompt,) = pool.client.rendered
+    await message(http, **asked)
+    assert prompt == pool.client.requests[-1].prompt
+    assert prompt.template_kwargs == {"enable_thinking": False}  # type: ignore[union-attr]
+
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("One.", "t\nc\nOne."),
+        ([text("One."), text("Two.")], "t\nc\nOne.\nTwo."),
+        (
+            [text("One."), IMAGE],
+            [TextPart("t"), TextPart("c"), TextPart("One."), ImagePart(b"\x89PNG\r\n\x1a\n")],
+        ),
+        ([], "t\nc"),
+    ],
+)
+async def test_a_document_of_blocks_is_what_its_blocks_are(
+    http: httpx.AsyncClient, pool: FakePool, content: Any, expected: Any
+) -> None:
+    pool.see()
+    source = {"type": "content", "content": content}
+    document = {"type": "document", "source": source, "title": "t", "context": "c"}
+    said = await canonical(http, pool, user(document))
+    assert said == [Message(role="user", content=expected)]
+    result = {**RESULT, "content": [document]}
+    found = await canonical(http, pool, USER, assistant(CALL), user(result), tools=[TOOL])
+    assert found[-1].content == expected
+
+
 PDF = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf"}}
 
 
@@ -269,6 +311,10 @@ PDF = {"type": "document", "source": {"type": "base64", "media_type": "applicati
         (user(text("?"), PDF), "messages[0].content[1]"),
         (user({"type": "container_upload", "file_id": "f"}), "messages[0].content[0]"),
         (user({**RESULT, "content": [PDF]}), "messages[0].content[0].content[0]"),
+        (
+            user({"type": "document", "source": {"type": "content", "content": [PDF]}}),
+            "messages[0].content[0].source.content[0]",
+        ),
     ],
 )
 async def test_a_block_that_is_no_text_is_named(

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import update
 
 from server.app import create_app
-from server.core.errors import QueueFull
+from server.core.errors import QueueFull, WorkerDied
 from server.core.event_stream import EventStreamParser
 from server.core.events import Accepted, Delta, Event, Finished
 from server.core.process_name import process_name
@@ -147,6 +147,27 @@ async def test_a_cancelled_response_ends_and_keeps_what_was_written(connect: Con
     # Again, it changes nothing.
     assert (await http.post(f"/v1/responses/{name}/cancel")).json() == cancelled.json()
     assert types(parsed(await follow(http, name)))[0] == "created"
+
+
+async def test_what_failed_or_was_cancelled_is_resumed_after_any_event(connect: Connect) -> None:
+    def failing(request: GenerationRequest) -> Iterable[Event | float | Exception]:
+        yield from [*slowly().client.script(request)][:-1]
+        yield WorkerDied("It died.")
+
+    for pool, end in ((FakePool(failing), "failed"), (slowly(500), "cancelled")):
+        http = connect(pool)
+        name = await begin(http)
+        await until(http, name, "in_progress")
+        if end == "cancelled":
+            await http.post(f"/v1/responses/{name}/cancel")
+        ended = await until(http, name, end)
+        events = parsed(await follow(http, name))
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
+        if end == "failed":
+            assert events[-1]["response"] == ended
+        for number in (0, len(events) - 2, len(events) - 1):
+            rest = await follow(http, name, starting_after=str(number))
+            assert parsed(rest) == events[number + 1 :]
 
 
 async def test_only_a_response_in_the_background_can_be_cancelled(connect: Connect) -> None:

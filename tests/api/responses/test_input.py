@@ -148,6 +148,23 @@ async def test_a_result_needs_its_call(http: httpx.AsyncClient) -> None:
     assert message == "No tool call found for function call output with call_id 1."
 
 
+async def test_a_result_without_an_id_answers_the_next_call(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    result = {"type": "function_call_output", "output": "x"}
+    calls = [called("1"), called("2", name="g"), called("3")]
+    results = [{**result, "name": "g", "output": "g"}, {**result, "call_id": None}, output("3")]
+    found = await messages(http, pool, input=[USER, *calls, *results])
+    assert [(message.tool_call_id, message.content) for message in found[2:]] == [
+        ("1", "x"),
+        ("2", "g"),
+        ("3", "done"),
+    ]
+    for alone in ([result], [called("1"), {**result, "name": "g"}]):
+        answered = await http.post("/v1/responses", json={"model": "test", "input": alone})
+        assert_error(answered, 400, param=f"input[{len(alone) - 1}].call_id")
+
+
 async def test_calls_of_free_form_tools_keep_their_text(
     http: httpx.AsyncClient, pool: FakePool
 ) -> None:
@@ -196,11 +213,22 @@ async def test_reasoning_comes_back(
     assert await ignored(http, input=items) == said
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("apply_patch_call", "apply_patch_call_output", "code_interpreter_call"),
+        *("computer_call", "computer_call_output", "configuration_update", "file_search_call"),
+        *("image_generation_call", "local_shell_call", "local_shell_call_output"),
+        *("mcp_approval_request", "mcp_approval_response", "mcp_call", "mcp_list_tools"),
+        *("program", "program_output", "shell_call", "shell_call_output"),
+        *("tool_search_call", "web_search_call", "one_of_next_year"),
+    ],
+)
 async def test_items_of_other_tools_are_left_out_and_named(
-    http: httpx.AsyncClient, pool: FakePool
+    http: httpx.AsyncClient, pool: FakePool, kind: str
 ) -> None:
-    items = [USER, {"type": "web_search_call", "id": "ws_1", "status": "completed"}]
-    assert await ignored(http, input=items) == "input[1] (web_search_call)"
+    items = [USER, {"type": kind, "id": "x_1", "call_id": "c", "status": "completed"}]
+    assert await ignored(http, input=items) == f"input[1] ({kind})"
     assert len(await messages(http, pool, input=items)) == 1
 
 
@@ -253,10 +281,12 @@ async def test_all_kinds_of_tools(http: httpx.AsyncClient, pool: FakePool) -> No
 
 
 async def test_tools_come_as_an_item_too(http: httpx.AsyncClient, pool: FakePool) -> None:
-    items = [{"type": "additional_tools", "role": "developer", "tools": [function("g")]}, USER]
+    added = {"type": "additional_tools", "role": "developer", "tools": [function("g")]}
+    searched = {"type": "tool_search_output", "execution": "client", "tools": [function("h")]}
+    items = [added, USER, {"type": "tool_search_call", "arguments": {}}, searched]
     found = await request(http, pool, input=items, tools=[function("f")])
     assert isinstance(found.prompt, ChatPrompt)
-    assert [tool.name for tool in found.prompt.tools] == ["f", "g"]
+    assert [tool.name for tool in found.prompt.tools] == ["f", "g", "h"]
     assert len(found.prompt.messages) == 1
 
 
@@ -320,6 +350,42 @@ async def test_a_choice_of_tools_that_are_not_there_is_refused(
 ) -> None:
     body = {"model": "test", "input": "hi", "tools": [], "tool_choice": choice}
     assert_error(await http.post("/v1/responses", json=body), 400, param="tool_choice")
+
+
+@pytest.mark.parametrize(
+    "choice",
+    ["required", {"type": "allowed_tools", "mode": "required", "tools": [{"type": "web_search"}]}],
+)
+async def test_a_choice_that_only_tools_of_openai_s_fit_is_left_out(
+    http: httpx.AsyncClient, pool: FakePool, choice: Any
+) -> None:
+    found = await request(http, pool, tools=[{"type": "web_search"}], tool_choice=choice)
+    assert isinstance(found.prompt, ChatPrompt)
+    assert found.prompt.tool_choice == ToolChoice()
+    said = await ignored(http, tools=[{"type": "web_search"}], tool_choice=choice)
+    assert said is not None
+    assert "tool_choice" in said.split(", ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"service_tier": 5}, "service_tier"),
+        ({"user": ["me"]}, "user"),
+        ({"safety_identifier": 1}, "safety_identifier"),
+        ({"prompt_cache_key": {"a": 1}}, "prompt_cache_key"),
+        ({"prompt_cache_retention": "in-memory"}, "prompt_cache_retention"),
+        ({"max_tool_calls": "3"}, "max_tool_calls"),
+        ({"text": {"verbosity": "none"}}, "text.verbosity"),
+        ({"stream_options": {"include_obfuscation": "no"}}, "stream_options"),
+    ],
+    ids=str,
+)
+async def test_values_of_fields_without_effect_are_not_checked(
+    http: httpx.AsyncClient, fields: dict[str, Any], name: str
+) -> None:
+    assert await ignored(http, **fields) == name
+    await respond(http, **{name: value for name, value in fields.items() if name != "text"})
 
 
 async def test_parameters(http: httpx.AsyncClient, pool: FakePool) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from server.api.anthropic.schemas.tools import ChangedTool
 from server.api.image_parts import IMAGE_KINDS, ImageInput
 from server.api.text_parts import as_parts, as_result
 from server.api.validation import Opaque, WireModel
@@ -45,45 +46,6 @@ Texts = Annotated[
 """What a system prompt says."""
 
 
-class SearchResultBlock(WireModel):
-    """Something found, as text."""
-
-    type: Literal["search_result"]
-    source: str
-    title: str
-    content: Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)]
-
-
-class DocumentBlock(WireModel):
-    """A document; only one whose source is plain text can be served."""
-
-    type: Literal["document"]
-    source: dict[str, Any]
-    title: str | None = None
-    context: str | None = None
-
-
-class ToolReferenceBlock(WireModel):
-    """Names a tool whose definition was deferred: from now on the model knows it."""
-
-    type: Literal["tool_reference"]
-    tool_name: str
-
-
-class SystemBlock(WireModel):
-    """System text in the middle of a user's turn."""
-
-    type: Literal["mid_conv_system"]
-    content: Texts
-
-
-class ToolAdditionBlock(WireModel):
-    """Offers a tool whose definition was deferred, in a system message."""
-
-    type: Literal["tool_addition"]
-    tool: dict[str, Any]
-
-
 class OtherBlock(Opaque):
     """A block of any other kind."""
 
@@ -106,6 +68,83 @@ def _discriminator(*known: str) -> Discriminator:
         custom_error_type="block_type",
         custom_error_message="Input should be an object with a type",
     )
+
+
+class SearchResultBlock(WireModel):
+    """Something found, as text."""
+
+    type: Literal["search_result"]
+    source: str
+    title: str
+    content: Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)]
+
+
+class TextSource(WireModel):
+    """A document that is plain text."""
+
+    type: Literal["text"]
+    data: str
+
+
+SourcePart = Annotated[
+    Annotated[TextBlock, Tag("text")]
+    | Annotated[ImageInput, Tag("image")]
+    | Annotated[OtherBlock, Tag("other")],
+    _discriminator("text", "image"),
+]
+
+
+class ContentSource(WireModel):
+    """A document that is made of texts and images."""
+
+    type: Literal["content"]
+    content: Annotated[
+        str | Annotated[list[SourcePart], Field(max_length=MAX_BLOCKS)],
+        BeforeValidator(as_parts),
+    ]
+
+
+class DocumentBlock(WireModel):
+    """A document; one whose source is a file cannot be served."""
+
+    type: Literal["document"]
+    source: Annotated[
+        Annotated[TextSource, Tag("text")]
+        | Annotated[ContentSource, Tag("content")]
+        | Annotated[OtherBlock, Tag("other")],
+        _discriminator("text", "content"),
+    ]
+    title: str | None = None
+    context: str | None = None
+
+
+class ToolReferenceBlock(WireModel):
+    """Names a tool whose definition was deferred: from now on the model knows it."""
+
+    type: Literal["tool_reference"]
+    tool_name: str
+
+
+class SystemBlock(WireModel):
+    """System text in the middle of a user's turn."""
+
+    type: Literal["mid_conv_system"]
+    content: Texts
+
+
+class ToolChangeBlock(WireModel):
+    """Offers a tool from here on, or no longer."""
+
+    type: Literal["tool_addition", "tool_removal"]
+    tool: ChangedTool
+
+
+class CompactionBlock(WireModel):
+    """A summary that another server made; without content it failed to."""
+
+    type: Literal["compaction"]
+    content: str | None = None
+    tool_changes: Annotated[list[ToolChangeBlock], Field(max_length=MAX_BLOCKS)] | None = None
 
 
 ResultPart = Annotated[
@@ -141,7 +180,9 @@ Block = Annotated[
     | Annotated[SearchResultBlock, Tag("search_result")]
     | Annotated[DocumentBlock, Tag("document")]
     | Annotated[SystemBlock, Tag("mid_conv_system")]
-    | Annotated[ToolAdditionBlock, Tag("tool_addition")]
+    | Annotated[ToolChangeBlock, Tag("tool_addition")]
+    | Annotated[ToolChangeBlock, Tag("tool_removal")]
+    | Annotated[CompactionBlock, Tag("compaction")]
     | Annotated[OtherBlock, Tag("other")],
     _discriminator(
         "text",
@@ -153,6 +194,8 @@ Block = Annotated[
         "document",
         "mid_conv_system",
         "tool_addition",
+        "tool_removal",
+        "compaction",
     ),
 ]
 """A block of a message."""

@@ -13,7 +13,6 @@ from server.api.context import context
 from server.api.endpoint import described_body, located, read
 from server.api.ignored_names import ignored_header
 from server.api.openai.responses.conversation import Conversation, conversation
-from server.api.openai.responses.encoder import response_usage
 from server.api.openai.responses.origin import Origin, origin_of
 from server.api.openai.responses.packing import packed
 from server.api.openai.responses.schemas.items import MessageItem
@@ -23,6 +22,8 @@ from server.api.openai.responses.schemas.response import Compaction
 from server.api.openai.responses.stored_items import input_items
 from server.api.openai.responses.tools import Toolbox
 from server.api.openai.responses.truncation import Shortening
+from server.api.openai.responses.usage import response_usage
+from server.api.summary import MOST_SUMMARY_TOKENS, SUMMARY_TASK
 from server.core.errors import InvalidRequest, Locator
 from server.core.ids import id_with_home, random_id
 from server.core.reply import Reply
@@ -31,17 +32,8 @@ from server.http.disconnect import unless_gone
 
 router = APIRouter()
 
-_TASK = (
-    "Sum up this conversation so that it can go on from your summary alone: what was asked for, "
-    "what was found out and done, what was decided, and what is left to do. Keep names, paths, "
-    "numbers and errors exactly. Write only the summary."
-)
-_MOST_TOKENS = 2048
 _MOST_SHARE = 8
-"""A summary has at most 2,048 tokens, and at most an eighth of the context.
-
-A choice: some pages, and room for what comes next in a small context.
-"""
+"""A summary has at most an eighth of the context. A choice: room for what comes next."""
 
 
 @router.post(
@@ -79,7 +71,8 @@ async def compact(request: Request) -> Response:
 
 
 async def _summary(request: Request, model: str, found: Conversation, ignored: list[str]) -> Reply:
-    found.add(Message(role="user", content=_TASK), ("input",))
+    if not found.compacts:
+        found.add(Message(role="user", content=SUMMARY_TASK), ("input",))
 
     def locate(at: Locator) -> Locator:
         return found.place(at) if at[:1] in {("prompt",), ("messages",)} else at
@@ -88,7 +81,8 @@ async def _summary(request: Request, model: str, found: Conversation, ignored: l
         client = await context(request).open(model)
         asked = GenerationRequest(
             prompt=ChatPrompt(messages=found.messages),
-            max_tokens=min(_MOST_TOKENS, max(client.info.context // _MOST_SHARE, 1)),
+            max_tokens=min(MOST_SUMMARY_TOKENS, max(client.info.context // _MOST_SHARE, 1)),
+            reasoning_budget=0,
         )
         shorter = Shortening(asked, found, ignored)
         scope = request.state.cache_scope

@@ -7,19 +7,20 @@ request has them.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from server.api.billing_header import BILLING_HEADER, unbilled
 from server.api.image_parts import check_count
 from server.api.openai.conversation import arguments_text
+from server.api.openai.responses.call_results import CALLS, results_by_call
 from server.api.openai.responses.content import all_parts, content_of, ignored_images, places
 from server.api.openai.responses.origin import Origin, Placed, placed
 from server.api.openai.responses.packing import unpacked
 from server.api.openai.responses.schemas import items as wire
 from server.api.openai.responses.schemas.lenient import unknown_fields as own_unknown_fields
 from server.api.openai.responses.tools import Toolbox, WireName
+from server.api.summary import SUMMARY_TASK, summed_up
 from server.api.validation import unknown_fields
 from server.core.errors import (
     InvalidRequest,
@@ -28,8 +29,8 @@ from server.core.errors import (
 )
 from server.core.request import Content, Message, ToolCall
 
-_CALLS = (wire.FunctionCallItem, wire.CustomToolCallItem)
-_SUMMARY = "This is a summary of the conversation so far:"
+_NEVER_SUMMED_UP = ("system", "developer", "user")
+"""The roles whose messages stay beside a summary, as at `/v1/responses/compact`."""
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Conversation:
         ignored: Paths of items, and of their fields, that have no effect.
         call_ids: Ids of all calls in it.
         given: The items that the request itself brings, those it refers to among them.
+        compacts: Whether it ends by asking for a summary in place of an answer.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -53,6 +55,7 @@ class Conversation:
     ignored: list[str] = field(default_factory=list)
     call_ids: frozenset[str] = frozenset()
     given: list[wire.InputItem] = field(default_factory=list)
+    compacts: bool = False
 
     def add(
         self,
@@ -67,6 +70,13 @@ class Conversation:
         self.places.append(at)
         self.call_places.append(list(calls))
         self.part_places.append(list(parts))
+
+    def keep(self, indexes: Sequence[int]) -> None:
+        """Leave out all messages but those at ``indexes``."""
+        self.messages = [self.messages[index] for index in indexes]
+        self.places = [self.places[index] for index in indexes]
+        self.call_places = [self.call_places[index] for index in indexes]
+        self.part_places = [self.part_places[index] for index in indexes]
 
     def place(self, at: Locator) -> Locator:
         """Where the request has the canonical place ``at`` of a conversation."""
@@ -89,7 +99,8 @@ def conversation(
     """The conversation of a request that goes on from ``origin``; items may add to ``tools``.
 
     Raises:
-        InvalidRequest: The result of a call stands without the call.
+        InvalidRequest: The result of a call stands without the call, or a summary is asked for of
+            nothing.
         NotFound: An item refers to one that is not stored.
         InvalidImage: An image is none.
         UnsupportedParameter: An item has audio or files, or an image that is elsewhere.
@@ -99,6 +110,9 @@ def conversation(
         found.add(Message(role="system", content=instructions), ("instructions",))
     everything = [(item, origin.at) for item in origin.items]
     own = list(placed(given, origin, found.ignored))
+    found.compacts = bool(own) and isinstance(own[-1][0], wire.CompactionTriggerItem)
+    if found.compacts:
+        own.pop()
     found.given = [item for item, _ in own]
     everything += own
     for item, at in everything:
@@ -106,8 +120,12 @@ def conversation(
             tools.add(item.tools, (*at, "tools"))
     _Builder(found, everything, tools, origin).build()
     check_count(found.messages, ("input",))
-    calls = (item for item, _ in everything if isinstance(item, _CALLS))
+    calls = (item for item, _ in everything if isinstance(item, CALLS))
     found.call_ids = frozenset(call.call_id for call in calls)
+    if found.compacts:
+        if not found.messages:
+            raise InvalidRequest("input: there is nothing to make shorter.", at=("input",))
+        found.add(Message(role="user", content=SUMMARY_TASK), ("input",))
     if not found.messages:
         # LM Studio's clients load a model by asking nothing for one token.
         found.add(Message(role="user", content=""), ("input",))
@@ -151,7 +169,7 @@ class _Builder:
         self._placed = placed
         self._tools = tools
         self._origin = origin
-        self._results = _results_by_call(placed)
+        self._results = results_by_call(placed)
         self._turn: _Turn | None = None
 
     def build(self) -> None:
@@ -210,11 +228,14 @@ class _Builder:
             self._open(at).reasoning.append(text)
 
     def _compaction(self, item: wire.CompactionItem, at: Locator) -> None:
+        """A summary made here stands for all before it but what is never summed up."""
         text = unpacked(item.encrypted_content, "compaction")
         if text is None:
             self._found.ignored.append(f"{path_text(at)}.encrypted_content")
-        else:
-            self._found.add(Message(role="user", content=f"{_SUMMARY}\n\n{text}"), at)
+            return
+        roles = [message.role for message in self._found.messages]
+        self._found.keep([n for n, role in enumerate(roles) if role in _NEVER_SUMMED_UP])
+        self._found.add(Message(role="user", content=summed_up(text)), at)
 
     def _call(
         self, item: wire.FunctionCallItem | wire.CustomToolCallItem, index: int, at: Locator
@@ -236,33 +257,12 @@ class _Builder:
         if turn is None:
             return
         self._found.add(turn.message(), turn.at, calls=turn.call_places, parts=turn.text_places)
-        for call_index in turn.indexes:
+        for call, call_index in zip(turn.calls, turn.indexes, strict=True):
             index = self._results.get(call_index)
             if index is None:
                 continue
             result, at = self._placed[index]
             assert isinstance(result, wire.CallOutputItem)
             content = content_of(result.output, (*at, "output"))
-            message = Message(role="tool", content=content, tool_call_id=result.call_id)
+            message = Message(role="tool", content=content, tool_call_id=call.id)
             self._found.add(message, at, parts=self._parts(result.output, (*at, "output")))
-
-
-def _results_by_call(placed: Sequence[Placed]) -> dict[int, int]:
-    """The index of the result of the call at each index; a call may have none.
-
-    Ids may repeat: a result answers the first call before it that has its id and no result yet.
-    """
-    waiting: dict[str, list[int]] = defaultdict(list)
-    results: dict[int, int] = {}
-    for index, (item, at) in enumerate(placed):
-        if isinstance(item, _CALLS):
-            waiting[item.call_id].append(index)
-        elif isinstance(item, wire.CallOutputItem):
-            if not waiting[item.call_id]:
-                raise InvalidRequest(
-                    f"No tool call found for function call output with call_id "
-                    f"{item.call_id[:100]}.",
-                    at=(*at, "call_id"),
-                )
-            results[waiting[item.call_id].pop(0)] = index
-    return results

@@ -13,6 +13,7 @@ from server.api.family import Frame
 from server.api.openai.responses.errors import failure
 from server.api.openai.responses.form import ResponseForm
 from server.api.openai.responses.output_items import (
+    CompactionItem,
     CustomToolCallItem,
     Event,
     FunctionCallItem,
@@ -22,13 +23,11 @@ from server.api.openai.responses.output_items import (
 )
 from server.api.openai.responses.schemas.response import (
     IncompleteDetails,
-    InputTokensDetails,
     ItemStatus,
     OutputItem,
-    OutputTokensDetails,
     ResponseObject,
-    ResponseUsage,
 )
+from server.api.openai.responses.usage import response_usage
 from server.api.validation import to_json
 from server.core.errors import DragomanError
 from server.core.events import TokenLogprob, Usage
@@ -105,10 +104,8 @@ class ResponseEncoder:
         """The event that ends the response with ``error``, whose place is a path into the body."""
         if not self._sequence:
             yield from self.in_progress()
-        if self._open is not None:
-            self._done.append(self._open.item("incomplete"))
+        self._break_off()
         self.response = self._response(status="failed", error=failure(error))
-        self._over = True
         yield self._frame({"type": "response.failed", "response": self.response})
 
     def queued(self) -> Iterator[Frame]:
@@ -119,10 +116,8 @@ class ResponseEncoder:
 
     def cancel(self) -> None:
         """The response ends here; no event tells of it, as OpenAI's clients know none."""
-        if self._open is not None:
-            self._done.append(self._open.item("incomplete"))
+        self._break_off()
         self.response = self._response(status="cancelled")
-        self._over = True
 
     def frames(self, event: ReplyEvent) -> Iterator[Frame]:
         """The events that tell of ``event``."""
@@ -130,17 +125,19 @@ class ResponseEncoder:
             case AnswerStarted():
                 yield from self.in_progress()
             case ContentDelta(text=text, logprobs=logprobs):
-                if not isinstance(self._open, MessageItem):
-                    yield from self._begin(MessageItem())
-                yield self._delta(text, logprobs)
+                if not isinstance(self._open, MessageItem | CompactionItem):
+                    yield from self._begin(self._text())
+                yield from self._delta(text, logprobs)
+            case ReasoningDelta() if self._form.compacts:
+                return
             case ReasoningDelta(text=text):
                 if not isinstance(self._open, ReasoningItem):
                     yield from self._begin(self._reasoning())
-                yield self._delta(text)
+                yield from self._delta(text)
             case ToolCallStart():
                 yield from self._begin(self._call(event.id, event.name, event.kind))
             case ToolCallArguments(text=text) | ToolCallInput(text=text):
-                yield self._delta(text)
+                yield from self._delta(text)
             case AnswerFinished():
                 yield from self._finish(event)
 
@@ -153,8 +150,8 @@ class ResponseEncoder:
         answer = reply.answers[0]
         items = list(self._items(answer))
         if self._silent:
-            items.append(MessageItem())
-        reason = answer.finish_reason or "stop"
+            items.append(self._text())
+        reason = self._reason(answer.finish_reason or "stop")
         self._done = [item.item("completed") for item in items[:-1]]
         self._done.append(items[-1].item(_status(reason)))
         self.response = self._ended(reason, reply.usage)
@@ -163,11 +160,13 @@ class ResponseEncoder:
     # --- items ---
 
     def _items(self, answer: Answer) -> Iterator[GrowingItem]:
+        if self._form.compacts:
+            answer = msgspec.structs.replace(answer, parts=[TextPart(answer.text)])
         logprobs = answer.logprobs
         for part in answer.parts:
             match part:
                 case TextPart(text=text):
-                    item: GrowingItem = MessageItem()
+                    item = self._text()
                     taken = _tokens_of(text, logprobs)
                     item.delta(text, logprobs[:taken])
                     logprobs = logprobs[taken:]
@@ -180,6 +179,9 @@ class ResponseEncoder:
                     item = self._reasoning()
                     item.delta(part.text)
             yield item
+
+    def _text(self) -> GrowingItem:
+        return CompactionItem() if self._form.compacts else MessageItem()
 
     def _reasoning(self) -> ReasoningItem:
         return ReasoningItem(as_summary=self._form.reasoning_as_summary)
@@ -203,10 +205,10 @@ class ResponseEncoder:
         yield self._frame({"type": "response.output_item.added", **index, "item": item.begun()})
         yield from self._about(item, item.opening())
 
-    def _delta(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> Frame:
+    def _delta(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> Iterator[Frame]:
         item = self._open
         assert item is not None, "a delta belongs to the item that is open"
-        return self._frame(self._placed(item, item.delta(text, logprobs)))
+        yield from self._about(item, item.delta(text, logprobs))
 
     def _close(self, status: ItemStatus) -> Iterator[Frame]:
         item, self._open = self._open, None
@@ -220,11 +222,12 @@ class ResponseEncoder:
 
     def _finish(self, event: AnswerFinished) -> Iterator[Frame]:
         if event.logprobs and isinstance(self._open, MessageItem):
-            yield self._delta("", event.logprobs)
+            yield from self._delta("", event.logprobs)
         if self._silent:
-            yield from self._begin(MessageItem())
-        yield from self._close(_status(event.reason))
-        self.response = self._ended(event.reason, event.usage)
+            yield from self._begin(self._text())
+        reason = self._reason(event.reason)
+        yield from self._close(_status(reason))
+        self.response = self._ended(reason, event.usage)
         self._over = True
         yield self._frame({"type": f"response.{self.response.status}", "response": self.response})
 
@@ -245,6 +248,16 @@ class ResponseEncoder:
         return Frame(msgspec.json.encode(numbered, enc_hook=_plain), event["type"])
 
     # --- the response ---
+
+    def _break_off(self) -> None:
+        """The response is over: the open item stays as far as it came; half a summary is none."""
+        if self._open is not None and not self._form.compacts:
+            self._done.append(self._open.item("incomplete"))
+        self._over = True
+
+    def _reason(self, reason: AnswerFinishReason) -> AnswerFinishReason:
+        """Why the response ends: a summary is whole at its limit, too."""
+        return "stop" if self._form.compacts else reason
 
     def _ended(self, reason: AnswerFinishReason, usage: Usage) -> ResponseObject:
         if reason == "length":
@@ -277,20 +290,6 @@ def _tokens_of(text: str, tokens: Sequence[TokenLogprob]) -> int:
         missing -= len(token.piece)
         count += 1
     return count
-
-
-def response_usage(usage: Usage) -> ResponseUsage:
-    """``usage`` on the wire."""
-    return ResponseUsage(
-        input_tokens=usage.prompt_tokens,
-        input_tokens_details=InputTokensDetails(
-            cached_tokens=usage.cached_tokens,
-            cache_write_tokens=usage.prompt_tokens - usage.cached_tokens,
-        ),
-        output_tokens=usage.completion_tokens,
-        output_tokens_details=OutputTokensDetails(reasoning_tokens=usage.reasoning_tokens),
-        total_tokens=usage.prompt_tokens + usage.completion_tokens,
-    )
 
 
 def _plain(value: object) -> object:

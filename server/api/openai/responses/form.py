@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from server.api.openai.responses.conversation import Conversation
 from server.api.openai.responses.origin import conversation_id
 from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.api.openai.responses.schemas.response import ConversationId
@@ -23,25 +24,28 @@ class ResponseForm:
         tools: The tools, which have other names here than in the model's calls.
         reasoning_as_summary: Whether reasoning is given as its summary.
         call_ids: Ids of the calls before it, which no new call may have.
+        compacts: Whether it is a summary in place of an answer.
     """
 
     settings: dict[str, Any]
     tools: Toolbox
     reasoning_as_summary: bool
     call_ids: frozenset[str]
+    compacts: bool
 
 
 def response_form(
-    body: ResponsesRequest, tools: Toolbox, call_ids: frozenset[str], *, stored: bool
+    body: ResponsesRequest, tools: Toolbox, conversation: Conversation, *, stored: bool
 ) -> ResponseForm:
-    """The form that ``body`` asks for."""
+    """The form that ``body``, whose ``conversation`` this is, asks for."""
     reasoning = body.reasoning
     summary = None if reasoning is None else reasoning.summary or reasoning.generate_summary
     return ResponseForm(
         settings=_settings(body, tools, summary, stored=stored),
         tools=tools,
         reasoning_as_summary=summary is not None,
-        call_ids=call_ids,
+        call_ids=conversation.call_ids,
+        compacts=conversation.compacts,
     )
 
 
@@ -74,9 +78,14 @@ def _settings(
         "background": bool(body.background),
         "previous_response_id": body.previous_response_id,
         "conversation": conversation and ConversationId(id=conversation_id(conversation)),
-        "prompt_cache_key": body.prompt_cache_key,
-        "user": body.user,
+        "prompt_cache_key": _text(body.prompt_cache_key),
+        "user": _text(body.user),
     }
+
+
+def _text(value: Any) -> str | None:
+    """``value``, which has no effect and was not checked, if clients could read it."""
+    return value if isinstance(value, str) else None
 
 
 def _echo(value: Any) -> Any:

@@ -12,6 +12,7 @@ from server.api.openai.responses.schemas.response import (
     CustomToolCall,
     FunctionCall,
     ItemStatus,
+    OutputCompaction,
     OutputItem,
     OutputMessage,
     OutputReasoning,
@@ -46,8 +47,8 @@ class GrowingItem(ABC):
         """The events between the one that adds the item and the first text."""
         return self._opening()
 
-    def delta(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> Event:
-        """Add ``text``; the event that tells of it."""
+    def delta(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> list[Event]:
+        """Add ``text``; the events that tell of it."""
         self._texts.append(text)
         return self._delta(text, logprobs)
 
@@ -66,7 +67,7 @@ class GrowingItem(ABC):
         return []
 
     @abstractmethod
-    def _delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> Event: ...
+    def _delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> list[Event]: ...
 
     @abstractmethod
     def _closing(self, text: str) -> list[Event]: ...
@@ -89,15 +90,11 @@ class MessageItem(GrowingItem):
         part = OutputText(type="output_text", text="", annotations=[], logprobs=[])
         return [{"type": "response.content_part.added", "content_index": 0, "part": part}]
 
-    def _delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> Event:
+    def _delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> list[Event]:
         wire = chat_logprobs(logprobs).content or [] if logprobs else []
         self._logprobs += wire
-        return {
-            "type": "response.output_text.delta",
-            "content_index": 0,
-            "delta": text,
-            "logprobs": wire,
-        }
+        delta = {"content_index": 0, "delta": text, "logprobs": wire}
+        return [{"type": "response.output_text.delta", **delta}]
 
     def _closing(self, text: str) -> list[Event]:
         done = {"text": text, "logprobs": self._logprobs}
@@ -131,8 +128,8 @@ class ReasoningItem(GrowingItem):
     def _opening(self) -> list[Event]:
         return [self._part_event("added", "")]
 
-    def _delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> Event:
-        return self._text_event("delta", {"delta": text})
+    def _delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> list[Event]:
+        return [self._text_event("delta", {"delta": text})]
 
     def _closing(self, text: str) -> list[Event]:
         return [self._text_event("done", {"text": text}), self._part_event("done", text)]
@@ -182,8 +179,8 @@ class FunctionCallItem(GrowingItem):
     def _begun(self) -> OutputItem:
         return self._item("", "in_progress")
 
-    def _delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> Event:
-        return {"type": "response.function_call_arguments.delta", "delta": text}
+    def _delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> list[Event]:
+        return [{"type": "response.function_call_arguments.delta", "delta": text}]
 
     def _closing(self, text: str) -> list[Event]:
         done = {"name": self._name.name, "arguments": text}
@@ -212,8 +209,8 @@ class CustomToolCallItem(GrowingItem):
     def _begun(self) -> OutputItem:
         return self._item("", "in_progress")
 
-    def _delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> Event:
-        return {"type": "response.custom_tool_call_input.delta", "delta": text}
+    def _delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> list[Event]:
+        return [{"type": "response.custom_tool_call_input.delta", "delta": text}]
 
     def _closing(self, text: str) -> list[Event]:
         return [{"type": "response.custom_tool_call_input.done", "input": text}]
@@ -228,6 +225,31 @@ class CustomToolCallItem(GrowingItem):
             input=text,
             **_namespace(self._name),
         )
+
+
+class CompactionItem(GrowingItem):
+    """A summary in place of an answer: its text is in the item alone, once that is done."""
+
+    def __init__(self) -> None:
+        super().__init__("cmp")
+
+    def _begun(self) -> OutputItem:
+        return self._compaction("")
+
+    def _opening(self) -> list[Event]:
+        return [{"type": "response.compaction.compacting"}]
+
+    def _delta(self, text: str, logprobs: Sequence[TokenLogprob]) -> list[Event]:
+        return []
+
+    def _closing(self, text: str) -> list[Event]:
+        return []
+
+    def _item(self, text: str, status: ItemStatus) -> OutputItem:
+        return self._compaction(packed(text.strip(), "compaction"))
+
+    def _compaction(self, content: str) -> OutputItem:
+        return OutputCompaction(id=self.id, type="compaction", encrypted_content=content)
 
 
 def _namespace(name: WireName) -> dict[str, str]:

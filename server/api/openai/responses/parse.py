@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from server.api.clamped import clamped_header
 from server.api.constraint_fields import constraint, constraint_place, schema_place
 from server.api.family import ParsedRequest
@@ -26,6 +28,7 @@ from server.api.openai.responses.schemas.request import (
 )
 from server.api.openai.responses.tools import Toolbox
 from server.api.openai.responses.truncation import Shortening
+from server.api.summary import MOST_SUMMARY_TOKENS
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
 from server.core.model_info import ModelInfo
 from server.core.request import ChatPrompt, Constraint, GenerationRequest, ToolChoice
@@ -73,10 +76,11 @@ def parsed_prompt(body: ResponsesRequest, origin: Origin) -> ParsedPrompt:
     given = [] if body.input is None else body.input
     found = conversation(body.instructions, given, tools, origin)
     choice = tools.choose(body.tool_choice, parallel=body.parallel_tool_calls is not False)
+    offered = [] if found.compacts else tools.tools
     prompt = ChatPrompt(
         messages=found.messages,
-        tools=tools.tools,
-        tool_choice=choice if tools.tools else ToolChoice(),
+        tools=offered,
+        tool_choice=choice if offered else ToolChoice(),
         template_kwargs=_template_kwargs(body),
     )
     return ParsedPrompt(prompt, tools, found)
@@ -121,7 +125,9 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool, name: str) ->
         logprobs=_logprobs(body),
         constraint=constraint(body, ("text", _text_format(body))),
     )
-    form = response_form(body, parsed.tools, parsed.conversation.call_ids, stored=stored)
+    if compacts := parsed.conversation.compacts:
+        request = _for_a_summary(request)
+    form = response_form(body, parsed.tools, parsed.conversation, stored=stored)
     encoder = ResponseEncoder(body.model, form, name)
     ignored = [*ignored_names(body), *parsed.tools.ignored, *parsed.conversation.ignored]
     shortening = Shortening(request, parsed.conversation, ignored)
@@ -134,7 +140,7 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool, name: str) ->
         headers=partial(_headers, body, ignored),
         keep_alive=encoder.in_progress,
         failed=encoder.failed,
-        shorter=shortening if body.truncation == "auto" else None,
+        shorter=shortening if compacts or body.truncation == "auto" else None,
     )
     return ParsedResponse(answer, encoder, parsed.conversation.given, ignored)
 
@@ -157,6 +163,14 @@ def _template_kwargs(body: ResponsesRequest) -> dict[str, Any]:
     if variables.get("reasoning_effort") == "none" or _reasoning_budget(body) == 0:
         variables.setdefault("enable_thinking", False)
     return variables
+
+
+def _for_a_summary(request: GenerationRequest) -> GenerationRequest:
+    """``request`` without what is about the form of an answer; its few tokens are no thoughts."""
+    most = min(request.max_tokens or MOST_SUMMARY_TOKENS, MOST_SUMMARY_TOKENS)
+    return msgspec.structs.replace(
+        request, max_tokens=most, stop=[], reasoning_budget=0, logprobs=None, constraint=None
+    )
 
 
 def _reasoning_budget(body: ResponsesRequest) -> int | None:

@@ -43,8 +43,10 @@ def _empty(item: _Json) -> _Json:
         "reasoning": {"content": [], "summary": [], "encrypted_content": None},
         "function_call": {"arguments": ""},
         "custom_tool_call": {"input": ""},
+        "compaction": {"encrypted_content": ""},
     }
-    return {**item, "status": "in_progress", **texts.get(item["type"], {})}
+    begun = {"status": "in_progress"} if "status" in item else {}
+    return {**item, **begun, **texts.get(item["type"], {})}
 
 
 def _inside(item: _Json) -> Iterator[_Json]:
@@ -67,6 +69,8 @@ def _inside(item: _Json) -> Iterator[_Json]:
             kind = "response.custom_tool_call_input"
             yield {"type": f"{kind}.delta", "delta": item["input"]}
             yield {"type": f"{kind}.done", "input": item["input"]}
+        case "compaction":
+            yield {"type": "response.compaction.compacting"}
 
 
 def _part(text_kind: str, list_name: str, index: int, part: _Json) -> Iterator[_Json]:

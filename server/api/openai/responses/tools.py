@@ -50,6 +50,7 @@ class Toolbox:
         self.ignored: list[str] = []
         self._offered: dict[WireName, str] = {}
         self._wire_names: dict[str, WireName] = {}
+        self._dropped = False
 
     def add(self, tools: Sequence[wire.AnyTool], at: Locator) -> None:
         """Offer ``tools``, which the request has at ``at``; of two of one name the first stays."""
@@ -93,7 +94,10 @@ class Toolbox:
 
     def _mode(self, mode: wire.Mode, parallel: bool) -> ToolChoice:
         if mode == "required" and not self.tools:
-            raise InvalidRequest("tool_choice: there are no tools.", at=("tool_choice",))
+            if not self._dropped:
+                raise InvalidRequest("tool_choice: there are no tools.", at=("tool_choice",))
+            self.ignored.append("tool_choice")
+            mode = "auto"
         return ToolChoice(mode=mode, parallel=parallel)
 
     def _add_namespace(self, space: wire.NamespaceTool, at: Locator) -> bool:
@@ -142,6 +146,7 @@ class Toolbox:
         return candidate
 
     def _drop(self, tool: wire.OtherTool, at: Locator) -> None:
+        self._dropped = True
         self.ignored.append(f"{path_text(at)} ({tool.type})")
 
     def _name_unknown(self, tool: wire.Described, at: Locator) -> None:

@@ -64,11 +64,7 @@ class Shortening:
     def _drop(self, dropped: set[int]) -> None:
         found = self._conversation
         self._ignored += _named([found.places[index] for index in sorted(dropped)])
-        kept = [index for index in range(len(found.messages)) if index not in dropped]
-        found.messages = [found.messages[index] for index in kept]
-        found.places = [found.places[index] for index in kept]
-        found.call_places = [found.call_places[index] for index in kept]
-        found.part_places = [found.part_places[index] for index in kept]
+        found.keep([index for index in range(len(found.messages)) if index not in dropped])
 
 
 def _units(messages: Sequence[Message]) -> Iterator[range]:

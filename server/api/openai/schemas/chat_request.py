@@ -288,7 +288,7 @@ class ChatCompletionRequest(GenerationFields, ConversationFields):
     def ignored(self) -> list[str]:
         """Names of the parameters of this request that have no effect."""
         names = super().ignored()
-        names += left_out(self.tools or [])
+        names += left_out(self.tools or [], self.tool_choice)
         contents = (message.content for message in self.messages)
         parts = (part for content in contents if isinstance(content, list) for part in content)
         for part in parts:

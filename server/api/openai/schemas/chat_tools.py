@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -122,11 +122,16 @@ AnyTool = Annotated[
 ]
 
 
-def left_out(tools: Iterable[object]) -> Iterator[str]:
-    """The places of those of a request's ``tools`` that are not offered."""
-    for index, tool in enumerate(tools):
-        if isinstance(tool, OtherTool):
-            yield f"tools[{index}]" + (f" ({tool.type})" if tool.type else "")
+def left_out(tools: Sequence[object], choice: object) -> Iterator[str]:
+    """The places of those of a request's ``tools`` that are not offered.
+
+    Where none is left, a ``choice`` that wants one called is left out as well.
+    """
+    others = [(index, tool) for index, tool in enumerate(tools) if isinstance(tool, OtherTool)]
+    for index, tool in others:
+        yield f"tools[{index}]" + (f" ({tool.type})" if tool.type else "")
+    if choice == "required" and others and len(others) == len(tools):
+        yield "tool_choice"
 
 
 class ToolRef(WireModel):

@@ -108,18 +108,21 @@ class CustomToolCallItem(Item):
 
 
 class CallOutputItem(Item):
-    """The result of a call."""
+    """The result of a call; without a ``call_id``, of the next call that has none yet."""
 
     type: Literal["function_call_output", "custom_tool_call_output"]
-    call_id: CallId
+    call_id: CallId | None = None
     output: Result
     name: str | None = None
 
 
 class AdditionalToolsItem(Item):
-    """Tools that are offered beside those in ``tools``; newer agents send theirs so."""
+    """Tools that are offered beside those in ``tools``: newer agents send theirs so.
 
-    type: Literal["additional_tools"]
+    What a search for tools found comes back in the same form.
+    """
+
+    type: Literal["additional_tools", "tool_search_output"]
     role: str | None = None
     tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)]
 
@@ -129,6 +132,12 @@ class CompactionItem(Item):
 
     type: Literal["compaction"]
     encrypted_content: str
+
+
+class CompactionTriggerItem(Item):
+    """Asks for a `CompactionItem` in place of an answer, where it is the last item."""
+
+    type: Literal["compaction_trigger"]
 
 
 class ItemReference(Item):
@@ -152,7 +161,9 @@ _KINDS = {
     "function_call_output": "output",
     "custom_tool_call_output": "output",
     "additional_tools": "additional_tools",
+    "tool_search_output": "additional_tools",
     "compaction": "compaction",
+    "compaction_trigger": "compaction_trigger",
     "item_reference": "item_reference",
 }
 
@@ -180,6 +191,7 @@ InputItem = Annotated[
     | Annotated[CallOutputItem, Tag("output")]
     | Annotated[AdditionalToolsItem, Tag("additional_tools")]
     | Annotated[CompactionItem, Tag("compaction")]
+    | Annotated[CompactionTriggerItem, Tag("compaction_trigger")]
     | Annotated[ItemReference, Tag("item_reference")]
     | Annotated[OtherItem, Tag("other")],
     Discriminator(

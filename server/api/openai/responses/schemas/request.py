@@ -77,15 +77,13 @@ class TextOptions(LenientModel):
         Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
         | None
     ) = None
-    verbosity: Literal["low", "medium", "high"] | None = Field(
-        None, description="Accepted and ignored."
-    )
+    verbosity: Any = Field(None, description="Accepted and ignored.")
 
 
 class StreamOptions(LenientModel):
     """How to stream."""
 
-    include_obfuscation: bool | None = Field(None, description="Accepted and ignored.")
+    include_obfuscation: Any = Field(None, description="Accepted and ignored.")
 
 
 class ConversationRef(LenientModel):
@@ -142,11 +140,11 @@ class ResponsesRequest(LocalFields, ThinkingFields, ConstraintFields):
     )
     prompt: Any = Field(None, description="A stored prompt; refused.")
 
-    max_tool_calls: int | None = Field(None, description="Accepted and ignored.")
-    prompt_cache_key: str | None = Field(None, description="Accepted and ignored.")
-    safety_identifier: str | None = Field(None, description="Accepted and ignored.")
-    service_tier: str | None = Field(None, description="Accepted and ignored.")
-    user: str | None = Field(None, description="Accepted and ignored.")
+    max_tool_calls: Any = Field(None, description="Accepted and ignored.")
+    prompt_cache_key: Any = Field(None, description="Accepted and ignored.")
+    safety_identifier: Any = Field(None, description="Accepted and ignored.")
+    service_tier: Any = Field(None, description="Accepted and ignored.")
+    user: Any = Field(None, description="Accepted and ignored.")
 
     @classmethod
     def respelled(cls, body: dict[str, Any]) -> Respelled:

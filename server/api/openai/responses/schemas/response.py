@@ -73,7 +73,15 @@ class CustomToolCall(BaseModel):
     namespace: str = ""
 
 
-OutputItem = OutputMessage | OutputReasoning | FunctionCall | CustomToolCall
+class OutputCompaction(BaseModel):
+    """A summary that stands for the conversation before it."""
+
+    id: str
+    type: Literal["compaction"]
+    encrypted_content: str
+
+
+OutputItem = OutputMessage | OutputReasoning | FunctionCall | CustomToolCall | OutputCompaction
 
 
 class InputTokensDetails(BaseModel):
