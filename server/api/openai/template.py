@@ -44,7 +44,9 @@ async def apply_template(request: Request) -> Response:
     return Response(
         to_json(answer),
         media_type="application/json",
-        headers=ignored_header([*unknown_names(body), *left_out(body.tools or [], body.tool_choice)]),
+        headers=ignored_header(
+            [*unknown_names(body), *left_out(body.tools or [], body.tool_choice)]
+        ),
     )
 
 
