@@ -10,7 +10,7 @@ whole, so that the guard can walk it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from server.core.reply_format import Calls
 from server.core.request import ChatPrompt, Message
 from server.prompt.messages.capabilities import Capabilities
 from server.prompt.messages.efforts import EFFORT
+from server.prompt.messages.late_results import behind_their_calls
 from server.prompt.messages.parts import parts_of, template_content, text_of
 from server.prompt.messages.systems import place_systems
 from server.prompt.messages.tool_turns import (
@@ -170,14 +171,15 @@ def _error(index: int, problem: str) -> ConversationError:
 
 def _turns(messages: list[Message], capabilities: Capabilities, calls_syntax: Calls) -> list[Turn]:
     """The messages as dictionaries, with calls and their results matched."""
+    placed = behind_their_calls(messages)
     turns: list[Turn] = []
     calls = 0
-    index = 0
-    while index < len(messages):
-        message = messages[index]
-        end = _end_of_results(messages, index + 1)
-        following = range(index + 1, end)
-        results = [(place, messages[place]) for place in following if _is_result(messages[place])]
+    start = 0
+    while start < len(placed):
+        index, message = placed[start]
+        end = _end_of_results(placed, start + 1)
+        following = placed[start + 1 : end]
+        results = [each for each in following if _is_result(each[1])]
         if message.role == "tool":
             raise orphan(index, message, [])
         if message.tool_calls:
@@ -189,11 +191,11 @@ def _turns(messages: list[Message], capabilities: Capabilities, calls_syntax: Ca
         else:
             turns.append(Turn(index, _plain(message, capabilities)))
         turns += [
-            Turn(place, _plain(messages[place], capabilities))
-            for place in following
-            if not _is_result(messages[place])
+            Turn(place, _plain(each, capabilities))
+            for place, each in following
+            if not _is_result(each)
         ]
-        index = end
+        start = end
     return turns
 
 
@@ -201,12 +203,12 @@ def _is_result(message: Message) -> bool:
     return message.role == "tool"
 
 
-def _end_of_results(messages: list[Message], start: int) -> int:
+def _end_of_results(placed: Sequence[tuple[int, Message]], start: int) -> int:
     """The end of a run of results from ``start``; system text among them comes behind them."""
     end = place = start
-    while place < len(messages) and messages[place].role in {"tool", "system", "developer"}:
+    while place < len(placed) and placed[place][1].role in {"tool", "system", "developer"}:
         place += 1
-        if _is_result(messages[place - 1]):
+        if _is_result(placed[place - 1][1]):
             end = place
     return end
 

@@ -327,6 +327,15 @@ async def test_names_that_models_cannot_write_are_replaced(
             ToolChoice(mode="required"),
             ["c"],
         ),
+        (
+            {
+                "type": "allowed_tools",
+                "mode": "auto",
+                "tools": [{"type": "namespace", "name": "n"}],
+            },
+            ToolChoice(),
+            ["n__f"],
+        ),
         ({"type": "web_search"}, ToolChoice(), ["f", "n__f", "c"]),
     ],
 )

@@ -128,6 +128,13 @@ async def test_reasoning_is_the_summary_if_one_is_asked_for(connect: Connect) ->
     ]
 
 
+async def test_no_summary_may_be_asked_for_in_a_word(connect: Connect) -> None:
+    texts = ("<think>", "I see.", "</think>", "42")
+    response, _ = await both(connect, *texts, reasoning={"summary": "none"})
+    assert [part.text for part in response.output[0].content] == ["I see."]
+    assert response.reasoning.summary is None
+
+
 async def test_a_call_is_an_item(connect: Connect) -> None:
     text = call("look", {"at": "sky"})
     response, events = await both(connect, "I look.", *pieces(text), tools=[LOOK])

@@ -54,8 +54,8 @@ def test_an_empty_conversation_is_refused() -> None:
             r"messages\[3\] is a tool result, but no tool call",
         ),
         (
-            [user("a"), calling(call("f", "x")), user("b"), result("c", "x")],
-            r"messages\[3\] is a tool result, but no tool call",
+            [user("a"), calling(call("f", "x")), user("b"), result("c", "x"), result("d", "x")],
+            r"messages\[4\] is a tool result, but no tool call",
         ),
         (
             [Message(role="user", content="a", tool_calls=[call("f")])],
@@ -105,6 +105,17 @@ def test_a_conversation_the_template_expresses_stays_as_it_is() -> None:
         {"role": "tool", "tool_call_id": OPENAI_ID, "content": "b"},
         {"role": "assistant", "content": "c"},
     ]
+
+
+@pytest.mark.parametrize("between", [user("wait"), Message(role="assistant", content="Also.")])
+def test_a_result_that_comes_late_stands_with_its_call(between: Message) -> None:
+    asks = calling(call("f", "x"), call("g", "y"))
+    messages = [user("a"), asks, result("1", "x"), between, system("s"), result("2", "y")]
+    chat = normalize(ChatPrompt(messages=messages), NATIVE)
+    assert chat.sources == [0, 1, 2, 5, 3, 4]
+    again = [user("a"), calling(call("f", "x")), between, calling(call("f", "x")), result("1", "x")]
+    # Of two open calls of one id it is the later one's.
+    assert normalize(ChatPrompt(messages=again), NATIVE).sources == [0, 1, 2, 3, 4]
 
 
 def test_developer_becomes_system_where_the_template_has_no_such_role() -> None:

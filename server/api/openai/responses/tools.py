@@ -166,7 +166,14 @@ class Toolbox:
         for index, tool in enumerate(tools):
             if tool.type in {"function", "custom"} and tool.name is not None:
                 yield self._known(WireName(tool.name, tool.namespace))
-            else:
+                continue
+            inside = [
+                offered
+                for name, offered in self._offered.items()
+                if tool.type == "namespace" and tool.name and name.namespace == tool.name
+            ]
+            yield from inside
+            if not inside:
                 self.ignored.append(f"tool_choice.tools[{index}] ({tool.type})")
 
     def _known(self, name: WireName) -> str:

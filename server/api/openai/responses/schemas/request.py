@@ -18,6 +18,14 @@ MAX_ITEMS = 10_000
 MAX_TOP_LOGPROBS = 20
 
 
+def _usual_summary(value: object) -> object:
+    """How much of a summary, where "none" is no summary, as Codex's setting has it."""
+    return None if value == "none" else value
+
+
+Summary = Annotated[Literal["auto", "concise", "detailed"] | None, BeforeValidator(_usual_summary)]
+
+
 class ReasoningOptions(LenientModel):
     """How much to think, and what to show of it.
 
@@ -30,10 +38,8 @@ class ReasoningOptions(LenientModel):
     max_tokens: Annotated[int, Field(ge=-1), BeforeValidator(whole)] | None = Field(
         None, description="The most tokens of reasoning, as OpenRouter has it."
     )
-    summary: Literal["auto", "concise", "detailed"] | None = None
-    generate_summary: Literal["auto", "concise", "detailed"] | None = Field(
-        None, description="The old name of ``summary``."
-    )
+    summary: Summary = None
+    generate_summary: Summary = Field(None, description="The old name of ``summary``.")
 
 
 def _as_options(value: object) -> object:
