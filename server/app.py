@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -64,10 +64,12 @@ def create_app(
     families: Sequence[Family] = FAMILIES,
     *,
     pulls: Pulls | None = None,
+    elsewhere: Callable[[str], bool] = lambda _: False,
 ) -> FastAPI:
     """The application that serves the models of ``pool`` and lets ``pulls`` fetch more, if given.
 
-    It closes both. Raises ConfigError if the file of API keys cannot be read.
+    ``elsewhere`` says of a model whether this server has it not, but one that shares the store.
+    It closes ``pool`` and ``pulls``. Raises ConfigError if the file of API keys cannot be read.
     """
 
     @asynccontextmanager
@@ -89,18 +91,13 @@ def create_app(
     traces = _traces(settings.otlp_endpoint)
     ring = KeyRing(settings.api_keys, settings.keys_file, refused=figures.refused)
     respond = ErrorResponses(families)
-    # FastAPI's pages load scripts from the network; our description has the bodies we read.
-    app = FastAPI(
-        title="dragoman",
-        version=__version__,
-        openapi_url=None,
-        redirect_slashes=False,
-        lifespan=lifespan,
-    )
+    app = _bare(lifespan)
     app.state.keys, app.state.traces = ring, traces
     app.state.application = Application(app, respond)
     files = FileFolder(settings.files_dir, store.identity)
-    batches = _batches(app, settings, pool=pool, store=store, files=files, figures=figures)
+    batches = _batches(
+        app, settings, pool=pool, store=store, files=files, figures=figures, elsewhere=elsewhere
+    )
     app.state.context = Context(
         settings=settings,
         pool=pool,
@@ -117,6 +114,17 @@ def create_app(
     _handle_errors(app, respond)
     _add_middleware(app, settings)
     return app
+
+
+def _bare(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+    # FastAPI's pages load scripts from the network; our description has the bodies we read.
+    return FastAPI(
+        title="dragoman",
+        version=__version__,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
 
 
 def _figures(pool: Pool) -> Metrics:
@@ -146,6 +154,7 @@ def _batches(
     store: Store,
     files: FileFolder,
     figures: Metrics,
+    elsewhere: Callable[[str], bool],
 ) -> BatchRunner:
     shared = SharedByBatches(
         store=store,
@@ -153,6 +162,7 @@ def _batches(
         marks=WorkMarks(files),
         application=app.state.application,
         find_model=pool.entry,
+        elsewhere=elsewhere,
         keys=app.state.keys.digests,
         counted=figures.batch_line,
         most_bytes=settings.max_body_bytes,

@@ -8,21 +8,19 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from server.batches.application import Answer
+from server.batches.batch_end import store_end
 from server.batches.batch_record import BatchRecord, LineError
 from server.batches.input_lines import Line, body_of, checked_lines
 from server.batches.result_files import Failure, Response, Result, ResultFiles, result
 from server.batches.result_writer import ResultWriter
 from server.batches.shared import Shared
 from server.core.errors import StoreUnavailable
-from server.store.kinds import UNFINISHED, BatchStatus, StoredFile
-
-if TYPE_CHECKING:
-    from server.store.records import Records
+from server.store.kinds import BatchStatus
 
 Outcome = Literal["completed", "cancelled", "expired"]
 
@@ -60,17 +58,26 @@ class BatchRun:
         """Let it look at once whether it was cancelled."""
         self._woken.set()
 
-    async def run(self) -> None:
-        """Work until the batch has ended; raises StoreUnavailable, and then it can go on later."""
+    async def run(self) -> bool:
+        """Work until the batch has ended.
+
+        Returns whether it has: else what is left asks models that only other servers have. Raises
+        StoreUnavailable, and then it can go on later.
+        """
         key = await self._shared.key_of(self.batch.owner)
         if key is None:
             problem = "The API key of this batch is valid no longer."
             await self._fail([LineError(code="invalid_api_key", message=problem)])
-            return
+            return True
         lines = await self._checked()
-        if lines is not None:
-            async with self._shared.turns.turn(self.batch.model):
-                await self._work(lines, key)
+        if lines is None:
+            return True
+        here = self._shared.here(line.model for line in lines)
+        if not (here or self._is_over or await self._is_cancelled()):
+            return False
+        first = next((line.model for line in lines if line.model in here), None)
+        async with self._shared.turns.turn(first):
+            return await self._work(lines, key)
 
     # --- the file ---
 
@@ -86,7 +93,7 @@ class BatchRun:
                 endpoint=batch.endpoint,
                 most_bytes=self._shared.most_bytes,
                 # A line whose model has gone since is answered with that.
-                find_model=self._shared.find_model if begins else lambda _: None,
+                find_model=self._shared.check_model if begins else lambda _: None,
             )
         except OSError as error:
             _logger.warning("the file of %s cannot be read: %s", batch.id, error)
@@ -112,13 +119,18 @@ class BatchRun:
 
     # --- the lines ---
 
-    async def _work(self, lines: Sequence[Line], key: str) -> None:
+    async def _work(self, lines: Sequence[Line], key: str) -> bool:
+        """Answer the lines that are left; returns whether the batch has ended."""
         files = await self._open_files()
         writer = ResultWriter(files, self._written)
         try:
             self._note(files)
             left = [line for line in lines if line.custom_id not in files.done]
             outcome = await self._answer_all(left, writer, key)
+            if outcome is None:
+                await writer.close()
+                await self._become(self.batch, ["in_progress"])
+                return False
             left = [line for line in left if line.custom_id not in files.done]
             if outcome != "completed":
                 unanswered = _UNANSWERED[outcome]
@@ -128,6 +140,7 @@ class BatchRun:
             if not await self._become(finalizing, ["in_progress", "finalizing"]):
                 outcome = "cancelled"
             await self._finish(files, self.batch.at(outcome))
+            return True
         finally:
             await writer.close()
             await asyncio.to_thread(files.close)
@@ -141,12 +154,21 @@ class BatchRun:
             error_id=batch.error_file_id,
         )
 
-    async def _answer_all(self, lines: Sequence[Line], writer: ResultWriter, key: str) -> Outcome:
-        """Answer ``lines``, those of one model after those of another."""
+    async def _answer_all(
+        self, lines: Sequence[Line], writer: ResultWriter, key: str
+    ) -> Outcome | None:
+        """Answer those of ``lines`` whose models are here; None if others are left."""
         if await self._is_cancelled():
             return "cancelled"
-        if not lines:
-            return "completed"
+        if lines and self._is_over:
+            return "expired"
+        here = self._shared.here(line.model for line in lines)
+        own = [line for line in lines if line.model in here]
+        outcome = await self._answer_own(own, writer, key) if own else "completed"
+        return None if outcome == "completed" and len(own) < len(lines) else outcome
+
+    async def _answer_own(self, lines: Sequence[Line], writer: ResultWriter, key: str) -> Outcome:
+        """Answer ``lines``, those of one model after those of another."""
         ordered = iter(sorted(lines, key=lambda line: line.model))
         file = await asyncio.to_thread(
             os.open, self._shared.files.path(self.batch.input_file_id), os.O_RDONLY | os.O_CLOEXEC
@@ -204,7 +226,7 @@ class BatchRun:
 
     async def _stopped(self) -> Outcome:
         """Wait until the batch is cancelled or its time is over."""
-        while time.time() < self.batch.expires_at:
+        while not self._is_over:
             with suppress(StoreUnavailable):  # it is in the log
                 if await self._is_cancelled():
                     return "cancelled"
@@ -213,6 +235,11 @@ class BatchRun:
                     await self._woken.wait()
             self._woken.clear()
         return "expired"
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether its time is."""
+        return time.time() >= self.batch.expires_at
 
     async def _is_cancelled(self) -> bool:
         name, owner = self.batch.id, self.batch.owner
@@ -254,33 +281,8 @@ class BatchRun:
             has_output=bool(sizes[0]),
             has_errors=bool(sizes[1]),
         )
-        await self._shared.store.write(lambda records: _store_end(records, ended, sizes))
+        await self._shared.store.write(lambda records: store_end(records, ended, sizes))
         self.batch = ended
-
-
-def _store_end(records: Records, ended: BatchRecord, sizes: tuple[int, int]) -> None:
-    current = records.batches.get(ended.id, ended.owner)
-    if current is not None:
-        # When it was cancelled is said by the request that did so.
-        times = msgspec.json.decode(current.body).get("times", {})
-        ended = msgspec.structs.replace(ended, times={**times, **ended.times})
-    records.batches.update(ended.stored(), UNFINISHED)
-    now = int(time.time())
-    names = (ended.output_file_id, "output"), (ended.error_file_id, "error")
-    for (file_id, kind), size in zip(names, sizes, strict=True):
-        if size and records.files.get(file_id, ended.owner) is None:
-            seconds = ended.output_seconds
-            records.files.add(
-                StoredFile(
-                    id=file_id,
-                    owner=ended.owner,
-                    created_at=now,
-                    expires_at=None if seconds is None else now + seconds,
-                    bytes=size,
-                    purpose="batch_output",
-                    filename=f"{ended.id}_{kind}.jsonl",
-                )
-            )
 
 
 def _pause(answer: Answer, tries: int) -> float | None:

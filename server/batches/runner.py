@@ -109,10 +109,11 @@ class BatchRunner:
     async def _work(self, run: BatchRun, lock: BaseFileLock) -> None:
         name = run.batch.id
         try:
-            if await self._still_there(run):
-                await run.run()
-            await asyncio.to_thread(self._shared.marks.remove, name)
-            _logger.info("%s: %s", name, run.batch.status)
+            if not await self._still_there(run) or await run.run():
+                await asyncio.to_thread(self._shared.marks.remove, name)
+                _logger.info("%s: %s", name, run.batch.status)
+            else:
+                self._pausing[name] = time.monotonic() + _RETRY_SECONDS
         except StoreUnavailable:
             self._pausing[name] = time.monotonic() + _RETRY_SECONDS
         except Exception:

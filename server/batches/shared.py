@@ -24,6 +24,7 @@ class Shared:
         marks: Say which batches there is work for.
         application: Answers their lines.
         find_model: Raises ModelNotFound for a model that there is not.
+        elsewhere: Whether this server has a model not, but one that shares the store.
         keys: The digests of the valid API keys; without any, requests need none.
         counted: Called with endpoint and status of each line that has a result.
         most_bytes: The most bytes of a line.
@@ -37,6 +38,7 @@ class Shared:
     marks: WorkMarks
     application: Application
     find_model: Callable[[str], object]
+    elsewhere: Callable[[str], bool]
     keys: Callable[[], Iterable[str]]
     counted: Callable[[str, int], None]
     most_bytes: int
@@ -48,6 +50,15 @@ class Shared:
     def slots(self) -> asyncio.Semaphore:
         """As many as lines are answered at once."""
         return asyncio.Semaphore(self.parallel)
+
+    def here(self, models: Iterable[str]) -> set[str]:
+        """``models`` without those that only other servers have."""
+        return {model for model in set(models) if not self.elsewhere(model)}
+
+    def check_model(self, model: str) -> None:
+        """Raises ModelNotFound for a model that no server has."""
+        if not self.elsewhere(model):
+            self.find_model(model)
 
     async def key_of(self, owner: str) -> str | None:
         """The digest of the API key whose records are ``owner``'s; None if it is valid no longer.

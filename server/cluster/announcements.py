@@ -1,7 +1,8 @@
-"""What a replica says of itself: one JSON object a line, over a connection to the front.
+"""What replicas and the front tell each other: one JSON object a line, over one connection each.
 
-The first line is the key of the cluster. Others follow every `PERIOD_SECONDS` and at each change.
-The end of the connection says that the replica has gone.
+The first line of a replica is the key of the cluster. Others follow every `PERIOD_SECONDS` and at
+each change. The front answers with what all replicas serve, and again when that has changed. The
+end of the connection says that the replica has gone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 PERIOD_SECONDS = 1.0
 SILENT_SECONDS = 10.0
 """A replica that says nothing for this long is cut off. A choice: ten lines are lost by then."""
+
+MOST_LINE_BYTES = 1 << 20
+"""The longest line. A choice: the names of ten thousand models are shorter."""
 
 _RECONNECT_SECONDS = 0.5
 # How soon the front hears that the replica is ready, or about to end. A choice.
@@ -46,26 +50,39 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool
 
 
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """Every name by which a model may be asked for at some replica of the cluster."""
+
+    models: list[str]
+
+
 decode = msgspec.json.Decoder(Announcement).decode
+_decode_served = msgspec.json.Decoder(Served).decode
 
 
-def encode(announcement: Announcement) -> bytes:
-    """The line that says ``announcement``."""
-    return msgspec.json.encode(announcement) + b"\n"
+def encode(said: Announcement | Served) -> bytes:
+    """The line that says it."""
+    return msgspec.json.encode(said) + b"\n"
 
 
-async def announce(front: tuple[str, int], key: str, current: Callable[[], Announcement]) -> None:
+async def announce(
+    front: tuple[str, int],
+    key: str,
+    current: Callable[[], Announcement],
+    heard: Callable[[Served], None],
+) -> None:
     """Tell the front at this address what is ``current``, until cancelled.
 
-    Where it cannot be reached, or the connection ends, it is tried again.
+    Where it cannot be reached, or the connection ends, it is tried again. ``heard`` is called with
+    what the front says.
     """
     while True:
         try:
-            reader, writer = await asyncio.open_connection(*front)
+            reader, writer = await asyncio.open_connection(*front, limit=MOST_LINE_BYTES)
         except OSError:
             await asyncio.sleep(_RECONNECT_SECONDS)
             continue
-        ended = asyncio.create_task(reader.read())
+        ended = asyncio.create_task(_hear(reader, heard))
         try:
             writer.write(key.encode() + b"\n")
             await _keep_announcing(writer, current, ended)
@@ -78,8 +95,14 @@ async def announce(front: tuple[str, int], key: str, current: Callable[[], Annou
         await asyncio.sleep(_RECONNECT_SECONDS)
 
 
+async def _hear(reader: asyncio.StreamReader, heard: Callable[[Served], None]) -> None:
+    """Hear the front to its end; raises OSError, ValueError or msgspec.DecodeError."""
+    while line := await reader.readline():
+        heard(_decode_served(line))
+
+
 async def _keep_announcing(
-    writer: asyncio.StreamWriter, current: Callable[[], Announcement], ended: asyncio.Task[bytes]
+    writer: asyncio.StreamWriter, current: Callable[[], Announcement], ended: asyncio.Task[None]
 ) -> None:
     """Announce each change, and every period that there was none, until the front has ``ended``."""
     loop = asyncio.get_running_loop()

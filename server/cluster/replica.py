@@ -17,7 +17,6 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from uvicorn.loops.auto import auto_loop_factory
@@ -25,7 +24,9 @@ from uvicorn.loops.auto import auto_loop_factory
 from server.app import create_app
 from server.cluster.affinity.replica_choice import home_of
 from server.cluster.announcements import PERIOD_SECONDS, Announcement, announce
+from server.cluster.elsewhere import Elsewhere
 from server.cluster.front_only import FrontOnlyMiddleware
+from server.cluster.replica_spec import ReplicaSpec, ReplicaStatus
 from server.cluster.secret import cluster_key
 from server.core.ids import home
 from server.core.model_names import all_names, find_name
@@ -45,38 +46,6 @@ logger = logging.getLogger(__name__)
 
 EXIT_UNUSABLE = 3
 """The replica cannot serve its models; its last status and its log say why."""
-
-
-class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replica serves, and where.
-
-    Attributes:
-        group: The group it belongs to.
-        models: Names of its models.
-        settings: Settings of the server; the machine's environment and file give the others.
-        address: The machine's address in the network of the cluster.
-        front: Address and port at which the front hears replicas.
-    """
-
-    group: str
-    models: list[str]
-    settings: dict[str, Any]
-    address: str
-    front: tuple[str, int]
-
-
-class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How the replica is.
-
-    Attributes:
-        ready: Whether it serves its models.
-        requests: How many requests run and wait.
-        problem: Why it cannot serve and is about to end.
-    """
-
-    ready: bool = False
-    requests: int = 0
-    problem: str | None = None
 
 
 class _Chosen:
@@ -115,7 +84,8 @@ class _Replica:
             idle_unload_seconds=settings.idle_unload,
             cache_dir=settings.cache_dir,
         )
-        app = create_app(settings, self._pool)
+        self._elsewhere = Elsewhere(self._pool)
+        app = create_app(settings, self._pool, elsewhere=self._elsewhere)
         app.add_middleware(
             FrontOnlyMiddleware,
             key=self._key,
@@ -138,7 +108,9 @@ class _Replica:
         beside = [
             asyncio.create_task(self._load()),
             asyncio.create_task(self._keep_reporting()),
-            asyncio.create_task(announce(self._spec.front, self._key, self._announcement)),
+            asyncio.create_task(
+                announce(self._spec.front, self._key, self._announcement, self._elsewhere.hear)
+            ),
         ]
         gc.freeze()
         await self._server.serve(sockets=[listener])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 _SIGNS = re.compile(r"[-_.:\s]+")
 # Ollama adds it to names without a tag.
@@ -28,6 +28,14 @@ def find_name(name: str, names: Mapping[str, str]) -> str | None:
     wanted = _normal(name.removesuffix(_NO_TAG))
     found = {model_id for other, model_id in names.items() if wanted and _normal(other) == wanted}
     return found.pop() if len(found) == 1 else None
+
+
+def fits(name: str, names: Collection[str]) -> bool:
+    """Whether ``name`` is one of ``names`` as `find_name` compares them, or several."""
+    if name in names:
+        return True
+    wanted = _normal(name.removesuffix(_NO_TAG))
+    return bool(wanted) and any(_normal(other) == wanted for other in names)
 
 
 def _normal(name: str) -> str:

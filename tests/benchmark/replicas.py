@@ -26,7 +26,7 @@ from server.benchmark.agent import MessagesSession, Shape
 from server.benchmark.texts import some_text
 from server.benchmark.timed_client import Endpoint
 from server.cluster.affinity.request_affinity import Affinity
-from server.cluster.replica import ReplicaSpec
+from server.cluster.replica_spec import ReplicaSpec
 from server.cluster.routing import AffinityRouter, Asked, Router
 from server.cluster.secret import TOKEN_VARIABLE, cluster_key
 from tests.benchmark.routing import Policy, least_loaded, random_policy, row, table_head

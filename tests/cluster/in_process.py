@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -13,6 +13,7 @@ import httpx
 from server.app import create_app
 from server.cluster.affinity.replica_choice import home_of
 from server.cluster.announcements import Announcement, announce
+from server.cluster.elsewhere import Elsewhere
 from server.cluster.front.entrance import Front
 from server.cluster.front.membership import Members
 from server.cluster.front_only import FrontOnlyMiddleware
@@ -41,15 +42,21 @@ class Replica:
         script: Script,
         *,
         key: str = KEY,
+        group: str = "chat",
+        pool: FakePool | None = None,
         **settings: Any,
     ) -> None:
         self.name = name
-        self.pool = FakePool(script)
-        self.models = ["test", "alias"]
+        self.group = group
+        self.pool = pool or FakePool(script)
+        self.models = [name for entry in self.pool.models() for name in (entry.id, *entry.aliases)]
         self.ready = True
-        usual: dict[str, Any] = {"store": False, "files": False, "trusted_proxies": ["*"]}
+        usual: dict[str, Any] = {"store": False, "files": False}
+        # As a replica of its own process has them.
+        usual |= {"allowed_hosts": ["*"], "trusted_proxies": ["*"]}
         stated = Settings(**(usual | settings))
-        app = create_app(stated, self.pool)
+        elsewhere = Elsewhere(self.pool)
+        app = create_app(stated, self.pool, elsewhere=elsewhere)
         self.drain = app.state.context.drain
         self.store: Store = app.state.context.store
         app.add_middleware(
@@ -61,12 +68,14 @@ class Replica:
         token = home.set(home_of(name))
         self._serving = asyncio.create_task(self.server._serve(sockets=[self.socket]))
         home.reset(token)
-        self._announcing = asyncio.create_task(announce(front, key, self.announcement))
+        self._announcing = asyncio.create_task(
+            announce(front, key, self.announcement, elsewhere.hear)
+        )
 
     def announcement(self) -> Announcement:
         return Announcement(
             id=self.name,
-            group="chat",
+            group=self.group,
             host="127.0.0.1",
             port=self.port,
             models=self.models,
@@ -90,10 +99,15 @@ class Replica:
 
 
 class Cluster:
-    """A front, and the replicas that a test adds."""
+    """A front, and the replicas that a test adds; ``served`` is what its file says of groups."""
 
-    def __init__(self, router: Router | None = None, **settings: Any) -> None:
-        self.members = Members(KEY, silent_seconds=WAIT_SECONDS)
+    def __init__(
+        self,
+        router: Router | None = None,
+        served: Mapping[str, Sequence[str]] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.members = Members(KEY, served or {}, silent_seconds=WAIT_SECONDS)
         stated = Settings(allow_unauthenticated=True, drain_seconds=5, **settings)
         self.front = Front(
             stated,
@@ -161,7 +175,9 @@ async def answering(cluster: Cluster, name: str, answer: bytes) -> AsyncIterator
         ready=True,
         draining=False,
     )
-    announcing = asyncio.create_task(announce(cluster.address, KEY, lambda: said))
+    announcing = asyncio.create_task(
+        announce(cluster.address, KEY, lambda: said, lambda served: None)
+    )
     await until(lambda: any(member.said.id == name for member in cluster.members.all()))
     try:
         yield asked

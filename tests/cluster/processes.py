@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from server.cli.local_models import library
-from server.cluster.replica import ReplicaSpec
+from server.cluster.replica_spec import ReplicaSpec
 from server.cluster.secret import TOKEN_VARIABLE
 from server.cluster.tables import FRONT_SETTINGS
 from server.core.settings import Settings

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.cluster.replica import EXIT_UNUSABLE, ReplicaSpec, ReplicaStatus
+from server.cluster.replica import EXIT_UNUSABLE
+from server.cluster.replica_spec import ReplicaSpec, ReplicaStatus
 from server.cluster.secret import TOKEN_VARIABLE
 from tests.e2e.server import CHECKOUT
 from tests.tiny_models import write_tiny_model

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable, Sequence
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from server.api.error_responses import ErrorResponses
 from server.cluster.affinity.replica_choice import home_of
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 # started anew, and more. A choice.
 _PATIENCE_SECONDS = 3.0
 _RETRY_SECONDS = 5.0
+_BAD_REQUEST = 400
 REPLICA_HEADER = b"x-dragoman-replica"
 """In an answer: the id of the replica that gave it."""
 
@@ -36,11 +38,24 @@ class Elsewhere(Exception):
     """The replica takes no more requests."""
 
 
+class Refused(Exception):
+    """The replica refuses a request that names no model: that of another group may know one.
+
+    Attributes:
+        answer: The refusal, as messages of ASGI.
+    """
+
+    def __init__(self, *answer: Message) -> None:
+        super().__init__()
+        self.answer = answer
+
+
 class Forwarding:
     """Passes requests on.
 
     A request is tried on one replica after another until one begins to answer. Where that would do
-    twice what must be done once, it is tried again only if the replica saw nothing of it.
+    twice what must be done once, it is tried again only if the replica saw nothing of it. One that
+    names no model is asked of each group until one does not refuse it.
 
     Args:
         members: The replicas.
@@ -93,36 +108,36 @@ class Forwarding:
 
     async def _answer(self, scope: Scope, incoming: Incoming, send: Send) -> DragomanError | None:
         """Let a replica answer; returns the error where none does."""
-        tried: set[str] = set()
-        problem: DragomanError = Overloaded(
-            "No replica can answer now.", retry_after=_RETRY_SECONDS
-        )
+        tries = _Tries()
         while True:
             found = await self._members.serving_soon(incoming.model, _PATIENCE_SECONDS)
-            untried = [member for member in found if member.said.id not in tried]
-            if not untried:
-                return problem
-            loads = {member.said.id: member.in_flight for member in untried}
-            chosen = self._router.choose(incoming.asked, loads)
-            member = next(member for member in untried if member.said.id == chosen)
-            tried.add(chosen)
+            if not (untried := tries.left(found)):
+                return await tries.conclude(send)
+            member = self._choose(incoming, untried)
+            tries.replicas.add(member.said.id)
             try:
                 await self._pass_on(member, scope, incoming, send)
             except Unreachable as error:
-                logger.warning("replica %s cannot be reached: %s", chosen, error)
+                logger.warning("replica %s cannot be reached: %s", member.said.id, error)
                 member.suspect = True
             except Elsewhere:
                 continue
+            except Refused as error:
+                tries.refusals[member.said.group] = error
             except Cut as error:
                 loss = _loss(member, error)
                 if not incoming.repeatable:
                     return loss
-                if isinstance(loss, BadGateway):
-                    problem = loss
+                tries.note(loss)
             except ClientDisconnect:
                 return None
             else:
                 return None
+
+    def _choose(self, incoming: Incoming, untried: Sequence[Member]) -> Member:
+        loads = {member.said.id: member.in_flight for member in untried}
+        chosen = self._router.choose(incoming.asked, loads)
+        return next(member for member in untried if member.said.id == chosen)
 
     async def _pass_on(self, member: Member, scope: Scope, incoming: Incoming, send: Send) -> None:
         """Let ``member`` answer.
@@ -130,6 +145,7 @@ class Forwarding:
         Raises:
             Unreachable: It could not be reached.
             Elsewhere: It takes no more requests.
+            Refused: The request names no model, and it does not know which one is meant.
             Nonsense: It gave no sensible answer, and the client got nothing yet.
             Cut: So, since it was lost.
         """
@@ -168,8 +184,11 @@ class Forwarding:
             if "content-length" in headers and headers.get("content-type") == "application/json":
                 # It comes at once, and another replica can answer as long as none of it was sent.
                 whole = b"".join([part async for part in connection.parts()])
+                body_message = {"type": "http.response.body", "body": whole}
+                if answer.status == _BAD_REQUEST and incoming.unnamed:
+                    raise Refused(_start(answer, member), body_message)
                 await send(_start(answer, member))
-                await send({"type": "http.response.body", "body": whole})
+                await send(body_message)
                 return
             await send(_start(answer, member))
             if headers.get("content-type", "").startswith("text/event-stream"):
@@ -197,6 +216,44 @@ class Forwarding:
         await send({"type": "http.response.body", "body": held})
 
 
+class _Tries:
+    """What has become of a request so far.
+
+    Attributes:
+        replicas: Ids of those that were asked.
+        refusals: Those of groups that do not know which model it means.
+        problem: What its client hears where no replica answers.
+    """
+
+    def __init__(self) -> None:
+        self.replicas: set[str] = set()
+        self.refusals: dict[str, Refused] = {}
+        self.problem: DragomanError = Overloaded(
+            "No replica can answer now.", retry_after=_RETRY_SECONDS
+        )
+
+    def left(self, found: Iterable[Member]) -> list[Member]:
+        """Those of ``found`` that are still to be asked."""
+        return [
+            member
+            for member in found
+            if not (member.said.id in self.replicas or member.said.group in self.refusals)
+        ]
+
+    def note(self, loss: DragomanError) -> None:
+        """Note that a replica was lost, or answered nonsense, which its client should hear of."""
+        if isinstance(loss, BadGateway):
+            self.problem = loss
+
+    async def conclude(self, send: Send) -> DragomanError | None:
+        """Send the first refusal if there is one; returns the problem otherwise."""
+        if not self.refusals:
+            return self.problem
+        for message in next(iter(self.refusals.values())).answer:
+            await send(message)
+        return None
+
+
 async def _relay(connection: Connection, send: Send) -> None:
     """Pass the body on. If it is cut short, the client's connection is too: it has no other way."""
     try:
@@ -222,6 +279,6 @@ def _attempt_name(member: Member) -> str:
     return random_id(ANSWER_LETTERS - len(home)) + home
 
 
-def _start(answer: AnswerHead, member: Member) -> dict[str, object]:
+def _start(answer: AnswerHead, member: Member) -> Message:
     headers = [*answer_headers(answer.headers), (REPLICA_HEADER, member.said.id.encode())]
     return {"type": "http.response.start", "status": answer.status, "headers": headers}

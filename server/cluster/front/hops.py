@@ -73,6 +73,9 @@ def request_head(
     }
     if slash:
         stated[b"x-forwarded-prefix"] = slash + prefix
+    if (b"upgrade", b"websocket") in ((name, value.lower()) for name, value in scope["headers"]):
+        # The replica refuses it, in the way that sends its client to POST at once.
+        stated |= {b"connection": "close, upgrade", b"upgrade": "websocket"}
     if attempts:
         stated[ATTEMPTS_HEADER] = ",".join(attempts)
     lines += [name + b": " + value.encode("latin-1") for name, value in stated.items()]

@@ -70,6 +70,11 @@ class Incoming:
         named = None if self.asked.body is None else self.asked.body.get("model")
         return named if isinstance(named, str) else None
 
+    @property
+    def unnamed(self) -> bool:
+        """Whether it asks something and names no model."""
+        return self.asked.body is not None and not self.asked.body.get("model")
+
     async def collect(self, seconds: float) -> None:
         """Receive the body if it is JSON.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import msgspec
 
-from server.cluster.announcements import SILENT_SECONDS, Announcement, decode
+from server.cluster.announcements import SILENT_SECONDS, Announcement, Served, decode, encode
 from server.cluster.front.upstream import Connection, Upstream
-from server.core.model_names import find_name
+from server.core.model_names import fits
 
 logger = logging.getLogger(__name__)
 
@@ -79,11 +79,26 @@ class Members:
     A replica whose connection ends gets no more requests. What it is answering goes on, as only
     that connection may be lost; it is cut off once the replica has been silent for
     ``silent_seconds``.
+
+    Args:
+        key: The key of the cluster.
+        served: Names of the models of each group, until its replicas say more.
+        silent_seconds: See above.
     """
 
-    def __init__(self, key: str, *, silent_seconds: float = SILENT_SECONDS) -> None:
+    def __init__(
+        self,
+        key: str,
+        served: Mapping[str, Iterable[str]],
+        *,
+        silent_seconds: float = SILENT_SECONDS,
+    ) -> None:
         self._key = key.encode()
         self._silent_seconds = silent_seconds
+        self._served = {group: set(models) for group, models in served.items()}
+        # What all replicas serve, and which line of it each connection was told last.
+        self._all_served = self._encoded()
+        self._told: dict[asyncio.StreamWriter, bytes] = {}
         self._members: dict[str, Member] = {}
         self._lost: dict[str, asyncio.TimerHandle] = {}
         self._changed = asyncio.Event()
@@ -128,6 +143,8 @@ class Members:
             while line := await self._line(reader):
                 said = decode(line)
                 self._adopt(said)
+                self._told.setdefault(writer, b"")
+                self._tell()
         except TimeoutError:
             if said is not None:
                 logger.warning("the replica %s is silent", said.id)
@@ -137,6 +154,7 @@ class Members:
             logger.warning("the connection of a replica failed: %s", error)
         finally:
             self._writers.discard(writer)
+            self._told.pop(writer, None)
             writer.close()
             if said is not None:
                 self._lose(said.id)
@@ -159,9 +177,30 @@ class Members:
         if member is None:
             logger.info("replica %s of %s at %s:%d", said.id, said.group, said.host, said.port)
             self._members[said.id] = Member(said)
+            self._learn(said.group)
         else:
+            before = member.said.models
             member.hear(said)
+            if said.models != before:
+                self._learn(said.group)
         self._changed.set()
+
+    def _learn(self, group: str) -> None:
+        """Note what the replicas of ``group`` serve; without any, it is what they served last."""
+        here = [member.said.models for member in self.all() if member.said.group == group]
+        if here:
+            self._served[group] = set().union(*here)
+            self._all_served = self._encoded()
+
+    def _encoded(self) -> bytes:
+        return encode(Served(models=sorted(set().union(*self._served.values()))))
+
+    def _tell(self) -> None:
+        """Tell each replica what all of them serve, if it does not know."""
+        for writer, told in self._told.items():
+            if told != self._all_served:
+                writer.write(self._all_served)
+                self._told[writer] = self._all_served
 
     def _lose(self, id_: str) -> None:
         """The connection ended."""
@@ -173,11 +212,10 @@ class Members:
     def _forget(self, id_: str) -> None:
         if (handle := self._lost.pop(id_, None)) is not None:
             handle.cancel()
-        self._members.pop(id_).cut()
+        member = self._members.pop(id_)
+        member.cut()
+        self._learn(member.said.group)
 
 
 def _knows(member: Member, model: str | None) -> bool:
-    names = member.said.models
-    if model is None or model in names:
-        return model is not None
-    return find_name(model, dict(zip(names, names, strict=True))) is not None
+    return model is not None and fits(model, member.said.models)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 
+from server.cluster.announcements import MOST_LINE_BYTES
 from server.cluster.front.entrance import Front
 from server.cluster.front.membership import Members
 from server.cluster.routing import AffinityRouter
@@ -14,9 +15,6 @@ from server.cluster.tables import Cluster
 from server.http.transport import Server
 
 logger = logging.getLogger(__name__)
-
-# More than an announcement with a thousand names of models.
-_MOST_LINE_BYTES = 1 << 18
 
 
 async def serve_front(
@@ -28,7 +26,7 @@ async def serve_front(
     """
     key = cluster_key()
     settings = cluster.front_settings()
-    members = Members(key)
+    members = Members(key, {name: group.models for name, group in cluster.groups.items()})
     front = Front(
         settings,
         members,
@@ -37,9 +35,7 @@ async def serve_front(
         key=key,
         most_bytes=cluster.most_body_bytes,
     )
-    hearing = await asyncio.start_server(
-        members.hear, sock=members_listener, limit=_MOST_LINE_BYTES
-    )
+    hearing = await asyncio.start_server(members.hear, sock=members_listener, limit=MOST_LINE_BYTES)
     try:
         await Server(front, settings, front).serve(sockets=[listener])
     finally:

@@ -17,7 +17,7 @@ import msgspec
 import ray
 from ray import serve
 
-from server.cluster.replica import ReplicaSpec, ReplicaStatus
+from server.cluster.replica_spec import ReplicaSpec, ReplicaStatus
 
 # The name that Serve gives the log of a replica's actor.
 logger = logging.getLogger("ray.serve")
