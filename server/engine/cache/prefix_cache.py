@@ -110,6 +110,11 @@ class PrefixCache(CellTree):
                 return False
         return False
 
+    def stop_fetching(self) -> None:
+        """Note that the sequence is gone for which `fetch` said that more may come."""
+        if self._tier is not None:
+            self._tier.stop_waiting()
+
     def begin(self, scope: CacheScope, keys: Keys, limit: int) -> tuple[int, int] | None:
         """A running id that has the longest cached prefix of ``keys[:limit]``.
 

@@ -35,6 +35,9 @@ class PrefixTier(Protocol):
         It soon is, also if the segment cannot be read.
         """
 
+    def stop_waiting(self) -> None:
+        """Note that whoever waited for a segment until it is `ready` does so no longer."""
+
     def load(self, segment: KeptSegment, keys: Keys) -> NDArray[np.uint8] | None:
         """The state of a segment that `find` returned for ``keys``; None if it cannot be used.
 

@@ -131,6 +131,10 @@ class PrefixDisk:
         """
         return self._reader.ready(segment)
 
+    def stop_waiting(self) -> None:
+        """Note that whoever waited for a segment until it is `ready` does so no longer."""
+        self._reader.stop_waiting()
+
     def load(self, segment: KeptSegment, keys: Keys) -> NDArray[np.uint8] | None:
         """The state of a segment that `find` returned for ``keys``; None if it cannot be used.
 

@@ -27,7 +27,6 @@ class _Reading:
     future: Future[Contents | None]
     size: int
     since: float
-    wanted: float | None = None
 
 
 class SegmentReader:
@@ -44,6 +43,8 @@ class SegmentReader:
         self._thread = ThreadPoolExecutor(1, "prefix-reader")
         self._ahead: OrderedDict[str, _Reading] = OrderedDict()
         self._bytes_ahead = 0
+        # The segment that `ready` said last is not, and when it said so first.
+        self._awaited: tuple[str, float] | None = None
         self._paused_until = 0.0
 
     @property
@@ -69,20 +70,28 @@ class SegmentReader:
     def ready(self, segment: KeptSegment) -> bool:
         """Whether `wait` would not wait for ``segment``, which is read if it was not yet.
 
-        So it is a second after this was asked first: `wait` then says that it took too long.
+        So it is after a second in which no other was waited for: `wait` then says that it took too
+        long.
         """
         reading = self._ahead.get(segment.name) or self._begin(segment)
-        if reading.wanted is None:
-            reading.wanted = time.monotonic()
-        return reading.future.done() or _seconds_left(reading) == 0
+        if reading.future.done():
+            return True
+        if self._awaited is None or self._awaited[0] != segment.name:
+            self._awaited = segment.name, time.monotonic()
+        return self._seconds_left(segment.name) == 0
+
+    def stop_waiting(self) -> None:
+        """Forget how long `ready` has been asked for a segment: nobody asks on."""
+        self._awaited = None
 
     def wait(self, segment: KeptSegment) -> Contents | None:
         """What ``segment`` holds; None if it cannot be used, or not in time."""
         if segment.name not in self._ahead:
             self._begin(segment)
-        reading = self._take(segment.name)
+        seconds = self._seconds_left(segment.name)
+        self._awaited = None
         try:
-            return reading.future.result(_seconds_left(reading))
+            return self._take(segment.name).future.result(seconds)
         except FutureTimeout:
             self._paused_until = time.monotonic() + _PAUSE
             self._too_slow()
@@ -103,9 +112,8 @@ class SegmentReader:
         self._bytes_ahead -= reading.size
         return reading
 
-
-def _seconds_left(reading: _Reading) -> float:
-    """How long the engine still waits for what is being read."""
-    if reading.wanted is None:
-        return _LONGEST_WAIT
-    return max(0.0, reading.wanted + _LONGEST_WAIT - time.monotonic())
+    def _seconds_left(self, name: str) -> float:
+        """How long the engine still waits for what is being read."""
+        if self._awaited is None or self._awaited[0] != name:
+            return _LONGEST_WAIT
+        return max(0.0, self._awaited[1] + _LONGEST_WAIT - time.monotonic())

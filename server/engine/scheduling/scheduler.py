@@ -81,6 +81,9 @@ class Scheduler:
     def remove(self, sequence: SequenceState, *, trustworthy: bool = True) -> None:
         """End ``sequence``, running or waiting; trustworthy cells stay cached."""
         self._suspects.discard(sequence.order)
+        if sequence is self._fetching:
+            self._fetching = None
+            self._cache.stop_fetching()
         if sequence in self.waiting:
             self.waiting.remove(sequence)
         else:

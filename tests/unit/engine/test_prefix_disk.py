@@ -101,6 +101,50 @@ def test_streams_see_nothing_of_a_file_that_is_read_too_slowly(
     again.stop()
 
 
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds by which the reader of files waits, in a list of one."""
+    now = [0.0]
+    monkeypatch.setattr(segment_reader, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_who_asks_after_one_that_left_waits_for_a_file_as_long(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(folder)
+    answers = threading.Event()
+    again = Rig(folder)
+    again.disk._reader._thread.submit(answers.wait)
+    keys = np.array([*LONG, 41], dtype=np.int32)
+    now = stopped_clock(monkeypatch)
+    assert again.cache.fetch(SHARED, keys, len(LONG))
+    again.cache.stop_fetching()
+    for now[0] in (0.9, 1.8):
+        assert again.cache.fetch(SHARED, keys, len(LONG))
+    now[0] = 1.9
+    assert not again.cache.fetch(SHARED, keys, len(LONG))
+    assert again.disk._reader.paused
+    answers.set()
+    again.stop()
+
+
+def test_a_file_is_waited_for_anew_once_another_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [token + 1 for token in LONG]
+    for tokens in (LONG, others):
+        kept(folder, tokens)
+    answers = threading.Event()
+    again = Rig(folder)
+    again.disk._reader._thread.submit(answers.wait)
+    now = stopped_clock(monkeypatch)
+    for now[0], tokens in ((0.0, LONG), (0.5, others), (1.4, LONG), (2.3, LONG)):
+        keys = np.array([*tokens, 41], dtype=np.int32)
+        assert again.cache.fetch(SHARED, keys, len(tokens))
+    answers.set()
+    again.stop()
+
+
 def test_states_are_read_into_memory_that_is_used_again(folder: Path) -> None:
     others = [token + 1 for token in LONG]
     for tokens in (LONG, others):

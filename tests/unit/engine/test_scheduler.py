@@ -377,6 +377,24 @@ def test_prefixes_move_again_once_none_comes_back(monkeypatch: pytest.MonkeyPatc
     assert simulation.scheduler.tidy()
 
 
+def test_nobody_waits_for_the_prefix_of_a_sequence_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulation = Simulation()
+    simulation.add(0, [1] * 20, 30)
+    simulation.step()
+    stopped: list[None] = []
+    monkeypatch.setattr(simulation.cache, "fetch", lambda *_: True)
+    monkeypatch.setattr(simulation.cache, "stop_fetching", lambda: stopped.append(None))
+    for order in (1, 2):
+        simulation.add(order, [2] * 20, 5)
+    simulation.step()
+    simulation.cancel(2)
+    assert not stopped, "it waited behind the other"
+    simulation.cancel(1)
+    assert len(stopped) == 1
+
+
 def test_an_idle_server_prefills_whole_batches() -> None:
     simulation = Simulation(cells=4000, batch_size=512)
     simulation.add(0, [1] * 1200, answer=1)
