@@ -103,8 +103,8 @@ class LlamaContext:
             ids = settings.sequence_ids
             self._guard = WindowGuard(ids, window, self._share_cells, self._free_cells)
         self.piece = model.vocabulary.piece
-        self._ends = model.vocabulary.end_of_generation_tokens
         self.is_control = model.vocabulary.is_control
+        self.is_end_of_generation = model.vocabulary.is_end_of_generation
         self._bound: tuple[Batch, Any] | None = None
         self._logits = RowView(self.vocabulary_size)
         self.state_width = model.embedding_size
@@ -118,10 +118,6 @@ class LlamaContext:
         Then logits repeat to the bit.
         """
         return self.declined is None and adapters not in self._declining
-
-    def is_end_of_generation(self, token: int) -> bool:
-        """Whether generating the token ends an answer."""
-        return token in self._ends
 
     def _bind(self, batch: Batch) -> Any:
         """A llama_batch that points into ``batch``'s arrays, made once per batch."""
