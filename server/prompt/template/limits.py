@@ -32,7 +32,10 @@ GRACE = 0.5
 """Seconds a template has to stop, once told to, before it counts as stuck."""
 
 MEMORY_LIMIT = 256 * 2**20
-"""Bytes of private memory the process may gain during one render."""
+"""Bytes of private memory the process may gain during one render.
+
+What other threads gain meanwhile counts too, such as KV cells that are used for the first time.
+"""
 
 TEXT_ALLOWANCE = 256 * 1024
 """Characters any text of a render may have, however short the input is."""
