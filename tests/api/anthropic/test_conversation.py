@@ -222,13 +222,58 @@ async def test_calls_come_back_as_they_were_even_if_cut_off(
     assert called.arguments == arguments
 
 
-async def test_a_last_message_of_the_assistant_is_continued(
-    http: httpx.AsyncClient, pool: FakePool
+@pytest.mark.parametrize("begun", ["The answer is (", "The answer is ", "Lines:\n\n", " ", ""])
+async def test_a_last_message_of_the_assistant_is_continued_where_it_ends(
+    http: httpx.AsyncClient, pool: FakePool, begun: str
 ) -> None:
-    await message(http, messages=[USER, {"role": "assistant", "content": "The answer is ("}])
+    await message(http, messages=[USER, {"role": "assistant", "content": begun}])
     prompt = pool.client.requests[-1].prompt
     assert prompt.continue_final_message  # type: ignore[union-attr]
     assert not prompt.add_generation_prompt  # type: ignore[union-attr]
+    assert prompt.messages[-1].content == begun  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("server_tool_use", "web_search_tool_result", "web_fetch_tool_result"),
+        *("code_execution_tool_result", "bash_code_execution_tool_result"),
+        *("text_editor_code_execution_tool_result", "tool_search_tool_result"),
+        *("advisor_tool_result", "mcp_tool_use", "mcp_tool_result", "mcp_tool_listing"),
+        *("container_upload", "fallback", "redacted_thinking", "one_of_next_year"),
+    ],
+)
+async def test_blocks_of_tools_that_anthropic_ran_are_left_out_and_named(
+    http: httpx.AsyncClient, pool: FakePool, kind: str
+) -> None:
+    block = {"type": kind, "id": "x", "tool_use_id": "x", "content": []}
+    turns = [USER, assistant(block, text("Yes.")), USER]
+    response = await http.post(MESSAGES, json=body(messages=turns))
+    assert response.headers["x-dragoman-ignored"] == f"messages.content.{kind}"
+    said = pool.client.requests[-1].prompt.messages[1]  # type: ignore[union-attr]
+    assert said == Message(role="assistant", content="Yes.")
+
+
+async def test_marks_of_the_cache_are_named_wherever_they_stand(http: httpx.AsyncClient) -> None:
+    mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    document = {"type": "document", "source": {"type": "text", "data": "d"}, **mark}
+    turns = [
+        user(text("a", **mark), document),
+        assistant(text("b"), {**CALL, **mark}),
+        user({**RESULT, "content": [text("c", **mark)], **mark}),
+    ]
+    fields = {"system": [text("s", **mark)], "tools": [{**TOOL, **mark}], **mark}
+    for path in (MESSAGES, COUNT_TOKENS):
+        asked = {"model": "test", "messages": turns, **fields}
+        response = await http.post(path, json=asked if path == COUNT_TOKENS else body(**asked))
+        assert response.status_code == 200, response.text
+        assert response.headers["x-dragoman-ignored"].split(", ") == [
+            "cache_control",
+            "messages.content.cache_control",
+            "messages.content.content.cache_control",
+            "system.cache_control",
+            "tools.cache_control",
+        ]
 
 
 async def test_a_deferred_tool_is_offered_once_it_was_referred_to(

@@ -225,6 +225,25 @@ async def test_thinking_and_effort_are_variables_of_the_template(
     assert _prompt(pool).template_kwargs == variables
 
 
+@pytest.mark.parametrize(
+    ("thinking", "budget"),
+    [
+        ({"type": "enabled", "budget_tokens": 1024}, 1024),
+        ({"type": "enabled", "budget_tokens": 10**12}, 2**31 - 1),
+        ({"type": "enabled", "budget_tokens": 1}, 1),
+        ({"type": "enabled", "budget_tokens": 0}, 0),
+        ({"type": "enabled", "budget_tokens": -1}, None),
+        ({"type": "between_tools"}, None),
+    ],
+)
+async def test_a_budget_of_thoughts_holds_whatever_its_size(
+    http: httpx.AsyncClient, pool: FakePool, thinking: Any, budget: int | None
+) -> None:
+    await message(http, thinking=thinking)
+    assert pool.client.requests[-1].reasoning_budget == budget
+    assert _prompt(pool).template_kwargs == {"enable_thinking": budget != 0}
+
+
 async def test_more_tokens_than_the_context_has_are_lowered_and_said(
     http: httpx.AsyncClient,
 ) -> None:

@@ -87,6 +87,36 @@ async def test_items_are_appended_listed_fetched_and_deleted(http: httpx.AsyncCl
     assert_error(missing, 404, code="not_found", param="item_id")
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_items_are_listed_page_by_page(http: httpx.AsyncClient, order: str) -> None:
+    name = await create(http, items=[{"role": "user", "content": str(n)} for n in range(5)])
+    found: list[str] = []
+    query: dict[str, Any] = {"order": order, "limit": 2}
+    while True:
+        page = (await http.get(f"{PATH}/{name}/items", params=query)).json()
+        found += [text for _, text in texts(page["data"])]
+        if not page["has_more"]:
+            break
+        query["after"] = page["last_id"]
+    assert found == [str(n) for n in range(5)][:: 1 if order == "asc" else -1]
+    for wrong, param in (({"after": "msg_none"}, "after"), ({"order": "up"}, "order")):
+        refused = await http.get(f"{PATH}/{name}/items", params=wrong)
+        assert_error(refused, 400, param=param)
+
+
+async def test_what_is_not_included_is_named(http: httpx.AsyncClient) -> None:
+    name = await create(http, items=[{**USER, "id": "msg_hi"}])
+    known, unknown = "reasoning.encrypted_content", "file_search_call.results"
+    query = {"include[]": [known, unknown]}
+    for path in (f"{PATH}/{name}/items", f"{PATH}/{name}/items/msg_hi"):
+        answered = await http.get(path, params=query)
+        assert answered.headers["x-dragoman-ignored"] == f"include ({unknown})"
+    added = await http.post(f"{PATH}/{name}/items", params=query, json={"items": [USER]})
+    assert added.headers["x-dragoman-ignored"] == f"include ({unknown})"
+    gone = await http.delete(f"{PATH}/{name}/items/msg_none")
+    assert_error(gone, 404, code="not_found", param="item_id")
+
+
 @pytest.mark.parametrize("as_object", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_response_goes_on_from_a_conversation_and_is_appended_to_it(

@@ -272,6 +272,21 @@ async def test_references_stand_for_stored_items(http: httpx.AsyncClient, pool: 
     assert len(prompt(pool)) == 2
 
 
+async def test_what_is_not_included_is_named(http: httpx.AsyncClient) -> None:
+    made = await respond(http)
+    query = {"include[]": ["reasoning.encrypted_content", "web_search_call.results"]}
+    for path in ("", "/input_items"):
+        found = await http.get(f"/v1/responses/{made.id}{path}", params=query)
+        assert found.headers["x-dragoman-ignored"] == "include (web_search_call.results)"
+
+
+async def test_only_events_of_the_background_are_resumed(http: httpx.AsyncClient) -> None:
+    made = await respond(http)
+    query = {"stream": "true", "starting_after": "0"}
+    found = await http.get(f"/v1/responses/{made.id}", params=query)
+    assert_error(found, 400, param="starting_after")
+
+
 async def test_a_deleted_response_is_gone(http: httpx.AsyncClient, pool: FakePool) -> None:
     first = await respond(http)
     second = await respond(http, previous_response_id=first.id)
