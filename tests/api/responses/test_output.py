@@ -149,6 +149,23 @@ async def test_a_call_is_an_item(connect: Connect) -> None:
     assert "".join(deltas) == looked.arguments
 
 
+async def test_reasoning_text_and_calls_of_all_kinds_are_items_in_their_order(
+    connect: Connect,
+) -> None:
+    space = {"type": "namespace", "name": "here", "tools": [LOOK]}
+    called = [call("look", {}), call("apply_patch", {"input": "+a"}), call("here__look", {})]
+    texts = ["<think>Hm.</think>", "I look.", *pieces("\n".join(called))]
+    response, events = await both(connect, *texts, tools=[LOOK, PATCH, space])
+    kinds = ["reasoning", "message", "function_call", "custom_tool_call", "function_call"]
+    assert [item.type for item in response.output] == kinds
+    assert [item.status for item in response.output] == ["completed"] * 5
+    assert response.output[4].namespace == "here"
+    added = [event["item"] for event in events if event["type"].endswith("item.added")]
+    done = [event["item"] for event in events if event["type"].endswith("item.done")]
+    assert [item["id"] for item in added] == [item["id"] for item in done]
+    assert len({item["call_id"] for item in done[2:]}) == 3
+
+
 async def test_a_call_has_an_id_that_no_call_of_the_request_has(connect: Connect) -> None:
     written = "functions.look:0"  # Kimi numbers calls, and a small model begins again
     begin, middle, end = "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"
@@ -245,9 +262,18 @@ async def test_settings_are_repeated(connect: Connect) -> None:
     assert response["store"] is True
 
 
-async def test_a_tool_without_parameters_is_repeated_as_clients_read_it(connect: Connect) -> None:
-    response = await respond(connect(), tools=[{"type": "function", "name": "now"}])
-    assert response.tools[0].type == "function"
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "function", "name": "now"},
+        {"type": "namespace", "name": "n", "tools": [LOOK, PATCH, {"type": "web_search"}]},
+        {"type": "namespace", "name": "n", "description": None, "tools": [LOOK]},
+    ],
+)
+async def test_a_tool_is_repeated_as_clients_read_it(connect: Connect, tool: Any) -> None:
+    response = await respond(connect(), tools=[tool], tool_choice={"type": "web_search"})
+    assert response.tools[0].type == tool["type"]
+    assert response.tool_choice == "auto"
 
 
 async def test_a_failure_after_the_beginning_ends_the_response(connect: Connect) -> None:

@@ -12,6 +12,7 @@ from server.api.openai.responses.conversation import Conversation
 from server.api.openai.responses.origin import conversation_id
 from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.api.openai.responses.schemas.response import ConversationId
+from server.api.openai.responses.schemas.tools import Choice, NamespaceTool, OtherChoice, OtherTool
 from server.api.openai.responses.tools import Toolbox
 
 
@@ -64,7 +65,7 @@ def _settings(
     return {
         "instructions": body.instructions,
         "tools": list(_echoed_tools(tools)),
-        "tool_choice": "auto" if body.tool_choice is None else _echo(body.tool_choice),
+        "tool_choice": _echoed_choice(body.tool_choice),
         "parallel_tool_calls": body.parallel_tool_calls is not False,
         "text": text,
         "reasoning": {"effort": effort_of(body), "summary": summary},
@@ -96,9 +97,17 @@ def _echo(value: Any) -> Any:
 
 
 def _echoed_tools(tools: Toolbox) -> Iterator[dict[str, Any]]:
+    """The offered tools, with the fields that OpenAI's clients require."""
     for tool in tools.echoed:
         echoed = _echo(tool)
-        if tool.type == "function":
-            # OpenAI's clients require these two.
+        if isinstance(tool, NamespaceTool):
+            inner = [_echo(each) for each in tool.tools if not isinstance(each, OtherTool)]
+            echoed |= {"description": tool.description or "", "tools": inner}
+        elif tool.type == "function":
             echoed = {"parameters": None, "strict": None, **echoed}
         yield echoed
+
+
+def _echoed_choice(choice: Choice | None) -> Any:
+    """``choice``, if it has an effect."""
+    return "auto" if choice is None or isinstance(choice, OtherChoice) else _echo(choice)
