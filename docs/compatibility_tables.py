@@ -48,6 +48,7 @@ _ANTHROPIC_REMARKS = {
     "mcp_servers": "no server of tools is asked here",
     "messages": "text and images; documents that are made of these",
     "output_config": "`effort`: the nearest level that the template knows",
+    "system": "text and images",
     "thinking": "where the template knows it",
     "tools": "those that the client runs",
 }

@@ -36,7 +36,7 @@ from server.api.family import (
 )
 from server.api.ignored_names import header_value
 from server.api.looseness import Looseness
-from server.api.remote_images import with_images
+from server.api.remote_images import names_images, with_images
 from server.api.validation import validate
 from server.core.errors import DragomanError, Locator
 from server.core.model_info import ModelInfo
@@ -49,7 +49,7 @@ from server.http.disconnect import unless_gone
 from server.telemetry.account import current_account
 
 # Validating holds the interpreter; a large body does it beside the event loop, which gets its turn
-# between decoding and validating.
+# behind decoding and behind validating.
 _LARGE_BODY = 256 * 1024
 
 IGNORED = "x-dragoman-ignored"
@@ -104,14 +104,20 @@ async def read(request: Request, model: type[Body], *, any_type: bool = False) -
     settings = context(request).settings
     limits = BodyLimits(bytes=settings.max_body_bytes, seconds=settings.request_timeout)
     raw = await receive(request, limits, any_type=any_type)
-    strict = settings.strict_parameters
     large = len(raw) >= _LARGE_BODY
-    value = await asyncio.to_thread(decode, raw) if large else decode(raw)
-    if settings.image_hosts or b'"file_id"' in raw:
-        value = await unless_gone(request, with_images(value, request))
-    if not large:
-        return validate(value, model, strict=strict)
-    return await asyncio.to_thread(validate, value, model, strict=strict)
+
+    def checked(value: dict[str, Any]) -> Body:
+        return validate(value, model, strict=settings.strict_parameters)
+
+    def whole() -> Body | dict[str, Any]:
+        value = decode(raw)
+        return value if names_images(value) else checked(value)
+
+    found = await asyncio.to_thread(whole) if large else whole()
+    if isinstance(found, BaseModel):
+        return found
+    value = await unless_gone(request, with_images(found, request))
+    return await asyncio.to_thread(checked, value) if large else checked(value)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from fastapi import Request
 
 from server.api.context import Context, context
 from server.api.image_parts import IMAGE_KINDS, data_uri
+from server.api.text_parts import typed
 from server.core.errors import InvalidImage, InvalidRequest, Locator, NotFound, path_text
 from server.core.settings import Settings
 from server.http.fetcher import Fetcher, FetchError
@@ -27,6 +28,9 @@ _MOST_FETCHED = 20
 
 _AT_ONCE = 4
 
+_WITH_CONTENT = ("tool_result", "mid_conv_system", "document")
+"""Kinds of blocks that have content of their own, or in their source."""
+
 _Kind = Literal["url", "file"]
 
 
@@ -35,8 +39,8 @@ class _Link(NamedTuple):
 
     kind: _Kind
     at: Locator
-    holder: dict[str, Any]
-    key: str
+    holder: Any
+    key: str | int
 
     @property
     def target(self) -> str:
@@ -57,6 +61,11 @@ class _Link(NamedTuple):
 def fetcher(settings: Settings) -> Fetcher | None:
     """What fetches images; None if no host is allowed."""
     return Fetcher(hosts=settings.image_hosts) if settings.image_hosts else None
+
+
+def names_images(body: dict[str, Any]) -> bool:
+    """Whether ``body`` has images that it only names."""
+    return any(True for _ in _links(body))
 
 
 async def with_images(body: dict[str, Any], request: Request) -> dict[str, Any]:
@@ -142,37 +151,52 @@ def _links(body: dict[str, Any]) -> Iterator[_Link]:
         items = body.get(field)
         for index, item in enumerate(items if isinstance(items, list) else ()):
             yield from _in_item(item, (field, index))
+    yield from _in_parts(body.get("system"), ("system",))
 
 
 def _in_item(item: Any, at: Locator) -> Iterator[_Link]:
-    """The links in a message, in an item, or in a block with the result of a tool."""
+    """The links in a message, in an item, or in a block that has content of its own."""
     if not isinstance(item, dict):
         return
     for name in ("content", "output"):
-        content = item.get(name)
-        if isinstance(content, dict):
-            yield from _in_part(content, (*at, name))
-        for number, part in enumerate(content if isinstance(content, list) else ()):
-            yield from _in_part(part, (*at, name, number))
+        yield from _in_parts(item.get(name), (*at, name))
+    images = item.get("images")  # Ollama's form
+    for number, text in enumerate(images if isinstance(images, list) else ()):
+        if _is_url(text):
+            yield _Link("url", (*at, "images", number), images, number)
+
+
+def _in_parts(content: Any, at: Locator) -> Iterator[_Link]:
+    """The links in a list of parts, or in one that lacks the list."""
+    if isinstance(content, dict):
+        yield from _in_part(content, at)
+    for number, part in enumerate(content if isinstance(content, list) else ()):
+        yield from _in_part(part, (*at, number))
 
 
 def _in_part(part: Any, at: Locator) -> Iterator[_Link]:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "tool_result":
+    if not isinstance(part, dict):
+        return
+    kind = typed(part).get("type")
+    if kind in _WITH_CONTENT:
         yield from _in_item(part, at)
+        yield from _in_item(part.get("source"), (*at, "source"))
     if kind not in IMAGE_KINDS:
         return
     for steps in _PLACES:
-        holder = part
+        holder: Any = part
         for step in steps[:-1]:
             holder = holder.get(step) if isinstance(holder, dict) else None
         value = holder.get(steps[-1]) if isinstance(holder, dict) else None
-        if not isinstance(value, str):
-            continue
-        if steps[-1] == "file_id":
+        if steps[-1] == "file_id" and isinstance(value, str):
             yield _Link("file", (*at, *steps), holder, "file_id")
-        elif value.strip()[:8].lower().startswith(("http://", "https://")):
+        elif steps[-1] != "file_id" and _is_url(value):
             yield _Link("url", (*at, *steps), holder, steps[-1])
+
+
+def _is_url(value: object) -> bool:
+    start = value.strip()[:8].lower() if isinstance(value, str) else ""
+    return start.startswith(("http://", "https://"))
 
 
 _PLACES = (

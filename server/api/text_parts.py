@@ -22,8 +22,8 @@ def as_parts(content: object) -> object:
     Anything else stays as it is, for the schema to judge.
     """
     if _is_part(content):
-        return [_typed(content)]
-    return list(map(_typed, content)) if isinstance(content, list) else content
+        return [typed(content)]
+    return list(map(typed, content)) if isinstance(content, list) else content
 
 
 def as_result(content: object) -> object:
@@ -46,7 +46,8 @@ def _is_typed(value: object) -> bool:
     return _is_part(value) or (isinstance(value, dict) and isinstance(value.get("type"), str))
 
 
-def _typed(part: Any) -> Any:
+def typed(part: Any) -> Any:
+    """``part`` with a type, if it is a text or an image; anything else as it is."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
     if isinstance(part, dict) and part.get("type") is None:

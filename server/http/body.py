@@ -21,7 +21,7 @@ class BodyLimits(NamedTuple):
     seconds: float
 
 
-async def receive(request: Request, limits: BodyLimits, *, any_type: bool = False) -> bytes:
+async def receive(request: Request, limits: BodyLimits, *, any_type: bool = False) -> bytearray:
     """The request's body.
 
     Raises:
@@ -42,7 +42,7 @@ async def receive(request: Request, limits: BodyLimits, *, any_type: bool = Fals
         ) from None
 
 
-def decode(raw: bytes) -> dict[str, Any]:
+def decode(raw: bytes | bytearray) -> dict[str, Any]:
     """The JSON object in ``raw``; raises InvalidRequest saying where it is malformed."""
     try:
         value = _JSON.decode(raw)
@@ -71,10 +71,10 @@ def _check_headers(request: Request, max_bytes: int) -> None:
         raise PayloadTooLarge(f"The body may have at most {max_bytes} bytes.")
 
 
-async def _collect(request: Request, max_bytes: int) -> bytes:
+async def _collect(request: Request, max_bytes: int) -> bytearray:
     received = bytearray()
     async for chunk in request.stream():
         received += chunk
         if len(received) > max_bytes:
             raise PayloadTooLarge(f"The body may have at most {max_bytes} bytes.")
-    return bytes(received)
+    return received

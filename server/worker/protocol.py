@@ -30,6 +30,7 @@ EXIT_TEMPLATE_STUCK = 4
 # A choice, above the largest messages there are: 2,048 embeddings of 16,384 numbers take 128 MiB.
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
+LENGTH_BYTES = _LENGTH.size
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
@@ -228,21 +229,24 @@ from_worker_decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decod
 _encoder = msgspec.msgpack.Encoder()
 
 
-def frame(message: ToWorker | FromWorker) -> bytes:
+def frame(message: ToWorker | FromWorker) -> bytearray:
     """``message`` as one frame, length included.
 
     MessagePack has no room for integers of more than 64 bits, which only schemas and variables of
     templates may have: they are the nearest doubles, which is what most readers of JSON make of
     them. Raises InvalidRequest where one is nested too deeply for that.
     """
+    whole = bytearray(LENGTH_BYTES)
     try:
-        payload = _encoder.encode(message)
+        _encoder.encode_into(message, whole, LENGTH_BYTES)
     except OverflowError:
         try:
-            payload = _encoder.encode(_within_64_bits(msgspec.to_builtins(message, **_AS_BYTES)))
+            within = _within_64_bits(msgspec.to_builtins(message, **_AS_BYTES))
         except RecursionError as error:
             raise InvalidRequest("The request is nested too deeply.") from error
-    return _LENGTH.pack(len(payload)) + payload
+        _encoder.encode_into(within, whole, LENGTH_BYTES)
+    _LENGTH.pack_into(whole, 0, len(whole) - LENGTH_BYTES)
+    return whole
 
 
 _AS_BYTES: dict[str, Any] = {"builtin_types": (bytes, bytearray, memoryview)}
@@ -261,27 +265,32 @@ def _within_64_bits(value: Any) -> Any:
         return sys.float_info.max if value > 0 else -sys.float_info.max
 
 
+def payload_bytes(data: bytearray | memoryview, start: int = 0) -> int:
+    """How long the payload is whose frame begins at ``start``; raises ValueError over the limit."""
+    (length,) = _LENGTH.unpack_from(data, start)
+    if length > MAX_FRAME_BYTES:
+        raise ValueError(f"frame of {length} bytes exceeds {MAX_FRAME_BYTES}")
+    return int(length)
+
+
 class FrameBuffer:
     """Collects received bytes and returns whole payloads, in order."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[memoryview]:
+    def feed(self, data: bytes | bytearray) -> list[memoryview]:
         """The payloads completed by ``data``. Raises ValueError on a frame over the limit."""
         self._buffer += data
         received = memoryview(self._buffer)
         payloads = []
         start = 0
-        while len(received) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(received, start)
-            if length > MAX_FRAME_BYTES:
-                raise ValueError(f"frame of {length} bytes exceeds {MAX_FRAME_BYTES}")
-            end = start + _LENGTH.size + length
+        while len(received) - start >= LENGTH_BYTES:
+            end = start + LENGTH_BYTES + payload_bytes(received, start)
             if len(received) < end:
                 break
-            payloads.append(received[start + _LENGTH.size : end])
+            payloads.append(received[start + LENGTH_BYTES : end])
             start = end
-        if payloads:  # they are views of this buffer, since images make megabytes
+        if payloads:  # they are views of this buffer, since embeddings make megabytes
             self._buffer = bytearray(received[start:])
         return payloads

@@ -313,6 +313,20 @@ def images(pool: FakePool) -> list[ImagePart]:
             "/v1/messages",
             chat({"type": "image", "source": {"type": "url", "url": URL}}) | {"max_tokens": 9},
         ),
+        (
+            "/v1/messages",
+            chat("hi") | {"max_tokens": 9, "system": [{"type": "image", "url": URL}]},
+        ),
+        (
+            "/v1/messages",
+            chat({"type": "document", "source": {"type": "content", "content": [part(URL)]}})
+            | {"max_tokens": 9},
+        ),
+        ("/v1/chat/completions", chat({"image_url": URL})),
+        (
+            "/v1/chat/completions",
+            {"model": "test", "messages": [{"role": "user", "content": "hi", "images": [URL]}]},
+        ),
     ],
 )
 async def test_every_family_fetches_images(

@@ -49,10 +49,20 @@ def _joined(parts: list[Placed], at: Locator) -> list[Placed]:
     return [(at, TextPart("\n".join(texts)))] if len(texts) == len(parts) else parts
 
 
-def system_parts(system: str | Sequence[blocks.TextBlock], at: Locator) -> list[Placed]:
-    """The texts of a system prompt that are not empty."""
-    texts = [system] if isinstance(system, str) else [block.text for block in system]
-    return [(at, TextPart(text)) for text in texts if text]
+def system_parts(
+    system: str | Sequence[blocks.TextBlock | ImageInput], at: Locator
+) -> list[Placed]:
+    """The images and the texts that are not empty of a system prompt, which the body has at ``at``.
+
+    Raises what `block_parts` raises.
+    """
+    parts: list[Placed] = []
+    if isinstance(system, str):
+        parts = [(at, TextPart(system))]
+    else:
+        for number, block in enumerate(system):
+            parts += block_parts(block, (*at, number))
+    return [placed for placed in parts if placed[1] != TextPart("")]
 
 
 def _block_text(block: blocks.Block | blocks.ResultPart, at: Locator) -> str:

@@ -85,6 +85,7 @@ class _Turns:
         self._body = body
         if body.system is not None:
             self._said("system", system_parts(body.system, ("system",)), ("system",))
+            self._note_images(body.system, ("system",))
         for index, turn in enumerate(body.messages):
             self._turn(turn, index)
         self._leave_out_billing()
@@ -98,6 +99,8 @@ class _Turns:
             return
         self.ignored.add(f"{self.places[0][0]}.{BILLING_HEADER}")
         self.messages[0] = first
+        if isinstance(first.content, list):  # a part in front that was the line alone is gone
+            self.part_places[0] = self.part_places[0][-len(first.content) :]
         if not first.content:
             del self.messages[0], self.places[0], self.part_places[0]
 
@@ -176,7 +179,8 @@ class _Turns:
             if isinstance(block, blocks.SystemBlock):
                 self._said("user", said, at)
                 said = []
-                self._said("system", system_parts(block.content, place), place)
+                self._said("system", system_parts(block.content, (*place, "content")), place)
+                self._note_images(block.content)
             else:
                 said += block_parts(block, place)
         if said or not content:
@@ -234,13 +238,18 @@ class _Turns:
             self.ignored.add("messages.content.signature")
         return block.thinking
 
-    def _note_images(self, content: Iterable[object]) -> None:
-        """Name what of the images in ``content``, those of documents too, has no effect."""
+    def _note_images(
+        self, content: Iterable[object], field: Locator = ("messages", "content")
+    ) -> None:
+        """Name what of the images in ``content``, those of documents too, has no effect.
+
+        ``field`` is what of the body has the content.
+        """
         for block in content:
             match block:
                 case ImageInput():
                     ignored = block.ignored()
-                    self.ignored |= {path_text(("messages", "content", *at)) for at in ignored}
+                    self.ignored |= {path_text((*field, *at)) for at in ignored}
                 case blocks.DocumentBlock(source=blocks.ContentSource(content=list(inner))):
                     self._note_images(inner)
 

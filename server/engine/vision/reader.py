@@ -19,7 +19,6 @@ from server.engine.vision.pictures import Picture
 
 # The size and digest of so many images are remembered; a choice: a few conversations' worth.
 _MOST_REMEMBERED = 256
-_DIGEST_BYTES = 16
 # Unpacked pictures are held for the encoder up to so many bytes together (a photo of 12 megapixels
 # has 36 MB), or one of any size, which the encoder would unpack just so. A choice.
 _MOST_HELD_BYTES = 64 << 20
@@ -90,8 +89,8 @@ class PictureReader:
         return pieces
 
     def _looked_at(self, image: ImagePart) -> tuple[_Facts, PictureSource]:
-        name = hashlib.blake2b(image.data, digest_size=_DIGEST_BYTES).digest()
-        name += image.detail.encode()
+        # Processors have instructions for this digest: it takes half as long as BLAKE2.
+        name = hashlib.sha256(image.data).digest() + image.detail.encode()
         picture = None
         facts = self._known.get(name)
         if facts is None:

@@ -9,17 +9,16 @@ import threading
 from collections.abc import Callable
 
 from server.worker.protocol import (
-    FrameBuffer,
+    LENGTH_BYTES,
     FromWorker,
     Shutdown,
     ToWorker,
     frame,
+    payload_bytes,
     to_worker_decoder,
 )
 
 Send = Callable[[FromWorker], None]
-
-_READ_BYTES = 1 << 20
 
 
 class Connection:
@@ -33,8 +32,6 @@ class Connection:
     def __init__(self, endpoint: socket.socket) -> None:
         self.is_read = False
         self._socket = endpoint
-        self._buffer = FrameBuffer()
-        self._payloads: list[memoryview] = []
         self._sending = threading.Lock()
         self._arrivals = select.poll()
         self._arrivals.register(endpoint, select.POLLIN)
@@ -55,14 +52,22 @@ class Connection:
 
     def receive(self) -> ToWorker:
         """The next message; `Shutdown` when the socket is closed."""
-        while not self._payloads:
+        length = self._read(LENGTH_BYTES)
+        payload = length and self._read(payload_bytes(length))
+        return to_worker_decoder.decode(payload) if payload else Shutdown()
+
+    def _read(self, count: int) -> bytearray | None:
+        """The next ``count`` bytes, an image's megabytes not copied; None if there are no more."""
+        data = bytearray(count)
+        rest = memoryview(data)
+        while rest:
             # Blocking in recv() would also wake this thread whenever the peer drains what we sent.
             self._arrivals.poll()
             try:
-                data = self._socket.recv(_READ_BYTES)
+                received = self._socket.recv_into(rest)
             except OSError:
-                data = b""  # it left messages unread
-            if not data:
-                return Shutdown()
-            self._payloads = self._buffer.feed(data)
-        return to_worker_decoder.decode(self._payloads.pop(0))
+                received = 0  # it left messages unread
+            if not received:
+                return None
+            rest = rest[received:]
+        return data

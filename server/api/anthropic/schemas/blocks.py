@@ -40,10 +40,15 @@ class ToolUseBlock(WireModel):
     input: dict[str, Any] | str | None = None
 
 
-Texts = Annotated[
-    str | Annotated[list[TextBlock], Field(max_length=MAX_BLOCKS)], BeforeValidator(as_parts)
+SystemContent = Annotated[
+    str
+    | Annotated[
+        list[Annotated[TextBlock | ImageInput, Field(discriminator="type")]],
+        Field(max_length=MAX_BLOCKS),
+    ],
+    BeforeValidator(as_parts),
 ]
-"""What a system prompt says."""
+"""What a system prompt says, and shows."""
 
 
 class OtherBlock(Opaque):
@@ -129,7 +134,7 @@ class SystemBlock(WireModel):
     """System text in the middle of a user's turn."""
 
     type: Literal["mid_conv_system"]
-    content: Texts
+    content: SystemContent
 
 
 class ToolChangeBlock(WireModel):

@@ -10,7 +10,7 @@ from server.api.anthropic.schemas.blocks import (
     MAX_BLOCKS,
     MAX_MESSAGES,
     Block,
-    Texts,
+    SystemContent,
 )
 from server.api.anthropic.schemas.tools import MAX_TOOLS, AnyTool, Choice
 from server.api.constraint_fields import ConstraintFields
@@ -75,7 +75,7 @@ class Conversation(ThinkingFields):
 
     model: str
     messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_MESSAGES)]
-    system: Texts | None = None
+    system: SystemContent | None = None
     tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Choice | None = None
     thinking: Annotated[Thinking, BeforeValidator(_as_thinking)] | None = None
