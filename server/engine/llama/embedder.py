@@ -17,8 +17,10 @@ from server.engine.llama.context_parameters import context_parameters
 from server.engine.llama.library import log, new_context
 from server.engine.llama.model import LlamaModel
 
-# Texts computed together; a choice. A recurrent model holds one state for each.
-_TEXTS_TOGETHER = 16
+# Texts computed together; a choice. A recurrent model holds one state for each, and causal ones
+# read their texts in parts anyway.
+_TEXTS_TOGETHER = 64
+_TEXTS_IN_PARTS = 16
 # llama.cpp computes and keeps a whole row of logits for every token whose embedding is asked for.
 # A causal model therefore reads its texts in parts of this many tokens: at a vocabulary of 262k,
 # 128 rows take 128 MiB.
@@ -31,8 +33,6 @@ class LlamaEmbedder:
     It pools token embeddings itself, since llama.cpp averages only within one physical batch. One
     call takes at most ``most_texts`` texts with at most ``most_tokens`` tokens together.
     """
-
-    most_texts = _TEXTS_TOGETHER
 
     def __init__(
         self,
@@ -49,12 +49,13 @@ class LlamaEmbedder:
             LoadError: llama.cpp cannot create it, usually for lack of memory.
         """
         at_once = _EMBEDDED_TOKENS_PER_PART if model.reads_in_parts else most_tokens
+        self.most_texts = _TEXTS_IN_PARTS if model.reads_in_parts else _TEXTS_TOGETHER
         parameters = context_parameters(
             threads=threads, flash_attention=flash_attention, kv_type=kv_type
         )
         parameters.n_ctx = most_tokens
         parameters.n_batch = parameters.n_ubatch = min(at_once, most_tokens)
-        parameters.n_seq_max = _TEXTS_TOGETHER
+        parameters.n_seq_max = self.most_texts
         parameters.embeddings = True
         if model.pooling is not None:
             parameters.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_NONE
@@ -85,7 +86,10 @@ class LlamaEmbedder:
         for start in range(0, len(tokens), self._batch.capacity):
             part = slice(start, start + self._batch.capacity)
             rows = self._compute(tokens[part], positions[part], owners[part])
-            np.add.at(pooled, owners[part], rows * weights[part, np.newaxis])
+            firsts = np.flatnonzero(np.diff(owners[part], prepend=-1))
+            pooled[owners[part][firsts]] += np.add.reduceat(
+                rows * weights[part, np.newaxis], firsts
+            )
         norms: NDArray[np.float64] = np.linalg.norm(pooled, axis=1, keepdims=True)
         if not (np.isfinite(norms) & (norms > 0)).all():
             raise DecodeFailed("the model computed an embedding without direction")

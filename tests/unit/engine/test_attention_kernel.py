@@ -181,6 +181,31 @@ def test_attention_is_exact(
     assert np.abs(heads.computed(threads) - heads.exact()).max() < ROUNDING
 
 
+@pytest.mark.parametrize("cells", [1, 7, 33, 107])
+def test_there_may_be_any_number_of_cells(cells: int) -> None:
+    heads = Heads.random(causal(min(cells, 5), cells), heads=2, kv_heads=1)
+    assert np.abs(heads.computed() - heads.exact()).max() < ROUNDING
+
+
+@pytest.mark.parametrize("head_dim", [32, 64])
+def test_texts_are_read_in_both_directions_as_each_alone(head_dim: int) -> None:
+    """Encoders have no cache: the cells are the tokens, of which each sees those of its text."""
+    lengths = [10, 1, 23, 16, 40, 3, 64]
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    together = Heads.random(owner[:, None] == owner, heads=6, kv_heads=6, head_dim=head_dim)
+    result = together.computed(threads=3)
+    assert np.abs(result - together.exact()).max() < ROUNDING
+    for text in range(len(lengths)):
+        own = owner == text
+        alone = Heads(
+            together.queries[own],
+            together.keys[own],
+            together.values[own],
+            np.zeros((lengths[text], lengths[text]), np.float16),
+        )
+        np.testing.assert_array_equal(alone.computed(threads=1), result[own])
+
+
 @pytest.mark.parametrize("group", [1, 5, 7, 20, 48])
 def test_heads_share_keys_and_values_in_groups_of_any_size(group: int) -> None:
     for tokens in (1, 3, 13):

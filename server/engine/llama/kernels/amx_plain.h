@@ -18,9 +18,10 @@ namespace {
 
 constexpr int PLAIN_NUMBERS = 32, PAIRS = PLAIN_NUMBERS / 2;  // a pair is a word of a tile
 constexpr int PLAIN_PANELS = 2;                               // that are multiplied together
-constexpr int64_t PLAIN_TILE_TOKENS = 64, GROUP_TOKENS = 16;  // a group's activations fill tiles of AMX
+constexpr int64_t PLAIN_TILE_TOKENS = 256, GROUP_TOKENS = 16;  // a group's activations fill tiles of AMX
 constexpr int64_t GROUPS_OF_A_TILE = PLAIN_TILE_TOKENS / GROUP_TOKENS;
 constexpr int MAX_PIECES = 3;
+constexpr int64_t PLACED_TOGETHER = GROUP_TOKENS;  // rows of activations
 
 }  // namespace
 
@@ -30,23 +31,13 @@ namespace {
 
 // Memory for the activations of a token for one block of weights. Those of a group lie together:
 // [block][piece][pair][token], as tiles take them.
-struct PlainActivations {
+struct alignas(64) PlainActivations {
     uint32_t pairs[MAX_PIECES][PAIRS];
 };
 
-// The upper halves of 32 floats, which are numbers in bfloat16: in pairs of neighbours, as weights in bfloat16 lie, or
-// those of numbers i and i + 16, which takes less time.
-template <bool NEIGHBOURS>
+// The upper halves of 32 floats, which are numbers in bfloat16: those of lanes i of both are pair i.
 KERNEL inline __m512i upper_halves(Floats lower, Floats upper) {
-    const Words a = Words(lower), b = Words(upper);
-    if constexpr (NEIGHBOURS) {
-        alignas(64) static constexpr uint16_t PLACES[32] = {
-            1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
-            33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
-        return _mm512_permutex2var_epi16(__m512i(a), _mm512_load_si512(PLACES), __m512i(b));
-    } else {
-        return __m512i(a >> 16 | (b & 0xffff0000));
-    }
+    return __m512i(Words(lower) >> 16 | (Words(upper) & 0xffff0000));
 }
 
 // What is left of a number without its upper half.
@@ -54,11 +45,11 @@ KERNEL inline Floats rest(Floats a) {
     return subtract(a, Floats(Words(a) & 0xffff0000));
 }
 
-// Calls `take` with each piece of 32 numbers, the largest first.
-template <int PIECES, bool NEIGHBOURS, typename Take>
+// Calls `take` with each piece of 32 numbers, the largest first, in pairs of lanes i of both.
+template <int PIECES, typename Take>
 KERNEL inline void split_numbers(Floats lower, Floats upper, Take take) {
     for (int piece = 0; piece < PIECES; piece++) {
-        take(piece, upper_halves<NEIGHBOURS>(lower, upper));
+        take(piece, upper_halves(lower, upper));
         if (piece + 1 < PIECES) {
             lower = rest(lower);
             upper = rest(upper);
@@ -70,26 +61,82 @@ KERNEL inline void split_numbers(Floats lower, Floats upper, Take take) {
 template <typename Block>
 constexpr int PIECES = std::is_same_v<Block, BrainBlock> ? 1 : std::is_same_v<Block, HalfBlock> ? 2 : 3;
 
-// Puts row `row` of `rows` of activations into its place.
+// Weights in bfloat16 lie in pairs of neighbours; the numbers of others are paired as it takes the least time.
 template <typename Block>
-KERNEL inline void place_plain(const float * numbers, int64_t row, int64_t rows, int64_t blocks,
-                               PlainActivations * activations) {
-    const int64_t group = row - row % GROUP_TOKENS, width = std::min(GROUP_TOKENS, rows - group);
-    auto * pairs = reinterpret_cast<uint32_t *>(activations + group * blocks) + row - group;
+constexpr bool NEIGHBOURS = PIECES<Block> == 1;
+
+// Where number `i` of a block lies among the first numbers of pairs, or, from PAIRS on, among the second ones.
+template <typename Block>
+constexpr int place_in_pairs(int i) {
+    return NEIGHBOURS<Block> ? i / 2 + i % 2 * PAIRS : i;
+}
+
+// Puts the activations of a whole group into their place.
+template <typename Block>
+KERNEL inline void place_group(const float * const * numbers, int64_t blocks, PlainActivations * activations) {
+    for (int64_t block = 0; block < blocks; block++) {
+        Words columns[PLAIN_NUMBERS];  // a token in each lane
+        for (int half = 0; half < PLAIN_NUMBERS; half += LANES) {
+            for (int64_t i = 0; i < GROUP_TOKENS; i++) {
+                columns[half + i] = Words(load_unaligned(numbers[i] + block * PLAIN_NUMBERS + half));
+            }
+            transpose(columns + half);
+        }
+        Floats pairs[PLAIN_NUMBERS];
+        for (int i = 0; i < PLAIN_NUMBERS; i++) {
+            pairs[place_in_pairs<Block>(i)] = Floats(columns[i]);
+        }
+        auto * pieces = reinterpret_cast<Words *>(activations + block * GROUP_TOKENS);
+        for (int pair = 0; pair < PAIRS; pair++) {
+            split_numbers<MAX_PIECES>(
+                pairs[pair], pairs[pair + PAIRS],
+                [&](int piece, __m512i halves) KERNEL { pieces[piece * PAIRS + pair] = Words(halves); });
+        }
+    }
+}
+
+// Puts a row of activations into its place in a group of `width` rows.
+template <typename Block>
+KERNEL inline void place_row(const float * numbers, int64_t row, int64_t width, int64_t blocks,
+                             PlainActivations * activations) {
+    auto * pairs = reinterpret_cast<uint32_t *>(activations) + row;
     const __m512i places = _mm512_mullo_epi32(
         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
         _mm512_set1_epi32(int(width)));
     for (int64_t block = 0; block < blocks; block++, numbers += PLAIN_NUMBERS) {
-        split_numbers<MAX_PIECES, PIECES<Block> == 1>(
-            load_unaligned(numbers), load_unaligned(numbers + LANES), [&](int, __m512i piece) KERNEL {
-                _mm512_i32scatter_epi32(pairs, places, piece, sizeof(uint32_t));
-                pairs += PAIRS * width;
-            });
+        Floats first = load_unaligned(numbers), second = load_unaligned(numbers + LANES);
+        if constexpr (NEIGHBOURS<Block>) {
+            const __m512i even =
+                _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            const Floats lower = first;
+            first = _mm512_permutex2var_ps(lower, even, second);
+            second = _mm512_permutex2var_ps(lower, odd, second);
+        }
+        split_numbers<MAX_PIECES>(first, second, [&](int, __m512i piece) KERNEL {
+            _mm512_i32scatter_epi32(pairs, places, piece, sizeof(uint32_t));
+            pairs += PAIRS * width;
+        });
+    }
+}
+
+// Puts `count` rows of activations, from row `first` of all `rows` on, into their places.
+template <typename Block>
+KERNEL inline void place_plain(const float * const * numbers, int64_t first, int64_t count, int64_t rows,
+                               int64_t blocks, PlainActivations * activations) {
+    if (count == GROUP_TOKENS) {
+        place_group<Block>(numbers, blocks, activations + first * blocks);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t place = (first + i) % GROUP_TOKENS, group = first + i - place;
+        place_row<Block>(numbers[i], place, std::min(GROUP_TOKENS, rows - group), blocks,
+                         activations + group * blocks);
     }
 }
 
 // So many blocks of a row are kept in pieces, for tokens that are multiplied after the first ones.
-constexpr int64_t MAX_BLOCKS = 8;
+constexpr int64_t MAX_BLOCKS = 4;
 
 // Columns of a panel: numbers in bfloat16 where they lie, others in pieces, block b in place of block b - MAX_BLOCKS.
 template <typename Block>
@@ -109,7 +156,7 @@ struct PanelColumns {
             }
             if constexpr (PIECES<Block> > 1) {
                 const auto & numbers = reinterpret_cast<const Block *>(first)->numbers;
-                split_numbers<PIECES<Block>, false>(
+                split_numbers<PIECES<Block>>(
                     load_numbers(numbers), load_numbers(numbers + LANES),
                     [&](int piece, __m512i halves) KERNEL {
                         _mm512_store_si512(pieces[block % MAX_BLOCKS][piece][row], halves);

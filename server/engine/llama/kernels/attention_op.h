@@ -96,7 +96,7 @@ class VisibleCells {
         for (int64_t cell = 0; cell < op.cells; cell += KV_TILE) {
             uint64_t full = 0;
             for (int64_t i = 0; i < tokens; i++) {
-                unsigned visible = not_equal(op.mask_of(first_token + i) + cell, MASKED);
+                unsigned visible = visible_from(op, first_token + i, cell);
                 if (visible == (1u << KV_TILE) - 1) {
                     full |= uint64_t(1) << i;
                     continue;
@@ -132,7 +132,25 @@ class VisibleCells {
 
     CellTile * tiles;
 
+    // Which cells a token sees of the KV_TILE ones from `cell` on; there may be fewer.
+    KERNEL static unsigned visible_from(const FlashAttention & op, int64_t token, int64_t cell) {
+        const ggml_fp16_t * mask = op.mask_of(token) + cell;
+        if (cell + KV_TILE <= op.cells) {
+            return not_equal(mask, MASKED);
+        }
+        ggml_fp16_t of_cells[KV_TILE];
+        std::fill(std::copy_n(mask, op.cells - cell, of_cells), of_cells + KV_TILE, MASKED);
+        return not_equal(of_cells, MASKED);
+    }
+
+    // Tokens that see the same cells, such as those of a text that is read in both directions, follow each other.
     void append(const int32_t * cells, int32_t in_use, uint64_t tokens) {
+        if (count > 0 && tiles[count - 1].count == in_use &&
+            std::equal(cells, cells + in_use, tiles[count - 1].cells)) {
+            tiles[count - 1].tokens |= tokens;
+            rows += __builtin_popcountll(tokens);
+            return;
+        }
         CellTile & tile = tiles[count++];
         std::copy_n(cells, in_use, tile.cells);
         std::fill(tile.cells + in_use, tile.cells + KV_TILE, cells[0]);

@@ -134,8 +134,7 @@ bool supports_cells(const ggml_tensor * tensor) {
     const bool quantized = type == GGML_TYPE_Q8_0 || type == GGML_TYPE_Q4_0;
     return (type == GGML_TYPE_F16 || quantized) && tensor->nb[0] == ggml_type_size(type) &&
            tensor->ne[0] % (quantized ? BLOCK_SIZE : LANES) == 0 &&
-           tensor->ne[0] <= MAX_HEAD_DIM && tensor->ne[1] % KV_TILE == 0 &&
-           tensor->ne[1] <= MAX_CELLS && tensor->ne[3] == 1;
+           tensor->ne[0] <= MAX_HEAD_DIM && tensor->ne[1] <= MAX_CELLS && tensor->ne[3] == 1;
 }
 
 }  // namespace

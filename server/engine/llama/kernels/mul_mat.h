@@ -57,6 +57,18 @@ constexpr int64_t NUMBERS = ActivationsFor<Block>::NUMBERS;
 template <typename Block>
 constexpr int64_t TOKENS_OF_TILE = IS_PLAIN<Block> ? PLAIN_TILE_TOKENS : TILE_TOKENS;
 
+// Tokens of a tile for weights of some blocks. Plain numbers take more memory, of which a tile may have so many bytes,
+// and each tile reads all weights again.
+template <typename Block>
+inline int64_t tokens_of_tile(int64_t blocks) {
+    constexpr int64_t LEAST_TOKENS = 64, MOST_BYTES = 512 * 1024;
+    if (!IS_PLAIN<Block>) {
+        return TOKENS_OF_TILE<Block>;
+    }
+    const int64_t tokens = MOST_BYTES / (blocks * int64_t(sizeof(Activations<Block>)));
+    return std::clamp(tokens / LEAST_TOKENS * LEAST_TOKENS, LEAST_TOKENS, TOKENS_OF_TILE<Block>);
+}
+
 // A matrix of weights, `blocks` in each row; rows lie `stride` bytes apart. The last panel ends with the last row,
 // so it may have rows of the one before.
 struct Matrix {
@@ -85,20 +97,26 @@ inline Activations<Block> * first_activations(void * end) {
     return reinterpret_cast<Activations<Block> *>(address - address % ALIGNMENT);
 }
 
-// Quantizes row `row` of `rows` into its place. Activations are stored tile by tile, within a tile block by block,
-// within a block row by row; those for plain numbers as place_plain() puts them.
+// So many rows are quantized together where there are enough.
 template <typename Block>
-KERNEL void quantize_row(const char * numbers, int64_t row, int64_t rows, int64_t blocks,
-                         Activations<Block> * activations) {
-    const auto * of_row = reinterpret_cast<const float *>(numbers);
+constexpr int64_t QUANTIZED_TOGETHER = IS_PLAIN<Block> ? PLACED_TOGETHER : 1;
+
+// Quantizes `count` rows, from row `first` of all `rows` on, into their places; numbers[i] are those of row first + i.
+// Activations are stored tile by tile, within a tile block by block, within a block row by row; those for plain numbers
+// as place_plain() puts them.
+template <typename Block>
+KERNEL void quantize_rows(const float * const * numbers, int64_t first, int64_t count, int64_t rows,
+                          int64_t blocks, Activations<Block> * activations) {
     if constexpr (IS_PLAIN<Block>) {
-        place_plain<Block>(of_row, row, rows, blocks, activations);
+        place_plain<Block>(numbers, first, count, rows, blocks, activations);
     } else {
-        const int64_t tile = row - row % TOKENS_OF_TILE<Block>;
-        const int64_t width = std::min(TOKENS_OF_TILE<Block>, rows - tile);
-        for (int64_t block = 0; block < blocks; block++) {
-            quantize(of_row + block * NUMBERS<Block>,
-                     activations[tile * blocks + block * width + row - tile]);
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t row = first + i, tile = row - row % TOKENS_OF_TILE<Block>;
+            const int64_t width = std::min(TOKENS_OF_TILE<Block>, rows - tile);
+            for (int64_t block = 0; block < blocks; block++) {
+                quantize(numbers[i] + block * NUMBERS<Block>,
+                         activations[tile * blocks + block * width + row - tile]);
+            }
         }
     }
 }
@@ -134,9 +152,10 @@ KERNEL void multiply(const Matrix & matrix, int64_t panel, int64_t end,
                      const Activations<Block> * activations, int64_t rows, float * const * results) {
     constexpr int TOGETHER = TOGETHER_OF<Block>;
     const int64_t whole = std::min(end, matrix.rows / PANEL_ROWS);
-    for (int64_t tile = 0; tile < rows; tile += TOKENS_OF_TILE<Block>) {
+    const int64_t tile_tokens = tokens_of_tile<Block>(matrix.blocks);
+    for (int64_t tile = 0; tile < rows; tile += tile_tokens) {
         const Activations<Block> * of_tile = activations + tile * matrix.blocks;
-        const int64_t width = std::min(TOKENS_OF_TILE<Block>, rows - tile);
+        const int64_t width = std::min(tile_tokens, rows - tile);
         int64_t next = panel;
         for (; next + TOGETHER <= whole; next += TOGETHER) {
             multiply<Block, TOGETHER>(matrix, next, of_tile, width, results + tile);
@@ -164,9 +183,16 @@ KERNEL void mul_mat(const ggml_compute_params * params, ggml_tensor * result) {
     auto ** results = static_cast<float **>(params->wdata);
     Activations<Block> * activations = first_activations<Block>(results + tokens);
 
-    for (int64_t token = params->ith; token < tokens; token += params->nth) {
-        quantize_row<Block>(row_of(input, token), token, tokens, matrix.blocks, activations);
-        results[token] = reinterpret_cast<float *>(row_of(result, token));
+    constexpr int64_t TOGETHER = QUANTIZED_TOGETHER<Block>;
+    const int64_t share = tokens < TOGETHER ? 1 : TOGETHER;  // of a thread
+    for (int64_t first = params->ith * share; first < tokens; first += params->nth * share) {
+        const int64_t count = std::min(share, tokens - first);
+        const float * numbers[TOGETHER];
+        for (int64_t i = 0; i < count; i++) {
+            numbers[i] = reinterpret_cast<const float *>(row_of(input, first + i));
+            results[first + i] = reinterpret_cast<float *>(row_of(result, first + i));
+        }
+        quantize_rows<Block>(numbers, first, count, tokens, matrix.blocks, activations);
     }
     if (params->ith == 0) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);

@@ -85,11 +85,12 @@ KERNEL void mul_mat_id(const ggml_compute_params * params, ggml_tensor * result)
 
     for (int64_t row = params->ith; row < experts.rows; row += params->nth) {
         const int64_t slot = row % experts.used, token = row / experts.used;
-        const char * numbers = static_cast<const char *>(input->data) +
-                               slot % input->ne[1] * input->nb[1] + token * input->nb[2];
+        const auto * numbers = reinterpret_cast<const float *>(
+            static_cast<const char *>(input->data) + slot % input->ne[1] * input->nb[1] +
+            token * input->nb[2]);
         const int32_t expert = experts.of_row(row), place = sorted.places[row];
         const int64_t start = sorted.starts[expert], rows = sorted.starts[expert + 1] - start;
-        quantize_row<Block>(numbers, place - start, rows, blocks, activations + start * blocks);
+        quantize_rows<Block>(&numbers, place - start, 1, rows, blocks, activations + start * blocks);
         char * target =
             static_cast<char *>(result->data) + slot * result->nb[1] + token * result->nb[2];
         sorted.results[place] = reinterpret_cast<float *>(target);

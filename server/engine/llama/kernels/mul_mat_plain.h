@@ -10,6 +10,7 @@
 namespace {
 
 constexpr int PLAIN_NUMBERS = 16, PLAIN_PANELS = 1;
+constexpr int64_t PLACED_TOGETHER = 1;  // rows of activations
 
 }  // namespace
 
@@ -22,11 +23,13 @@ struct PlainActivations {
     float numbers[PLAIN_NUMBERS];
 };
 
-// Puts row `row` of activations into its place: row by row.
+// Puts `count` rows of activations from row `first` on into their places: row by row.
 template <typename Block>
-KERNEL inline void place_plain(const float * numbers, int64_t row, int64_t, int64_t blocks,
-                               PlainActivations * activations) {
-    memcpy(activations + row * blocks, numbers, blocks * sizeof *activations);
+KERNEL inline void place_plain(const float * const * numbers, int64_t first, int64_t count, int64_t,
+                               int64_t blocks, PlainActivations * activations) {
+    for (int64_t i = 0; i < count; i++) {
+        memcpy(activations + (first + i) * blocks, numbers[i], blocks * sizeof *activations);
+    }
 }
 
 // Their sums fit into the registers, beside one for each row and one for a token.

@@ -39,11 +39,15 @@ bool passes_self_test(ggml_type type, int64_t tokens) {
         ggml_get_type_traits(type)->to_float(quantized.data(), weights.data(), rows * columns);
     }
     std::vector<Activations<Block>> activations(tokens);
+    std::vector<const float *> tokens_inputs(tokens);
     std::vector<float *> results(tokens);
     for (int64_t token = 0; token < tokens; token++) {
-        const float * row = &inputs[token * columns];
-        quantize_row<Block>(reinterpret_cast<const char *>(row), token, tokens, 1, activations.data());
+        tokens_inputs[token] = &inputs[token * columns];
         results[token] = &sums[token * rows];
+    }
+    for (int64_t first = 0; first < tokens; first += QUANTIZED_TOGETHER<Block>) {
+        const int64_t count = std::min(QUANTIZED_TOGETHER<Block>, tokens - first);
+        quantize_rows<Block>(&tokens_inputs[first], first, count, tokens, 1, activations.data());
     }
     const Matrix matrix{quantized.data(), int64_t(sizeof(Block)), rows, 1};
     multiply<Block>(matrix, 0, matrix.panels(), activations.data(), tokens, results.data());
