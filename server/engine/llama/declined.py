@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 
 from llama_cpp import _ggml
 
+from server.engine.llama.library import kernels_function
 
-def _kernels_function() -> Callable[[], bytes | None] | None:
-    """``dragoman_declined`` of kernels/extension.cpp; None without our kernels."""
-    try:
-        function = _ggml.libggml["dragoman_declined"]
-    except AttributeError:
-        return None
-    function.restype = ctypes.c_char_p
-    answer: Callable[[], bytes | None] = function
-    return answer
-
-
-_take_declined = _kernels_function()
+# Of kernels/extension.cpp.
+_take_declined = kernels_function("dragoman_declined")
+if _take_declined is not None:
+    _take_declined.restype = ctypes.c_char_p
 
 
 def take_declined() -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
+from llama_cpp import _ggml
 
 _PACKAGE = "llama-cpp-python"
 _WARNING = 3  # ggml_log_level
@@ -73,6 +74,14 @@ def build_files() -> list[Path]:
     """The shared libraries of this build, our kernels among them."""
     folder = Path(llama_cpp.__file__).parent / "lib"
     return sorted(file for file in folder.iterdir() if file.is_file() and not file.is_symlink())
+
+
+def kernels_function(name: str) -> Any:
+    """A C function of ours that is compiled into this build; None without our kernels."""
+    try:
+        return _ggml.libggml[name]
+    except AttributeError:
+        return None
 
 
 def new_context(model: Any, parameters: Any) -> Any:

@@ -12,6 +12,7 @@ from llguidance import LLTokenizer
 
 from server.core.vocabulary import SpecialToken, TokenType
 from server.engine.llama.big_stack import with_big_stack
+from server.engine.llama.token_attributes import token_attributes
 
 if TYPE_CHECKING:
     from server.engine.llama.word_pieces import WordPieces
@@ -77,13 +78,12 @@ class LlamaVocabulary:
     @cached_property
     def special_tokens(self) -> list[SpecialToken]:
         """All CONTROL, UNKNOWN and USER_DEFINED tokens, by id."""
-        attributes = llama_cpp.llama_vocab_get_attr
+        special = token_attributes(self._pointer, self.size) & _SPECIAL_BITS
+        tokens = special.nonzero()[0]
         found = []
-        for token in range(self.size):
-            bits = attributes(self._pointer, token) & _SPECIAL_BITS
-            if bits:
-                kind = next(name for bit, name in _SPECIAL_TYPES.items() if bits & bit)
-                found.append(SpecialToken(token, self.text(token), kind))
+        for token, bits in zip(tokens.tolist(), special[tokens].tolist(), strict=True):
+            kind = next(name for bit, name in _SPECIAL_TYPES.items() if bits & bit)
+            found.append(SpecialToken(token, self.text(token), kind))
         return found
 
     @cached_property

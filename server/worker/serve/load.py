@@ -195,6 +195,9 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
     if settings.draft is not None and opened.model.partial_removal:
         draft = open_draft(settings.draft, opened, cells=context.kv_cells, report=report)
         drafter = Path(settings.draft.path).name
+    # The threads of a decode wait for each other, and so for the one beside which templates are
+    # tried out: it would take as long as both, or longer.
+    chat = opened.chat
     report(Progress(stage="warmup", fraction=1.0))
     warm_up(context)
     if draft is not None:
@@ -214,7 +217,7 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
             declined=context.declined,
         ),
         files=opened.files,
-        chat=opened.chat,
+        chat=chat,
         vocabulary=vocabulary,
         embedding=embedding,
         # Most of the processor stays with the answers that are being generated.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import gguf
@@ -11,7 +13,8 @@ from server.core.request import TextPrompt
 from server.core.worker_settings import WorkerSettings
 from server.engine.llama import LoadError
 from server.worker.protocol import Load, Render
-from server.worker.serve import layout
+from server.worker.serve import layout, opening
+from server.worker.serve import load as load_module
 from server.worker.serve.load import EmbeddingModel, GenerationModel, VocabularyOnly, load
 from server.worker.serve.prepare import render
 from tests.tiny_models import CONTEXT, LAYERS, write_tiny_encoder, write_tiny_model
@@ -57,6 +60,31 @@ def test_a_vocabulary_alone_shows_prompts_of_any_length(path: Path) -> None:
     assert rendered is not None
     assert rendered.prompt == text
     assert len(rendered.tokens) > CONTEXT
+
+
+def test_nothing_is_decoded_while_templates_are_tried_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The threads of a decode wait for each other, and so for one that has to share its core."""
+    running: list[threading.Thread] = []
+    monkeypatch.setattr(
+        load_module,
+        "warm_up",
+        lambda _: running.extend(each for each in threading.enumerate() if each.name == "trying"),
+    )
+    opened = opening._open_prompts
+
+    def tried_out(*arguments: object) -> object:
+        threading.current_thread().name = "trying"
+        try:
+            time.sleep(0.05)
+            return opened(*arguments)  # type: ignore[arg-type]
+        finally:
+            threading.current_thread().name = "tried"
+
+    monkeypatch.setattr(opening, "_open_prompts", tried_out)
+    loaded(path)
+    assert not running
 
 
 def test_the_compiler_of_constraints_is_built_with_the_first_of_them(path: Path) -> None:

@@ -9,6 +9,7 @@ cmake_language(DEFER CALL target_sources ggml-cpu PRIVATE
     "${DRAGOMAN_KERNELS}/amx.cpp"
     "${DRAGOMAN_KERNELS}/neon.cpp"
     "${DRAGOMAN_KERNELS}/neon_i8mm.cpp"
+    "${DRAGOMAN_KERNELS}/each.cpp"
     "${DRAGOMAN_KERNELS}/zeros.cpp"
     "${DRAGOMAN_KERNELS}/extension.cpp")
 cmake_language(DEFER CALL target_compile_options ggml-cpu PRIVATE
