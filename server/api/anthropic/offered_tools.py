@@ -32,10 +32,12 @@ class ToolChanges:
 
     def change(self, block: blocks.ToolChangeBlock, at: Locator) -> bool:
         """Do what ``block``, which the body has ``at``, says; False if it is about no function."""
-        added, name = block.type == "tool_addition", block.tool.name
-        if added and isinstance(definition := block.tool.definition, FunctionTool):
-            name = definition.name
-            self.defined[name] = definition, (*at, "tool", "definition")
+        added, tool = block.type == "tool_addition", block.tool
+        # Those of MCP's servers have references of their own, and may have the name of a function.
+        name = tool.name if tool.type in (None, "tool_reference") else None
+        if added and isinstance(tool.definition, FunctionTool):
+            name = tool.definition.name
+            self.defined[name] = tool.definition, (*at, "tool", "definition")
         if name is not None:
             self.offered[name] = added
         return name is not None

@@ -94,7 +94,7 @@ async def test_an_error_in_such_a_tool_names_its_place(connect: Any) -> None:
 
 
 async def test_what_is_no_function_is_named(http: httpx.AsyncClient, pool: FakePool) -> None:
-    toolset = change("removal", type="mcp_toolset_reference", server_name="s")
+    toolset = change("removal", type="mcp_tool_reference", server_name="s", name="add")
     turns = [system(defined(SEARCH), toolset)]
     names, ignored = await offered(http, pool, *turns, tools=[TOOL])
     assert names == ["add"]
