@@ -215,7 +215,7 @@ class Settings(BaseSettings):
     )
     kv_type: KvType = Field(default="f16", description="Number format of the KV cells.")
     itl_budget_ms: int = Field(
-        default=250,
+        default=200,
         ge=1,
         description="While new prompts are prefilled, a running stream should get its next token "
         "within this many milliseconds.",

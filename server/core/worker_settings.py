@@ -66,7 +66,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ubatch_size: int = 512
     flash_attention: FlashAttention = "auto"
     kv_type: KvType = "f16"
-    itl_budget_ms: int = 250
+    itl_budget_ms: int = 200
     prompt_lookup: bool = True
     guard: bool = True
     strict_parameters: bool = False

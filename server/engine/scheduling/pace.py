@@ -28,6 +28,30 @@ _LEAST_ROW_COST = 0.05
 _IMAGE_STEPS = 4
 
 
+class _TokenCost:
+    """Seconds that a token of a prompt takes in a step; it grows with the tokens before it."""
+
+    def __init__(self) -> None:
+        self._newest = 0.0
+        #: A moving average, 0 before the first step.
+        self.average = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Note the cost of a step's tokens, each."""
+        self._newest = seconds
+        self.average = _average(self.average, seconds)
+
+    @property
+    def next(self) -> float:
+        """What a token of the next step takes, if the cost grows on; at least the average.
+
+        The average of values that grow by ``g`` a step is ``g * (1 - _SMOOTHING) / _SMOOTHING``
+        less than the newest.
+        """
+        growth = (self._newest - self.average) * _SMOOTHING / (1 - _SMOOTHING)
+        return max(self.average, self._newest + growth)
+
+
 class Pace:
     """Moving averages of the cost of a decode-only step, a prompt token, and a drafted token.
 
@@ -40,9 +64,9 @@ class Pace:
         self._budget = inter_token_budget
         self._decode_step = 0.0
         self._lone_step = 0.0
-        # Seconds per prompt token in steps below a tile, and in steps from a tile on.
-        self._token = 0.0
-        self._tiled_token = 0.0
+        # Of a prompt's token in steps below a tile, and in steps from a tile on.
+        self._token = _TokenCost()
+        self._tiled_token = _TokenCost()
         self._row_cost = _USUAL_ROW_COST
         self.seconds_between_ends = 0.0
 
@@ -72,14 +96,14 @@ class Pace:
             # can seem free. It is taken to cost at least half of the step.
             cost = max(seconds - beside, seconds / 2)
             if decode_tokens + prefill_tokens < _TILE:
-                self._token = _average(self._token, cost / prefill_tokens)
+                self._token.observe(cost / prefill_tokens)
             else:
-                self._tiled_token = _average(self._tiled_token, cost / prefill_tokens)
+                self._tiled_token.observe(cost / prefill_tokens)
 
     @property
     def prompt_token(self) -> float:
         """Seconds that a token of a prompt takes, 0 before the first prompt."""
-        return self._tiled_token or self._token
+        return self._tiled_token.average or self._token.average
 
     @property
     def decode_step(self) -> float:
@@ -103,7 +127,7 @@ class Pace:
 
     def prefill_tokens_within(self, seconds: float, batch_size: int) -> int:
         """How many prompt tokens take about ``seconds``: the smallest chunk or more."""
-        token = self._token or self._tiled_token
+        token = self._token.average or self._tiled_token.average
         count = int(seconds / token) if token else 4 * LEAST_CHUNK
         return max(LEAST_CHUNK, min(batch_size, count))
 
@@ -115,8 +139,8 @@ class Pace:
         ``deep``: a prompt's own beginning fills much of the cells in use. Tiles then pay, and one
         may take up to twice the budget; otherwise a step stays below a tile.
         """
-        token = self._token or self._tiled_token
-        tiled_token = self._tiled_token or self._token
+        token = self._token.next or self._tiled_token.next
+        tiled_token = self._tiled_token.next or self._token.next
         if not token:
             return min(batch_size, 4 * LEAST_CHUNK - decode_tokens)
         room = self._budget - self._decode_step
@@ -136,7 +160,7 @@ class Pace:
         No stream takes part in such a step, so all of it is a gap in them. Steps of equal size are
         as short as is worth the streams' own between them.
         """
-        token = self._token or self._tiled_token
+        token = self._token.average or self._tiled_token.average
         if token and self._decode_step:
             short = int(_IMAGE_STEPS * self._decode_step / token)
             most = min(most, max(LEAST_CHUNK, short))

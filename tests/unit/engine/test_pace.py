@@ -122,3 +122,16 @@ def test_parts_of_an_image_are_no_smaller_than_the_smallest_chunk_of_a_prompt() 
 
 def test_before_any_measurement_an_image_is_read_like_a_prompt() -> None:
     assert Pace(0.25).image_cells_beside_streams(256, 64) == 64
+
+
+def test_chunks_beside_streams_keep_the_budget_while_a_prompt_gets_deeper() -> None:
+    """A token of a prompt takes longer the more lie before it, and averages come late."""
+    pace = measured(0.25, decode=0.025, per_token=0.0008)
+    done, longest = 0, 0.0
+    while done < 4000:
+        count = pace.prefill_tokens_beside_streams(512, 3, deep=True)
+        seconds = 0.025 + count * (0.0008 + 0.0000003 * done)
+        pace.observe(sequences=3, decode_tokens=3, prefill_tokens=count, seconds=seconds)
+        done += count
+        longest = max(longest, seconds)
+    assert longest < 0.255
