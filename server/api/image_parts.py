@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
@@ -51,6 +52,10 @@ _NO_IMAGE = ("application/octet-stream", "binary/octet-stream", "")
 """Types that say nothing."""
 
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_LONGEST_TYPE = 500
+"""Characters of a media type with its parameters, in front of Base64; a choice."""
+_QUOTED_TYPE = re.compile(r"""[^",]*+(?:"[^"]*+"[^",]*+)++,""")
+"""One with parameters in quotes, up to the comma behind it; it takes back nothing it has read."""
 
 
 class ImageUrl(WireModel):
@@ -192,6 +197,8 @@ def _read(text: str, stated: str | None, at: Locator, type_at: Locator) -> _Foun
     match text[: max(colon, 0)].strip().lower():
         case "":
             data = _decoded(text)
+            if data is None and ";base64," in text[:_LONGEST_TYPE].lower():
+                return _from_data_uri(text, 0, at)  # only "data:" was left out
             if data is None:
                 message = "this is neither Base64 nor a data: URI."
                 return _Found(error=InvalidImage(message, at=at))
@@ -217,7 +224,7 @@ def _host(url: str) -> str:
 
 def _from_data_uri(text: str, start: int, at: Locator) -> _Found:
     """The image in a ``data:`` URI (RFC 2397), whose scheme ends at ``start``."""
-    while (comma := text.find(",", start)) >= 0:
+    while (comma := _comma(text, start)) >= 0:
         begun_again = comma + 1 + len("data:")
         if text[comma + 1 : begun_again].lower() != "data:":
             break
@@ -236,6 +243,12 @@ def _from_data_uri(text: str, start: int, at: Locator) -> _Found:
     return _checked(decoded if decoded and forgotten else plain, stated, at, at)
 
 
+def _comma(text: str, start: int) -> int:
+    """The place of the comma in front of a URI's data: the first outside of quotes; or -1."""
+    quoted = _QUOTED_TYPE.match(text, start, start + _LONGEST_TYPE)
+    return quoted.end() - 1 if quoted else text.find(",", start)
+
+
 def _checked(data: bytes, stated: str, at: Locator, type_at: Locator) -> _Found:
     if not data:
         return _Found(error=InvalidImage("the image is empty.", at=at))
@@ -249,7 +262,10 @@ def _checked(data: bytes, stated: str, at: Locator, type_at: Locator) -> _Found:
 
 
 def _decoded(text: str) -> bytes | None:
-    """The bytes of a Base64 text, in either alphabet, padded or not; None if it is none."""
+    """The bytes of a Base64 text, in either alphabet, padded or not; None if it is none.
+
+    Python programs may send what they show of bytes, ``b'...'``.
+    """
     # Most are written as they should be; msgspec takes a fourth of binascii's time for these.
     with suppress(msgspec.ValidationError):
         return msgspec.convert(text, bytes)
@@ -259,7 +275,10 @@ def _decoded(text: str) -> bytes | None:
         raw = text.encode()
     else:
         return None
-    raw = raw.translate(_FROM_URL_SAFE, b" \t\r\n").rstrip(b"=")
+    raw = raw.translate(_FROM_URL_SAFE, b" \t\r\n\f\v")
+    if raw.startswith(b"b'") and raw.endswith(b"'"):
+        raw = raw[2:-1]
+    raw = raw.rstrip(b"=")
     try:
         return base64.b64decode(raw + b"=" * (-len(raw) % 4), validate=True)
     except binascii.Error:
