@@ -161,8 +161,6 @@ def ray_environment(token: Path) -> dict[str, str]:
         "RAY_START_HOOK": "server.cluster.on_ray.start_hook.closed",
         # Ray's own metrics have a port without a key on every machine; ours are the front's.
         "RAY_enable_metrics_collection": "0",
-        # There is no switch for those of its head. A port that is none stays closed.
-        "DASHBOARD_METRIC_PORT": "-1",
         "RAY_gcs_rpc_server_reconnect_timeout_s": str(_HEAD_AWAY_SECONDS),
         "RAY_DISABLE_IMPORT_WARNING": "1",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _NETWORK, _CLIENTS = "10.213.77", "10.214"
-_DEVICE, _OUTSIDE = "cluster", "dragoman"
+_DEVICE, _OUTSIDE, _BEYOND, _NOWHERE = "cluster", "dragoman", "beyond", "nowhere"
 
 
 def can_make_networks() -> bool:
@@ -19,6 +20,8 @@ def can_make_networks() -> bool:
 
 class Network:
     """Machines by number; the first has a link to each other one, and one to this machine.
+
+    What they would send to any other address goes into a device that leads nowhere, and is counted.
 
     Attributes:
         machines: How many there are.
@@ -50,12 +53,19 @@ class Network:
         """Bring its link up."""
         _ip("-n", self.name(machine), "link", "set", _DEVICE, "up")
 
+    def sent_beyond(self, machine: int) -> int:
+        """How many packets a machine has sent, or asked the way for, to addresses outside."""
+        shown = _ip("-n", self.name(machine), "-s", "-j", "link", "show", _BEYOND)
+        packets: int = json.loads(shown)[0]["stats64"]["tx"]["packets"]
+        return packets
+
     def make(self) -> None:
         """Make the namespaces and their links."""
         first = self.name(0)
         for machine in range(self.machines):
             _ip("netns", "add", self.name(machine))
             _ip("-n", self.name(machine), "link", "set", "lo", "up")
+            self._lead_beyond(machine)
         _ip("-n", first, "link", "add", _DEVICE, "type", "bridge")
         self._begin(first, _DEVICE, self.address(0))
         for machine in range(1, self.machines):
@@ -77,6 +87,16 @@ class Network:
             _ip("link", "del", self._to_clients, check=False)
         for machine in range(self.machines):
             _ip("netns", "del", self.name(machine), check=False)
+
+    def _lead_beyond(self, machine: int) -> None:
+        """Make the device for all other addresses."""
+        name = self.name(machine)
+        _ip("-n", name, "link", "add", _BEYOND, "type", "veth", "peer", "name", _NOWHERE)
+        for device in (_BEYOND, _NOWHERE):
+            # The kernel looks for IPv6 routers by itself.
+            _ip("netns", "exec", name, "sysctl", "-w", f"net.ipv6.conf.{device}.disable_ipv6=1")
+            _ip("-n", name, "link", "set", device, "up")
+        _ip("-n", name, "route", "add", "default", "dev", _BEYOND)
 
     def _link_to_clients(self) -> int:
         """Link the first one with this machine, and return the number of the link."""
@@ -106,5 +126,5 @@ def network(machines: int) -> Iterator[Network]:
         made.remove()
 
 
-def _ip(*arguments: str, check: bool = True) -> None:
-    subprocess.run(["ip", *arguments], check=check, capture_output=True)
+def _ip(*arguments: str, check: bool = True) -> str:
+    return subprocess.run(["ip", *arguments], check=check, capture_output=True, text=True).stdout

@@ -21,6 +21,7 @@ from tests.cluster.on_ray.machines import (
     replica_pids,
     until,
 )
+from tests.e2e.server import workers_of
 
 
 class Load:
@@ -172,11 +173,23 @@ def test_replicas_go_on_while_the_head_is_down_and_it_comes_back(
     assert "group chat: RUNNING" in cluster.command("status").stdout
 
 
-def test_a_machine_whose_agent_is_killed_ends_its_replica(cluster: Cluster, load: Load) -> None:
+def test_a_killed_front_comes_back_and_knows_all_replicas(cluster: Cluster) -> None:
+    before = until(lambda: pair(cluster))
+    kill(cluster.pid("head", "front"))
+    assert "group chat: unchanged" in cluster.up()
+    assert until(lambda: pair(cluster)) == before
+    body = {"model": MODEL, "prompt": "go", "max_tokens": 4}
+    assert httpx.post(f"{cluster.url}/v1/completions", json=body, timeout=120).status_code == 200
+
+
+def test_a_machine_whose_agent_is_killed_ends_its_replica_and_its_workers(
+    cluster: Cluster, load: Load
+) -> None:
     cluster.wait_for(2)
     [replica] = replica_pids(cluster, "second")
+    processes = [replica, *workers_of(replica).values()]
     with load.running():
         os.killpg(cluster.pid("second"), signal.SIGKILL)
-        until(lambda: not lives(replica))
+        until(lambda: not any(map(lives, processes)))
         cluster.wait_for(1)
     assert set(load.outcomes) == {"200"}

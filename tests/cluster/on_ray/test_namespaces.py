@@ -85,6 +85,11 @@ def test_what_only_this_machine_may_ask_listens_nowhere_else(
             httpx.get(f"http://{machines.outside}:{port}/", timeout=5)
 
 
+def test_no_machine_has_sent_anything_beyond_the_cluster(apart: Cluster, machines: Network) -> None:
+    assert places(apart).keys() == {machines.address(number) for number in range(len(NAMES))}
+    assert [machines.sent_beyond(number) for number in range(len(NAMES))] == [0] * len(NAMES)
+
+
 def test_a_machine_that_is_cut_off_costs_its_streams_and_nothing_else(
     apart: Cluster, machines: Network
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 from openai import OpenAI
 
-from tests.cluster.on_ray.machines import MODEL, Cluster
+from tests.cluster.on_ray.machines import MODEL, Cluster, descendants, lives, until
 
 
 def test_clients_of_the_sdk_chat_with_both_machines_through_one_address(cluster: Cluster) -> None:
@@ -42,3 +42,15 @@ def test_the_command_tells_how_the_cluster_is(cluster: Cluster) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(": ready, 0 requests") == 2
     assert "group chat: RUNNING, 2 running" in done.stdout
+
+
+def test_down_leaves_nothing_running(cluster: Cluster) -> None:
+    started = [cluster.pid("head", "front")]
+    for machine in ("head", "second"):
+        agent = cluster.pid(machine)
+        started += [agent, *descendants(agent)]
+    for machine in ("second", "head"):
+        done = cluster.command("down", machine=machine)
+        assert done.returncode == 0, done.stderr
+    until(lambda: not any(map(lives, started)))
+    assert "no cluster was started or joined here" in cluster.command("status").stderr
