@@ -190,7 +190,7 @@ def test_94_a_port_in_use_is_said_and_ends_it(tiny: Server, models: Path) -> Non
 def test_95_workers_are_spawned_and_not_forked(tiny: Server) -> None:
     assert_canary(tiny, "b")
     worker = Path(f"/proc/{tiny.worker_pids()['b']}")
-    assert b"server.worker.serve.process" in (worker / "cmdline").read_bytes()
+    assert b"server.worker.serve.start" in (worker / "cmdline").read_bytes()
     # A fork would have inherited every socket of the server.
     links = [str(link.readlink()) for link in (worker / "fd").iterdir()]
     assert sum(link.startswith("socket:") for link in links) == 1

@@ -27,7 +27,7 @@ INSTRUCT = "SmolLM2-135M-Instruct.Q4_1"
 BASE = "gemma-3-270m-q4_k_m"
 BEHIND = os.environ.get("TEST_BEHIND")
 """What the tests run behind instead of asking a server itself: ``front``, ``ray``, or nothing."""
-_WORKER = b"server.worker.serve.process"
+_WORKER = b"server.worker.serve.start"
 _START_SECONDS = 120
 _END_SECONDS = 30
 

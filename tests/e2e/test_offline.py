@@ -80,7 +80,7 @@ def test_python_connects_to_nobody_and_asks_for_no_name(watched: Path) -> None:
     calls = (watched / "calls").read_text().splitlines()
     processes = [line for line in calls if line.startswith("watching ")]
     assert any("dragoman serve" in line for line in processes)
-    assert any("server.worker.serve.process" in line for line in processes)
+    assert any("server.worker.serve.start" in line for line in processes)
     # The server looks up the address it listens on.
     assert set(calls) - set(processes) <= {"socket.getaddrinfo '127.0.0.1'"}
 

@@ -1,7 +1,5 @@
 """The worker process: one model, served over a socket to the API process.
 
-    python -m server.worker.serve.process --fd N
-
 Threads: the main thread runs the engine, or shows prompts where the model does not generate;
 *reader* takes messages from the socket; *preparer* renders and tokenises; *images* encodes those of
 prompts; *embeddings* or *ranking* compute; *heartbeat* reports. Each sends its own messages. When
@@ -10,17 +8,13 @@ the API process is gone the worker ends.
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
 import gc
 import os
-import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from server.core.errors import ConversationError
 from server.engine.llama import LoadError
@@ -47,15 +41,10 @@ _SWITCH_SECONDS = 0.0005
 _STEP_SECONDS = 2.0
 
 
-def main() -> None:
-    """Entry of the process."""
-    parser = argparse.ArgumentParser(description="Serve one model to the API process.")
-    parser.add_argument("--fd", type=int, required=True)
-    faulthandler.enable()
+def main(endpoint: socket.socket) -> None:
+    """Load the model that the API process names at ``endpoint``, and serve it."""
     sys.setswitchinterval(_SWITCH_SECONDS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the API process, which drains
-    _leave_batch()
-    connection = Connection(socket.socket(fileno=parser.parse_args().fd))
+    connection = Connection(endpoint)
     request = connection.receive()
     if not isinstance(request, Load):
         return
@@ -68,14 +57,6 @@ def main() -> None:
         sys.exit(EXIT_LOAD_FAILED)
     gc.freeze()  # what is there now stays to the end: no collection need look at it again
     serve(connection, services_of(model, request.settings, connection.send))
-
-
-def _leave_batch() -> None:
-    """Undo what a child inherits: the API process gives way to this one (`server.cli.serve`)."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            if os.sched_getscheduler(0) == os.SCHED_BATCH:
-                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def serve(connection: Connection, services: Services) -> None:
@@ -119,7 +100,3 @@ def _beat(connection: Connection, services: Services) -> None:
 
 def _spawn(name: str, target: Callable[[], None]) -> None:
     threading.Thread(target=target, name=name, daemon=True).start()
-
-
-if __name__ == "__main__":
-    main()

@@ -77,9 +77,9 @@ class _Frames(asyncio.StreamReaderProtocol):
 class WorkerProcess:
     """A spawned worker; `spawn` is the constructor.
 
-    The worker runs in a session of its own, so that Ctrl-C in the terminal reaches the API process
-    alone, which then drains. Everything it prints goes to ``log``, line by line: at level `info`,
-    and the traceback of a crash, which may be an expected one, at `debug`.
+    The worker runs in a process group of its own, so that Ctrl-C in the terminal reaches the API
+    process alone, which then drains. Everything it prints goes to ``log``, line by line: at level
+    `info`, and the traceback of a crash, which may be an expected one, at `debug`.
     """
 
     def __init__(

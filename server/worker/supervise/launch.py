@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 # -P: what lies in the working directory is never imported.
-WORKER_COMMAND = (sys.executable, "-P", "-m", "server.worker.serve.process")
+WORKER_COMMAND = (sys.executable, "-P", "-m", "server.worker.serve.start")
 
 # Set unless the user's environment does; runtimes that do not know a name ignore it.
 #
@@ -60,7 +60,9 @@ def launch(command: Sequence[str] = WORKER_COMMAND) -> Launched:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                # Its own group: Ctrl-C is for the API process. Not its own session: Linux may share
+                # the processor out by sessions (autogroup), and priorities then count within each.
+                process_group=0,
             )
         except BaseException:
             ours.close()

@@ -77,11 +77,12 @@ async def test_no_descriptor_is_left_behind_by_many_lives(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_a_worker_has_a_session_of_its_own_and_nothing_to_read(
+async def test_a_worker_has_a_group_of_its_own_in_the_session_and_nothing_to_read(
     supervisor_for: SupervisorFor, fake_model: ModelMaker
 ) -> None:
     supervisor = supervisor_for(fake_model())
     await supervisor.ready()
     pid = worker_pid(supervisor)
-    assert os.getsid(pid) == pid
+    assert os.getpgid(pid) == pid
+    assert os.getsid(pid) == os.getsid(0)
     assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"  # noqa: PTH115
