@@ -68,7 +68,7 @@ def create_app(
 ) -> FastAPI:
     """The application that serves the models of ``pool`` and lets ``pulls`` fetch more, if given.
 
-    ``elsewhere`` says of a model whether this server has it not, but one that shares the store.
+    ``elsewhere`` says whether another server with the same store has a model that is not here.
     It closes ``pool`` and ``pulls``. Raises ConfigError if the file of API keys cannot be read.
     """
 

@@ -61,7 +61,7 @@ class BatchRun:
     async def run(self) -> bool:
         """Work until the batch has ended.
 
-        Returns whether it has: else what is left asks models that only other servers have. Raises
+        Returns False where the lines that are left ask models which only other servers have. Raises
         StoreUnavailable, and then it can go on later.
         """
         key = await self._shared.key_of(self.batch.owner)

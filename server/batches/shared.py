@@ -24,7 +24,7 @@ class Shared:
         marks: Say which batches there is work for.
         application: Answers their lines.
         find_model: Raises ModelNotFound for a model that there is not.
-        elsewhere: Whether this server has a model not, but one that shares the store.
+        elsewhere: Whether another server with the same store has a model that is not here.
         keys: The digests of the valid API keys; without any, requests need none.
         counted: Called with endpoint and status of each line that has a result.
         most_bytes: The most bytes of a line.
