@@ -214,6 +214,30 @@ def test_heads_share_keys_and_values_in_groups_of_any_size(group: int) -> None:
         assert np.abs(heads.computed() - heads.exact()).max() < ROUNDING
 
 
+@pytest.mark.parametrize("tokens", [1, 10])
+def test_sums_over_many_cells_do_not_overflow(tokens: int) -> None:
+    """Values close to a power of two, weights just below one; an overflow is off by far more."""
+    heads = Heads.random(np.ones((tokens, 49_152), np.bool_), heads=1, kv_heads=1, head_dim=16)
+    heads.queries[:] = 0
+    heads.values[:] = np.random.default_rng(2).uniform(1.9, 1.999, heads.values.shape)
+    heads.mask[:, 1:] = -3 * 2.0**-24
+    assert np.abs(heads.computed(threads=1) - heads.exact()).max() < 0.02
+
+
+@of_every_format
+@pytest.mark.parametrize("tokens", [1, MANY])
+@pytest.mark.parametrize("scale", [2.0**-9, 2.0**9])
+def test_small_and_large_numbers_are_as_precise_as_others(
+    kind: GGMLQuantizationType, tokens: int, scale: float
+) -> None:
+    heads = Heads.random(causal(tokens, 256), heads=6, kv_heads=2)
+    heads.queries[:] /= scale
+    heads.keys[:] *= scale
+    heads.values[:] *= scale
+    difference = heads.computed(kind=kind) - heads.exact(kind)
+    assert np.abs(difference).max() < ROUNDING * scale
+
+
 def test_attention_adds_the_mask_to_scores() -> None:
     heads = Heads.random(np.ones((2, 256), np.bool_), heads=2, kv_heads=2)
     heads.mask[:] = np.random.default_rng(1).normal(size=heads.mask.shape)
@@ -315,10 +339,12 @@ def test_the_content_of_a_masked_cell_changes_nothing(tokens: int) -> None:
     np.testing.assert_array_equal(heads.computed(), before)
 
 
-def test_nan_in_a_visible_cell_is_not_hidden() -> None:
-    heads = Heads.random(causal(1, 256), heads=1, kv_heads=1)
-    heads.keys[17] = np.nan
-    assert np.isnan(heads.computed()).any()
+@pytest.mark.parametrize("tokens", [1, MANY])
+@pytest.mark.parametrize("place", ["keys", "values"])
+def test_nan_in_a_visible_cell_is_not_hidden(tokens: int, place: str) -> None:
+    heads = Heads.random(causal(tokens, 256), heads=1, kv_heads=1)
+    getattr(heads, place)[17] = np.nan
+    assert np.isnan(heads.computed()).all()
 
 
 @of_every_format

@@ -16,6 +16,8 @@ constexpr const char * INSTRUCTION_SET = "AMX";
 
 #include "amx_plain.h"
 #include "amx_products.h"
+#include "amx_values.h"
+
 #include "attention.h"
 #include "mul_mat_traits.h"
 
@@ -23,11 +25,8 @@ constexpr const char * INSTRUCTION_SET = "AMX";
 #include "amx_mul_mat.h"
 
 ggml::cpu::tensor_traits * amx_traits(const ggml_tensor * op) {
-    if (op->op == GGML_OP_FLASH_ATTN_EXT) {
-        // With longer heads, decoding takes up to a quarter longer by tiles; the kernel for AVX-512 computes them.
-        return op->src[1]->ne[0] <= 64 ? attention_traits(op) : nullptr;
-    }
-    return mul_mat_traits(op);
+    ggml::cpu::tensor_traits * traits = mul_mat_traits(op);
+    return traits != nullptr ? traits : attention_traits(op);
 }
 
 #endif

@@ -64,6 +64,18 @@ inline __attribute__((always_inline)) void multiply_signed_tiles() {
     asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUMS), "i"(A), "i"(B));
 }
 
+// The same with unsigned bytes of both.
+template <int SUMS, int A, int B>
+inline __attribute__((always_inline)) void multiply_unsigned_tiles() {
+    asm volatile("tdpbuud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUMS), "i"(A), "i"(B));
+}
+
+// The same with unsigned bytes of A, and signed ones of B.
+template <int SUMS, int A, int B>
+inline __attribute__((always_inline)) void multiply_unsigned_with_signed_tiles() {
+    asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUMS), "i"(A), "i"(B));
+}
+
 // Adds to SUMS[m][n], floats, A[m][2k + i] * B[k][2n + i] for all k and for i = 0 and 1; A and B in bfloat16.
 template <int SUMS, int A, int B>
 inline __attribute__((always_inline)) void multiply_brain_tiles() {

@@ -14,7 +14,6 @@
  */
 #pragma once
 
-#include "attention_tile.h"
 #include "kernels.h"
 
 namespace {
@@ -45,13 +44,15 @@ struct Workspace {
     std::atomic<int64_t> * next_jobs;  // of each phase
     CellTile * cells;                  // of each thread
     char * queries;                    // of each thread
+    char * sums;                       // of each thread
     char * tiles;
 
     Workspace(const FlashAttention & op, int threads, void * memory)
         : next_jobs(reinterpret_cast<std::atomic<int64_t> *>(GGML_PAD(uintptr_t(memory), 64))),
           cells(reinterpret_cast<CellTile *>(reinterpret_cast<char *>(next_jobs) + 64)),
           queries(reinterpret_cast<char *>(cells) + cells_size(op, threads)),
-          tiles(queries + threads * queries_size(op, threads)) {}
+          sums(queries + threads * queries_size(op, threads)),
+          tiles(sums + threads * TileAttention::thread_memory_size(op)) {}
 
     static size_t cells_size(const FlashAttention & op, int threads) {
         return GGML_PAD(threads * op.max_cell_tiles() * sizeof(CellTile), 64);
@@ -65,7 +66,8 @@ struct Workspace {
     static size_t size(const FlashAttention & op, int threads) {
         const Division division(op, threads);
         return 128 + cells_size(op, threads) + threads * queries_size(op, threads) +
-               division.tile_memories * TileMemory::size(op, division.kv_heads, division.parts);
+               threads * TileAttention::thread_memory_size(op) +
+               division.tile_memories * TileAttention::memory_size(op, division.kv_heads, division.parts);
     }
 };
 
@@ -92,9 +94,10 @@ class FlashAttentionTraits : public ggml::cpu::tensor_traits {
                 visible.find(op, first, std::min(op.tile_tokens, op.tokens - first));
                 visible_tile = tile;
             }
-            const size_t size = TileMemory::size(op, division.kv_heads, division.parts);
+            const size_t size = TileAttention::memory_size(op, division.kv_heads, division.parts);
             return TileAttention(op, tile, kv_head, division.kv_heads, division.parts, visible,
-                                 workspace.tiles + memory * size);
+                                 workspace.tiles + memory * size,
+                                 workspace.sums + params->ith * TileAttention::thread_memory_size(op));
         };
         const auto compute_scores = [&](int64_t job, int64_t part) {
             const TileAttention tile = attention(job);
@@ -121,17 +124,15 @@ class FlashAttentionTraits : public ggml::cpu::tensor_traits {
             each(jobs, [&](int64_t job) {
                 compute_scores(job, 0);
                 const TileAttention tile = attention(job);
-                tile.compute_weights(0);
-                tile.add_values(0);
-                tile.correct_guesses(0);
+                TileAttention::for_each_step([&](auto step) { (tile.*step)(0); });
                 tile.finish(result);
             });
             return true;
         }
         each(all, [&](int64_t i) { compute_scores(i % jobs, i / jobs); });
-        each(all, [&](int64_t i) { attention(i % jobs).compute_weights(i / jobs); });
-        each(all, [&](int64_t i) { attention(i % jobs).add_values(i / jobs); });
-        each(all, [&](int64_t i) { attention(i % jobs).correct_guesses(i / jobs); });
+        TileAttention::for_each_step([&](auto step) {
+            each(all, [&](int64_t i) { (attention(i % jobs).*step)(i / jobs); });
+        });
         each(jobs, [&](int64_t i) { attention(i).finish(result); });
         return true;
     }

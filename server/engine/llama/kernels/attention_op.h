@@ -95,10 +95,12 @@ class VisibleCells {
         }
         for (int64_t cell = 0; cell < op.cells; cell += KV_TILE) {
             uint64_t full = 0;
+            bool is_plain = true;
             for (int64_t i = 0; i < tokens; i++) {
                 unsigned visible = visible_from(op, first_token + i, cell);
                 if (visible == (1u << KV_TILE) - 1) {
                     full |= uint64_t(1) << i;
+                    is_plain = is_plain && not_equal(op.mask_of(first_token + i) + cell, 0) == 0;
                     continue;
                 }
                 for (; visible != 0; visible &= visible - 1) {
@@ -114,7 +116,7 @@ class VisibleCells {
                 for (int i = 0; i < KV_TILE; i++) {
                     cells[i] = cell + i;
                 }
-                append(cells, KV_TILE, full);
+                append(cells, KV_TILE, full, is_plain);
             }
         }
         for (int64_t i = 0; i < tokens; i++) {
@@ -144,10 +146,11 @@ class VisibleCells {
     }
 
     // Tokens that see the same cells, such as those of a text that is read in both directions, follow each other.
-    void append(const int32_t * cells, int32_t in_use, uint64_t tokens) {
+    void append(const int32_t * cells, int32_t in_use, uint64_t tokens, bool is_plain = false) {
         if (count > 0 && tiles[count - 1].count == in_use &&
             std::equal(cells, cells + in_use, tiles[count - 1].cells)) {
             tiles[count - 1].tokens |= tokens;
+            tiles[count - 1].is_plain &= is_plain;
             rows += __builtin_popcountll(tokens);
             return;
         }
@@ -157,6 +160,7 @@ class VisibleCells {
         tile.count = in_use;
         tile.first_row = rows;
         tile.tokens = tokens;
+        tile.is_plain = is_plain;
         rows += __builtin_popcountll(tokens);
     }
 };

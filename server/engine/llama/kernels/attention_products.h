@@ -18,16 +18,18 @@ class QueryProducts {
         this->first_kv_head = first_kv_head;
     }
 
-    // Reads the keys of a tile of cells, of the KV head that is `kv_head` after the first.
-    KERNEL void read(const HeadCells & cells, int64_t kv_head, const CellTile & tile) {
+    // Reads the keys of a tile of cells, of the KV head that is `kv_head` after the first. Brings those of the next tile into
+    // the cache.
+    KERNEL void read(const HeadCells & cells, int64_t kv_head, const CellTile & tile, const CellTile & next) {
+        cells.prefetch(next);
         cells.convert_tile(tile, keys);
         first_head = (first_kv_head + kv_head) * op.gqa_group;
     }
 
-    // The products of a query with the keys read last, a key in each lane. Rows are the queries that read the KV head, sorted
-    // by token.
-    KERNEL Floats of_row(int64_t row) const {
-        const float * query = op.query(first_token + row / op.gqa_group, first_head + row % op.gqa_group);
+    // The products of a query with the keys read last, a key in each lane: of a token and a head, counted from the first ones
+    // that were set and that read the KV head.
+    KERNEL Floats of_row(int64_t token, int64_t head) const {
+        const float * query = op.query(first_token + token, first_head + head);
         const int64_t key_dim = op.keys->ne[0];
         Floats accumulators[KV_TILE];
         for (Floats & accumulator : accumulators) {

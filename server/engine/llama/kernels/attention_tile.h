@@ -1,4 +1,4 @@
-// The attention of a query tile over some KV heads.
+// The scores of a query tile over some KV heads.
 #pragma once
 
 #include <atomic>
@@ -7,31 +7,27 @@
 
 namespace {
 
-// Memory for the attention of a query tile over some KV heads. A row is a token and a head. Threads that divide the
-// cells have statistics and sums each: a part.
+// Memory for the scores of a query tile over some KV heads. A row is a token and a head. Threads that divide the
+// cells have statistics each: a part.
 struct TileMemory {
     int64_t rows;                    // of all KV heads
     SoftmaxStatistics * statistics;  // [part][row]
-    float * scores;  // KV_TILE for each row and each tile of its cells; later their weights
-    float * sums;    // of weighted values: [part][row][value_dim]
-    float * smallest_weights;  // [part][row]; infinite in rows whose sums are there
-    float * guesses;           // of the largest value, for each KV head
+    float * scores;   // KV_TILE for each row and each tile of its cells
+    float * guesses;  // of the largest value, for each KV head
+    char * sums;      // of weighted values, as attention_values.h and amx_values.h have them
 
     TileMemory(const FlashAttention & op, int64_t kv_heads, int64_t parts, char * memory)
         : rows(kv_heads * op.tile_rows()), statistics(reinterpret_cast<SoftmaxStatistics *>(memory)),
           scores(reinterpret_cast<float *>(statistics + parts * rows)),
-          sums(scores + kv_heads * scores_of_a_head(op)),
-          smallest_weights(sums + parts * rows * op.value_dim),
-          guesses(smallest_weights + parts * rows) {}
+          guesses(scores + kv_heads * scores_of_a_head(op)), sums(memory + size(op, kv_heads, parts)) {}
 
     static int64_t scores_of_a_head(const FlashAttention & op) {
         return op.max_cell_tiles() * op.gqa_group * KV_TILE;
     }
 
+    // Without sums.
     static size_t size(const FlashAttention & op, int64_t kv_heads, int64_t parts) {
-        const int64_t rows = kv_heads * op.tile_rows();
-        const int64_t floats =
-            kv_heads * (scores_of_a_head(op) + 1) + parts * rows * (op.value_dim + 1);
+        const int64_t rows = kv_heads * op.tile_rows(), floats = kv_heads * (scores_of_a_head(op) + 1);
         return GGML_PAD(floats * sizeof(float) + parts * rows * sizeof(SoftmaxStatistics), 64);
     }
 };
@@ -44,11 +40,11 @@ inline std::atomic<float> & guessed_value(const FlashAttention & op, int64_t kv_
     return guesses[(tensor * 31 + kv_head) % 4096];
 }
 
-// A query tile and some KV heads; the cells are divided into parts.
-class TileAttention {
+// The scores of a query tile over some KV heads; the cells are divided into parts.
+class ScoredTile {
   public:
-    TileAttention(const FlashAttention & op, int64_t tile, int64_t first_kv_head, int64_t kv_heads,
-                  int64_t parts, const VisibleCells & visible, char * memory)
+    ScoredTile(const FlashAttention & op, int64_t tile, int64_t first_kv_head, int64_t kv_heads,
+               int64_t parts, const VisibleCells & visible, char * memory)
         : op(op), visible(visible), memory(op, kv_heads, parts, memory),
           first_kv_head(first_kv_head), kv_heads(kv_heads), first_token(tile * op.tile_tokens),
           tokens(std::min(op.tile_tokens, op.tokens - first_token)), parts(parts) {}
@@ -67,112 +63,25 @@ class TileAttention {
         for (const CellTile * tile = begin(part); tile < end(part); tile++) {
             for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
                 const HeadCells cells(op.keys, first_kv_head + kv_head);
-                if (tile + 1 < end(part)) {
-                    cells.prefetch(tile[1]);
-                }
-                products.read(cells, kv_head, *tile);
-                Floats mask = broadcast(0.f);
-                for_each_row(*tile, kv_head, [&](int64_t row, float * scores) KERNEL {
-                    if (row % op.gqa_group == 0) {
-                        mask = mask_of(token_of(row), *tile);
+                products.read(cells, kv_head, *tile, *std::min(tile + 1, end(part) - 1));
+                float * scores = scores_of(*tile, kv_head);
+                for (uint64_t seeing = tile->tokens; seeing != 0; seeing &= seeing - 1) {
+                    const int64_t token = __builtin_ctzll(seeing);
+                    const Floats mask = tile->is_plain ? broadcast(0.f) : mask_of(first_token + token, *tile);
+                    for (int64_t i = 0; i < op.gqa_group; i++, scores += KV_TILE) {
+                        const int64_t row = token * op.gqa_group + i;
+                        const int64_t head = (first_kv_head + kv_head) * op.gqa_group + i;
+                        const Floats score = score_of(products.of_row(token, i), mask, head);
+                        store(scores, score);
+                        Floats & largest = statistics[kv_head * op.tile_rows() + row].largest_scores;
+                        largest = maximum(largest, score);
                     }
-                    const Floats of_row = products.of_row(row - kv_head * op.tile_rows());
-                    const Floats score = score_of(of_row, mask, head_of(row));
-                    store(scores, score);
-                    Floats & largest = statistics[row].largest_scores;
-                    largest = maximum(largest, score);
-                });
-            }
-        }
-    }
-
-    // The weights of a part, in place of its scores, and their sums.
-    KERNEL void compute_weights(int64_t part) const {
-        SoftmaxStatistics * statistics = memory.statistics + part * memory.rows;
-        for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
-            float largest[QUERY_TILE_ROWS];
-            const int64_t first = kv_head * op.tile_rows();
-            for (int64_t row = 0; row < tokens * op.gqa_group; row++) {
-                largest[row] = largest_score(first + row);
-            }
-            for (const CellTile * tile = begin(part); tile < end(part); tile++) {
-                for_each_row(*tile, kv_head, [&](int64_t row, float * scores) KERNEL {
-                    const Floats score = subtract(load(scores), broadcast(largest[row - first]));
-                    const Floats weights = exponential(score);
-                    store(scores, weights);
-                    statistics[row].sums += fixed_point(weights);
-                });
-            }
-        }
-    }
-
-    // The sums of the weighted values of a part, by guesses of the largest values; finds the largest ones.
-    KERNEL void add_values(int64_t part) const {
-        for_each_row([&](int64_t row) { start_sums(part, row, memory.guesses[row / op.tile_rows()]); });
-        SoftmaxStatistics * statistics = memory.statistics + part * memory.rows;
-        for (const CellTile * tile = begin(part); tile < end(part); tile++) {
-            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
-                const HeadCells cells(op.values, first_kv_head + kv_head);
-                if (tile + 1 < end(part)) {
-                    cells.prefetch(tile[1]);
-                }
-                const float largest = cells.magnitude(*tile);
-                for_each_row(*tile, kv_head, [&](int64_t row, float *) {
-                    statistics[row].largest_value = std::max(statistics[row].largest_value, largest);
-                });
-                add_values(part, *tile, kv_head);
-            }
-        }
-    }
-
-    // The same once more for rows whose guess was too far off.
-    KERNEL void correct_guesses(int64_t part) const {
-        bool all_right = true;
-        for_each_row([&](int64_t row) {
-            const float sum = sum_of_weights(row), largest = largest_value(row);
-            const float guess = memory.guesses[row / op.tile_rows()];
-            if (start_of_sums(sum, guess) == start_of_sums(sum, largest)) {
-                memory.smallest_weights[part * memory.rows + row] = INFINITY;
-            } else {
-                start_sums(part, row, largest);
-                all_right = false;
-            }
-        });
-        for (const CellTile * tile = begin(part); !all_right && tile < end(part); tile++) {
-            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
-                add_values(part, *tile, kv_head);
-            }
-        }
-    }
-
-    // The attention of all rows. A token that sees no cell gets zeros.
-    void finish(ggml_tensor * result) const {
-        std::fill_n(memory.guesses, kv_heads, 0.f);
-        for_each_row([&](int64_t row) {
-            auto * numbers = reinterpret_cast<float *>(static_cast<char *>(result->data) +
-                                                       token_of(row) * result->nb[2] +
-                                                       head_of(row) * result->nb[1]);
-            const float sum = sum_of_weights(row), largest = largest_value(row);
-            const float start = start_of_sums(sum, largest);
-            std::fill_n(numbers, op.value_dim, 0.f);
-            for (int64_t part = 0; part < parts && sum > 0; part++) {
-                const float * sums = memory.sums + (part * memory.rows + row) * op.value_dim;
-                for (int64_t d = 0; d < op.value_dim; d++) {
-                    numbers[d] += sums[d] - start;
                 }
             }
-            for (int64_t d = 0; d < op.value_dim && sum > 0; d++) {
-                numbers[d] /= sum;
-            }
-            float & guess = memory.guesses[row / op.tile_rows()];
-            guess = std::max(guess, largest);
-        });
-        for (int64_t head = 0; head < kv_heads; head++) {
-            guessed_value(op, first_kv_head + head) = memory.guesses[head];
         }
     }
 
-  private:
+  protected:
     const FlashAttention & op;
     const VisibleCells & visible;
     const TileMemory memory;
@@ -202,11 +111,16 @@ class TileAttention {
         }
     }
 
+    // Those of a tile of cells: KV_TILE for each row that sees it.
+    float * scores_of(const CellTile & tile, int64_t kv_head) const {
+        return memory.scores + kv_head * TileMemory::scores_of_a_head(op) +
+               tile.first_row * op.gqa_group * KV_TILE;
+    }
+
     // Calls `act` with each row that sees a tile of cells of a KV head, and the place of its scores.
     template <typename Act>
     KERNEL void for_each_row(const CellTile & tile, int64_t kv_head, Act act) const {
-        float * scores = memory.scores + kv_head * TileMemory::scores_of_a_head(op) +
-                         tile.first_row * op.gqa_group * KV_TILE;
+        float * scores = scores_of(tile, kv_head);
         for (uint64_t tokens = tile.tokens; tokens != 0; tokens &= tokens - 1) {
             const int64_t first = kv_head * op.tile_rows() + __builtin_ctzll(tokens) * op.gqa_group;
             for (int64_t row = first; row < first + op.gqa_group; row++, scores += KV_TILE) {
@@ -260,44 +174,6 @@ class TileAttention {
             largest = std::max(largest, memory.statistics[part * memory.rows + row].largest_value);
         }
         return largest;
-    }
-
-    float sum_of_weights(int64_t row) const {
-        int64_t sum = 0;
-        for (int64_t part = 0; part < parts; part++) {
-            sum += memory.statistics[part * memory.rows + row].sum();
-        }
-        if (op.sinks != nullptr) {
-            const double weight = std::exp(double(sink(row)) - largest_score(row));
-            sum += std::llround(std::ldexp(weight, 30));
-        }
-        return float(std::ldexp(double(sum), -30));
-    }
-
-    void start_sums(int64_t part, int64_t row, float largest_value) const {
-        const float sum = sum_of_weights(row);
-        std::fill_n(memory.sums + (part * memory.rows + row) * op.value_dim, op.value_dim,
-                    start_of_sums(sum, largest_value));
-        memory.smallest_weights[part * memory.rows + row] = smallest_weight(sum);
-    }
-
-    // Adds the weighted values of a tile of cells of a KV head.
-    KERNEL void add_values(int64_t part, const CellTile & tile, int64_t kv_head) const {
-        const float * weights[QUERY_TILE_ROWS];
-        float * sums[QUERY_TILE_ROWS];
-        int64_t count = 0;
-        for_each_row(tile, kv_head, [&](int64_t row, float * of_row) KERNEL {
-            const int64_t index = part * memory.rows + row;
-            if (any_reaches(load(of_row), memory.smallest_weights[index])) {
-                weights[count] = of_row;
-                sums[count++] = memory.sums + index * op.value_dim;
-            }
-        });
-        if (count > 0) {
-            alignas(64) float values[KV_TILE * MAX_HEAD_DIM];
-            HeadCells(op.values, first_kv_head + kv_head).convert_tile(tile, values);
-            add_weighted_values(values, op.value_dim, count, weights, sums);
-        }
     }
 };
 

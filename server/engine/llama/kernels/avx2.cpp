@@ -7,6 +7,8 @@
 #include "avx2_weights.h"
 
 #include "attention_products.h"
+#include "attention_values.h"
+
 #include "attention.h"
 #include "mul_mat_plain.h"
 #include "mul_mat_traits.h"

@@ -13,6 +13,8 @@ constexpr const char * INSTRUCTION_SET = "AVX-512";
 #include "avx512_weights.h"
 
 #include "attention_products.h"
+#include "attention_values.h"
+
 #include "attention.h"
 #include "mul_mat_plain.h"
 #include "mul_mat_traits.h"

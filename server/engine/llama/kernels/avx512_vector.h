@@ -7,7 +7,11 @@
 
 #include <cstdint>
 
+#if defined(KERNEL_TILES)
+#define KERNEL __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512fp16,f16c,fma")))
+#else
 #define KERNEL __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma")))
+#endif
 
 namespace {
 

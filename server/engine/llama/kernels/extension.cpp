@@ -90,13 +90,15 @@ ggml::cpu::tensor_traits * amx_or_other_traits(const ggml_tensor * op) {
     return traits != nullptr ? traits : avx512_or_avx2_traits(op);
 }
 
-// Whether this process may use tiles of bytes and of bfloat16. Linux saves their 8 KB for each thread only in processes
-// that ask for it (Documentation/arch/x86/xstate.rst). Compilers differ in the names by which they ask the processor.
+// Whether this process may use tiles of bytes and of bfloat16, and vectors of half precision. Linux saves the 8 KB of a
+// thread's tiles only in processes that ask for it (Documentation/arch/x86/xstate.rst). Compilers differ in the names by which
+// they ask the processor.
 bool may_use_tiles() {
     constexpr unsigned TILES_BYTES_AND_BRAIN_HALVES = 1u << 24 | 1u << 25 | 1u << 22;  // of EDX
+    constexpr unsigned NEEDED = TILES_BYTES_AND_BRAIN_HALVES | 1u << 23;               // and AVX512-FP16
     unsigned eax, ebx, ecx, edx;
     if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) ||
-        (edx & TILES_BYTES_AND_BRAIN_HALVES) != TILES_BYTES_AND_BRAIN_HALVES) {
+        (edx & NEEDED) != NEEDED) {
         return false;
     }
     constexpr long REQUEST_STATE = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA

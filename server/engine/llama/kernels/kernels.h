@@ -9,8 +9,9 @@
 #if defined(__GNUC__) && !defined(_WIN32)
 #if defined(__x86_64__)
 #define KERNELS_FOR_X86 1
-// Compilers and assemblers since 2020 know AMX. Linux is the only system that we know how to ask for it.
-#if defined(__linux__) && __has_include(<amxint8intrin.h>)
+// Compilers since 2022 know AMX and half precision, which every processor with AMX has. Linux is the only system that we know
+// how to ask for tiles.
+#if defined(__linux__) && __has_include(<amxint8intrin.h>) && __has_include(<avx512fp16intrin.h>)
 #define KERNELS_FOR_AMX 1
 #endif
 #elif defined(__AARCH64EL__)

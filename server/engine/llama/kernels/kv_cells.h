@@ -21,6 +21,7 @@ struct CellTile {
     int32_t count;
     int32_t first_row;  // in the scores of the query tile: one row for each token before
     uint64_t tokens;    // a bit for each
+    bool is_plain;      // whether the mask is zero for all of these and all cells
 };
 
 KERNEL inline void convert(const ggml_fp16_t * halves, int64_t head_dim, float * numbers) {
@@ -120,10 +121,13 @@ struct HeadCells {
 
     void prefetch(const CellTile & tile) const {
         for (int64_t i = 0; i < KV_TILE; i++) {
-            const char * cell = data + tile.cells[i] * cell_size;
-            for (int64_t offset = 0; offset < head_size; offset += 64) {
-                __builtin_prefetch(cell + offset);
-            }
+            prefetch(tile.cells[i]);
+        }
+    }
+
+    void prefetch(int32_t cell) const {
+        for (int64_t offset = 0; offset < head_size; offset += 64) {
+            __builtin_prefetch(data + cell * cell_size + offset);
         }
     }
 };

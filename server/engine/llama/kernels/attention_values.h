@@ -1,0 +1,161 @@
+// The attention of a query tile over some KV heads, by vectors: weights take the place of scores (attention_sums.h).
+#pragma once
+
+#include "attention_tile.h"
+
+namespace {
+
+class TileAttention : public ScoredTile {
+  public:
+    TileAttention(const FlashAttention & op, int64_t tile, int64_t first_kv_head, int64_t kv_heads, int64_t parts,
+                  const VisibleCells & visible, char * memory, char *)
+        : ScoredTile(op, tile, first_kv_head, kv_heads, parts, visible, memory),
+          sums(reinterpret_cast<float *>(this->memory.sums)),
+          smallest_weights(sums + parts * this->memory.rows * op.value_dim) {}
+
+    static size_t memory_size(const FlashAttention & op, int64_t kv_heads, int64_t parts) {
+        const int64_t floats = parts * kv_heads * op.tile_rows() * (op.value_dim + 1);
+        return TileMemory::size(op, kv_heads, parts) + GGML_PAD(floats * sizeof(float), 64);
+    }
+
+    // Of a thread.
+    static size_t thread_memory_size(const FlashAttention &) { return 0; }
+
+    // Calls `act` with what is to be done with each part after its scores, in turn.
+    template <typename Act>
+    static void for_each_step(Act act) {
+        act(&TileAttention::compute_weights);
+        act(&TileAttention::add_part);
+        act(&TileAttention::correct_guesses);
+    }
+
+    // The weights of a part, in place of its scores, and their sums.
+    KERNEL void compute_weights(int64_t part) const {
+        SoftmaxStatistics * statistics = memory.statistics + part * memory.rows;
+        for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
+            float largest[QUERY_TILE_ROWS];
+            const int64_t first = kv_head * op.tile_rows();
+            for (int64_t row = 0; row < tokens * op.gqa_group; row++) {
+                largest[row] = largest_score(first + row);
+            }
+            for (const CellTile * tile = begin(part); tile < end(part); tile++) {
+                for_each_row(*tile, kv_head, [&](int64_t row, float * scores) KERNEL {
+                    const Floats score = subtract(load(scores), broadcast(largest[row - first]));
+                    const Floats weights = exponential(score);
+                    store(scores, weights);
+                    statistics[row].sums += fixed_point(weights);
+                });
+            }
+        }
+    }
+
+    // The sums of the weighted values of a part, by guesses of the largest values; finds the largest ones.
+    KERNEL void add_part(int64_t part) const {
+        for_each_row([&](int64_t row) { start_sums(part, row, memory.guesses[row / op.tile_rows()]); });
+        SoftmaxStatistics * statistics = memory.statistics + part * memory.rows;
+        for (const CellTile * tile = begin(part); tile < end(part); tile++) {
+            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
+                const HeadCells cells(op.values, first_kv_head + kv_head);
+                if (tile + 1 < end(part)) {
+                    cells.prefetch(tile[1]);
+                }
+                const float largest = cells.magnitude(*tile);
+                for_each_row(*tile, kv_head, [&](int64_t row, float *) {
+                    statistics[row].largest_value = std::max(statistics[row].largest_value, largest);
+                });
+                add_values(part, *tile, kv_head);
+            }
+        }
+    }
+
+    // The same once more for rows whose guess was too far off.
+    KERNEL void correct_guesses(int64_t part) const {
+        bool all_right = true;
+        for_each_row([&](int64_t row) {
+            const float sum = sum_of_weights(row), largest = largest_value(row);
+            const float guess = memory.guesses[row / op.tile_rows()];
+            if (start_of_sums(sum, guess) == start_of_sums(sum, largest)) {
+                smallest_weights[part * memory.rows + row] = INFINITY;
+            } else {
+                start_sums(part, row, largest);
+                all_right = false;
+            }
+        });
+        for (const CellTile * tile = begin(part); !all_right && tile < end(part); tile++) {
+            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
+                add_values(part, *tile, kv_head);
+            }
+        }
+    }
+
+    // The attention of all rows. A token that sees no cell gets zeros.
+    void finish(ggml_tensor * result) const {
+        std::fill_n(memory.guesses, kv_heads, 0.f);
+        for_each_row([&](int64_t row) {
+            auto * numbers = reinterpret_cast<float *>(static_cast<char *>(result->data) +
+                                                       token_of(row) * result->nb[2] +
+                                                       head_of(row) * result->nb[1]);
+            const float sum = sum_of_weights(row), largest = largest_value(row);
+            const float start = start_of_sums(sum, largest);
+            std::fill_n(numbers, op.value_dim, 0.f);
+            for (int64_t part = 0; part < parts && sum > 0; part++) {
+                const float * of_row = sums + (part * memory.rows + row) * op.value_dim;
+                for (int64_t d = 0; d < op.value_dim; d++) {
+                    numbers[d] += of_row[d] - start;
+                }
+            }
+            for (int64_t d = 0; d < op.value_dim && sum > 0; d++) {
+                numbers[d] /= sum;
+            }
+            float & guess = memory.guesses[row / op.tile_rows()];
+            guess = std::max(guess, largest);
+        });
+        for (int64_t head = 0; head < kv_heads; head++) {
+            guessed_value(op, first_kv_head + head) = memory.guesses[head];
+        }
+    }
+
+  private:
+    float * const sums;              // of weighted values: [part][row][value_dim]
+    float * const smallest_weights;  // [part][row]; infinite in rows whose sums are there
+
+    float sum_of_weights(int64_t row) const {
+        int64_t sum = 0;
+        for (int64_t part = 0; part < parts; part++) {
+            sum += memory.statistics[part * memory.rows + row].sum();
+        }
+        if (op.sinks != nullptr) {
+            const double weight = std::exp(double(sink(row)) - largest_score(row));
+            sum += std::llround(std::ldexp(weight, 30));
+        }
+        return float(std::ldexp(double(sum), -30));
+    }
+
+    void start_sums(int64_t part, int64_t row, float largest_value) const {
+        const float sum = sum_of_weights(row);
+        std::fill_n(sums + (part * memory.rows + row) * op.value_dim, op.value_dim,
+                    start_of_sums(sum, largest_value));
+        smallest_weights[part * memory.rows + row] = smallest_weight(sum);
+    }
+
+    // Adds the weighted values of a tile of cells of a KV head.
+    KERNEL void add_values(int64_t part, const CellTile & tile, int64_t kv_head) const {
+        const float * weights[QUERY_TILE_ROWS];
+        float * of_rows[QUERY_TILE_ROWS];
+        int64_t count = 0;
+        for_each_row(tile, kv_head, [&](int64_t row, float * of_row) KERNEL {
+            const int64_t index = part * memory.rows + row;
+            if (any_reaches(load(of_row), smallest_weights[index])) {
+                weights[count] = of_row;
+                of_rows[count++] = sums + index * op.value_dim;
+            }
+        });
+        if (count > 0) {
+            alignas(64) float values[KV_TILE * MAX_HEAD_DIM];
+            HeadCells(op.values, first_kv_head + kv_head).convert_tile(tile, values);
+            add_weighted_values(values, op.value_dim, count, weights, of_rows);
+        }
+    }
+};
+
+}  // namespace
