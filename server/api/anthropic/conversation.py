@@ -86,6 +86,7 @@ class _Turns:
         if body.system is not None:
             self._said("system", system_parts(body.system, ("system",)), ("system",))
             self._note_images(body.system, ("system",))
+        self._never_summed_up = len(self.messages)
         for index, turn in enumerate(body.messages):
             self._turn(turn, index)
         self._leave_out_billing()
@@ -146,8 +147,8 @@ class _Turns:
                 self._change_tools(block, place)
                 continue
             if isinstance(block, blocks.CompactionBlock):
-                for change in block.tool_changes or []:
-                    self._change_tools(change, place)
+                for index, change in enumerate(block.tool_changes or []):
+                    self._change_tools(change, (*place, "tool_changes", index))
                 if not block.content:
                     continue
             told.append((place, block))
@@ -204,6 +205,8 @@ class _Turns:
         parts: list[Placed] = []
         thoughts, calls = [], []
         told = self._blocks(content, at)
+        if content and not told:
+            return
         for place, block in told:
             match block:
                 case blocks.ThinkingBlock():
@@ -212,13 +215,14 @@ class _Turns:
                     arguments = _arguments(block.input)
                     calls.append(ToolCall(id=block.id, name=block.name, arguments=arguments))
                 case blocks.CompactionBlock():
-                    self._said("user", block_parts(block, place), place)
+                    parts, thoughts, calls = [], [], []
+                    self._sum_up(block, place)
                 case blocks.OtherBlock():
                     # Sealed thoughts, and tools that Anthropic ran.
                     self._leave_out(block)
                 case _:
                     parts += block_parts(block, place)
-        if told and all(isinstance(block, blocks.CompactionBlock) for _, block in told):
+        if told and isinstance(told[-1][1], blocks.CompactionBlock):
             return
         texts = [part.text for _, part in parts if isinstance(part, TextPart)]
         said = "".join(texts) if len(texts) == len(parts) else content_of(parts)
@@ -229,6 +233,12 @@ class _Turns:
             tool_calls=calls,
         )
         self._add(message, at, parts)
+
+    def _sum_up(self, block: blocks.CompactionBlock, at: Locator) -> None:
+        """A summary stands for all messages before it: clients may send them along."""
+        for listed in (self.messages, self.places, self.part_places):
+            del listed[self._never_summed_up :]
+        self._said("user", block_parts(block, at), at)
 
     def _thoughts(self, block: blocks.ThinkingBlock) -> str:
         thoughts = thoughts_of(block.thinking, block.signature or "")
@@ -245,6 +255,8 @@ class _Turns:
 
         ``field`` is what of the body has the content.
         """
+        if isinstance(content, str):
+            return
         for block in content:
             match block:
                 case ImageInput():

@@ -24,9 +24,9 @@ class ToolChanges:
         self.offered: dict[str, bool] = {}
         self.defined: dict[str, tuple[FunctionTool, Locator]] = {}
 
-    def load(self, parts: Iterable[object]) -> None:
-        """Offer the tools that ``parts`` of a result refer to."""
-        for part in parts:
+    def load(self, content: str | Iterable[object]) -> None:
+        """Offer the tools that the parts of a result's ``content`` refer to."""
+        for part in () if isinstance(content, str) else content:
             if isinstance(part, blocks.ToolReferenceBlock):
                 self.offered[part.tool_name] = True
 

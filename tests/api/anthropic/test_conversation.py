@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from anthropic.types import MessageTokensCount
 
+from server.api.anthropic.conversation import parse_conversation
+from server.api.anthropic.schemas.messages_request import MessagesRequest
 from server.core.request import ImagePart, Message, TextPart, ToolCall
 from tests.api.anthropic.wire import (
     COUNT_TOKENS,
@@ -51,6 +54,31 @@ async def test_the_system_prompt_comes_first(
         Message(role="system", content="Be brief."),
         Message(role="user", content="hi"),
     ]
+
+
+class Whole(str):
+    """A text that may not be read letter by letter."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError
+
+
+def test_texts_are_not_looked_through_for_images_and_tools() -> None:
+    told = {"type": "mid_conv_system", "content": "Be brief."}
+    asked = MessagesRequest.model_validate(
+        body(system="s", messages=[assistant(CALL), user(RESULT, told)])
+    )
+    calling, answering = asked.messages
+    blocks = [
+        block.model_copy(update={"content": Whole("2")})  # type: ignore[union-attr]
+        for block in answering.content or ()
+    ]
+    answering = answering.model_copy(update={"content": blocks})
+    asked = asked.model_copy(update={"system": Whole("s"), "messages": [calling, answering]})
+    said = [turn.content for turn in parse_conversation(asked).prompt.messages]
+    assert said == ["s", None, "2", "2"]
 
 
 async def test_several_system_blocks_are_parts(http: httpx.AsyncClient, pool: FakePool) -> None:

@@ -81,15 +81,34 @@ async def test_a_conversation_may_bring_tools_of_its_own(
     assert await offered(http, pool, *turns, system(removed("late"))) == (["add"], None)
 
 
-async def test_an_error_in_such_a_tool_names_its_place(connect: Any) -> None:
+@pytest.mark.parametrize(
+    ("turn", "place"),
+    [
+        (system({"type": "text", "text": "!"}, defined(FETCH)), "content[1]"),
+        (
+            {
+                "role": "assistant",
+                "content": [
+                    {
+                        "type": "compaction",
+                        "content": "s",
+                        "tool_changes": [removed("add"), defined(FETCH)],
+                    }
+                ],
+            },
+            "content[0].tool_changes[1]",
+        ),
+    ],
+)
+async def test_an_error_in_such_a_tool_names_its_place(connect: Any, turn: Any, place: str) -> None:
     error = InvalidConstraint("{place} is bad.", at=("tools", 0, "parameters"))
 
     def script(request: GenerationRequest) -> list[Event]:
         return [Failed(id=1, error=error.info)]
 
-    asked = body(messages=[USER, system({"type": "text", "text": "!"}, defined(FETCH))])
+    asked = body(messages=[USER, turn])
     response = await connect(FakePool(script)).post(MESSAGES, json=asked)
-    place = "messages[1].content[1].tool.definition.input_schema"
+    place = f"messages[1].{place}.tool.definition.input_schema"
     assert assert_error(response, 400, "invalid_request_error") == f"{place} is bad."
 
 
@@ -111,17 +130,38 @@ async def test_a_summary_of_another_server_stands_as_text_with_its_changes_of_to
     failed = {"type": "compaction", "content": None}
     text = {"type": "text", "text": "On it."}
     for content, roles in (
-        ([summary], ["user", "user", "user"]),
-        ([summary, text], ["user", "user", "assistant", "user"]),
-        ([failed, text], ["user", "assistant", "user"]),
+        ([summary], ["system", "user", "user"]),
+        ([summary, text], ["system", "user", "assistant", "user"]),
+        ([text, summary], ["system", "user", "user"]),
+        ([failed, text], ["system", "user", "assistant", "user"]),
+        ([failed], ["system", "user", "user"]),
     ):
         turns = [{"role": "assistant", "content": content}, USER]
-        names, ignored = await offered(http, pool, *turns, tools=[TOOL, FETCH])
+        names, ignored = await offered(http, pool, *turns, system="s", tools=[TOOL, FETCH])
         assert (names == ["fetch"], ignored) == (summary in content, None)
         messages = pool.client.requests[-1].prompt.messages  # type: ignore[union-attr]
         assert [turn.role for turn in messages] == roles
         if summary in content:
             assert str(messages[1].content).endswith("\n\nIt was fixed.")
+
+
+async def test_a_summary_stands_for_all_messages_before_it(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    call = {"type": "tool_use", "id": "c", "name": "add", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "c", "content": "2"}
+    turns = [
+        {"role": "assistant", "content": [{"type": "compaction", "content": "The first."}]},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+        system(defined(FETCH), {"type": "text", "text": "Be brief."}),
+        {"role": "assistant", "content": [{"type": "compaction", "content": "The second."}]},
+        USER,
+    ]
+    assert await offered(http, pool, *turns, tools=[TOOL]) == (["add", "fetch"], None)
+    first, last = pool.client.requests[-1].prompt.messages  # type: ignore[union-attr]
+    assert str(first.content).endswith("\n\nThe second.")
+    assert last.content == "hi"
 
 
 @pytest.mark.parametrize(

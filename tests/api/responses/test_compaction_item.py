@@ -9,7 +9,7 @@ import httpx
 import pytest
 from openai.types.responses import ResponseCompactionItem
 
-from server.api.openai.responses.packing import unpacked
+from server.api.openai.responses.packing import packed, unpacked
 from server.core.errors import WorkerDied
 from server.core.events import Accepted, Delta, Event, Failed, FinishReason
 from server.core.request import GenerationRequest
@@ -77,6 +77,9 @@ async def test_the_model_is_asked_for_the_summary_alone(connect: Connect) -> Non
         "text": {"format": {"type": "json_object"}},
         "include": ["message.output_text.logprobs"],
         "stop": ["x"],
+        "stop_token_ids": [5],
+        "min_tokens": 3000,
+        "ignore_eos": True,
     }
     answered = await raw(connect(pool), **asked)
     assert "x-dragoman-ignored" not in answered.headers
@@ -86,6 +89,7 @@ async def test_the_model_is_asked_for_the_summary_alone(connect: Connect) -> Non
     assert request.prompt.tools == []  # type: ignore[union-attr]
     assert (request.constraint, request.logprobs, request.stop) == (None, None, [])
     assert (request.max_tokens, request.reasoning_budget) == (2048, 0)
+    assert (request.min_tokens, request.stop_token_ids, request.ignore_eos) == (0, [], False)
 
 
 async def test_a_summary_at_its_limit_is_complete(connect: Connect) -> None:
@@ -119,6 +123,25 @@ async def test_the_summary_stands_for_all_but_what_users_said(connect: Connect, 
     asked, stands, then = prompt(pool)
     assert (asked, then) == (("user", "Find the bug."), ("user", "Fix it."))
     assert stands[1].endswith("The bug is in a.py.")
+
+
+async def test_a_later_summary_stands_for_an_earlier_one(connect: Connect) -> None:
+    pool = summing("Done.")
+    http = connect(pool)
+    told = [
+        {"type": "compaction", "encrypted_content": packed(text, "compaction")} for text in "ab"
+    ]
+    await raw(http, input=[USER, told[0], {"role": "assistant", "content": "x"}, told[1], USER])
+    asked, stands, then = prompt(pool)
+    assert asked == then == ("user", "Find the bug.")
+    assert stands[1].endswith("\n\nb")
+
+
+async def test_a_summary_without_text_stands_for_nothing(connect: Connect) -> None:
+    pool = summing("Done.")
+    empty = {"type": "compaction", "encrypted_content": packed("", "compaction")}
+    await raw(connect(pool), input=[*TALK, empty, USER])
+    assert [role for role, _ in prompt(pool)] == ["user", "assistant", "tool", "assistant", "user"]
 
 
 async def test_it_is_stored_listed_and_streamed_again(connect: Connect) -> None:

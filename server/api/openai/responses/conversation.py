@@ -171,6 +171,7 @@ class _Builder:
         self._origin = origin
         self._results = results_by_call(placed)
         self._turn: _Turn | None = None
+        self._summary: Message | None = None
 
     def build(self) -> None:
         for index, (item, at) in enumerate(self._placed):
@@ -228,14 +229,23 @@ class _Builder:
             self._open(at).reasoning.append(text)
 
     def _compaction(self, item: wire.CompactionItem, at: Locator) -> None:
-        """A summary made here stands for all before it but what is never summed up."""
+        """A summary made here stands for all before it but what is never summed up.
+
+        An earlier summary is part of it. One without text, as models may write, stands for nothing.
+        """
         text = unpacked(item.encrypted_content, "compaction")
         if text is None:
             self._found.ignored.append(f"{path_text(at)}.encrypted_content")
+        if not text:
             return
-        roles = [message.role for message in self._found.messages]
-        self._found.keep([n for n, role in enumerate(roles) if role in _NEVER_SUMMED_UP])
-        self._found.add(Message(role="user", content=summed_up(text)), at)
+        kept = [
+            index
+            for index, message in enumerate(self._found.messages)
+            if message.role in _NEVER_SUMMED_UP and message is not self._summary
+        ]
+        self._found.keep(kept)
+        self._summary = Message(role="user", content=summed_up(text))
+        self._found.add(self._summary, at)
 
     def _call(
         self, item: wire.FunctionCallItem | wire.CustomToolCallItem, index: int, at: Locator

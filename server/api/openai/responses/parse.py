@@ -167,9 +167,16 @@ def _template_kwargs(body: ResponsesRequest) -> dict[str, Any]:
 
 def _for_a_summary(request: GenerationRequest) -> GenerationRequest:
     """``request`` without what is about the form of an answer; its few tokens are no thoughts."""
-    most = min(request.max_tokens or MOST_SUMMARY_TOKENS, MOST_SUMMARY_TOKENS)
     return msgspec.structs.replace(
-        request, max_tokens=most, stop=[], reasoning_budget=0, logprobs=None, constraint=None
+        request,
+        max_tokens=min(request.max_tokens or MOST_SUMMARY_TOKENS, MOST_SUMMARY_TOKENS),
+        min_tokens=0,
+        stop=[],
+        stop_token_ids=[],
+        reasoning_budget=0,
+        ignore_eos=False,
+        logprobs=None,
+        constraint=None,
     )
 
 
