@@ -191,6 +191,20 @@ async def test_what_names_no_model_is_asked_of_the_group_that_has_one_for_it(
     assert response.headers["x-dragoman-replica"] == "b"
 
 
+async def test_which_model_is_meant_without_a_name_does_not_depend_on_load() -> None:
+    served = {"first": ["one"], "second": ["two"], "third": ["three"]}
+    async with in_process.running(served=served) as cluster, in_process.client(cluster) as http:
+        await cluster.add("c", group="third", pool=Named("three"))
+        await cluster.add("b", group="second", pool=Named("two"))
+        cluster.members.find("b").in_flight = 100
+        body = {"input_prefix": "a", "input_suffix": "b", "n_predict": 1}
+        response = await http.post("/infill", json=body)
+        assert response.headers["x-dragoman-replica"] == "b"
+        # What the store keeps is about no model: the less busy one has it.
+        response = await http.post("/v1/conversations", json={})
+        assert response.headers["x-dragoman-replica"] == "c"
+
+
 async def test_what_every_group_refuses_is_refused_as_the_first_one_does(
     cluster: Cluster, http: httpx.AsyncClient
 ) -> None:

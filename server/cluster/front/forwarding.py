@@ -55,7 +55,7 @@ class Forwarding:
 
     A request is tried on one replica after another until one begins to answer. Where that would do
     twice what must be done once, it is tried again only if the replica saw nothing of it. One that
-    names no model is asked of each group until one does not refuse it.
+    names no model is asked of each group, in their order, until one does not refuse it.
 
     Args:
         members: The replicas.
@@ -135,6 +135,8 @@ class Forwarding:
                 return None
 
     def _choose(self, incoming: Incoming, untried: Sequence[Member]) -> Member:
+        if incoming.unnamed:
+            untried = self._members.of_first_group(untried)
         loads = {member.said.id: member.in_flight for member in untried}
         chosen = self._router.choose(incoming.asked, loads)
         return next(member for member in untried if member.said.id == chosen)

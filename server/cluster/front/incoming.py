@@ -72,8 +72,9 @@ class Incoming:
 
     @property
     def unnamed(self) -> bool:
-        """Whether it asks something and names no model."""
-        return self.asked.body is not None and not self.asked.body.get("model")
+        """Whether it asks something of a model and names none."""
+        body, path = self.asked.body, self.asked.path
+        return body is not None and not (body.get("model") or path.startswith(_KEEPING))
 
     async def collect(self, seconds: float) -> None:
         """Receive the body if it is JSON.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import msgspec
@@ -82,7 +82,8 @@ class Members:
 
     Args:
         key: The key of the cluster.
-        served: Names of the models of each group, until its replicas say more.
+        served: Names of the models of each group, in the order of the groups, until its replicas
+            say more.
         silent_seconds: See above.
     """
 
@@ -121,6 +122,15 @@ class Members:
         members = self.all()
         knowing = [member for member in members if _knows(member, model)]
         return [member for member in knowing or members if member.serving]
+
+    def of_first_group(self, members: Sequence[Member]) -> list[Member]:
+        """Those of ``members``, at least one, whose group the cluster has first.
+
+        Which model a request means that names none must not depend on how busy replicas are.
+        """
+        groups = {member.said.group for member in members}
+        first = next(group for group in self._served if group in groups)
+        return [member for member in members if member.said.group == first]
 
     async def serving_soon(self, model: str | None, seconds: float) -> list[Member]:
         """`serving`, but if there is none, as soon as there is one within ``seconds``."""
