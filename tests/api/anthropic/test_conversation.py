@@ -284,7 +284,11 @@ async def test_blocks_of_tools_that_anthropic_ran_are_left_out_and_named(
 
 async def test_marks_of_the_cache_are_named_wherever_they_stand(http: httpx.AsyncClient) -> None:
     mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
-    document = {"type": "document", "source": {"type": "text", "data": "d"}, **mark}
+    document = {
+        "type": "document",
+        "source": {"type": "text", "media_type": "text/plain", "data": "d"},
+        **mark,
+    }
     turns = [
         user(text("a", **mark), document),
         assistant(text("b"), {**CALL, **mark}),

@@ -89,6 +89,7 @@ class TextSource(WireModel):
 
     type: Literal["text"]
     data: str
+    media_type: str | None = None
 
 
 SourcePart = Annotated[
