@@ -10,6 +10,7 @@ import pytest
 from openai.types.responses import ResponseCompactionItem
 
 from server.api.openai.responses.packing import packed, unpacked
+from server.api.summary import SUMMARY_TASK
 from server.core.errors import WorkerDied
 from server.core.events import Accepted, Delta, Event, Failed, FinishReason
 from server.core.request import GenerationRequest
@@ -107,6 +108,38 @@ async def test_a_conversation_that_is_too_long_is_summed_up_without_its_beginnin
     answered = await raw(connect(crowded(700)), input=[*given, TRIGGER])
     assert answered.headers["x-dragoman-ignored"].startswith("input[0]")
     assert [item["type"] for item in answered.json()["output"]] == ["compaction"]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/compact"])
+@pytest.mark.parametrize(
+    ("most", "kept"),
+    [
+        (1000, ["do it", "4", "5"]),
+        (500, ["do it"]),
+        # The rest of the conversation is one message that is too long itself.
+        (320, []),
+    ],
+)
+async def test_the_work_of_the_last_turn_is_summed_up_as_far_as_there_is_room(
+    connect: Connect, path: str, most: int, kept: list[str]
+) -> None:
+    pool = crowded(most)
+    given: list[dict[str, Any]] = [
+        {"role": "user", "content": "x" * 100},
+        {"role": "user", "content": "do it" * 10},
+    ]
+    for number in range(6):
+        call = {"type": "function_call", "call_id": f"{number}", "name": "f", "arguments": "{}"}
+        output = f"{number}" * 150
+        given += [call, {"type": "function_call_output", "call_id": f"{number}", "output": output}]
+    tail = [TRIGGER] if path == "/v1/responses" else []
+    body = {"model": "test", "input": [*given, *tail]}
+    answered = await connect(pool).post(path, json=body)
+    assert answered.status_code == 200, answered.text
+    *before, (role, task) = prompt(pool)
+    assert (role, task) == ("user", SUMMARY_TASK)
+    assert [said for who, said in before if who == "user"] == ["do it" * 10][: len(kept)]
+    assert [said[0] for who, said in before if who == "tool"] == kept[1:]
 
 
 @pytest.mark.parametrize("state", ["previous_response_id", "conversation", "input"])

@@ -9,6 +9,7 @@ from math import ceil
 import msgspec
 
 from server.api.openai.responses.conversation import Conversation
+from server.api.summary import SUMMARY_TASK
 from server.core.errors import ContextLengthExceeded, Locator, path_text
 from server.core.request import ChatPrompt, GenerationRequest, Message, TextPart
 
@@ -19,9 +20,9 @@ _MOST_ANSWER_SHARE = 4
 class Shortening:
     """Shortens a request, each time it is called, until the context holds it.
 
-    System text at the beginning stays, and so does the last turn of the user. Whole turns go first,
+    System text at the beginning stays, and so does what the user said last. Whole turns go first,
     the oldest before the others; then the answers in the last turn, each with its calls and their
-    results.
+    results. A conversation that is summed up may lose all of its last turn.
 
     Args:
         request: The request.
@@ -68,16 +69,23 @@ class Shortening:
 
 
 def _units(messages: Sequence[Message]) -> Iterator[range]:
-    """What can be left out, the oldest first: turns, then answers of the last turn."""
-    count = len(messages)
-    first = next((i for i in range(count) if messages[i].role not in _SYSTEM), count)
-    turns = [i for i in range(first, count) if i == first or messages[i].role == "user"]
+    """What can be left out, the oldest first: turns, then answers of the last turn.
+
+    A task to sum up the conversation is no turn: the turn before it is the last. Where nothing else
+    is left, that turn's last answer goes too, and then what the user said.
+    """
+    summed_up = messages[-1].content == SUMMARY_TASK
+    stop = len(messages) - summed_up
+    first = next((i for i in range(stop) if messages[i].role not in _SYSTEM), stop)
+    turns = [i for i in range(first, stop) if i == first or messages[i].role == "user"]
     for begin, end in pairwise(turns):
         yield range(begin, end)
-    last = turns[-1] if turns else count
-    answers = [i for i in range(last + 1, count) if messages[i].role == "assistant"]
-    for begin, end in pairwise(answers):
+    last = turns[-1] if turns else stop
+    answers = [i for i in range(last + 1, stop) if messages[i].role == "assistant"]
+    for begin, end in pairwise([*answers, stop] if summed_up else answers):
         yield range(begin, end)
+    if summed_up and turns:
+        yield range(last, last + 1)
 
 
 _SYSTEM = {"system", "developer"}
