@@ -30,5 +30,9 @@ class Elsewhere:
         try:
             self._pool.entry(model)
         except ModelNotFound:
-            return self._served is None or fits(model, self._served.models)
+            return self._served is None or fits(model, set(self._served.models) - self._own())
         return False
+
+    def _own(self) -> set[str]:
+        """The names of this replica's models: one that fits several of them means none."""
+        return {name for entry in self._pool.models() for name in (entry.id, *entry.aliases)}
