@@ -171,15 +171,38 @@ async def test_a_tool_that_other_servers_run_is_left_out_and_named(
     assert [offered.name for offered in prompt.tools] == ["f"]
 
 
+@pytest.mark.parametrize(
+    ("tools", "choice"),
+    [
+        ([], "required"),
+        ([], {"type": "function", "function": {"name": "search"}}),
+        ([NESTED], {"type": "tool", "name": "search"}),
+    ],
+)
 async def test_a_choice_that_only_such_tools_fit_is_left_out(
-    http: httpx.AsyncClient, pool: FakePool
+    http: httpx.AsyncClient, pool: FakePool, tools: list[Any], choice: Any
 ) -> None:
-    asked = chat_body(tools=[{"type": "web_search"}], tool_choice="required")
-    response = await http.post(CHAT, json=asked)
+    hosted = {"type": "web_search", "name": "search"}
+    response = await http.post(CHAT, json=chat_body(tools=[hosted, *tools], tool_choice=choice))
     assert response.headers["x-dragoman-ignored"] == "tools[0] (web_search), tool_choice"
     prompt = pool.client.requests[-1].prompt
     assert isinstance(prompt, ChatPrompt)
     assert prompt.tool_choice == ToolChoice()
+
+
+async def test_a_choice_that_a_function_fits_too_means_the_function(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    others = [{"type": "web_search", "name": "f"}, {"type": "web_search", "name": ["f"]}]
+    choice = {"type": "function", "function": {"name": "f"}}
+    for tool in (NESTED, {"type": "function", "name": "f"}):
+        asked = chat_body(tools=[*others, tool], tool_choice=choice)
+        response = await http.post(CHAT, json=asked)
+        assert response.status_code == 200, response.text
+        assert "tool_choice" not in response.headers["x-dragoman-ignored"]
+        prompt = pool.client.requests[-1].prompt
+        assert isinstance(prompt, ChatPrompt)
+        assert prompt.tool_choice == ToolChoice(mode="named", name="f")
 
 
 @pytest.mark.parametrize(

@@ -84,14 +84,14 @@ def _choice(body: ConversationFields, names: Collection[str]) -> _Choice:
     if body.functions is not None or body.function_call is not None:
         # An answer has one `function_call`.
         field, stated, parallel = "function_call", body.function_call, False
+    if wire.wants_others(body.tools or [], stated):
+        stated = None
     match stated:
         case None:
             return _Choice(ToolChoice(parallel=parallel))
         case "none" | "auto" | "required":
             if stated == "required" and not names:
-                if not body.tools:
-                    raise InvalidRequest("tool_choice: there are no tools.", at=(field,))
-                stated = "auto"  # all are tools that this server does not have
+                raise InvalidRequest("tool_choice: there are no tools.", at=(field,))
             return _Choice(ToolChoice(mode=stated, parallel=parallel))
         case wire.AllowedToolsChoice(allowed_tools=allowed):
             chosen = {_defined(_name(tool), names, field) for tool in allowed.tools}

@@ -122,18 +122,6 @@ AnyTool = Annotated[
 ]
 
 
-def left_out(tools: Sequence[object], choice: object) -> Iterator[str]:
-    """The places of those of a request's ``tools`` that are not offered.
-
-    Where none is left, a ``choice`` that wants one called is left out as well.
-    """
-    others = [(index, tool) for index, tool in enumerate(tools) if isinstance(tool, OtherTool)]
-    for index, tool in others:
-        yield f"tools[{index}]" + (f" ({tool.type})" if tool.type else "")
-    if choice == "required" and others and len(others) == len(tools):
-        yield "tool_choice"
-
-
 class ToolRef(WireModel):
     """A tool by its name."""
 
@@ -196,3 +184,38 @@ ToolChoice = Annotated[
 ]
 FunctionChoice = Literal["none", "auto"] | ToolRef
 """The old form of a choice, beside ``functions``."""
+
+
+def wants_others(tools: Sequence[object], choice: object) -> bool:
+    """Whether ``choice`` wants one of ``tools`` called, and only those left out can be meant."""
+    others = [tool for tool in tools if isinstance(tool, OtherTool)]
+    match choice:
+        case "required":
+            return bool(others) and len(others) == len(tools)
+        case NamedFunction(function=ToolRef(name=name)):
+            named = [tool for tool in tools if _name(tool) == name]
+            return bool(named) and all(isinstance(tool, OtherTool) for tool in named)
+    return False
+
+
+def _name(tool: object) -> object:
+    match tool:
+        case FunctionTool(function=definition) | CustomTool(custom=definition):
+            return definition.name
+        case FunctionDefinition(name=name):
+            return name
+        case OtherTool(model_extra={"name": name}):
+            return name
+    return None
+
+
+def left_out(tools: Sequence[object], choice: object) -> Iterator[str]:
+    """The places of those of a request's ``tools`` that are not offered.
+
+    A ``choice`` that wants one of them called is left out as well.
+    """
+    for index, tool in enumerate(tools):
+        if isinstance(tool, OtherTool):
+            yield f"tools[{index}]" + (f" ({tool.type})" if tool.type else "")
+    if wants_others(tools, choice):
+        yield "tool_choice"
