@@ -49,7 +49,9 @@ class LlamaEmbedder:
             LoadError: llama.cpp cannot create it, usually for lack of memory.
         """
         at_once = _EMBEDDED_TOKENS_PER_PART if model.reads_in_parts else most_tokens
-        self.most_texts = _TEXTS_IN_PARTS if model.reads_in_parts else _TEXTS_TOGETHER
+        most_texts = _TEXTS_IN_PARTS if model.reads_in_parts else _TEXTS_TOGETHER
+        # llama.cpp aborts where a batch has room for fewer tokens than there are sequences.
+        self.most_texts = min(most_texts, most_tokens)
         parameters = context_parameters(
             threads=threads, flash_attention=flash_attention, kv_type=kv_type
         )

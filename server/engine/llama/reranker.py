@@ -74,13 +74,16 @@ class LlamaReranker:
             LoadError: llama.cpp cannot create it, usually for lack of memory.
         """
         per_part = _TOKENS_PER_PART if head.words else _CLASSIFIED_TOKENS_PER_PART
-        at_once = per_part if model.reads_in_parts else most_tokens
+        sequences = _TEXTS_TOGETHER + 1
+        # llama.cpp aborts where a batch has room for fewer tokens than there are sequences.
+        room = max(most_tokens, sequences)
+        at_once = per_part if model.reads_in_parts else room
         parameters = context_parameters(
             threads=threads, flash_attention=flash_attention, kv_type=kv_type
         )
-        parameters.n_ctx = most_tokens
-        parameters.n_batch = parameters.n_ubatch = min(at_once, most_tokens)
-        parameters.n_seq_max = _TEXTS_TOGETHER + 1
+        parameters.n_ctx = room
+        parameters.n_batch = parameters.n_ubatch = min(at_once, room)
+        parameters.n_seq_max = sequences
         parameters.embeddings = not head.words
         if not head.words:
             parameters.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_RANK

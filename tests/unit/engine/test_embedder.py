@@ -118,6 +118,15 @@ def test_what_llama_cpp_would_abort_on_is_refused_before(model: LlamaModel) -> N
     embedder.close()
 
 
+@pytest.mark.parametrize("most_tokens", [1, 15, 63])
+def test_there_may_be_room_for_fewer_tokens_than_texts(model: LlamaModel, most_tokens: int) -> None:
+    embedder = open_embedder(model, most_tokens)
+    assert embedder.most_texts <= most_tokens
+    assert embedder.embed(texts(*[1] * embedder.most_texts)).shape[0] == embedder.most_texts
+    assert embedder.embed(texts(most_tokens)).shape == (1, EMBEDDING)
+    embedder.close()
+
+
 def token_embeddings(model: LlamaModel, text: list[int]) -> NDArray[np.float64]:
     """What llama.cpp computes for each token of a text in one go, shape (tokens, EMBEDDING)."""
     parameters = llama_cpp.llama_context_default_params()

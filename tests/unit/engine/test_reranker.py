@@ -139,6 +139,15 @@ def test_what_llama_cpp_would_abort_on_is_refused_before(case: Case) -> None:
     reranker.close()
 
 
+@pytest.mark.parametrize("most_tokens", [1, 16])
+def test_there_may_be_room_for_fewer_tokens_than_texts(case: Case, most_tokens: int) -> None:
+    reranker = case.open(most_tokens)
+    reranker.begin([])
+    given = texts(*[1] * most_tokens)
+    np.testing.assert_allclose(reranker.score(given), case.expected(given), atol=case.close)
+    reranker.close()
+
+
 def test_a_pair_has_the_separators_that_its_model_was_trained_with(tmp_path: Path) -> None:
     write_cross_encoder(tmp_path / "tiny.gguf")
     assert _load(tmp_path / "tiny.gguf").vocabulary.pair_ends == ([CLS], [SEP], [SEP])
