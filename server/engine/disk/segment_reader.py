@@ -102,6 +102,8 @@ class SegmentReader:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, segment: KeptSegment) -> _Reading:
+        if self._awaited is not None and self._awaited[0] == segment.name:
+            self._awaited = None  # of a reading that was given up since
         future = self._thread.submit(self._read, segment)
         reading = self._ahead[segment.name] = _Reading(future, segment.size, time.monotonic())
         self._bytes_ahead += segment.size

@@ -145,6 +145,29 @@ def test_a_file_is_waited_for_anew_once_another_was(
     again.stop()
 
 
+def test_a_file_is_waited_for_anew_once_it_was_given_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is where another sequence computed the prefix before it was read."""
+    others = [token + 1 for token in LONG]
+    for tokens in (LONG, others):
+        kept(folder, tokens)
+    answers = threading.Event()
+    again = Rig(folder)
+    again.disk._reader._thread.submit(answers.wait)
+    now = stopped_clock(monkeypatch)
+    keys = np.array([*LONG, 41], dtype=np.int32)
+    assert again.cache.fetch(SHARED, keys, len(LONG))
+    now[0] = 100.0
+    again.cache.read_ahead(SHARED, np.array([*others, 41], dtype=np.int32), len(others))
+    assert again.cache.fetch(SHARED, keys, len(LONG))
+    now[0] = 101.0
+    assert not again.cache.fetch(SHARED, keys, len(LONG))
+    assert again.disk._reader.paused
+    answers.set()
+    again.stop()
+
+
 def test_states_are_read_into_memory_that_is_used_again(folder: Path) -> None:
     others = [token + 1 for token in LONG]
     for tokens in (LONG, others):
