@@ -144,7 +144,9 @@ class Pace:
         if not token:
             return min(batch_size, 4 * LEAST_CHUNK - decode_tokens)
         room = self._budget - self._decode_step
-        if deep and _TILE * tiled_token <= 2 * self._budget:
+        # The average decides: after one slow step, no further tile would show what one takes.
+        usual = self._tiled_token.average or self._token.average
+        if deep and _TILE * usual <= 2 * self._budget:
             # A few rows beyond whole tiles would cost another tile.
             tiles = (int(room / tiled_token) + decode_tokens) // _TILE
             count = max(1, tiles) * _TILE - decode_tokens

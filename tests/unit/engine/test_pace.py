@@ -135,3 +135,9 @@ def test_chunks_beside_streams_keep_the_budget_while_a_prompt_gets_deeper() -> N
         done += count
         longest = max(longest, seconds)
     assert longest < 0.255
+
+
+def test_a_deep_prompt_gets_tiles_again_after_a_step_that_something_else_made_slow() -> None:
+    pace = measured(0.2, decode=0.03, per_token=0.003)
+    pace.observe(sequences=4, decode_tokens=4, prefill_tokens=60, seconds=0.6)
+    assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == 64 - 4
