@@ -138,7 +138,7 @@ def test_91_no_duration_depends_on_the_clock_of_the_wall() -> None:
         )
     }
     created.add("library/pull/background.py")
-    kept |= {f"batches/{name}.py" for name in ("batch_record", "batch_run", "runner")}
+    kept |= {f"batches/{name}.py" for name in ("batch_end", "batch_record", "batch_run", "runner")}
     kept.add("core/prefix_folder.py")
     traced = {"telemetry/account.py"}  # spans say when they began, for a collector elsewhere
     dates_of_templates = {"prompt/template/chat_template.py", "prompt/template/sandbox.py"}
