@@ -234,7 +234,7 @@ class Supervisor:
             self._process = None
             if self.state == "ready":
                 self._enter("loading")
-            ending = await process.end(self._patience.exit(self.load.settings))
+            ending = await self._end(process)
             if self.listener is not None:
                 self.listener.worker_died(
                     WorkerDied(f"The worker of model {self.load.model_id!r} {ending}.")
@@ -246,6 +246,16 @@ class Supervisor:
             return _Death(reason=ending, curable=True)
         self._log.error("%s", "\n".join([f"the worker {ending}", *process.unlogged_lines]))
         return _Death(reason=ending, served_seconds=served)
+
+    async def _end(self, process: WorkerProcess) -> str:
+        """See to the end of a worker, to the last; if cancelled meanwhile, that waits for it."""
+        grace_seconds = self._patience.exit(self.load.settings)
+        ending = asyncio.ensure_future(process.end(grace_seconds))
+        try:
+            return await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await ending
+            raise
 
     async def _spawn(self) -> WorkerProcess:
         """Get a worker; if cancelled meanwhile, end the process again."""

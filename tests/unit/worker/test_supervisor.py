@@ -15,6 +15,7 @@ from server.core.errors import ModelUnavailable, WorkerDied
 from server.core.ids import request_id
 from server.core.worker_settings import WorkerSettings
 from server.worker.protocol import EXIT_TEMPLATE_STUCK, Load
+from server.worker.supervise.child import WorkerProcess
 from server.worker.supervise.client import ModelClient
 from server.worker.supervise.safe_mode import SafeModeRecord
 from server.worker.supervise.supervisor import Supervisor
@@ -101,6 +102,28 @@ async def test_a_stopped_worker_process_is_gone_and_starts_again_on_demand(
     assert not exists(first)
     await supervisor.ready()
     assert worker_pid(supervisor) != first
+
+
+async def test_a_stop_waits_until_the_end_of_a_worker_that_died_is_seen_to(
+    supervisor_for: SupervisorFor, fake_model: ModelMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    end = WorkerProcess.end
+
+    async def end_slowly(process: WorkerProcess, grace_seconds: float) -> str:
+        await asyncio.sleep(0.1)
+        ending = await end(process, grace_seconds)
+        ended.append(process.pid)
+        return ending
+
+    monkeypatch.setattr(WorkerProcess, "end", end_slowly)
+    supervisor = supervisor_for(fake_model())
+    await supervisor.ready()
+    pid = worker_pid(supervisor)
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: supervisor.pid is None)
+    await supervisor.stop()
+    assert ended == [pid]
 
 
 async def test_a_request_during_a_stop_waits_for_the_next_worker(
