@@ -23,6 +23,7 @@ LONG_FILES = {
     "engine/engine.py": "one loop, told from top to bottom",
     "engine/scheduling/scheduler.py": "one policy, whose rules depend on each other",
     "worker/supervise/pool.py": "one policy, for memory that all models share",
+    "worker/supervise/supervisor.py": "one state machine, the lives of a worker",
 }
 
 MOST_FUNCTION_LINES = 60

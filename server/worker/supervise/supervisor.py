@@ -249,8 +249,7 @@ class Supervisor:
 
     async def _end(self, process: WorkerProcess) -> str:
         """See to the end of a worker, to the last; if cancelled meanwhile, that waits for it."""
-        grace_seconds = self._patience.exit(self.load.settings)
-        ending = asyncio.ensure_future(process.end(grace_seconds))
+        ending = asyncio.ensure_future(process.end(self._patience.exit(self.load.settings)))
         try:
             return await asyncio.shield(ending)
         except asyncio.CancelledError:
