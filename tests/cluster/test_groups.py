@@ -56,6 +56,14 @@ def line(name: str, model: str) -> dict[str, Any]:
     return chat_line(name, model=model)
 
 
+async def one_of_two_groups(cluster: Cluster, shared: dict[str, Any]) -> None:
+    """The cluster has a replica for the model "one", and has lost that for "two"."""
+    await cluster.add("a", group="first", pool=Named("one"), **shared)
+    lost = await cluster.add("b", group="second", pool=Named("two"), **shared)
+    await lost.stop()
+    await until(lambda: len(cluster.members.all()) == 1)
+
+
 async def begin(http: httpx.AsyncClient, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A batch of these lines."""
     content = {"file": ("in.jsonl", jsonl(dict(each) for each in lines))}
@@ -127,10 +135,7 @@ async def test_a_model_that_no_group_has_fails_its_batch_at_once(
 async def test_a_batch_waits_for_a_group_without_replicas(
     cluster: Cluster, http: httpx.AsyncClient, shared: dict[str, Any]
 ) -> None:
-    await cluster.add("a", group="first", pool=Named("one"), **shared)
-    lost = await cluster.add("b", group="second", pool=Named("two"), **shared)
-    await lost.stop()
-    await until(lambda: len(cluster.members.all()) == 1)
+    await one_of_two_groups(cluster, shared)
     begun = await begin(http, [line("x", "one"), line("y", "two")])
 
     async def half() -> bool:
@@ -161,10 +166,7 @@ async def test_a_batch_waits_for_a_group_that_has_no_replicas_yet(shared: dict[s
 async def test_a_batch_that_waits_for_another_group_can_be_cancelled(
     cluster: Cluster, http: httpx.AsyncClient, shared: dict[str, Any]
 ) -> None:
-    await cluster.add("a", group="first", pool=Named("one"), **shared)
-    lost = await cluster.add("b", group="second", pool=Named("two"), **shared)
-    await lost.stop()
-    await until(lambda: len(cluster.members.all()) == 1)
+    await one_of_two_groups(cluster, shared)
     begun = await begin(http, [line("x", "two")])
     await http.post(f"/v1/batches/{begun['id']}/cancel")
     assert (await ended(http, f"/v1/batches/{begun['id']}"))["status"] == "cancelled"

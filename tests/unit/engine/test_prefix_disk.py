@@ -7,6 +7,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,8 @@ from server.engine.cache.segment import Segment
 from server.engine.disk import prefix_disk, segment_reader
 from server.engine.disk.segment_file import read_header, read_state, write_segment
 from tests.unit.engine.disk_rig import LONG, SHARED, Rig, kept
+
+OTHERS = [token + 1 for token in LONG]
 
 
 def test_a_prefix_outlives_the_process(folder: Path) -> None:
@@ -85,20 +89,26 @@ def test_streams_do_not_wait_while_a_file_is_read(folder: Path, whole_states: bo
     again.stop()
 
 
+@contextmanager
+def held_up(folder: Path) -> Iterator[Rig]:
+    """A rig that does not get to read a file meanwhile."""
+    again, over = Rig(folder), threading.Event()
+    again.disk._reader._thread.submit(over.wait)
+    yield again
+    over.set()
+    again.stop()
+
+
 def test_streams_see_nothing_of_a_file_that_is_read_too_slowly(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept(folder)
     monkeypatch.setattr(segment_reader, "_LONGEST_WAIT", 0.0)
-    answers = threading.Event()
-    again = Rig(folder)
-    again.disk._reader._thread.submit(answers.wait)
     keys = np.array([*LONG, 41], dtype=np.int32)
-    while again.cache.fetch(SHARED, keys, len(LONG)):
-        again.cache.limit_fetching(0)
-    assert again.cache.match(SHARED, keys, len(LONG)) == 0
-    answers.set()
-    again.stop()
+    with held_up(folder) as again:
+        while again.cache.fetch(SHARED, keys, len(LONG)):
+            again.cache.limit_fetching(0)
+        assert again.cache.match(SHARED, keys, len(LONG)) == 0
 
 
 def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -112,69 +122,54 @@ def test_who_asks_after_one_that_left_waits_for_a_file_as_long(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept(folder)
-    answers = threading.Event()
-    again = Rig(folder)
-    again.disk._reader._thread.submit(answers.wait)
     keys = np.array([*LONG, 41], dtype=np.int32)
-    now = stopped_clock(monkeypatch)
-    assert again.cache.fetch(SHARED, keys, len(LONG))
-    again.cache.stop_fetching()
-    for now[0] in (0.9, 1.8):
+    with held_up(folder) as again:
+        now = stopped_clock(monkeypatch)
         assert again.cache.fetch(SHARED, keys, len(LONG))
-    now[0] = 1.9
-    assert not again.cache.fetch(SHARED, keys, len(LONG))
-    assert again.disk._reader.paused
-    answers.set()
-    again.stop()
+        again.cache.stop_fetching()
+        for now[0] in (0.9, 1.8):
+            assert again.cache.fetch(SHARED, keys, len(LONG))
+        now[0] = 1.9
+        assert not again.cache.fetch(SHARED, keys, len(LONG))
+        assert again.disk._reader.paused
 
 
 def test_a_file_is_waited_for_anew_once_another_was(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others = [token + 1 for token in LONG]
-    for tokens in (LONG, others):
+    for tokens in (LONG, OTHERS):
         kept(folder, tokens)
-    answers = threading.Event()
-    again = Rig(folder)
-    again.disk._reader._thread.submit(answers.wait)
-    now = stopped_clock(monkeypatch)
-    for now[0], tokens in ((0.0, LONG), (0.5, others), (1.4, LONG), (2.3, LONG)):
-        keys = np.array([*tokens, 41], dtype=np.int32)
-        assert again.cache.fetch(SHARED, keys, len(tokens))
-    answers.set()
-    again.stop()
+    with held_up(folder) as again:
+        now = stopped_clock(monkeypatch)
+        for now[0], tokens in ((0.0, LONG), (0.5, OTHERS), (1.4, LONG), (2.3, LONG)):
+            keys = np.array([*tokens, 41], dtype=np.int32)
+            assert again.cache.fetch(SHARED, keys, len(tokens))
 
 
 def test_a_file_is_waited_for_anew_once_it_was_given_up(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So it is where another sequence computed the prefix before it was read."""
-    others = [token + 1 for token in LONG]
-    for tokens in (LONG, others):
+    for tokens in (LONG, OTHERS):
         kept(folder, tokens)
-    answers = threading.Event()
-    again = Rig(folder)
-    again.disk._reader._thread.submit(answers.wait)
-    now = stopped_clock(monkeypatch)
     keys = np.array([*LONG, 41], dtype=np.int32)
-    assert again.cache.fetch(SHARED, keys, len(LONG))
-    now[0] = 100.0
-    again.cache.read_ahead(SHARED, np.array([*others, 41], dtype=np.int32), len(others))
-    assert again.cache.fetch(SHARED, keys, len(LONG))
-    now[0] = 101.0
-    assert not again.cache.fetch(SHARED, keys, len(LONG))
-    assert again.disk._reader.paused
-    answers.set()
-    again.stop()
+    with held_up(folder) as again:
+        now = stopped_clock(monkeypatch)
+        assert again.cache.fetch(SHARED, keys, len(LONG))
+        now[0] = 100.0
+        again.cache.read_ahead(SHARED, np.array([*OTHERS, 41], dtype=np.int32), len(OTHERS))
+        assert again.cache.fetch(SHARED, keys, len(LONG))
+        now[0] = 101.0
+        assert not again.cache.fetch(SHARED, keys, len(LONG))
+        assert again.disk._reader.paused
 
 
 def test_states_are_read_into_memory_that_is_used_again(folder: Path) -> None:
-    others = [token + 1 for token in LONG]
-    for tokens in (LONG, others):
+    for tokens in (LONG, OTHERS):
         kept(folder, tokens)
     again = Rig(folder)
     states = []
-    for tokens in (LONG, others):
+    for tokens in (LONG, OTHERS):
         keys = np.array([*tokens, 41], dtype=np.int32)
         found = again.disk.find(SHARED, keys, 0)
         assert found is not None
