@@ -104,8 +104,8 @@ cluster-faults: develop ## ask a cluster while its parts fail; ARGS="--requests 
 cluster-idle: cluster ## measure what a cluster takes that is asked nothing
 	$(CLUSTER)/bin/python -m tests.cluster.on_ray.idle $(ARGS)
 
-cluster-bench: develop ## measure what the front of a cluster costs
-	$(BIN)/python -m tests.cluster.benchmark $(ARGS)
+cluster-bench: cluster ## measure what the front of a cluster costs, beside HAProxy
+	$(CLUSTER)/bin/python -m tests.cluster.benchmark $(ARGS)
 
 lint: develop ## check format, lint rules, types and the borders between packages
 	$(BIN)/ruff format --check .

@@ -12,7 +12,7 @@ from starlette.routing import Route, compile_path
 
 from server.api.family import ErrorShape, Family
 from server.core.errors import DragomanError, WorkerDied
-from server.http.errors import Unauthorized
+from server.http.errors import SPOKEN_PROTOCOL, Unauthorized, UpgradeRequired
 
 
 class ErrorResponses:
@@ -53,6 +53,8 @@ class ErrorResponses:
             # Two workers died of it or beside it. SDKs would ask three times, and the fifth death
             # makes the model unavailable to all.
             headers["x-should-retry"] = "false"
+        if isinstance(error, UpgradeRequired):
+            headers |= SPOKEN_PROTOCOL
         shape = self.shape(path)
         return Response(
             msgspec.json.encode(shape.body(error)),

@@ -19,6 +19,7 @@ from server.cli.listen import Names, listen
 from server.cli.server_client import url_of
 from server.cluster import machine as processes
 from server.cluster.cluster_file import read_cluster
+from server.cluster.joined import AGENT_RUNS, listens, member_command
 from server.cluster.machine import FRONT, RAY, Machine, MachineFolder
 from server.cluster.secret import TOKEN_FILE_VARIABLE, cluster_key, create_token
 from server.cluster.tables import Cluster
@@ -33,9 +34,8 @@ CLUSTER_FILE = "cluster.toml"
 # How long Ray may take to start: half a minute, on a busy machine.
 _START_SECONDS = 180.0
 _POLL_SECONDS = 0.5
-_CONNECT_SECONDS = 3.0
-# Ray's own words, which stay as its version does.
-_RUNS, _WRONG_TOKEN = "Ray runtime started", "InvalidAuthToken"
+# Ray's own word for a wrong token, which stays as its version does.
+_REFUSAL = "InvalidAuthToken"
 
 
 def up(here: MachineFolder, file: Path, *, wait: bool) -> None:
@@ -134,7 +134,7 @@ def join(
     address: str | None,
     resources: str | None,
 ) -> None:
-    """Start a node agent of Ray that belongs to the head at ``head``."""
+    """Start a node agent of Ray that belongs to the head at ``head``, and keep it there."""
     if head is None or ":" not in head:
         raise CommandError("join which head? Give its address and port, like 10.0.0.1:6379.")
     if token is None:
@@ -146,19 +146,20 @@ def join(
     os.environ.update(processes.ray_environment(token))
     cluster_key()  # raises ConfigError for a file that cannot be read
     host, _, port = head.rpartition(":")
-    if not (port.isdecimal() and _listens(host, int(port))):
+    if not (port.isdecimal() and listens(host, int(port))):
         raise CommandError(f"no head answers at {head}")
     machine = here.read() or Machine(head=head, token=str(token))
     if runs(machine, RAY):
         raise _member(machine)
     machine = Machine(head=head, token=str(token))
-    command = processes.ray_command(
+    agent = processes.ray_command(
         address=head,
         own_address=address,
         port=0,
         resources=resources,
         temporary=_temporary(here),
     )
+    command = member_command(head, here.log(RAY), agent)
     machine.processes[RAY] = here.start(RAY, command, {})
     here.write(machine)
     _wait_for_ray(here, machine)
@@ -231,9 +232,9 @@ def _temporary(here: MachineFolder) -> Path:
 def _wait_for_ray(here: MachineFolder, machine: Machine) -> None:
     """Return when Ray runs; raises CommandError if it does not."""
     try:
-        _wait(here, machine, RAY, lambda: _RUNS in here.log(RAY).read_text(errors="replace"))
+        _wait(here, machine, RAY, lambda: AGENT_RUNS in here.log(RAY).read_text(errors="replace"))
     except CommandError as error:
-        if _WRONG_TOKEN in here.last_words(RAY):
+        if _REFUSAL in here.last_words(RAY):
             raise CommandError("the head refuses this token: copy its token file again") from error
         raise
 
@@ -242,15 +243,7 @@ def _wait_for_port(here: MachineFolder, machine: Machine, what: str, host: str, 
     """Return when ``what`` listens; raises CommandError with its last words if it has ended."""
     address = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 compared
 
-    _wait(here, machine, what, lambda: _listens(address, port))
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
-    except OSError:
-        return False
-    return True
+    _wait(here, machine, what, lambda: listens(address, port))
 
 
 def _wait(here: MachineFolder, machine: Machine, what: str, begun: Callable[[], bool]) -> None:

@@ -28,6 +28,11 @@ _LAST_WORDS = 5
 _POLL_SECONDS = 0.1
 # Ray's object store holds nothing of ours; this is the least it takes.
 _OBJECT_STORE_BYTES = 80 << 20
+# A node agent that answers none of five questions in a row is given up by the head: one on a
+# machine that is cut off after 20 s. Ray's own 10 and 3 seconds make that 65, and all that time a
+# replica may be placed there. A choice: a busy machine answers in less.
+_ANSWER_MILLISECONDS = 3000
+_ASK_MILLISECONDS = 1000
 # How long node agents, and with them replicas, live on while the head is down. A choice: a machine
 # is started again in less.
 _HEAD_AWAY_SECONDS = 600
@@ -167,8 +172,16 @@ def ray_environment(token: Path) -> dict[str, str]:
 
 
 def head_environment(rocksdb: Path) -> dict[str, str]:
-    """What Ray's head needs to know beside that: to remember the cluster over a restart."""
-    return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(rocksdb)}
+    """What Ray's head needs to know beside that.
+
+    To remember the cluster over a restart, and when to give up a machine.
+    """
+    return {
+        "RAY_gcs_storage": "rocksdb",
+        "RAY_gcs_storage_path": str(rocksdb),
+        "RAY_health_check_timeout_ms": str(_ANSWER_MILLISECONDS),
+        "RAY_health_check_period_ms": str(_ASK_MILLISECONDS),
+    }
 
 
 def ray_command(

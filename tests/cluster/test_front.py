@@ -191,6 +191,18 @@ async def test_errors_and_their_headers_pass_unchanged(
     assert broken.headers["x-request-id"] == "mine"
 
 
+async def test_the_offer_of_a_websocket_is_declined_with_the_protocol_that_there_is(
+    cluster: Cluster, http: httpx.AsyncClient
+) -> None:
+    await cluster.add("a")
+    offer = {"connection": "Upgrade", "upgrade": "websocket"}
+    refused = await http.get("/v1/responses", headers=offer)
+    assert refused.status_code == 426
+    assert refused.headers["upgrade"] == "HTTP/1.1"
+    assert refused.headers["connection"] == "upgrade"
+    assert (await http.post("/v1/chat/completions", json=CHAT)).status_code == 200
+
+
 async def test_models_of_all_replicas_are_one_list(
     cluster: Cluster, http: httpx.AsyncClient
 ) -> None:

@@ -282,5 +282,6 @@ def _attempt_name(member: Member) -> str:
 
 
 def _start(answer: AnswerHead, member: Member) -> Message:
-    headers = [*answer_headers(answer.headers), (REPLICA_HEADER, member.said.id.encode())]
+    kept = answer_headers(answer.status, answer.headers)
+    headers = [*kept, (REPLICA_HEADER, member.said.id.encode())]
     return {"type": "http.response.start", "status": answer.status, "headers": headers}

@@ -7,6 +7,7 @@ from typing import Any
 
 from server.cluster.front_only import ATTEMPTS_HEADER, ELSEWHERE_HEADER, KEY_HEADER
 from server.core.ids import request_id
+from server.http.errors import SPOKEN_PROTOCOL, UpgradeRequired, status_of
 from server.http.proxies import BASE
 
 _OF_ONE_HOP = frozenset(
@@ -82,10 +83,16 @@ def request_head(
     return b"\r\n".join([*lines, b"", b""])
 
 
-def answer_headers(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def answer_headers(
+    status: int, headers: Sequence[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
     """The headers of a replica's answer that are for the client."""
     left_out = _of_one_hop(headers) | _NOT_FOR_CLIENTS
-    return [(name, value) for name, value in headers if name not in left_out]
+    kept = [(name, value) for name, value in headers if name not in left_out]
+    if status == status_of(UpgradeRequired):
+        # It holds for this hop as well.
+        kept += [(name.encode(), value.encode()) for name, value in SPOKEN_PROTOCOL.items()]
+    return kept
 
 
 def _of_one_hop(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:

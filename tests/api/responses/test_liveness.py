@@ -90,6 +90,10 @@ async def test_the_offer_of_a_websocket_is_declined_with_426() -> None:
     async with serving() as running:
         status, body = await running.raw(head.encode())
         assert (status, body["error"]["code"]) == (426, "upgrade_required")
+        offer = {"connection": "Upgrade", "upgrade": "websocket"}
+        declined = await running.http.get("/v1/responses", headers=offer)
+        assert declined.headers["upgrade"] == "HTTP/1.1"
+        assert declined.headers["connection"] == "upgrade"
         answered = await running.http.post("/v1/responses", json=response_body())
         assert answered.status_code == 200
 

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 
+from server.cluster.joined import AGENT_RUNS
 from server.cluster.machine import MachineFolder, end, ray_command, ray_environment
 from server.cluster.secret import create_token
 from tests.cluster.on_ray.machines import address, kill, until
@@ -41,7 +42,7 @@ def running_ray(folder: Path, own: str) -> Iterator[str]:
     )
     ray = machine.start("ray", command, {})
     try:
-        until(lambda: "runtime started" in machine.log("ray").read_text())
+        until(lambda: AGENT_RUNS in machine.log("ray").read_text())
         yield f"{own}:{port}"
     finally:
         end(ray)

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from server.cluster.joined import AGENT_RUNS
 from tests.e2e.server import CHECKOUT, free_port
 
 MODEL = "tiny"
@@ -116,15 +117,15 @@ class Cluster:
         replica.
         """
         head = self.start("up", str(self.file), machine="head")
-        until(lambda: "runtime started" in self._ray_log() or head.poll() is not None)
+        until(lambda: self.joins("head") or head.poll() is not None)
         joining = [self.join(name, *options) for name, options in others.items()]
         assert head.wait(WAIT_SECONDS) == 0, self._ray_log()
         assert [each.wait(WAIT_SECONDS) for each in joining] == [0] * len(others)
         self.wait_for(replicas or 1 + len(others))
 
-    def _ray_log(self) -> str:
+    def _ray_log(self, machine: str = "head") -> str:
         try:
-            return (self.folder / "head/ray.log").read_text(errors="replace")
+            return (self.folder / machine / "ray.log").read_text(errors="replace")
         except OSError:
             return ""
 
@@ -165,6 +166,14 @@ class Cluster:
             lambda: (now := self.replicas()) and len(now) == count and now
         )
         return found
+
+    def living(self) -> list[str]:
+        """The addresses of the machines that the head has not given up."""
+        return re.findall(r"^machine (\S+):", self.command("status").stdout, re.MULTILINE)
+
+    def joins(self, machine: str) -> int:
+        """How often a machine has joined since it was told to."""
+        return self._ray_log(machine).count(AGENT_RUNS)
 
     def pid(self, machine: str, what: str = "ray") -> int:
         """The process id of what the command started."""

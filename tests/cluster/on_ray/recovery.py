@@ -3,8 +3,9 @@
 Three machines in network namespaces, each with its own node agent of Ray, serve a tiny model on
 two replicas, so that one machine is spare. A request a tenth of a second and streams without pause
 are asked through the front while a replica is killed, replicas are replaced for a changed setting
-and for another model file, a node agent is killed, and a machine is cut off. It prints one row of a
-table for each, and needs root and the command ip.
+and for another model file, a node agent is killed, and a machine is cut off: first one of two with
+a replica, then that of the only replica. It prints one row of a table for each, and then how long a
+machine that was cut off takes to join again. It needs root and the command ip.
 """
 
 from __future__ import annotations
@@ -133,7 +134,11 @@ class Clients:
 
 
 class Bench:
-    """The cluster, and what is done to it."""
+    """The cluster, and what is done to it.
+
+    Attributes:
+        back_seconds: From the mending of each link to the joining of its machine.
+    """
 
     def __init__(self, folder: Path, machines: Network) -> None:
         self._machines = machines
@@ -145,6 +150,7 @@ class Bench:
         self.cluster = Cluster(folder, machines.address(0), folder / "models", machines.outside)
         self.cluster.prefix = {name: machines.prefix(number) for number, name in enumerate(NAMES)}
         self.cluster.write(replicas=str(REPLICAS))
+        self.back_seconds: list[float] = []
 
     def start(self) -> None:
         """Return when the replicas serve."""
@@ -173,32 +179,43 @@ class Bench:
         began = time.monotonic()
         os.killpg(self.cluster.pid(name), signal.SIGKILL)
         event = self._whole_again(began, {lost})
-        self._rejoin(name)
+        until(lambda: not lives(self.cluster.pid(name)))
+        assert self.cluster.join(name, *self._options(name)).wait(WAIT_SECONDS) == 0
         return event
 
     def cut_off(self) -> Event:
         """Take the link of a machine with a replica down."""
-        name, lost = self._one_beside_the_head()
-        number = NAMES.index(name)
+        return self._cut_off(REPLICAS)
+
+    def cut_off_the_only_one(self) -> Event:
+        """Have one replica, on a machine beside the head, and take the link of that down."""
+        before = {str(each["id"]) for each in self.cluster.wait_for(REPLICAS)}
+        self.cluster.write(replicas="1\nresources = { aside = 0.1 }")
+        self.cluster.up()
+        until(lambda: self._serves(1, before))
+        return self._cut_off(1)
+
+    def _cut_off(self, replicas: int) -> Event:
+        name, lost = self._one_beside_the_head(replicas)
+        number, before = NAMES.index(name), self.cluster.joins(name)
         began = time.monotonic()
         self._machines.cut(number)
-        event = self._whole_again(began, {lost})
+        event = self._whole_again(began, {lost}, replicas)
+        until(lambda: self._machines.address(number) not in self.cluster.living())
         self._machines.mend(number)
-        self._rejoin(name)
+        mended = time.monotonic()
+        until(lambda: self.cluster.joins(name) > before)
+        self.back_seconds.append(time.monotonic() - mended)
         return event
 
     def _options(self, name: str) -> list[str]:
-        return ["--address", self._machines.address(NAMES.index(name))]
+        address = self._machines.address(NAMES.index(name))
+        return ["--address", address, "--resources", '{"aside": 1}']
 
-    def _rejoin(self, name: str) -> None:
-        """Let a machine join again, once its agent has ended."""
-        until(lambda: not lives(self.cluster.pid(name)))
-        assert self.cluster.join(name, *self._options(name)).wait(WAIT_SECONDS) == 0
-
-    def _one_beside_the_head(self) -> tuple[str, str]:
+    def _one_beside_the_head(self, replicas: int = REPLICAS) -> tuple[str, str]:
         """A machine with a replica that is not the head, and the replica's id."""
         names = {self._machines.address(number): name for number, name in enumerate(NAMES)}
-        places = {names[each["host"]]: each["id"] for each in self.cluster.wait_for(REPLICAS)}
+        places = {names[each["host"]]: each["id"] for each in self.cluster.wait_for(replicas)}
         return next((name, id_) for name, id_ in places.items() if name != "head")
 
     def _applied(self, settings: str, models: str) -> Event:
@@ -209,14 +226,13 @@ class Bench:
         assert "its replicas are replaced" in self.cluster.up()
         return self._whole_again(began, before)
 
-    def _whole_again(self, began: float, gone: set[str]) -> Event:
+    def _serves(self, replicas: int, gone: set[str]) -> bool:
+        now = {each["id"] for each in self.cluster.replicas()}
+        return len(now) == replicas and not now & gone
+
+    def _whole_again(self, began: float, gone: set[str], replicas: int = REPLICAS) -> Event:
         """Wait until there are as many replicas as before, and none that had to go."""
-
-        def served() -> bool:
-            now = {each["id"] for each in self.cluster.replicas()}
-            return len(now) == REPLICAS and not now & gone
-
-        until(served)
+        until(lambda: self._serves(replicas, gone))
         again = time.monotonic()
         youngest = min(
             age(pid)
@@ -296,12 +312,14 @@ def main() -> None:
             "replicas are replaced for a model file": made.change_model,
             "a node agent is killed": made.kill_agent,
             "a machine is cut off": made.cut_off,
+            "the machine of the only replica is cut off": made.cut_off_the_only_one,
         }
         table_head(*COLUMNS)
         for what, work in events.items():
             clients = Clients(made.cluster.url)
             event = asyncio.run(clients.run(work))
             row(what, *figures(event, clients))
+        print("seconds to join again:", *(f"{each:.1f}" for each in made.back_seconds))
 
 
 if __name__ == "__main__":

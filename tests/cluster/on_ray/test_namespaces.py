@@ -37,7 +37,12 @@ def apart(machines: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     cluster.prefix = {name: machines.prefix(number) for number, name in enumerate(NAMES)}
     cluster.write(replicas="3")
     try:
-        cluster.begin({name: ["--address", machines.address(number)] for number, name in _others()})
+        cluster.begin(
+            {
+                name: ["--address", machines.address(number), "--resources", '{"aside": 1}']
+                for number, name in _others()
+            }
+        )
         yield cluster
     finally:
         for number, _ in _others():
@@ -99,9 +104,29 @@ def test_a_machine_that_is_cut_off_costs_its_streams_and_nothing_else(
     assert statuses == {200}
     assert "The replica was lost while it answered." in last
     assert places(apart).keys() == {machines.address(0), machines.address(2)}
-    # Once it hears that it counts as dead, its agent ends, and the replica with it.
+    # Once it hears that it counts as dead, its agent ends, and the replica with it. It joins again.
+    until(lambda: len(apart.living()) == len(NAMES) - 1)
     machines.mend(1)
-    until(lambda: not lives(process) or len(apart.replicas()) == len(NAMES))
+    until(lambda: not lives(process))
+    apart.wait_for(len(NAMES))
+    assert apart.joins("second") == 2
+
+
+def test_the_only_replica_of_a_group_is_placed_on_another_machine(
+    apart: Cluster, machines: Network
+) -> None:
+    """Nothing but the head's giving up keeps Serve from placing it where it was."""
+    apart.write(replicas="1\nresources = { aside = 0.1 }")
+    before = set(places(apart).values())
+    apart.up()
+    until(lambda: not before & (now := set(places(apart).values())) and len(now) == 1)
+    [(host, lost)] = places(apart).items()
+    number = next(number for number, _ in _others() if machines.address(number) == host)
+    machines.cut(number)
+    until(lambda: (now := places(apart)) and lost not in now.values() and host not in now)
+    machines.mend(number)
+    with httpx.Client(base_url=apart.url, timeout=120) as http:
+        assert http.post("/v1/completions", json=_BODY).status_code == 200
 
 
 def cut_in_mid_stream(apart: Cluster, machines: Network) -> tuple[str, set[int]] | None:
