@@ -141,7 +141,8 @@ async def rendered(
         shared.check_images(model, [prompt])
     client = await unless_gone(request, shared.open(model))
     with located(locate):
-        return client.info, await unless_gone(request, client.render(prompt))
+        scope = request.state.cache_scope
+        return client.info, await unless_gone(request, client.render(prompt, scope=scope))
 
 
 def _asking(request: Request, parsed: ParsedRequest) -> Asking:

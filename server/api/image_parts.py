@@ -99,10 +99,12 @@ class ImageInput(WireModel):
     detail: str | None = None
 
     _found: _Found = PrivateAttr()
+    _part: ImagePart = PrivateAttr()
 
     def model_post_init(self, _: Any) -> None:
-        """Find the image's bytes."""
+        """Find the image's bytes, and take their digest."""
         self._found = _found(self)
+        self._part = ImagePart(self._found.data, self.detail_wanted)
 
     def part(self, at: Locator) -> ImagePart:
         """The canonical part; ``at`` is the place of this one.
@@ -114,7 +116,7 @@ class ImageInput(WireModel):
         if (error := self._found.error) is not None:
             place = (*at, *error.at)
             raise type(error)(f"{path_text(place)}: {error.template}", at=place)
-        return ImagePart(self._found.data, self.detail_wanted)
+        return self._part
 
     @property
     def detail_wanted(self) -> Literal["auto", "low", "high"]:

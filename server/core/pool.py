@@ -10,7 +10,7 @@ from server.core.events import Event
 from server.core.model_info import AdapterFile, EngineStats, ModelEntry, ModelInfo, ModelState
 from server.core.native_prompt import RenderedPrompt
 from server.core.ranking import RankingRequest, Scores
-from server.core.request import CacheScope, GenerationRequest, Prompt
+from server.core.request import NO_KEY, CacheScope, GenerationRequest, Prompt
 from server.core.tokens import TokenizeRequest, Tokens
 
 
@@ -31,7 +31,7 @@ class Client(Protocol):
         """
         ...
 
-    async def render(self, prompt: Prompt) -> RenderedPrompt:
+    async def render(self, prompt: Prompt, *, scope: CacheScope = NO_KEY) -> RenderedPrompt:
         """The prompt as the model gets it."""
         ...
 

@@ -5,7 +5,8 @@ These types cross the border between the API process and a worker as MessagePack
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Self
 
 import msgspec
@@ -38,12 +39,19 @@ class TextPart(msgspec.Struct, frozen=True, tag="text"):
 class ImagePart(msgspec.Struct, frozen=True, tag="image"):
     """An image in a message's content.
 
-    ``data`` is the image file as it was sent, not decoded. ``detail`` is how finely it is to be
-    read, within what the model's projector allows.
+    ``data`` is the image file as it was sent, not decoded, and ``digest`` its SHA-256. ``detail``
+    is how finely it is to be read, within what the model's projector allows.
     """
 
     data: bytes
     detail: Literal["auto", "low", "high"] = "auto"
+    digest: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Compute the digest, unless it is known."""
+        if not self.digest:
+            # Processors have instructions for this digest: it takes half as long as BLAKE2.
+            msgspec.structs.force_setattr(self, "digest", hashlib.sha256(self.data).digest())
 
 
 ContentPart = TextPart | ImagePart
@@ -152,6 +160,18 @@ class ChatPrompt(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
     continue_final_message: bool = False
 
 
+def with_images(prompt: ChatPrompt, changed: Callable[[ImagePart], ContentPart]) -> ChatPrompt:
+    """``prompt`` with what ``changed`` makes of each image, in order, in its place."""
+
+    def message(given: Message) -> Message:
+        if not isinstance(given.content, list):
+            return given
+        parts = [changed(part) if isinstance(part, ImagePart) else part for part in given.content]
+        return msgspec.structs.replace(given, content=parts)
+
+    return msgspec.structs.replace(prompt, messages=[message(given) for given in prompt.messages])
+
+
 class SourceFile(msgspec.Struct, frozen=True):
     """A file beside the one that has a gap."""
 
@@ -190,6 +210,10 @@ class CacheScope(msgspec.Struct, frozen=True, kw_only=True):
 
     api_key: str = ""
     adapter: str = ""
+
+
+NO_KEY = CacheScope()
+"""The scope of requests that come with no API key, and use the model alone."""
 
 
 class AdapterUse(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,9 @@ ENCODINGS_BYTES = 128 << 20
 """Encoded images that a worker keeps in memory, in case they come again; a choice: about 50 of
 Gemma 3's."""
 
+IMAGE_FILES_BYTES = 32 << 20
+"""Files of images that a worker holds, in case they come again; a choice: about ten photos."""
+
 
 HEAD_STATES = 128
 """Hidden states of each running sequence that are kept for the model's own head (MTP), which reads

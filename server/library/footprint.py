@@ -27,6 +27,7 @@ from __future__ import annotations
 from server.core.worker_settings import (
     ENCODINGS_BYTES,
     HEAD_STATES,
+    IMAGE_FILES_BYTES,
     DraftFile,
     KvType,
     WorkerSettings,
@@ -127,7 +128,8 @@ def projector_memory(header: GgufHeader) -> int:
     width = header.integer("clip.vision.embedding_length") or 0
     feed_forward = header.integer("clip.vision.feed_forward_length") or 0
     activations = side**2 * (4 * width + 3 * feed_forward) * _FLOAT_BYTES
-    return min(header.tensors.data_bytes + activations + ENCODINGS_BYTES, _MOST_BYTES)
+    kept = ENCODINGS_BYTES + IMAGE_FILES_BYTES
+    return min(header.tensors.data_bytes + activations + kept, _MOST_BYTES)
 
 
 def sequence_ids(parallel: int, *, partial_removal: bool = False, windowed: bool = False) -> int:

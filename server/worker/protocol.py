@@ -19,7 +19,7 @@ from server.core.events import Event, Failed
 from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
 from server.core.ranking import RankingRequest, Scores
-from server.core.request import CacheScope, GenerationRequest, Prompt
+from server.core.request import NO_KEY, CacheScope, GenerationRequest, Prompt
 from server.core.tokens import TokenizeRequest, Tokens
 from server.core.worker_settings import WorkerSettings
 
@@ -56,10 +56,9 @@ class AppliedAdapter(msgspec.Struct, frozen=True, kw_only=True):
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
     """Queue a request; its events come back under ``id``.
 
-    It shares cached prefixes with the requests of the same ``scope``. One that ``gives_way`` stands
-    behind all others.
     It shares cached prefixes with the requests of the same ``scope`` and ``adapters``, which are
-    those that the request names.
+    those that the request names. One that ``gives_way`` stands behind all others. Images whose
+    files the worker holds come without their bytes: ``held`` has the number of each, in order.
     """
 
     id: int
@@ -67,6 +66,20 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
     request: GenerationRequest
     gives_way: bool = False
     adapters: list[AppliedAdapter] = []
+    held: list[int] = []
+
+
+class HoldFile(msgspec.Struct, frozen=True, kw_only=True, tag="hold_file"):
+    """Hold the file of an image under ``number``, for requests to come."""
+
+    number: int
+    data: bytes
+
+
+class DropFiles(msgspec.Struct, frozen=True, kw_only=True, tag="drop_files"):
+    """Hold the files of these numbers no longer."""
+
+    numbers: list[int]
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
@@ -76,10 +89,14 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
 
 
 class Render(msgspec.Struct, frozen=True, kw_only=True, tag="render"):
-    """Render and tokenise a prompt without generating; the ``adapters`` are loaded."""
+    """Render and tokenise a prompt without generating; the ``adapters`` are loaded.
+
+    What is known of its images is shared with the requests of the same ``scope``.
+    """
 
     id: int
     prompt: Prompt
+    scope: CacheScope = NO_KEY
     adapters: list[AppliedAdapter] = []
 
 
@@ -117,7 +134,7 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
 
 
 Request = Generate | Cancel | Render | Embed | Rank | Tokenize
-ToWorker = Load | Request | Shutdown
+ToWorker = Load | Request | HoldFile | DropFiles | Shutdown
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):

@@ -26,7 +26,14 @@ from server.core.model_info import (
 from server.core.native_prompt import RenderedPrompt, Segment
 from server.core.ranking import RankingRequest, Scores
 from server.core.reply_format import ReplyFormat
-from server.core.request import CacheScope, ChatPrompt, GenerationRequest, Prompt, images_of
+from server.core.request import (
+    NO_KEY,
+    CacheScope,
+    ChatPrompt,
+    GenerationRequest,
+    Prompt,
+    images_of,
+)
 from server.core.sampling import Sampling
 from server.core.tokens import TokenizeRequest, Tokens
 
@@ -159,9 +166,10 @@ class FakeClient:
             self.running -= 1
             self.cancelled += not complete
 
-    async def render(self, prompt: Prompt) -> RenderedPrompt:
+    async def render(self, prompt: Prompt, *, scope: CacheScope = NO_KEY) -> RenderedPrompt:
         """A prompt of two segments, and one of seven tokens for each image."""
         self.rendered.append(prompt)
+        self.scopes.append(scope)
         seen = images_of(prompt.messages) if isinstance(prompt, ChatPrompt) else ()
         image = Segment(text="<image>", ids=[-1] * 7, control=False, source="image")
         images = [image for _ in seen]

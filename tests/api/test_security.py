@@ -88,6 +88,15 @@ async def test_health_needs_no_key(connect: Connect) -> None:
         assert (await http.get(path)).status_code == 200
 
 
+async def test_counting_shares_with_requests_of_the_same_key(connect: Connect) -> None:
+    pool = FakePool()
+    http = connect(pool, **KEYS)
+    for path in (CHAT, f"{CHAT}/input_tokens"):
+        assert (await http.post(path, json=chat_body(), headers=bearer("first"))).status_code == 200
+    answered, counted = pool.client.scopes
+    assert answered == counted != CacheScope()
+
+
 async def test_each_key_has_a_prefix_cache_of_its_own(connect: Connect) -> None:
     pool = FakePool()
     http = connect(pool, **KEYS)

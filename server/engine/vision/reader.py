@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from server.engine.vision.encodable import EncodableImage, ImageCells, digest_of
 from server.engine.vision.picture_source import PictureSource, picture_of
 from server.engine.vision.pictures import Picture
 
-# The size and digest of so many images are remembered; a choice: a few conversations' worth.
+# The layout and digest of so many images are remembered; a choice: a few conversations' worth.
 _MOST_REMEMBERED = 256
 # Unpacked pictures are held for the encoder up to so many bytes together (a photo of 12 megapixels
 # has 36 MB), or one of any size, which the encoder would unpack just so. A choice.
@@ -33,11 +32,22 @@ class LaysOut(Protocol):
         """What a picture of that size is. Raises InvalidImage for a size that it does not take."""
 
 
-class _Facts(NamedTuple):
-    """What a prompt needs to know of a picture; width and height in pixels."""
+class _Name(NamedTuple):
+    """Whose image it is, the digest of its file, and how finely it is read.
 
-    width: int
-    height: int
+    As with cached prefixes, the time that an image takes tells no API key what another one has
+    sent.
+    """
+
+    owner: str
+    file: bytes
+    detail: str
+
+
+class _Facts(NamedTuple):
+    """What a prompt needs to know of a picture: its layout, and the digest of its pixels."""
+
+    runs: list[TokenRun | ImageCells]
     digest: bytes
 
 
@@ -52,20 +62,22 @@ class PictureReader:
         """``most_together`` is the most cells that can be computed in one go."""
         self._projector = projector
         self._most_together = most_together
-        self._known: OrderedDict[bytes, _Facts] = OrderedDict()
+        self._known: OrderedDict[_Name, _Facts] = OrderedDict()
         self._held: WeakSet[PictureSource] = WeakSet()
         self._aside = ThreadPoolExecutor(1, "unpacking", initializer=give_way)
 
-    def __call__(self, image: ImagePart) -> Sequence[Piece]:
+    def __call__(self, image: ImagePart, *, owner: str = "") -> Sequence[Piece]:
         """What ``image`` is: the model's markers for it, and pieces to be encoded.
+
+        ``owner`` is the API key that it came with.
 
         Raises:
             InvalidImage: it cannot be read, or the model does not take it; without a place.
         """
-        (width, height, digest), source = self._looked_at(image)
+        (runs, digest), source = self._looked_at(image, owner)
         pieces: list[Piece] = []
         count = 0
-        for run in self._projector.layout(width, height):
+        for run in runs:
             if isinstance(run, TokenRun):
                 pieces.append(run)
                 continue
@@ -88,13 +100,13 @@ class PictureReader:
             count += 1
         return pieces
 
-    def _looked_at(self, image: ImagePart) -> tuple[_Facts, PictureSource]:
-        # Processors have instructions for this digest: it takes half as long as BLAKE2.
-        name = hashlib.sha256(image.data).digest() + image.detail.encode()
+    def _looked_at(self, image: ImagePart, owner: str) -> tuple[_Facts, PictureSource]:
+        name = _Name(owner, image.digest, image.detail)
         picture = None
         facts = self._known.get(name)
         if facts is None:
-            facts, picture = self._aside.submit(_unpacked, image).result()
+            picture, digest = self._aside.submit(_unpacked, image).result()
+            facts = _Facts(self._projector.layout(picture.width, picture.height), digest)
             if len(self._known) == _MOST_REMEMBERED:
                 self._known.popitem(last=False)
             self._known[name] = facts
@@ -110,6 +122,6 @@ class PictureReader:
         return source
 
 
-def _unpacked(image: ImagePart) -> tuple[_Facts, Picture]:
+def _unpacked(image: ImagePart) -> tuple[Picture, bytes]:
     picture = picture_of(image)
-    return _Facts(picture.width, picture.height, picture.digest), picture
+    return picture, picture.digest

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from server.core.errors import PLACE, ConversationError
-from server.core.request import ChatPrompt, ImagePart, ImagePlace, Message, TextPart, images_of
+from server.core.request import ChatPrompt, ImagePlace, TextPart, images_of, with_images
 from server.prompt.template.authored import sliced
 from server.prompt.template.content import Part, text_part
 
@@ -74,23 +74,13 @@ def with_stand_ins(prompt: ChatPrompt, unused: StandIns) -> Standing:
     places = [place for place, _ in images_of(prompt.messages)]
     if not places:
         return Standing(prompt=prompt)
-    bare = _replaced(prompt, lambda: TextPart(""))
+    bare = with_images(prompt, lambda _: TextPart(""))
     characters = unused(len(places), msgspec.json.encode(bare).decode())
     remaining = iter(characters)
     return Standing(
-        prompt=_replaced(prompt, lambda: TextPart(StandIn(next(remaining)))),
+        prompt=with_images(prompt, lambda _: TextPart(StandIn(next(remaining)))),
         places=dict(zip(characters, places, strict=True)),
     )
-
-
-def _replaced(prompt: ChatPrompt, text: Callable[[], TextPart]) -> ChatPrompt:
-    def message(given: Message) -> Message:
-        if not isinstance(given.content, list):
-            return given
-        parts = [text() if isinstance(part, ImagePart) else part for part in given.content]
-        return msgspec.structs.replace(given, content=parts)
-
-    return msgspec.structs.replace(prompt, messages=[message(given) for given in prompt.messages])
 
 
 def shown_images(text: str, stand_ins: Iterable[str]) -> str:

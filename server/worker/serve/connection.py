@@ -8,9 +8,17 @@ import socket
 import threading
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
+from server.core.request import ChatPrompt, with_images
 from server.worker.protocol import (
     LENGTH_BYTES,
+    DropFiles,
     FromWorker,
+    Generate,
+    HoldFile,
+    Load,
+    Request,
     Shutdown,
     ToWorker,
     frame,
@@ -35,6 +43,7 @@ class Connection:
         self._sending = threading.Lock()
         self._arrivals = select.poll()
         self._arrivals.register(endpoint, select.POLLIN)
+        self._files: dict[int, bytes] = {}
 
     def send(self, message: FromWorker) -> None:
         """Send ``message``, waiting while the API process does not keep up.
@@ -50,8 +59,31 @@ class Connection:
                 if not self.is_read:
                     os._exit(0)
 
-    def receive(self) -> ToWorker:
-        """The next message; `Shutdown` when the socket is closed."""
+    def receive(self) -> Load | Request | Shutdown:
+        """The next message that others handle; `Shutdown` when the socket is closed.
+
+        Requests have the files of their images again.
+        """
+        while True:
+            match self._next():
+                case HoldFile(number=number, data=data):
+                    self._files[number] = data
+                case DropFiles(numbers=numbers):
+                    for number in numbers:
+                        del self._files[number]
+                case Generate(held=held) as message if held:
+                    return self._with_files(message)
+                case message:
+                    return message
+
+    def _with_files(self, message: Generate) -> Generate:
+        prompt = message.request.prompt
+        assert isinstance(prompt, ChatPrompt)
+        files = iter([self._files[number] for number in message.held])
+        whole = with_images(prompt, lambda image: replace(image, data=next(files)))
+        return replace(message, request=replace(message.request, prompt=whole), held=[])
+
+    def _next(self) -> ToWorker:
         length = self._read(LENGTH_BYTES)
         payload = length and self._read(payload_bytes(length))
         return to_worker_decoder.decode(payload) if payload else Shutdown()

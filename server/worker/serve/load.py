@@ -9,6 +9,7 @@ from pathlib import Path
 
 from server.core.model_info import OWN_HEAD, EmbeddingInfo, ModelInfo, RankingInfo
 from server.core.pieces import ImageReader
+from server.core.request import CacheScope
 from server.engine.llama import (
     LlamaContext,
     LlamaEmbedder,
@@ -101,8 +102,12 @@ class GenerationModel:
     adapters: Adapters
     embedding_family: EmbeddingFamily | None = None
     projector: Projector | None = None
-    read_image: ImageReader | None = None
+    read_image: PictureReader | None = None
     draft: LlamaContext | None = None
+
+    def image_reader(self, scope: CacheScope) -> ImageReader | None:
+        """What reads images of requests of this scope; None: the model sees none."""
+        return self.read_image and partial(self.read_image, owner=scope.api_key)
 
 
 Loaded = GenerationModel | EmbeddingModel | RankingModel | VocabularyOnly

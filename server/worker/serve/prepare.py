@@ -132,7 +132,7 @@ class Preparer:
             wanted,
             context=self._model.info.context,
             with_opening=not self._model.context.partial_removal,
-            read_image=self._model.read_image,
+            read_image=self._model.image_reader(request.scope),
         )
         task = self._tasks.build(request, prompt, adapters)
         constrained = self._constrainer.constrain(
@@ -195,7 +195,7 @@ def render(model: Loaded, request: Render) -> Rendered:
     wanted = _functions_only(request.prompt)
     # llama.cpp tells the trained context only of a model whose weights it has read.
     context = None if isinstance(model, VocabularyOnly) else model.info.context
-    read_image = model.read_image if isinstance(model, GenerationModel) else None
+    read_image = model.image_reader(request.scope) if isinstance(model, GenerationModel) else None
     if isinstance(model, VocabularyOnly):
         read_image = _uncounted
     prompt = model.chat.build(wanted, context=context, with_segments=True, read_image=read_image)

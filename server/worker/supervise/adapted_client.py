@@ -12,7 +12,7 @@ from server.core.events import Event
 from server.core.model_info import ModelInfo, adapted_id
 from server.core.native_prompt import RenderedPrompt
 from server.core.ranking import RankingRequest, Scores
-from server.core.request import AdapterUse, CacheScope, GenerationRequest, Prompt
+from server.core.request import NO_KEY, AdapterUse, CacheScope, GenerationRequest, Prompt
 from server.core.tokens import TokenizeRequest, Tokens
 from server.worker.supervise.client import ModelClient
 
@@ -37,9 +37,10 @@ class AdaptedClient:
         adapters = [*request.adapters, AdapterUse(adapter=self._name)]
         return self._client.generate(msgspec.structs.replace(request, adapters=adapters), scope)
 
-    async def render(self, prompt: Prompt) -> RenderedPrompt:
+    async def render(self, prompt: Prompt, *, scope: CacheScope = NO_KEY) -> RenderedPrompt:
         """``prompt`` as the model with the adapter would get it; the adapter is loaded."""
-        return await self._client.render(prompt, adapters=[AdapterUse(adapter=self._name)])
+        adapters = [AdapterUse(adapter=self._name)]
+        return await self._client.render(prompt, scope=scope, adapters=adapters)
 
     async def tokenize(self, request: TokenizeRequest) -> Tokens:
         """What `ModelClient.tokenize` returns: the vocabulary is the model's."""

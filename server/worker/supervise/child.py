@@ -18,11 +18,13 @@ from server.worker.protocol import (
     EXIT_TEMPLATE_STUCK,
     FrameBuffer,
     FromWorker,
+    Generate,
     Shutdown,
     ToWorker,
     frame,
     from_worker_decoder,
 )
+from server.worker.supervise.held_files import HeldFiles
 from server.worker.supervise.launch import Launched, launch
 
 _MAX_LINE_BYTES = 8 * 1024
@@ -99,6 +101,7 @@ class WorkerProcess:
         self._writer = writer
         self._output_transport = output_transport
         self._killed_because: str | None = None
+        self._files = HeldFiles()
         self.log = log
         self._level = logging.INFO
         self._last_lines: deque[tuple[int, str]] = deque(maxlen=_KEPT_LINES)
@@ -194,7 +197,8 @@ class WorkerProcess:
         # uvloop would raise a RuntimeError.
         if self._writer.is_closing():
             raise ConnectionResetError("the worker has closed its end of the socket")
-        self._writer.write(frame(message))
+        for each in self._files.messages(message) if isinstance(message, Generate) else [message]:
+            self._writer.write(frame(each))
         await self._writer.drain()
 
     def kill(self, why: str) -> None:

@@ -16,7 +16,7 @@ from server.core.model_info import EngineStats, ModelInfo
 from server.core.native_prompt import RenderedPrompt
 from server.core.precedence import gives_way
 from server.core.ranking import RankingRequest, Scores
-from server.core.request import AdapterUse, CacheScope, GenerationRequest, Prompt
+from server.core.request import NO_KEY, AdapterUse, CacheScope, GenerationRequest, Prompt
 from server.core.second_try import with_second_try
 from server.core.tokens import TokenizeRequest, Tokens
 from server.worker.protocol import (
@@ -128,14 +128,20 @@ class ModelClient:
                 if not stream.complete:
                     self._supervisor.post(Cancel(id=id_))
 
-    async def render(self, prompt: Prompt, adapters: Sequence[AdapterUse] = ()) -> RenderedPrompt:
+    async def render(
+        self,
+        prompt: Prompt,
+        *,
+        scope: CacheScope = NO_KEY,
+        adapters: Sequence[AdapterUse] = (),
+    ) -> RenderedPrompt:
         """``prompt`` as the model with ``adapters``, which are loaded, would get it.
 
         Raises the error that the worker reports (ConversationError, …), WorkerDied,
         ModelUnavailable, or what `Adapters.applied` raises.
         """
         applied = self._adapters.applied(adapters)
-        request = Render(id=next(self._ids), prompt=prompt, adapters=applied)
+        request = Render(id=next(self._ids), prompt=prompt, scope=scope, adapters=applied)
         return await self._ask(request, RenderedPrompt)
 
     async def embed(

@@ -25,11 +25,15 @@ BYTES = SIDE * SIDE * 3
 
 
 class TwoTiles:
-    """Lays every picture out as two runs of cells behind a marker."""
+    """Lays every picture out as two runs of cells behind a marker; notes their sizes."""
 
     causal = True
 
+    def __init__(self) -> None:
+        self.laid_out: list[tuple[int, int]] = []
+
     def layout(self, width: int, height: int) -> list[TokenRun | ImageCells]:
+        self.laid_out.append((width, height))
         return [TokenRun((1,)), ImageCells(4, 4, None), ImageCells(4, 4, None)]
 
 
@@ -82,6 +86,22 @@ def test_an_image_that_is_known_is_not_unpacked(reader: PictureReader, unpacked:
     source_of(reader, image(5))
     assert source_of(reader, image(5)).held_bytes == 0
     assert unpacked == [5]
+
+
+def test_no_key_s_image_is_known_since_another_one_sent_it(
+    reader: PictureReader, unpacked: list[int]
+) -> None:
+    for owner in ("one", "other", "one"):
+        reader(image(5), owner=owner)
+    assert unpacked == [5, 5]
+
+
+def test_an_image_that_is_known_is_not_laid_out_again() -> None:
+    projector = TwoTiles()
+    reader = PictureReader(projector, most_together=64)
+    for _ in range(2):
+        reader(image(5))
+    assert projector.laid_out == [(SIDE, SIDE)]
 
 
 def test_another_detail_of_the_same_file_is_another_picture(

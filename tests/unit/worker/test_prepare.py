@@ -80,7 +80,7 @@ class Setup:
             adapters=SimpleNamespace(chosen=lambda _: None),
             stored_tokens=0,
             vocabulary=vocabulary,
-            read_image=None,
+            image_reader=lambda _: None,
         )
         engine: Any = self.engine
         self.preparer = Preparer(model, engine, self._take, queue_size=QUEUE_SIZE, disk=None)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from server.core.errors import InvalidImage
-from server.core.request import ChatPrompt, ImagePart, Message, TextPart
+from server.core.request import CacheScope, ChatPrompt, ImagePart, Message, TextPart
 from server.core.worker_settings import ProjectorFile, WorkerSettings
 from server.engine.llama import LoadError
+from server.engine.vision import picture_source
+from server.engine.vision.pictures import Picture, decode
 from server.worker.protocol import Load, Render
 from server.worker.serve.load import GenerationModel, load
 from server.worker.serve.prepare import render
@@ -57,6 +60,23 @@ def test_prompts_count_images_exactly(tmp_path: Path, kind: str, size: int) -> N
     assert model.info.projector == KINDS[kind].name
     text = tokens(model, TextPart("what is it?"))
     assert tokens(model, TextPart("what is it?"), image(1)) == text + size
+
+
+def test_what_is_known_of_an_image_is_known_to_its_key_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked = Counter[bytes]()
+
+    def watched(data: bytes, *, most_side: int) -> Picture:
+        unpacked[data] += 1
+        return decode(data, most_side=most_side)
+
+    monkeypatch.setattr(picture_source, "decode", watched)
+    model, part = loaded(tmp_path, "causal"), image(1)
+    prompt = ChatPrompt(messages=[Message(role="user", content=[part])])
+    for key in ("one", "one", "other"):
+        render(model, Render(id=1, prompt=prompt, scope=CacheScope(api_key=key)))
+    assert unpacked == {part.data: 2}
 
 
 def test_low_detail_shrinks_an_image_first(tmp_path: Path) -> None:
