@@ -26,6 +26,10 @@ MOST_BYTES = 32 << 20
 MOST_PIXELS = 50_000_000
 MOST_SIDE = 16_384
 
+_JPEG_BEGIN, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_STRAY = b"\x55" * 64
+"""Bytes that a decoder would read as pixels if it needed more, and passes over otherwise."""
+
 _DIGEST_BYTES = 16
 _STRIP_BYTES = 512 * 1024
 """A choice: fits the caches, and takes no more than a millisecond; any size is as fast."""
@@ -72,24 +76,47 @@ def decode(data: bytes, *, most_side: int = MOST_SIDE) -> Picture:
             f"{PLACE}: the image file has {len(data)} bytes, more than {MOST_BYTES}."
         )
     try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(io.BytesIO(data), formats=FORMATS) as image,
-        ):
-            _check_size(image)
-            pixels = _pixels(image)
+        pixels = _unpacked(data)
     except InvalidImage:
         raise
     except UnidentifiedImageError:
         known = "PNG, JPEG, WebP, GIF or BMP"
         raise InvalidImage(f"{PLACE}: this is not an image in {known}.") from None
     except Exception as error:  # Pillow's readers raise nearly anything for damaged files
-        raise InvalidImage(f"{PLACE}: the image is damaged: {error}.") from error
+        found = _without_end(data)
+        if found is None:
+            raise InvalidImage(f"{PLACE}: the image is damaged: {error}.") from error
+        pixels = found
     if max(pixels.shape) > most_side:
         whole = Image.fromarray(pixels)
         whole.thumbnail((most_side, most_side), Image.Resampling.LANCZOS)
         pixels = np.asarray(whole)
     return Picture(pixels)
+
+
+def _unpacked(data: bytes) -> NDArray[np.uint8]:
+    with (
+        warnings.catch_warnings(action="ignore"),
+        Image.open(io.BytesIO(data), formats=FORMATS) as image,
+    ):
+        _check_size(image)
+        return _pixels(image)
+
+
+def _without_end(data: bytes) -> NDArray[np.uint8] | None:
+    """The pixels of a JPEG that lacks the marker at its end and nothing else; None of other files.
+
+    Every viewer shows such a picture whole; Pillow refuses it, as it does half a one. But of half a
+    picture, what comes behind the file would change the pixels.
+    """
+    if not data.startswith(_JPEG_BEGIN):
+        return None
+    scan = data.removesuffix(_JPEG_END[:1])
+    with suppress(Exception):
+        pixels = _unpacked(scan + _JPEG_END)
+        if np.array_equal(pixels, _unpacked(scan + _STRAY + _JPEG_END)):
+            return pixels
+    return None
 
 
 def _check_size(image: Image.Image) -> None:

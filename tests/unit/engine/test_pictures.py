@@ -154,6 +154,24 @@ def test_half_a_file_is_refused(kind: str) -> None:
         decode(whole[: len(whole) // 2])
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_jpeg_that_lacks_its_end_marker_is_whole(progressive: bool, missing: int) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    whole = file_of(Image.fromarray(noise), "JPEG", progressive=progressive)
+    assert np.array_equal(decode(whole[:-missing]).pixels, decode(whole).pixels)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("missing", [40, 400])
+def test_a_jpeg_that_lacks_pixels_is_refused(progressive: bool, missing: int) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    cut = file_of(Image.fromarray(noise), "JPEG", progressive=progressive)[:-missing]
+    for file in (cut, cut + b"\xff"):
+        with pytest.raises(InvalidImage, match="damaged"):
+            decode(file)
+
+
 def test_a_damaged_file_is_refused() -> None:
     damaged = bytearray(file_of(halves()))
     damaged[45:50] = b"\0" * 5
