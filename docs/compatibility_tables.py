@@ -35,7 +35,7 @@ HONOURED, REFUSED, IGNORED, ABSENT = "honoured", "refused", "ignored", ""
 _REMARKS = {
     "best_of": "not with `stream`",
     "max_tokens": "more than the context holds means up to its end",
-    "messages": "text, images and refusals; audio and files are refused",
+    "messages": "text, images, refusals and files that are text; audio is refused",
     "modalities": "`text` alone",
     "reasoning_effort": "the nearest level that the template knows, or its switch; else ignored",
     "stream_options": "`include_obfuscation` is ignored",
@@ -44,9 +44,11 @@ _REMARKS = {
     "tools": "functions and custom tools; those that OpenAI runs are left out, and named",
 }
 _ANTHROPIC_REMARKS = {
+    "compaction": "a summary in place of an answer",
+    "context_management": "old results and thoughts are cleared, long conversations summed up",
     "max_tokens": "more than the context holds ends where it does",
     "mcp_servers": "no server of tools is asked here",
-    "messages": "text and images; documents that are made of these",
+    "messages": "text and images; documents that are made of these, and files that are text",
     "output_config": "`effort`: the nearest level that the template knows",
     "system": "text and images",
     "thinking": "where the template knows it",

@@ -9,13 +9,14 @@ from typing import NamedTuple
 import msgspec
 
 from server.api.context import Context
-from server.api.family import Shorter
+from server.api.family import Prepare, Shorter
 from server.api.looseness import Looseness
 from server.api.replies import accepted, reply_events
 from server.core.errors import ContextLengthExceeded, WorkerDied
 from server.core.model_info import ModelInfo
+from server.core.pool import Client
 from server.core.reply import AnswerStarted, Reply, ReplyEvent, ReplyFold
-from server.core.request import CacheScope, GenerationRequest
+from server.core.request import CacheScope, GenerationRequest, Prompt
 from server.core.second_try import say_tried_again, with_second_try
 
 
@@ -27,10 +28,38 @@ class Started(NamedTuple):
     events: AsyncGenerator[ReplyEvent]
 
 
+class OpenModel:
+    """The `Model` of ``client``."""
+
+    def __init__(self, shared: Context, client: Client, scope: CacheScope) -> None:
+        self._shared = shared
+        self._client = client
+        self._scope = scope
+
+    @property
+    def context(self) -> int:
+        """The most tokens of a prompt and its reply."""
+        return self._client.info.context
+
+    async def count(self, prompt: Prompt) -> int:
+        """The tokens of ``prompt``; raises what the worker refuses it for."""
+        return len((await self._client.render(prompt, scope=self._scope)).tokens)
+
+    async def reply(self, request: GenerationRequest) -> Reply:
+        """The whole reply to ``request``; raises what the worker refuses it for."""
+        folding = ReplyFold()
+        events = reply_events(self._shared, self._client, [request], self._scope)
+        async with aclosing(events):
+            async for event in events:
+                folding.add(event)
+        return folding.reply()
+
+
 class Asking:
     """Asks ``model`` for a reply to ``requests``; it is loaded if need be.
 
-    Where the context does not hold them, it is asked what ``shorter`` gives, if there is one.
+    It is asked what ``prepare`` gives in their place, if there is one, and where the context does
+    not hold that, what ``shorter`` gives.
     """
 
     def __init__(
@@ -39,12 +68,15 @@ class Asking:
         model: str,
         requests: Sequence[GenerationRequest],
         scope: CacheScope,
+        *,
+        prepare: Prepare | None = None,
         shorter: Shorter | None = None,
     ) -> None:
         self._shared = shared
         self._model = model
         self._requests = requests
         self._scope = scope
+        self._prepare = prepare
         self._shorter = shorter
 
     async def started(self) -> Started:
@@ -117,6 +149,9 @@ class Asking:
     async def _begun(self) -> tuple[ModelInfo, AsyncGenerator[ReplyEvent]]:
         self._shared.check_images(self._model, (request.prompt for request in self._requests))
         client = await self._shared.open(self._model)
+        if self._prepare is not None:
+            self._requests = await self._prepare(OpenModel(self._shared, client, self._scope))
+            self._prepare = None  # a second try begins with what was prepared
         while True:
             events = reply_events(self._shared, client, self._requests, self._scope)
             if self._shorter is None:

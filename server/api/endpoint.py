@@ -17,7 +17,7 @@ from collections.abc import (
 )
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -52,6 +52,8 @@ from server.telemetry.account import current_account
 # behind decoding and behind validating.
 _LARGE_BODY = 256 * 1024
 
+T = TypeVar("T")
+
 IGNORED = "x-dragoman-ignored"
 """The header of an answer that names what of the request had no effect."""
 
@@ -60,7 +62,8 @@ def endpoint(operation: Operation[Any]) -> Callable[[Request], Awaitable[Respons
     """The handler of ``operation``."""
 
     async def handle(request: Request) -> Response:
-        parsed = operation.parse(await read(request, operation.body))
+        body = await read(request, operation.body)
+        parsed = await converted(request, lambda: operation.parse(body))
         if unread := operation.unread_headers(request.headers):
             stated = parsed.headers
             parsed = replace(parsed, headers=lambda info: naming(unread, stated(info)))
@@ -104,7 +107,7 @@ async def read(request: Request, model: type[Body], *, any_type: bool = False) -
     settings = context(request).settings
     limits = BodyLimits(bytes=settings.max_body_bytes, seconds=settings.request_timeout)
     raw = await receive(request, limits, any_type=any_type)
-    large = len(raw) >= _LARGE_BODY
+    large = request.state.large_body = len(raw) >= _LARGE_BODY
 
     def checked(value: dict[str, Any]) -> Body:
         return validate(value, model, strict=settings.strict_parameters)
@@ -118,6 +121,16 @@ async def read(request: Request, model: type[Body], *, any_type: bool = False) -
         return found
     value = await unless_gone(request, with_images(found, request))
     return await asyncio.to_thread(checked, value) if large else checked(value)
+
+
+async def converted(request: Request, convert: Callable[[], T], *, large: bool = False) -> T:
+    """What ``convert`` makes of the body that `read` gave, or of what is stored.
+
+    Where there is much of it, by the size of the body or if it is said to be ``large``, this is
+    done beside the event loop.
+    """
+    beside = large or request.state.large_body
+    return await asyncio.to_thread(convert) if beside else convert()
 
 
 @contextmanager
@@ -148,7 +161,14 @@ async def rendered(
 def _asking(request: Request, parsed: ParsedRequest) -> Asking:
     """Asks what ``parsed`` says for the client of ``request``."""
     scope = request.state.cache_scope
-    return Asking(context(request), parsed.model, parsed.requests, scope, parsed.shorter)
+    return Asking(
+        context(request),
+        parsed.model,
+        parsed.requests,
+        scope,
+        prepare=parsed.prepare,
+        shorter=parsed.shorter,
+    )
 
 
 async def _whole(request: Request, parsed: ParsedRequest) -> Response:

@@ -20,7 +20,7 @@ from server.core.errors import ContextLengthExceeded, DragomanError, Locator
 from server.core.key_use import LimitState
 from server.core.model_info import ModelInfo
 from server.core.reply import Reply, ReplyEvent
-from server.core.request import GenerationRequest
+from server.core.request import GenerationRequest, Prompt
 from server.http.errors import status_of
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -28,6 +28,27 @@ Body = TypeVar("Body", bound=BaseModel)
 
 Shorter = Callable[[ContextLengthExceeded], Sequence[GenerationRequest] | None]
 """Gives shorter requests for ones that the context does not hold; None: they cannot be shorter."""
+
+
+class Model(Protocol):
+    """A model that has not been asked for the reply yet, for what a family wants before that."""
+
+    @property
+    def context(self) -> int:
+        """The most tokens of a prompt and its reply."""
+        ...
+
+    async def count(self, prompt: Prompt) -> int:
+        """The tokens of ``prompt``; raises what the worker refuses it for."""
+        ...
+
+    async def reply(self, request: GenerationRequest) -> Reply:
+        """The whole reply to ``request``; raises what the worker refuses it for."""
+        ...
+
+
+Prepare = Callable[[Model], Awaitable[Sequence[GenerationRequest]]]
+"""Gives the requests that a model is asked in place of others, now that it can be asked."""
 
 
 class Frame(NamedTuple):
@@ -72,6 +93,8 @@ class ParsedRequest:
             then. None: the frame of the family's `ErrorShape` does.
         settle: Awaited when an answer is complete, before the client hears of its end; a streamed
             reply of several answers awaits it for each. Awaited once more behind ``failed``.
+        prepare: Gives what the model is asked in place of ``requests``, once it is loaded; None:
+            nothing else.
         shorter: Where there is none, a request that is too long is refused.
     """
 
@@ -84,6 +107,7 @@ class ParsedRequest:
     keep_alive: Callable[[], Iterable[Frame]] = lambda: ()
     failed: Callable[[DragomanError], Iterable[Frame]] | None = None
     settle: Callable[[], Awaitable[None]] = _settled
+    prepare: Prepare | None = None
     shorter: Shorter | None = None
 
 

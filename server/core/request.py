@@ -250,3 +250,10 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     ignore_eos: bool = False
     adapters: list[AdapterUse] = []
     priority: int = 0
+
+
+def with_messages(request: GenerationRequest, messages: Sequence[Message]) -> GenerationRequest:
+    """``request``, whose prompt is a chat, with other messages."""
+    assert isinstance(request.prompt, ChatPrompt)
+    prompt = msgspec.structs.replace(request.prompt, messages=list(messages))
+    return msgspec.structs.replace(request, prompt=prompt)

@@ -127,6 +127,18 @@ def hello(request: GenerationRequest) -> Iterable[Event]:
     return answer(request, "Hel", "lo", "!")
 
 
+def letters(prompt: Prompt) -> int:
+    """The letters of a conversation: texts, thoughts and arguments of calls."""
+    assert isinstance(prompt, ChatPrompt)
+    texts = []
+    for message in prompt.messages:
+        content = message.content or ""
+        parts = [content] if isinstance(content, str) else content
+        texts += [part if isinstance(part, str) else getattr(part, "text", "") for part in parts]
+        texts += [message.reasoning_content or "", *(c.arguments for c in message.tool_calls)]
+    return sum(map(len, texts))
+
+
 class FakeClient:
     """A model that follows a script; a number in it is a pause, an exception is raised."""
 
@@ -136,6 +148,7 @@ class FakeClient:
         self.requests: list[GenerationRequest] = []
         self.scopes: list[CacheScope] = []
         self.rendered: list[Prompt] = []
+        self.letters_are_tokens = False
         self.embedded: list[str | list[int]] = []
         self.embedding_error: Exception | None = None
         self.reading: Reading | None = None
@@ -170,6 +183,8 @@ class FakeClient:
         """A prompt of two segments, and one of seven tokens for each image."""
         self.rendered.append(prompt)
         self.scopes.append(scope)
+        if self.letters_are_tokens:
+            return RenderedPrompt(prompt="", tokens=[0] * letters(prompt), segments=[])
         seen = images_of(prompt.messages) if isinstance(prompt, ChatPrompt) else ()
         image = Segment(text="<image>", ids=[-1] * 7, control=False, source="image")
         images = [image for _ in seen]

@@ -17,6 +17,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from server.api import endpoint
+from server.api.openai import chat as chat_completions
+from server.api.openai.conversation import chat_prompt
 from server.api.openai.schemas.chat_request import ChatCompletionRequest
 from server.api.openai.schemas.completions import CompletionRequest
 from server.api.validation import validate
@@ -146,7 +148,7 @@ async def test_a_body_that_does_not_arrive_is_408(connect: Connect) -> None:
 async def test_a_large_body_is_read_beside_the_event_loop(
     http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, messages: int, beside: bool
 ) -> None:
-    """Ten megabytes hold the interpreter for long; between the two steps others get their turn."""
+    """Ten megabytes hold the interpreter for long; between the steps others get their turn."""
     loop_thread = threading.current_thread()
     threads = []
 
@@ -159,10 +161,11 @@ async def test_a_large_body_is_read_beside_the_event_loop(
 
     monkeypatch.setattr(endpoint, "decode", recorded(decode))
     monkeypatch.setattr(endpoint, "validate", recorded(validate))
+    monkeypatch.setattr(chat_completions, "chat_prompt", recorded(chat_prompt))
     body = chat_body(messages=[{"role": "user", "content": "x" * 1000}] * messages)
     response = await http.post(CHAT, content=json.dumps(body).encode(), headers=JSON)
     assert response.status_code == 200
-    assert [thread is not loop_thread for thread in threads] == [beside, beside]
+    assert [thread is not loop_thread for thread in threads] == [beside] * 3
 
 
 values = st.recursive(

@@ -190,6 +190,68 @@ async def test_a_choice_that_only_such_tools_fit_is_left_out(
     assert prompt.tool_choice == ToolChoice()
 
 
+def allowed(mode: str, *tools: Any) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
+
+
+SEARCH = {"type": "web_search"}
+REF = {"type": "function", "function": {"name": "f"}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected", "offered", "named"),
+    [
+        (SEARCH, ToolChoice(), ["f", "sh"], "tool_choice (web_search)"),
+        (
+            {"type": "mcp", "server_label": "a"},
+            ToolChoice(),
+            ["f", "sh"],
+            "tool_choice (mcp)",
+        ),
+        (
+            allowed("required", SEARCH, REF),
+            ToolChoice(mode="required"),
+            ["f"],
+            "tool_choice.allowed_tools.tools[0] (web_search)",
+        ),
+        (
+            allowed("auto", SEARCH),
+            ToolChoice(),
+            [],
+            "tool_choice.allowed_tools.tools[0] (web_search)",
+        ),
+        (
+            allowed("required", SEARCH),
+            ToolChoice(),
+            [],
+            "tool_choice, tool_choice.allowed_tools.tools[0] (web_search)",
+        ),
+        (
+            {"type": "allowed_tools", "mode": "required", "tools": [REF, SEARCH]},
+            ToolChoice(mode="required"),
+            ["f"],
+            "tool_choice.allowed_tools.tools[1] (web_search)",
+        ),
+    ],
+)
+async def test_a_choice_of_a_tool_that_other_servers_run_is_left_out_and_named(
+    http: httpx.AsyncClient,
+    pool: FakePool,
+    choice: dict[str, Any],
+    expected: ToolChoice,
+    offered: list[str],
+    named: str,
+) -> None:
+    asked = chat_body(tools=[NESTED, CUSTOM], tool_choice=choice)
+    response = await http.post(CHAT, json=asked)
+    assert response.status_code == 200, response.text
+    assert sorted(response.headers["x-dragoman-ignored"].split(", ")) == sorted(named.split(", "))
+    prompt = pool.client.requests[-1].prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.tool_choice == expected
+    assert [tool.name for tool in prompt.tools] == offered
+
+
 async def test_a_choice_that_a_function_fits_too_means_the_function(
     http: httpx.AsyncClient, pool: FakePool
 ) -> None:

@@ -17,6 +17,12 @@ from anthropic.types import (
     ToolParam,
     ToolUseBlock,
 )
+from anthropic.types.beta import (
+    BetaContextManagementConfigParam,
+    BetaMessageParam,
+    BetaToolResultBlockParam,
+    BetaToolUseBlockParam,
+)
 from pydantic import BaseModel, ConfigDict, Field
 
 from tests.e2e.server import INSTRUCT, Server, running_server
@@ -213,6 +219,72 @@ def test_what_was_read_before_comes_from_the_cache(claude: Anthropic) -> None:
     )
     assert (second.usage.cache_read_input_tokens or 0) > 0
     assert _prompt_tokens(first) == _prompt_tokens(second)
+
+
+def test_results_of_old_calls_are_cleared_and_counted(claude: Anthropic) -> None:
+    turns: list[BetaMessageParam] = [{"role": "user", "content": "Paint the walls."}]
+    for number in range(2):
+        name = f"toolu_{number}"
+        call: BetaToolUseBlockParam = {
+            "type": "tool_use",
+            "id": name,
+            "name": "paint",
+            "input": {"a": number},
+        }
+        result: BetaToolResultBlockParam = {
+            "type": "tool_result",
+            "tool_use_id": name,
+            "content": "The wall is red. " * 40,
+        }
+        turns += [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    edits: BetaContextManagementConfigParam = {
+        "edits": [
+            {
+                "type": "clear_tool_uses_20250919",
+                "trigger": {"type": "tool_uses", "value": 1},
+                "keep": {"type": "tool_uses", "value": 1},
+            }
+        ]
+    }
+    told = claude.beta.messages.create(
+        model=INSTRUCT, messages=turns, context_management=edits, max_tokens=4, extra_body=GREEDY
+    )
+    counted = claude.beta.messages.count_tokens(
+        model=INSTRUCT, messages=turns, context_management=edits
+    )
+    assert told.context_management is not None
+    [applied] = told.context_management.applied_edits
+    assert applied.type == "clear_tool_uses_20250919"
+    assert applied.cleared_tool_uses == 1
+    assert applied.cleared_input_tokens > 100
+    assert counted.context_management is not None
+    all_tokens = counted.context_management.original_input_tokens
+    assert all_tokens - applied.cleared_input_tokens == counted.input_tokens
+    cached = told.usage.cache_read_input_tokens or 0
+    assert told.usage.input_tokens + cached == counted.input_tokens
+
+
+def test_a_compaction_comes_back_as_input(claude: Anthropic) -> None:
+    swans: BetaMessageParam = {"role": "user", "content": "Seventeen swans swam past. " * 8}
+    summed_up = claude.beta.messages.create(
+        model=INSTRUCT,
+        messages=[swans],
+        compaction={"type": "summarize"},
+        max_tokens=12,
+        extra_body=GREEDY,
+    )
+    assert summed_up.stop_reason == "compaction"
+    [block] = summed_up.content
+    assert block.type == "compaction"
+    assert block.content
+    more: list[BetaMessageParam] = [
+        {"role": "assistant", "content": summed_up.content},
+        {"role": "user", "content": "How many?"},
+    ]
+    told = claude.beta.messages.create(
+        model=INSTRUCT, messages=more, max_tokens=4, extra_body=GREEDY
+    )
+    assert told.stop_reason in {"end_turn", "max_tokens"}
 
 
 def test_errors_have_the_class_that_the_sdk_gives_them(claude: Anthropic) -> None:

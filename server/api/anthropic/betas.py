@@ -17,6 +17,7 @@ _DATE = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")
 _KNOWN = {
     "advanced-tool-use",
     "claude-code",
+    "compact",
     "context-management",
     "effort",
     "extended-cache-ttl",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from server.api.anthropic.schemas import blocks
+from server.api.file_parts import file_part
 from server.api.image_parts import ImageInput
 from server.api.summary import summed_up
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
@@ -77,6 +78,10 @@ def _block_text(block: blocks.Block | blocks.ResultPart, at: Locator) -> str:
             source=blocks.TextSource(data=data) | blocks.ContentSource(content=str(data))
         ):
             return "\n".join(filter(None, (block.title, block.context, data)))
+        case blocks.DocumentBlock(source=source):
+            file = source.data if isinstance(source, blocks.FileSource) else None
+            said = file_part(file, None, at).text
+            return "\n".join(filter(None, (block.title, block.context, said)))
         case blocks.CompactionBlock(content=str(summary)):
             return summed_up(summary)
         case blocks.ToolReferenceBlock():

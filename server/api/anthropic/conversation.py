@@ -16,8 +16,10 @@ from server.api.anthropic.content import (
 from server.api.anthropic.offered_tools import ToolChanges, offered_tools
 from server.api.anthropic.schemas import blocks
 from server.api.anthropic.schemas import messages_request as wire
+from server.api.anthropic.schemas.context_management import OtherEdit
 from server.api.anthropic.signature import thoughts_of
 from server.api.billing_header import BILLING_HEADER, unbilled
+from server.api.ignored_names import unknown_names
 from server.api.image_parts import ImageInput, check_count
 from server.core.errors import InvalidRequest, Locator, path_text
 from server.core.request import ChatPrompt, Message, TextPart, ToolCall
@@ -31,7 +33,7 @@ class Parsed(NamedTuple):
         messages: For each message of the prompt, its place in the body.
         parts: For each message, the places of the parts of its content.
         tools: For each tool of the prompt, its place in the body.
-        ignored: What of the body has no effect, besides fields that are not known.
+        ignored: What of the body has no effect, fields that are not known among it.
     """
 
     prompt: ChatPrompt
@@ -61,7 +63,10 @@ def parse_conversation(body: wire.Conversation) -> Parsed:
         add_generation_prompt=not continued,
         continue_final_message=continued,
     )
-    ignored = turns.ignored | offered.ignored
+    edits = (body.context_management and body.context_management.edits) or []
+    others = {edit.type for edit in edits if isinstance(edit, OtherEdit)}
+    ignored = turns.ignored | offered.ignored | {*unknown_names(body)}
+    ignored |= {f"context_management.edits.{kind}" for kind in others}
     return Parsed(prompt, turns.places, turns.part_places, offered.places, ignored)
 
 
@@ -82,7 +87,8 @@ class _Turns:
         self.part_places: list[list[Locator]] = []
         self.tools = ToolChanges()
         self.ignored: set[str] = set()
-        self._body = body
+        users = (index for index, turn in enumerate(body.messages) if turn.role == "user")
+        self._last_user = max(users, default=-1)
         if body.system is not None:
             self._said("system", system_parts(body.system, ("system",)), ("system",))
             self._note_images(body.system, ("system",))
@@ -130,11 +136,8 @@ class _Turns:
             case "system":
                 told = self._blocks(listed, at)
                 # What it says of tools holds, though its text is cleared.
-                if turn.clear_at != "next_user_message" or not self._user_after(index):
+                if turn.clear_at != "next_user_message" or index > self._last_user:
                     self._system(told, at)
-
-    def _user_after(self, index: int) -> bool:
-        return any(turn.role == "user" for turn in self._body.messages[index + 1 :])
 
     def _blocks(
         self, content: Sequence[blocks.Block], at: Locator

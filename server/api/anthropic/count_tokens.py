@@ -6,14 +6,18 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.anthropic.betas import unknown_betas
+from server.api.anthropic.context_edits import context_edits
 from server.api.anthropic.conversation import parse_conversation
 from server.api.anthropic.errors import locate
 from server.api.anthropic.messages import ignored_header
 from server.api.anthropic.schemas.messages_request import CountTokensRequest
-from server.api.anthropic.schemas.messages_response import TokensCount
-from server.api.endpoint import described_body, naming, read, rendered
+from server.api.anthropic.schemas.messages_response import OriginalTokens, TokensCount
+from server.api.asking import OpenModel
+from server.api.context import context
+from server.api.endpoint import converted, described_body, located, naming, read, rendered
 from server.api.validation import to_json
 from server.core.errors import Locator
+from server.core.request import GenerationRequest
 
 router = APIRouter()
 
@@ -26,7 +30,7 @@ router = APIRouter()
 async def count_tokens(request: Request) -> Response:
     """Count the tokens of a conversation; a model that is not loaded is loaded for it."""
     body = await read(request, CountTokensRequest)
-    parsed = parse_conversation(body)
+    parsed = await converted(request, lambda: parse_conversation(body))
 
     def place(at: Locator) -> Locator:
         return body.place(
@@ -34,8 +38,20 @@ async def count_tokens(request: Request) -> Response:
         )
 
     info, prompt = await rendered(request, body.model, parsed.prompt, place)
+    count = TokensCount(input_tokens=len(prompt.tokens), context_management=None)
+    if (edits := context_edits(body, parsed)) is not None:
+        model = OpenModel(
+            context(request), await context(request).open(body.model), request.state.cache_scope
+        )
+        with located(place):
+            left = await edits.cleared(GenerationRequest(prompt=parsed.prompt), model)
+            tokens = await model.count(left.prompt) if edits.applied else count.input_tokens
+        count = TokensCount(
+            input_tokens=tokens,
+            context_management=OriginalTokens(original_input_tokens=count.input_tokens),
+        )
     return Response(
-        to_json(TokensCount(input_tokens=len(prompt.tokens))),
+        to_json(count),
         media_type="application/json",
         headers=naming(unknown_betas(request.headers), ignored_header(body, parsed, info)),
     )

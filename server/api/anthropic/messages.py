@@ -7,6 +7,11 @@ from functools import partial
 
 from server.api import ignored_names as shared
 from server.api.anthropic.betas import unknown_betas
+from server.api.anthropic.context_edits import (
+    ContextEdits,
+    context_edits,
+    lowered_triggers,
+)
 from server.api.anthropic.conversation import Parsed, parse_conversation
 from server.api.anthropic.encoder import PING, MessageEncoder
 from server.api.anthropic.errors import locate
@@ -14,7 +19,7 @@ from server.api.anthropic.schemas.messages_request import Conversation, Messages
 from server.api.anthropic.schemas.messages_response import MessageOut
 from server.api.clamped import clamped_header
 from server.api.constraint_fields import constraint, constraint_place, schema_place
-from server.api.family import Operation, ParsedRequest
+from server.api.family import Model, Operation, ParsedRequest
 from server.api.generation_fields import as_list, bounded, reasoning_budget
 from server.core.errors import InvalidRequest, Locator, path_text
 from server.core.model_info import ModelInfo
@@ -37,7 +42,21 @@ def parse(body: MessagesRequest) -> ParsedRequest:
         constraint=_constraint(body),
     )
     display = body.thinking.display if body.thinking else None
-    encoder = MessageEncoder(max_tokens=body.max_tokens, omit_thinking=display == "omitted")
+    edits = context_edits(body, parsed)
+    if body.compaction is not None:
+        if edits is not None:
+            raise InvalidRequest(
+                "compaction and context_management exclude each other.", at=("compaction",)
+            )
+        edits = ContextEdits(None, parsed)
+        request = edits.sum_up(request, body.compaction.instructions)
+    encoder = MessageEncoder(
+        max_tokens=body.max_tokens, omit_thinking=display == "omitted", edits=edits
+    )
+
+    async def prepare(model: Model) -> list[GenerationRequest]:
+        return [request if edits is None else await edits.prepare(request, model)]
+
     return ParsedRequest(
         model=body.model,
         requests=[request],
@@ -47,6 +66,8 @@ def parse(body: MessagesRequest) -> ParsedRequest:
         headers=partial(_headers, body, parsed),
         keep_alive=lambda: (PING,),
         failed=encoder.failed,
+        prepare=None if edits is None else prepare,
+        shorter=None if edits is None else edits.shorter,
     )
 
 
@@ -80,7 +101,8 @@ def _constraint(body: MessagesRequest) -> Constraint | None:
 def _headers(body: MessagesRequest, parsed: Parsed, info: ModelInfo | None) -> dict[str, str]:
     """Headers that name what has no effect, and how much a limit was lowered."""
     ignored = ignored_header(body, parsed, info, without=_unused(body, info))
-    return ignored | clamped_header({"max_tokens": body.max_tokens, "num_ctx": body.num_ctx}, info)
+    asked = {"max_tokens": body.max_tokens, "num_ctx": body.num_ctx}
+    return ignored | clamped_header(asked, info, lowered_triggers(body, info))
 
 
 def _unused(body: MessagesRequest, info: ModelInfo | None) -> list[str]:
@@ -98,7 +120,7 @@ def ignored_header(
 
     Of a model that is not loaded yet it is not known what its template reads.
     """
-    names = parsed.ignored | {*shared.unknown_names(body), *without}
+    names = parsed.ignored | {*without}
     if info is not None and info.template_variables is not None:
         unread = _stated(body) - set(info.template_variables)
         names |= {_VARIABLES[name] for name in unread} | {*body.unread(info.template_variables)}

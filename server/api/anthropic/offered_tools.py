@@ -7,7 +7,12 @@ from typing import NamedTuple
 
 from server.api.anthropic.schemas import blocks
 from server.api.anthropic.schemas import messages_request as wire
-from server.api.anthropic.schemas.tools import FunctionTool, HostedTool, ToolChoice
+from server.api.anthropic.schemas.tools import (
+    FunctionTool,
+    HostedTool,
+    OtherChoice,
+    ToolChoice,
+)
 from server.core import request as core
 from server.core.errors import InvalidRequest, Locator
 
@@ -71,15 +76,18 @@ def offered_tools(body: wire.Conversation, changes: ToolChanges) -> OfferedTools
             )
         else:
             functions[tool.name] = tool, ("tools", index)
-    chosen = body.tool_choice.name if body.tool_choice else None
+    choice = body.tool_choice
+    ignored = {f"tools.{tool.type}" for tool in hosted}
+    if isinstance(choice, OtherChoice):
+        ignored.add(f"tool_choice.{choice.type}")
+        choice = None
+    chosen = choice.name if choice else None
     found = [
         (tool, place)
         for tool, place in (functions | changes.defined).values()
         if tool.name == chosen or changes.offered.get(tool.name, not tool.defer_loading)
     ]
-    ignored = {f"tools.{tool.type}" for tool in hosted}
     names = {tool.name for tool, _ in found}
-    choice = body.tool_choice
     if choice is not None and _wants_hosted(choice, hosted, names):
         ignored.add("tool_choice")
         choice = choice.model_copy(update={"type": "auto"})

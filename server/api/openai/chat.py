@@ -58,7 +58,7 @@ def parse(body: ChatCompletionRequest) -> ParsedRequest:
             locate=place,
         ),
         locate=place,
-        headers=partial(parameters.answer_headers, body),
+        headers=partial(parameters.answer_headers, body, body.ignored()),
     )
 
 

@@ -84,18 +84,21 @@ def _choice(body: ConversationFields, names: Collection[str]) -> _Choice:
     if body.functions is not None or body.function_call is not None:
         # An answer has one `function_call`.
         field, stated, parallel = "function_call", body.function_call, False
-    if wire.wants_others(body.tools or [], stated):
-        stated = None
+    unheeded = wire.wants_others(body.tools or [], stated)
     match stated:
-        case None:
+        case wire.AllowedToolsChoice(allowed_tools=allowed):
+            mine = [tool for tool in allowed.tools if not isinstance(tool, wire.OtherChoice)]
+            chosen = {_defined(_name(tool), names, field) for tool in mine}
+            mode = "auto" if unheeded else allowed.mode
+            return _Choice(ToolChoice(mode=mode, parallel=parallel), chosen)
+        case wire.OtherChoice() | None:
+            return _Choice(ToolChoice(parallel=parallel))
+        case _ if unheeded:
             return _Choice(ToolChoice(parallel=parallel))
         case "none" | "auto" | "required":
             if stated == "required" and not names:
                 raise InvalidRequest("tool_choice: there are no tools.", at=(field,))
             return _Choice(ToolChoice(mode=stated, parallel=parallel))
-        case wire.AllowedToolsChoice(allowed_tools=allowed):
-            chosen = {_defined(_name(tool), names, field) for tool in allowed.tools}
-            return _Choice(ToolChoice(mode=allowed.mode, parallel=parallel), chosen)
         case _:
             name = _defined(_name(stated), names, field)
             return _Choice(ToolChoice(mode="named", name=name, parallel=parallel))

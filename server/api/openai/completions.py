@@ -39,7 +39,7 @@ def parse(body: CompletionRequest) -> ParsedRequest:
             include_usage=common.include_usage,
         ),
         locate=partial(_locate, body=body, request=requests[0]),
-        headers=partial(parameters.answer_headers, body),
+        headers=partial(parameters.answer_headers, body, body.ignored()),
     )
 
 

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from server.api.billing_header import unbilled
+from server.api.file_parts import file_part
 from server.api.image_parts import ImageInput, check_count, image_text
+from server.api.open_calls import OpenCalls
 from server.api.openai.chat_tools import offered_tools
+from server.api.openai.schemas import chat_parts
 from server.api.openai.schemas import chat_request as wire
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
 from server.core.request import (
@@ -28,8 +31,8 @@ _NO_ID = "call_{}_{}"
 def chat_prompt(body: wire.ConversationFields) -> ChatPrompt:
     """The conversation of ``body``.
 
-    Raises UnsupportedParameter for audio and files, InvalidRequest where tools, their choice or the
-    template's variables contradict each other.
+    Raises UnsupportedParameter for audio and for files that are no text, InvalidRequest where
+    tools, their choice or the template's variables contradict each other.
     """
     offered = offered_tools(body)
     continued = bool(body.continue_final_message)
@@ -65,22 +68,22 @@ class _Calls:
 
     def __init__(self) -> None:
         self.old = ""
-        self._unanswered: dict[str, str] = {}
+        self._open: OpenCalls[str] = OpenCalls()
 
     def made(self, calls: Sequence[ToolCall]) -> None:
         """Note the calls of an answer."""
-        self._unanswered |= {call.id: call.name for call in calls}
+        for call in calls:
+            self._open.made(call.id, id_=call.id, name=call.name)
 
     def answered(self, message: wire.ToolMessage, at: Locator) -> str:
         """The id of the call that a result answers."""
-        id_, name = message.tool_call_id or None, message.name or message.tool_name
-        if id_ is None:
-            open_calls = self._unanswered.items()
-            id_ = next((each for each, called in open_calls if name in {None, called}), None)
+        if message.tool_call_id:
+            self._open.with_id(message.tool_call_id)
+            return message.tool_call_id
+        id_ = self._open.next(message.name or message.tool_name)
         if id_ is None:
             place = (*at, "tool_call_id")
             raise InvalidRequest(f"{path_text(place)}: Field required.", at=place)
-        self._unanswered.pop(id_, None)
         return id_
 
 
@@ -137,12 +140,12 @@ def _thoughts(message: wire.AssistantMessage) -> str | None:
     named = (
         *(message.reasoning_content, message.reasoning, message.thinking),
         "".join(each.text or each.summary or each.thinking or "" for each in details),
-        "\n\n".join(_thought(part) for part in parts if isinstance(part, wire.ThoughtPart)),
+        "\n\n".join(_thought(part) for part in parts if isinstance(part, chat_parts.ThoughtPart)),
     )
     return next(filter(None, named), None)
 
 
-def _thought(part: wire.ThoughtPart) -> str:
+def _thought(part: chat_parts.ThoughtPart) -> str:
     if isinstance(part.thinking, list):
         return "".join(piece.text for piece in part.thinking)
     return part.thinking or part.text or ""
@@ -152,7 +155,7 @@ def _spoken(message: wire.AssistantMessage, at: Locator) -> Content | None:
     """The assistant's content; a refusal beside it is one more part of text."""
     said = message.content
     if isinstance(said, list):
-        said = [part for part in said if not isinstance(part, wire.ThoughtPart)] or None
+        said = [part for part in said if not isinstance(part, chat_parts.ThoughtPart)] or None
     content = None if said is None else _content(said, at)
     if not content:
         # An answer that says nothing is sent back as it was.
@@ -196,7 +199,7 @@ def _part_place(message: wire.ChatMessage, number: int) -> Locator:
     if number < len(images):
         return ("images", number)
     content = message.content if isinstance(message.content, list) else []
-    said = [at for at, part in enumerate(content) if not isinstance(part, wire.ThoughtPart)]
+    said = [at for at, part in enumerate(content) if not isinstance(part, chat_parts.ThoughtPart)]
     place = number - len(images)
     return ("content", said[place]) if place < len(said) else ("content",)
 
@@ -220,21 +223,23 @@ def _with_images(
     return [*images, *([TextPart(content)] if isinstance(content, str) else content)]
 
 
-def _content(content: str | list[wire.Part], at: Locator) -> Content:
+def _content(content: str | list[chat_parts.Part], at: Locator) -> Content:
     if isinstance(content, str):
         return content
     return [_part(part, (*at, "content", index)) for index, part in enumerate(content)]
 
 
-def _part(part: wire.Part, at: Locator) -> ContentPart:
+def _part(part: chat_parts.Part, at: Locator) -> ContentPart:
     match part:
-        case wire.TextPart():
+        case chat_parts.TextPart():
             return TextPart(part.text)
-        case wire.RefusalPart():
+        case chat_parts.RefusalPart():
             return TextPart(part.refusal)
         case ImageInput():
             return part.part(at)
-        case wire.MediaPart() | wire.ThoughtPart():
+        case chat_parts.FilePart():
+            return file_part(part.file.file_data, part.file.filename, at)
+        case chat_parts.AudioPart() | chat_parts.ThoughtPart():
             raise UnsupportedParameter(f"{path_text(at)}: {part.type} is not supported.", at=at)
 
 

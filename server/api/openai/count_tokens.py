@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from server.api.endpoint import described_body, read, rendered
+from server.api.endpoint import converted, described_body, read, rendered
 from server.api.family import Operation
 from server.api.openai.responses.schemas.response import InputTokens
 from server.api.validation import to_json
@@ -35,7 +35,8 @@ def counting(*operations: Operation[Any]) -> APIRouter:
 
 def _endpoint(operation: Operation[Any]) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
-        parsed = operation.parse(await read(request, operation.body))
+        body = await read(request, operation.body)
+        parsed = await converted(request, lambda: operation.parse(body))
         count, headers = 0, {}
         for wanted in parsed.requests:
             info, prompt = await rendered(request, parsed.model, wanted.prompt, parsed.locate)

@@ -64,7 +64,7 @@ async def infill(request: Request) -> Response:
         stream=bool(body.stream),
         encoder=partial(InfillEncoder, fields=body.response_fields),
         locate=partial(_locate, body=body, request=wanted),
-        headers=partial(parameters.answer_headers, body),
+        headers=partial(parameters.answer_headers, body, body.ignored()),
     )
     return await answered(request, parsed)
 

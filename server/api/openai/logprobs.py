@@ -86,3 +86,15 @@ def _bounded(logprob: float) -> float:
 def _continues(byte: int) -> bool:
     """Whether ``byte`` is a later byte of a UTF-8 character."""
     return byte & 0xC0 == 0x80
+
+
+def tokens_of(text: str, tokens: Sequence[TokenLogprob]) -> int:
+    """How many of ``tokens`` spell ``text``; all of them where only they are left."""
+    missing = len(text.encode())
+    count = 0
+    for token in tokens:
+        if missing <= 0:
+            break
+        missing -= len(token.piece)
+        count += 1
+    return count

@@ -55,12 +55,15 @@ def common(body: GenerationFields, *, max_tokens: int | None) -> CommonParameter
     )
 
 
-def answer_headers(body: GenerationFields, info: ModelInfo | None) -> dict[str, str]:
+def answer_headers(
+    body: GenerationFields, ignored: Sequence[str], info: ModelInfo | None
+) -> dict[str, str]:
     """The response headers that name what of ``body`` has no effect, and what was lowered.
 
-    Of a model that is not loaded yet it is not known what its template reads.
+    ``ignored`` are the names of what has none whatever the model. Of one that is not loaded yet it
+    is not known what its template reads.
     """
-    names = body.ignored()
+    names = [*ignored]
     if _is_billed(getattr(body, "messages", [])[:1]):
         names.append(f"messages.{BILLING_HEADER}")
     if (

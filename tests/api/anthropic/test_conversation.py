@@ -379,13 +379,35 @@ async def test_a_document_of_blocks_is_what_its_blocks_are(
     assert found[-1].content == expected
 
 
-PDF = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf"}}
+def file(data: bytes, kind: str) -> dict[str, Any]:
+    encoded = base64.b64encode(data).decode()
+    source = {"type": "base64", "media_type": kind, "data": encoded}
+    return {"type": "document", "source": source}
+
+
+PDF = file(b"%PDF-1.7\n", "application/pdf")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/csv", "application/octet-stream"])
+async def test_a_file_that_is_text_is_read(
+    http: httpx.AsyncClient, pool: FakePool, kind: str
+) -> None:
+    document = {**file("ü,1\n".encode(), kind), "title": "a.csv"}
+    assert (await canonical(http, pool, user(document)))[0].content == "a.csv\nü,1\n"
+    result = {**RESULT, "content": [document]}
+    found = await canonical(http, pool, USER, assistant(CALL), user(result), tools=[TOOL])
+    assert found[-1].content == "a.csv\nü,1\n"
 
 
 @pytest.mark.parametrize(
     ("turn", "place"),
     [
         (user(text("?"), PDF), "messages[0].content[1]"),
+        (user(file(b"\xff\xd8", "text/plain")), "messages[0].content[0]"),
+        (
+            user({"type": "document", "source": {"type": "url", "url": "https://a/b.pdf"}}),
+            "messages[0].content[0]",
+        ),
         (user({"type": "container_upload", "file_id": "f"}), "messages[0].content[0]"),
         (user({**RESULT, "content": [PDF]}), "messages[0].content[0].content[0]"),
         (
@@ -400,4 +422,4 @@ async def test_a_block_that_is_no_text_is_named(
     for path in (MESSAGES, COUNT_TOKENS):
         response = await http.post(path, json=body(messages=[turn]))
         said = assert_error(response, 400, "invalid_request_error")
-        assert said.startswith(f"{place}: blocks of type ")
+        assert said.startswith(f"{place}: ")

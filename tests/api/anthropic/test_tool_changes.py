@@ -184,6 +184,15 @@ async def test_a_choice_that_only_tools_of_anthropic_s_fit_is_left_out(
     assert pool.client.requests[-1].prompt.tool_choice == expected  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("kind", ["web_search", "web_search_20250305", "allowed_tools"])
+async def test_a_choice_in_words_of_another_api_is_left_out_and_named(
+    http: httpx.AsyncClient, pool: FakePool, kind: str
+) -> None:
+    names, ignored = await offered(http, pool, tools=[TOOL], tool_choice={"type": kind})
+    assert (names, ignored) == (["add"], f"tool_choice.{kind}")
+    assert pool.client.requests[-1].prompt.tool_choice == ToolChoice()  # type: ignore[union-attr]
+
+
 async def test_any_means_one_of_those_that_are_offered(
     http: httpx.AsyncClient, pool: FakePool
 ) -> None:

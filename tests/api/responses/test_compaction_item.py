@@ -9,7 +9,7 @@ import httpx
 import pytest
 from openai.types.responses import ResponseCompactionItem
 
-from server.api.openai.responses.packing import packed, unpacked
+from server.api.openai.responses.packing import Unpacker, packed
 from server.api.summary import SUMMARY_TASK
 from server.core.errors import WorkerDied
 from server.core.events import Accepted, Delta, Event, Failed, FinishReason
@@ -53,7 +53,7 @@ def summing(*texts: str, reason: FinishReason = "stop") -> FakePool:
 
 def summary(item: Any) -> str | None:
     found = ResponseCompactionItem.model_validate(item, strict=True)
-    return unpacked(found.encrypted_content, "compaction")
+    return Unpacker().text(found.encrypted_content, "compaction")
 
 
 async def test_the_answer_is_one_item_streamed_and_whole(connect: Connect) -> None:
@@ -221,3 +221,25 @@ async def test_a_trigger_elsewhere_has_no_effect_and_is_named(
 async def test_nothing_cannot_be_summed_up(http: httpx.AsyncClient) -> None:
     refused = await http.post("/v1/responses", json={"model": "test", "input": [TRIGGER]})
     assert_error(refused, 400, param="input")
+
+
+async def test_blobs_of_a_request_unpack_to_no_more_than_a_limit_together(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    large = {"type": "reasoning", "summary": [], "encrypted_content": packed("x" * (9 << 20))}
+    said = {"role": "assistant", "content": "a"}
+    answered = await raw(http, input=[USER, large, said, USER, large, said, USER])
+    assert answered.headers["x-dragoman-ignored"] == "input[4].encrypted_content"
+    messages = pool.client.requests[-1].prompt.messages  # type: ignore[union-attr]
+    thoughts = [len(message.reasoning_content or "") for message in messages]
+    assert thoughts == [0, 9 << 20, 0, 0, 0]
+
+
+async def test_only_the_last_summary_is_unpacked(http: httpx.AsyncClient, pool: FakePool) -> None:
+    told = [
+        {"type": "compaction", "encrypted_content": packed(text, "compaction")}
+        for text in ("x" * (15 << 20), "y" * (15 << 20), "b")
+    ]
+    answered = await raw(http, input=[USER, *told, USER])
+    assert "x-dragoman-ignored" not in answered.headers
+    assert prompt(pool)[1][1].endswith("\n\nb")

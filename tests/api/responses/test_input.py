@@ -217,7 +217,7 @@ async def test_reasoning_comes_back(
     "kind",
     [
         *("apply_patch_call", "apply_patch_call_output", "code_interpreter_call"),
-        *("computer_call", "computer_call_output", "configuration_update", "file_search_call"),
+        *("computer_call", "computer_call_output", "file_search_call"),
         *("image_generation_call", "local_shell_call", "local_shell_call_output"),
         *("mcp_approval_request", "mcp_approval_response", "mcp_call", "mcp_list_tools"),
         *("program", "program_output", "shell_call", "shell_call_output"),
@@ -418,6 +418,55 @@ async def test_parameters(http: httpx.AsyncClient, pool: FakePool) -> None:
     assert isinstance(found.prompt, ChatPrompt)
     assert found.prompt.template_kwargs == {"reasoning_effort": "none", "enable_thinking": False}
     assert found.prompt.tool_choice == ToolChoice(parallel=False)
+
+
+def update(**settings: Any) -> dict[str, Any]:
+    return {"type": "configuration_update", **settings}
+
+
+JSON = {"format": {"type": "json_object"}}
+
+
+async def test_an_item_changes_settings_until_a_later_one_does(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    items = [
+        USER,
+        update(reasoning={"effort": "high"}, text=JSON),
+        {"role": "assistant", "content": "a"},
+        update(reasoning={"effort": "low"}),
+        USER,
+    ]
+    settings = {"reasoning": {"effort": "minimal"}, "text": {"verbosity": "low"}}
+    found = await request(http, pool, input=items, **settings)
+    assert isinstance(found.prompt, ChatPrompt)
+    assert found.prompt.template_kwargs == {"reasoning_effort": "low"}
+    assert found.constraint == Constraint(kind="json_object")
+    assert [message.role for message in found.prompt.messages] == ["user", "assistant", "user"]
+    made = await respond(http, input=items, **settings)
+    assert made.reasoning is not None
+    assert made.reasoning.effort == "low"
+    assert made.text is not None
+    assert made.text.format is not None
+    assert made.text.format.type == "json_object"
+    assert await ignored(http, input=items, reasoning={"effort": "minimal"}) is None
+    plain = update(text={"format": {"type": "text"}}, reasoning={})
+    found = await request(http, pool, input=[*items, plain])
+    assert found.constraint is None
+    assert found.prompt.template_kwargs == {"reasoning_effort": "low"}  # type: ignore[union-attr]
+
+
+async def test_settings_changed_by_a_stored_item_hold_on(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    made = await respond(http, input=[USER, update(reasoning={"effort": "high"}, text=JSON)])
+    found = await request(http, pool, previous_response_id=made.id)
+    assert found.prompt.template_kwargs == {"reasoning_effort": "high"}  # type: ignore[union-attr]
+    assert found.constraint == Constraint(kind="json_object")
+    listed = (await http.get(f"/v1/responses/{made.id}/input_items")).json()["data"]
+    assert listed[0]["type"] == "configuration_update"
+    assert listed[0]["id"].startswith("cu_")
+    assert "status" not in listed[0]
 
 
 async def test_text_and_json_object_formats(http: httpx.AsyncClient, pool: FakePool) -> None:

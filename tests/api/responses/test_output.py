@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.api.openai.responses.packing import unpacked
+from server.api.openai.responses.packing import Unpacker
 from server.core.errors import DragomanError
 from server.core.events import Accepted, Delta, Event
 from server.core.request import GenerationRequest
@@ -100,7 +100,7 @@ async def test_reasoning_is_an_item_before_the_message(connect: Connect) -> None
     assert reasoning.type == "reasoning"
     assert reasoning.summary == []
     assert [part.text for part in reasoning.content] == ["I see."]
-    assert unpacked(reasoning.encrypted_content) == "I see."
+    assert Unpacker().text(reasoning.encrypted_content) == "I see."
     assert message.type == "message"
     assert response.output_text == "42"
     assert response.usage.output_tokens_details.reasoning_tokens == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from openai.types.responses import ResponseItem
 from pydantic import TypeAdapter
 
+from server.api.openai.responses import create
+from server.api.openai.responses.parse import parse
 from server.core.errors import ContextLengthExceeded, WorkerDied
 from server.core.events import Accepted, Delta, Event, Failed
 from server.core.request import ChatPrompt, GenerationRequest, Message, TextPart
@@ -413,6 +416,23 @@ async def test_a_chain_of_1000_items_is_listed_and_gone_on_from(
     assert len(prompt(pool)) == 1002
     listed = await items(http, made.id, limit=100)
     assert [item["content"][0]["text"] for item in listed] == [str(n) for n in range(1000)]
+
+
+async def test_what_is_stored_is_converted_beside_the_event_loop(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small request may go on from a thousand items."""
+    threads = []
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        threads.append(threading.current_thread())
+        return parse(*arguments, **options)
+
+    monkeypatch.setattr(create, "parse", recorded)
+    made = await respond(http)
+    await respond(http, previous_response_id=made.id)
+    first, then = (thread is threading.current_thread() for thread in threads)
+    assert (first, then) == (True, False)
 
 
 async def test_a_stored_response_is_streamed_again(http: httpx.AsyncClient) -> None:

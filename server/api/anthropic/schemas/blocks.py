@@ -110,15 +110,24 @@ class ContentSource(WireModel):
     ]
 
 
+class FileSource(WireModel):
+    """A document that is a file in Base64: its text is read."""
+
+    type: Literal["base64"]
+    data: str | None = None
+    media_type: str | None = None
+
+
 class DocumentBlock(WireModel):
-    """A document; one whose source is a file cannot be served."""
+    """A document; of those whose source is a file, text can be served."""
 
     type: Literal["document"]
     source: Annotated[
         Annotated[TextSource, Tag("text")]
         | Annotated[ContentSource, Tag("content")]
+        | Annotated[FileSource, Tag("base64")]
         | Annotated[OtherBlock, Tag("other")],
-        _discriminator("text", "content"),
+        _discriminator("text", "content", "base64"),
     ]
     title: str | None = None
     context: str | None = None

@@ -12,6 +12,7 @@ from server.api.anthropic.schemas.blocks import (
     Block,
     SystemContent,
 )
+from server.api.anthropic.schemas.context_management import Compaction, ContextManagement
 from server.api.anthropic.schemas.tools import MAX_TOOLS, AnyTool, Choice
 from server.api.constraint_fields import ConstraintFields
 from server.api.generation_fields import LocalFields, Stops, ThinkingFields, usual_effort
@@ -80,6 +81,8 @@ class Conversation(ThinkingFields):
     tool_choice: Choice | None = None
     thinking: Annotated[Thinking, BeforeValidator(_as_thinking)] | None = None
     output_config: OutputConfig | None = None
+    context_management: ContextManagement | None = None
+    compaction: Compaction | None = None
 
 
 class MessagesRequest(Conversation, LocalFields, ConstraintFields):

@@ -9,8 +9,17 @@ from pydantic import BaseModel, Field
 from server.api.pages import Identified, Page
 
 StopReason = Literal[
-    "end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"
+    "end_turn",
+    "max_tokens",
+    "stop_sequence",
+    "tool_use",
+    "compaction",
+    "model_context_window_exceeded",
 ]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class TextOut(BaseModel):
@@ -37,13 +46,32 @@ class ToolUseOut(BaseModel):
     input: dict[str, Any]
 
 
-BlockOut = Annotated[TextOut | ThinkingOut | ToolUseOut, Field(discriminator="type")]
+class CompactionOut(BaseModel):
+    """A summary of the conversation, which stands for it in later requests; None if it failed."""
+
+    type: Literal["compaction"] = "compaction"
+    content: str | None
+
+
+BlockOut = Annotated[
+    TextOut | ThinkingOut | ToolUseOut | CompactionOut, Field(discriminator="type")
+]
 
 
 class OutputTokensDetails(BaseModel):
     """Tokens of thoughts among those of the answer."""
 
     thinking_tokens: int
+
+
+class IterationUsage(BaseModel):
+    """Tokens of one of the two steps of an answer that begins with a summary."""
+
+    type: Literal["compaction", "message"]
+    input_tokens: int
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    output_tokens: int
 
 
 class Usage(BaseModel):
@@ -56,10 +84,24 @@ class Usage(BaseModel):
     cache_read_input_tokens: int = 0
     output_tokens: int
     output_tokens_details: OutputTokensDetails
+    iterations: list[IterationUsage] | None = Field(
+        None,
+        description="Where an answer begins with a summary: that one's tokens, and its own.",
+        exclude_if=_is_none,
+    )
+
+
+class AppliedEdits(BaseModel):
+    """What of the request's ``context_management`` cleared something."""
+
+    applied_edits: list[dict[str, Any]]
 
 
 class MessageOut(BaseModel):
-    """A whole answer; what a stream begins with has no content and no reason."""
+    """A whole answer; what a stream begins with has no content and no reason.
+
+    ``context_management`` is there where the request has it.
+    """
 
     id: str
     type: Literal["message"] = "message"
@@ -69,12 +111,20 @@ class MessageOut(BaseModel):
     stop_reason: StopReason | None
     stop_sequence: str | None
     usage: Usage
+    context_management: AppliedEdits | None = Field(None, exclude_if=_is_none)
+
+
+class OriginalTokens(BaseModel):
+    """The tokens of a prompt before anything was cleared."""
+
+    original_input_tokens: int
 
 
 class TokensCount(BaseModel):
-    """The tokens of a prompt."""
+    """The tokens of a prompt, without what is cleared; all of them where the request clears any."""
 
     input_tokens: int
+    context_management: OriginalTokens | None = Field(None, exclude_if=_is_none)
 
 
 class ModelOut(Identified):

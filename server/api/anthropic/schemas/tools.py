@@ -85,8 +85,29 @@ def _own_choice(choice: object) -> object:
             return usual
 
 
+class OtherChoice(Opaque):
+    """A choice in words of another API that mean nothing here, like a tool that its server runs."""
+
+    type: str
+
+
 # No set: what is sent as a type may not be hashable.
 _CHOICES = ("auto", "any", "tool", "none")
 
 
-Choice = Annotated[ToolChoice, BeforeValidator(_own_choice)]
+def _choice_kind(choice: object) -> str | None:
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    if kind in _CHOICES:
+        return "own"
+    return "other" if isinstance(kind, str) and kind else None
+
+
+Choice = Annotated[
+    Annotated[ToolChoice, Tag("own")] | Annotated[OtherChoice, Tag("other")],
+    Discriminator(
+        _choice_kind,
+        custom_error_type="tool_choice",
+        custom_error_message="Input should be an object with a type",
+    ),
+    BeforeValidator(_own_choice),
+]

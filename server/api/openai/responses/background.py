@@ -120,7 +120,14 @@ class _Making:
 
     async def _make(self, run: Run) -> None:
         asked = self._parsed.request
-        asking = Asking(self._shared, asked.model, asked.requests, self._scope, asked.shorter)
+        asking = Asking(
+            self._shared,
+            asked.model,
+            asked.requests,
+            self._scope,
+            prepare=asked.prepare,
+            shorter=asked.shorter,
+        )
         info, _, events = await asking.started()
         self._encoder.of_model(info)
         async with aclosing(events):

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from server.api.asking import Asking
 from server.api.context import context
-from server.api.endpoint import described_body, located, read
+from server.api.endpoint import converted, described_body, located, read
 from server.api.ignored_names import ignored_header
 from server.api.openai.responses.conversation import Conversation, conversation
 from server.api.openai.responses.origin import Origin, origin_of
@@ -23,7 +23,7 @@ from server.api.openai.responses.stored_items import input_items
 from server.api.openai.responses.tools import Toolbox
 from server.api.openai.responses.truncation import Shortening
 from server.api.openai.responses.usage import response_usage
-from server.api.summary import MOST_SUMMARY_TOKENS, SUMMARY_TASK
+from server.api.summary import SUMMARY_TASK, most_summary_tokens
 from server.core.errors import InvalidRequest, Locator
 from server.core.ids import id_with_home, random_id
 from server.core.reply import Reply
@@ -31,9 +31,6 @@ from server.core.request import ChatPrompt, GenerationRequest, Message
 from server.http.disconnect import unless_gone
 
 router = APIRouter()
-
-_MOST_SHARE = 8
-"""A summary has at most an eighth of the context. A choice: room for what comes next."""
 
 
 @router.post(
@@ -49,7 +46,11 @@ async def compact(request: Request) -> Response:
     body = await read(request, CompactRequest)
     given = body.input if body.input is not None else []
     origin = await origin_of(request, given=given, previous_response_id=body.previous_response_id)
-    found = conversation(body.instructions, given, Toolbox(), origin)
+    found = await converted(
+        request,
+        lambda: conversation(body.instructions, given, Toolbox(), origin),
+        large=bool(origin.items),
+    )
     if not given and not origin.items:
         raise InvalidRequest("input: there is nothing to make shorter.", at=("input",))
     ignored = [*unknown_fields(body), *found.ignored]
@@ -81,12 +82,13 @@ async def _summary(request: Request, model: str, found: Conversation, ignored: l
         client = await context(request).open(model)
         asked = GenerationRequest(
             prompt=ChatPrompt(messages=found.messages),
-            max_tokens=min(MOST_SUMMARY_TOKENS, max(client.info.context // _MOST_SHARE, 1)),
+            max_tokens=most_summary_tokens(client.info.context),
             reasoning_budget=0,
         )
-        shorter = Shortening(asked, found, ignored)
+        shorter = Shortening(asked, found, ignored, summed_up=True)
         scope = request.state.cache_scope
-        _, reply = await Asking(context(request), model, [asked], scope, shorter).whole()
+        asking = Asking(context(request), model, [asked], scope, shorter=shorter)
+        _, reply = await asking.whole()
         return reply
 
     with located(locate):

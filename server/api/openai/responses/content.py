@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from server.api.file_parts import file_part
 from server.api.image_parts import ImageInput
 from server.api.openai.responses.schemas import items as wire
 from server.core.errors import Locator, UnsupportedParameter, path_text
@@ -15,7 +16,8 @@ def content_of(content: wire.Content, at: Locator) -> Content:
 
     Raises:
         InvalidImage: An image is none.
-        UnsupportedParameter: There is audio or a file, or an image that is elsewhere.
+        UnsupportedParameter: There is audio, a file that is no text, or an image or a file that is
+            elsewhere.
     """
     if isinstance(content, str):
         return content
@@ -63,5 +65,7 @@ def _part(part: wire.Part, at: Locator) -> ContentPart:
             return TextPart(part.refusal)
         case ImageInput():
             return part.part(at)
-        case wire.MediaContent():
+        case wire.FileContent():
+            return file_part(part.file_data, part.filename, at)
+        case wire.AudioContent():
             raise UnsupportedParameter(f"{path_text(at)}: {part.type} is not supported.", at=at)

@@ -15,18 +15,15 @@ from server.api.image_parts import check_count
 from server.api.openai.conversation import arguments_text
 from server.api.openai.responses.call_results import CALLS, results_by_call
 from server.api.openai.responses.content import all_parts, content_of, ignored_images, places
+from server.api.openai.responses.last_summary import last_summary
 from server.api.openai.responses.origin import Origin, Placed, placed
-from server.api.openai.responses.packing import unpacked
+from server.api.openai.responses.packing import Unpacker
 from server.api.openai.responses.schemas import items as wire
 from server.api.openai.responses.schemas.lenient import unknown_fields as own_unknown_fields
 from server.api.openai.responses.tools import Toolbox, WireName
 from server.api.summary import SUMMARY_TASK, summed_up
 from server.api.validation import unknown_fields
-from server.core.errors import (
-    InvalidRequest,
-    Locator,
-    path_text,
-)
+from server.core.errors import InvalidRequest, Locator, path_text
 from server.core.request import Content, Message, ToolCall
 
 _NEVER_SUMMED_UP = ("system", "developer", "user")
@@ -46,6 +43,7 @@ class Conversation:
         call_ids: Ids of all calls in it.
         given: The items that the request itself brings, those it refers to among them.
         compacts: Whether it ends by asking for a summary in place of an answer.
+        updates: What it changes of the request's settings, in order.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -56,6 +54,8 @@ class Conversation:
     call_ids: frozenset[str] = frozenset()
     given: list[wire.InputItem] = field(default_factory=list)
     compacts: bool = False
+    updates: list[wire.ConfigurationUpdateItem] = field(default_factory=list)
+    _summary: Message | None = None
 
     def add(
         self,
@@ -77,6 +77,21 @@ class Conversation:
         self.places = [self.places[index] for index in indexes]
         self.call_places = [self.call_places[index] for index in indexes]
         self.part_places = [self.part_places[index] for index in indexes]
+
+    def sum_up(self, summary: str, at: Locator) -> None:
+        """Let ``summary`` stand for all messages but those that are never summed up.
+
+        An earlier summary is part of it. The request has it ``at``.
+        """
+        self.keep(
+            [
+                index
+                for index, message in enumerate(self.messages)
+                if message.role in _NEVER_SUMMED_UP and message is not self._summary
+            ]
+        )
+        self._summary = Message(role="user", content=summed_up(summary))
+        self.add(self._summary, at)
 
     def place(self, at: Locator) -> Locator:
         """Where the request has the canonical place ``at`` of a conversation."""
@@ -103,7 +118,8 @@ def conversation(
             nothing.
         NotFound: An item refers to one that is not stored.
         InvalidImage: An image is none.
-        UnsupportedParameter: An item has audio or files, or an image that is elsewhere.
+        UnsupportedParameter: An item has audio, a file that is no text, or an image or a file that
+            is elsewhere.
     """
     found = Conversation()
     if instructions:
@@ -171,24 +187,16 @@ class _Builder:
         self._origin = origin
         self._results = results_by_call(placed)
         self._turn: _Turn | None = None
-        self._summary: Message | None = None
+        self._unpacker = Unpacker()
+        self._summary = last_summary(placed, self._unpacker)
 
     def build(self) -> None:
         for index, (item, at) in enumerate(self._placed):
             ignored = [path_text((*at, *place)) for place in unknown_fields(item)]
             ignored += ignored_images(item, at)
             match item:
-                case wire.MessageItem(role="assistant"):
-                    turn = self._open(at)
-                    turn.texts.append(content_of(item.content, (*at, "content")))
-                    turn.text_places += self._parts(item.content, (*at, "content"))
                 case wire.MessageItem():
-                    self._close()
-                    message = Message(
-                        role=item.role, content=content_of(item.content, (*at, "content"))
-                    )
-                    parts = self._parts(item.content, (*at, "content"))
-                    self._found.add(message, at, parts=parts)
+                    self._say(item, at)
                 case wire.ReasoningItem():
                     self._reason(item, at)
                 case wire.FunctionCallItem() | wire.CustomToolCallItem():
@@ -196,8 +204,9 @@ class _Builder:
                 case wire.CallOutputItem():
                     self._close()
                 case wire.CompactionItem():
-                    self._close()
-                    self._compaction(item, at)
+                    self._compaction(index, at)
+                case wire.ConfigurationUpdateItem():
+                    self._found.updates.append(item)
                 case wire.AdditionalToolsItem():
                     ignored = [path_text((*at, name)) for name in own_unknown_fields(item)]
                 case _:
@@ -215,12 +224,23 @@ class _Builder:
             self._turn = _Turn(at)
         return self._turn
 
+    def _say(self, item: wire.MessageItem, at: Locator) -> None:
+        content = content_of(item.content, (*at, "content"))
+        parts = self._parts(item.content, (*at, "content"))
+        if item.role == "assistant":
+            turn = self._open(at)
+            turn.texts.append(content)
+            turn.text_places += parts
+        else:
+            self._close()
+            self._found.add(Message(role=item.role, content=content), at, parts=parts)
+
     def _reason(self, item: wire.ReasoningItem, at: Locator) -> None:
         if self._turn is not None and self._turn.begun:
             self._close()
         text = None
         if item.encrypted_content is not None:
-            text = unpacked(item.encrypted_content)
+            text = self._unpacker.text(item.encrypted_content)
             if text is None:
                 self._found.ignored.append(f"{path_text(at)}.encrypted_content")
         if text is None:
@@ -228,24 +248,12 @@ class _Builder:
         if text:
             self._open(at).reasoning.append(text)
 
-    def _compaction(self, item: wire.CompactionItem, at: Locator) -> None:
-        """A summary made here stands for all before it but what is never summed up.
-
-        An earlier summary is part of it. One without text, as models may write, stands for nothing.
-        """
-        text = unpacked(item.encrypted_content, "compaction")
-        if text is None:
+    def _compaction(self, index: int, at: Locator) -> None:
+        self._close()
+        if index == self._summary.place:
+            self._found.sum_up(self._summary.text, at)
+        elif index in self._summary.unreadable and at != self._origin.at:
             self._found.ignored.append(f"{path_text(at)}.encrypted_content")
-        if not text:
-            return
-        kept = [
-            index
-            for index, message in enumerate(self._found.messages)
-            if message.role in _NEVER_SUMMED_UP and message is not self._summary
-        ]
-        self._found.keep(kept)
-        self._summary = Message(role="user", content=summed_up(text))
-        self._found.add(self._summary, at)
 
     def _call(
         self, item: wire.FunctionCallItem | wire.CustomToolCallItem, index: int, at: Locator

@@ -10,12 +10,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from server.api.context import context
-from server.api.endpoint import answered, described_body, read
+from server.api.endpoint import answered, converted, described_body, read
 from server.api.openai.responses.background import begin
-from server.api.openai.responses.encoder import response_id
 from server.api.openai.responses.keeping import Keeping
 from server.api.openai.responses.origin import Origin, conversation_id, origin_of
-from server.api.openai.responses.parse import ParsedResponse, parse
+from server.api.openai.responses.parse import ParsedResponse, parse, response_id
 from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.api.openai.responses.schemas.response import ResponseObject
 from server.core.attempts import Attempts
@@ -52,7 +51,11 @@ async def create(request: Request) -> Response:
         previous_response_id=body.previous_response_id,
         conversation=body.conversation,
     )
-    parsed = parse(body, origin, stored=stored, name=attempts.this)
+    parsed = await converted(
+        request,
+        lambda: parse(body, origin, stored=stored, name=attempts.this),
+        large=bool(origin.items),
+    )
     _name_what_is_not_stored(body, parsed, stored=stored, failing=store.failing)
     if not stored:
         return await answered(request, parsed.request)

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import BaseModel
 
 from server.api.family import Frame
+from server.api.openai.logprobs import tokens_of
 from server.api.openai.responses.errors import failure
 from server.api.openai.responses.form import ResponseForm
 from server.api.openai.responses.output_items import (
@@ -49,27 +50,22 @@ from server.core.reply import (
 from server.core.request import TextPart, ToolCall
 
 
-def response_id(name: str) -> str:
-    """The id of the response that has these letters."""
-    return f"resp_{name}"
-
-
 class ResponseEncoder:
     """Encodes one response, from before its model is loaded on.
 
     Args:
         model: The model's name in the request.
         form: What the request says of the response's form.
-        name: The letters of the response's id.
+        id_: The response's id.
 
     Attributes:
         response: The response as the last event with it has it, or as it ended.
     """
 
-    def __init__(self, model: str, form: ResponseForm, name: str) -> None:
+    def __init__(self, model: str, form: ResponseForm, id_: str) -> None:
         self._form = form
         self._envelope: dict[str, Any] = {
-            "id": response_id(name),
+            "id": id_,
             "object": "response",
             "created_at": int(time.time()),
             "model": model,
@@ -82,12 +78,18 @@ class ResponseEncoder:
         self._open: GrowingItem | None = None
         # A response without text and calls has one empty message: agents would ask again.
         self._silent = True
+        self._summary: CompactionItem | None = None
         self.response = self._response(status="in_progress")
 
     def of_model(self, info: ModelInfo) -> Self:
         """This encoder, now that the model is known."""
         self._envelope["model"] = info.model_id
         return self
+
+    def begin_with(self, summary: str) -> None:
+        """Let the response begin with a summary of the conversation that it goes on from."""
+        self._summary = CompactionItem()
+        self._summary.delta(summary)
 
     def in_progress(self) -> Iterator[Frame]:
         """The event that shows that the response is being made, after the one that creates it.
@@ -123,7 +125,7 @@ class ResponseEncoder:
         """The events that tell of ``event``."""
         match event:
             case AnswerStarted():
-                yield from self.in_progress()
+                yield from self._start()
             case ContentDelta(text=text, logprobs=logprobs):
                 if not isinstance(self._open, MessageItem | CompactionItem):
                     yield from self._begin(self._text())
@@ -148,7 +150,8 @@ class ResponseEncoder:
     def whole(self, reply: Reply) -> bytes:
         """The reply as one response."""
         answer = reply.answers[0]
-        items = list(self._items(answer))
+        items: list[GrowingItem] = [] if self._summary is None else [self._summary]
+        items += self._items(answer)
         if self._silent:
             items.append(self._text())
         reason = self._reason(answer.finish_reason or "stop")
@@ -167,7 +170,7 @@ class ResponseEncoder:
             match part:
                 case TextPart(text=text):
                     item = self._text()
-                    taken = _tokens_of(text, logprobs)
+                    taken = tokens_of(text, logprobs)
                     item.delta(text, logprobs[:taken])
                     logprobs = logprobs[taken:]
                     self._silent = False
@@ -197,10 +200,19 @@ class ResponseEncoder:
 
     # --- events ---
 
+    def _start(self) -> Iterator[Frame]:
+        yield from self.in_progress()
+        if self._summary is not None:
+            yield from self._added(self._summary)
+            yield from self._close("completed")
+
     def _begin(self, item: GrowingItem) -> Iterator[Frame]:
+        self._silent &= isinstance(item, ReasoningItem)
+        yield from self._added(item)
+
+    def _added(self, item: GrowingItem) -> Iterator[Frame]:
         yield from self._close("completed")
         self._open = item
-        self._silent &= isinstance(item, ReasoningItem)
         index = {"output_index": len(self._done)}
         yield self._frame({"type": "response.output_item.added", **index, "item": item.begun()})
         yield from self._about(item, item.opening())
@@ -278,18 +290,6 @@ class ResponseEncoder:
 
 def _status(reason: AnswerFinishReason) -> ItemStatus:
     return "incomplete" if reason == "length" else "completed"
-
-
-def _tokens_of(text: str, tokens: Sequence[TokenLogprob]) -> int:
-    """How many of ``tokens`` spell ``text``; all of them where only they are left."""
-    missing = len(text.encode())
-    count = 0
-    for token in tokens:
-        if missing <= 0:
-            break
-        missing -= len(token.piece)
-        count += 1
-    return count
 
 
 def _plain(value: object) -> object:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from server.api import ignored_names as shared
 from server.api.ignored_names import without_places
+from server.api.openai.responses.auto_compaction import ignored_entries
 from server.api.openai.responses.schemas.lenient import unknown_fields
 from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.api.validation import unknown_fields as nested_unknown_fields
@@ -30,6 +31,7 @@ def ignored_names(body: ResponsesRequest) -> Iterator[str]:
     for name in ("text", "reasoning", "conversation"):
         part = getattr(body, name)
         yield from (without_places((name, *at)) for at in nested_unknown_fields(part))
+    yield from ignored_entries(body)
     yield from ignored_includes(body.include or [])
     yield from unknown_fields(body)
 

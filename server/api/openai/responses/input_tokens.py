@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from server.api.endpoint import described_body, read, rendered
+from server.api.endpoint import converted, described_body, read, rendered
 from server.api.openai.responses.ignored import ignored_header, ignored_names
 from server.api.openai.responses.origin import origin_of
 from server.api.openai.responses.parse import parsed_prompt
@@ -30,7 +30,8 @@ async def count_input_tokens(request: Request) -> Response:
         previous_response_id=body.previous_response_id,
         conversation=body.conversation,
     )
-    parsed = parsed_prompt(body, origin)
+    stored = bool(origin.items)
+    parsed = await converted(request, lambda: parsed_prompt(body, origin), large=stored)
     info, prompt = await rendered(request, body.model, parsed.prompt, parsed.locate)
     answer = InputTokens(object="response.input_tokens", input_tokens=len(prompt.tokens))
     names = [*ignored_names(body), *parsed.tools.ignored, *parsed.conversation.ignored]

@@ -7,28 +7,33 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from server.api.clamped import clamped_header
 from server.api.constraint_fields import constraint, constraint_place, schema_place
 from server.api.family import ParsedRequest
 from server.api.generation_fields import SWITCHES, as_list, bounded, reasoning_budget
 from server.api.ignored_names import without_reasoning
 from server.api.openai.errors import locate
+from server.api.openai.responses.auto_compaction import (
+    AutoCompaction,
+    compaction_threshold,
+    lowered_thresholds,
+)
 from server.api.openai.responses.conversation import Conversation, conversation
 from server.api.openai.responses.encoder import ResponseEncoder
 from server.api.openai.responses.form import response_form
 from server.api.openai.responses.ignored import ignored_header, ignored_names
 from server.api.openai.responses.origin import Origin
-from server.api.openai.responses.schemas.items import InputItem
-from server.api.openai.responses.schemas.request import (
+from server.api.openai.responses.schemas.items import ConfigurationUpdateItem, InputItem
+from server.api.openai.responses.schemas.request import ResponsesRequest
+from server.api.openai.responses.schemas.settings import (
     JsonObjectFormat,
     JsonSchemaFormat,
-    ResponsesRequest,
+    ReasoningOptions,
+    TextOptions,
 )
 from server.api.openai.responses.tools import Toolbox
 from server.api.openai.responses.truncation import Shortening
-from server.api.summary import MOST_SUMMARY_TOKENS
+from server.api.summary import MOST_SUMMARY_TOKENS, for_a_summary
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
 from server.core.model_info import ModelInfo
 from server.core.request import ChatPrompt, Constraint, GenerationRequest, ToolChoice
@@ -38,8 +43,12 @@ _LOGPROBS = "message.output_text.logprobs"
 
 @dataclass(frozen=True)
 class ParsedPrompt:
-    """The prompt of a request, and where the request has its parts."""
+    """The prompt of a request, and where the request has its parts.
 
+    ``body`` is the request's, with the settings that the conversation changed.
+    """
+
+    body: ResponsesRequest
     prompt: ChatPrompt
     tools: Toolbox
     conversation: Conversation
@@ -75,6 +84,7 @@ def parsed_prompt(body: ResponsesRequest, origin: Origin) -> ParsedPrompt:
         raise InvalidRequest("input: Field required.", at=("input",))
     given = [] if body.input is None else body.input
     found = conversation(body.instructions, given, tools, origin)
+    body = _updated(body, found.updates)
     choice = tools.choose(body.tool_choice, parallel=body.parallel_tool_calls is not False)
     offered = [] if found.compacts else tools.tools
     prompt = ChatPrompt(
@@ -83,7 +93,24 @@ def parsed_prompt(body: ResponsesRequest, origin: Origin) -> ParsedPrompt:
         tool_choice=choice if offered else ToolChoice(),
         template_kwargs=_template_kwargs(body),
     )
-    return ParsedPrompt(prompt, tools, found)
+    return ParsedPrompt(body, prompt, tools, found)
+
+
+def _updated(
+    body: ResponsesRequest, updates: Sequence[ConfigurationUpdateItem]
+) -> ResponsesRequest:
+    """``body`` with the settings of ``updates``, of which later ones replace earlier ones."""
+    for update in updates:
+        if update.reasoning is not None and "effort" in update.reasoning.model_fields_set:
+            options = body.reasoning or ReasoningOptions.model_validate({})
+            effort = options.model_copy(update={"effort": update.reasoning.effort})
+            body = body.model_copy(update={"reasoning": effort})
+        if update.text is not None and "format" in update.text.model_fields_set:
+            text = (body.text or TextOptions.model_validate({})).model_copy(
+                update={"format": update.text.format}
+            )
+            body = body.model_copy(update={"text": text})
+    return body
 
 
 @dataclass(frozen=True)
@@ -104,6 +131,11 @@ class ParsedResponse:
     ignored: list[str]
 
 
+def response_id(name: str) -> str:
+    """The id of the response that has these letters."""
+    return f"resp_{name}"
+
+
 def parse(body: ResponsesRequest, origin: Origin, *, stored: bool, name: str) -> ParsedResponse:
     """The body as one canonical request.
 
@@ -112,6 +144,7 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool, name: str) ->
     Raises what `parsed_prompt` raises, and InvalidRequest where fields contradict each other.
     """
     parsed = parsed_prompt(body, origin)
+    body = parsed.body
     request = GenerationRequest(
         prompt=parsed.prompt,
         sampling=body.sampling(),
@@ -126,11 +159,13 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool, name: str) ->
         constraint=constraint(body, ("text", _text_format(body))),
     )
     if compacts := parsed.conversation.compacts:
-        request = _for_a_summary(request)
+        most = min(request.max_tokens or MOST_SUMMARY_TOKENS, MOST_SUMMARY_TOKENS)
+        request = for_a_summary(request, most)
     form = response_form(body, parsed.tools, parsed.conversation, stored=stored)
-    encoder = ResponseEncoder(body.model, form, name)
+    encoder = ResponseEncoder(body.model, form, response_id(name))
     ignored = [*ignored_names(body), *parsed.tools.ignored, *parsed.conversation.ignored]
-    shortening = Shortening(request, parsed.conversation, ignored)
+    shortening = Shortening(request, parsed.conversation, ignored, summed_up=compacts)
+    beyond = None if compacts else compaction_threshold(body)
     answer = ParsedRequest(
         model=body.model,
         requests=[request],
@@ -140,6 +175,7 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool, name: str) ->
         headers=partial(_headers, body, ignored),
         keep_alive=encoder.in_progress,
         failed=encoder.failed,
+        prepare=None if beyond is None else AutoCompaction(beyond, shortening, encoder),
         shorter=shortening if compacts or body.truncation == "auto" else None,
     )
     return ParsedResponse(answer, encoder, parsed.conversation.given, ignored)
@@ -165,21 +201,6 @@ def _template_kwargs(body: ResponsesRequest) -> dict[str, Any]:
     return variables
 
 
-def _for_a_summary(request: GenerationRequest) -> GenerationRequest:
-    """``request`` without what is about the form of an answer; its few tokens are no thoughts."""
-    return msgspec.structs.replace(
-        request,
-        max_tokens=min(request.max_tokens or MOST_SUMMARY_TOKENS, MOST_SUMMARY_TOKENS),
-        min_tokens=0,
-        stop=[],
-        stop_token_ids=[],
-        reasoning_budget=0,
-        ignore_eos=False,
-        logprobs=None,
-        constraint=None,
-    )
-
-
 def _reasoning_budget(body: ResponsesRequest) -> int | None:
     stated = None if body.reasoning is None else body.reasoning.max_tokens
     return reasoning_budget(body.reasoning_budget if stated is None else stated)
@@ -194,7 +215,7 @@ def _headers(
         place = ("reasoning", "max_tokens") if stated else body.place(("reasoning_budget",))
         names = [*names, path_text(place)]
     asked = {"max_output_tokens": body.max_output_tokens, "num_ctx": body.num_ctx}
-    clamped = clamped_header(asked, info)
+    clamped = clamped_header(asked, info, lowered_thresholds(body, info))
     return ignored_header(names, body, info) | clamped
 
 

@@ -24,8 +24,15 @@ _PREFIXES = {
     "custom_tool_call": "ctc",
     "custom_tool_call_output": "ctco",
     "compaction": "cmp",
+    "configuration_update": "cu",
 }
-_WITHOUT_STATUS = {"reasoning", "compaction", "additional_tools", "item_reference"}
+_WITHOUT_STATUS = {
+    "reasoning",
+    "compaction",
+    "additional_tools",
+    "configuration_update",
+    "item_reference",
+}
 _parser: TypeAdapter[list[wire.InputItem]] = TypeAdapter(
     list[wire.InputItem], config=ConfigDict(defer_build=True)
 )

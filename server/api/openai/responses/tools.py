@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -50,6 +51,7 @@ class Toolbox:
         self.ignored: list[str] = []
         self._offered: dict[WireName, str] = {}
         self._wire_names: dict[str, WireName] = {}
+        self._namesakes: dict[str, int] = defaultdict(lambda: 1)
         self._dropped = False
 
     def add(self, tools: Sequence[wire.AnyTool], at: Locator) -> None:
@@ -138,10 +140,10 @@ class Toolbox:
         return True
 
     def _unique(self, name: str) -> str:
-        candidate, number = name, 1
+        candidate = name
         while candidate in self._wire_names:
-            number += 1
-            suffix = f"_{number}"
+            self._namesakes[name] += 1
+            suffix = f"_{self._namesakes[name]}"
             candidate = name[: _LONGEST_NAME - len(suffix)] + suffix
         return candidate
 
@@ -174,6 +176,7 @@ class Toolbox:
             ]
             yield from inside
             if not inside:
+                self._dropped = True
                 self.ignored.append(f"tool_choice.tools[{index}] ({tool.type})")
 
     def _known(self, name: WireName) -> str:

@@ -9,6 +9,13 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from server.api.generation_fields import ThinkingFields
 from server.api.image_parts import MOST_IMAGES, ImageInput
 from server.api.openai.schemas.base import GenerationFields
+from server.api.openai.schemas.chat_parts import (
+    MAX_PARTS,
+    Content,
+    ContentOrNone,
+    Result,
+    TextPart,
+)
 from server.api.openai.schemas.chat_tools import (
     MAX_TOOLS,
     AnyTool,
@@ -18,13 +25,11 @@ from server.api.openai.schemas.chat_tools import (
     left_out,
 )
 from server.api.spellings import respell
-from server.api.text_parts import as_parts, as_result
 from server.api.tool_forms import usual_call
 from server.api.validation import Opaque, Respelled, WireModel
 from server.core.errors import path_text
 
 MAX_MESSAGES = 10_000
-MAX_PARTS = 1_000
 MAX_TOP_LOGPROBS = 20
 
 
@@ -34,37 +39,6 @@ def _none_as_false(value: object) -> object:
 
 
 AnswerLimit = Annotated[int, Field(ge=1)]
-
-
-class TextPart(WireModel):
-    """A piece of text in a content array, under its name here or in the Responses API."""
-
-    type: Literal["text", "input_text", "output_text"]
-    text: str
-    prompt_cache_breakpoint: dict[str, str] | None = Field(
-        None, description="Accepted and ignored."
-    )
-
-
-class RefusalPart(WireModel):
-    """A refusal of an earlier answer; it counts as text."""
-
-    type: Literal["refusal"]
-    refusal: str
-
-
-class MediaPart(Opaque):
-    """Audio and files: known, and refused as unsupported."""
-
-    type: Literal["input_audio", "file"]
-
-
-class ThoughtPart(Opaque):
-    """Reasoning among the parts of an earlier answer, as Mistral and Anthropic have it."""
-
-    type: Literal["thinking", "reasoning"]
-    thinking: str | list[TextPart] | None = None
-    text: str | None = None
 
 
 class Thought(Opaque):
@@ -90,20 +64,6 @@ def _thoughts_text(value: object) -> object:
 
 
 Thoughts = Annotated[str | None, BeforeValidator(_thoughts_text)]
-
-Part = Annotated[
-    TextPart | RefusalPart | ThoughtPart | ImageInput | MediaPart, Field(discriminator="type")
-]
-Content = Annotated[
-    str | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)],
-    BeforeValidator(as_parts),
-]
-_ContentOrNone = str | Annotated[list[Part], Field(max_length=MAX_PARTS)] | None
-ContentOrNone = Annotated[_ContentOrNone, BeforeValidator(as_parts)]
-"""What answers say; they may say nothing."""
-
-Result = Annotated[_ContentOrNone, BeforeValidator(as_result)]
-"""What the result of a call says: text, parts, or any JSON value."""
 
 
 class FunctionCall(WireModel):

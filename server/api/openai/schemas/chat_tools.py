@@ -142,7 +142,45 @@ class NamedCustomTool(WireModel):
     custom: ToolRef
 
 
-NamedTool = Annotated[NamedFunction | NamedCustomTool, Field(discriminator="type")]
+class OtherChoice(Opaque):
+    """A tool that some server runs itself: the one to call, or one that may be called."""
+
+    type: str
+
+
+def _own_choice(choice: object) -> object:
+    """A choice in another API's words, as one of this endpoint."""
+    # A list, since what is sent as a type may not be hashable.
+    if isinstance(choice, dict) and choice.get("type") in list(choice):
+        return choice
+    match usual_choice(choice):
+        case {"type": "function" | "custom" as kind, "name": name}:
+            return {"type": kind, kind: {"name": name}}
+        case {"type": "allowed_tools", "mode": mode, "tools": list() as tools}:
+            allowed = {"mode": mode, "tools": tools}
+            return {"type": "allowed_tools", "allowed_tools": allowed}
+        case usual:
+            return usual
+
+
+def _named_kind(choice: object) -> str | None:
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    if not isinstance(kind, str) or not kind:
+        return None
+    return kind if kind in {"function", "custom"} else "other"
+
+
+NamedTool = Annotated[
+    Annotated[NamedFunction, Tag("function")]
+    | Annotated[NamedCustomTool, Tag("custom")]
+    | Annotated[OtherChoice, Tag("other")],
+    Discriminator(
+        _named_kind,
+        custom_error_type="tool_name",
+        custom_error_message="Input should be an object with a type",
+    ),
+    BeforeValidator(_own_choice),
+]
 
 
 class AllowedTools(WireModel):
@@ -159,27 +197,27 @@ class AllowedToolsChoice(WireModel):
     allowed_tools: AllowedTools
 
 
-def _own_choice(choice: object) -> object:
-    """A choice in another API's words, as one of this endpoint."""
-    # A list, since what is sent as a type may not be hashable.
-    if isinstance(choice, dict) and choice.get("type") in list(choice):
-        return choice
-    match usual_choice(choice):
-        case {"type": "function" | "custom" as kind, "name": name}:
-            return {"type": kind, kind: {"name": name}}
-        case {"type": "allowed_tools", "mode": mode, "tools": list() as tools}:
-            allowed = {"mode": mode, "tools": [_own_choice(tool) for tool in tools]}
-            return {"type": "allowed_tools", "allowed_tools": allowed}
-        case usual:
-            return usual
+Mode = Literal["none", "auto", "required"]
+
+
+def _choice_kind(choice: object) -> str | None:
+    if isinstance(choice, str):
+        return "mode"
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    return "allowed_tools" if kind == "allowed_tools" else _named_kind(choice)
 
 
 ToolChoice = Annotated[
-    Literal["none", "auto", "required"]
-    | Annotated[
-        NamedFunction | NamedCustomTool | AllowedToolsChoice,
-        Field(discriminator="type"),
-    ],
+    Annotated[Mode, Tag("mode")]
+    | Annotated[NamedFunction, Tag("function")]
+    | Annotated[NamedCustomTool, Tag("custom")]
+    | Annotated[AllowedToolsChoice, Tag("allowed_tools")]
+    | Annotated[OtherChoice, Tag("other")],
+    Discriminator(
+        _choice_kind,
+        custom_error_type="tool_choice",
+        custom_error_message="Input should be a string or an object with a type",
+    ),
     BeforeValidator(_own_choice),
 ]
 FunctionChoice = Literal["none", "auto"] | ToolRef
@@ -187,14 +225,18 @@ FunctionChoice = Literal["none", "auto"] | ToolRef
 
 
 def wants_others(tools: Sequence[object], choice: object) -> bool:
-    """Whether ``choice`` wants one of ``tools`` called, and only those left out can be meant."""
+    """Whether ``choice`` wants a tool called, and only those left out can be meant."""
     others = [tool for tool in tools if isinstance(tool, OtherTool)]
     match choice:
+        case OtherChoice():
+            return True
         case "required":
             return bool(others) and len(others) == len(tools)
         case NamedFunction(function=ToolRef(name=name)):
             named = [tool for tool in tools if _name(tool) == name]
             return bool(named) and all(isinstance(tool, OtherTool) for tool in named)
+        case AllowedToolsChoice(allowed_tools=AllowedTools(mode="required", tools=allowed)):
+            return all(isinstance(tool, OtherChoice) for tool in allowed)
     return False
 
 
@@ -212,10 +254,17 @@ def _name(tool: object) -> object:
 def left_out(tools: Sequence[object], choice: object) -> Iterator[str]:
     """The places of those of a request's ``tools`` that are not offered.
 
-    A ``choice`` that wants one of them called is left out as well.
+    A ``choice`` that wants one of them called is left out as well, and so is each in a list of
+    those that may be.
     """
     for index, tool in enumerate(tools):
         if isinstance(tool, OtherTool):
             yield f"tools[{index}]" + (f" ({tool.type})" if tool.type else "")
-    if wants_others(tools, choice):
+    if isinstance(choice, OtherChoice):
+        yield f"tool_choice ({choice.type})"
+    elif wants_others(tools, choice):
         yield "tool_choice"
+    if isinstance(choice, AllowedToolsChoice):
+        for index, allowed in enumerate(choice.allowed_tools.tools):
+            if isinstance(allowed, OtherChoice):
+                yield f"tool_choice.allowed_tools.tools[{index}] ({allowed.type})"

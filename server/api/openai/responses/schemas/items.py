@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from server.api.image_parts import ImageInput
 from server.api.openai.responses.schemas.lenient import LenientModel
+from server.api.openai.responses.schemas.settings import ReasoningOptions, TextOptions
 from server.api.openai.responses.schemas.tools import MAX_TOOLS, AnyTool
 from server.api.text_parts import as_parts, as_result
 
@@ -39,14 +40,23 @@ class RefusalContent(LenientModel):
     refusal: str
 
 
-class MediaContent(LenientModel):
-    """Audio and files: known, and refused as unsupported."""
+class FileContent(LenientModel):
+    """A file: its text is read."""
 
-    type: Literal["input_file", "input_audio"]
+    type: Literal["input_file"]
+    file_data: str | None = None
+    filename: str | None = None
+
+
+class AudioContent(LenientModel):
+    """Audio: known, and refused as unsupported."""
+
+    type: Literal["input_audio"]
 
 
 Part = Annotated[
-    TextContent | RefusalContent | ImageInput | MediaContent, Field(discriminator="type")
+    TextContent | RefusalContent | ImageInput | FileContent | AudioContent,
+    Field(discriminator="type"),
 ]
 
 
@@ -140,6 +150,14 @@ class CompactionTriggerItem(Item):
     type: Literal["compaction_trigger"]
 
 
+class ConfigurationUpdateItem(Item):
+    """Settings that hold from here on, in place of the request's."""
+
+    type: Literal["configuration_update"]
+    reasoning: ReasoningOptions | None = None
+    text: TextOptions | None = None
+
+
 class ItemReference(Item):
     """Stands for a stored item; OpenAI's short form is the id alone."""
 
@@ -164,6 +182,7 @@ _KINDS = {
     "tool_search_output": "additional_tools",
     "compaction": "compaction",
     "compaction_trigger": "compaction_trigger",
+    "configuration_update": "configuration_update",
     "item_reference": "item_reference",
 }
 
@@ -192,6 +211,7 @@ InputItem = Annotated[
     | Annotated[AdditionalToolsItem, Tag("additional_tools")]
     | Annotated[CompactionItem, Tag("compaction")]
     | Annotated[CompactionTriggerItem, Tag("compaction_trigger")]
+    | Annotated[ConfigurationUpdateItem, Tag("configuration_update")]
     | Annotated[ItemReference, Tag("item_reference")]
     | Annotated[OtherItem, Tag("other")],
     Discriminator(

@@ -1,0 +1,79 @@
+"""Settings of a response, which items of its conversation may change."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from server.api.generation_fields import Effort
+from server.api.openai.responses.schemas.lenient import LenientModel
+from server.api.validation import whole
+
+
+def _usual_summary(value: object) -> object:
+    """How much of a summary, where "none" is no summary, as Codex's setting has it."""
+    return None if value == "none" else value
+
+
+Summary = Annotated[Literal["auto", "concise", "detailed"] | None, BeforeValidator(_usual_summary)]
+
+
+class ReasoningOptions(LenientModel):
+    """How much to think, and what to show of it.
+
+    There are no summaries apart from the reasoning itself: with ``summary``, the reasoning is
+    given as the summary.
+    """
+
+    effort: Effort = None
+    enabled: bool | None = Field(None, description="Whether to think, as OpenRouter has it.")
+    max_tokens: Annotated[int, Field(ge=-1), BeforeValidator(whole)] | None = Field(
+        None, description="The most tokens of reasoning, as OpenRouter has it."
+    )
+    summary: Summary = None
+    generate_summary: Summary = Field(None, description="The old name of ``summary``.")
+
+
+def as_options(value: object) -> object:
+    """A switch or a level alone, as OpenRouter's clients send them to chat completions."""
+    if isinstance(value, bool):
+        return {"enabled": value}
+    return {"effort": value} if isinstance(value, str) else value
+
+
+class TextFormat(LenientModel):
+    """Free text."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(LenientModel):
+    """Any JSON object, or one that matches ``schema``."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    type: Literal["json_object"]
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
+
+
+class JsonSchemaFormat(LenientModel):
+    """JSON that matches a schema."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    type: Literal["json_schema"]
+    name: Annotated[str, Field(max_length=256)] | None = None
+    description: str | None = None
+    json_schema: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class TextOptions(LenientModel):
+    """The form of the answer's text."""
+
+    format: (
+        Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+        | None
+    ) = None
+    verbosity: Any = Field(None, description="Accepted and ignored.")
