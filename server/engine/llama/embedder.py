@@ -31,7 +31,8 @@ class LlamaEmbedder:
     """Computes embeddings in a context of its own.
 
     It pools token embeddings itself, since llama.cpp averages only within one physical batch. One
-    call takes at most ``most_texts`` texts with at most ``most_tokens`` tokens together.
+    call takes at most ``most_texts`` texts with at most ``most_tokens`` tokens together; for an
+    encoder none may be longer than those that it was trained on.
     """
 
     def __init__(
@@ -73,11 +74,14 @@ class LlamaEmbedder:
 
         Raises:
             DecodeFailed: llama.cpp reports an error, or an embedding is zero or not finite.
-            ValueError: a text is empty, or there are too many texts or tokens.
+            ValueError: a text is empty or too long, or there are too many texts or tokens.
         """
         lengths = [len(text) for text in texts]
         if not all(lengths) or len(texts) > self.most_texts or sum(lengths) > self.most_tokens:
             raise ValueError(f"texts of {lengths} tokens, limit {self.most_tokens} in all")
+        # An encoder may have one embedding per position, and none for later ones.
+        if not self._model.reads_in_parts and max(lengths) > self._model.context_train:
+            raise ValueError(f"a text of {max(lengths)} tokens, limit {self._model.context_train}")
         tokens = np.concatenate([np.asarray(text, np.int32) for text in texts])
         positions = np.concatenate([np.arange(length) for length in lengths])
         owners = np.repeat(np.arange(len(texts)), lengths)

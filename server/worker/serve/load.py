@@ -35,6 +35,9 @@ from server.worker.serve.ranking_method import ranking_method, ranks
 # Embeddings beside generation have KV cells of their own, which no memory estimate counts: as many
 # as the longest text needs, at most these. OpenAI's embedding models take texts as long.
 _MOST_TOKENS_EMBEDDED_ASIDE = 8192
+# Tokens that an encoder reads at once, where they are of several texts: products of larger
+# matrices take less time a token. The 64 texts of a step fit if they are short; a choice.
+_TOKENS_TOGETHER = 1024
 
 OpenReranker = Callable[[int], LlamaReranker]
 """Makes a reranker for that many tokens at a time, or raises LoadError."""
@@ -144,7 +147,7 @@ def load(request: Load, report: Report) -> Loaded:
 
 
 def _load_embedding_model(opened: OpenedModel, report: Report) -> EmbeddingModel:
-    open_embedder = _embedder_opener(opened, opened.threads)
+    open_embedder = _embedder_opener(opened, opened.threads, together=_TOKENS_TOGETHER)
     report(Progress(stage="warmup", fraction=1.0))
     embedder = open_embedder(WARMUP_TOKENS)
     embedder.embed([[0] * WARMUP_TOKENS])
@@ -240,13 +243,16 @@ def _load_generation_model(opened: OpenedModel, report: Report) -> GenerationMod
     )
 
 
-def _embedder_opener(opened: OpenedModel, threads: int) -> OpenEmbedder:
+def _embedder_opener(opened: OpenedModel, threads: int, *, together: int = 0) -> OpenEmbedder:
+    """What opens an embedder; of an encoder it takes at least ``together`` tokens at once."""
     settings = opened.request.settings
+    # Cells of a model that reads in parts would take memory.
+    least = 0 if opened.model.reads_in_parts else together
 
     def open_embedder(most_tokens: int) -> LlamaEmbedder:
         return LlamaEmbedder(
             opened.model,
-            most_tokens=most_tokens,
+            most_tokens=max(most_tokens, least),
             threads=threads,
             flash_attention=settings.flash_attention,
             kv_type=settings.kv_type,

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from server.engine.llama import LlamaEmbedder, LlamaModel
-from tests.tiny_models import EMBEDDING, MEMORY_TYPES, write_tiny_encoder, write_tiny_model
+from tests.tiny_models import CONTEXT, EMBEDDING, MEMORY_TYPES, write_tiny_encoder, write_tiny_model
 
 pytestmark = pytest.mark.process
 
@@ -116,6 +116,16 @@ def test_what_llama_cpp_would_abort_on_is_refused_before(model: LlamaModel) -> N
             embedder.embed(wrong)
     assert embedder.embed(texts(256)).shape == (1, EMBEDDING)
     embedder.close()
+
+
+def test_a_text_of_an_encoder_is_no_longer_than_those_it_was_trained_on(tmp_path: Path) -> None:
+    model = LlamaModel(str(write(tmp_path / "tiny.gguf", "encoder")), safe_mode=True)
+    embedder = open_embedder(model, most_tokens=2 * CONTEXT)
+    assert embedder.embed(texts(CONTEXT, CONTEXT)).shape == (2, EMBEDDING)
+    with pytest.raises(ValueError, match=f"a text of {CONTEXT + 1} tokens, limit {CONTEXT}"):
+        embedder.embed(texts(CONTEXT + 1))
+    embedder.close()
+    model.close()
 
 
 @pytest.mark.parametrize("most_tokens", [1, 15, 63])

@@ -50,6 +50,17 @@ def test_what_a_model_is_for_decides_what_is_loaded(path: Path, tmp_path: Path) 
     assert kind(encoder, vocabulary_only=True) is VocabularyOnly
 
 
+def test_an_encoder_reads_short_texts_together(tmp_path: Path) -> None:
+    file = write_tiny_encoder(tmp_path / "encoder.gguf", gguf.PoolingType.MEAN)
+    settings = WorkerSettings(safe_mode=True, threads=1)
+    model = load(Load(model_id="tiny", path=str(file), settings=settings), lambda _: None)
+    assert isinstance(model, EmbeddingModel)
+    for longest, room in ((512, 1024), (2048, 2048)):
+        embedder = model.open_embedder(longest)
+        assert embedder.most_tokens == room
+        embedder.close()
+
+
 def test_a_vocabulary_alone_shows_prompts_of_any_length(path: Path) -> None:
     settings = WorkerSettings(safe_mode=True, threads=1)
     request = Load(model_id="tiny", path=str(path), settings=settings, vocabulary_only=True)
