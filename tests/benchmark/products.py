@@ -2,8 +2,8 @@
 
     python -m tests.benchmark.products [FORMAT ...]
 
-A line has billions of products a second. For another build of llama-cpp-python, put its folder
-first on the path: PYTHONPATH=FOLDER.
+A line has billions of products a second. ``--rows 196608`` makes matrices that no cache holds. For
+another build of llama-cpp-python, put its folder first on the path: PYTHONPATH=FOLDER.
 """
 
 from __future__ import annotations
@@ -35,30 +35,34 @@ FORMATS = [
     "Q6_K",
     "IQ4_XS",
 ]
-ROWS, COLUMNS = 3072, 1024
+LEAST_ROWS, COLUMNS = 3072, 1024
 TOKENS = [1, 4, 16, 128]
 
 
-def seconds(kind: GGMLQuantizationType, tokens: int) -> float:
+def seconds(kind: GGMLQuantizationType, tokens: int, rows: int) -> float:
     """CPU seconds of one product of ``tokens`` rows with random weights, the minimum of many."""
     rng = np.random.default_rng(0)
-    weights = quantize(rng.normal(size=(ROWS, COLUMNS)).astype(np.float32), kind)
+    some = quantize(rng.normal(size=(LEAST_ROWS, COLUMNS)).astype(np.float32), kind)
+    weights = np.tile(some, (rows // LEAST_ROWS, 1))
     activations = rng.normal(size=(tokens, COLUMNS)).astype(np.float32)
     graph = Graph(threads=1)
-    matrix = graph.tensor(kind, (ROWS, COLUMNS), weights)
+    matrix = graph.tensor(kind, (rows, COLUMNS), weights)
     vectors = graph.tensor(GGMLQuantizationType.F32, activations.shape, activations)
     product = c_void_p(call("ggml_mul_mat", c_void_p, graph.context, matrix, vectors))
     with graph.built(product) as run:
-        return least_cpu_seconds(run, max(8, 400 // tokens))
+        return least_cpu_seconds(run, max(8, 400 * LEAST_ROWS // (tokens * rows)))
 
 
 def main() -> None:
     """Print a line for each format."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("formats", nargs="*", default=FORMATS, metavar="FORMAT")
-    for name in parser.parse_args().formats:
+    parser.add_argument("--rows", type=int, default=LEAST_ROWS, help=f"a multiple of {LEAST_ROWS}")
+    options = parser.parse_args()
+    rows = options.rows
+    for name in options.formats:
         kind = GGMLQuantizationType[name]
-        speeds = [ROWS * COLUMNS * tokens / seconds(kind, tokens) / 1e9 for tokens in TOKENS]
+        speeds = [rows * COLUMNS * tokens / seconds(kind, tokens, rows) / 1e9 for tokens in TOKENS]
         cells = (f"{n} tokens {speed:6.1f}" for n, speed in zip(TOKENS, speeds, strict=True))
         print(f"{name:8}", *cells, flush=True)
 

@@ -125,10 +125,7 @@ KERNEL void multiply_panels_in_tiles(const char * panel, int64_t stride, int64_t
     const Tiles tiles(CONFIGURATION);
     for (int64_t block = 0; block < blocks; block++, activations += tokens) {
         SuperBlocks<Block> weights[PANELS];
-        for (int p = 0; p < PANELS; p++) {
-            const char * rows = panel + p * PANEL_ROWS * stride;
-            unpack(rows + block * sizeof(Block), stride, weights[p]);
-        }
+        unpack_panels(panel, stride, block, weights);
         multiply_in_tiles(weights, activations, tokens, sums);
     }
 }

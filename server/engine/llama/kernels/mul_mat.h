@@ -61,12 +61,12 @@ constexpr int64_t TOKENS_OF_TILE = IS_PLAIN<Block> ? PLAIN_TILE_TOKENS : TILE_TO
 // and each tile reads all weights again.
 template <typename Block>
 inline int64_t tokens_of_tile(int64_t blocks) {
-    constexpr int64_t LEAST_TOKENS = 64, MOST_BYTES = 512 * 1024;
+    constexpr int64_t LEAST_TOKENS = 64 / GROUP_TOKENS * GROUP_TOKENS, MOST_BYTES = 512 * 1024;
     if (!IS_PLAIN<Block>) {
         return TOKENS_OF_TILE<Block>;
     }
     const int64_t tokens = MOST_BYTES / (blocks * int64_t(sizeof(Activations<Block>)));
-    return std::clamp(tokens / LEAST_TOKENS * LEAST_TOKENS, LEAST_TOKENS, TOKENS_OF_TILE<Block>);
+    return std::clamp(tokens / GROUP_TOKENS * GROUP_TOKENS, LEAST_TOKENS, TOKENS_OF_TILE<Block>);
 }
 
 // A matrix of weights, `blocks` in each row; rows lie `stride` bytes apart. The last panel ends with the last row,

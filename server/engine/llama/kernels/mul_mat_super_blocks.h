@@ -8,6 +8,17 @@
 
 namespace {
 
+// Unpacks super-block `block` of each row of neighbouring panels, and prefetches as much of those that follow.
+template <typename Block, int PANELS>
+KERNEL inline void unpack_panels(const char * panel, int64_t stride, int64_t block,
+                                 SuperBlocks<Block> (&weights)[PANELS]) {
+    for (int p = 0; p < PANELS; p++) {
+        const char * rows = panel + p * PANEL_ROWS * stride;
+        const char * next = rows + PANELS * PANEL_ROWS * stride;
+        unpack(rows + block * sizeof(Block), stride, next + block * PANEL_ROWS * sizeof(Block), weights[p]);
+    }
+}
+
 // The same as below for at least LEAST_TILE_TOKENS, with AMX (amx_mul_mat.h).
 template <typename Block, int PANELS>
 KERNEL void multiply_panels_in_tiles(const char * panel, int64_t stride, int64_t blocks,
@@ -28,10 +39,7 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
     }
     for (int64_t block = 0; block < blocks; block++, activations += tokens) {
         SuperBlocks<Block> weights[PANELS];
-        for (int p = 0; p < PANELS; p++) {
-            const char * rows = panel + p * PANEL_ROWS * stride;
-            unpack(rows + block * sizeof(Block), stride, weights[p]);
-        }
+        unpack_panels(panel, stride, block, weights);
         int64_t token = 0;
         const auto multiply_next = [&](auto count) KERNEL {
             Floats * columns[PANELS];

@@ -14,14 +14,13 @@ constexpr bool HAS_TILES = true;
 constexpr int64_t TILE_TOKENS = 512;
 // Fewer tokens do not fill the rows of a tile of AMX; VNNI multiplies them.
 constexpr int64_t LEAST_TILE_TOKENS = 16;
-// A row of a tile is read at once if it does not cross a cache line.
-constexpr size_t ACTIVATIONS_ALIGNMENT = 64;
 #else
 constexpr bool HAS_TILES = false;
 constexpr int64_t LEAST_TILE_TOKENS = 0;
-constexpr size_t ACTIVATIONS_ALIGNMENT = alignof(int32_t);
 // The sums of a panel and a tile, a register for each token, are 4 KB with AVX-512 and stay in the L1 cache.
 constexpr int64_t TILE_TOKENS = 64;
 #endif
+// A row of a tile is read at once if it does not cross a cache line.
+constexpr size_t ACTIVATIONS_ALIGNMENT = 64;
 
 }  // namespace
