@@ -97,6 +97,19 @@ def test_an_image_behind_another_text_is_not_encoded_again(load: Load) -> None:
     assert len(model.eyes.encoded) == seen
 
 
+def test_an_image_in_twenty_turns_is_encoded_once_though_its_cells_are_lost(load: Load) -> None:
+    model = load(kv_cells=256, stored_tokens=0)
+    turns = [*FIRST]
+    for number in range(20):
+        model.see(turns, max_tokens=1)
+        turns.append(prompt(30 + number, 5))
+        if number % 5 == 4:
+            model.see([prompt(60 + number, 240)], max_tokens=1)
+            model.see(turns, max_tokens=1)
+            assert model.cached() <= len(BEFORE)
+    assert sorted(model.eyes.encoded) == [*range(pieces(model, FIRST))]
+
+
 def test_requests_that_come_together_share_an_image(load: Load) -> None:
     model = load()
     prompts: list[Prompt] = [[*FIRST, prompt(seed, 12)] for seed in range(5, 9)]
