@@ -29,8 +29,8 @@ _POLL_SECONDS = 0.1
 # Ray's object store holds nothing of ours; this is the least it takes.
 _OBJECT_STORE_BYTES = 80 << 20
 # A node agent that answers none of five questions in a row is given up by the head: one on a
-# machine that is cut off after 20 s. Ray's own 10 and 3 seconds make that 65, and all that time a
-# replica may be placed there. A choice: a busy machine answers in less.
+# machine that is cut off after 20 s. Ray's own 10 and 3 seconds make that 65, and all that time
+# Serve waits for a replica that was about to start there. A choice: a busy machine answers in less.
 _ANSWER_MILLISECONDS = 3000
 _ASK_MILLISECONDS = 1000
 # How long node agents, and with them replicas, live on while the head is down. A choice: a machine
