@@ -17,6 +17,7 @@ from tests.benchmark.comparison import Row, compare
 from tests.benchmark.document import Circumstances, Section
 from tests.benchmark.session import WORKLOADS, Experiment, Plan, Session
 from tests.benchmark.shapes import model_file
+from tests.benchmark.tool_model import with_tools
 from tests.e2e.server import BASE, CHECKOUT, INSTRUCT, MODELS
 
 _USUAL = (*WORKLOADS, *prefixes.WORKLOADS, *shape_session.USUAL)
@@ -42,6 +43,7 @@ def _measure_usual(options: argparse.Namespace, binary: Path, repeats: int) -> N
     plan = Plan(
         model=options.model,
         gemma=options.gemma,
+        agent=with_tools(options.model, load().cache_dir),
         peer=binary,
         workloads=[name for name in options.workloads if name in WORKLOADS],
         repeats=repeats,

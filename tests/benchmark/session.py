@@ -97,10 +97,15 @@ def starts(repeats: int, *, quick: bool) -> int:
 
 
 class Plan(NamedTuple):
-    """What a session measures; ``gemma`` is the model with many tokens in its vocabulary."""
+    """What a session measures.
+
+    ``gemma`` is the model with many tokens in its vocabulary, ``agent`` that whose template writes
+    tools.
+    """
 
     model: Path
     gemma: Path
+    agent: Path
     peer: Path
     workloads: Sequence[str]
     repeats: int
@@ -179,7 +184,7 @@ class Plan(NamedTuple):
             llama_server(PEER, self.peer, "-np", "1", *longer, kv_tokens=KV_TOKENS),
         ]
         return Experiment(
-            "agent", self.model, [(server, names) for server in servers], 1, {}, short=self.quick
+            "agent", self.agent, [(server, names) for server in servers], 1, {}, short=self.quick
         )
 
 

@@ -197,7 +197,7 @@ def test_each_section_leaves_the_other_as_it_is(tmp_path: Path) -> None:
 
 def test_what_is_published_names_no_folder_of_the_machine() -> None:
     path = Path("/secret/folder/llama-server")
-    plan = Plan(path, path, path, ["c8", "overflow", "neighbour"], 1, quick=False)
+    plan = Plan(path, path, path, path, ["c8", "overflow", "neighbour"], 1, quick=False)
     commands = [server.shown() for each in plan.experiments() for server, _ in each.servers]
     assert "dragoman serve MODEL.gguf --port PORT --kv-tokens 32768 --ctx-size 8192" in commands
     assert not any("/" in command for command in commands)
@@ -205,7 +205,7 @@ def test_what_is_published_names_no_folder_of_the_machine() -> None:
 
 def test_a_quick_session_leaves_the_tuned_peer_what_tuning_helps() -> None:
     path = Path("model")
-    plan = Plan(path, path, path, ["single", "c8", "prefix16"], 1, quick=True)
+    plan = Plan(path, path, path, path, ["single", "c8", "prefix16"], 1, quick=True)
     [experiment] = plan.experiments()
     assert [list(names) for _, names in experiment.servers] == [
         ["single", "c8", "prefix16"],
