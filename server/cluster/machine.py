@@ -31,8 +31,8 @@ _OBJECT_STORE_BYTES = 80 << 20
 # A node agent that answers none of five questions in a row is given up by the head: one on a
 # machine that is cut off after 20 s. Ray's own 10 and 3 seconds make that 65, and all that time
 # Serve waits for a replica that was about to start there. A choice: a busy machine answers in less.
-_ANSWER_MILLISECONDS = 3000
-_ASK_MILLISECONDS = 1000
+GIVING_UP = {"RAY_health_check_timeout_ms": "3000", "RAY_health_check_period_ms": "1000"}
+"""What Ray's head needs to know to give a machine up soon."""
 # How long node agents, and with them replicas, live on while the head is down. A choice: a machine
 # is started again in less.
 _HEAD_AWAY_SECONDS = 600
@@ -179,8 +179,7 @@ def head_environment(rocksdb: Path) -> dict[str, str]:
     return {
         "RAY_gcs_storage": "rocksdb",
         "RAY_gcs_storage_path": str(rocksdb),
-        "RAY_health_check_timeout_ms": str(_ANSWER_MILLISECONDS),
-        "RAY_health_check_period_ms": str(_ASK_MILLISECONDS),
+        **GIVING_UP,
     }
 
 

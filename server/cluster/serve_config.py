@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from server.cluster.machine import GIVING_UP
 from server.cluster.tables import Cluster, Group
 from server.core.settings_file import ConfigError
 
@@ -182,10 +183,12 @@ def _object(version: str, kind: str, name: str, **content: Any) -> dict[str, Any
 def _ray_service(cluster: Cluster, *, image: str) -> dict[str, Any]:
     most = max(group.replicas.max for group in cluster.groups.values())
     least = max(group.replicas.min for group in cluster.groups.values())
-    container = {"image": image, "env": [{"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}]}
+    quiet = [{"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}]
     # The operator's own probe waits for Serve's proxy, and there is none here.
     ready = {"httpGet": _AGENT_HEALTH, "timeoutSeconds": 10}
-    worker = {"name": "ray-worker", "readinessProbe": ready, **container}
+    worker = {"name": "ray-worker", "image": image, "env": quiet, "readinessProbe": ready}
+    giving_up = [{"name": name, "value": value} for name, value in GIVING_UP.items()]
+    head = {"name": "ray-head", "image": image, "env": [*quiet, *giving_up]}
     return {
         # Serve answers no HTTP here: the front's service is the address.
         "excludeHeadPodFromServeSvc": True,
@@ -197,7 +200,7 @@ def _ray_service(cluster: Cluster, *, image: str) -> dict[str, Any]:
             "headGroupSpec": {
                 # Replicas that claim cores get them from the others.
                 "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104
-                "template": {"spec": {"containers": [{"name": "ray-head", **container}]}},
+                "template": {"spec": {"containers": [head]}},
             },
             "workerGroupSpecs": [
                 {

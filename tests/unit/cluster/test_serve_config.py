@@ -11,6 +11,7 @@ import pytest
 from lightkube.models import apps_v1, core_v1, meta_v1
 
 from server.cluster.cluster_file import read_cluster
+from server.cluster.machine import head_environment
 from server.cluster.serve_config import changes, check_kubernetes, kuberay, serve_config
 from server.cluster.tables import Cluster
 from server.core.settings_file import ConfigError
@@ -191,6 +192,17 @@ def test_machines_of_kubernetes_are_ready_without_serves_proxy(tmp_path: Path) -
     [container] = group["template"]["spec"]["containers"]
     # KubeRay adds a probe that asks the proxy where a container has none.
     assert container["readinessProbe"]["httpGet"] == {"path": "/api/healthz", "port": 52365}
+
+
+def test_the_head_gives_machines_of_kubernetes_up_as_soon_as_others(tmp_path: Path) -> None:
+    manifest = kuberay(read(tmp_path, IN_KUBERNETES), "the file", image="dragoman:cluster")
+    head = manifest["items"][1]["spec"]["rayClusterConfig"]["headGroupSpec"]
+    [container] = head["template"]["spec"]["containers"]
+    told = {each["name"]: each["value"] for each in container["env"]}
+    started_by_us = head_environment(tmp_path)
+    times = {name for name in started_by_us if "health_check" in name}
+    assert len(times) == 2
+    assert {name: told[name] for name in times} == {name: started_by_us[name] for name in times}
 
 
 def test_a_manifest_has_all_parts_and_no_secret(tmp_path: Path) -> None:
