@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import signal
 import struct
 import zlib
 from collections.abc import Iterator
@@ -237,21 +239,30 @@ REFUSED = {
 }
 
 
-def test_odd_files_are_seen_or_refused_and_the_worker_goes_on(seeing: Server) -> None:
-    def asked(data: bytes) -> httpx.Response:
-        image = {"type": "image_url", "image_url": {"url": base64.b64encode(data).decode()}}
-        messages = [{"role": "user", "content": [{"type": "text", "text": QUESTION}, image]}]
-        body = {"model": MODEL, "messages": messages, "max_tokens": 1}
-        return httpx.post(f"{seeing.url}/v1/chat/completions", json=body, timeout=60)
+def asked(server: Server, data: bytes) -> httpx.Response:
+    image = {"type": "image_url", "image_url": {"url": base64.b64encode(data).decode()}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": QUESTION}, image]}]
+    body = {"model": MODEL, "messages": messages, "max_tokens": 1}
+    return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
 
-    assert asked(PNG).status_code == 200
+
+def test_odd_files_are_seen_or_refused_and_the_worker_goes_on(seeing: Server) -> None:
+    assert asked(seeing, PNG).status_code == 200
     workers = seeing.worker_pids()
     for name, data in SEEN.items():
-        assert asked(data).status_code == 200, name
+        assert asked(seeing, data).status_code == 200, name
     for name, data in REFUSED.items():
-        response = asked(data)
+        response = asked(seeing, data)
         assert response.status_code == 400, name
         error = response.json()["error"]
         assert (error["code"], error["param"]) == ("invalid_image", "messages[0].content[1]"), name
-    assert asked(PNG).status_code == 200
+    assert asked(seeing, PNG).status_code == 200
     assert seeing.worker_pids() == workers
+
+
+def test_a_new_worker_gets_the_files_that_the_last_one_held(seeing: Server) -> None:
+    counted = asked(seeing, PNG).json()["usage"]["prompt_tokens"]
+    (worker,) = seeing.worker_pids().values()
+    os.kill(worker, signal.SIGKILL)
+    for _ in range(2):
+        assert asked(seeing, PNG).json()["usage"]["prompt_tokens"] == counted
