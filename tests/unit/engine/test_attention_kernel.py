@@ -301,6 +301,20 @@ def test_a_result_depends_on_nothing_but_the_cells_that_a_token_sees(
             np.testing.assert_array_equal(others.computed(threads, kind)[-1], expected[0])
 
 
+@pytest.mark.parametrize(("head_dim", "group"), [(8, 3), (64, 3), (80, 1), (128, 4)])
+@pytest.mark.parametrize("scale", [1, 20])
+def test_tokens_get_the_same_alone_and_beside_any_number_of_others(
+    head_dim: int, group: int, scale: float
+) -> None:
+    """To the bit. Many are multiplied otherwise than few; far scores leave few weights to count."""
+    heads = Heads.random(causal(17, 700), heads=2 * group, kv_heads=2, head_dim=head_dim)
+    heads.queries[:] *= scale
+    expected = heads.computed(threads=1)
+    for tokens in range(1, 17):
+        last = heads._replace(queries=heads.queries[-tokens:], mask=heads.mask[-tokens:])
+        np.testing.assert_array_equal(last.computed(), expected[-tokens:])
+
+
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
     heads = Heads.random(causal(4, 512), heads=2, kv_heads=1)
     heads.queries[:] *= 300

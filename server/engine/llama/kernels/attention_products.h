@@ -1,21 +1,46 @@
-// The dot products of queries with keys, by vectors.
+/* The dot products of queries with keys, by vectors.
+ *
+ * Few queries multiply keys number by number, and then add the lanes of each sum. Many have the keys transposed, one in
+ * each lane, and broadcast their numbers: so nothing is left to add across lanes. They add products in the same order, so
+ * that it makes no difference to the result.
+ */
 #pragma once
 
 #include "attention_op.h"
 
 namespace {
 
+// Fewer rows that see a tile of cells do not repay transposing its keys, or keeping the values of several tiles.
+constexpr int64_t MANY_ROWS = 8;
+
 // Those of the queries of a query tile with keys of some KV heads.
 class QueryProducts {
   public:
-    QueryProducts(const FlashAttention & op, char *) : op(op) {}
+    // `memory` has room for memory_size().
+    QueryProducts(const FlashAttention & op, char * memory)
+        : op(op), key_dim(op.keys->ne[0]), steps(key_dim / LANES), blocks(blocks_of(op)),
+          queries(reinterpret_cast<float *>(memory)) {}
 
-    static size_t memory_size(const FlashAttention &, int64_t) { return 0; }
+    static size_t memory_size(const FlashAttention & op, int64_t kv_heads) {
+        return kv_heads * blocks_of(op) * ROWS * op.keys->ne[0] * sizeof(float);
+    }
 
     // Takes the queries of some tokens and KV heads.
-    void set_queries(int64_t first_token, int64_t, int64_t first_kv_head, int64_t) {
+    KERNEL void set_queries(int64_t first_token, int64_t tokens, int64_t first_kv_head, int64_t kv_heads) {
         this->first_token = first_token;
         this->first_kv_head = first_kv_head;
+        const int64_t rows = tokens * op.gqa_group;
+        for (int64_t kv_head = 0; rows >= MANY_ROWS && kv_head < kv_heads; kv_head++) {
+            for (int64_t place = 0; place < (rows + ROWS - 1) / ROWS * ROWS; place++) {
+                const int64_t row = std::min(place, rows - 1);  // the last one again where a block has places left
+                const int64_t head = (first_kv_head + kv_head) * op.gqa_group + row % op.gqa_group;
+                const float * query = op.query(first_token + row / op.gqa_group, head);
+                float * numbers = block_of(kv_head, place) + place % ROWS;
+                for (int64_t d = 0; d < key_dim; d++) {
+                    numbers[place_of(d) * ROWS] = query[d];
+                }
+            }
+        }
     }
 
     // Reads the keys of a tile of cells, of the KV head that is `kv_head` after the first. Brings those of the next tile into
@@ -24,13 +49,45 @@ class QueryProducts {
         cells.prefetch(next);
         cells.convert_tile(tile, keys);
         first_head = (first_kv_head + kv_head) * op.gqa_group;
+        are_many = __builtin_popcountll(tile.tokens) * op.gqa_group >= MANY_ROWS;
+        if (are_many) {
+            multiply_transposed(kv_head, tile.tokens);
+        }
     }
 
     // The products of a query with the keys read last, a key in each lane: of a token and a head, counted from the first ones
     // that were set and that read the KV head.
     KERNEL Floats of_row(int64_t token, int64_t head) const {
-        const float * query = op.query(first_token + token, first_head + head);
-        const int64_t key_dim = op.keys->ne[0];
+        return are_many ? products[token * op.gqa_group + head]
+                        : multiply(op.query(first_token + token, first_head + head));
+    }
+
+  private:
+    // Queries multiplied together. With AVX-512 their sums stay in registers; with AVX2, where some do not, three take longer.
+    static constexpr int64_t ROWS = 6;
+    static_assert(QUERY_TILE_ROWS % ROWS == 0);
+
+    const FlashAttention & op;
+    const int64_t key_dim, steps, blocks;
+    float * const queries;  // [kv_head][block][place][row]
+    int64_t first_token, first_kv_head, first_head;
+    bool are_many;  // the queries that the keys read last are multiplied with
+    alignas(64) float keys[KV_TILE * MAX_HEAD_DIM];
+    alignas(64) float transposed[KV_TILE * MAX_HEAD_DIM];  // [place][key]
+    Floats products[QUERY_TILE_ROWS];
+
+    static int64_t blocks_of(const FlashAttention & op) {
+        return (std::min(op.tile_tokens, op.tokens) * op.gqa_group + ROWS - 1) / ROWS;
+    }
+
+    // Where number `d` of keys and queries has its place: those of a lane lie together.
+    int64_t place_of(int64_t d) const { return LANE_PLACES[d % LANES] * steps + d / LANES; }
+
+    float * block_of(int64_t kv_head, int64_t row) const {
+        return queries + (kv_head * blocks + row / ROWS) * ROWS * key_dim;
+    }
+
+    KERNEL Floats multiply(const float * query) const {
         Floats accumulators[KV_TILE];
         for (Floats & accumulator : accumulators) {
             accumulator = broadcast(0.f);
@@ -45,10 +102,50 @@ class QueryProducts {
         return horizontal_sums(accumulators);
     }
 
-  private:
-    const FlashAttention & op;
-    int64_t first_token, first_kv_head, first_head;
-    alignas(64) float keys[KV_TILE * MAX_HEAD_DIM];
+    // The products of the keys read last with the queries of some tokens and those between them.
+    KERNEL void multiply_transposed(int64_t kv_head, uint64_t tokens) {
+        constexpr int64_t WORDS = 8;
+        for (int64_t d = 0; d < key_dim; d += WORDS) {
+            Words numbers[WORDS];
+            load_words<WORDS>(reinterpret_cast<const char *>(keys + d), key_dim * sizeof(float), numbers);
+            for (int64_t i = 0; i < WORDS; i++) {
+                store(transposed + place_of(d + i) * KV_TILE, Floats(numbers[i]));
+            }
+        }
+        const int64_t first = __builtin_ctzll(tokens) * op.gqa_group / ROWS * ROWS;
+        const int64_t end = (64 - __builtin_clzll(tokens)) * op.gqa_group;
+        for (int64_t row = first; row < end; row += ROWS) {
+            Floats sums[ROWS];
+            add_lanes<LANES>(transposed, block_of(kv_head, row), sums);
+            for (int64_t i = 0; i < ROWS; i++) {
+                products[row + i] = sums[i];
+            }
+        }
+    }
+
+    // The sums of the products of `COUNT` lanes, added as horizontal_sums() does.
+    template <int64_t COUNT>
+    KERNEL __attribute__((always_inline)) void add_lanes(const float * keys, const float * queries,
+                                                         Floats (&sums)[ROWS]) const {
+        if constexpr (COUNT == 1) {
+            for (Floats & sum : sums) {
+                sum = broadcast(0.f);
+            }
+            for (int64_t step = 0; step < steps; step++) {
+                const Floats key = load(keys + step * KV_TILE);
+                for (int64_t row = 0; row < ROWS; row++) {
+                    sums[row] = multiply_add(key, broadcast(queries[step * ROWS + row]), sums[row]);
+                }
+            }
+        } else {
+            Floats others[ROWS];
+            add_lanes<COUNT / 2>(keys, queries, sums);
+            add_lanes<COUNT / 2>(keys + COUNT / 2 * steps * KV_TILE, queries + COUNT / 2 * steps * ROWS, others);
+            for (int64_t row = 0; row < ROWS; row++) {
+                sums[row] = add(sums[row], others[row]);
+            }
+        }
+    }
 };
 
 }  // namespace

@@ -82,64 +82,71 @@ inline float smallest_weight(float sum_of_weights) {
     return 0.5f / (1 << 22) * sum_of_weights;
 }
 
-// Adds the values of a KV tile, times the weights of `ROWS` rows, to the sums of these.
+// Values of tiles of cells that follow each other, and the weights of some rows for them.
+struct WeightedValues {
+    const float * values;           // [tile][cell][value_dim]
+    int64_t value_dim;
+    const float * const * weights;  // of each row, for the cells of the first tile
+    int64_t stride;                 // from these to those of the next tile
+    float * const * sums;           // of each row
+    const unsigned * tiles;         // of each row, a bit for each tile whose values it needs
+};
+
+// Adds numbers of the values, times the weights of `ROWS` rows from `row` on, to the sums of these.
 template <int ROWS, int COLUMNS>
-KERNEL inline void add_weighted_values(const float * values, int64_t value_dim, int64_t first,
-                                       const float * const * weights, float * const * sums) {
-    Floats accumulators[ROWS][COLUMNS];
-    for (int row = 0; row < ROWS; row++) {
+KERNEL inline void add_weighted_values(const WeightedValues & all, int64_t row, int64_t first) {
+    Floats sums[ROWS][COLUMNS];
+    unsigned tiles = 0;
+    for (int i = 0; i < ROWS; i++) {
+        tiles |= all.tiles[row + i];
         for (int c = 0; c < COLUMNS; c++) {
-            accumulators[row][c] = load(sums[row] + first + c * LANES);
+            sums[i][c] = load(all.sums[row + i] + first + c * LANES);
         }
     }
-    for (int64_t cell = 0; cell < KV_TILE; cell++) {
-        Floats value[COLUMNS];
-        for (int c = 0; c < COLUMNS; c++) {
-            value[c] = load(values + cell * value_dim + first + c * LANES);
+    for (; tiles != 0; tiles &= tiles - 1) {
+        const int64_t tile = __builtin_ctz(tiles);
+        const float * values = all.values + tile * KV_TILE * all.value_dim + first;
+        const float * weights[ROWS];
+        for (int i = 0; i < ROWS; i++) {
+            weights[i] = all.weights[row + i] + tile * all.stride;
         }
-        for (int row = 0; row < ROWS; row++) {
-            const Floats weight = broadcast(weights[row][cell]);
+        for (int64_t cell = 0; cell < KV_TILE; cell++, values += all.value_dim) {
+            Floats weight[ROWS];
+            for (int i = 0; i < ROWS; i++) {
+                weight[i] = broadcast(weights[i][cell]);
+            }
             for (int c = 0; c < COLUMNS; c++) {
-                accumulators[row][c] = multiply_add(value[c], weight, accumulators[row][c]);
+                const Floats value = load(values + c * LANES);
+                for (int i = 0; i < ROWS; i++) {
+                    sums[i][c] = multiply_add(value, weight[i], sums[i][c]);
+                }
             }
         }
     }
-    for (int row = 0; row < ROWS; row++) {
+    for (int i = 0; i < ROWS; i++) {
         for (int c = 0; c < COLUMNS; c++) {
-            store(sums[row] + first + c * LANES, accumulators[row][c]);
+            store(all.sums[row + i] + first + c * LANES, sums[i][c]);
         }
     }
 }
 
-// As above, for `rows` rows and all numbers of a value.
-template <int ROWS>
-KERNEL inline void add_weighted_values(const float * values, int64_t value_dim,
-                                       const float * const * weights, float * const * sums) {
-    int64_t first = 0;
-    for (; first + 4 * LANES <= value_dim; first += 4 * LANES) {
-        add_weighted_values<ROWS, 4>(values, value_dim, first, weights, sums);
-    }
-    for (; first < value_dim; first += LANES) {
-        add_weighted_values<ROWS, 1>(values, value_dim, first, weights, sums);
-    }
-}
+// The sums of so many rows, of four registers each, fit into the registers.
+constexpr int ROWS_OF_SUMS = LANES == 16 ? 6 : 2;
 
-KERNEL inline void add_weighted_values(const float * values, int64_t value_dim, int64_t rows,
-                                       const float * const * weights, float * const * sums) {
-    int64_t row = 0;
-    const auto add_rows = [&](auto together) KERNEL {
-        add_weighted_values<together>(values, value_dim, weights + row, sums + row);
-        row += together;
-    };
-    constexpr int TOGETHER = LANES / 4;  // their sums fit into the registers
-    while (row + TOGETHER <= rows) {
-        add_rows(std::integral_constant<int, TOGETHER>());
+// As above, for all numbers of the values and the rows from `row` on.
+template <int ROWS = ROWS_OF_SUMS>
+KERNEL inline void add_weighted_values(const WeightedValues & all, int64_t rows, int64_t row = 0) {
+    for (; row + ROWS <= rows; row += ROWS) {
+        int64_t first = 0;
+        for (; first + 4 * LANES <= all.value_dim; first += 4 * LANES) {
+            add_weighted_values<ROWS, 4>(all, row, first);
+        }
+        for (; first < all.value_dim; first += LANES) {
+            add_weighted_values<ROWS, 1>(all, row, first);
+        }
     }
-    if (row + 2 <= rows) {
-        add_rows(std::integral_constant<int, 2>());
-    }
-    if (row < rows) {
-        add_rows(std::integral_constant<int, 1>());
+    if constexpr (ROWS > 1) {
+        add_weighted_values<(ROWS > 4 ? 4 : ROWS / 2)>(all, rows, row);
     }
 }
 

@@ -60,6 +60,9 @@ class ScoredTile {
         for (int64_t head = 0; part == 0 && head < kv_heads; head++) {
             memory.guesses[head] = guessed_value(op, first_kv_head + head);
         }
+        const int64_t group = op.gqa_group;
+        const Floats scale = broadcast(op.scale);
+        const bool only_scaled = op.largest_bias == 0 && op.soft_cap == 0;
         for (const CellTile * tile = begin(part); tile < end(part); tile++) {
             for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
                 const HeadCells cells(op.keys, first_kv_head + kv_head);
@@ -68,13 +71,14 @@ class ScoredTile {
                 for (uint64_t seeing = tile->tokens; seeing != 0; seeing &= seeing - 1) {
                     const int64_t token = __builtin_ctzll(seeing);
                     const Floats mask = tile->is_plain ? broadcast(0.f) : mask_of(first_token + token, *tile);
-                    for (int64_t i = 0; i < op.gqa_group; i++, scores += KV_TILE) {
-                        const int64_t row = token * op.gqa_group + i;
-                        const int64_t head = (first_kv_head + kv_head) * op.gqa_group + i;
-                        const Floats score = score_of(products.of_row(token, i), mask, head);
+                    SoftmaxStatistics * of_token = statistics + kv_head * op.tile_rows() + token * group;
+                    for (int64_t i = 0; i < group; i++, scores += KV_TILE) {
+                        const Floats product = products.of_row(token, i);
+                        const int64_t head = (first_kv_head + kv_head) * group + i;
+                        const Floats score =
+                            only_scaled ? multiply_add(product, scale, mask) : score_of(product, mask, head);
                         store(scores, score);
-                        Floats & largest = statistics[kv_head * op.tile_rows() + row].largest_scores;
-                        largest = maximum(largest, score);
+                        of_token[i].largest_scores = maximum(of_token[i].largest_scores, score);
                     }
                 }
             }

@@ -1,6 +1,7 @@
 // The attention of a query tile over some KV heads, by vectors: weights take the place of scores (attention_sums.h).
 #pragma once
 
+#include "attention_products.h"
 #include "attention_tile.h"
 
 namespace {
@@ -53,19 +54,22 @@ class TileAttention : public ScoredTile {
     KERNEL void add_part(int64_t part) const {
         for_each_row([&](int64_t row) { start_sums(part, row, memory.guesses[row / op.tile_rows()]); });
         SoftmaxStatistics * statistics = memory.statistics + part * memory.rows;
-        for (const CellTile * tile = begin(part); tile < end(part); tile++) {
+        for_each_run(part, [&](const CellTile * first, int64_t count) KERNEL {
             for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
                 const HeadCells cells(op.values, first_kv_head + kv_head);
-                if (tile + 1 < end(part)) {
-                    cells.prefetch(tile[1]);
+                float largest = 0;
+                for (const CellTile * tile = first; tile < first + count; tile++) {
+                    if (tile + count < end(part)) {
+                        cells.prefetch(tile[count]);
+                    }
+                    largest = std::max(largest, cells.magnitude(*tile));
                 }
-                const float largest = cells.magnitude(*tile);
-                for_each_row(*tile, kv_head, [&](int64_t row, float *) {
+                for_each_row(*first, kv_head, [&](int64_t row, float *) {
                     statistics[row].largest_value = std::max(statistics[row].largest_value, largest);
                 });
-                add_values(part, *tile, kv_head);
+                add_values(part, first, count, kv_head);
             }
-        }
+        });
     }
 
     // The same once more for rows whose guess was too far off.
@@ -81,11 +85,14 @@ class TileAttention : public ScoredTile {
                 all_right = false;
             }
         });
-        for (const CellTile * tile = begin(part); !all_right && tile < end(part); tile++) {
-            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
-                add_values(part, *tile, kv_head);
-            }
+        if (all_right) {
+            return;
         }
+        for_each_run(part, [&](const CellTile * first, int64_t count) KERNEL {
+            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
+                add_values(part, first, count, kv_head);
+            }
+        });
     }
 
     // The attention of all rows. A token that sees no cell gets zeros.
@@ -116,6 +123,10 @@ class TileAttention : public ScoredTile {
     }
 
   private:
+    static constexpr int64_t NUMBERS_TOGETHER = 4096;  // 16 KB
+    static_assert(NUMBERS_TOGETHER >= KV_TILE * MAX_HEAD_DIM);
+    static constexpr int64_t MAX_RUN = 32;  // tiles, a bit for each
+
     float * const sums;              // of weighted values: [part][row][value_dim]
     float * const smallest_weights;  // [part][row]; infinite in rows whose sums are there
 
@@ -138,22 +149,48 @@ class TileAttention : public ScoredTile {
         smallest_weights[part * memory.rows + row] = smallest_weight(sum);
     }
 
-    // Adds the weighted values of a tile of cells of a KV head.
-    KERNEL void add_values(int64_t part, const CellTile & tile, int64_t kv_head) const {
+    // Calls `act` with each run of tiles that the same tokens see and whose values fit into the L1 cache together; where these
+    // are few, with each tile.
+    template <typename Act>
+    void for_each_run(int64_t part, Act act) const {
+        const int64_t fitting = std::min(MAX_RUN, NUMBERS_TOGETHER / (KV_TILE * op.value_dim));
+        for (const CellTile * first = begin(part); first < end(part);) {
+            const int64_t most = __builtin_popcountll(first->tokens) * op.gqa_group < MANY_ROWS ? 1 : fitting;
+            int64_t count = 1;
+            while (count < most && first + count < end(part) && first[count].tokens == first->tokens) {
+                count++;
+            }
+            act(first, count);
+            first += count;
+        }
+    }
+
+    // Adds the weighted values of a run of tiles of cells of a KV head.
+    KERNEL void add_values(int64_t part, const CellTile * first, int64_t count, int64_t kv_head) const {
         const float * weights[QUERY_TILE_ROWS];
         float * of_rows[QUERY_TILE_ROWS];
-        int64_t count = 0;
-        for_each_row(tile, kv_head, [&](int64_t row, float * of_row) KERNEL {
+        unsigned tiles[QUERY_TILE_ROWS];
+        const int64_t stride = __builtin_popcountll(first->tokens) * op.gqa_group * KV_TILE;
+        int64_t rows = 0;
+        for_each_row(*first, kv_head, [&](int64_t row, float * of_row) KERNEL {
             const int64_t index = part * memory.rows + row;
-            if (any_reaches(load(of_row), smallest_weights[index])) {
-                weights[count] = of_row;
-                of_rows[count++] = sums + index * op.value_dim;
+            unsigned reaching = 0;
+            for (int64_t tile = 0; tile < count; tile++) {
+                reaching |= unsigned(any_reaches(load(of_row + tile * stride), smallest_weights[index])) << tile;
+            }
+            if (reaching != 0) {
+                weights[rows] = of_row;
+                of_rows[rows] = sums + index * op.value_dim;
+                tiles[rows++] = reaching;
             }
         });
-        if (count > 0) {
-            alignas(64) float values[KV_TILE * MAX_HEAD_DIM];
-            HeadCells(op.values, first_kv_head + kv_head).convert_tile(tile, values);
-            add_weighted_values(values, op.value_dim, count, weights, of_rows);
+        if (rows > 0) {
+            const HeadCells cells(op.values, first_kv_head + kv_head);
+            alignas(64) float values[NUMBERS_TOGETHER];
+            for (int64_t tile = 0; tile < count; tile++) {
+                cells.convert_tile(first[tile], values + tile * KV_TILE * op.value_dim);
+            }
+            add_weighted_values({values, op.value_dim, weights, stride, of_rows, tiles}, rows);
         }
     }
 };

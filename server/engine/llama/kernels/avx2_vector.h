@@ -78,6 +78,9 @@ KERNEL inline float horizontal_max(Floats a) {
     return _mm_cvtss_f32(_mm_max_ss(largest, _mm_movehdup_ps(largest)));
 }
 
+// The order in which horizontal_sums() adds lanes: the place of each, where neighbours are added, then pairs of them, and so on.
+constexpr int64_t LANE_PLACES[LANES] = {0, 2, 1, 3, 4, 6, 5, 7};
+
 // Lane i of the result is the sum of the lanes of rows[i]. Overwrites `rows`.
 KERNEL inline Floats horizontal_sums(Floats rows[LANES]) {
     for (int i = 0; i < 4; i++) {

@@ -78,6 +78,9 @@ KERNEL inline Floats subtract_product(Floats c, Floats a, Floats b) {
 
 KERNEL inline float horizontal_max(Floats a) { return _mm512_reduce_max_ps(a); }
 
+// The order in which horizontal_sums() adds lanes: the place of each, where neighbours are added, then pairs of them, and so on.
+constexpr int64_t LANE_PLACES[LANES] = {0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15};
+
 // Lane i of the result is the sum of the lanes of rows[i]. Overwrites `rows`.
 KERNEL inline Floats horizontal_sums(Floats rows[LANES]) {
     for (int i = 0; i < 8; i++) {

@@ -139,6 +139,9 @@ KERNEL inline float32x4_t sums_of_four(float32x4_t a, float32x4_t b, float32x4_t
     return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d));
 }
 
+// The order in which horizontal_sums() adds lanes: the place of each, where neighbours are added, then pairs of them, and so on.
+constexpr int64_t LANE_PLACES[LANES] = {0, 2, 4, 6, 1, 3, 5, 7};
+
 // Lane i of the result is the sum of the lanes of rows[i].
 KERNEL inline Floats horizontal_sums(const Floats rows[LANES]) {
     float32x4_t halves[LANES];
