@@ -24,6 +24,15 @@ _TOOLS = [
     {"type": "custom", "name": "g"},
     {"type": "web_search"},
 ]
+_COMPACTION = [{"type": "compaction", "compact_threshold": 1}]
+_EDITS = [
+    {"type": "clear_thinking_20251015", "keep": {"type": "thinking_turns", "value": 0}},
+    {
+        "type": "clear_tool_uses_20250919",
+        "trigger": {"type": "tool_uses", "value": 0},
+        "keep": {"type": "tool_uses", "value": 0},
+    },
+]
 
 
 class Sessions:
@@ -71,6 +80,7 @@ class Sessions:
             "metadata": self._one_of({}, {"a": self._mark()}, None),
             "include": self._one_of(None, [], ["reasoning.encrypted_content"], ["x"]),
             "truncation": self._one_of(None, "auto", "disabled"),
+            "context_management": self._one_of(None, [], _COMPACTION),
             "tools": self._one_of(None, _TOOLS, _TOOLS[:1]),
         }
         self._spoil(body)
@@ -106,6 +116,7 @@ class Sessions:
             {"type": "custom_tool_call_output", "call_id": call, "output": [self._text("text")]},
             {"type": "reasoning", "summary": [], "encrypted_content": garbled},
             {"type": "compaction", "encrypted_content": garbled},
+            {"type": "configuration_update", "reasoning": {"effort": "low"}},
             {"type": "item_reference", "id": self._id("item")},
             {"id": self._id("item")},
             {"type": "x"},
@@ -210,6 +221,8 @@ class Sessions:
             ],
             "stream": self._one_of(False, True),
             "tools": self._one_of(None, [{"name": "f", "input_schema": {"type": "object"}}]),
+            "context_management": self._one_of(None, {"edits": _EDITS}, {"edits": _EDITS[1:]}),
+            "compaction": self._one_of(*3 * [None], {"type": "summarize"}),
         }
         self._spoil(self._one_of(body, body["messages"][1], said[0], result))
         path = self._one_of("/v1/messages", "/v1/messages/count_tokens")

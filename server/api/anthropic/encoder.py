@@ -198,7 +198,8 @@ class MessageEncoder:
     def _compaction(self, summary: str | None) -> Iterator[Frame]:
         """A block with a summary, which has one delta; None is one that failed."""
         self._block += 1
-        block = CompactionOut(content=None).model_dump()
+        # The beginning has it too: the package's `messages.stream` knows no such delta.
+        block = CompactionOut(content=summary).model_dump()
         yield frame("content_block_start", index=self._block, content_block=block)
         yield self._delta("compaction_delta", content=summary)
         yield frame("content_block_stop", index=self._block)

@@ -355,8 +355,12 @@ async def test_the_sdk_adds_the_events_up_to_the_whole_answer(pool: FakePool) ->
         whole = await claude.beta.messages.create(**asked)
         async with claude.beta.messages.stream(**asked) as stream:
             added_up = await stream.get_final_message()
+        beyond = {"context_management": asked.pop("context_management")}
+        async with claude.messages.stream(**asked, extra_body=beyond) as stream_without_betas:
+            block, *_ = (await stream_without_betas.get_final_message()).content
     await app.state.context.store.close()
     assert added_up.model_dump(exclude={"id"}) == whole.model_dump(exclude={"id"})
+    assert block.content == "Half done."  # type: ignore[union-attr]
 
 
 async def test_the_next_request_begins_as_the_summary_left_it(
