@@ -9,7 +9,7 @@
 namespace {
 
 // So many panels and tokens are multiplied together: their sums stay in registers.
-constexpr int PANELS_TOGETHER = 2, TOKENS_TOGETHER = 4;
+constexpr int PANELS_TOGETHER = 2, TOKENS_TOGETHER = 6;
 
 // Reads `BYTES` of each row, at most 32; rows lie `stride` bytes apart from `first` on. Lane r of words[i]
 // becomes the 32-bit word i of row r. Reads nothing else: memory after the last row may be unmapped.

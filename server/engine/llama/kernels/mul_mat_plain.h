@@ -111,17 +111,6 @@ KERNEL void multiply_group(const char * panel, int64_t stride, int64_t blocks,
     }
 }
 
-// Calls `act` with `count`, or with MOST if that is less, as a constant.
-template <int MOST, typename Act>
-KERNEL inline void with_count(int64_t count, Act act) {
-    if constexpr (MOST > 1) {
-        if (count < MOST) {
-            return with_count<MOST - 1>(count, act);
-        }
-    }
-    act(std::integral_constant<int, MOST>());
-}
-
 // Adds to sums[0][t] the products of a panel with token t of a tile; a row of the panel is in each lane.
 template <typename Block, int PANELS>
 KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,

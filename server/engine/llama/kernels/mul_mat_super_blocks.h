@@ -40,20 +40,14 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
     for (int64_t block = 0; block < blocks; block++, activations += tokens) {
         SuperBlocks<Block> weights[PANELS];
         unpack_panels(panel, stride, block, weights);
-        int64_t token = 0;
-        const auto multiply_next = [&](auto count) KERNEL {
+        for (int64_t token = 0; token < tokens; token += TOKENS_TOGETHER) {
             Floats * columns[PANELS];
             for (int p = 0; p < PANELS; p++) {
                 columns[p] = sums[p] + token;
             }
-            multiply_tokens<Block, PANELS, count>(weights, activations + token, columns);
-            token += count;
-        };
-        while (token + TOKENS_TOGETHER <= tokens) {
-            multiply_next(std::integral_constant<int, TOKENS_TOGETHER>());
-        }
-        while (token < tokens) {
-            multiply_next(std::integral_constant<int, 1>());
+            with_count<TOKENS_TOGETHER>(tokens - token, [&](auto count) KERNEL {
+                multiply_tokens<Block, PANELS, count>(weights, activations + token, columns);
+            });
         }
     }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace {
 
@@ -17,10 +18,21 @@ constexpr int64_t LEAST_TILE_TOKENS = 16;
 #else
 constexpr bool HAS_TILES = false;
 constexpr int64_t LEAST_TILE_TOKENS = 0;
-// The sums of a panel and a tile, a register for each token, are 4 KB with AVX-512 and stay in the L1 cache.
-constexpr int64_t TILE_TOKENS = 64;
+// The sums of a panel and a tile, a register for each token, are 6 KB with AVX-512 and stay in the L1 cache.
+constexpr int64_t TILE_TOKENS = 96;
 #endif
 // A row of a tile is read at once if it does not cross a cache line.
 constexpr size_t ACTIVATIONS_ALIGNMENT = 64;
+
+// Calls `act` with `count`, or with MOST if that is less, as a constant.
+template <int MOST, typename Act>
+KERNEL inline void with_count(int64_t count, Act act) {
+    if constexpr (MOST > 1) {
+        if (count < MOST) {
+            return with_count<MOST - 1>(count, act);
+        }
+    }
+    act(std::integral_constant<int, MOST>());
+}
 
 }  // namespace
