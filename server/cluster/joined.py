@@ -10,6 +10,7 @@ The process lives as long as the machine is a member, so it imports nothing but 
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ AGENT_RUNS = "Ray runtime started"
 _CONNECT_SECONDS = 3.0
 # An attempt takes seconds of a core. A choice.
 _PAUSE_SECONDS = 5.0
+_PR_SET_PDEATHSIG = 1
 
 
 def listens(host: str, port: int) -> bool:
@@ -63,27 +65,39 @@ class Joined:
         self._command = command
         self._agent: subprocess.Popen[bytes] | None = None
         self._ending = False
+        self._resting = False
 
     def keep(self) -> int:
         """Run agents; returns the exit code of one that could not join, or was told to end."""
         signal.signal(signal.SIGTERM, self._end)
         while True:
-            self._agent = subprocess.Popen(self._command)  # noqa: S603
+            self._agent = subprocess.Popen(self._command, preexec_fn=_dies_with_its_parent)  # noqa: PLW1509, S603 no threads here
+            if self._ending:  # it was told so while the agent was being started
+                self._agent.terminate()
             code = self._agent.wait()
             if self._ending or AGENT_RUNS not in self._log.read_text(errors="replace"):
                 return code
             host, port = self._head
             sys.stdout.write(f"Ended with code {code}; joins again once {host}:{port} answers.\n")
             sys.stdout.flush()
+            self._resting = True
             time.sleep(_PAUSE_SECONDS)
             while not listens(host, port):
                 time.sleep(_PAUSE_SECONDS)
+            self._resting = False
 
     def _end(self, number: int, frame: FrameType | None) -> None:
-        if self._agent is None or self._agent.poll() is not None:
-            sys.exit()
         self._ending = True
-        self._agent.terminate()
+        if self._resting:
+            sys.exit()
+        if self._agent is not None:
+            self._agent.terminate()
+
+
+def _dies_with_its_parent() -> None:
+    """Have the system end this process with its parent, which may be ended by force."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from server.cluster.joined import AGENT_RUNS, member_command
+from server.cluster.joined import AGENT_RUNS, Joined, member_command
 from tests.cluster.on_ray.machines import kill, lives, until
 from tests.e2e.server import CHECKOUT, free_port
 
@@ -103,3 +105,37 @@ def test_an_agent_that_cannot_join_is_not_started_again(
         member = machine(head, FAILS)
         assert member.process.wait(60) == 3
     assert len(member.started) == 1
+
+
+def test_an_agent_ends_with_the_process_that_keeps_it(
+    machine: Callable[[int, str], Machine],
+) -> None:
+    with listening() as head:
+        member = machine(head, JOINS)
+        until(lambda: member.joined(1))
+        member.process.kill()
+        member.process.wait(60)
+        until(lambda: not any(map(lives, member.started)))
+
+
+def test_no_agent_stays_that_was_being_started_when_the_machine_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    agents: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def told_meanwhile(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        agents.append(popen(*args, **options))
+        signal.raise_signal(signal.SIGTERM)
+        return agents[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", told_meanwhile)
+    before = signal.getsignal(signal.SIGTERM)
+    sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
+    try:
+        assert Joined("127.0.0.1:1", tmp_path / "ray.log", sleeps).keep() == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for agent in agents:
+            agent.kill()
+            agent.wait()
