@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from server.api.family import Model
@@ -79,13 +81,20 @@ def for_a_summary(
     )
 
 
-async def is_to_be_summed_up(model: Model, prompt: ChatPrompt, beyond: int) -> bool:
+async def is_to_be_summed_up(
+    model: Model,
+    prompt: ChatPrompt,
+    beyond: int,
+    *,
+    staying: Collection[str] = ("system", "developer"),
+) -> bool:
     """Whether ``prompt`` has more than ``beyond`` tokens, and much to sum up.
 
-    Raises what `Model.count` raises.
+    Messages of the roles that are ``staying`` stand beside a summary, not in it. Raises what
+    `Model.count` raises.
     """
     most = lowered(beyond, model.context)
-    said = [message for message in prompt.messages if message.role not in {"system", "developer"}]
+    said = [message for message in prompt.messages if message.role not in staying]
     worth = most_summary_tokens(model.context) * _WORTH_CHARACTERS
     if most_tokens(ChatPrompt(messages=said)) < worth or most_tokens(prompt) <= most:
         return False

@@ -26,6 +26,14 @@ class Cleared(NamedTuple):
     places: int
 
 
+class _Call(NamedTuple):
+    """A call: its message and its number there, and the message with its result, if any."""
+
+    place: tuple[int, int]
+    call: ToolCall
+    result: int | None
+
+
 def without_thinking(edit: wire.ClearThinking, messages: Sequence[Message]) -> Cleared | None:
     """``messages`` without the thoughts of old turns; None where there are none to clear.
 
@@ -51,17 +59,26 @@ def without_thinking(edit: wire.ClearThinking, messages: Sequence[Message]) -> C
 
 def without_tool_uses(edit: wire.ClearToolUses, messages: Sequence[Message]) -> Cleared | None:
     """``messages`` without the results of old calls; None where there are none to clear."""
-    calls = tool_uses(messages)
+    calls = _calls(messages)
     kept = _DEFAULT_TOOL_USES if edit.keep is None else edit.keep.value
-    answered = {message.tool_call_id for message in messages if message.role == "tool"}
-    old = {
-        call.id
-        for call in calls[: max(len(calls) - kept, 0)]
-        if call.id in answered and call.name not in (edit.exclude_tools or ())
-    }
+    old = [
+        each
+        for each in calls[: max(len(calls) - kept, 0)]
+        if each.result is not None and each.call.name not in (edit.exclude_tools or ())
+    ]
     if not old:
         return None
-    return Cleared([_without(message, old, edit) for message in messages], len(old))
+    without = {each.result for each in old}
+    emptied = {each.place for each in old if _loses_input(each.call, edit.clear_tool_inputs)}
+    return Cleared(
+        [
+            msgspec.structs.replace(message, content=CLEARED)
+            if at in without
+            else _without_inputs(message, at, emptied)
+            for at, message in enumerate(messages)
+        ],
+        len(old),
+    )
 
 
 def tool_uses(messages: Sequence[Message]) -> list[ToolCall]:
@@ -79,19 +96,29 @@ def _turns_kept(edit: wire.ClearThinking, turns: int) -> int:
             return turns
 
 
-def _without(message: Message, old: Collection[str], edit: wire.ClearToolUses) -> Message:
-    if message.role == "tool" and message.tool_call_id in old:
-        return msgspec.structs.replace(message, content=CLEARED)
-    if not edit.clear_tool_inputs or not message.tool_calls:
+def _calls(messages: Sequence[Message]) -> list[_Call]:
+    """All calls of a conversation. Ids may repeat: a result answers the last call of its id."""
+    calls: list[_Call] = []
+    unanswered: dict[str, int] = {}
+    for at, message in enumerate(messages):
+        for number, call in enumerate(message.tool_calls):
+            unanswered[call.id] = len(calls)
+            calls.append(_Call((at, number), call, None))
+        if message.role == "tool" and message.tool_call_id in unanswered:
+            index = unanswered.pop(message.tool_call_id)
+            calls[index] = calls[index]._replace(result=at)
+    return calls
+
+
+def _without_inputs(message: Message, at: int, emptied: Collection[tuple[int, int]]) -> Message:
+    if not any((at, number) in emptied for number in range(len(message.tool_calls))):
         return message
     calls = [
-        msgspec.structs.replace(call, arguments="{}")
-        if call.id in old and _loses_input(call, edit.clear_tool_inputs)
-        else call
-        for call in message.tool_calls
+        msgspec.structs.replace(call, arguments="{}") if (at, number) in emptied else call
+        for number, call in enumerate(message.tool_calls)
     ]
     return msgspec.structs.replace(message, tool_calls=calls)
 
 
-def _loses_input(call: ToolCall, cleared: bool | Collection[str]) -> bool:
-    return cleared is True or (not isinstance(cleared, bool) and call.name in cleared)
+def _loses_input(call: ToolCall, cleared: bool | list[str] | None) -> bool:
+    return call.name in cleared if isinstance(cleared, list) else bool(cleared)

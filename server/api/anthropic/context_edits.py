@@ -121,11 +121,14 @@ class ContextEdits:
         self.summary, self.usage = text, reply.usage
         # As in the next request, which has this summary in place of all but `system`.
         own = [at for at, place in enumerate(self._parsed.messages) if place[0] == "system"]
-        kept = [_messages(request)[at] for at in own]
-        self._keep(own)
-        self._parsed.messages.append(("messages",))
-        self._parsed.parts.append([])
-        return with_messages(request, [*kept, Message(role="user", content=summed_up(text))])
+        messages = _messages(request)
+        begun = [len(messages) - 1] if _prompt(request).continue_final_message else []
+        self._keep([*own, *begun])
+        self._parsed.messages.insert(len(own), ("messages",))
+        self._parsed.parts.insert(len(own), [])
+        summary = Message(role="user", content=summed_up(text))
+        kept = [*(messages[at] for at in own), summary, *(messages[at] for at in begun)]
+        return with_messages(request, kept)
 
     def _keep(self, indexes: Sequence[int]) -> None:
         self._parsed.messages[:] = [self._parsed.messages[at] for at in indexes]

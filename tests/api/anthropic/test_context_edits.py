@@ -228,6 +228,18 @@ async def test_which_results_are_cleared(
     assert [n for n, said in enumerate(results(messages)) if said == CLEARED] == cleared
 
 
+async def test_ids_of_calls_may_repeat(http: httpx.AsyncClient, pool: FakePool) -> None:
+    turns = [{"role": "assistant", "content": [call(0)]}, result(0)]
+    edit = {"type": TOOL_USES, "trigger": ALWAYS, "clear_tool_inputs": True}
+    wanted = edited(edit, messages=[USER, *turns * 5])
+    messages = await asked(http, pool, wanted)
+    assert results(messages) == [CLEARED] * 2 + ["x" * 100] * 3
+    arguments = [made.arguments for turn in messages for made in turn.tool_calls]
+    assert arguments == ["{}"] * 2 + ['{"a": 0}'] * 3
+    (said,) = await applied(http, wanted)
+    assert said["cleared_tool_uses"] == 2
+
+
 @pytest.mark.parametrize(
     ("inputs", "left"),
     [(True, "{}"), (["add"], "{}"), (["other"], '{"a": 0}'), (False, '{"a": 0}')],
@@ -323,6 +335,18 @@ async def test_a_long_conversation_is_summed_up_and_goes_on(
         ("user", SUMMARY),
     ]
     assert [tool.name for tool in going_on.tools] == ["add"]  # type: ignore[union-attr]
+
+
+async def test_a_begun_answer_goes_on_behind_the_summary(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    begun = {"role": "assistant", "content": "Well,"}
+    wanted = edited({"type": COMPACT}, messages=[*LONG, begun], system="Be brief.")
+    said = [(turn.role, turn.content) for turn in await asked(http, pool, wanted)]
+    assert said == [("system", "Be brief."), ("user", SUMMARY), ("assistant", "Well,")]
+    prompt = pool.client.requests[-1].prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.continue_final_message
 
 
 async def test_a_model_that_calls_in_place_of_a_summary_is_asked_again_without_tools(

@@ -107,6 +107,8 @@ async def test_a_later_summary_takes_the_place_of_the_one_before(
     [
         ([{"type": "compaction", "compact_threshold": 5000}], LONG[:1]),
         (COMPACTION, [USER, {"role": "assistant", "content": "Yes."}, USER]),
+        # What users say stays beside a summary, so that one would help no request.
+        (COMPACTION, [{"role": "user", "content": "y" * 2000}, *LONG[2:]]),
         ([{"type": "fold"}], LONG),
         ([], LONG),
     ],

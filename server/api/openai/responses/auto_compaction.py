@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from server.api.family import Model
+from server.api.openai.responses.conversation import NEVER_SUMMED_UP
 from server.api.openai.responses.encoder import ResponseEncoder
 from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.api.openai.responses.truncation import Shortening
@@ -34,7 +35,7 @@ class AutoCompaction:
         """The request that the model is asked; raises what the methods of ``model`` raise."""
         request = self._shortening.request
         assert isinstance(request.prompt, ChatPrompt)
-        if await is_to_be_summed_up(model, request.prompt, self._beyond):
+        if await is_to_be_summed_up(model, request.prompt, self._beyond, staying=NEVER_SUMMED_UP):
             summary = (await summary_of(model, request)).answers[0].text.strip()
             if summary:
                 self._encoder.begin_with(summary)

@@ -26,7 +26,7 @@ from server.api.validation import unknown_fields
 from server.core.errors import InvalidRequest, Locator, path_text
 from server.core.request import Content, Message, ToolCall
 
-_NEVER_SUMMED_UP = ("system", "developer", "user")
+NEVER_SUMMED_UP = ("system", "developer", "user")
 """The roles whose messages stay beside a summary, as at `/v1/responses/compact`."""
 
 
@@ -87,7 +87,7 @@ class Conversation:
             [
                 index
                 for index, message in enumerate(self.messages)
-                if message.role in _NEVER_SUMMED_UP and message is not self._summary
+                if message.role in NEVER_SUMMED_UP and message is not self._summary
             ]
         )
         self._summary = Message(role="user", content=summed_up(summary))
