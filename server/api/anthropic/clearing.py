@@ -26,10 +26,14 @@ class Cleared(NamedTuple):
     places: int
 
 
-class _Call(NamedTuple):
-    """A call: its message and its number there, and the message with its result, if any."""
+_Place = tuple[int, int]
+"""The message of a call, and its number there."""
 
-    place: tuple[int, int]
+
+class _Call(NamedTuple):
+    """A call, and the message with its result, if there is one."""
+
+    place: _Place
     call: ToolCall
     result: int | None
 
@@ -45,7 +49,7 @@ def without_thinking(edit: wire.ClearThinking, messages: Sequence[Message]) -> C
         turn += message.role == "user"
         turns.append(turn if message.reasoning_content else None)
     thinking = sorted({turn for turn in turns if turn is not None})
-    old = thinking[: max(len(thinking) - _turns_kept(edit, len(thinking)), 0)]
+    old = set(thinking[: max(len(thinking) - _turns_kept(edit, len(thinking)), 0)])
     if not old:
         return None
     return Cleared(
@@ -61,15 +65,16 @@ def without_tool_uses(edit: wire.ClearToolUses, messages: Sequence[Message]) -> 
     """``messages`` without the results of old calls; None where there are none to clear."""
     calls = _calls(messages)
     kept = _DEFAULT_TOOL_USES if edit.keep is None else edit.keep.value
+    excluded = frozenset(edit.exclude_tools or ())
     old = [
         each
         for each in calls[: max(len(calls) - kept, 0)]
-        if each.result is not None and each.call.name not in (edit.exclude_tools or ())
+        if each.result is not None and each.call.name not in excluded
     ]
     if not old:
         return None
     without = {each.result for each in old}
-    emptied = {each.place for each in old if _loses_input(each.call, edit.clear_tool_inputs)}
+    emptied = _losing_inputs(old, edit.clear_tool_inputs)
     return Cleared(
         [
             msgspec.structs.replace(message, content=CLEARED)
@@ -110,7 +115,7 @@ def _calls(messages: Sequence[Message]) -> list[_Call]:
     return calls
 
 
-def _without_inputs(message: Message, at: int, emptied: Collection[tuple[int, int]]) -> Message:
+def _without_inputs(message: Message, at: int, emptied: Collection[_Place]) -> Message:
     if not any((at, number) in emptied for number in range(len(message.tool_calls))):
         return message
     calls = [
@@ -120,5 +125,9 @@ def _without_inputs(message: Message, at: int, emptied: Collection[tuple[int, in
     return msgspec.structs.replace(message, tool_calls=calls)
 
 
-def _loses_input(call: ToolCall, cleared: bool | list[str] | None) -> bool:
-    return call.name in cleared if isinstance(cleared, list) else bool(cleared)
+def _losing_inputs(calls: Sequence[_Call], cleared: bool | list[str] | None) -> set[_Place]:
+    """The places of those of ``calls`` that lose their arguments: all, or those of some tools."""
+    names = frozenset(cleared) if isinstance(cleared, list) else None
+    if names is None and not cleared:
+        return set()
+    return {each.place for each in calls if names is None or each.call.name in names}

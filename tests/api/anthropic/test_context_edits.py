@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import httpx2
@@ -13,12 +14,13 @@ from anthropic import AsyncAnthropic
 from anthropic.types.beta import BetaMessage, BetaMessageTokensCount, BetaRawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from server.api.anthropic.clearing import CLEARED
+from server.api.anthropic.clearing import CLEARED, without_thinking, without_tool_uses
+from server.api.anthropic.schemas.context_management import ClearThinking, ClearToolUses
 from server.api.summary import SUMMARY_TASK
 from server.app import create_app
 from server.core.errors import ContextLengthExceeded
 from server.core.events import Event, Failed
-from server.core.request import ChatPrompt, GenerationRequest, Message
+from server.core.request import ChatPrompt, GenerationRequest, Message, ToolCall
 from server.core.settings import Settings
 from server.reply.builtin_formats import builtin_format
 from tests.api.anthropic.wire import (
@@ -36,8 +38,8 @@ Connect = Callable[..., httpx.AsyncClient]
 
 _EVENT: TypeAdapter[BetaRawMessageStreamEvent] = TypeAdapter(BetaRawMessageStreamEvent)
 
-TOOL_USES = "clear_tool_uses_20250919"
-THINKING = "clear_thinking_20251015"
+TOOL_USES: Final = "clear_tool_uses_20250919"
+THINKING: Final = "clear_thinking_20251015"
 COMPACT = "compact_20260112"
 ALL_OF_IT = {"type": THINKING, "keep": "all"}
 ALWAYS = {"type": "tool_uses", "value": 0}
@@ -252,6 +254,21 @@ async def test_inputs_of_old_calls_are_cleared_where_that_is_asked_for(
     first, *others = (c.arguments for turn in messages for c in turn.tool_calls)
     assert first == left
     assert others == [f'{{"a": {number}}}' for number in (1, 2, 3)]
+
+
+def test_clearing_takes_time_that_grows_with_the_conversation_only() -> None:
+    turns = [Message(role="user", content="u"), Message(role="assistant", reasoning_content="t")]
+    made = ToolCall(id="1", name="add", arguments="{}")
+    calls = [
+        Message(role="assistant", tool_calls=[made]),
+        Message(role="tool", content="x", tool_call_id="1"),
+    ]
+    names = [f"tool_{number}" for number in range(50_000)]
+    tools = ClearToolUses(type=TOOL_USES, exclude_tools=names, clear_tool_inputs=names)
+    before = time.thread_time()
+    assert without_thinking(ClearThinking(type=THINKING), turns * 10_000) is not None
+    assert without_tool_uses(tools, calls * 5_000) is not None
+    assert time.thread_time() - before < 1.5
 
 
 async def test_a_trigger_beyond_the_context_is_lowered_and_said(
