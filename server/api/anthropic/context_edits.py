@@ -22,6 +22,7 @@ from server.api.summary import (
     for_a_summary,
     is_to_be_summed_up,
     lowered,
+    most_summary_tokens,
     summary_of,
     summed_up,
 )
@@ -81,14 +82,20 @@ class ContextEdits:
         self.applied = None if self.applied is None else applied
         return request
 
-    def sum_up(self, request: GenerationRequest, instructions: str | None) -> GenerationRequest:
-        """``request`` as one for a summary, which is all of the answer."""
+    def sum_up(
+        self,
+        request: GenerationRequest,
+        instructions: str | None,
+        *,
+        most: int = MOST_SUMMARY_TOKENS,
+    ) -> GenerationRequest:
+        """``request`` as one for a summary alone, which has at most ``most`` tokens."""
         self.pauses = True
         task = Message(role="user", content=_task(instructions))
         self._parsed.messages.append(("messages",))
         self._parsed.parts.append([])
         asked = with_messages(request, [*_messages(request), task])
-        self._asked = for_a_summary(asked, min(request.max_tokens or 1, MOST_SUMMARY_TOKENS))
+        self._asked = for_a_summary(asked, min(request.max_tokens or 1, most))
         return self._asked
 
     def shorter(self, error: ContextLengthExceeded) -> Sequence[GenerationRequest] | None:
@@ -113,7 +120,8 @@ class ContextEdits:
         if not await is_to_be_summed_up(model, _prompt(request), beyond):
             return request
         if edit.pause_after_compaction:
-            return self.sum_up(request, edit.instructions)
+            most = most_summary_tokens(model.context)
+            return self.sum_up(request, edit.instructions, most=most)
         reply = await summary_of(model, request, _task(edit.instructions))
         text = reply.answers[0].text.strip()
         if not text:

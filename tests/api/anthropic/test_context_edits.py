@@ -447,6 +447,15 @@ async def test_an_answer_that_pauses_is_the_summary_alone(
     assert len(pool.client.requests) == 2
 
 
+@pytest.mark.parametrize("pauses", [False, True])
+async def test_a_summary_leaves_room_in_the_context_for_what_comes_next(
+    http: httpx.AsyncClient, pool: FakePool, pauses: bool
+) -> None:
+    edit = {"type": COMPACT, "pause_after_compaction": pauses}
+    await asked(http, pool, edited(edit, messages=LONG, max_tokens=CONTEXT))
+    assert pool.client.requests[0].max_tokens == CONTEXT // 8
+
+
 @pytest.mark.parametrize(
     ("instructions", "task"),
     [(None, SUMMARY_TASK), (" ", SUMMARY_TASK), ("In rhyme.", "In rhyme.")],
