@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -186,6 +187,24 @@ async def test_a_call_is_answered_by_its_result_alone(connect: Connect) -> None:
         "function_call_output",
     ]
     assert listed[1]["id"] == made.id
+
+
+async def test_results_of_clients_own_tools_are_stored_as_they_came(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    ran = {"stdout": "a.py", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}
+    given: list[dict[str, Any]] = [
+        {"role": "user", "content": "List them."},
+        {"type": "shell_call", "id": "sh_1", "call_id": "c1", "action": {"commands": ["ls"]}},
+        {"type": "shell_call_output", "id": "sho_1", "call_id": "c1", "output": [ran]},
+    ]
+    first = await respond(http, input=given)
+    second = await respond(http, input="And?", previous_response_id=first.id)
+    told = [content for role, content in prompt(pool) if role == "tool"]
+    assert json.loads(told[0]) == [ran]
+    call_, result = (await items(http, second.id))[1:3]
+    assert (call_["type"], call_["action"]) == ("shell_call", {"commands": ["ls"]})
+    assert (result["type"], result["output"]) == ("shell_call_output", [ran])
 
 
 async def test_input_items_have_ids_that_stay(http: httpx.AsyncClient) -> None:

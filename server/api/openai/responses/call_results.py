@@ -9,7 +9,8 @@ from server.api.openai.responses.origin import Placed
 from server.api.openai.responses.schemas import items as wire
 from server.core.errors import InvalidRequest
 
-CALLS = (wire.FunctionCallItem, wire.CustomToolCallItem)
+CALLS = (wire.FunctionCallItem, wire.CustomToolCallItem, wire.ClientCallItem)
+RESULTS = (wire.CallOutputItem, wire.ClientCallOutputItem)
 
 
 def results_by_call(placed: Sequence[Placed]) -> dict[int, int]:
@@ -25,7 +26,7 @@ def results_by_call(placed: Sequence[Placed]) -> dict[int, int]:
     for index, (item, at) in enumerate(placed):
         if isinstance(item, CALLS):
             calls.made(index, id_=item.call_id, name=item.name)
-        elif isinstance(item, wire.CallOutputItem):
+        elif isinstance(item, RESULTS):
             id_ = item.call_id
             call = calls.next(item.name) if id_ is None else calls.with_id(id_)
             if call is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from server.api.billing_header import BILLING_HEADER, unbilled
 from server.api.image_parts import check_count
 from server.api.openai.conversation import arguments_text
-from server.api.openai.responses.call_results import CALLS, results_by_call
+from server.api.openai.responses.call_results import CALLS, RESULTS, results_by_call
 from server.api.openai.responses.content import all_parts, content_of, ignored_images, places
 from server.api.openai.responses.last_summary import last_summary
 from server.api.openai.responses.origin import Origin, Placed, placed
@@ -199,9 +199,9 @@ class _Builder:
                     self._say(item, at)
                 case wire.ReasoningItem():
                     self._reason(item, at)
-                case wire.FunctionCallItem() | wire.CustomToolCallItem():
+                case wire.FunctionCallItem() | wire.CustomToolCallItem() | wire.ClientCallItem():
                     self._call(item, index, at)
-                case wire.CallOutputItem():
+                case wire.CallOutputItem() | wire.ClientCallOutputItem():
                     self._close()
                 case wire.CompactionItem():
                     self._compaction(index, at)
@@ -256,10 +256,14 @@ class _Builder:
             self._found.ignored.append(f"{path_text(at)}.encrypted_content")
 
     def _call(
-        self, item: wire.FunctionCallItem | wire.CustomToolCallItem, index: int, at: Locator
+        self,
+        item: wire.FunctionCallItem | wire.CustomToolCallItem | wire.ClientCallItem,
+        index: int,
+        at: Locator,
     ) -> None:
         turn = self._open(at)
-        name = self._tools.offered(WireName(item.name, item.namespace))
+        namespace = None if isinstance(item, wire.ClientCallItem) else item.namespace
+        name = self._tools.offered(WireName(item.name, namespace))
         if isinstance(item, wire.CustomToolCallItem):
             call = ToolCall(id=item.call_id, name=name, arguments=item.input, kind="custom")
             turn.call_places.append((*at, "input"))
@@ -280,7 +284,8 @@ class _Builder:
             if index is None:
                 continue
             result, at = self._placed[index]
-            assert isinstance(result, wire.CallOutputItem)
-            content = content_of(result.output, (*at, "output"))
+            assert isinstance(result, RESULTS)
+            said = result.said
+            content = content_of(said, (*at, "output"))
             message = Message(role="tool", content=content, tool_call_id=call.id)
-            self._found.add(message, at, parts=self._parts(result.output, (*at, "output")))
+            self._found.add(message, at, parts=self._parts(said, (*at, "output")))

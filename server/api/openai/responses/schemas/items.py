@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
 from server.api.image_parts import ImageInput
 from server.api.openai.responses.schemas.lenient import LenientModel
@@ -72,6 +72,9 @@ Result = Annotated[_Content, BeforeValidator(as_result), BeforeValidator(_or_emp
 """What the result of a call says: text, parts, or any JSON value."""
 
 
+_result: TypeAdapter[Content] = TypeAdapter(Result, config=ConfigDict(defer_build=True))
+
+
 class MessageItem(Item):
     """A message; the only kind of item whose ``type`` may be left out."""
 
@@ -124,6 +127,52 @@ class CallOutputItem(Item):
     call_id: CallId | None = None
     output: Result
     name: str | None = None
+
+    @property
+    def said(self) -> Content:
+        """The result for the model."""
+        return self.output
+
+
+class ClientCallItem(Item):
+    """A call of a tool that OpenAI's models know by themselves and clients run.
+
+    ``action`` says what a shell does, ``operation`` what becomes of a file.
+    """
+
+    type: Literal["local_shell_call", "shell_call", "apply_patch_call"]
+    call_id: CallId
+    action: dict[str, Any] | None = None
+    operation: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the tool."""
+        return self.type.removesuffix("_call")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was called with."""
+        return self.action or self.operation or {}
+
+
+class ClientCallOutputItem(Item):
+    """The result of such a call; a patch may have nothing but its status."""
+
+    type: Literal["local_shell_call_output", "shell_call_output", "apply_patch_call_output"]
+    call_id: CallId | None = None
+    output: Any = None
+    max_output_length: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the tool."""
+        return self.type.removesuffix("_call_output")
+
+    @property
+    def said(self) -> Content:
+        """The result for the model."""
+        return _result.validate_python(self.output or self.status)
 
 
 class AdditionalToolsItem(Item):
@@ -178,6 +227,12 @@ _KINDS = {
     "custom_tool_call": "custom_tool_call",
     "function_call_output": "output",
     "custom_tool_call_output": "output",
+    "local_shell_call": "client_call",
+    "shell_call": "client_call",
+    "apply_patch_call": "client_call",
+    "local_shell_call_output": "client_output",
+    "shell_call_output": "client_output",
+    "apply_patch_call_output": "client_output",
     "additional_tools": "additional_tools",
     "tool_search_output": "additional_tools",
     "compaction": "compaction",
@@ -208,6 +263,8 @@ InputItem = Annotated[
     | Annotated[FunctionCallItem, Tag("function_call")]
     | Annotated[CustomToolCallItem, Tag("custom_tool_call")]
     | Annotated[CallOutputItem, Tag("output")]
+    | Annotated[ClientCallItem, Tag("client_call")]
+    | Annotated[ClientCallOutputItem, Tag("client_output")]
     | Annotated[AdditionalToolsItem, Tag("additional_tools")]
     | Annotated[CompactionItem, Tag("compaction")]
     | Annotated[CompactionTriggerItem, Tag("compaction_trigger")]
