@@ -24,8 +24,9 @@ AGENT_RUNS = "Ray runtime started"
 """In the log of an agent that has joined: Ray's own words, which stay as its version does."""
 
 _CONNECT_SECONDS = 3.0
-# An attempt takes seconds of a core. A choice.
-_PAUSE_SECONDS = 5.0
+# An attempt takes seconds of a core. A choice; each that fails doubles it, since a head that was
+# made anew has another token.
+_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 5.0, 60.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -70,21 +71,32 @@ class Joined:
     def keep(self) -> int:
         """Run agents; returns the exit code of one that could not join, or was told to end."""
         signal.signal(signal.SIGTERM, self._end)
+        pause: float | None = None
         while True:
+            begun = self._log.stat().st_size
             self._agent = subprocess.Popen(self._command, preexec_fn=_dies_with_its_parent)  # noqa: PLW1509, S603 no threads here
             if self._ending:  # it was told so while the agent was being started
                 self._agent.terminate()
             code = self._agent.wait()
-            if self._ending or AGENT_RUNS not in self._log.read_text(errors="replace"):
+            if AGENT_RUNS.encode() in self._logged_since(begun):
+                pause = _PAUSE_SECONDS
+            elif pause is not None:
+                pause = min(2 * pause, _MOST_PAUSE_SECONDS)
+            if self._ending or pause is None:
                 return code
             host, port = self._head
             sys.stdout.write(f"Ended with code {code}; joins again once {host}:{port} answers.\n")
             sys.stdout.flush()
             self._resting = True
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(pause)
             while not listens(host, port):
                 time.sleep(_PAUSE_SECONDS)
             self._resting = False
+
+    def _logged_since(self, place: int) -> bytes:
+        with self._log.open("rb") as log:
+            log.seek(place)
+            return log.read()
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         self._ending = True

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,6 +132,7 @@ def test_no_agent_stays_that_was_being_started_when_the_machine_left(
 
     monkeypatch.setattr(subprocess, "Popen", told_meanwhile)
     before = signal.getsignal(signal.SIGTERM)
+    (tmp_path / "ray.log").touch()
     sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
     try:
         assert Joined("127.0.0.1:1", tmp_path / "ray.log", sleeps).keep() == -signal.SIGTERM
@@ -139,3 +141,25 @@ def test_no_agent_stays_that_was_being_started_when_the_machine_left(
         for agent in agents:
             agent.kill()
             agent.wait()
+
+
+def test_attempts_that_fail_come_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log, pauses = tmp_path / "ray.log", []
+    log.touch()
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 6:
+            raise InterruptedError
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    before = signal.getsignal(signal.SIGTERM)
+    joins_once = f"f = open({str(log)!r}, 'a+'); f.seek(0); f.read() or f.write({AGENT_RUNS!r})"
+    try:
+        with listening() as head, pytest.raises(InterruptedError):
+            Joined(f"127.0.0.1:{head}", log, [sys.executable, "-c", joins_once]).keep()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert pauses == [5, 10, 20, 40, 60, 60]
