@@ -18,8 +18,7 @@ from server.api.anthropic.clearing import CLEARED, without_thinking, without_too
 from server.api.anthropic.schemas.context_management import ClearThinking, ClearToolUses
 from server.api.summary import SUMMARY_TASK
 from server.app import create_app
-from server.core.errors import ContextLengthExceeded
-from server.core.events import Event, Failed
+from server.core.events import Event
 from server.core.request import ChatPrompt, GenerationRequest, Message, ToolCall
 from server.core.settings import Settings
 from server.reply.builtin_formats import builtin_format
@@ -33,6 +32,7 @@ from tests.api.anthropic.wire import (
     parse_events,
 )
 from tests.api.fakes import CONTEXT, FakePool, answer, letters
+from tests.api.summing_up import answering
 
 Connect = Callable[..., httpx.AsyncClient]
 
@@ -78,28 +78,6 @@ THOUGHTS = [
     result(1),
 ]
 LONG = [USER, {"role": "assistant", "content": "y" * 2000}, {"role": "user", "content": "Go on."}]
-
-
-def answering(context: int = 10**9) -> FakePool:
-    """A model whose letters are tokens; it sums up where it is asked to, or says that it is done.
-
-    A prompt of more than ``context`` letters is too long.
-    """
-
-    def script(request: GenerationRequest) -> Iterable[Event]:
-        assert isinstance(request.prompt, ChatPrompt)
-        tokens = letters(request.prompt)
-        if tokens > context:
-            error = ContextLengthExceeded(
-                "Too long.", at=("prompt",), numbers={"tokens": tokens, "most": context}
-            )
-            return [Failed(id=1, error=error.info)]
-        summed_up = request.reasoning_budget == 0
-        return answer(request, *(("Half ", "done. ") if summed_up else ("Done.",)))
-
-    pool = FakePool(script, builtin_format("hermes"))
-    pool.client.letters_are_tokens = True
-    return pool
 
 
 @pytest.fixture

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from server.api.summary import SUMMARY_TASK
-from server.core.errors import ContextLengthExceeded
-from server.core.events import Event, Failed
-from server.core.request import ChatPrompt, GenerationRequest
-from server.reply.builtin_formats import builtin_format
-from tests.api.fakes import CONTEXT, FakePool, answer, letters
+from tests.api.fakes import CONTEXT, FakePool
 from tests.api.responses.test_background import begin, follow, parsed, until
 from tests.api.responses.test_compaction_item import summary
 from tests.api.responses.test_state import fetch, prompt
 from tests.api.responses.wire import raw, respond, stream, types
+from tests.api.summing_up import answering
 
 Connect = Callable[..., httpx.AsyncClient]
 
@@ -25,27 +22,6 @@ USER = {"role": "user", "content": "Find the bug."}
 LONG = [USER, {"role": "assistant", "content": "y" * 2000}, {"role": "user", "content": "Go on."}]
 COMPACTION = [{"type": "compaction"}]
 SUMMARY = "This is a summary of the conversation so far:\n\nHalf done."
-
-
-def answering(context: int = 10**9, summed_up: tuple[str, ...] = ("Half ", "done. ")) -> FakePool:
-    """A model whose letters are tokens; it sums up where it is asked to, or says that it is done.
-
-    A prompt of more than ``context`` letters is too long.
-    """
-
-    def script(request: GenerationRequest) -> Iterable[Event]:
-        assert isinstance(request.prompt, ChatPrompt)
-        tokens = letters(request.prompt)
-        if tokens > context:
-            error = ContextLengthExceeded(
-                "Too long.", at=("prompt",), numbers={"tokens": tokens, "most": context}
-            )
-            return [Failed(id=1, error=error.info)]
-        return answer(request, *(summed_up if request.reasoning_budget == 0 else ("Done.",)))
-
-    pool = FakePool(script, builtin_format("hermes"))
-    pool.client.letters_are_tokens = True
-    return pool
 
 
 @pytest.fixture
