@@ -23,7 +23,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop clients cluster serve models check test test-fast test-process test-model test-cluster test-aarch64 cluster-test cluster-faults cluster-idle cluster-bench lint docs screenshots vendor fuzz fuzz-prefixes soak bench release container-test clean
+.PHONY: help install tool develop clients cluster serve models check test test-fast test-process test-model test-cluster test-aarch64 cluster-test cluster-faults cluster-idle cluster-bench lint docs screenshots vendor fuzz fuzz-prefixes soak bench release container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -47,6 +47,15 @@ $(DEVELOPED): $(INSTALLED) tests/encoder.txt
 	@touch $@
 
 install: $(INSTALLED) ## set up .venv with the command .venv/bin/dragoman
+
+# A wheel that is found beside the index is preferred to sources of the same version.
+tool: $(INSTALLED) ## install the command for you, by uv or pipx, with the kernels
+	@if command -v uv > /dev/null; then \
+	    uv tool install --force --find-links "$(LLAMA_CPP_WHEEL)" --constraints constraints.txt .; \
+	elif command -v pipx > /dev/null; then \
+	    pipx install --force . \
+	        --pip-args="--find-links '$(LLAMA_CPP_WHEEL)' --constraint '$(CURDIR)/constraints.txt'"; \
+	else echo "make tool needs uv or pipx" >&2; exit 1; fi
 
 develop: $(DEVELOPED)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ import httptools
 import msgspec
 
 from server.core.event_stream import EventStreamParser
+from server.core.settings import socket_path
 
 _TIMEOUT_SECONDS = 900.0
 
@@ -89,15 +90,22 @@ class _Chunk(msgspec.Struct):
 class Endpoint:
     """An OpenAI endpoint at ``url``, with or without ``/v1`` at its end.
 
-    Raises ValueError if ``url`` is not an http:// or https:// address.
+    ``trust`` says which certificates count (default: those of the machine's authorities, and at a
+    Unix socket no TLS). Raises ValueError if ``url`` is not an http://, https:// or unix: address.
     """
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
-        parts = urlsplit(url)
+    def __init__(
+        self, url: str, api_key: str | None = None, *, trust: ssl.SSLContext | None = None
+    ) -> None:
+        self._socket = socket_path(url)
+        parts = urlsplit(url if self._socket is None else "http://localhost")
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{url!r} is not an http:// or https:// address")
+            raise ValueError(f"{url!r} is not an http://, https:// or unix: address")
         self._host = parts.hostname
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        if parts.scheme == "https":
+            self._tls = trust or ssl.create_default_context()
+        else:
+            self._tls = trust if self._socket else None
         self._port = parts.port or (443 if self._tls else 80)
         prefix = parts.path.rstrip("/").removesuffix("/v1")
         self._prefix = prefix
@@ -123,11 +131,24 @@ class Endpoint:
         exchange = _Exchange(head + content)
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                await exchange.run(self._host, self._port, self._tls)
+                await exchange.run(self._connect)
         except (OSError, httptools.HttpParserError) as error:
             reason = str(error) or f"no answer within {_TIMEOUT_SECONDS:.0f} seconds"
             return Answer(started=started, seconds=time.perf_counter() - started, error=reason)
         return read(exchange.status, exchange.pieces, started, time.perf_counter())
+
+    async def _connect(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+        loop = asyncio.get_running_loop()
+        if self._socket is None:
+            transport, _ = await loop.create_connection(
+                lambda: protocol, self._host, self._port, ssl=self._tls
+            )
+        else:
+            name = self._host if self._tls else None
+            transport, _ = await loop.create_unix_connection(
+                lambda: protocol, self._socket, ssl=self._tls, server_hostname=name
+            )
+        return transport
 
 
 class _Exchange(asyncio.Protocol):
@@ -141,10 +162,9 @@ class _Exchange(asyncio.Protocol):
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._now = 0.0
 
-    async def run(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    async def run(self, connect: Callable[[asyncio.Protocol], Awaitable[asyncio.Transport]]) -> None:
         """Send the request and wait for the end of the answer. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(lambda: self, host, port, ssl=tls)
+        transport = await connect(self)
         try:
             transport.write(self._request)
             await self._done

@@ -18,7 +18,7 @@ from server.benchmark.workloads import WORKLOADS, run_workload
 from server.cli.console import CommandError, err, out
 from server.cli.conversation import names_of_models
 from server.cli.formatting import columns
-from server.cli.server_client import Client
+from server.cli.server_client import Client, local_client
 from server.core.settings import load
 
 # Workloads that need no facts about the server, nor a context of more than 4,096 tokens.
@@ -61,9 +61,9 @@ def bench(
         raise CommandError("overflow needs --kv-tokens: the KV cells of the server", exit_code=2)
     settings = load()
     key = settings.api_keys[0] if settings.api_keys else None
-    client = Client(url, key)
+    client = local_client(settings, url)
     target = Target(
-        endpoint=Endpoint(client.url, key),
+        endpoint=Endpoint(client.url, key, trust=client.trust),
         model=model or _first_model(client),
         kv_tokens=kv_tokens or 0,
     )

@@ -11,7 +11,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import Context
 from pathlib import Path
 from types import FrameType
@@ -71,39 +72,43 @@ def serve(settings: Settings) -> None:
     check_models(settings)
     check_store(settings)
     check_traces(settings)
-    listeners = _listeners(settings)
     signal.signal(signal.SIGTERM, _exit_at_once)
     # There is nothing to read again yet.
     at_hangup(reload=lambda: None, end=lambda: sys.exit(128 + signal.SIGHUP))
-    configure_logging(settings.log_format, settings.log_level)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    folder = library(settings)
-    models = folder.scan()
-    _check_no_adapters(settings, models)
-    if settings.strict_start:
-        _check_all_are_served(settings, models)
-    if not models:
-        _pull_starter(settings)
-    let_workers_compute()
-    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        failed = runner.run(_serve(settings, folder, *listeners))
-    if path := socket_path(settings.host):
-        Path(path).unlink(missing_ok=True)
+    with _listening(settings) as listeners:
+        configure_logging(settings.log_format, settings.log_level)
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        folder = library(settings)
+        models = folder.scan()
+        _check_no_adapters(settings, models)
+        if settings.strict_start:
+            _check_all_are_served(settings, models)
+        if not models:
+            _pull_starter(settings)
+        let_workers_compute()
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+            failed = runner.run(_serve(settings, folder, *listeners))
     if failed:
         raise CommandError(f"strict_start: {', '.join(failed)} cannot be loaded; the log says why")
 
 
-def _listeners(settings: Settings) -> list[socket.socket]:
+@contextmanager
+def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
     """The sockets to listen on: that of the API, and of metrics if they have one of their own.
 
-    Raises CommandError with the reason if one cannot be had.
+    The file of a Unix socket is removed afterwards. Raises CommandError with the reason if a socket
+    cannot be had.
     """
     path = socket_path(settings.host)
     listeners = [listen_at(Path(path)) if path else listen(settings.host, settings.port)]
-    if settings.metrics_port:
-        host = settings.host if path is None else "127.0.0.1"
-        listeners.append(listen(host, settings.metrics_port, Names(port="--metrics-port")))
-    return listeners
+    try:
+        if settings.metrics_port:
+            host = settings.host if path is None else "127.0.0.1"
+            listeners.append(listen(host, settings.metrics_port, Names(port="--metrics-port")))
+        yield listeners
+    finally:
+        if path is not None:
+            Path(path).unlink(missing_ok=True)
 
 
 def check_exposure(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from server.cli.console import CommandError
 from server.core.event_stream import EventStreamParser
@@ -51,15 +51,16 @@ class Client:
         certificate: Path | None = None,
     ) -> None:
         self._socket = socket_path(url)
-        if self._socket is not None:
-            self._parts = urlsplit("http://localhost")
-            self.url = url
-        else:
-            self._parts = _address(url)
-            self.url = self._parts.geturl()
+        self.url = _plain(url)
+        self._parts = urlsplit(self.url if self._socket is None else "http://localhost")
         self._api_key = api_key
         self._timeout = timeout
         self._certificate = certificate
+
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """Trusts the client's certificate alone; None where the client has none."""
+        return None if self._certificate is None else _trusting(self._certificate)
 
     def get(self, path: str) -> Any:
         """The JSON answer to ``GET path``. Raises `ServerError`."""
@@ -133,13 +134,12 @@ class Client:
         return ServerError(f"{self.url} broke off before the end of the answer")
 
     def _connection(self) -> http.client.HTTPConnection:
-        context = None if self._certificate is None else _trusting(self._certificate)
         if self._socket is not None:
-            return _SocketConnection(self._socket, self._timeout, context)
+            return _SocketConnection(self._socket, self._timeout, self.trust)
         host, timeout = self._parts.netloc, self._timeout
         if self._parts.scheme == "http":
             return http.client.HTTPConnection(host, timeout=timeout)
-        return http.client.HTTPSConnection(host, timeout=timeout, context=context)
+        return http.client.HTTPSConnection(host, timeout=timeout, context=self.trust)
 
     @contextmanager
     def _request(
@@ -202,12 +202,14 @@ class _Form:
         yield self._after
 
 
-def _address(url: str) -> SplitResult:
+def _plain(url: str) -> str:
     """The address of the server without what clients of OpenAI add; raises `ServerError`."""
+    if socket_path(url) is not None:
+        return url
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ServerError(f"{url!r} is not an http://, https:// or unix: address")
-    return urlsplit(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -250,7 +252,8 @@ def local_client(settings: Settings, url: str | None, *, timeout: float = 600.0)
     key = settings.api_keys[0] if settings.api_keys else None
     own = url_of(settings.host, settings.port, secure=settings.secure)
     # The address of a Unix socket does not say whether TLS is spoken there; these settings do.
-    certificate = settings.tls_certificate if url in {None, own} else None
+    is_own = url is None or _plain(url) == own
+    certificate = settings.tls_certificate if is_own else None
     return Client(own if url is None else url, key, timeout=timeout, certificate=certificate)
 
 

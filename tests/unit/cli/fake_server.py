@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 CUT, CUT_CHUNK = "cut", "cut in a chunk"
@@ -24,9 +27,21 @@ class FakeServer:
         self.url = ""
 
     @contextmanager
-    def running(self) -> Iterator[FakeServer]:
+    def running(
+        self, *, tls: tuple[Path, Path] | None = None, at: Path | None = None
+    ) -> Iterator[FakeServer]:
+        """With ``tls`` (a certificate and its key) over TLS, and ``at`` a Unix socket there."""
         server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{server.server_port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        if at:
+            server.socket.close()
+            server.socket = socket.socket(socket.AF_UNIX)
+            server.socket.bind(str(at))
+            server.socket.listen()
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.api.test_tls import make_certificate
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_server import FakeServer
 
@@ -75,3 +77,23 @@ def test_a_server_that_is_not_there_is_told(run: Run) -> None:
     result = run("bench", "http://127.0.0.1:9")
     assert result.exit_code == 1
     assert "does not answer" in result.err
+
+
+def test_the_certificate_of_the_own_server_is_trusted_and_no_other(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = make_certificate(folder, "one")
+    for name, file in zip(("CERTIFICATE", "KEY"), pair, strict=True):
+        monkeypatch.setenv(f"DRAGOMAN_TLS_{name}", str(file))
+    with endpoint().running(tls=pair) as fake:
+        asked = ("bench", f"{fake.url}/v1", "--workload", "single")
+        stranger = run(*asked)
+        monkeypatch.setenv("DRAGOMAN_PORT", fake.url.rpartition(":")[2])
+        assert run(*asked).exit_code == 0
+    assert stranger.exit_code == 1
+    assert "CERTIFICATE_VERIFY_FAILED" in stranger.err
+
+
+def test_a_server_at_a_unix_socket_is_measured(run: Run, folder: Path) -> None:
+    with endpoint().running(at=folder / "socket"):
+        assert run("bench", f"unix:{folder}/socket", "--workload", "single").exit_code == 0

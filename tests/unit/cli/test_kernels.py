@@ -18,6 +18,9 @@ from server.core.resources import kernels_file
 from tests.unit.cli.conftest import Run
 
 
+USUAL_PATH = "/usr/bin:/bin"
+
+
 class Pip:
     """In place of pip: makes empty wheels and remembers what it was told.
 
@@ -157,20 +160,51 @@ def test_the_checksum_is_that_of_posix() -> None:
     assert cksum(b"") == 4294967295
 
 
-@pytest.mark.process
-def test_make_install_has_the_same_name_for_the_wheel() -> None:
-    make = shutil.which("make")
-    assert make is not None
-    shown = subprocess.run(
-        [make, "--dry-run", "--always-make", "install", "CMAKE_ARGS=", "CFLAGS="],
+def make(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    """``make`` in the checkout, with ``path`` in front of the usual programs."""
+    program = shutil.which("make")
+    assert program is not None
+    return subprocess.run(
+        [program, *arguments, "CMAKE_ARGS=", "CFLAGS="],
         cwd=kernels_file().parents[4],
-        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": "/"},
+        env={"PATH": f"{path}:{USUAL_PATH}", "LC_ALL": "C", "HOME": "/"},
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout
+        check=False,
+    )
+
+
+@pytest.mark.process
+def test_make_install_has_the_same_name_for_the_wheel() -> None:
+    shown = make("--dry-run", "--always-make", "install").stdout
     version = shown.partition("llama_cpp_python==")[2].partition("-")[0]
     assert wheel_folder(version) in shown
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("tool", ["uv", "pipx"])
+def test_make_tool_hands_the_wheel_with_the_kernels_to_uv_or_pipx(
+    tmp_path: Path, tool: str
+) -> None:
+    if tool == "pipx" and shutil.which("uv", path=USUAL_PATH):
+        pytest.skip("this machine has uv, which goes first")
+    program = tmp_path / tool
+    program.write_text("#!/bin/sh\necho $0 $@\n")
+    program.chmod(0o755)
+    shown = make("--old-file=.venv/.installed", "tool", path=str(tmp_path)).stdout
+    (told,) = [line for line in shown.splitlines() if line.startswith(str(program))]
+    version = told.partition("llama_cpp_python==")[2].partition("-")[0]
+    assert f"/wheels/{wheel_folder(version)}" in told
+    assert "--find-links" in told
+
+
+@pytest.mark.process
+def test_make_tool_says_what_it_needs() -> None:
+    if any(shutil.which(tool, path=USUAL_PATH) for tool in ("uv", "pipx")):
+        pytest.skip("this machine has uv or pipx")
+    done = make("--old-file=.venv/.installed", "tool")
+    assert done.returncode != 0
+    assert "make tool needs uv or pipx" in done.stderr
 
 
 def test_the_wheel_that_was_installed_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

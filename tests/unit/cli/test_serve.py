@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -111,7 +112,7 @@ def test_an_adapter_is_not_taken_for_a_model(
     *,
     beside: bool,
 ) -> None:
-    monkeypatch.setattr(serve_module, "_listeners", lambda _: [])
+    monkeypatch.setattr(serve_module, "_listening", lambda _: nullcontext([]))
     (folder / "models").mkdir()
     if beside:
         write_model(folder / "models/good.gguf")
@@ -126,7 +127,7 @@ def test_an_adapter_is_not_taken_for_a_model(
 def test_a_strict_start_refuses_a_file_in_whose_place_another_is_served(
     run: Run, folder: Path, never_run: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve_module, "_listeners", lambda _: ["a listener"])
+    monkeypatch.setattr(serve_module, "_listening", lambda _: nullcontext(["a listener"]))
     first, second, link = (folder / name / "good.gguf" for name in ("a", "b", "c"))
     for file in (first, second, link):
         file.parent.mkdir()

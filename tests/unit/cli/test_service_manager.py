@@ -126,3 +126,20 @@ def test_a_socket_that_a_killed_server_left_is_taken_over_and_a_file_is_not(fold
     with pytest.raises(CommandError, match="too long"):
         listen_at(folder / ("x" * 200))
     assert (folder / "file").read_text() == "mine"
+
+
+def test_a_refusal_after_it_listened_leaves_no_socket(folder: Path) -> None:
+    adapter = folder / "models/adapter.gguf"
+    write_model(adapter, general__type="adapter")
+    listening = ("--host", f"unix:{folder}/socket")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for arguments, reason in (
+            ([str(adapter)], "is an adapter, not a model"),
+            (["--metrics-port", port], f"port {port} on 127.0.0.1 is in use"),
+        ):
+            with serving(*listening, *arguments, folder=folder) as process:
+                _, said = process.communicate(timeout=30)
+            assert process.returncode != 0
+            assert reason in said
+            assert not (folder / "socket").exists()
