@@ -162,7 +162,9 @@ class _Exchange(asyncio.Protocol):
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._now = 0.0
 
-    async def run(self, connect: Callable[[asyncio.Protocol], Awaitable[asyncio.Transport]]) -> None:
+    async def run(
+        self, connect: Callable[[asyncio.Protocol], Awaitable[asyncio.Transport]]
+    ) -> None:
         """Send the request and wait for the end of the answer. Raises OSError."""
         transport = await connect(self)
         try:

@@ -77,7 +77,7 @@ def cluster(
         ),
     ],
     target: Annotated[
-        str | None, typer.Argument(metavar="[FILE|ADDRESS]", help="cluster.toml, or HOST:PORT.")
+        str | None, typer.Argument(metavar="FILE|ADDRESS", help="cluster.toml, or HOST:PORT.")
     ] = None,
     *,
     token: Annotated[

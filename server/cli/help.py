@@ -9,8 +9,10 @@ from typer.core import TyperArgument, TyperCommand
 
 # The type that typer shows behind a name.
 _TYPE = re.compile(r" <([^<>]+)>$")
-# The same in a user's words; where these are empty, the name says enough.
-_WORDS = {"str": " TEXT", "int": " N", "float": " N", "path": " PATH"}
+# The same in a user's words.
+_WORDS = {"str": "TEXT", "int": "N", "int range": "N", "float": "N", "path": "PATH"}
+# In place of a number of letters: the list of commands breaks lines between words.
+_NO_LIMIT = 1000
 
 
 class Command(TyperCommand):
@@ -20,6 +22,10 @@ class Command(TyperCommand):
         """The pieces of the usage line; what must be stated stands without brackets."""
         return [re.sub(r"\{(.+)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
+    def get_short_help_str(self, limit: int = _NO_LIMIT) -> str:
+        """The first sentence, whole."""
+        return super().get_short_help_str(max(limit, _NO_LIMIT))
+
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the tables of arguments and options."""
         tables: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
@@ -28,11 +34,15 @@ class Command(TyperCommand):
             if record is None:
                 continue
             name, text = record
+            # The name of an argument says enough.
             is_argument = isinstance(parameter, TyperArgument)
-            words = {} if is_argument else _WORDS
-            plain = _TYPE.sub(lambda found, words=words: words.get(found[1], ""), name)  # type: ignore[misc]
+            plain = _TYPE.sub("" if is_argument else _in_words, name)
             tables["Arguments" if is_argument else "Options"].append((plain, text))
         for title, rows in tables.items():
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
+
+
+def _in_words(found: re.Match[str]) -> str:
+    return f" {_WORDS.get(found[1], found[1])}"

@@ -39,10 +39,22 @@ def keys(  # noqa: PLR0917 typer calls it by names
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="The name of the new key.")
     ] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Its limit.")] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Its limit.")] = None,
-    concurrent: Annotated[int | None, typer.Option(min=1, help="Its limit.")] = None,
-    priority: Annotated[Priority, typer.Option(help="Its place in the queue.")] = "normal",
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Maximum requests in a minute (default: no limit).")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Maximum tokens of prompts and answers in a minute (default: no limit)."
+        ),
+    ] = None,
+    concurrent: Annotated[
+        int | None,
+        typer.Option(min=1, help="Maximum requests answered at once (default: no limit)."),
+    ] = None,
+    priority: Annotated[
+        Priority, typer.Option(help="Priority of its requests among those that wait.")
+    ] = "normal",
     admin: Annotated[
         bool, typer.Option("--admin", help="Let it pull, load and unload models and adapters.")
     ] = False,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer.main
+from typer.core import TyperGroup, TyperOption
 
-from server.cli.commands import COMMANDS
+from server.cli.commands import COMMANDS, application
 from tests.unit.cli.conftest import Run
 from tests.unit.library.random_models import write_model
 
@@ -79,6 +82,13 @@ def test_other_shells_get_a_script_of_theirs(run: Run, shell: str) -> None:
     assert f"_DRAGOMAN_COMPLETE=complete_{shell}" in script
 
 
+def test_the_list_of_commands_has_whole_sentences(run: Run) -> None:
+    _, _, listed = run("--help").out.partition("Commands:\n")
+    rows = re.split(r"\n(?=  \w)", listed.strip("\n"))
+    assert [row.split()[0] for row in rows] == [*COMMANDS]
+    assert [row for row in rows if not row.endswith(".") or "..." in row] == []
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_what_to_write_and_no_types(run: Run, command: str) -> None:
     text = run(command, "--help").out
@@ -86,4 +96,12 @@ def test_help_shows_what_to_write_and_no_types(run: Run, command: str) -> None:
     assert "Show this message and exit." in text
     usage = text.split("\n\n")[0]
     assert "{" not in usage
+    assert "[[" not in usage
     assert usage.startswith(f"Usage: dragoman {command} [OPTIONS]")
+    found = typer.main.get_command(application(command))
+    assert isinstance(found, TyperGroup)
+    options = [each for each in found.commands[command].params if isinstance(each, TyperOption)]
+    for option in options:
+        names = f"{option.opts[0]} / " if option.secondary_opts else f"{option.opts[0]}\\b"
+        wanted = names if option.is_flag else rf"{option.opts[0]} [^ ]+(?:  |$)"
+        assert re.search(rf"^  {wanted}", text, re.MULTILINE), option.opts[0]

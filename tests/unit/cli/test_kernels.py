@@ -17,7 +17,6 @@ from server.cli.llama_build import LlamaBuild, installed_wheel
 from server.core.resources import kernels_file
 from tests.unit.cli.conftest import Run
 
-
 USUAL_PATH = "/usr/bin:/bin"
 
 
