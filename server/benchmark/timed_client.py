@@ -102,10 +102,11 @@ class Endpoint:
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError(f"{url!r} is not an http://, https:// or unix: address")
         self._host = parts.hostname
+        self._tls: ssl.SSLContext | None = None
         if parts.scheme == "https":
             self._tls = trust or ssl.create_default_context()
-        else:
-            self._tls = trust if self._socket else None
+        elif self._socket is not None:
+            self._tls = trust
         self._port = parts.port or (443 if self._tls else 80)
         prefix = parts.path.rstrip("/").removesuffix("/v1")
         self._prefix = prefix
