@@ -33,6 +33,8 @@ A text of several lines begins and ends with three quotation marks: \"""."""
 
 _RAW_TOKENS = 128
 _LIMIT = "max_tokens"
+# Statuses of requests that would be refused again as they are.
+_REFUSED = {400, 413, 422}
 _THINK = "think"
 _SWITCH = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 
@@ -94,7 +96,8 @@ class Conversation:
         """Send ``text``; yields the answer's pieces as ("reasoning" or "content", piece).
 
         The conversation keeps the received part of an answer that was stopped. A turn whose answer
-        failed is not kept, so that it can be said again. Raises ServerError.
+        failed is not kept, so that it can be said again, without the images if the server refused
+        it. Raises ServerError.
         """
         if self.raw:
             body = {"model": self.model, "prompt": text, _LIMIT: _RAW_TOKENS, **self._sampling}
@@ -114,8 +117,12 @@ class Conversation:
                     if content := delta.get("content"):
                         answer += content
                         yield "content", content
-        except ServerError:
+        except ServerError as error:
             answer = ""
+            if self._images and error.status in _REFUSED:
+                self._images = []
+                text = f"{error}\nThe next message goes without images."
+                raise ServerError(text, status=error.status) from error
             raise
         finally:
             if answer:

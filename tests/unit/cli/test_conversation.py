@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from server.cli import chat as chat_module
 from server.cli import terminal
 from server.cli.chat import answer
 from server.cli.conversation import CommandRefused, Conversation
-from server.cli.server_client import Client
+from server.cli.server_client import Client, ServerError
 from server.cli.terminal import Wrapped, lines
 from tests.unit.cli.fake_server import FakeServer
 
@@ -209,6 +210,26 @@ def test_images_are_sent_with_the_next_message_alone(
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "And now?"},
     ]
+
+
+def test_images_that_the_server_refuses_are_not_sent_again(
+    conversation: Conversation, server: FakeServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "cat.png"
+    file.write_bytes(b"\x89PNG\r\n\x1a\n")
+    path = "/v1/chat/completions"
+    served = server.answers[path]
+    for status, sent_again in ((503, True), (400, False)):
+        conversation.command("/new")
+        conversation.command(f"/image {file}")
+        server.answers[path] = (status, {"error": {"message": "this model sees no images"}})
+        with pytest.raises(ServerError, match="sees no images") as failed:
+            list(conversation.say("What is this?"))
+        assert ("goes without images" in str(failed.value)) is not sent_again
+        server.answers[path] = served
+        list(conversation.say("And now?"))
+        messages = msgspec.convert(last_body(server)["messages"], list[dict[str, object]])
+        assert isinstance(messages[-1]["content"], list) is sent_again
 
 
 def test_what_is_no_image_is_refused_in_words(conversation: Conversation, tmp_path: Path) -> None:
