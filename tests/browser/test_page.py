@@ -233,6 +233,16 @@ def test_it_is_usable_at_380_pixels(page: Page) -> None:
     assert not left.is_displayed()
     assert page.find_all(".token", right)
 
+    page.find(".menu > summary").click()
+    beside_its_mark = page.browser.execute_script("""
+        const item = document.querySelector("#toggle-second");
+        const words = document.createRange();
+        words.selectNodeContents(item);
+        const middle = ({ top, bottom }) => (top + bottom) / 2;
+        return Math.abs(middle(words.getBoundingClientRect()) - middle(item.getBoundingClientRect()));
+    """)
+    assert beside_its_mark < 2
+
 
 def test_every_control_has_a_name(page: Page) -> None:
     page.find(".menu > summary").click()
