@@ -66,10 +66,11 @@ def stand_in(browser: Chrome) -> StandIn:
     """Serves the real application over models that follow a script."""
 
     @contextmanager
-    def serve(pool: FakePool, pulls: FakePulls | None = None) -> Iterator[str]:
+    def serve(pool: FakePool, pulls: FakePulls | None = None, **settings: str) -> Iterator[str]:
         # It listens before the server runs, so that the browser may come at once.
         listener = socket.create_server(("127.0.0.1", 0))
-        app = create_app(Settings(), pool, pulls=pulls or FakePulls())
+        stated = Settings.model_validate(settings)
+        app = create_app(stated, pool, pulls=pulls or FakePulls())
         config = uvicorn.Config(app, log_level="critical")
         served = uvicorn.Server(config)
         thread = Thread(target=served.run, kwargs={"sockets": [listener]})

@@ -238,10 +238,28 @@ def test_it_is_usable_at_380_pixels(page: Page) -> None:
         const item = document.querySelector("#toggle-second");
         const words = document.createRange();
         words.selectNodeContents(item);
-        const middle = ({ top, bottom }) => (top + bottom) / 2;
-        return Math.abs(middle(words.getBoundingClientRect()) - middle(item.getBoundingClientRect()));
+        const [above, below] = [words, item].map((one) => one.getBoundingClientRect());
+        return Math.abs(above.top + above.bottom - below.top - below.bottom) / 2;
     """)
     assert beside_its_mark < 2
+
+
+def test_behind_a_proxy_the_page_asks_nothing_outside_of_its_path(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(FakePool(), root_path="/llm") as url:
+        page = open_page(f"{url}/llm")
+        page.open()
+        page.ready(models=1)
+        page.send("Hello")
+        page.finished()
+        page.find("#open-models").click()
+        page.wait(lambda: page.find_all("#catalog-list .model-row"), "the catalog")
+        script = "return performance.getEntriesByType('resource').map(({ name }) => name)"
+        asked: list[str] = page.browser.execute_script(script)
+    paths = [address.removeprefix(url) for address in asked]
+    assert {"/llm/v1/models", "/llm/v1/chat/completions", "/llm/v1/catalog"} <= {*paths}
+    assert [path for path in paths if not path.startswith("/llm/")] == []
 
 
 def test_every_control_has_a_name(page: Page) -> None:
