@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -100,10 +100,7 @@ class Conversation:
         it. Raises ServerError.
         """
         if self.raw:
-            body = {"model": self.model, "prompt": text, _LIMIT: _RAW_TOKENS, **self._sampling}
-            for event in self._client.stream("/v1/completions", body):
-                for choice in event["choices"]:
-                    yield "content", choice["text"]
+            yield from self._continue(text)
             return
         turn = [*self.messages, {"role": "user", "content": self._content(text)}]
         answer = ""
@@ -128,6 +125,12 @@ class Conversation:
             if answer:
                 self.messages = [*turn, {"role": "assistant", "content": answer}]
                 self._images = []
+
+    def _continue(self, text: str) -> Iterator[tuple[str, str]]:
+        body = {"model": self.model, "prompt": text, _LIMIT: _RAW_TOKENS, **self._sampling}
+        for event in self._client.stream("/v1/completions", body):
+            for choice in event["choices"]:
+                yield "content", choice["text"]
 
     def is_loaded(self) -> bool:
         """Whether the model can answer at once; True where the server does not tell."""
