@@ -7,6 +7,7 @@ INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
 CLIENTS := .venv-clients
 CLUSTER := .venv-cluster
+OPEN_WEBUI := .venv-open-webui
 
 # llama.cpp is compiled once for all clones, together with our kernels. Its wheel is not in pip's
 # cache, which cannot tell wheels of different compile options apart.
@@ -23,7 +24,7 @@ TEST_MODELS := smollm2-135m-instruct gemma-3-270m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install tool develop clients cluster serve models check test test-fast test-process test-model test-cluster test-aarch64 cluster-test cluster-faults cluster-idle cluster-bench lint docs screenshots vendor fuzz fuzz-prefixes soak bench release container-test clean
+.PHONY: help install tool develop clients open-webui cluster serve models check test test-fast test-process test-model test-cluster test-aarch64 cluster-test cluster-faults cluster-idle cluster-bench lint docs screenshots vendor fuzz fuzz-prefixes soak bench release container-test clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -65,6 +66,14 @@ $(CLIENTS)/.installed: tests/conformance/clients/requirements.txt
 	@touch $@
 
 clients: $(CLIENTS)/.installed ## set up .venv-clients, the environment of the clients in the tests
+
+$(OPEN_WEBUI)/.installed: tests/conformance/clients/open-webui.txt
+	test -x $(OPEN_WEBUI)/bin/python || $(PYTHON) -m venv $(OPEN_WEBUI)
+	$(OPEN_WEBUI)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+open-webui: develop $(OPEN_WEBUI)/.installed ## install Open WebUI, which takes 3 GB and more, and try it
+	$(BIN)/python -m pytest tests/conformance/test_open_webui.py $(ARGS)
 
 # Ray brings half a gigabyte, so it has an environment of its own, on top of the other one.
 $(CLUSTER)/.installed: $(DEVELOPED)

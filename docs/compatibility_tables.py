@@ -121,8 +121,22 @@ _CLIENTS = [
         f"{_SESSION}; a dead worker, a full queue",
         "test_qwen_code.py",
     ),
+    (
+        "goose",
+        "@aaif/goose-binary-linux-x64",
+        _PROGRAMS,
+        f"{_SESSION}; compaction, a dead worker, a full queue",
+        "test_goose.py",
+    ),
     ("Cline", "cline", _PROGRAMS, _HELLO, "test_connect.py"),
     ("Continue", "@continuedev/cli", _PROGRAMS, _HELLO, "test_connect.py"),
+    (
+        "Open WebUI",
+        "open-webui",
+        "tests/conformance/clients/open-webui.txt",
+        "models, answers whole and streamed, titles, a tool; with `make open-webui` only",
+        "test_open_webui.py",
+    ),
 ]
 
 
@@ -285,7 +299,9 @@ def _sent(who: str, recorded: Mapping[str, Sent]) -> str:
 def _version(package: str, file: str) -> str:
     text = (ROOT / file).read_text(encoding="utf-8")
     if file.endswith(".json"):
-        return str(json.loads(text)["dependencies"][package])
+        described = json.loads(text)
+        needed = described["dependencies"] | described.get("optionalDependencies", {})
+        return str(needed[package])
     found = re.search(rf"^{package}==(\S+)$", text, re.MULTILINE)
     assert found is not None, f"{package} is not pinned in {file}"
     return found[1]

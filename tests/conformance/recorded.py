@@ -250,6 +250,30 @@ RECORDED = {
             "Skills",
         ),
     ),
+    "goose": Sent(
+        path="/v1/chat/completions",
+        size=18005,
+        keys=frozenset({"messages", "model", "stream", "stream_options", "tools"}),
+        tools=(
+            "analyze",
+            "apps__create_app",
+            "apps__delete_app",
+            "apps__iterate_app",
+            "apps__list_apps",
+            "delegate",
+            "edit",
+            "extensionmanager__list_resources",
+            "extensionmanager__manage_extensions",
+            "extensionmanager__read_resource",
+            "extensionmanager__search_available_extensions",
+            "load",
+            "load_skill",
+            "read_image",
+            "shell",
+            "tree",
+            "write",
+        ),
+    ),
 }
 """The first request with tools of each agent, whose prompt is one sentence."""
 

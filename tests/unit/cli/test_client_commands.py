@@ -259,9 +259,16 @@ def test_configurations_in_known_formats_are_valid(run: Run, server: FakeServer)
     for name in set(python) - {"openai-node"}:
         compile(run("connect", name, "--url", server.url).out, name, "exec")
     assert f"    apiBase: {server.url}/v1\n" in run("connect", "continue", "--url", server.url).out
-    settings = run("connect", "zed", "--url", server.url).out.split("\n", 1)[1]
-    models = json.loads(settings)["language_models"]["openai_compatible"]["dragoman"]
-    assert models["available_models"][0]["max_tokens"] == 2048
+
+
+def test_zed_finds_the_key_and_the_context(run: Run, server: FakeServer) -> None:
+    comment, settings = run("connect", "zed", "--url", server.url).out.split("\n", 1)
+    ((provider, described),) = json.loads(settings)["language_models"]["openai_compatible"].items()
+    # Zed derives the variable from the provider's name, and sends nothing without a key.
+    assert f"{provider.upper()}_API_KEY=none" in comment
+    assert described["api_url"] == f"{server.url}/v1"
+    (model,) = described["available_models"]
+    assert model == {"name": "small", "display_name": "small", "max_tokens": 2048}
 
 
 def test_connect_without_a_server_says_so_and_prints_a_placeholder(run: Run) -> None:
