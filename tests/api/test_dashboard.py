@@ -23,7 +23,11 @@ from tests.api.serving import serving
 from tests.api.wire import CHAT, chat_body
 from tests.e2e.server import free_port
 
-DASHBOARD = json.loads((Path(__file__).parents[2] / "docs/grafana.json").read_text())
+DOCS = Path(__file__).parents[2] / "docs"
+DASHBOARD = json.loads((DOCS / "grafana.json").read_text())
+(SCRAPED,) = re.findall(
+    r"^```yaml\n(.*?)^```", (DOCS / "operations.md").read_text(), flags=re.DOTALL | re.MULTILINE
+)
 QUERIES: list[str] = [
     target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
 ]
@@ -53,16 +57,15 @@ def test_panels_do_not_overlap_and_have_ids_of_their_own() -> None:
 
 @contextmanager
 def prometheus(target: str) -> Iterator[str]:
-    """The address of a Prometheus that scrapes ``target`` every second."""
+    """The address of a Prometheus that scrapes ``target``, set up as docs/operations.md says."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("needs Prometheus (Debian: apt install prometheus)")
     port = free_port()
     with TemporaryDirectory() as folder:
         configuration = Path(folder) / "prometheus.yml"
-        jobs = [{"job_name": "dragoman", "static_configs": [{"targets": [target]}]}]
-        times = {"scrape_interval": "500ms", "scrape_timeout": "500ms"}
-        configuration.write_text(json.dumps({"global": times, "scrape_configs": jobs}))
+        times = "global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n"
+        configuration.write_text(times + SCRAPED.replace("127.0.0.1:9400", target))
         with subprocess.Popen(
             [
                 program,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -188,9 +189,15 @@ async def test_of_two_request_ids_neither_is_kept(connect: Connect) -> None:
     assert response.headers["x-request-id"].startswith("req_")
 
 
+# What the README has for nginx, and the same with the path cut off.
+_README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+(KEPT,) = re.findall(r"^```nginx\n(.*?)^```", _README, flags=re.DOTALL | re.MULTILINE)
+CUT = KEPT.replace("{", "{ proxy_set_header X-Forwarded-Prefix /llm;").replace(":8000", ":8000/")
+
+
 @asynccontextmanager
-async def nginx(folder: Path, port: int) -> AsyncIterator[str]:
-    """nginx as its manual sets it up; the address at which it serves ``port`` under two paths."""
+async def nginx(folder: Path, location: str) -> AsyncIterator[str]:
+    """The address of an nginx with this ``location``."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         own = free.getsockname()[1]
     (folder / "nginx.conf").write_text(f"""
@@ -202,19 +209,7 @@ async def nginx(folder: Path, port: int) -> AsyncIterator[str]:
             fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
             server {{
                 listen 127.0.0.1:{own};
-                proxy_http_version 1.1;
-                proxy_set_header Host llm.example.com;
-                proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                proxy_set_header X-Forwarded-Proto https;
-                proxy_set_header X-Forwarded-Host $http_host;
-                proxy_set_header X-Request-ID $request_id;
-                proxy_set_header X-Forwarded-Prefix $prefix;
-                set $prefix "";
-                location /kept/ {{ proxy_pass http://127.0.0.1:{port}; }}
-                location /cut/ {{
-                    set $prefix /cut;
-                    proxy_pass http://127.0.0.1:{port}/;
-                }}
+                {location}
             }}
         }}
     """)
@@ -237,17 +232,16 @@ async def nginx(folder: Path, port: int) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def check_behind_proxy(running: Running, address: str, prefix: str) -> None:
+async def check_behind_proxy(running: Running, address: str) -> None:
     """Page, description, streams and errors, as a browser and the SDKs find them."""
-    async with httpx.AsyncClient(timeout=10) as http:
-        root = f"{address}{prefix}/"
+    async with httpx.AsyncClient(timeout=10, headers={"host": "llm.example.com"}) as http:
+        root = f"{address}/llm/"
         page = await http.get(root)
         assert page.status_code == 200
         for link in ("playground/app.js", "playground/base.css", "openapi.json", "v1/models"):
             assert (await http.get(urljoin(root, link))).status_code == 200
         described = (await http.get(urljoin(root, "openapi.json"))).json()
-        outside = address.removeprefix("http://")
-        assert described["servers"] == [{"url": f"https://{outside}{prefix}"}]
+        assert described["servers"] == [{"url": "http://llm.example.com/llm"}]
         stream = await http.post(f"{root}v1/chat/completions", json=chat_body(stream=True))
         assert events(stream.text)[-1] == "[DONE]"
         assert len(stream.headers["x-request-id"]) == 32
@@ -257,18 +251,16 @@ async def check_behind_proxy(running: Running, address: str, prefix: str) -> Non
 
 @pytest.mark.process
 @pytest.mark.skipif(NGINX is None, reason="needs nginx (Debian: apt install nginx-light)")
-@pytest.mark.parametrize("prefix", ["/kept", "/cut"])
+@pytest.mark.parametrize(("location", "root_path"), [(KEPT, "/llm"), (CUT, "")])
 async def test_the_server_works_behind_nginx_under_a_path(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, prefix: str
+    tmp_path: Path, location: str, root_path: str
 ) -> None:
-    caplog.set_level(logging.INFO)
+    settings = {"allowed_hosts": ["llm.example.com"], "trusted_proxies": ["127.0.0.1"]}
     async with (
-        serving(
-            allowed_hosts=["llm.example.com"], trusted_proxies=["127.0.0.1"], root_path="/kept"
-        ) as running,
-        nginx(tmp_path, running.port) as address,
+        serving(**settings, root_path=root_path) as running,
+        nginx(tmp_path, location.replace(":8000", f":{running.port}")) as address,
     ):
-        await check_behind_proxy(running, address, prefix)
+        await check_behind_proxy(running, address)
 
 
 async def test_a_proxy_at_a_unix_socket_is_this_machine(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +122,14 @@ def test_the_commands_of_a_block_run(
     done = run(block, folder, server, variables)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_python_of_batches_runs(
+    folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    (code,) = blocks("docs/batches.md", "python")
+    with server.client() as client:
+        names: dict[str, Any] = {"client": client}
+        exec(code, names)
+    assert names["batch"].status in {"validating", "in_progress", "finalizing", "completed"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def test_a_key_has_a_name_a_digest_and_limits(file: Path) -> None:
     assert bob.limits == KeyLimits(
         requests_per_minute=1, tokens_per_minute=2, concurrent=3, priority="low"
     )
+
+
+def test_the_file_of_the_documentation_is_one(file: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
+    (printed,) = re.findall(r"^```toml\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    digits = iter("ab")
+    file.write_text(re.sub("[0-9a-f]+…", lambda _: next(digits) * 64, printed))
+    alice, nightly = read_keys(file)
+    assert (alice.name, alice.admin, alice.limits.concurrent) == ("alice", True, 4)
+    assert (nightly.name, nightly.admin, nightly.limits.priority) == ("nightly", False, "low")
 
 
 @pytest.mark.parametrize(
