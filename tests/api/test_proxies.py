@@ -255,9 +255,10 @@ async def check_behind_proxy(running: Running, address: str) -> None:
 async def test_the_server_works_behind_nginx_under_a_path(
     tmp_path: Path, location: str, root_path: str
 ) -> None:
-    settings = {"allowed_hosts": ["llm.example.com"], "trusted_proxies": ["127.0.0.1"]}
     async with (
-        serving(**settings, root_path=root_path) as running,
+        serving(
+            allowed_hosts=["llm.example.com"], trusted_proxies=["127.0.0.1"], root_path=root_path
+        ) as running,
         nginx(tmp_path, location.replace(":8000", f":{running.port}")) as address,
     ):
         await check_behind_proxy(running, address)
