@@ -43,6 +43,7 @@ LEFT_OUT = {
     "test_main_job.py::test_the_api_process_gives_way_to_the_threads_that_compute": _PROCESS,
     "test_models_folder.py": _FOLDER,
     "test_offline.py": _PROCESS,
+    "test_memory.py": _PROCESS,
     "test_prefix_disk.py": _ENDED,
     "test_readme.py::test_a_command_starts_a_server_whose_banner_has_a_request_that_works": (
         _COMMAND
