@@ -25,15 +25,21 @@ LogitBias = Annotated[float, Field(ge=-MOST_LOGIT_BIAS, le=MOST_LOGIT_BIAS)]
 StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 Stops = StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)]
 _EFFORTS = {
-    **dict.fromkeys(("default", "auto"), None),
+    **dict.fromkeys(("", "default", "auto"), None),
     **dict.fromkeys(("off", "disabled"), "none"),
 }
 """Words of other servers, and what they mean: the model's own choice, or no thoughts."""
 
 
 def usual_effort(value: object) -> object:
-    """A level of effort in OpenAI's words; None leaves it to the model."""
-    return _EFFORTS.get(value, value) if isinstance(value, str) else value
+    """A level of effort in OpenAI's words, in which capitals do not count.
+
+    None leaves it to the model.
+    """
+    if not isinstance(value, str):
+        return value
+    word = value.lower()
+    return _EFFORTS.get(word, word)
 
 
 Effort = Annotated[

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
+from server.api import other_formats
+from server.api.other_formats import Meaning, parsed
 from server.core.errors import Locator
 from server.core.sampling import INT32_MAX
-
-Meaning = Mapping[Locator, Any]
-"""Values by the fields that they belong to.
-
-A path of two steps is a part of an object, by its name there, that means nothing here.
-"""
 
 Reader = Callable[[Any], Meaning]
 """Says what the value of a parameter means."""
 
 _EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "max"})
+_SWITCH = {
+    **dict.fromkeys(("enabled", "adaptive", "on", "true"), True),
+    **dict.fromkeys(("disabled", "off", "false"), False),
+}
 
 
 def _named(field: str) -> Reader:
@@ -60,20 +58,20 @@ def _cache_prompt(value: Any) -> Meaning:
     return {} if value is True else {("cache_prompt",): value}
 
 
+def switch(value: Any) -> Any:
+    """A switch that is written as a word, as the switch; anything else as it is."""
+    return _SWITCH.get(value.lower(), value) if isinstance(value, str) else value
+
+
 def _think(value: Any) -> Meaning:
     """Ollama's ``think``: yes, no, or how much."""
-    if isinstance(value, str) and value in _EFFORTS:
+    if isinstance(value, str) and value.lower() in _EFFORTS:
         return {("reasoning_effort",): value}
-    return {("enable_thinking",): value}
-
-
-_SWITCH = {"enabled": True, "adaptive": True, "disabled": False}
+    return {("enable_thinking",): switch(value)}
 
 
 def _thinking(value: Any) -> Meaning:
     """Anthropic's form, as others took it over; also a boolean, or a word."""
-    if isinstance(value, str):
-        return {("enable_thinking",): _SWITCH[value]} if value in _SWITCH else _think(value)
     if not isinstance(value, dict):
         return _think(value)
     meant: dict[Locator, Any] = {}
@@ -83,11 +81,32 @@ def _thinking(value: Any) -> Meaning:
                 pass
             case "type", str() if part in _SWITCH:
                 meant["enable_thinking",] = _SWITCH[part]
+            case "enabled", _:
+                meant["enable_thinking",] = switch(part)
             case "budget_tokens", _:
                 meant["reasoning_budget",] = part
             case _:
                 meant["thinking", name] = part
     return meant
+
+
+def _own_thinking(value: Any) -> Meaning:
+    """The field of Anthropic's own API, in its form or as others have it."""
+    own = isinstance(value, dict) and ("type" in value or "enabled" not in value)
+    return {("thinking",): value} if own else _thinking(value)
+
+
+def _template_variables(value: Any) -> Meaning:
+    """Variables of a template, also as JSON text.
+
+    A template takes every word for true, so that a switch written as a word would turn on what it
+    is to turn off.
+    """
+    variables = parsed(value)
+    if isinstance(variables, dict):
+        switches = variables.keys() & {"enable_thinking", "thinking"}
+        variables = {**variables, **{name: switch(variables[name]) for name in switches}}
+    return {("chat_template_kwargs",): variables}
 
 
 def _reasoning(value: Any) -> Meaning:
@@ -100,99 +119,22 @@ def _reasoning(value: Any) -> Meaning:
         "enabled": "enable_thinking",
     }
     return {
-        ((fields[name],) if name in fields else ("reasoning", name)): part
+        ((fields[name],) if name in fields else ("reasoning", name)): (
+            switch(part) if name == "enabled" else part
+        )
         for name, part in value.items()
         if part is not None
     }
 
 
-def _schema(value: Any) -> Meaning:
-    """A JSON Schema, in SGLang's form as text."""
-    if isinstance(value, str):
-        with suppress(ValueError):  # the schema of the body says what is wrong
-            value = json.loads(value)
-    return {("json_schema",): value}
+def _list(field: str) -> Reader:
+    """A list; Lua writes an empty one as an object."""
+    return lambda value: {(field,): [] if value == {} else value}
 
 
-def _grammar(value: Any) -> Meaning:
-    """A grammar in GBNF or Lark, which ``::=`` tells apart; TGI's form states its kind."""
-    match value:
-        case {"type": "regex", "value": pattern}:
-            return {("regex",): pattern}
-        case {"type": "json" | "json_schema", "value": schema}:
-            return _schema(schema)
-        case str() if "::=" not in value:
-            return {("lark",): value}
-        case _:
-            return {("grammar",): value}
-
-
-def _gbnf(value: Any) -> Meaning:
-    """llama.cpp's ``grammar``."""
-    return _grammar(value) if isinstance(value, dict) else {("grammar",): value}
-
-
-def _structured(value: Any) -> Meaning:
-    """The ``structured_outputs`` of vLLM."""
-    if not isinstance(value, dict):
-        return {("structured_outputs",): value}
-    meant: dict[Locator, Any] = {}
-    for name, part in value.items():
-        match name, part:
-            case _, None:
-                pass
-            case "json", _:
-                meant.update(_schema(part))
-            case "grammar", _:
-                meant.update(_grammar(part))
-            case "json_object", True:
-                meant["response_format",] = {"type": "json_object"}
-            case "regex" | "choice", _:
-                meant[name,] = part
-            case _:
-                meant["structured_outputs", name] = part
-    return meant
-
-
-def _format(value: Any) -> Meaning:
-    """Ollama's ``format``: the word json, or a schema."""
-    return {("response_format",): {"type": "json_object"}} if value == "json" else _schema(value)
-
-
-_OF_SCHEMAS = ("type", "properties", "items", "enum", "const", "$ref", "anyOf", "allOf", "oneOf")
-
-
-def _is_schema(value: Mapping[str, Any]) -> bool:
-    """Whether ``value`` is a schema where an object with a schema in it belongs."""
-    return "schema" not in value and any(keyword in value for keyword in _OF_SCHEMAS)
-
-
-def _response_format(value: Any) -> Meaning:
-    """The forms of ``response_format`` that other servers have beside OpenAI's."""
-    match value:
-        case {"type": "json" | "json_object", "value": schema}:
-            return _schema(schema)
-        case {"type": "regex", "pattern": pattern} | {"type": "regex", "value": pattern}:
-            return {("regex",): pattern}
-        case {"type": "grammar", "grammar": grammar}:
-            return _grammar(grammar)
-        case _:
-            return {("response_format",): _openai_format(value)}
-
-
-def _openai_format(value: Any) -> Any:
-    """A format of OpenAI's, also as a word, or with its schema one level too high."""
-    match value:
-        case "json" | "json_object" | {"type": "json"}:
-            return {"type": "json_object"}
-        case "text":
-            return {"type": "text"}
-        case {"type": "json_schema", "json_schema": dict() as schema} if _is_schema(schema):
-            return {**value, "json_schema": {"schema": schema}}
-        case {"type": "json_schema", "schema": dict()} if "json_schema" not in value:
-            schema = {name: part for name, part in value.items() if name != "type"}
-            return {"type": "json_schema", "json_schema": schema}
-    return value
+def _object(field: str) -> Reader:
+    """An object; PHP writes an empty one as a list."""
+    return lambda value: {(field,): {} if value == [] else value}
 
 
 def _tool_choice(value: Any) -> Meaning:
@@ -237,13 +179,13 @@ NAMES: dict[str, Reader] = {
         ),
         _named("reasoning_budget"),
     ),
-    "guided_json": _schema,
+    "guided_json": other_formats.schema,
     "guided_regex": _named("regex"),
     "guided_choice": _named("choice"),
-    "guided_grammar": _grammar,
+    "guided_grammar": other_formats.grammar,
     "ebnf": _named("grammar"),
-    "structured_outputs": _structured,
-    "format": _format,
+    "structured_outputs": other_formats.structured,
+    "format": other_formats.form,
 }
 """Names that a schema may lack.
 
@@ -258,9 +200,14 @@ VALUES: dict[str, Reader] = {
     "seed": _seed,
     "stop": _stops("stop"),
     "stop_sequences": _stops("stop_sequences"),
-    "json_schema": _schema,
-    "grammar": _gbnf,
-    "response_format": _response_format,
+    "json_schema": other_formats.schema,
+    "grammar": other_formats.gbnf,
+    "response_format": other_formats.response_format,
     "tool_choice": _tool_choice,
+    "tools": _list("tools"),
+    "logit_bias": _object("logit_bias"),
+    "thinking": _own_thinking,
+    "enable_thinking": lambda value: {("enable_thinking",): switch(value)},
+    "chat_template_kwargs": _template_variables,
 }
 """Fields of ours that have values elsewhere that OpenAI does not know."""

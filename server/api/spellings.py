@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from server.api.other_servers import NAMES, VALUES, Meaning
+from server.api.other_formats import Meaning
+from server.api.other_servers import NAMES, VALUES
 from server.api.validation import Respelled
 from server.core.errors import InvalidRequest, Locator, path_text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -57,9 +58,19 @@ class Opaque(WireModel):
     """A part that is refused or left out as a whole, whatever its fields."""
 
 
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
+
+
 def whole(value: object) -> object:
     """``value``, as an integer if it is one written like ``5.0``: JSON knows no difference."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def number(value: object) -> object:
+    """``value``, as the number that stands in it as text: shells and forms quote all they send."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value) if "." in value else int(value)
+    return value
 
 
 def validate(value: dict[str, Any], model: type[Body], *, strict: bool = False) -> Body:
@@ -69,11 +80,13 @@ def validate(value: dict[str, Any], model: type[Body], *, strict: bool = False) 
     know is an UnknownParameter.
     """
     respelled = model.respelled(value) if issubclass(model, WireModel) else Respelled(value)
-    integers = {
-        name: whole(respelled.body[name]) for name in _integer_fields(model) & respelled.body.keys()
+    numbers = {
+        name: whole(number(respelled.body[name])) if int in kinds else number(respelled.body[name])
+        for name, kinds in _number_fields(model).items()
+        if name in respelled.body
     }
     try:
-        body = model.model_validate({**respelled.body, **integers})
+        body = model.model_validate({**respelled.body, **numbers})
     except ValidationError as error:
         raise _explain(error, respelled) from None
     if isinstance(body, WireModel):
@@ -99,11 +112,12 @@ def unknown_fields(part: object, at: Locator = ()) -> Iterator[Locator]:
 
 
 @cache
-def _integer_fields(model: type[BaseModel]) -> frozenset[str]:
-    """The fields of ``model`` whose value may be an integer."""
-    return frozenset(
-        name for name, field in model.model_fields.items() if int in _parts(field.annotation)
-    )
+def _number_fields(model: type[BaseModel]) -> Mapping[str, frozenset[Any]]:
+    """The fields of ``model`` whose value may be a number and no text, with their types."""
+    kinds = {
+        name: frozenset(_parts(field.annotation)) for name, field in model.model_fields.items()
+    }
+    return {name: each for name, each in kinds.items() if each & {int, float} and str not in each}
 
 
 def _parts(annotation: Any) -> Iterator[Any]:

@@ -5,6 +5,7 @@ Nulls stand for keywords that are not there: serializers of some languages write
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from server.grammar.keywords import TYPES, Schema, types
@@ -13,6 +14,12 @@ _COUNTS = (
     *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
     *("minContains", "maxContains"),
 )
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_SWITCHES = (
+    *("additionalProperties", "unevaluatedProperties", "required", "uniqueItems", "nullable"),
+    *("exclusiveMinimum", "exclusiveMaximum"),
+)
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _SINGLE = (
@@ -42,13 +49,21 @@ def spelled_as_today(schema: Schema) -> None:
 
 
 def _plain_values(schema: Schema) -> None:
-    """Write empty lists for objects, as PHP does, and counts with a fraction as they are meant."""
+    """Write values as they are meant: what is quoted, PHP's empty lists, counts with a fraction."""
     for keyword in _NAMED:
         if schema.get(keyword) == []:
             schema[keyword] = {}
+    for keyword in _SWITCHES:
+        if (word := schema.get(keyword)) in ("true", "false"):
+            schema[keyword] = word == "true"
+    for keyword in (*_COUNTS, *_BOUNDS):
+        if isinstance(text := schema.get(keyword), str) and _NUMBER.fullmatch(text):
+            schema[keyword] = float(text) if "." in text else int(text)
     for keyword in _COUNTS:
         if isinstance(count := schema.get(keyword), float) and count.is_integer():
             schema[keyword] = int(count)
+    if isinstance(name := schema.get("required"), str):
+        schema["required"] = [name]
 
 
 def _required_by_the_properties(schema: Schema) -> None:
@@ -67,11 +82,11 @@ def _required_by_the_properties(schema: Schema) -> None:
 
 
 _OTHER_NAMES = {
-    **dict.fromkeys(("int", "long"), "integer"),
+    **dict.fromkeys(("int", "long", "short", "byte", "bigint"), "integer"),
     **dict.fromkeys(("float", "double", "decimal"), "number"),
-    **dict.fromkeys(("dict", "map"), "object"),
-    **dict.fromkeys(("list", "tuple"), "array"),
-    "str": "string",
+    **dict.fromkeys(("dict", "map", "hashmap"), "object"),
+    **dict.fromkeys(("list", "tuple", "set", "arraylist"), "array"),
+    **dict.fromkeys(("str", "char", "text", "date", "datetime"), "string"),
     "bool": "boolean",
     "none": "null",
 }
@@ -91,6 +106,17 @@ def type_names(named: object) -> object:
         return named
     found = [type_names(each) for each in named]
     return None if None in found else found
+
+
+_OF_TYPE: dict[object, Schema] = {name: {"type": name} for name in TYPES}
+
+
+def spelled_out(schema: Any) -> Any:
+    """The name of a type alone as the schema of that type, as people write it by hand."""
+    if not isinstance(schema, str):
+        return schema
+    named = type_names(schema)
+    return True if named is None else _OF_TYPE.get(named, schema)
 
 
 def _types(schema: Schema) -> None:
@@ -123,6 +149,7 @@ def in_todays_words(schema: Any) -> Any:
 
     Nothing is left out: it serves a validator, which knows them all.
     """
+    schema = spelled_out(schema)
     if not isinstance(schema, dict):
         return schema
     made = {key: each for key, each in schema.items() if key not in {"$schema", "$id", "id"}}

@@ -16,7 +16,7 @@ import msgspec
 from server.core.errors import InvalidConstraint, Locator
 from server.grammar import keywords, loosening, rewriting
 from server.grammar.disjoint import all_exclude_each_other
-from server.grammar.earlier_drafts import nullable, spelled_as_today
+from server.grammar.earlier_drafts import nullable, spelled_as_today, spelled_out
 from server.grammar.keywords import Schema, check_shapes, subschemas
 from server.grammar.leniency import WEAKEST, Leniency, pointer
 from server.grammar.property_names import property_names
@@ -126,6 +126,7 @@ class _Conversion:
     def _schema(
         self, source: object, path: Locator, depth: int, *, defining: bool = False
     ) -> Schema | bool:
+        source = spelled_out(source)
         if isinstance(source, bool):
             return source
         if not isinstance(source, dict):

@@ -11,7 +11,7 @@ from server.grammar import formats, keywords, rewriting
 from server.grammar.json_values import inexact, inexact_factor
 from server.grammar.keywords import Schema, types
 from server.grammar.leniency import Doubtful, Leniency, pointer
-from server.grammar.patterns import Untranslatable, anchored
+from server.grammar.patterns import Untranslatable, anchored, matches_nothing
 
 # Whole numbers from here on exceed 64 bits, and readers keep them as doubles or not at all: a bound
 # out there excludes nothing that can be read.
@@ -58,6 +58,13 @@ def settle_values(schema: Schema, path: Locator, leniency: Leniency) -> None:
                 f"(at {pointer(path)}).",
             )
             del schema[keyword]
+    if rewriting.values_of_other_types(schema):
+        leniency.give_up(
+            (*path, "type"),
+            f"The keyword '{'enum' if 'enum' in schema else 'const'}' has no value of the type "
+            f"beside it (at {pointer(path)}).",
+        )
+        del schema["type"]
     if not rewriting.single_values(schema):
         raise InvalidConstraint(
             f"The keyword '{'enum' if 'enum' in schema else 'const'}' has no value that the "
@@ -123,8 +130,13 @@ def _settle_pattern_properties(schema: Schema, path: Locator, leniency: Leniency
 
 
 def _enforceable(pattern: str, path: Locator, leniency: Leniency) -> str | None:
-    """``pattern`` for the compiler; None if it was given up."""
+    """``pattern`` for the compiler; None if it was given up.
+
+    So is one that no text matches: it was written for another language, which has delimiters.
+    """
     try:
+        if matches_nothing(pattern):
+            raise Untranslatable("no text matches it")
         return anchored(pattern)
     except Untranslatable as error:
         leniency.give_up(

@@ -17,7 +17,7 @@ from server.grammar.pattern_classes import Untranslatable
 from server.grammar.pattern_parser import parse
 from server.grammar.pattern_parts import ANY, Repeat, Series, lengths, written
 
-__all__ = ["Untranslatable", "anchored", "full", "text_lengths", "whole"]
+__all__ = ["Untranslatable", "anchored", "full", "matches_nothing", "text_lengths", "whole"]
 
 _ANYTHING = Repeat(ANY, 0, None)
 # Matches nothing: the grammar's own refusal of it says that nothing can match.
@@ -39,6 +39,11 @@ def whole(pattern: str) -> str:
 def anchored(pattern: str) -> str:
     """As `whole`, for a reader that searches unless the expression says otherwise."""
     return f"^(?:{whole(pattern)})$"
+
+
+def matches_nothing(pattern: str) -> bool:
+    """Whether no text matches ``pattern``; raises Untranslatable as `whole` does."""
+    return whole(pattern) == _NOTHING
 
 
 @lru_cache(maxsize=4096)

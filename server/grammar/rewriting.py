@@ -48,6 +48,13 @@ def simplified(schema: Schema) -> Schema | bool:
     return schema
 
 
+def values_of_other_types(schema: Schema) -> bool:
+    """Whether ``const`` or ``enum`` has values, and none of a type that ``type`` names."""
+    values = [schema["const"]] if "const" in schema else schema.get("enum", [])
+    named = types(schema)
+    return bool(values and named) and not any(is_of(each, named) for each in values)
+
+
 def single_values(schema: Schema) -> bool:
     """Leave of ``const`` and ``enum`` what the plain keywords beside them allow, as one ``enum``.
 

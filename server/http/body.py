@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +13,8 @@ from server.core.errors import InvalidRequest, RequestTimeout
 from server.http.errors import PayloadTooLarge, UnsupportedMediaType
 
 _JSON = msgspec.json.Decoder()
+_JSON_TYPE = "application/json"
+_BYTE_ORDER_MARK = codecs.BOM_UTF8
 
 
 class BodyLimits(NamedTuple):
@@ -43,9 +46,12 @@ async def receive(request: Request, limits: BodyLimits, *, any_type: bool = Fals
 
 
 def decode(raw: bytes | bytearray) -> dict[str, Any]:
-    """The JSON object in ``raw``; raises InvalidRequest saying where it is malformed."""
+    """The JSON object in ``raw``; raises InvalidRequest saying where it is malformed.
+
+    A byte order mark before it is left out, as RFC 8259 allows: programs for Windows write one.
+    """
     try:
-        value = _JSON.decode(raw)
+        value = _JSON.decode(raw.removeprefix(_BYTE_ORDER_MARK))
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.") from None
     except UnicodeDecodeError:
@@ -58,8 +64,8 @@ def decode(raw: bytes | bytearray) -> dict[str, Any]:
 
 
 def _check_type(request: Request) -> None:
-    media_type = request.headers.get("content-type", "application/json").split(";")[0].strip()
-    if media_type.lower() != "application/json":
+    media_type = request.headers.get("content-type", _JSON_TYPE).split(";")[0].strip().lower()
+    if media_type != _JSON_TYPE and not media_type.endswith("+json"):
         raise UnsupportedMediaType("The body must be JSON: send Content-Type: application/json.")
 
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 BASE = "dragoman.base"
 
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
+_SLASHES = re.compile("/{2,}")
 _SCHEME = re.compile("https?")
 _HOST = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
 
@@ -29,8 +30,9 @@ class ProxyMiddleware:
             requests or leave it out.
 
     ``scope["client"]`` becomes the address that asked the first trusted proxy, ``scope["path"]``
-    loses the prefix, and ``scope[BASE]`` is the address that the client knows. What a header says
-    counts for no decision about access: the Host header that arrived is checked, not the forwarded.
+    loses the prefix and spare slashes, and ``scope[BASE]`` is the address that the client knows.
+    What a header says counts for no decision about access: the Host header that arrived is checked,
+    not the forwarded.
     """
 
     def __init__(self, app: ASGIApp, trusted: Sequence[str], root_path: str) -> None:
@@ -56,8 +58,10 @@ class ProxyMiddleware:
                 # The page's links are relative to a folder.
                 await RedirectResponse(f"{prefix}/")(scope, receive, send)
                 return
-            if scope["path"].startswith(f"{prefix}/"):
-                scope["path"] = scope["path"].removeprefix(prefix)
+            path = scope["path"]
+            if path.startswith(f"{prefix}/"):
+                path = path.removeprefix(prefix)
+            scope["path"] = _without_spare_slashes(path)
         await self._app(scope, receive, send)
 
     def _asker(self, headers: Headers, peer: str) -> str:
@@ -77,6 +81,12 @@ class ProxyMiddleware:
         found = ipaddress.ip_address(address)
         mapped = getattr(found, "ipv4_mapped", None) or found
         return self._anyone or any(mapped in network for network in self._networks)
+
+
+def _without_spare_slashes(path: str) -> str:
+    """``path`` without the slashes that clients add where they join it to an address."""
+    single = _SLASHES.sub("/", path)
+    return single.rstrip("/") or single
 
 
 def _last(headers: Headers, name: str, form: re.Pattern[str]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from server.core.errors import InvalidConstraint
-from server.grammar.earlier_drafts import type_names
+from server.grammar.earlier_drafts import spelled_out, type_names
 from server.grammar.json_values import type_of
 from server.grammar.references import resolve
 
@@ -60,6 +60,7 @@ class ArgumentTypes:
         return ALL.intersection(*said) if said else None
 
     def _types(self, schema: Any, level: int) -> Types:
+        schema = spelled_out(schema)
         if not isinstance(schema, dict) or level > _MOST_LEVELS:
             return frozenset() if schema is False else ALL
         if id(schema) not in self._known:
@@ -92,7 +93,10 @@ def _choices(schema: dict[str, Any]) -> Iterator[Iterable[Any]]:
 
 
 def _own_types(schema: dict[str, Any]) -> Types:
-    """The types that ``type``, ``enum`` and ``const`` of a schema allow."""
+    """The types that ``type``, ``enum`` and ``const`` of a schema allow.
+
+    Where listed values have another type than ``type`` says, they count.
+    """
     found = ALL
     named = type_names(schema.get("type"))
     named = [named] if isinstance(named, str) else named
@@ -103,5 +107,6 @@ def _own_types(schema: dict[str, Any]) -> Types:
     found |= null
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(values, list) and values:
-        found &= frozenset(map(type_of, values)) | null
+        kinds = frozenset(map(type_of, values)) | null
+        found = found & kinds or kinds
     return found

@@ -117,6 +117,11 @@ HABITS = [
     Habit("`HEAD /health`", "no body", method="HEAD", path="/health"),
     Habit("`HEAD /v1/models`", "no body", method="HEAD", path="/v1/models"),
     _get("`X-Request-ID` of the client", "/v1/models", "kept", headers=_SENT_ID, has=_SENT_ID),
+    _get("slashes too many, as of an address that ends in one", "/v1//models/"),
+    Habit(
+        "a type of JSON like `application/vnd.api+json`",
+        headers={"content-type": "application/vnd.api+json"},
+    ),
     _get("a path below `root_path`", "/llm/v1/models", settings={"root_path": "/llm"}),
     _get(
         "`X-Forwarded-*` of a trusted proxy",

@@ -62,7 +62,7 @@ def with_value(value: str | bytes) -> bytes:
         b"[" * 100_000,
         b'{"a":' * 100_000,
         with_value("[" * 100_000 + "]" * 100_000),
-        b"\xef\xbb\xbf" + with_value("1"),
+        b"\xef\xbb\xbf\xef\xbb\xbf" + with_value("1"),
     ],
 )
 async def test_what_is_no_json_object_is_400(http: httpx.AsyncClient, body: bytes) -> None:
@@ -101,7 +101,15 @@ async def test_another_content_type_is_415(http: httpx.AsyncClient, media_type: 
     assert_error(response, 415, code="unsupported_media_type")
 
 
-@pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "Application/JSON"])
+async def test_a_byte_order_mark_is_no_part_of_the_body(http: httpx.AsyncClient) -> None:
+    response = await http.post(CHAT, content=b"\xef\xbb\xbf" + with_value("1"), headers=JSON)
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["application/json; charset=utf-8", "Application/JSON", "application/vnd.api+json"],
+)
 async def test_json_may_be_spelt_differently(http: httpx.AsyncClient, media_type: str) -> None:
     response = await http.post(
         CHAT, content=json.dumps(chat_body()), headers={"content-type": media_type}

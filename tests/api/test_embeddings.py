@@ -127,7 +127,7 @@ async def test_as_many_inputs_as_openai_takes_are_taken(http: httpx.AsyncClient)
         {"dimensions": 0},
         {"dimensions": -1},
         {"dimensions": 1.5},
-        {"dimensions": "8"},
+        {"dimensions": "eight"},
         {"user": 1},
         {"model": None},
     ],

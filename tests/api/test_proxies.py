@@ -145,6 +145,14 @@ async def test_under_a_root_path_requests_come_with_it_or_without(
     assert (await http.get("/llm/llm/health")).status_code == 404
 
 
+@pytest.mark.parametrize("path", ["//v1/models", "/v1/models/", "/llm//v1//models//"])
+async def test_spare_slashes_of_a_path_do_not_count(connect: Connect, path: str) -> None:
+    http = connect(root_path="/llm")
+    response = await http.get(f"http://127.0.0.1:8000{path}")
+    assert response.status_code == 200, response.text
+    assert response.json()["object"] == "list"
+
+
 async def test_errors_and_keys_under_a_root_path_are_those_of_the_path_below(
     connect: Connect,
 ) -> None:

@@ -183,4 +183,27 @@ CALLS = [
     )
 ]
 
-INPUTS = [*FORMS, *HOSTED, *CHOICES, *NAMES, *OLD, *CUSTOM, *CALLS]
+CALLS += [
+    Input(_CALLS, RESPONSES, {"input": [USER, {"type": kind, "name": "f", **call}, result]})
+    for kind, call, result in (
+        ("function_call", {"arguments": "{}"}, {"type": "function_call_output", "output": "1"}),
+        (
+            "function_call",
+            {"id": "fc_1", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "fc_1", "output": "1"},
+        ),
+        ("custom_tool_call", {"input": "x"}, {"type": "custom_tool_call_output", "output": "1"}),
+    )
+]
+_ROLES = "roles as other APIs name them"
+ROLES = [
+    Input(_ROLES, path, {"input" if path == RESPONSES else "messages": turns})
+    for path in FAMILIES
+    for turns in (
+        [{**USER, "role": "USER"}],
+        [{**USER, "role": "human"}, {**USER, "role": "ai"}, {**USER, "role": "human"}],
+        [USER, {**USER, "role": "model"}, {**USER, "role": "System"}, USER],
+    )
+]
+
+INPUTS = [*ROLES, *FORMS, *HOSTED, *CHOICES, *NAMES, *OLD, *CUSTOM, *CALLS]

@@ -37,12 +37,17 @@ VALUES = [
                 {"stop": ""},
                 {"stop": ["a", None, ""]},
                 {"min_p": 0},
+                {"seed": "7"},
+                {"temperature": "0.5"},
+                {"top_k": "40"},
+                {"logit_bias": []},
             )
         )
         for row in somewhere(_VALUES, number, fields)
     ),
     Input(_VALUES, CHAT, {"max_tokens": -1, "stop": ["a", "e", "\x00"], "ignore_eos": None}),
     Input(_VALUES, CHAT, {"n": 1.0}),
+    Input(_VALUES, CHAT, {"n": "1", "max_tokens": "4", "tools": {}}),
     Input(_VALUES, CHAT, {"logprobs": 0, "top_logprobs": 0}),
     Input(_VALUES, CHAT, {"n": None, "stream_options": None, "user": None, "tools": None}),
 ]
@@ -118,6 +123,20 @@ THINK = [
 ]
 THINK += [
     row
+    for fields in (
+        {"think": "off"},
+        {"thinking": "off"},
+        {"thinking": {"enabled": False}},
+        {"reasoning": "off"},
+        {"reasoning": {"enabled": "false"}},
+        {"enable_thinking": "false"},
+        {"chat_template_kwargs": {"enable_thinking": "false"}},
+        {"chat_template_kwargs": '{"enable_thinking": false}'},
+    )
+    for row in in_chats(_THINK, fields, model="thinker", lacks=_HIDDEN)
+]
+THINK += [
+    row
     for fields in ({"think": True}, {"think": "high"}, {"reasoning": {"max_tokens": 9}})
     for row in in_chats(_THINK, fields, model="thinker")
 ]
@@ -138,6 +157,9 @@ _PLACES: list[dict[str, Any]] = [
     {"response_format": {"type": "json_schema", "schema": _J}},
     {"response_format": {"type": "json_schema", "json_schema": {"schema": _J}}},
     {"response_format": {"type": "json_schema", "json_schema": _J}},
+    {"response_format": {"type": "json_schema", "json_schema": {"schema": json.dumps(_J)}}},
+    {"response_format": {"type": "json_object", "response_schema": _J}},
+    {"response_format": {"type": "json_object", "json_schema": _J}},
     {"response_format": {"type": "json_schema", "name": "x", "strict": True, "schema": _J}},
     {"guided_json": _J},
     {"guided_json": json.dumps(_J)},
@@ -163,6 +185,15 @@ SCHEMAS += [
     ),
     Input(
         _SCHEMAS,
+        RESPONSES,
+        {
+            "text": {"format": {"type": "json_schema", "json_schema": {"schema": _J}}},
+            "max_output_tokens": 600,
+        },
+        schema=_J,
+    ),
+    Input(
+        _SCHEMAS,
         MESSAGES,
         {"output_format": {"type": "json_schema", "schema": _J}, "max_tokens": 600},
         schema=_J,
@@ -181,6 +212,8 @@ GUIDED = [
             {"guided_grammar": 'root ::= "1"'},
             {"regex": "1|2"},
             {"grammar": {"type": "regex", "value": "1"}},
+            {"response_format": {"type": "regex", "regex": "1"}},
+            {"response_format": {"type": "regex", "regex": {"regex": "2"}}},
         )
     )
     for path in (GENERATING[number % 4], MESSAGES)
@@ -253,6 +286,7 @@ _EMPTY_FIELDS: list[dict[str, Any]] = [
     {"tools": [], "tool_choice": "auto"},
     {"tool_choice": "none"},
     {"response_format": None},
+    {"format": ""},
     {"parallel_tool_calls": False},
     {"functions": []},
     {"modalities": ["text"]},

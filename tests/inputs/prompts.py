@@ -52,7 +52,10 @@ EFFORTS = [
     *(
         in_a_chat(_MORE, number, {"reasoning_effort": effort}, model="thinker")
         for number, effort in enumerate(
-            ("none", "minimal", "low", "xhigh", "max", "off", "disabled", "default", "auto")
+            (
+                *("none", "minimal", "low", "xhigh", "max", "off", "disabled", "default", "auto"),
+                *("NONE", "Medium", ""),
+            )
         )
     ),
     Input(_MORE, RESPONSES, {"reasoning": {"effort": "auto"}}, "thinker"),
@@ -182,6 +185,29 @@ LATE += [
     ),
 ]
 
+_BEGUN = "answers that are begun for the model"
+BEGUN = [
+    rendered(
+        _BEGUN, USER, {**ANSWER, **fields}, model="json", fields=of_body, says=['assistant\\nSo.",']
+    )
+    for fields, of_body in (
+        ({}, {"continue_final_message": True}),
+        ({"prefix": True}, {}),
+        ({"partial": True}, {}),
+        ({"prefix": True}, {"continue_final_message": True}),
+    )
+]
+BEGUN += [
+    Input(_BEGUN, MESSAGES, {"messages": [USER, ANSWER]}),
+    Input(_BEGUN, CHAT, {"messages": [USER, {**ANSWER, "prefix": False}]}),
+    Input(
+        _BEGUN,
+        CHAT,
+        {"messages": [USER, {**ANSWER, "prefix": True}, USER]},
+        ignored=["messages.prefix"],
+    ),
+]
+
 _CONTENT = "contents in other forms"
 CONTENTS = [
     *(
@@ -243,5 +269,5 @@ EMBEDDED += [
 
 INPUTS = [
     *(*SWITCHES, *EFFORTS, *BROKEN, *THOUGHTS),
-    *(*LATE, *CONTENTS, *NATIVE, *EMBEDDED),
+    *(*LATE, *BEGUN, *CONTENTS, *NATIVE, *EMBEDDED),
 ]

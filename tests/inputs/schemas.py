@@ -97,6 +97,8 @@ _HARD = (
     "[",
     "a++",
     "(?<n>a)\\k<n>",
+    "/^a$/i",
+    r"\Aa\Z",
 )
 PATTERNS = [
     Input(
@@ -139,6 +141,45 @@ SOFT = [
         (r"^\d{3}$", r"^[\w-]{1,3}$", "^(?:ab|cd)$", r"^\S{1,4}$", "^[^\\]]{2}$", "^a{1,2}?$")
     )
     for model in notations(number)
+]
+
+_QUOTED = "schemas with quoted numbers and switches, or types alone"
+_MEANT: list[tuple[Any, Any]] = [
+    (object_of(p={"type": "integer", "minimum": "5", "maximum": "5"}), 5),
+    (object_of(p={"type": "number", "minimum": "0.5", "maximum": "0.5"}), 0.5),
+    (object_of(p={"type": "string", "maxLength": "0"}), ""),
+    (object_of(p="null"), None),
+    (object_of(p={"type": "array", "items": "null", "minItems": "1", "maxItems": "1"}), [None]),
+    ({**object_of(p={"const": 1}), "required": "p"}, 1),
+    ({**object_of(p={"const": 1}), "additionalProperties": "false"}, 1),
+]
+QUOTED = [
+    calls(_QUOTED, schema, model=model, arguments={"p": value})
+    for number, (schema, value) in enumerate(_MEANT)
+    for model in notations(number)
+]
+
+_OTHERS = "listed values of another type"
+OTHERS = [
+    calls(
+        _OTHERS,
+        object_of(p={"type": kind, "enum": [value]}),
+        model=model,
+        loosened=places(CHAT, "properties.p.type"),
+        arguments={"p": value},
+    )
+    for kind, value in (("integer", "1"), ("string", 1), ("string", True))
+    for model in DIALECTS
+]
+OTHERS += [
+    Input(
+        _OTHERS,
+        CHAT,
+        {"tools": tools(CHAT, object_of(p={"type": "integer", "const": "1"}), strict=True)},
+        status=400,
+        param="tools[0]",
+        says=["#/properties/p"],
+    )
 ]
 
 _LOOSE = "keywords that no grammar can hold"
@@ -204,12 +245,12 @@ FREE += [
 
 _NAMES = "types as other languages name them"
 _TYPES: dict[str, Any] = {
-    **dict.fromkeys(("int", "long"), 5),
+    **dict.fromkeys(("int", "long", "short", "byte", "bigint"), 5),
     **dict.fromkeys(("float", "double"), 5),
-    "str": "a",
+    **dict.fromkeys(("str", "char", "text", "date"), "a"),
     "bool": True,
-    **{name: {} for name in ("dict", "map")},
-    **{name: [] for name in ("list", "tuple")},
+    **{name: {} for name in ("dict", "map", "HashMap")},
+    **{name: [] for name in ("list", "tuple", "set", "ArrayList")},
     "any": "a",
     "None": None,
 }
@@ -300,5 +341,5 @@ FORMATS += [
 
 INPUTS = [
     *(*RAW, *REFERENCES, *PATTERNS, *SOFT, *LOOSE, *FREE),
-    *(*TYPES, *BOUNDS, *KEYS, *FORMATS),
+    *(*QUOTED, *OTHERS, *TYPES, *BOUNDS, *KEYS, *FORMATS),
 ]

@@ -35,7 +35,9 @@ def chat_prompt(body: wire.ConversationFields) -> ChatPrompt:
     tools, their choice or the template's variables contradict each other.
     """
     offered = offered_tools(body)
-    continued = bool(body.continue_final_message)
+    last = body.messages[-1]
+    begun = isinstance(last, wire.AssistantMessage) and last.begins_the_answer
+    continued = bool(body.continue_final_message) or begun
     if continued and body.add_generation_prompt:
         raise InvalidRequest(
             "continue_final_message and add_generation_prompt exclude each other.",

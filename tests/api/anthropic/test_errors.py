@@ -62,7 +62,7 @@ def failing(
     [
         ({"max_tokens": None}, "max_tokens"),
         ({"max_tokens": -3}, "max_tokens"),
-        ({"max_tokens": "5"}, "max_tokens"),
+        ({"max_tokens": "five"}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),

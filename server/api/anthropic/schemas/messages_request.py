@@ -16,6 +16,7 @@ from server.api.anthropic.schemas.context_management import Compaction, ContextM
 from server.api.anthropic.schemas.tools import MAX_TOOLS, AnyTool, Choice
 from server.api.constraint_fields import ConstraintFields
 from server.api.generation_fields import LocalFields, Stops, ThinkingFields, usual_effort
+from server.api.roles import usual_role
 from server.api.spellings import respell
 from server.api.text_parts import as_parts
 from server.api.validation import Respelled, WireModel, whole
@@ -48,13 +49,6 @@ class Thinking(WireModel):
     )
 
 
-def _as_thinking(value: object) -> object:
-    """A switch or a word alone, as other servers have it."""
-    if isinstance(value, bool):
-        return {"type": "enabled" if value else "disabled"}
-    return {"type": value} if isinstance(value, str) else value
-
-
 class JsonFormat(WireModel):
     """JSON that matches a schema."""
 
@@ -75,11 +69,14 @@ class Conversation(ThinkingFields):
     """What makes the prompt."""
 
     model: str
-    messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[
+        list[Annotated[Turn, BeforeValidator(usual_role)]],
+        Field(min_length=1, max_length=MAX_MESSAGES),
+    ]
     system: SystemContent | None = None
     tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Choice | None = None
-    thinking: Annotated[Thinking, BeforeValidator(_as_thinking)] | None = None
+    thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     context_management: ContextManagement | None = None
     compaction: Compaction | None = None

@@ -24,6 +24,7 @@ from server.api.openai.schemas.chat_tools import (
     ToolChoice,
     left_out,
 )
+from server.api.roles import usual_role
 from server.api.spellings import respell
 from server.api.tool_forms import usual_call
 from server.api.validation import Opaque, Respelled, WireModel
@@ -144,6 +145,17 @@ class AssistantMessage(WireModel):
     function_call: FunctionCall | None = Field(None, description="The old form of a call.")
     audio: dict[str, Any] | None = Field(None, description="Unsupported; refused.")
     annotations: list[Any] | None = Field(None, description="Accepted and ignored.")
+    prefix: bool | None = Field(
+        None, description="DeepSeek's and Mistral's form of ``continue_final_message``."
+    )
+    partial: bool | None = Field(
+        None, description="Moonshot's and Alibaba's form of ``continue_final_message``."
+    )
+
+    @property
+    def begins_the_answer(self) -> bool:
+        """Whether the answer is to go on where this message ends."""
+        return bool(self.prefix or self.partial)
 
 
 class ToolMessage(WireModel):
@@ -172,6 +184,7 @@ class FunctionMessage(WireModel):
 ChatMessage = Annotated[
     InstructionMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage,
     Field(discriminator="role"),
+    BeforeValidator(usual_role),
 ]
 
 
@@ -249,6 +262,13 @@ class ChatCompletionRequest(GenerationFields, ConversationFields):
         """Names of the parameters of this request that have no effect."""
         names = super().ignored()
         names += left_out(self.tools or [], self.tool_choice)
+        names += (
+            path_text(("messages", name))
+            for message in self.messages[:-1]
+            if isinstance(message, AssistantMessage)
+            for name in ("prefix", "partial")
+            if getattr(message, name)
+        )
         contents = (message.content for message in self.messages)
         parts = (part for content in contents if isinstance(content, list) for part in content)
         for part in parts:

@@ -10,6 +10,7 @@ from server.api.image_parts import ImageInput
 from server.api.openai.responses.schemas.lenient import LenientModel
 from server.api.openai.responses.schemas.settings import ReasoningOptions, TextOptions
 from server.api.openai.responses.schemas.tools import MAX_TOOLS, AnyTool
+from server.api.roles import usual_role
 from server.api.text_parts import as_parts, as_result
 
 MAX_PARTS = 1_000
@@ -242,6 +243,9 @@ _KINDS = {
 }
 
 
+_CALLS = {"function_call", "custom_tool_call", "client_call"}
+
+
 def _kind(item: object) -> str | None:
     if not isinstance(item, dict):
         return None
@@ -253,8 +257,15 @@ def _kind(item: object) -> str | None:
 
 
 def _usual_item(item: object) -> object:
-    """A text alone as the user's message."""
-    return {"role": "user", "content": item} if isinstance(item, str) else item
+    """A text alone as the user's message, and calls with an id.
+
+    A call without one is called by its tool: results find the first such call without a result.
+    """
+    if isinstance(item, str):
+        return {"role": "user", "content": item}
+    if _kind(item) in _CALLS and isinstance(item, dict) and item.get("call_id") is None:
+        return {**item, "call_id": item.get("id") or f"call_{item.get('name', item['type'])}"}
+    return usual_role(item)
 
 
 InputItem = Annotated[

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from server.api.generation_fields import Effort
 from server.api.openai.responses.schemas.lenient import LenientModel
+from server.api.other_servers import switch
 from server.api.validation import whole
 
 
@@ -27,7 +28,9 @@ class ReasoningOptions(LenientModel):
     """
 
     effort: Effort = None
-    enabled: bool | None = Field(None, description="Whether to think, as OpenRouter has it.")
+    enabled: Annotated[bool, BeforeValidator(switch)] | None = Field(
+        None, description="Whether to think, as OpenRouter has it."
+    )
     max_tokens: Annotated[int, Field(ge=-1), BeforeValidator(whole)] | None = Field(
         None, description="The most tokens of reasoning, as OpenRouter has it."
     )
@@ -69,11 +72,21 @@ class JsonSchemaFormat(LenientModel):
     strict: bool | None = None
 
 
+def _flat_format(value: Any) -> Any:
+    """A format in the form of chat completions, with its schema one level deeper."""
+    match value:
+        case {"type": "json_schema", "json_schema": dict() as inner} if "schema" not in value:
+            outer = {name: part for name, part in value.items() if name != "json_schema"}
+            return {**outer, **inner}
+    return value
+
+
 class TextOptions(LenientModel):
     """The form of the answer's text."""
 
-    format: (
+    format: Annotated[
         Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
-        | None
-    ) = None
+        | None,
+        BeforeValidator(_flat_format),
+    ] = None
     verbosity: Any = Field(None, description="Accepted and ignored.")
