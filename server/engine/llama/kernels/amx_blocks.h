@@ -13,7 +13,7 @@
 
 namespace {
 
-static_assert(LEAST_TILE_TOKENS >= TILE_ROWS);
+static_assert(MANY_TOKENS >= TILE_ROWS);
 
 // Blocks of a panel that are unpacked before they are multiplied with all tokens: 10 KB, which stay in the L1 cache.
 constexpr int64_t UNPACKED_BLOCKS = 16;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "attention_op.h"
+#include "lane_products.h"
 
 namespace {
 
@@ -37,7 +38,7 @@ class QueryProducts {
                 const float * query = op.query(first_token + row / op.gqa_group, head);
                 float * numbers = block_of(kv_head, place) + place % ROWS;
                 for (int64_t d = 0; d < key_dim; d++) {
-                    numbers[place_of(d) * ROWS] = query[d];
+                    numbers[place_of_column(d, steps) * ROWS] = query[d];
                 }
             }
         }
@@ -80,9 +81,6 @@ class QueryProducts {
         return (std::min(op.tile_tokens, op.tokens) * op.gqa_group + ROWS - 1) / ROWS;
     }
 
-    // Where number `d` of keys and queries has its place: those of a lane lie together.
-    int64_t place_of(int64_t d) const { return LANE_PLACES[d % LANES] * steps + d / LANES; }
-
     float * block_of(int64_t kv_head, int64_t row) const {
         return queries + (kv_head * blocks + row / ROWS) * ROWS * key_dim;
     }
@@ -109,41 +107,13 @@ class QueryProducts {
             Words numbers[WORDS];
             load_words<WORDS>(reinterpret_cast<const char *>(keys + d), key_dim * sizeof(float), numbers);
             for (int64_t i = 0; i < WORDS; i++) {
-                store(transposed + place_of(d + i) * KV_TILE, Floats(numbers[i]));
+                store(transposed + place_of_column(d + i, steps) * KV_TILE, Floats(numbers[i]));
             }
         }
         const int64_t first = __builtin_ctzll(tokens) * op.gqa_group / ROWS * ROWS;
         const int64_t end = (64 - __builtin_clzll(tokens)) * op.gqa_group;
         for (int64_t row = first; row < end; row += ROWS) {
-            Floats sums[ROWS];
-            add_lanes<LANES>(transposed, block_of(kv_head, row), sums);
-            for (int64_t i = 0; i < ROWS; i++) {
-                products[row + i] = sums[i];
-            }
-        }
-    }
-
-    // The sums of the products of `COUNT` lanes, added as horizontal_sums() does.
-    template <int64_t COUNT>
-    KERNEL __attribute__((always_inline)) void add_lanes(const float * keys, const float * queries,
-                                                         Floats (&sums)[ROWS]) const {
-        if constexpr (COUNT == 1) {
-            for (Floats & sum : sums) {
-                sum = broadcast(0.f);
-            }
-            for (int64_t step = 0; step < steps; step++) {
-                const Floats key = load(keys + step * KV_TILE);
-                for (int64_t row = 0; row < ROWS; row++) {
-                    sums[row] = multiply_add(key, broadcast(queries[step * ROWS + row]), sums[row]);
-                }
-            }
-        } else {
-            Floats others[ROWS];
-            add_lanes<COUNT / 2>(keys, queries, sums);
-            add_lanes<COUNT / 2>(keys + COUNT / 2 * steps * KV_TILE, queries + COUNT / 2 * steps * ROWS, others);
-            for (int64_t row = 0; row < ROWS; row++) {
-                sums[row] = add(sums[row], others[row]);
-            }
+            multiply_columns<ROWS>(transposed, block_of(kv_head, row), steps, products + row);
         }
     }
 };

@@ -54,6 +54,10 @@ constexpr int TOGETHER_OF = IS_SUPER_BLOCK<Block>  ? PANELS_TOGETHER
 template <typename Block>
 constexpr int64_t NUMBERS = ActivationsFor<Block>::NUMBERS;
 
+// Bytes that each thread needs for a column of a panel, to store many plain numbers column by column.
+template <typename Block>
+constexpr size_t COLUMN_SIZE = IS_PLAIN<Block> && !HAS_TILES ? PANEL_ROWS * sizeof(float) : 0;
+
 template <typename Block>
 constexpr int64_t TOKENS_OF_TILE = IS_PLAIN<Block> ? PLAIN_TILE_TOKENS : TILE_TOKENS;
 
@@ -61,7 +65,7 @@ constexpr int64_t TOKENS_OF_TILE = IS_PLAIN<Block> ? PLAIN_TILE_TOKENS : TILE_TO
 // and each tile reads all weights again.
 template <typename Block>
 inline int64_t tokens_of_tile(int64_t blocks) {
-    constexpr int64_t LEAST_TOKENS = 64 / GROUP_TOKENS * GROUP_TOKENS, MOST_BYTES = 512 * 1024;
+    constexpr int64_t LEAST_TOKENS = 64 / GROUP_TOKENS * GROUP_TOKENS, MOST_BYTES = (HAS_TILES ? 512 : 1024) * 1024;
     if (!IS_PLAIN<Block>) {
         return TOKENS_OF_TILE<Block>;
     }
@@ -97,6 +101,13 @@ inline Activations<Block> * first_activations(void * end) {
     return reinterpret_cast<Activations<Block> *>(address - address % ALIGNMENT);
 }
 
+// The memory of a thread for the columns of a panel; that of all threads begins at `end`.
+template <typename Block>
+inline float * columns_of_thread(void * end, int64_t blocks, int thread) {
+    const size_t size = blocks * NUMBERS<Block> * COLUMN_SIZE<Block>;
+    return reinterpret_cast<float *>(static_cast<char *>(end) + thread * size);
+}
+
 // So many rows are quantized together where there are enough.
 template <typename Block>
 constexpr int64_t QUANTIZED_TOGETHER = IS_PLAIN<Block> ? PLACED_TOGETHER : 1;
@@ -121,10 +132,11 @@ KERNEL void quantize_rows(const float * const * numbers, int64_t first, int64_t 
     }
 }
 
-// Multiplies the panels from `panel` on with a tile of activations; results[i] is the result of row i of these.
+// Multiplies the panels from `panel` on with a tile of activations; results[i] is the result of row i of these. `columns` is
+// memory for a panel if its columns are to be stored.
 template <typename Block, int PANELS>
 KERNEL void multiply(const Matrix & matrix, int64_t panel, const Activations<Block> * activations,
-                     int64_t rows, float * const * results) {
+                     int64_t rows, float * const * results, float * columns) {
     const int64_t first_row = matrix.first_row(panel);
     // Another thread may compute the rows that the last panel has twice.
     const int64_t known = panel * PANEL_ROWS - first_row;
@@ -132,8 +144,12 @@ KERNEL void multiply(const Matrix & matrix, int64_t panel, const Activations<Blo
     for (int p = 0; p < PANELS; p++) {
         std::fill_n(sums[p], rows, broadcast(0.f));
     }
-    multiply_panels<Block, PANELS>(matrix.data + first_row * matrix.stride, matrix.stride,
-                                   matrix.blocks, activations, rows, sums);
+    const char * first = matrix.data + first_row * matrix.stride;
+    if constexpr (COLUMN_SIZE<Block> > 0) {
+        multiply_panels<Block, PANELS>(first, matrix.stride, matrix.blocks, activations, rows, columns, sums);
+    } else {
+        multiply_panels<Block, PANELS>(first, matrix.stride, matrix.blocks, activations, rows, sums);
+    }
     for (int64_t row = 0; row < rows; row++) {
         float * result = results[row] + first_row;
         for (int p = 0; p < PANELS && known == 0; p++) {
@@ -149,19 +165,23 @@ KERNEL void multiply(const Matrix & matrix, int64_t panel, const Activations<Blo
 // the L2 cache.
 template <typename Block>
 KERNEL void multiply(const Matrix & matrix, int64_t panel, int64_t end,
-                     const Activations<Block> * activations, int64_t rows, float * const * results) {
+                     const Activations<Block> * activations, int64_t rows, float * const * results,
+                     float * columns) {
     constexpr int TOGETHER = TOGETHER_OF<Block>;
     const int64_t whole = std::min(end, matrix.rows / PANEL_ROWS);
+    if constexpr (COLUMN_SIZE<Block> > 0) {
+        columns = are_many(rows) ? columns : nullptr;
+    }
     const int64_t tile_tokens = tokens_of_tile<Block>(matrix.blocks);
     for (int64_t tile = 0; tile < rows; tile += tile_tokens) {
         const Activations<Block> * of_tile = activations + tile * matrix.blocks;
         const int64_t width = std::min(tile_tokens, rows - tile);
         int64_t next = panel;
         for (; next + TOGETHER <= whole; next += TOGETHER) {
-            multiply<Block, TOGETHER>(matrix, next, of_tile, width, results + tile);
+            multiply<Block, TOGETHER>(matrix, next, of_tile, width, results + tile, columns);
         }
         for (; next < end; next++) {
-            multiply<Block, 1>(matrix, next, of_tile, width, results + tile);
+            multiply<Block, 1>(matrix, next, of_tile, width, results + tile, columns);
         }
     }
 }
@@ -199,12 +219,13 @@ KERNEL void mul_mat(const ggml_compute_params * params, ggml_tensor * result) {
     }
     ggml_barrier(params->threadpool);
 
+    float * columns = columns_of_thread<Block>(activations + tokens * matrix.blocks, matrix.blocks, params->ith);
     const int64_t job_panels = panels_of_a_job(panels, params->nth);
     const int64_t jobs = (panels + job_panels - 1) / job_panels;
     for (int64_t job = params->ith; job < jobs;
          job = ggml_threadpool_chunk_add(params->threadpool, 1)) {
         const int64_t end = std::min(panels, (job + 1) * job_panels);
-        multiply<Block>(matrix, job * job_panels, end, activations, tokens, results);
+        multiply<Block>(matrix, job * job_panels, end, activations, tokens, results, columns);
     }
 }
 

@@ -69,7 +69,7 @@ KERNEL inline Floats add_block(const WeightBlocks & weights, Floats dots,
                         multiply_add(scale, dots, sum));
 }
 
-// The same as below for at least LEAST_TILE_TOKENS, with AMX (amx_blocks.h).
+// The same as below for many tokens, with AMX (amx_blocks.h).
 template <typename Block>
 KERNEL void multiply_panel_in_tiles(const char * panel, int64_t stride, int64_t blocks,
                                     const ActivationBlock * activations, int64_t tokens, Floats * sums);
@@ -82,7 +82,7 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
                             Floats (*sums)[TILE_TOKENS]) {
     static_assert(PANELS == 1);
     if constexpr (HAS_TILES) {
-        if (tokens >= LEAST_TILE_TOKENS) {
+        if (are_many(tokens)) {
             multiply_panel_in_tiles<Block>(panel, stride, blocks, activations, tokens, sums[0]);
             return;
         }

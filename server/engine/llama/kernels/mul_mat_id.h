@@ -97,6 +97,7 @@ KERNEL void mul_mat_id(const ggml_compute_params * params, ggml_tensor * result)
     }
     ggml_barrier(params->threadpool);
 
+    float * columns = columns_of_thread<Block>(activations + experts.rows * blocks, blocks, params->ith);
     const int64_t job_panels = std::min(panels, panels_of_a_job(panels * *sorted.active, params->nth));
     const int64_t jobs = (panels + job_panels - 1) / job_panels;  // of each expert
     for (int64_t job = params->ith; job < jobs * *sorted.active;
@@ -107,7 +108,7 @@ KERNEL void mul_mat_id(const ggml_compute_params * params, ggml_tensor * result)
         const int64_t panel = job % jobs * job_panels;
         multiply<Block>(matrix, panel, std::min(panels, panel + job_panels),
                         activations + start * blocks, sorted.starts[expert + 1] - start,
-                        sorted.results + start);
+                        sorted.results + start, columns);
     }
 }
 

@@ -1,16 +1,23 @@
-// Multiplies weights that are plain numbers, in half precision, bfloat16 or single precision. Included after the
-// vector operations of an instruction set.
+/* Multiplies weights that are plain numbers, in half precision, bfloat16 or single precision. Included after the
+ * vector operations of an instruction set.
+ *
+ * The weights of a few tokens are read where they lie, and the lanes of each sum are added at the end. For many tokens the
+ * weights of a panel are stored column by column first (lane_products.h). The results are the same.
+ */
 #pragma once
 
 #include <algorithm>
 #include <type_traits>
 
-#include "panel.h"
+#include "lane_products.h"
 
 namespace {
 
 constexpr int PLAIN_NUMBERS = 16, PLAIN_PANELS = 1;
-constexpr int64_t PLACED_TOGETHER = 1;  // rows of activations
+// Tokens that are multiplied together if they are many: a register of sums for each.
+constexpr int64_t GROUP_TOKENS = LANES;
+constexpr int64_t PLACED_TOGETHER = GROUP_TOKENS;  // rows of activations
+constexpr int64_t PLAIN_TILE_TOKENS = 192;         // their sums take 12 KB with AVX-512
 
 }  // namespace
 
@@ -23,30 +30,71 @@ struct alignas(64) PlainActivations {
     float numbers[PLAIN_NUMBERS];
 };
 
-// The sums of a group of tokens fit into the registers, beside one for each row and one for a token.
-constexpr int PLAIN_ROWS = LANES / 4, GROUP_TOKENS = 6;
-constexpr int64_t PLAIN_TILE_TOKENS = 32 * GROUP_TOKENS;  // their sums take 12 KB with AVX-512
+// Of a few tokens so many are multiplied together. Their sums fit into the registers, beside one for each row and one for a
+// token.
+constexpr int PLAIN_ROWS = LANES / 4, FEW_TOGETHER = 6;
 // Columns that are multiplied before the next ones. The activations of a group, the weights that they are multiplied
 // with and the sums then stay in the L1 cache.
 constexpr int64_t PLAIN_COLUMNS = 512;
 
-// Puts `count` rows of activations, from row `first` of all `rows` on, into their places. Those of a group lie
-// together, [block][token]: rows at a distance of pages would share few places of a cache.
+// Puts a row of few, row `row` of all `rows`, into its place: [block][token] in its group. Rows at a distance of pages would
+// share few places of a cache.
+KERNEL inline void place_of_few(const float * numbers, int64_t row, int64_t rows, int64_t blocks,
+                                PlainActivations * activations) {
+    const int64_t token = row % FEW_TOGETHER, group = row - token;
+    const int64_t width = std::min<int64_t>(FEW_TOGETHER, rows - group);
+    PlainActivations * place = activations + group * blocks + token;
+    for (int64_t block = 0; block < blocks; block++) {
+        memcpy(place + block * width, numbers + block * PLAIN_NUMBERS, sizeof *place);
+    }
+}
+
+// Stores LANES rows column by column; rows[i] and rows[i + 1] lie `stride` bytes apart.
+KERNEL inline void store_columns(const float * rows, int64_t stride, int64_t first, int64_t count, int64_t steps,
+                                 float * columns) {
+    constexpr int64_t WORDS = 8;
+    for (int64_t d = 0; d < count; d += WORDS) {
+        Words words[WORDS];
+        load_words<WORDS>(reinterpret_cast<const char *>(rows + d), stride, words);
+        for (int64_t i = 0; i < WORDS; i++) {
+            store(columns + place_of_column(first + d + i, steps) * LANES, Floats(words[i]));
+        }
+    }
+}
+
+// Puts `count` rows of activations, from row `first` of all `rows` on, into their places. Of many those of a group lie
+// column by column.
 template <typename Block>
 KERNEL inline void place_plain(const float * const * numbers, int64_t first, int64_t count, int64_t rows,
                                int64_t blocks, PlainActivations * activations) {
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t token = (first + i) % GROUP_TOKENS, group = first + i - token;
-        const int64_t width = std::min<int64_t>(GROUP_TOKENS, rows - group);
-        PlainActivations * place = activations + group * blocks + token;
-        for (int64_t block = 0; block < blocks; block++) {
-            memcpy(place + block * width, numbers[i] + block * PLAIN_NUMBERS, sizeof *place);
+    const int64_t columns = blocks * PLAIN_NUMBERS, steps = columns / LANES;
+    if (are_many(rows) && count == GROUP_TOKENS) {
+        auto * place = reinterpret_cast<float *>(activations + first * blocks);
+        for (int64_t column = 0; column < columns; column += PLAIN_NUMBERS) {
+            float of_tokens[GROUP_TOKENS][PLAIN_NUMBERS];
+            for (int64_t i = 0; i < GROUP_TOKENS; i++) {
+                memcpy(of_tokens[i], numbers[i] + column, sizeof of_tokens[i]);
+            }
+            store_columns(of_tokens[0], sizeof of_tokens[0], column, PLAIN_NUMBERS, steps, place);
+        }
+        return;
+    }
+    for (int64_t row = first; row < first + count; row++) {
+        if (!are_many(rows)) {
+            place_of_few(numbers[row - first], row, rows, blocks, activations);
+            continue;
+        }
+        const int64_t token = row % GROUP_TOKENS, group = row - token;
+        const int64_t width = std::min(GROUP_TOKENS, rows - group);
+        auto * place = reinterpret_cast<float *>(activations + group * blocks) + token;
+        for (int64_t column = 0; column < columns; column++) {
+            place[place_of_column(column, steps) * width] = numbers[row - first][column];
         }
     }
 }
 
 // Sums of the products of a group's tokens with the rows of a panel: those of different columns are in each lane.
-using Dots = Floats[GROUP_TOKENS][PANEL_ROWS];
+using Dots = Floats[FEW_TOGETHER][PANEL_ROWS];
 
 // Multiplies blocks of ROWS rows of weights, from `row` of a panel on, and of the TOKENS tokens of a group. The products
 // are added to dots[token][row], or begin them; their order depends on nothing but the number of columns. Prefetches as
@@ -111,18 +159,49 @@ KERNEL void multiply_group(const char * panel, int64_t stride, int64_t blocks,
     }
 }
 
-// Adds to sums[0][t] the products of a panel with token t of a tile; a row of the panel is in each lane.
+// Stores the weights of a panel column by column, in single precision.
+template <typename Number>
+KERNEL void store_panel(const char * panel, int64_t stride, int64_t blocks, float * columns) {
+    const int64_t steps = blocks * PLAIN_NUMBERS / LANES;
+    if constexpr (std::is_same_v<Number, float>) {
+        store_columns(reinterpret_cast<const float *>(panel), stride, 0, blocks * PLAIN_NUMBERS, steps, columns);
+    } else {
+        for (int64_t first = 0; first < blocks * PLAIN_NUMBERS; first += PLAIN_NUMBERS) {
+            float numbers[PANEL_ROWS][PLAIN_NUMBERS];
+            for (int64_t row = 0; row < PANEL_ROWS; row++) {
+                const auto * of_row = reinterpret_cast<const Number *>(panel + row * stride) + first;
+                for (int64_t lane = 0; lane < PLAIN_NUMBERS; lane += LANES) {
+                    store_unaligned(numbers[row] + lane, load_numbers(of_row + lane));
+                }
+            }
+            store_columns(numbers[0], sizeof numbers[0], first, PLAIN_NUMBERS, steps, columns);
+        }
+    }
+}
+
+// Adds to sums[0][t] the products of a panel with token t of a tile; a row of the panel is in each lane. `columns` is memory
+// for the panel if all tokens are many, and otherwise null.
 template <typename Block, int PANELS>
 KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
-                            const PlainActivations * activations, int64_t tokens,
+                            const PlainActivations * activations, int64_t tokens, float * columns,
                             Floats (*sums)[PLAIN_TILE_TOKENS]) {
     static_assert(PANELS == 1);
     using Number = std::remove_extent_t<decltype(Block::numbers)>;
+    if (columns != nullptr) {
+        store_panel<Number>(panel, stride, blocks, columns);
+        for (int64_t token = 0; token < tokens; token += GROUP_TOKENS) {
+            const auto * of_group = reinterpret_cast<const float *>(activations + token * blocks);
+            with_count<GROUP_TOKENS>(tokens - token, [&](auto count) KERNEL {
+                multiply_columns<count>(columns, of_group, blocks * PLAIN_NUMBERS / LANES, sums[0] + token);
+            });
+        }
+        return;
+    }
     // A group alone reads the weights once, in the order in which they lie.
-    const int64_t together = tokens <= GROUP_TOKENS ? blocks : PLAIN_COLUMNS / PLAIN_NUMBERS;
-    for (int64_t token = 0; token < tokens; token += GROUP_TOKENS) {
+    const int64_t together = tokens <= FEW_TOGETHER ? blocks : PLAIN_COLUMNS / PLAIN_NUMBERS;
+    for (int64_t token = 0; token < tokens; token += FEW_TOGETHER) {
         Dots dots;
-        const int64_t next_row = token / GROUP_TOKENS * (PANEL_ROWS / PLAIN_ROWS) % PANEL_ROWS;
+        const int64_t next_row = token / FEW_TOGETHER * (PANEL_ROWS / PLAIN_ROWS) % PANEL_ROWS;
         const auto multiply_tokens = [&](auto count) KERNEL {
             multiply_group<Number, count>(panel, stride, blocks, activations + token * blocks, together,
                                           next_row, dots);
@@ -130,7 +209,7 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
                 sums[0][token + t] = add(sums[0][token + t], horizontal_sums(dots[t]));
             }
         };
-        with_count<GROUP_TOKENS>(tokens - token, multiply_tokens);
+        with_count<FEW_TOGETHER>(tokens - token, multiply_tokens);
     }
 }
 

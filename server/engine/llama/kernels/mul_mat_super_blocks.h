@@ -19,7 +19,7 @@ KERNEL inline void unpack_panels(const char * panel, int64_t stride, int64_t blo
     }
 }
 
-// The same as below for at least LEAST_TILE_TOKENS, with AMX (amx_mul_mat.h).
+// The same as below for many tokens, with AMX (amx_mul_mat.h).
 template <typename Block, int PANELS>
 KERNEL void multiply_panels_in_tiles(const char * panel, int64_t stride, int64_t blocks,
                                      const SuperActivations<Block> * activations, int64_t tokens,
@@ -32,7 +32,7 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
                             const SuperActivations<Block> * activations, int64_t tokens,
                             Floats (*sums)[TILE_TOKENS]) {
     if constexpr (HAS_TILES) {
-        if (tokens >= LEAST_TILE_TOKENS) {
+        if (are_many(tokens)) {
             multiply_panels_in_tiles<Block, PANELS>(panel, stride, blocks, activations, tokens, sums);
             return;
         }

@@ -14,11 +14,12 @@ struct Kernel {
     void (*mul_mat_id)(const ggml_compute_params *, ggml_tensor *);
     size_t activations_size;  // of the activations for one block, in bytes
     int64_t block_size;
+    size_t column_size;  // of the memory of a thread for a column of a panel, in bytes
 };
 
 template <typename Block>
 constexpr Kernel KERNEL_FOR{mul_mat<Block>, mul_mat_id<Block>,
-                            sizeof(Activations<Block>), NUMBERS<Block>};
+                            sizeof(Activations<Block>), NUMBERS<Block>, COLUMN_SIZE<Block>};
 
 // Whether the kernel gives right products on this processor, by one block of each row.
 template <typename Block>
@@ -38,7 +39,9 @@ bool passes_self_test(ggml_type type, int64_t tokens) {
     if (type != GGML_TYPE_F32) {
         ggml_get_type_traits(type)->to_float(quantized.data(), weights.data(), rows * columns);
     }
-    std::vector<Activations<Block>> activations(tokens);
+    // Those of all tokens, and then memory for the columns of a panel.
+    constexpr size_t SIZE = sizeof(Activations<Block>);
+    std::vector<Activations<Block>> activations(tokens + (columns * COLUMN_SIZE<Block> + SIZE - 1) / SIZE);
     std::vector<const float *> tokens_inputs(tokens);
     std::vector<float *> results(tokens);
     for (int64_t token = 0; token < tokens; token++) {
@@ -50,7 +53,8 @@ bool passes_self_test(ggml_type type, int64_t tokens) {
         quantize_rows<Block>(&tokens_inputs[first], first, count, tokens, 1, activations.data());
     }
     const Matrix matrix{quantized.data(), int64_t(sizeof(Block)), rows, 1};
-    multiply<Block>(matrix, 0, matrix.panels(), activations.data(), tokens, results.data());
+    multiply<Block>(matrix, 0, matrix.panels(), activations.data(), tokens, results.data(),
+                    columns_of_thread<Block>(activations.data() + tokens, 1, 0));
     return products_are_right(weights.data(), rows, inputs.data(), tokens, columns, sums.data());
 }
 
@@ -59,7 +63,7 @@ template <typename Block>
 const Kernel * tested(ggml_type type) {
     static const bool passed = [type] {
         const bool right = passes_self_test<Block>(type, TOKENS_TOGETHER + 1) &&
-                           (!HAS_TILES || passes_self_test<Block>(type, LEAST_TILE_TOKENS + 1));
+                           passes_self_test<Block>(type, MANY_TOKENS + 1);
         if (!right) {
             GGML_LOG_WARN("dragoman: the %s kernel for %s gives wrong results on this processor; "
                           "llama.cpp's own code replaces it\n",
@@ -110,14 +114,14 @@ const Kernel * kernel_for(ggml_type type) {
 }
 
 class MulMatTraits : public ggml::cpu::tensor_traits {
-    bool work_size(int, const ggml_tensor * op, size_t & size) override {
+    bool work_size(int threads, const ggml_tensor * op, size_t & size) override {
         const Kernel * kernel = kernel_for(op->src[0]->type);
         const ggml_tensor * input = op->src[1];
         const bool chooses = op->op == GGML_OP_MUL_MAT_ID;
         const int64_t rows = chooses ? Experts(op).rows : ggml_nrows(input);
         size = rows * (input->ne[0] / kernel->block_size) * kernel->activations_size +
                (chooses ? SortedRows::size(Experts(op)) : rows * sizeof(float *)) +
-               ACTIVATIONS_ALIGNMENT;
+               threads * input->ne[0] * kernel->column_size + ACTIVATIONS_ALIGNMENT;
         return true;
     }
 

@@ -13,14 +13,16 @@ constexpr bool HAS_TILES = true;
 // As many as llama.cpp computes at once by default: weights are unpacked and scaled once for all. More sums and activations
 // than the L1 cache holds cost less.
 constexpr int64_t TILE_TOKENS = 512;
-// Fewer tokens do not fill the rows of a tile of AMX; VNNI multiplies them.
-constexpr int64_t LEAST_TILE_TOKENS = 16;
 #else
 constexpr bool HAS_TILES = false;
-constexpr int64_t LEAST_TILE_TOKENS = 0;
 // The sums of a panel and a tile, a register for each token, are 6 KB with AVX-512 and stay in the L1 cache.
 constexpr int64_t TILE_TOKENS = 96;
 #endif
+// Fewer tokens do not fill the rows of a tile of AMX, or repay storing the columns of plain numbers.
+constexpr int64_t MANY_TOKENS = HAS_TILES ? 16 : 32;
+
+inline bool are_many(int64_t tokens) { return tokens >= MANY_TOKENS; }
+
 // A row of a tile is read at once if it does not cross a cache line.
 constexpr size_t ACTIVATIONS_ALIGNMENT = 64;
 
