@@ -39,22 +39,22 @@ KERNEL inline void add_scaled(PairSums & products, const PairSums & dots, Signed
     }
 }
 
-// Adds to sums[0][t] the products of a super-block of each row of a panel with that of token t. A token alone is
-// multiplied twice: as many instructions as dot products take.
+// Adds to sums[0][t] the products of a super-block of each row of a panel with that of token t. A token without another one
+// is multiplied twice: as many instructions as dot products take.
 template <typename Block, int PANELS, int TOKENS>
 KERNEL inline void multiply_tokens(const SuperBlocks<Block> * panels,
                                    const SuperActivations<Block> * activations,
                                    Floats * const * sums) {
-    static_assert(PANELS == 1 && (TOKENS == 1 || TOKENS % 2 == 0));
+    static_assert(PANELS == 1);
     const SuperBlocks<Block> & weights = panels[0];
     constexpr int WORDS = SUB_BLOCK_WORDS<Block>, PAIRS = (TOKENS + 1) / 2;
-    constexpr int SECOND = TOKENS == 1 ? 0 : 1;  // of a pair
+    constexpr auto second_of = [](int pair) { return std::min(2 * pair + 1, TOKENS - 1); };
     PairSums products[PAIRS] = {};
     for (int sub_block = 0; sub_block < SUB_BLOCKS<Block>; sub_block++) {
         PairSums dots[PAIRS] = {};
         for (int p = 0; HAS_OFFSET<Block> && p < PAIRS; p++) {
             const int32_t first = activations[2 * p].sums[sub_block];
-            const int32_t second = activations[2 * p + SECOND].sums[sub_block];
+            const int32_t second = activations[second_of(p)].sums[sub_block];
             std::fill_n(dots[p].rows, 4, int32x4_t{first, second, first, second});
         }
 #pragma GCC unroll 2
@@ -64,7 +64,7 @@ KERNEL inline void multiply_tokens(const SuperBlocks<Block> * panels,
                 const int64x2_t first =
                     vreinterpretq_s64_s32(vld1q_s32(activations[2 * p].quants + word));
                 const int64x2_t second =
-                    vreinterpretq_s64_s32(vld1q_s32(activations[2 * p + SECOND].quants + word));
+                    vreinterpretq_s64_s32(vld1q_s32(activations[second_of(p)].quants + word));
                 const Words * quants = weights.quants + word;
                 add_matrix_products(dots[p], quants,
                                     vreinterpretq_s8_s64(vzip1q_s64(first, second)));
