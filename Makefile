@@ -125,11 +125,12 @@ cluster-idle: cluster ## measure what a cluster takes that is asked nothing
 cluster-bench: cluster ## measure what the front of a cluster costs, beside HAProxy
 	$(CLUSTER)/bin/python -m tests.cluster.benchmark $(ARGS)
 
-lint: develop ## check format, lint rules, types and the borders between packages
+lint: develop ## check format, lint rules, types, the borders between packages, and that kernels compile for Arm
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PYTHON=$(BIN)/python tests/aarch64/compiles.sh
 
 docs: develop ## regenerate the generated parts of the documentation
 	$(BIN)/python -m docs.generate

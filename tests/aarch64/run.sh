@@ -12,18 +12,11 @@ for tool in aarch64-linux-gnu-g++ cmake qemu-aarch64; do
 done
 
 builds=build/aarch64
-cache=${DRAGOMAN_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/dragoman}/aarch64
-llama_cpp=$(grep ^llama_cpp_python== constraints.txt)
-sources=$cache/${llama_cpp/==/-}
-if ! test -d "$sources"; then
-    mkdir -p "$cache"
-    "$python" -m pip download --quiet --no-deps --no-binary llama-cpp-python --dest "$cache" "$llama_cpp"
-    tar -xzf "$sources.tar.gz" -C "$cache"
-fi
+llama_cpp=$(PYTHON=$python tests/aarch64/sources.sh)
 
 # Compiles for an architecture, `$1`, with its extensions.
 build() {
-    cmake -S tests/aarch64 -B "$builds/$1" -DGGML="$sources/vendor/llama.cpp/ggml" -DGGML_CPU_ARM_ARCH="$1" \
+    cmake -S tests/aarch64 -B "$builds/$1" -DGGML="$llama_cpp/ggml" -DGGML_CPU_ARM_ARCH="$1" \
         -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
         -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ > /dev/null
     cmake --build "$builds/$1" --parallel "$(nproc)" --target operations
