@@ -29,12 +29,13 @@ class Started(NamedTuple):
 
 
 class OpenModel:
-    """The `Model` of ``client``."""
+    """The `Model` of ``client``; a prompt that it counted last costs nothing to count again."""
 
     def __init__(self, shared: Context, client: Client, scope: CacheScope) -> None:
         self._shared = shared
         self._client = client
         self._scope = scope
+        self._counted: tuple[Prompt, int] | None = None
 
     @property
     def context(self) -> int:
@@ -43,7 +44,10 @@ class OpenModel:
 
     async def count(self, prompt: Prompt) -> int:
         """The tokens of ``prompt``; raises what the worker refuses it for."""
-        return len((await self._client.render(prompt, scope=self._scope)).tokens)
+        if self._counted is None or self._counted[0] is not prompt:
+            rendered = await self._client.render(prompt, scope=self._scope)
+            self._counted = prompt, len(rendered.tokens)
+        return self._counted[1]
 
     async def reply(self, request: GenerationRequest) -> Reply:
         """The whole reply to ``request``; raises what the worker refuses it for."""

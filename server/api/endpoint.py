@@ -41,6 +41,7 @@ from server.api.validation import validate
 from server.core.errors import DragomanError, Locator
 from server.core.model_info import ModelInfo
 from server.core.native_prompt import RenderedPrompt
+from server.core.pool import Client
 from server.core.reply import AnswerFinished, ReplyEvent
 from server.core.request import Prompt
 from server.http import sse
@@ -142,6 +143,19 @@ def located(locate: Callable[[Locator], Locator]) -> Iterator[None]:
         raise error.moved(locate(error.at)) from error
 
 
+async def opened(
+    request: Request, model: str, prompt: Prompt, locate: Callable[[Locator], Locator]
+) -> Client:
+    """``model``, which is loaded if need be, to be given ``prompt``.
+
+    Raises InvalidRequest with the place that ``locate`` makes of an image that it does not read.
+    """
+    shared = context(request)
+    with located(locate):
+        shared.check_images(model, [prompt])
+    return await unless_gone(request, shared.open(model))
+
+
 async def rendered(
     request: Request, model: str, prompt: Prompt, locate: Callable[[Locator], Locator]
 ) -> tuple[ModelInfo, RenderedPrompt]:
@@ -149,10 +163,7 @@ async def rendered(
 
     Raises the worker's refusal with the place that ``locate`` makes of its canonical one.
     """
-    shared = context(request)
-    with located(locate):
-        shared.check_images(model, [prompt])
-    client = await unless_gone(request, shared.open(model))
+    client = await opened(request, model, prompt, locate)
     with located(locate):
         scope = request.state.cache_scope
         return client.info, await unless_gone(request, client.render(prompt, scope=scope))

@@ -9,7 +9,7 @@ import msgspec
 from server.api.family import Model
 from server.api.prompt_size import most_tokens
 from server.api.surplus import surplus
-from server.core.errors import ContextLengthExceeded
+from server.core.errors import ContextLengthExceeded, InvalidRequest
 from server.core.reply import Reply
 from server.core.request import (
     ChatPrompt,
@@ -24,7 +24,7 @@ SUMMARY_TASK = (
     "what was found out and done, what was decided, and what is left to do. Keep names, paths, "
     "numbers and errors exactly. Write only the summary."
 )
-MOST_SUMMARY_TOKENS = 2048
+_MOST_TOKENS = 2048
 """A choice: some pages."""
 _MOST_SHARE = 8
 """A summary has at most an eighth of the context. A choice: room for what comes next."""
@@ -39,7 +39,7 @@ def summed_up(summary: str) -> str:
 
 def most_summary_tokens(context: int) -> int:
     """The most tokens of a summary that a model with this ``context`` goes on from."""
-    return min(MOST_SUMMARY_TOKENS, max(context // _MOST_SHARE, 1))
+    return min(_MOST_TOKENS, max(context // _MOST_SHARE, 1))
 
 
 def lowered(beyond: int, context: int) -> int:
@@ -52,9 +52,9 @@ def lowered(beyond: int, context: int) -> int:
 
 
 def for_a_summary(
-    request: GenerationRequest, most: int, *, with_tools: bool = False
+    request: GenerationRequest, most: int | None, *, with_tools: bool = False
 ) -> GenerationRequest:
-    """``request``, whose last message asks for a summary of at most ``most`` tokens.
+    """``request``, whose last message asks for a summary of at most ``most`` tokens (None: any).
 
     Without what is about the form of an answer, and unless it is ``with_tools`` without them; its
     few tokens are no thoughts.
@@ -110,10 +110,17 @@ async def summary_of(model: Model, request: GenerationRequest, task: str = SUMMA
     """
     assert isinstance(request.prompt, ChatPrompt)
     messages = [*request.prompt.messages, Message(role="user", content=task)]
-    reply = await _summary(model, with_messages(request, messages), with_tools=True)
-    if reply.answers[0].calls and not reply.answers[0].text.strip():
-        reply = await _summary(model, with_messages(request, messages), with_tools=False)
-    return reply
+    asked = with_messages(request, messages)
+    try:
+        reply = await _summary(model, asked, with_tools=True)
+    except InvalidRequest as error:
+        # Base models get tools only where a call is required, and a summary is none.
+        if error.at != ("tools",):
+            raise
+    else:
+        if reply.answers[0].text.strip() or not reply.answers[0].calls:
+            return reply
+    return await _summary(model, asked, with_tools=False)
 
 
 async def _summary(model: Model, request: GenerationRequest, *, with_tools: bool) -> Reply:

@@ -101,7 +101,7 @@ async def stream(
     longer than ``keep_alive.seconds``, the stream begins without it: messages of ``keep_alive``
     tell that the server is there, and an error becomes the event that ``failed`` makes of it.
     ``headers`` gets what ``beginning`` gives beside the events, or None when the stream begins
-    without it.
+    without it. Those that come to light later are comments of the stream.
     """
     begun = asyncio.create_task(beginning)
     try:
@@ -113,15 +113,22 @@ async def stream(
     if begun.done():
         start, events = begun.result()
         return EventStream(events, keep_alive=keep_alive, headers=headers(start), failed=failed)
-    return EventStream(_late(begun), keep_alive=keep_alive, headers=headers(None), failed=failed)
+    sent = headers(None)
+    events = _late(begun, headers, sent)
+    return EventStream(events, keep_alive=keep_alive, headers=sent, failed=failed)
 
 
 async def _late(
     begun: asyncio.Task[tuple[Start, AsyncGenerator[bytes]]],
+    headers: Callable[[Start | None], dict[str, str]],
+    sent: dict[str, str],
 ) -> AsyncGenerator[bytes]:
     # Cancelling this await cancels the task as well.
-    _, events = await begun
+    start, events = await begun
     async with aclosing(events):
+        for name, value in headers(start).items():
+            if sent.get(name) != value:
+                yield f": {name}: {value}\n\n".encode()
         async for event in events:
             yield event
 

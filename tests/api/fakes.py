@@ -149,6 +149,7 @@ class FakeClient:
         self.scopes: list[CacheScope] = []
         self.rendered: list[Prompt] = []
         self.letters_are_tokens = False
+        self.rendering_seconds = 0.0
         self.embedded: list[str | list[int]] = []
         self.embedding_error: Exception | None = None
         self.reading: Reading | None = None
@@ -183,6 +184,7 @@ class FakeClient:
         """A prompt of two segments, and one of seven tokens for each image."""
         self.rendered.append(prompt)
         self.scopes.append(scope)
+        await asyncio.sleep(self.rendering_seconds)
         if self.letters_are_tokens:
             return RenderedPrompt(prompt="", tokens=[0] * letters(prompt), segments=[])
         seen = images_of(prompt.messages) if isinstance(prompt, ChatPrompt) else ()

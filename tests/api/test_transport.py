@@ -16,13 +16,14 @@ from server.core.errors import ModelUnavailable, Overloaded
 from server.core.events import Accepted, Delta, Event, Failed
 from server.core.request import GenerationRequest
 from server.http import transport
+from tests.api.anthropic.test_context_edits import ALWAYS, CALLS, TOOL_USES
 from tests.api.fakes import FakePool, answer
 from tests.api.serving import pausing, serving
 from tests.api.wire import CHAT, COMPLETIONS, assert_error, chat_body, completion_body, events
 
 pytestmark = pytest.mark.process
 
-
+RESPONSE = {"model": "test", "input": "hi", "stream": True, "max_output_tokens": 10**6}
 REQUEST_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 JSON_HEAD = REQUEST_HEAD + b"Content-Type: application/json\r\n"
 
@@ -245,6 +246,29 @@ async def test_comments_tell_that_a_model_loads(path: str, body: Any) -> None:
         assert data.endswith("data: [DONE]\n\n")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        (CHAT, chat_body(stream=True, max_tokens=10**6), "max_tokens=2048"),
+        ("/v1/responses", RESPONSE, "max_output_tokens=2048"),
+        ("/v1/messages", chat_body(stream=True, max_tokens=10**6), "max_tokens=2048"),
+    ],
+)
+async def test_what_headers_would_say_of_a_model_that_loads_is_a_comment(
+    path: str, body: Any, said: str
+) -> None:
+    pool = FakePool()
+    pool.opening_seconds = 0.3
+    async with serving(pool, ping_seconds=0.05) as running:
+        late = await running.http.post(path, json=body)
+        pool.opening_seconds = 0
+        early = await running.http.post(path, json=body)
+    assert "x-dragoman-clamped" not in late.headers
+    assert late.text.count(f"\n\n: x-dragoman-clamped: {said}\n\n") == 1
+    assert early.headers["x-dragoman-clamped"] == said
+    assert ": x-dragoman" not in early.text
+
+
 @pytest.mark.parametrize(("seconds", "status"), [(0, 503), (0.3, 200)])
 async def test_a_model_that_fails_to_load_is_a_status_or_an_event_of_a_begun_stream(
     seconds: float, status: int
@@ -272,6 +296,21 @@ async def test_a_client_that_leaves_a_stream_while_the_model_loads_is_forgotten(
         await asyncio.sleep(0.4)
         assert pool.client.requests == []
         await running.canary()
+
+
+async def test_counting_ends_when_the_client_goes() -> None:
+    """With an edit, several prompts are rendered for one count."""
+    management = {"edits": [{"type": TOOL_USES, "trigger": ALWAYS}]}
+    wanted = {"model": "test", "messages": CALLS, "context_management": management}
+    pool = FakePool()
+    pool.client.rendering_seconds = 0.2
+    async with serving(pool) as running:
+        timeout = httpx.Timeout(30, read=0.05)
+        with pytest.raises(httpx.ReadTimeout):
+            await running.http.post("/v1/messages/count_tokens", json=wanted, timeout=timeout)
+        await asyncio.sleep(0.3)
+        await running.canary()
+    assert len(pool.client.rendered) == 1
 
 
 async def test_comments_keep_a_silent_stream_alive() -> None:

@@ -17,7 +17,6 @@ from server.api.anthropic.schemas.messages_request import Conversation
 from server.api.family import Model
 from server.api.prompt_size import most_tokens
 from server.api.summary import (
-    MOST_SUMMARY_TOKENS,
     SUMMARY_TASK,
     for_a_summary,
     is_to_be_summed_up,
@@ -83,14 +82,11 @@ class ContextEdits:
         return request
 
     def sum_up(
-        self,
-        request: GenerationRequest,
-        instructions: str | None,
-        *,
-        most: int = MOST_SUMMARY_TOKENS,
+        self, request: GenerationRequest, instructions: str | None, model: Model
     ) -> GenerationRequest:
-        """``request`` as one for a summary alone, which has at most ``most`` tokens."""
+        """``request`` as one for a summary alone, which ``model`` can go on from."""
         self.pauses = True
+        most = most_summary_tokens(model.context)
         task = Message(role="user", content=_task(instructions))
         self._parsed.messages.append(("messages",))
         self._parsed.parts.append([])
@@ -120,8 +116,7 @@ class ContextEdits:
         if not await is_to_be_summed_up(model, _prompt(request), beyond):
             return request
         if edit.pause_after_compaction:
-            most = most_summary_tokens(model.context)
-            return self.sum_up(request, edit.instructions, most=most)
+            return self.sum_up(request, edit.instructions, model)
         reply = await summary_of(model, request, _task(edit.instructions))
         text = reply.answers[0].text.strip()
         if not text:

@@ -14,10 +14,11 @@ from server.api.anthropic.schemas.messages_request import CountTokensRequest
 from server.api.anthropic.schemas.messages_response import OriginalTokens, TokensCount
 from server.api.asking import OpenModel
 from server.api.context import context
-from server.api.endpoint import converted, described_body, located, naming, read, rendered
+from server.api.endpoint import converted, described_body, located, naming, opened, read
 from server.api.validation import to_json
 from server.core.errors import Locator
 from server.core.request import GenerationRequest
+from server.http.disconnect import unless_gone
 
 router = APIRouter()
 
@@ -37,21 +38,24 @@ async def count_tokens(request: Request) -> Response:
             locate(at, messages=parsed.messages, parts=parsed.parts, tools=parsed.tools)
         )
 
-    info, prompt = await rendered(request, body.model, parsed.prompt, place)
-    count = TokensCount(input_tokens=len(prompt.tokens), context_management=None)
-    if (edits := context_edits(body, parsed)) is not None:
-        model = OpenModel(
-            context(request), await context(request).open(body.model), request.state.cache_scope
+    edits = context_edits(body, parsed)
+
+    async def counted(model: OpenModel) -> TokensCount:
+        original = await model.count(parsed.prompt)
+        if edits is None:
+            return TokensCount(input_tokens=original, context_management=None)
+        left = await edits.cleared(GenerationRequest(prompt=parsed.prompt), model)
+        return TokensCount(
+            input_tokens=await model.count(left.prompt),
+            context_management=OriginalTokens(original_input_tokens=original),
         )
-        with located(place):
-            left = await edits.cleared(GenerationRequest(prompt=parsed.prompt), model)
-            tokens = await model.count(left.prompt) if edits.applied else count.input_tokens
-        count = TokensCount(
-            input_tokens=tokens,
-            context_management=OriginalTokens(original_input_tokens=count.input_tokens),
-        )
+
+    client = await opened(request, body.model, parsed.prompt, place)
+    with located(place):
+        model = OpenModel(context(request), client, request.state.cache_scope)
+        count = await unless_gone(request, counted(model))
     return Response(
         to_json(count),
         media_type="application/json",
-        headers=naming(unknown_betas(request.headers), ignored_header(body, parsed, info)),
+        headers=naming(unknown_betas(request.headers), ignored_header(body, parsed, client.info)),
     )

@@ -49,13 +49,15 @@ def parse(body: MessagesRequest) -> ParsedRequest:
                 "compaction and context_management exclude each other.", at=("compaction",)
             )
         edits = ContextEdits(None, parsed)
-        request = edits.sum_up(request, body.compaction.instructions)
     encoder = MessageEncoder(
         max_tokens=body.max_tokens, omit_thinking=display == "omitted", edits=edits
     )
 
     async def prepare(model: Model) -> list[GenerationRequest]:
-        return [request if edits is None else await edits.prepare(request, model)]
+        assert edits is not None
+        if body.compaction is not None:
+            return [edits.sum_up(request, body.compaction.instructions, model)]
+        return [await edits.prepare(request, model)]
 
     return ParsedRequest(
         model=body.model,

@@ -18,7 +18,8 @@ from server.api.anthropic.clearing import CLEARED, without_thinking, without_too
 from server.api.anthropic.schemas.context_management import ClearThinking, ClearToolUses
 from server.api.summary import SUMMARY_TASK
 from server.app import create_app
-from server.core.events import Event
+from server.core.errors import InvalidRequest
+from server.core.events import Event, Failed
 from server.core.request import ChatPrompt, GenerationRequest, Message, ToolCall
 from server.core.settings import Settings
 from server.reply.builtin_formats import builtin_format
@@ -280,6 +281,16 @@ async def test_counts_are_those_after_the_edits(http: httpx.AsyncClient, pool: F
     assert counted.input_tokens == original - 100 + len(CLEARED)
 
 
+async def test_each_prompt_on_the_way_to_a_count_is_rendered_once(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    clear = {"type": TOOL_USES, "trigger": ALWAYS, "keep": {"type": "tool_uses", "value": 1}}
+    management = {"edits": [{"type": THINKING}, clear]}
+    wanted = {"model": "test", "messages": THOUGHTS, "context_management": management}
+    assert (await http.post(COUNT_TOKENS, json=wanted)).status_code == 200
+    assert len(pool.client.rendered) == 3
+
+
 async def test_other_edits_are_named(http: httpx.AsyncClient) -> None:
     response = await http.post(MESSAGES, json=edited({"type": "fold_20300101"}, ALL_OF_IT))
     assert response.headers["x-dragoman-ignored"] == "context_management.edits.fold_20300101"
@@ -453,6 +464,36 @@ async def test_a_request_for_a_compaction_is_answered_with_one(
     again = [{"role": "assistant", "content": [whole.content[0].model_dump()]}, USER]
     (summary, _) = await asked(http, pool, body(messages=again))
     assert summary.content == SUMMARY
+
+
+async def test_such_a_summary_leaves_room_in_the_context_too(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    wanted = body(messages=LONG, compaction={"type": "summarize"}, max_tokens=CONTEXT)
+    await asked(http, pool, wanted)
+    assert pool.client.requests[-1].max_tokens == CONTEXT // 8
+
+
+async def test_a_model_that_takes_tools_only_where_it_has_to_call_sums_up_without(
+    connect: Connect,
+) -> None:
+    """As base models do."""
+    pool = answering()
+    script = pool.client.script
+
+    def base(request: GenerationRequest) -> Iterable[Any]:
+        assert isinstance(request.prompt, ChatPrompt)
+        if request.prompt.tools and request.prompt.tool_choice.mode == "auto":
+            error = InvalidRequest("It cannot decide by itself.", at=("tools",))
+            return [Failed(id=1, error=error.info)]
+        return script(request)
+
+    pool.client.script = base
+    wanted = edited({"type": COMPACT}, messages=LONG, tools=[TOOL], tool_choice={"type": "any"})
+    response = await connect(pool).post(MESSAGES, json=wanted)
+    assert response.json()["content"][0] == {"type": "compaction", "content": "Half done."}
+    offered = [request.prompt.tools for request in pool.client.requests]  # type: ignore[union-attr]
+    assert list(map(bool, offered)) == [True, False, True]
 
 
 async def test_compaction_and_edits_exclude_each_other(http: httpx.AsyncClient) -> None:

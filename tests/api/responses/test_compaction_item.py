@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from openai.types.responses import ResponseCompactionItem
 
@@ -15,7 +16,7 @@ from server.core.errors import WorkerDied
 from server.core.events import Accepted, Delta, Event, Failed, FinishReason
 from server.core.request import GenerationRequest
 from server.reply.builtin_formats import builtin_format
-from tests.api.fakes import FakePool, answer
+from tests.api.fakes import CONTEXT, FakePool, answer
 from tests.api.responses.test_background import begin, follow, parsed, until
 from tests.api.responses.test_state import crowded, fetch, items, prompt
 from tests.api.responses.wire import raw, read_events, respond, stream, types
@@ -89,7 +90,7 @@ async def test_the_model_is_asked_for_the_summary_alone(connect: Connect) -> Non
     assert prompt(pool)[-1][1].startswith("Sum up this conversation")
     assert request.prompt.tools == []  # type: ignore[union-attr]
     assert (request.constraint, request.logprobs, request.stop) == (None, None, [])
-    assert (request.max_tokens, request.reasoning_budget) == (2048, 0)
+    assert (request.max_tokens, request.reasoning_budget) == (CONTEXT // 8, 0)
     assert (request.min_tokens, request.stop_token_ids, request.ignore_eos) == (0, [], False)
 
 
@@ -99,6 +100,15 @@ async def test_a_summary_at_its_limit_is_complete(connect: Connect) -> None:
     assert pool.client.requests[-1].max_tokens == 5
     assert (made.status, made.incomplete_details) == ("completed", None)
     assert summary(made.output[0].model_dump()) == "The bug is in"
+
+
+async def test_a_summary_leaves_room_in_the_context(connect: Connect) -> None:
+    pool = summing("Yes.")
+    pool.client.info = msgspec.structs.replace(pool.client.info, context=800)
+    http = connect(pool)
+    for asked, most in ((None, 100), (1000, 100), (50, 50)):
+        await raw(http, input=[*TALK, TRIGGER], max_output_tokens=asked)
+        assert pool.client.requests[-1].max_tokens == most
 
 
 async def test_a_conversation_that_is_too_long_is_summed_up_without_its_beginning(

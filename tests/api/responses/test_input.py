@@ -461,6 +461,14 @@ async def test_settings_changed_by_a_stored_item_hold_on(
     found = await request(http, pool, previous_response_id=made.id)
     assert found.prompt.template_kwargs == {"reasoning_effort": "high"}  # type: ignore[union-attr]
     assert found.constraint == Constraint(kind="json_object")
+    own = {"reasoning": {"effort": "low"}, "text": {"format": {"type": "text"}}}
+    found = await request(http, pool, previous_response_id=made.id, **own)
+    assert found.prompt.template_kwargs == {"reasoning_effort": "low"}  # type: ignore[union-attr]
+    assert found.constraint is None
+    further = {"input": [update(reasoning={"effort": "minimal"})], **own}
+    found = await request(http, pool, previous_response_id=made.id, **further)
+    effort = found.prompt.template_kwargs["reasoning_effort"]  # type: ignore[union-attr]
+    assert effort == "minimal"
     listed = (await http.get(f"/v1/responses/{made.id}/input_items")).json()["data"]
     assert listed[0]["type"] == "configuration_update"
     assert listed[0]["id"].startswith("cu_")

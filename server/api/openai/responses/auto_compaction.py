@@ -10,7 +10,7 @@ from server.api.openai.responses.conversation import NEVER_SUMMED_UP
 from server.api.openai.responses.encoder import ResponseEncoder
 from server.api.openai.responses.schemas.request import ResponsesRequest
 from server.api.openai.responses.truncation import Shortening
-from server.api.summary import is_to_be_summed_up, lowered, summary_of
+from server.api.summary import is_to_be_summed_up, lowered, most_summary_tokens, summary_of
 from server.core.model_info import ModelInfo
 from server.core.request import ChatPrompt, GenerationRequest
 
@@ -41,6 +41,11 @@ class AutoCompaction:
                 self._encoder.begin_with(summary)
                 self._shortening.sum_up(summary)
         return [self._shortening.request]
+
+
+async def within_the_context(shortening: Shortening, model: Model) -> Sequence[GenerationRequest]:
+    """The request of ``shortening`` for a summary that leaves room in the context of ``model``."""
+    return [shortening.limit(most_summary_tokens(model.context))]
 
 
 def compaction_threshold(body: ResponsesRequest) -> int | None:

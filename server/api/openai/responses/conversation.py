@@ -43,7 +43,8 @@ class Conversation:
         call_ids: Ids of all calls in it.
         given: The items that the request itself brings, those it refers to among them.
         compacts: Whether it ends by asking for a summary in place of an answer.
-        updates: What it changes of the request's settings, in order.
+        stored_updates: What it changed of the settings before this request, in order.
+        updates: What it changes of this request's settings, in order.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Conversation:
     call_ids: frozenset[str] = frozenset()
     given: list[wire.InputItem] = field(default_factory=list)
     compacts: bool = False
+    stored_updates: list[wire.ConfigurationUpdateItem] = field(default_factory=list)
     updates: list[wire.ConfigurationUpdateItem] = field(default_factory=list)
     _summary: Message | None = None
 
@@ -206,7 +208,8 @@ class _Builder:
                 case wire.CompactionItem():
                     self._compaction(index, at)
                 case wire.ConfigurationUpdateItem():
-                    self._found.updates.append(item)
+                    stored = at == self._origin.at
+                    (self._found.stored_updates if stored else self._found.updates).append(item)
                 case wire.AdditionalToolsItem():
                     ignored = [path_text((*at, name)) for name in own_unknown_fields(item)]
                 case _:

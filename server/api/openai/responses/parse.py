@@ -9,7 +9,7 @@ from typing import Any
 
 from server.api.clamped import clamped_header
 from server.api.constraint_fields import constraint, constraint_place, schema_place
-from server.api.family import ParsedRequest
+from server.api.family import ParsedRequest, Prepare
 from server.api.generation_fields import SWITCHES, as_list, bounded, reasoning_budget
 from server.api.ignored_names import without_reasoning
 from server.api.openai.errors import locate
@@ -17,10 +17,11 @@ from server.api.openai.responses.auto_compaction import (
     AutoCompaction,
     compaction_threshold,
     lowered_thresholds,
+    within_the_context,
 )
 from server.api.openai.responses.conversation import Conversation, conversation
 from server.api.openai.responses.encoder import ResponseEncoder
-from server.api.openai.responses.form import response_form
+from server.api.openai.responses.form import effort_of, response_form
 from server.api.openai.responses.ignored import ignored_header, ignored_names
 from server.api.openai.responses.origin import Origin
 from server.api.openai.responses.schemas.items import ConfigurationUpdateItem, InputItem
@@ -33,7 +34,7 @@ from server.api.openai.responses.schemas.settings import (
 )
 from server.api.openai.responses.tools import Toolbox
 from server.api.openai.responses.truncation import Shortening
-from server.api.summary import MOST_SUMMARY_TOKENS, for_a_summary
+from server.api.summary import for_a_summary
 from server.core.errors import InvalidRequest, Locator, UnsupportedParameter, path_text
 from server.core.model_info import ModelInfo
 from server.core.request import ChatPrompt, Constraint, GenerationRequest, ToolChoice
@@ -84,7 +85,7 @@ def parsed_prompt(body: ResponsesRequest, origin: Origin) -> ParsedPrompt:
         raise InvalidRequest("input: Field required.", at=("input",))
     given = [] if body.input is None else body.input
     found = conversation(body.instructions, given, tools, origin)
-    body = _updated(body, found.updates)
+    body = _updated(_updated(body, found.stored_updates, own_first=True), found.updates)
     choice = tools.choose(body.tool_choice, parallel=body.parallel_tool_calls is not False)
     offered = [] if found.compacts else tools.tools
     prompt = ChatPrompt(
@@ -97,19 +98,23 @@ def parsed_prompt(body: ResponsesRequest, origin: Origin) -> ParsedPrompt:
 
 
 def _updated(
-    body: ResponsesRequest, updates: Sequence[ConfigurationUpdateItem]
+    body: ResponsesRequest, updates: Sequence[ConfigurationUpdateItem], *, own_first: bool = False
 ) -> ResponsesRequest:
-    """``body`` with the settings of ``updates``, of which later ones replace earlier ones."""
+    """``body`` with the settings of ``updates``, of which later ones replace earlier ones.
+
+    With ``own_first`` those that it has itself stay.
+    """
+    own_effort = own_first and effort_of(body) is not None
+    own_format = own_first and body.text is not None and body.text.format is not None
     for update in updates:
-        if update.reasoning is not None and "effort" in update.reasoning.model_fields_set:
+        reasoning, text = update.reasoning, update.text
+        if reasoning and "effort" in reasoning.model_fields_set and not own_effort:
             options = body.reasoning or ReasoningOptions.model_validate({})
-            effort = options.model_copy(update={"effort": update.reasoning.effort})
-            body = body.model_copy(update={"reasoning": effort})
-        if update.text is not None and "format" in update.text.model_fields_set:
-            text = (body.text or TextOptions.model_validate({})).model_copy(
-                update={"format": update.text.format}
-            )
-            body = body.model_copy(update={"text": text})
+            changed = options.model_copy(update={"effort": reasoning.effort})
+            body = body.model_copy(update={"reasoning": changed})
+        if text and "format" in text.model_fields_set and not own_format:
+            form = body.text or TextOptions.model_validate({})
+            body = body.model_copy(update={"text": form.model_copy(update={"format": text.format})})
     return body
 
 
@@ -159,13 +164,11 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool, name: str) ->
         constraint=constraint(body, ("text", _text_format(body))),
     )
     if compacts := parsed.conversation.compacts:
-        most = min(request.max_tokens or MOST_SUMMARY_TOKENS, MOST_SUMMARY_TOKENS)
-        request = for_a_summary(request, most)
+        request = for_a_summary(request, request.max_tokens)
     form = response_form(body, parsed.tools, parsed.conversation, stored=stored)
     encoder = ResponseEncoder(body.model, form, response_id(name))
     ignored = [*ignored_names(body), *parsed.tools.ignored, *parsed.conversation.ignored]
     shortening = Shortening(request, parsed.conversation, ignored, summed_up=compacts)
-    beyond = None if compacts else compaction_threshold(body)
     answer = ParsedRequest(
         model=body.model,
         requests=[request],
@@ -175,10 +178,20 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool, name: str) ->
         headers=partial(_headers, body, ignored),
         keep_alive=encoder.in_progress,
         failed=encoder.failed,
-        prepare=None if beyond is None else AutoCompaction(beyond, shortening, encoder),
+        prepare=_prepare(body, shortening, encoder, compacts=compacts),
         shorter=shortening if compacts or body.truncation == "auto" else None,
     )
     return ParsedResponse(answer, encoder, parsed.conversation.given, ignored)
+
+
+def _prepare(
+    body: ResponsesRequest, shortening: Shortening, encoder: ResponseEncoder, *, compacts: bool
+) -> Prepare | None:
+    """What becomes of the request once its model is loaded."""
+    if compacts:
+        return partial(within_the_context, shortening)
+    beyond = compaction_threshold(body)
+    return None if beyond is None else AutoCompaction(beyond, shortening, encoder)
 
 
 def _locate(body: ResponsesRequest, parsed: ParsedPrompt, at: Locator) -> Locator:

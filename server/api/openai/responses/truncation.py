@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+import msgspec
+
 from server.api.openai.responses.conversation import Conversation
 from server.api.surplus import surplus
 from server.core.errors import ContextLengthExceeded, Locator, path_text
@@ -47,6 +49,12 @@ class Shortening:
         self._drop(dropped)
         self.request = with_messages(self.request, self._conversation.messages)
         return [self.request]
+
+    def limit(self, tokens: int) -> GenerationRequest:
+        """The request, whose answer has at most ``tokens`` now."""
+        most = min(self.request.max_tokens or tokens, tokens)
+        self.request = msgspec.structs.replace(self.request, max_tokens=most)
+        return self.request
 
     def sum_up(self, summary: str) -> None:
         """Let ``summary`` stand for all of the conversation that can be summed up."""
