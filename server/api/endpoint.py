@@ -36,7 +36,7 @@ from server.api.family import (
 )
 from server.api.ignored_names import header_value
 from server.api.looseness import Looseness
-from server.api.remote_images import names_images, with_images
+from server.api.remote_contents import names_contents, with_contents
 from server.api.validation import validate
 from server.core.errors import DragomanError, Locator
 from server.core.model_info import ModelInfo
@@ -115,13 +115,14 @@ async def read(request: Request, model: type[Body], *, any_type: bool = False) -
 
     def whole() -> Body | dict[str, Any]:
         value = decode(raw)
-        return value if names_images(value) else checked(value)
+        return value if names_contents(value) else checked(value)
 
     found = await asyncio.to_thread(whole) if large else whole()
     if isinstance(found, BaseModel):
         return found
-    value = await unless_gone(request, with_images(found, request))
-    return await asyncio.to_thread(checked, value) if large else checked(value)
+    value = await unless_gone(request, with_contents(found, request))
+    request.state.large_body = True  # as what it names may be
+    return await asyncio.to_thread(checked, value)
 
 
 async def converted(request: Request, convert: Callable[[], T], *, large: bool = False) -> T:

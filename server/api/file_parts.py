@@ -16,7 +16,8 @@ def file_part(data: str | None, name: str | None, at: Locator) -> TextPart:
     """The text of a file behind its name.
 
     Args:
-        data: The file, in Base64 or as a ``data:`` URI; None for one that is elsewhere.
+        data: The file, in Base64 or as a ``data:`` URI; None for one that is neither here nor
+            among the files of the request's key.
         name: Its name.
         at: The place of the part that is the file.
 
@@ -25,7 +26,8 @@ def file_part(data: str | None, name: str | None, at: Locator) -> TextPart:
     """
     if data is None:
         raise UnsupportedParameter(
-            f"{path_text(at)}: a file has to be in the request itself; send its text.", at=at
+            f"{path_text(at)}: a file has to be in the request or in /v1/files; send its text.",
+            at=at,
         )
     text = _text(_decoded(data))
     if text is None:

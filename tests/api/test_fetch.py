@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.api import remote_images
+from server.api import remote_contents
 from server.core.request import ChatPrompt, ImagePart, images_of
 from server.http.fetcher import Fetcher, FetchError, Streams, Target
 from tests.api.fakes import FakePool
@@ -278,7 +278,7 @@ def there(monkeypatch: pytest.MonkeyPatch) -> Web:
     for path in ("large.png", "large.png?2"):
         found.site[f"pictures.example:80/{path}"] = ok(bytes(300))
     monkeypatch.setattr(
-        remote_images, "fetcher", lambda settings: found.fetcher(*settings.image_hosts)
+        remote_contents, "fetcher", lambda settings: found.fetcher(*settings.image_hosts)
     )
     return found
 

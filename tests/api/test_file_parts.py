@@ -87,7 +87,7 @@ async def test_a_file_that_is_text_is_read_behind_its_name(
         {"file_data": base64_of(b"a\x00b")},
         {"file_data": "no Base64"},
         {"file_data": ""},
-        {"file_id": "file-1"},
+        {"file_id": 1},
         {"file_url": "https://a.example/b.txt"},
     ],
 )

@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 from openai.types import FileObject
 
 from server.app import create_app
-from server.core.request import ChatPrompt, images_of
+from server.core.request import ChatPrompt, TextPart, images_of
 from server.core.settings import Settings
 from tests.api.batching import removed_once_open
 from tests.api.fakes import FakePool
@@ -286,3 +286,81 @@ async def test_images_are_read_from_the_files_of_their_key(
     place = "messages[0].content[0].source.file_id"
     assert refused.json()["error"]["message"].startswith(f"{place}: there is no file")
     assert len(pool.client.requests) == 2
+
+
+def saying(*content: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": list(content)}]
+
+
+def said(pool: FakePool) -> str:
+    """What the model reads last."""
+    prompt = pool.client.requests[-1].prompt
+    assert isinstance(prompt, ChatPrompt)
+    content = prompt.messages[-1].content
+    assert content is not None
+    parts = [TextPart(content)] if isinstance(content, str) else content
+    return "".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def input_file(name: str) -> dict[str, Any]:
+    return {"input": saying({"type": "input_file", "file_id": name})}
+
+
+def chat_file(name: str) -> dict[str, Any]:
+    return {"messages": saying({"type": "file", "file": {"file_id": name}})}
+
+
+def document(name: str) -> dict[str, Any]:
+    block = {"type": "document", "source": {"type": "file", "file_id": name}, "title": "t"}
+    return {"max_tokens": 9, "messages": saying(block)}
+
+
+def result(name: str) -> dict[str, Any]:
+    block = document(name)["messages"][0]["content"][0]
+    call = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+    answer = {"type": "tool_result", "tool_use_id": "c", "content": [block]}
+    turns = [*saying("hi"), {"role": "assistant", "content": [call]}, *saying(answer)]
+    return {"max_tokens": 9, "messages": turns}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "place", "read"),
+    [
+        ("/v1/responses", input_file, "input[0].content[0]", "a.csv\nname,ü\n"),
+        ("/v1/chat/completions", chat_file, "messages[0].content[0]", "a.csv\nname,ü\n"),
+        ("/v1/messages", document, "messages[0].content[0]", "t\nname,ü\n"),
+        ("/v1/messages", result, "messages[2].content[0].content[0]", "t\nname,ü\n"),
+    ],
+)
+async def test_texts_are_read_from_the_files_of_their_key(
+    http: httpx.AsyncClient, pool: FakePool, path: str, body: Any, place: str, read: str
+) -> None:
+    mine, yours = ({"authorization": f"Bearer {key}"} for key in ("one", "two"))
+
+    async def stored(data: bytes) -> str:
+        form = {"purpose": "user_data"}
+        made = await http.post(FILES, data=form, files={"file": ("a.csv", data)}, headers=mine)
+        return str(made.json()["id"])
+
+    text, pdf = await stored("name,ü\n".encode()), await stored(b"%PDF-1.7\n")
+    answered = await http.post(path, json={"model": "test", **body(text)}, headers=mine)
+    assert answered.status_code == 200, answered.text
+    assert "x-dragoman-ignored" not in answered.headers
+    assert said(pool) == read
+    refused = await http.post(path, json={"model": "test", **body(pdf)}, headers=mine)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"].startswith(f"{place}: of files only text")
+    foreign = await http.post(path, json={"model": "test", **body(text)}, headers=yours)
+    assert foreign.status_code == 404
+    assert "there is no file" in foreign.json()["error"]["message"]
+
+
+async def test_a_file_whose_contents_come_with_it_is_not_looked_for(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    part = {"type": "input_file", "file_id": "file-1", "file_data": "aGk=", "filename": "a"}
+    body = {"model": "test", "input": saying(part)}
+    key = {"authorization": "Bearer one"}
+    answered = await http.post("/v1/responses", json=body, headers=key)
+    assert answered.headers["x-dragoman-ignored"] == "input[0].content[0].file_id"
+    assert said(pool) == "a\nhi"

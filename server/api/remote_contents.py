@@ -1,12 +1,13 @@
-"""Images that a body only names: put in their place as ``data:`` URIs before it is checked.
+"""Images and files that a body only names: put in their place before it is checked.
 
-Those with a URL are fetched, if the setting ``image_hosts`` has their host; those in files are read
-from the files of the request's key. So everything behind this knows images by their bytes alone.
+Images with a URL are fetched, if the setting ``image_hosts`` has their host; images and texts in
+files are read from the files of the request's key. So everything behind this has their bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
@@ -24,18 +25,26 @@ _FIELDS = ("messages", "input", "items")
 """The fields of bodies that hold conversations."""
 
 _MOST_FETCHED = 20
-"""Images that one request has fetched; a choice."""
+"""Images and files that one request has fetched; a choice."""
 
 _AT_ONCE = 4
 
 _WITH_CONTENT = ("tool_result", "mid_conv_system", "document")
 """Kinds of blocks that have content of their own, or in their source."""
 
-_Kind = Literal["url", "file"]
+_Kind = Literal["url", "image", "text"]
+"""The URL of an image, or the id of a file that is an image, or a text."""
+
+
+class _Found(NamedTuple):
+    """The contents of a link, and the name of its file."""
+
+    data: bytes
+    name: str | None = None
 
 
 class _Link(NamedTuple):
-    """What names an image in a body: ``holder[key]``, at the place ``at``."""
+    """What names an image or a file in a body: ``holder[key]``, at the place ``at``."""
 
     kind: _Kind
     at: Locator
@@ -48,14 +57,20 @@ class _Link(NamedTuple):
         target: str = self.holder[self.key]
         return target.strip()
 
-    def put(self, data: bytes) -> None:
-        """Put the image's bytes in its place."""
+    def put(self, found: _Found) -> None:
+        """Put what was ``found`` in its place."""
         if self.kind == "url":
-            self.holder[self.key] = data_uri(data)
+            self.holder[self.key] = data_uri(found.data)
             return
         del self.holder[self.key]
-        is_part = self.holder.get("type") in IMAGE_KINDS
-        self.holder["image_url" if is_part else "url"] = data_uri(data)
+        kind = self.holder.get("type")
+        if self.kind == "image":
+            self.holder["image_url" if kind in IMAGE_KINDS else "url"] = data_uri(found.data)
+        elif kind == "file":  # the source of a document of Messages
+            self.holder.update(type="base64", data=base64.b64encode(found.data).decode())
+        else:
+            self.holder["file_data"] = base64.b64encode(found.data).decode()
+            self.holder.setdefault("filename", found.name)
 
 
 def fetcher(settings: Settings) -> Fetcher | None:
@@ -63,13 +78,13 @@ def fetcher(settings: Settings) -> Fetcher | None:
     return Fetcher(hosts=settings.image_hosts) if settings.image_hosts else None
 
 
-def names_images(body: dict[str, Any]) -> bool:
-    """Whether ``body`` has images that it only names."""
+def names_contents(body: dict[str, Any]) -> bool:
+    """Whether ``body`` has images or files that it only names."""
     return any(True for _ in _links(body))
 
 
-async def with_images(body: dict[str, Any], request: Request) -> dict[str, Any]:
-    """``body`` with the images that it names by URLs of allowed hosts, and by files.
+async def with_contents(body: dict[str, Any], request: Request) -> dict[str, Any]:
+    """``body`` with the images that it names by URLs of allowed hosts, and with files.
 
     Raises:
         InvalidImage: One cannot be fetched; the message says why.
@@ -85,7 +100,8 @@ async def with_images(body: dict[str, Any], request: Request) -> dict[str, Any]:
     if len(links) > _MOST_FETCHED:
         at = list(links.values())[_MOST_FETCHED][0].at
         raise InvalidRequest(
-            f"{path_text(at)}: at most {_MOST_FETCHED} images of a request are fetched.", at=at
+            f"{path_text(at)}: at most {_MOST_FETCHED} images and files of a request are fetched.",
+            at=at,
         )
     tasks = [asyncio.create_task(loader.load(places)) for places in links.values()]
     try:
@@ -105,33 +121,33 @@ class _Loader:
         self._gate = asyncio.Semaphore(_AT_ONCE)
 
     def reads(self, kind: _Kind) -> bool:
-        """Whether images of this kind are read at all; the schema refuses the others."""
+        """Whether links of this kind are read at all; the schema refuses the others."""
         return self._fetcher is not None if kind == "url" else self._shared.keeps_files
 
     async def load(self, links: list[_Link]) -> None:
-        """Put one image in all its places."""
+        """Put one image or file in all its places."""
         async with self._gate:
             first = links[0]
-            data = await (self._fetched(first) if first.kind == "url" else self._read(first))
-        self._room -= len(data)
+            found = await (self._fetched(first) if first.kind == "url" else self._read(first))
+        self._room -= len(found.data)
         if self._room < 0:
             raise InvalidRequest(
-                f"{path_text(first.at)}: the images of the request have more than "
+                f"{path_text(first.at)}: the images and files of the request have more than "
                 f"{self._most_bytes} bytes.",
                 at=first.at,
             )
         for link in links:
-            link.put(data)
+            link.put(found)
 
-    async def _fetched(self, link: _Link) -> bytes:
+    async def _fetched(self, link: _Link) -> _Found:
         assert self._fetcher is not None
         try:
-            return await self._fetcher.fetch(link.target, most_bytes=self._most_bytes)
+            return _Found(await self._fetcher.fetch(link.target, most_bytes=self._most_bytes))
         except FetchError as error:
             message = f"{path_text(link.at)}: the image is not fetched: {error}."
             raise InvalidImage(message, at=link.at) from error
 
-    async def _read(self, link: _Link) -> bytes:
+    async def _read(self, link: _Link) -> _Found:
         store = self._shared.store
         owner = await store.owner(self._key)
         file = await store.read(lambda records: records.files.get(link.target, owner))
@@ -142,8 +158,8 @@ class _Loader:
             raise NotFound(message, at=link.at)
         with opened:
             if file.bytes > self._room:
-                return bytes(self._room + 1)
-            return await asyncio.to_thread(opened.read)
+                return _Found(bytes(self._room + 1))
+            return _Found(await asyncio.to_thread(opened.read), file.filename)
 
 
 def _links(body: dict[str, Any]) -> Iterator[_Link]:
@@ -181,6 +197,8 @@ def _in_part(part: Any, at: Locator) -> Iterator[_Link]:
     if kind in _WITH_CONTENT:
         yield from _in_item(part, at)
         yield from _in_item(part.get("source"), (*at, "source"))
+    if kind in _FILES:
+        yield from _in_file(part, at)
     if kind not in IMAGE_KINDS:
         return
     for steps in _PLACES:
@@ -189,15 +207,30 @@ def _in_part(part: Any, at: Locator) -> Iterator[_Link]:
             holder = holder.get(step) if isinstance(holder, dict) else None
         value = holder.get(steps[-1]) if isinstance(holder, dict) else None
         if steps[-1] == "file_id" and isinstance(value, str):
-            yield _Link("file", (*at, *steps), holder, "file_id")
+            yield _Link("image", (*at, *steps), holder, "file_id")
         elif steps[-1] != "file_id" and _is_url(value):
             yield _Link("url", (*at, *steps), holder, steps[-1])
+
+
+def _in_file(part: dict[str, Any], at: Locator) -> Iterator[_Link]:
+    """The link in a part that is a file, unless that has its contents."""
+    steps = _FILES[part["type"]]
+    holder: Any = part
+    for step in steps:
+        holder = holder.get(step)
+        if not isinstance(holder, dict):
+            return
+    if isinstance(holder.get("file_id"), str) and holder.get("file_data") is None:
+        yield _Link("text", (*at, *steps, "file_id"), holder, "file_id")
 
 
 def _is_url(value: object) -> bool:
     start = value.strip()[:8].lower() if isinstance(value, str) else ""
     return start.startswith(("http://", "https://"))
 
+
+_FILES: dict[str, tuple[str, ...]] = {"input_file": (), "file": ("file",), "document": ("source",)}
+"""Where parts that are files have an id: in Responses, in chat completions, in Messages."""
 
 _PLACES = (
     ("image_url",),
