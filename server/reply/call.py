@@ -22,8 +22,15 @@ _INDEX = re.compile(r"[0-9]*")
 _RANDOM = re.compile(r"\{random:(\d+)\}")
 
 # Keys that models write in the place of the family's own.
-NAME_KEYS = {"name", "function", "tool", "tool_name", "function_name", "action"}
-_ARGUMENTS = {"arguments", "parameters", "args", "params", "input", "tool_input", "action_input"}
+NAME_KEYS = {
+    *("name", "function", "tool", "tool_name", "function_name", "action", "recipient_name"),
+}
+_ARGUMENTS = {
+    *("arguments", "parameters", "args", "params", "input", "tool_input", "action_input"),
+    *("tool_args", "kwargs"),
+}
+_NAMESPACE = "functions."
+"""In which OpenAI's models know their tools."""
 _IDS = {"id", "tool_call_id", "call_id"}
 _AROUND = {"function", "function_call", "tool_call", "tool_calls"}
 _KINDS = {"type", "index"}
@@ -126,6 +133,9 @@ class CallReader:
         self._emit(ToolCallArguments(self._index, "".join(self._held), self._answer))
 
     def _named(self, name: str) -> None:
+        if self._tolerant and name not in self._tools:
+            bare = name.removeprefix(_NAMESPACE)
+            name = bare if bare in self._tools else name
         if self._offered_only and name not in self._tools:
             raise NotACall
         self.name = name

@@ -142,7 +142,7 @@ class CallSections:
             elif not (syntax.bare and self._calls.several and (yield from self._separates())):
                 break
         yield from self._close(["```"] if fenced else [])
-        if syntax.bare or not form.own:
+        if syntax.bare or self._tolerant:
             while (yield from self._close(closing_marks())):
                 pass
 

@@ -25,6 +25,22 @@ _WELL_KNOWN = (
     Calls(call=f"<|python_tag|>{_JSON}"),
     Calls(call=f"<function_call>{_JSON}</function_call>"),
     Calls(call=f"<tools>{_JSON}</tools>"),
+    Calls(call='<function name="{name}">{arguments}</function>'),
+    Calls(call="[TOOL_CALLS]{name}{arguments}"),
+    Calls(begin="<|tool_call|>[", call=_JSON, separator=", ", end="]<|/tool_call|>"),
+    Calls(
+        begin="<tool_calls>\n",
+        call="<tool_call>{name}\n```json\n{arguments}\n```\n</tool_call>\n",
+        end="</tool_calls>",
+    ),
+    Calls(call="<tool_call>\n{name}({arguments})\n</tool_call>", dialect="pythonic"),
+    *(
+        Calls(begin=begin, call="{name}({arguments})", separator=joint, end=end, dialect="pythonic")
+        for begin, joint, end in (
+            ("<function_calls>", "\n", "</function_calls>"),
+            ("<|python_start|>[", ", ", "]<|python_end|>"),
+        )
+    ),
     Calls(
         begin="<function_calls>\n",
         call='<invoke name="{name}">\n{arguments}</invoke>\n',

@@ -89,6 +89,19 @@ FOREIGN_CALLS = {
     "Gemma": '<|tool_call>call:get_weather{city:<|"|>Oslo<|"|>,days:3}<tool_call|>',
     "LFM2": '<|tool_call_start|>[get_weather(city="Oslo", days=3)]<|tool_call_end|>',
     "Nemotron": f"<TOOLCALL>[{_JSON_CALL}]</TOOLCALL>",
+    "Mistral without a mark before the arguments": f"[TOOL_CALLS]get_weather{_OSLO}",
+    "Phi": f"<|tool_call|>[{_JSON_CALL}]<|/tool_call|>",
+    "Phi, as OpenAI's": '<|tool_call|>[{"type": "function", "function": '
+    f"{_JSON_CALL}}}]<|/tool_call|>",
+    "Hunyuan": "<tool_calls>\n<tool_call>get_weather\n```json\n"
+    f"{_OSLO}\n```\n</tool_call>\n</tool_calls>",
+    "Python in Hermes' markers": '<tool_call>\nget_weather(city="Oslo", days=3)\n</tool_call>',
+    "OLMo": '<function_calls>get_weather(city="Oslo", days=3)</function_calls>',
+    "Llama 4": '<|python_start|>[get_weather(city="Oslo", days=3)]<|python_end|>',
+    "function by attribute": f'<function name="get_weather">{_OSLO}</function>',
+    "tool_args": _JSON_CALL.replace("name", "tool_name").replace("arguments", "tool_args"),
+    "OpenAI's namespace": _JSON_CALL.replace("get_weather", "functions.get_weather"),
+    "recipient": _JSON_CALL.replace('"name": "', '"recipient_name": "functions.'),
     "Command R": f"```json\n[{_JSON_CALL.replace('name', 'tool_name')}]\n```",
 }
 """One call in forms that models fall back to, whatever their family writes."""
