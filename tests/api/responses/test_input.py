@@ -245,7 +245,7 @@ async def test_nothing_is_answered_too(http: httpx.AsyncClient, pool: FakePool, 
 
 
 async def test_media_are_refused_with_their_place(http: httpx.AsyncClient) -> None:
-    content = [{"type": "input_text", "text": "see"}, {"type": "input_file", "file_id": "f"}]
+    content = [{"type": "input_text", "text": "see"}, {"type": "input_audio"}]
     body = {"model": "test", "input": [{"role": "user", "content": content}]}
     answered = await http.post("/v1/responses", json=body)
     assert_error(answered, 400, code="unsupported_parameter", param="input[0].content[1]")
