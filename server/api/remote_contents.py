@@ -197,7 +197,7 @@ def _in_part(part: Any, at: Locator) -> Iterator[_Link]:
     if kind in _WITH_CONTENT:
         yield from _in_item(part, at)
         yield from _in_item(part.get("source"), (*at, "source"))
-    if kind in _FILES:
+    if isinstance(kind, str) and kind in _FILES:
         yield from _in_file(part, at)
     if kind not in IMAGE_KINDS:
         return
