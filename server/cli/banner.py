@@ -24,6 +24,8 @@ def banner(url: str, settings: Settings, models: Sequence[ModelEntry]) -> str:
         lines += ["Loaded on first use:", *(f"  {name}" for name in on_demand), ""]
     if failed:
         lines += ["Not served:", *(f"  {model.id}: {model.reason}" for model in failed), ""]
+    if socket_path(url) is None:
+        lines += [f"page   {url}/ in a browser, to talk to the models and see their prompts"]
     lines += [
         f"keys   {_authentication(settings)}",
         f"guard  {_guard(settings, loaded)}",

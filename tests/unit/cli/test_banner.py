@@ -87,6 +87,11 @@ def test_a_draft_model_is_named() -> None:
     assert "drafts" not in banner(URL, Settings(), [entry("m")])
 
 
+def test_the_page_for_browsers_is_named_where_they_can_reach_it() -> None:
+    assert f"\npage   {URL}/ in a browser" in banner(URL, Settings(), [entry("m")])
+    assert "page " not in banner("unix:/run/d", Settings(), [entry("m")])
+
+
 def test_it_tells_who_may_use_the_server() -> None:
     def keys(**settings: Any) -> str:
         text = banner(URL, Settings(**settings), [entry("m")])
