@@ -16,6 +16,7 @@ import { completions, wireOf } from "./wires.js";
 import { templateBody } from "./wire-chat.js";
 
 const NAMES = ["Left", "Right"];
+const LITTLE_ROOM = "(max-width: 760px), (max-height: 500px)";
 
 /** One side of the page. `app` is told of what concerns both. */
 export class Pane {
@@ -44,7 +45,7 @@ export class Pane {
     this.#find(".model").addEventListener("change", () => this.#choose(this.#find(".model").value));
     this.#find(".kind").addEventListener("click", () => this.#toggleFacts());
     this.#find(".copy-code").addEventListener("click", () => app.showCode(this));
-    this.#find(".native").open = !matchMedia("(max-width: 760px)").matches;
+    this.#find(".native").open = !matchMedia(LITTLE_ROOM).matches;
     this.#find(".native").addEventListener("toggle", () => this.preview());
     this.#store.subscribe(["opened", "turns"], () => this.show());
     this.#store.subscribe(["opened", "models", "settings"], () => this.showModels());

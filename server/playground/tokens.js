@@ -66,7 +66,7 @@ function showAlternatives(token, span) {
   const top = below + height < innerHeight ? below : Math.max(8, box.top - height - 6);
   popup.style.left = `${Math.max(8, Math.min(box.left, innerWidth - width - 8))}px`;
   popup.style.top = `${top}px`;
-  popup.tabIndex = -1;
+  popup.tabIndex = 0;
   popup.focus({ preventScroll: true });
 }
 

@@ -57,11 +57,13 @@ class Page:
         self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def resize(self, width: int, height: int) -> None:
-        """Set the size of the window; a narrow one emulates a phone."""
+        """Set the size of the window; a narrow or low one emulates a phone."""
+        phone = min(width, height) < 500
         self.browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700},
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone},
         )
+        self.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
 
     def wait(self, condition: Callable[[], T], what: str) -> T:
         """Wait until ``condition`` is true; returns its value."""
