@@ -355,11 +355,17 @@ async def test_texts_are_read_from_the_files_of_their_key(
     assert "there is no file" in foreign.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("part", [{"type": {}}, {"type": "file", "file": []}, {"type": "file"}])
-async def test_what_is_no_file_is_refused(http: httpx.AsyncClient, part: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [({"type": {}}, "type"), ({"type": "file", "file": []}, "file"), ({"type": "file"}, "file")],
+)
+async def test_what_is_no_file_is_refused(
+    http: httpx.AsyncClient, part: dict[str, Any], field: str
+) -> None:
     key = {"authorization": "Bearer one"}
     body = {"model": "test", "messages": saying(part)}
-    assert_error(await http.post("/v1/chat/completions", json=body, headers=key), 400)
+    refused = await http.post("/v1/chat/completions", json=body, headers=key)
+    assert_error(refused, 400, param=f"messages[0].content[0].{field}")
 
 
 async def test_a_file_whose_contents_come_with_it_is_not_looked_for(
