@@ -11,6 +11,7 @@ from tests.inputs.inputs import (
     GENERATING,
     MESSAGES,
     RESPONSES,
+    TEMPLATE,
     USER,
     Input,
     calls,
@@ -147,7 +148,10 @@ THINK += [
         ({"enable_thinking": True}, "enable_thinking"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),
     )
-    for row in in_chats(_THINK, fields, ignored=[name])
+    for row in (
+        *in_chats(_THINK, fields, ignored=[name]),
+        Input(_THINK, TEMPLATE, fields, ignored=[name]),
+    )
 ]
 
 _SCHEMAS = "schemas for the answer under other names"

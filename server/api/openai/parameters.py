@@ -66,15 +66,17 @@ def answer_headers(
     names = [*ignored]
     if _is_billed(getattr(body, "messages", [])[:1]):
         names.append(f"messages.{BILLING_HEADER}")
-    if (
-        isinstance(body, ThinkingFields)
-        and info is not None
-        and info.template_variables is not None
-    ):
-        names += body.unread(info.template_variables)
+    if isinstance(body, ThinkingFields):
+        names += unread_variables(body, info)
     if without_reasoning(getattr(body, "reasoning_budget", None), info):
         names.append(path_text(body.place(("reasoning_budget",))))
     return ignored_header(names) | _clamped(body, info)
+
+
+def unread_variables(body: ThinkingFields, info: ModelInfo | None) -> list[str]:
+    """The variables in ``body`` that the model's template does not read, as far as it is known."""
+    read = None if info is None else info.template_variables
+    return [] if read is None else body.unread(read)
 
 
 def _is_billed(first: Sequence[ChatMessage]) -> bool:

@@ -11,6 +11,7 @@ from server.api.endpoint import described_body, read, rendered
 from server.api.ignored_names import ignored_header, unknown_names
 from server.api.openai.conversation import chat_prompt, wire_place
 from server.api.openai.errors import locate
+from server.api.openai.parameters import unread_variables
 from server.api.openai.schemas.chat_tools import left_out
 from server.api.openai.schemas.template import NativePrompt, PromptSegment, TemplateRequest
 from server.api.validation import to_json
@@ -26,7 +27,7 @@ router = APIRouter()
 async def apply_template(request: Request) -> Response:
     """Render a conversation, or tokenise a native prompt, without generating."""
     body = await read(request, TemplateRequest)
-    _, native = await rendered(request, body.model, _prompt(body), partial(_locate, body))
+    info, native = await rendered(request, body.model, _prompt(body), partial(_locate, body))
     answer = NativePrompt(
         prompt=native.prompt,
         tokens=native.tokens,
@@ -45,7 +46,11 @@ async def apply_template(request: Request) -> Response:
         to_json(answer),
         media_type="application/json",
         headers=ignored_header(
-            [*unknown_names(body), *left_out(body.tools or [], body.tool_choice)]
+            [
+                *unknown_names(body),
+                *left_out(body.tools or [], body.tool_choice),
+                *unread_variables(body, info),
+            ]
         ),
     )
 
