@@ -244,6 +244,26 @@ def test_it_is_usable_at_380_pixels(page: Page) -> None:
     assert beside_its_mark < 2
 
 
+def test_a_phone_held_sideways_has_room_for_answers(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(FakePool()) as url:
+        page = open_page(url)
+        page.open(844, 390)
+        page.ready(models=1)
+        page.send("Hello")
+        page.finished()
+        heights = "return [...document.querySelectorAll('.reading')].map((one) => one.clientHeight)"
+        assert min(page.browser.execute_script(heights)) > 390 / 3
+        lines: list[float] = page.browser.execute_script("""
+            const words = document.createRange();
+            words.selectNodeContents(document.querySelector("input[name=mode][value=raw] + span"));
+            return [...words.getClientRects()].map(({ top }) => top);
+        """)
+        assert len(lines) > 1
+        assert max(lines) - min(lines) < 5
+
+
 def test_behind_a_proxy_the_page_asks_nothing_outside_of_its_path(
     open_page: OpenPage, stand_in: StandIn
 ) -> None:
