@@ -244,9 +244,7 @@ def test_it_is_usable_at_380_pixels(page: Page) -> None:
     assert beside_its_mark < 2
 
 
-def test_a_phone_held_sideways_has_room_for_answers(
-    open_page: OpenPage, stand_in: StandIn
-) -> None:
+def test_a_phone_held_sideways_has_room_for_answers(open_page: OpenPage, stand_in: StandIn) -> None:
     with stand_in(FakePool()) as url:
         page = open_page(url)
         page.open(844, 390)
