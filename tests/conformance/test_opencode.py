@@ -19,6 +19,7 @@ from tests.conformance.agent_programs import (
 from tests.conformance.recorded import check
 from tests.conformance.scripted import ScriptedServer, call, scripted_server
 from tests.conformance.scripted_worker import Turn
+from tests.conformance.small_model import small_model
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -42,7 +43,13 @@ def opencode() -> Path:
     return native
 
 
-async def ask(opencode: Path, server: ScriptedServer, folder: Path, package: str = _CHAT) -> Run:
+async def ask(
+    opencode: Path,
+    server: ScriptedServer,
+    folder: Path,
+    package: str = _CHAT,
+    **environment: str,
+) -> Run:
     """Let it fix a file in ``folder``, configured as `dragoman connect` says."""
     await server.load()
     printed = await printed_configuration("opencode", server.url, folder)
@@ -50,7 +57,7 @@ async def ask(opencode: Path, server: ScriptedServer, folder: Path, package: str
     home = folder.parent / "home"
     home.mkdir()
     command: list[str | Path] = [opencode, "run", "--format", "json", "Fix hello.py."]
-    return await run(command, folder, home, **_QUIET)
+    return await run(command, folder, home, **_QUIET, **environment)
 
 
 def texts(ran: Run) -> list[str]:
@@ -96,3 +103,12 @@ async def test_it_edits_a_file_over_each_api(
         assert later.tools == earlier.tools
     # The limit of the printed configuration, a quarter of the context.
     assert limits == {25_000}
+
+
+async def test_a_small_real_model_answers_it(opencode: Path, file: Path, tmp_path: Path) -> None:
+    """Without its tools, as reading them would take half a minute."""
+    with small_model(tmp_path) as server:
+        ran = await ask(
+            opencode, server, file.parent, OPENCODE_CONFIG_CONTENT='{"tools": {"*": false}}'
+        )
+    assert any(texts(ran))

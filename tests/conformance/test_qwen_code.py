@@ -21,6 +21,7 @@ from tests.conformance.agent_programs import (
 from tests.conformance.recorded import check
 from tests.conformance.scripted import ScriptedServer, call, scripted_server
 from tests.conformance.scripted_worker import Turn
+from tests.conformance.small_model import small_model
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -30,14 +31,14 @@ def file(tmp_path: Path) -> Path:
     return misspelled(tmp_path / "repository")
 
 
-async def ask(server: ScriptedServer, file: Path) -> Run:
+async def ask(server: ScriptedServer, file: Path, *further: str) -> Run:
     """Let it fix the file, configured as `dragoman connect` says."""
     qwen = program("qwen")
     await server.load()
     printed = await printed_configuration("qwen-code", server.url, file.parent)
     home = file.parent.parent / "home"
     home.mkdir()
-    options = ["--output-format", "json", "--approval-mode", "auto-edit"]
+    options = ["--output-format", "json", "--approval-mode", "auto-edit", *further]
     command: list[str | Path] = [qwen, "-p", "Fix hello.py.", *options]
     return await run(command, file.parent, home, PATH=with_programs(), **exported(printed))
 
@@ -91,3 +92,10 @@ async def test_a_full_queue_and_a_dead_worker_cost_it_a_second_try(
         said = answer(await ask(server, file))
     assert said == "It is spelled right."
     assert is_corrected(file)
+
+
+async def test_a_small_real_model_answers_it(file: Path, tmp_path: Path) -> None:
+    """With a short system prompt and few tools, as its own do not fit that model's context."""
+    with small_model(tmp_path) as server:
+        ran = await ask(server, file, "--bare", "--system-prompt", "You are a programmer.")
+    assert answer(ran)
