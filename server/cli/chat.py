@@ -98,7 +98,8 @@ def answer(conversation: Conversation, text: str) -> bool:
         printed = Wrapped()
         answering = False
         try:
-            doing = "" if conversation.is_loaded() else f"loading {conversation.model}"
+            answers_at_once = conversation.state() in {"ready", None}
+            doing = "" if answers_at_once else f"loading {conversation.model}"
             with waiting(doing) as spinner, closing(conversation.say(text)) as pieces:
                 for kind, piece in pieces:
                     if spinner is not None:
@@ -113,7 +114,7 @@ def answer(conversation: Conversation, text: str) -> bool:
         except ServerError as error:
             if answering:
                 printed.end()
-            elif error.status in _BUSY and attempt < _ATTEMPTS:
+            elif attempt < _ATTEMPTS and _may_pass(error, conversation):
                 seconds = min(error.retry_after or 2.0**attempt, _LONGEST_PAUSE)
                 pause(seconds, f"{error} Trying again in {seconds:.0f} s.")
                 continue
@@ -121,3 +122,9 @@ def answer(conversation: Conversation, text: str) -> bool:
             return False
         return True
     return False
+
+
+def _may_pass(error: ServerError, conversation: Conversation) -> bool:
+    """Whether the same request may be answered later: not by a model whose file is broken."""
+    is_broken = error.retry_after is None and conversation.state() == "failed"
+    return error.status in _BUSY and not is_broken

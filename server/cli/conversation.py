@@ -132,13 +132,13 @@ class Conversation:
             for choice in event["choices"]:
                 yield "content", choice["text"]
 
-    def is_loaded(self) -> bool:
-        """Whether the model can answer at once; True where the server does not tell."""
+    def state(self) -> str | None:
+        """The model's state, like ``ready`` or ``failed``; None where the server does not tell."""
         try:
-            state = self._client.get(f"/v1/models/{quote(self.model)}").get("state")
+            state: str | None = self._client.get(f"/v1/models/{quote(self.model)}").get("state")
         except ServerError:
-            return True
-        return state in {"ready", None}
+            return None
+        return state
 
     @property
     def _sampling(self) -> dict[str, float]:

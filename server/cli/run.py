@@ -28,6 +28,8 @@ from server.core.settings import Settings
 # A server looks for new files every two seconds.
 _SEEN_SECONDS = 10.0
 _POLL_SECONDS = 0.25
+# What names of files begin with, and those of models do not.
+_PATHS = ("/", "./", "../", "~")
 
 
 @takes_settings(*FOLDERS)
@@ -96,8 +98,12 @@ def _serving(settings: Settings, name: str, url: str | None) -> Iterator[tuple[C
 def _file(settings: Settings, name: str) -> Path:
     """The model's file, fetched if need be; raises CommandError."""
     found = find_local(settings, name)
+    if found is not None and found.error is not None:
+        raise CommandError(f"{found.id} cannot be served: {found.error}")
     if found is not None:
         return Path(found.path)
+    if name.startswith(_PATHS):
+        raise CommandError(f"there is no file {name}")
     try:
         return fetch(name, settings)
     except CommandError as error:

@@ -159,7 +159,7 @@ class Client:
             connection.request(method, self._parts.path + path, content, headers)
             response = connection.getresponse()
             if response.status >= 400:
-                reason = _reason(response)
+                reason = _reason(response, self.url)
                 if response.status == 401:
                     reason += " Commands send the first of api_keys: DRAGOMAN_API_KEYS=KEY"
                 raise ServerError(
@@ -276,8 +276,9 @@ def _retry_after(response: http.client.HTTPResponse) -> float | None:
         return None
 
 
-def _reason(response: http.client.HTTPResponse) -> str:
+def _reason(response: http.client.HTTPResponse, url: str) -> str:
     try:
         return _message(json.loads(response.read())["error"])
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
-        return f"the server answered {response.status} {response.reason}"
+        answered = f"{url} answered {response.status} {response.reason}"
+        return f"{answered}, and not as dragoman would: does another program listen there?"

@@ -54,7 +54,9 @@ class ConfigFile(PydanticBaseSettingsSource):
             return {}
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path}: {error}") from error
         known = [name for name in self.settings_cls.model_fields if name != "config"]
         for key in values:

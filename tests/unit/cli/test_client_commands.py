@@ -215,6 +215,13 @@ def test_an_answer_that_is_not_json_is_an_error(server: FakeServer) -> None:
         Client(server.url).get("/v1/models")
 
 
+def test_another_program_at_the_address_is_named_as_such(server: FakeServer, run: Run) -> None:
+    server.answers["/v1/models"] = (404, "<html>")
+    said = run("ps", "--url", server.url).err.replace("\n", " ")
+    assert f"{server.url} answered 404 Not Found" in said
+    assert "does another program listen there?" in said
+
+
 def test_chat_without_a_server_says_how_to_start_one(run: Run) -> None:
     result = run("chat", "--url", "http://127.0.0.1:9")
     assert result.exit_code == 1

@@ -158,6 +158,10 @@ def test_a_busy_server_is_asked_again_and_it_is_said(
     server.answers["/v1/chat/completions"] = busy
     assert not answer(conversation, "Hi")
     assert len(paused) == 2 + chat_module._ATTEMPTS - 1
+    server.answers["/v1/models/small"] = (200, ENTRY | {"state": "failed"})
+    paused.clear()
+    assert not answer(conversation, "Hi")
+    assert paused == [], "its file is broken"
 
 
 def test_a_text_of_several_lines_stands_between_three_quotation_marks(

@@ -318,6 +318,25 @@ def test_run_of_a_misspelt_name_asks_for_the_model_that_is_there(
     assert "Did you mean 'smollm2'" in run("run", "smolm2", "Hello").err
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("./nowhere.gguf", "there is no file ./nowhere.gguf"),
+        ("cut", "cut cannot be served: "),
+        ("models/cut.gguf", "cut cannot be served: "),
+    ],
+)
+def test_run_of_a_file_that_is_not_there_or_broken_says_so_at_once(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setenv("DRAGOMAN_PORT", "1")  # no server runs
+    (folder / "models").mkdir()
+    (folder / "models/cut.gguf").write_bytes(b"GGUF")
+    result = run("run", name, "Hello")
+    assert result.exit_code == 1
+    assert f"dragoman: {said}" in result.err
+
+
 def test_rm_deletes_the_model(run: Run, folder: Path) -> None:
     file = write_model(folder / "models/good.gguf")
     result = run("rm", "good")

@@ -74,7 +74,7 @@ def test_the_byte_order_mark_that_some_editors_write_is_no_part_of_a_file(tmp_pa
 
 
 def test_a_stated_file_that_is_missing_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"nowhere.toml"):
+    with pytest.raises(ConfigError, match=r"^nowhere.toml: No such file or directory$"):
         load(config="nowhere.toml")
 
 
