@@ -95,7 +95,7 @@ async def test_the_model_is_named_by_its_id_not_the_alias(http: httpx.AsyncClien
         ([], "input"),
         (None, "input"),
         (7, "input"),
-        ({"text": "a"}, "input"),
+        ({"image": "a"}, "input"),
         (["a", ""], "input[1]"),
         ([[1], []], "input[1]"),
         (["a", 1], "input[1]"),

@@ -258,6 +258,8 @@ EMBEDDED = [
         {"input": ["a", "b"]},
         {"input": [5, 6]},
         {"input": [[5, 6]]},
+        {"input": [{"text": "Hi"}, "Yo"]},
+        {"input": {"type": "text", "text": "Hi"}},
         {"encoding_format": "base64"},
         {"dimensions": None},
     )

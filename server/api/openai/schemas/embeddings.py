@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
 
 from server.api.openai.schemas.completions import TokenIds, prompt_form
 from server.api.spellings import respelled_names
@@ -12,6 +12,21 @@ from server.api.validation import Respelled, WireModel
 from server.core.sampling import INT32_MAX
 
 MAX_INPUTS = 2048
+
+
+def _texts(value: object) -> object:
+    """Texts alone that stand in objects, as in Jina's API and in messages."""
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return list(map(_text, value))
+    return _text(value)
+
+
+def _text(value: object) -> object:
+    match value:
+        case {"text": str(text), **others} if others in ({}, {"type": "text"}):
+            return text
+    return value
+
 
 Text = Annotated[str, Field(min_length=1)]
 Input = Annotated[
@@ -24,6 +39,7 @@ Input = Annotated[
         custom_error_type="input_form",
         custom_error_message="Input should be a string or an array of strings, tokens or arrays",
     ),
+    BeforeValidator(_texts),
 ]
 
 
