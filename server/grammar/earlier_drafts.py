@@ -6,6 +6,7 @@ Nulls stand for keywords that are not there: serializers of some languages write
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from server.grammar.keywords import TYPES, Schema, types
@@ -144,10 +145,11 @@ def nullable(schema: Schema) -> bool:
     return True
 
 
-def in_todays_words(schema: Any) -> Any:
+def in_todays_words(schema: Any, is_pattern: Callable[[str], bool]) -> Any:
     """A copy of ``schema`` in which everything is said in keywords of draft 2020-12.
 
-    Nothing is left out: it serves a validator, which knows them all.
+    It serves a validator, which knows them all. Nothing is left out but patterns that it cannot
+    read, for which ``is_pattern`` is false: without them it checks the rest.
     """
     schema = spelled_out(schema)
     if not isinstance(schema, dict):
@@ -155,15 +157,29 @@ def in_todays_words(schema: Any) -> Any:
     made = {key: each for key, each in schema.items() if key not in {"$schema", "$id", "id"}}
     spelled_as_today(made)
     _dependencies(made)
+    _readable_patterns(made, is_pattern)
     for keyword in [key for key in made if key in {*_LISTS, *_NAMED, *_SINGLE}]:
         value = made[keyword]
         if keyword in _NAMED and isinstance(value, dict):
-            made[keyword] = {name: in_todays_words(each) for name, each in value.items()}
+            made[keyword] = {
+                name: in_todays_words(each, is_pattern) for name, each in value.items()
+            }
         elif keyword in _LISTS and isinstance(value, list):
-            made[keyword] = [in_todays_words(each) for each in value]
+            made[keyword] = [in_todays_words(each, is_pattern) for each in value]
         else:
-            made[keyword] = in_todays_words(value)
+            made[keyword] = in_todays_words(value, is_pattern)
     return {"anyOf": [made, {"type": "null"}]} if nullable(made) else made
+
+
+def _readable_patterns(schema: Schema, is_pattern: Callable[[str], bool]) -> None:
+    if isinstance(pattern := schema.get("pattern"), str) and not is_pattern(pattern):
+        del schema["pattern"]
+    named = schema.get("patternProperties")
+    if isinstance(named, dict) and not all(map(is_pattern, named)):
+        schema["patternProperties"] = {key: named[key] for key in named if is_pattern(key)}
+        # Names that match what is left out would count as additional.
+        schema.pop("additionalProperties", None)
+        schema.pop("unevaluatedProperties", None)
 
 
 def _dependencies(schema: Schema) -> None:

@@ -95,12 +95,22 @@ def _violated(schema: dict[str, Any], texts: Sequence[str], place: Locator) -> l
 
 @lru_cache(maxsize=128)
 def _validator(schema: bytes) -> jsonschema_rs.Draft202012Validator | None:
-    """A validator; None for a schema that it cannot take (a pattern of another dialect)."""
+    """A validator of all that it can read of ``schema``; None for a schema that it cannot take."""
     root = msgspec.json.decode(schema)
     References(root).write_as_pointers()
+    return _compiled(in_todays_words(root, _is_pattern))
+
+
+@lru_cache(maxsize=1024)
+def _is_pattern(text: str) -> bool:
+    """Whether the validator reads ``text``: not every pattern of another language is one here."""
+    return _compiled({"pattern": text}) is not None
+
+
+def _compiled(schema: Any) -> jsonschema_rs.Draft202012Validator | None:
     try:
         return jsonschema_rs.Draft202012Validator(
-            in_todays_words(root),
+            schema,
             validate_formats=True,
             ignore_unknown_formats=True,
             offline=True,

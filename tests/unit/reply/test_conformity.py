@@ -96,6 +96,22 @@ def test_a_schema_that_cannot_be_checked_says_nothing(schema: dict[str, Any]) ->
     assert violated(of(k=schema), '{"k": "a"}') == []
 
 
+@pytest.mark.parametrize("pattern", ["(", r"^a\Z", "(?#b)a", "(?<n>a)\\k<n>"])
+def test_beside_a_pattern_that_cannot_be_checked_the_rest_is(pattern: str) -> None:
+    schema = of(
+        a={"type": "string", "pattern": pattern, "not": {"const": "x"}},
+        b={
+            "type": "object",
+            "patternProperties": {pattern: {"type": "string"}, "^c": {"type": "integer"}},
+            "additionalProperties": False,
+        },
+    )
+    assert violated(schema, '{"a": "x", "b": {"d": "", "c": ""}}') == [
+        ("properties", "a", "not"),
+        ("properties", "b", "patternProperties", "^c", "type"),
+    ]
+
+
 def test_a_pattern_cannot_take_for_ever() -> None:
     begun = time.process_time()
     violated(of(k={"pattern": "^(?=(a+)+$)x"}), json.dumps({"k": "a" * 40 + "b"}))
