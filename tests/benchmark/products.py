@@ -36,7 +36,7 @@ FORMATS = [
     "IQ4_XS",
 ]
 LEAST_ROWS, COLUMNS = 3072, 1024
-TOKENS = [1, 4, 16, 128]
+TOKENS = [1, 2, 4, 16, 128]
 
 
 def seconds(kind: GGMLQuantizationType, tokens: int, rows: int) -> float:

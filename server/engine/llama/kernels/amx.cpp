@@ -23,6 +23,7 @@ constexpr const char * INSTRUCTION_SET = "AMX";
 
 #include "amx_blocks.h"
 #include "amx_mul_mat.h"
+#include "avx512_rows.h"
 
 ggml::cpu::tensor_traits * amx_traits(const ggml_tensor * op) {
     ggml::cpu::tensor_traits * traits = mul_mat_traits(op);

@@ -19,6 +19,8 @@ constexpr const char * INSTRUCTION_SET = "AVX-512";
 #include "mul_mat_plain.h"
 #include "mul_mat_traits.h"
 
+#include "avx512_rows.h"
+
 ggml::cpu::tensor_traits * avx512_traits(const ggml_tensor * op) {
     ggml::cpu::tensor_traits * traits = mul_mat_traits(op);
     return traits != nullptr ? traits : attention_traits(op);

@@ -6,16 +6,12 @@
 
 namespace {
 
-KERNEL inline Floats as_floats(Floats sums) { return sums; }
-
-KERNEL inline Floats as_floats(SignedWords sums) { return to_floats(sums); }
-
 // Adds to `sum` the products of a super-block of each row with that of a token: `products` of quants and scales of
 // sub-blocks.
 template <typename Block>
-KERNEL inline Floats add_super_block(const SuperBlocks<Block> & weights, SubBlockScale products,
+KERNEL inline Floats add_super_block(const SuperBlocks<Block> & weights, SignedWords products,
                                      const SuperActivations<Block> & activations, Floats sum) {
-    Floats result = multiply(as_floats(products), weights.scale);
+    Floats result = multiply(to_floats(products), weights.scale);
     if (Format<Block>::HAS_MINIMUM) {
         __m512i minimums = _mm512_setzero_si512();
         for (int i = 0; i < SUB_BLOCKS<Block> / 2; i++) {
@@ -34,7 +30,7 @@ KERNEL inline void multiply_tokens(const SuperBlocks<Block> * weights,
                                    Floats * const * sums) {
     using F = Format<Block>;
     constexpr int WORDS = SUB_BLOCK_WORDS<Block>;
-    SubBlockScale products[PANELS][TOKENS] = {};
+    SignedWords products[PANELS][TOKENS] = {};
     for (int sub_block = 0; sub_block < SUB_BLOCKS<Block>; sub_block++) {
         __m512i dots[PANELS][TOKENS];
         for (int t = 0; t < TOKENS; t++) {
@@ -56,8 +52,7 @@ KERNEL inline void multiply_tokens(const SuperBlocks<Block> * weights,
         }
         for (int t = 0; t < TOKENS; t++) {
             for (int p = 0; p < PANELS; p++) {
-                products[p][t] =
-                    add_sub_block(products[p][t], dots[p][t], weights[p].scales[sub_block]);
+                products[p][t] += SignedWords(dots[p][t]) * weights[p].scales[sub_block];
             }
         }
     }

@@ -11,6 +11,10 @@ namespace {
 // So many panels and tokens are multiplied together: their sums stay in registers.
 constexpr int PANELS_TOGETHER = 2, TOKENS_TOGETHER = 6;
 
+// Up to so many tokens are multiplied with super-blocks row by row (avx512_rows.h). With three, panels are faster in some
+// formats.
+constexpr int MOST_TOKENS_BY_ROWS = 2;
+
 // Reads `BYTES` of each row, at most 32; rows lie `stride` bytes apart from `first` on. Lane r of words[i]
 // becomes the 32-bit word i of row r. Reads nothing else: memory after the last row may be unmapped.
 template <size_t BYTES>
@@ -105,28 +109,10 @@ KERNEL inline Floats half_to_float(Words words) {
     return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(__m512i(words)));
 }
 
-#if defined(KERNEL_TILES)
-
-// Sums of super-blocks are integers, as those of tiles (amx_mul_mat.h).
+// Sums of a super-block are integers, as those of tiles (amx_mul_mat.h) and of single rows (avx512_rows.h).
 using SubBlockScale = SignedWords;
 
 KERNEL inline SubBlockScale sub_block_scale(SignedWords scale) { return scale; }
-
-KERNEL inline SignedWords add_sub_block(SignedWords sum, __m512i dots, SignedWords scale) {
-    return sum + SignedWords(dots) * scale;
-}
-
-#else
-
-using SubBlockScale = Floats;
-
-KERNEL inline SubBlockScale sub_block_scale(SignedWords scale) { return to_floats(scale); }
-
-KERNEL inline Floats add_sub_block(Floats sum, __m512i dots, Floats scale) {
-    return multiply_add(_mm512_cvtepi32_ps(dots), scale, sum);
-}
-
-#endif
 
 // The quants of codebooks as dot products take them: unsigned, 128 more.
 constexpr bool SIGNED_CODEBOOK = false;
