@@ -195,6 +195,22 @@ CALLS += [
         ("custom_tool_call", {"input": "x"}, {"type": "custom_tool_call_output", "output": "1"}),
     )
 ]
+CALLS += [
+    Input(
+        _CALLS,
+        RESPONSES,
+        {
+            "input": "",
+            "messages": [USER, {"role": "assistant", **answer, "tool_calls": [call]}, result, USER],
+        },
+    )
+    for answer in ({"content": None}, {"content": "So."}, {})
+    for call, result in (
+        ({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}, _RESULT),
+        ({"function": {"name": "f", "arguments": {}}}, {"role": "tool", "content": "1"}),
+        ({"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}, _RESULT),
+    )
+]
 _ROLES = "roles as other APIs name them"
 ROLES = [
     Input(_ROLES, path, {"input" if path == RESPONSES else "messages": turns})

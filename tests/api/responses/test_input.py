@@ -148,6 +148,34 @@ async def test_a_result_needs_its_call(http: httpx.AsyncClient) -> None:
     assert message == "No tool call found for function call output with call_id 1."
 
 
+async def test_calls_and_results_may_stand_in_messages_of_chat_completions(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    calls = [
+        {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+        {"id": "2", "type": "custom", "custom": {"name": "c", "input": "x"}},
+    ]
+    answer = {"role": "assistant", "content": "So.", "tool_calls": calls}
+    results = [{"role": "tool", "tool_call_id": id_, "content": f"r{id_}"} for id_ in ("2", "1")]
+    _, made, *answers = await messages(http, pool, input=[USER, answer, *results])
+    assert (made.role, made.content) == ("assistant", "So.")
+    assert [(call.id, call.name, call.arguments) for call in made.tool_calls] == [
+        ("1", "f", "{}"),
+        ("2", "c", "x"),
+    ]
+    assert [(each.role, each.content) for each in answers] == [("tool", "r1"), ("tool", "r2")]
+
+
+async def test_calls_without_an_id_are_answered_in_turn(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    call = {"type": "function_call", "name": "f", "arguments": "{}"}
+    answers = [{"type": "function_call_output", "output": each} for each in ("a", "b")]
+    found = await messages(http, pool, input=[USER, call, call, *answers])
+    assert len(found[1].tool_calls) == 2
+    assert [each.content for each in found[2:]] == ["a", "b"]
+
+
 async def test_a_result_without_an_id_answers_the_next_call(
     http: httpx.AsyncClient, pool: FakePool
 ) -> None:
@@ -523,7 +551,7 @@ async def test_what_has_no_effect_is_named(http: httpx.AsyncClient) -> None:
         ({"prompt": {"id": "pmpt_1"}}, 400, "unsupported_parameter", "prompt"),
         ({"input": None}, 400, None, "input"),
         ({"input": [7]}, 400, None, "input[0]"),
-        ({"input": [{"role": "tool", "content": ""}]}, 400, None, "input[0].role"),
+        ({"input": [{"role": "wizard", "content": ""}]}, 400, None, "input[0].role"),
         ({"input": [{"role": "user", "content": [{"type": "x"}]}]}, 400, None, "input[0].content"),
         ({"tools": [{"type": "function"}]}, 400, None, "tools[0].name"),
         ({"max_output_tokens": 0}, 400, None, "max_output_tokens"),

@@ -10,9 +10,17 @@ from fastapi import Request
 
 from server.api.context import context
 from server.api.openai.responses.errors import PreviousResponseNotFound
-from server.api.openai.responses.schemas.items import InputItem, ItemReference, MessageItem
+from server.api.openai.responses.schemas.item_forms import call_id
+from server.api.openai.responses.schemas.items import (
+    CustomToolCallItem,
+    FunctionCallItem,
+    InputItem,
+    ItemReference,
+    MessageItem,
+)
 from server.api.openai.responses.schemas.request import ConversationRef
 from server.api.openai.responses.stored_items import is_id, parsed_items
+from server.api.openai.schemas.chat_request import CustomToolCall, FunctionToolCall
 from server.core.errors import InvalidRequest, Locator, NotFound, path_text
 from server.store.kinds import Item
 
@@ -114,7 +122,9 @@ def placed(
     before = origin.ids
     for index, item in enumerate(given):
         at: Locator = (field, index)
-        if not isinstance(item, ItemReference):
+        if isinstance(item, MessageItem) and item.tool_calls:
+            yield from _with_calls(item, item.tool_calls, at)
+        elif not isinstance(item, ItemReference):
             yield item, at
         elif item.id in before:
             ignored.append(f"{path_text(at)} (it is there already)")
@@ -126,6 +136,38 @@ def placed(
                 f"{path_text(place)}: there is no item {item.id[:100]!r} here. Send the item "
                 "itself.",
                 at=place,
+            )
+
+
+def _with_calls(
+    message: MessageItem, calls: Sequence[FunctionToolCall | CustomToolCall], at: Locator
+) -> Iterator[Placed]:
+    """A message of chat completions as items: what it says, if anything, and each of its calls."""
+    if message.content:
+        yield message.model_copy(update={"tool_calls": None}), at
+    for number, call in enumerate(calls):
+        place: Locator = (*at, "tool_calls", number)
+        if isinstance(call, FunctionToolCall):
+            name = call.function.name
+            yield (
+                FunctionCallItem(
+                    type="function_call",
+                    call_id=call.id or call_id(name),
+                    name=name,
+                    arguments=call.function.arguments,
+                ),
+                place,
+            )
+        else:
+            name = call.custom.name
+            yield (
+                CustomToolCallItem(
+                    type="custom_tool_call",
+                    call_id=call.id or call_id(name),
+                    name=name,
+                    input=call.custom.input,
+                ),
+                place,
             )
 
 

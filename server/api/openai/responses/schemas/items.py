@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
 from server.api.image_parts import ImageInput
+from server.api.openai.responses.schemas.item_forms import kind_of, usual_item
 from server.api.openai.responses.schemas.lenient import LenientModel
 from server.api.openai.responses.schemas.settings import ReasoningOptions, TextOptions
 from server.api.openai.responses.schemas.tools import MAX_TOOLS, AnyTool
-from server.api.roles import usual_role
+from server.api.openai.schemas.chat_request import AnyCall
 from server.api.text_parts import as_parts, as_result
 
 MAX_PARTS = 1_000
@@ -77,12 +78,16 @@ _result: TypeAdapter[Content] = TypeAdapter(Result, config=ConfigDict(defer_buil
 
 
 class MessageItem(Item):
-    """A message; the only kind of item whose ``type`` may be left out."""
+    """A message; the only kind of item whose ``type`` may be left out.
+
+    The assistant's may have calls, as in chat completions.
+    """
 
     type: Literal["message"] | None = None
     role: Literal["user", "assistant", "system", "developer"]
     content: Content
     phase: str | None = None
+    tool_calls: list[AnyCall] | None = None
 
 
 class ReasoningText(LenientModel):
@@ -221,53 +226,6 @@ class OtherItem(Item):
     type: str
 
 
-_KINDS = {
-    "message": "message",
-    "reasoning": "reasoning",
-    "function_call": "function_call",
-    "custom_tool_call": "custom_tool_call",
-    "function_call_output": "output",
-    "custom_tool_call_output": "output",
-    "local_shell_call": "client_call",
-    "shell_call": "client_call",
-    "apply_patch_call": "client_call",
-    "local_shell_call_output": "client_output",
-    "shell_call_output": "client_output",
-    "apply_patch_call_output": "client_output",
-    "additional_tools": "additional_tools",
-    "tool_search_output": "additional_tools",
-    "compaction": "compaction",
-    "compaction_trigger": "compaction_trigger",
-    "configuration_update": "configuration_update",
-    "item_reference": "item_reference",
-}
-
-
-_CALLS = {"function_call", "custom_tool_call", "client_call"}
-
-
-def _kind(item: object) -> str | None:
-    if not isinstance(item, dict):
-        return None
-    kind = item.get("type")
-    if kind is None:
-        # OpenAI's own short forms: a message with its role, and a reference by its id alone.
-        return "message" if "role" in item or "content" in item else "item_reference"
-    return _KINDS.get(kind, "other") if isinstance(kind, str) and kind else None
-
-
-def _usual_item(item: object) -> object:
-    """A text alone as the user's message, and calls with an id.
-
-    A call without one is called by its tool: results find the first such call without a result.
-    """
-    if isinstance(item, str):
-        return {"role": "user", "content": item}
-    if _kind(item) in _CALLS and isinstance(item, dict) and item.get("call_id") is None:
-        return {**item, "call_id": item.get("id") or f"call_{item.get('name', item['type'])}"}
-    return usual_role(item)
-
-
 InputItem = Annotated[
     Annotated[MessageItem, Tag("message")]
     | Annotated[ReasoningItem, Tag("reasoning")]
@@ -283,9 +241,9 @@ InputItem = Annotated[
     | Annotated[ItemReference, Tag("item_reference")]
     | Annotated[OtherItem, Tag("other")],
     Discriminator(
-        _kind,
+        kind_of,
         custom_error_type="item_type",
         custom_error_message="Input should be an object with a type",
     ),
-    BeforeValidator(_usual_item),
+    BeforeValidator(usual_item),
 ]
