@@ -58,9 +58,18 @@ values: st.SearchStrategy[Any] = st.recursive(
     max_leaves=5,
 )
 
+_FILE = {"file_id": json.loads(NO_FILE)}
+_files = st.sampled_from(
+    [
+        {"type": "file", "file": _FILE},
+        {"type": "input_file", **_FILE},
+        {"type": "document", "source": {"type": "file", **_FILE}},
+    ]
+)
 _contents = texts | st.lists(
     st.fixed_dictionaries({"type": st.sampled_from(["text", "refusal", "image_url", "x"])})
-    | st.fixed_dictionaries({"type": st.just("text"), "text": texts}),
+    | st.fixed_dictionaries({"type": st.just("text"), "text": texts})
+    | _files,
     max_size=2,
 )
 _calls = st.lists(
