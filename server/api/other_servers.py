@@ -103,6 +103,8 @@ def _template_variables(value: Any) -> Meaning:
     is to turn off.
     """
     variables = parsed(value)
+    if variables == []:  # PHP's empty object
+        return {}
     if isinstance(variables, dict):
         switches = variables.keys() & {"enable_thinking", "thinking"}
         variables = {**variables, **{name: switch(variables[name]) for name in switches}}

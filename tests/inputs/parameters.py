@@ -291,6 +291,7 @@ _EMPTY_FIELDS: list[dict[str, Any]] = [
     {"tool_choice": "none"},
     {"response_format": None},
     {"format": ""},
+    {"chat_template_kwargs": []},
     {"parallel_tool_calls": False},
     {"functions": []},
     {"modalities": ["text"]},

@@ -178,7 +178,11 @@ LATE = [
     for role in ("system", "developer")
 ]
 LATE += [
-    *in_chats(_LATE, {"messages": [USER, turn("system", "Be brief.")], "input": ""}),
+    *(
+        row
+        for role in ("system", "developer")
+        for row in in_chats(_LATE, {"messages": [USER, turn(role, "Be brief.")], "input": ""})
+    ),
     Input(_LATE, RESPONSES, {"input": [USER, ANSWER, turn("developer", "Be brief."), USER]}),
     rendered(
         _LATE, turn("system", "a1"), turn("system", "b1"), USER, model="json", says=["a1", "b1"]

@@ -22,13 +22,18 @@ from server.api.text_parts import as_parts
 from server.api.validation import Respelled, WireModel, whole
 
 
+def _usual_role(role: object) -> object:
+    """OpenAI's role of developers, whose text is system text here."""
+    return "system" if role == "developer" else role
+
+
 class Turn(WireModel):
     """A message; ``content`` may only be absent in a system message that has other fields.
 
     A system message that says ``clear_at: next_user_message`` holds until the user speaks again.
     """
 
-    role: Literal["user", "assistant", "system"]
+    role: Annotated[Literal["user", "assistant", "system"], BeforeValidator(_usual_role)]
     content: Annotated[
         str | Annotated[list[Block], Field(max_length=MAX_BLOCKS)] | None,
         BeforeValidator(as_parts),
