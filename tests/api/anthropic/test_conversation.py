@@ -399,6 +399,16 @@ async def test_a_file_that_is_text_is_read(
     assert found[-1].content == "a.csv\nü,1\n"
 
 
+async def test_a_thousand_turns_and_a_result_of_10_mb_are_read(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    turns = [turn for _ in range(499) for turn in (USER, {"role": "assistant", "content": "a"})]
+    result = {**RESULT, "content": "x" * 10_000_000}
+    found = await canonical(http, pool, *turns, assistant(CALL), user(result), tools=[TOOL])
+    assert len(found) == 1000
+    assert len(found[-1].content or "") == 10_000_000
+
+
 @pytest.mark.parametrize(
     ("turn", "place"),
     [
