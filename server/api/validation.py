@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
 from server.core.errors import InvalidRequest, Locator, UnknownParameter, path_text
+from server.core.quoted_numbers import unquoted
 from server.core.sampling import PARAMETERS
 
 _LONGEST_MESSAGE = 400
@@ -58,19 +58,9 @@ class Opaque(WireModel):
     """A part that is refused or left out as a whole, whatever its fields."""
 
 
-_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
-
-
 def whole(value: object) -> object:
     """``value``, as an integer if it is one written like ``5.0``: JSON knows no difference."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def number(value: object) -> object:
-    """``value``, as the number that stands in it as text: shells and forms quote all they send."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        return float(value) if "." in value else int(value)
-    return value
 
 
 def validate(value: dict[str, Any], model: type[Body], *, strict: bool = False) -> Body:
@@ -81,7 +71,9 @@ def validate(value: dict[str, Any], model: type[Body], *, strict: bool = False) 
     """
     respelled = model.respelled(value) if issubclass(model, WireModel) else Respelled(value)
     numbers = {
-        name: whole(number(respelled.body[name])) if int in kinds else number(respelled.body[name])
+        name: whole(unquoted(respelled.body[name]))
+        if int in kinds
+        else unquoted(respelled.body[name])
         for name, kinds in _number_fields(model).items()
         if name in respelled.body
     }

@@ -5,10 +5,10 @@ Nulls stand for keywords that are not there: serializers of some languages write
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
+from server.core.quoted_numbers import unquoted
 from server.grammar.keywords import TYPES, Schema, types
 
 _COUNTS = (
@@ -20,7 +20,6 @@ _SWITCHES = (
     *("additionalProperties", "unevaluatedProperties", "required", "uniqueItems", "nullable"),
     *("exclusiveMinimum", "exclusiveMaximum"),
 )
-_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _SINGLE = (
@@ -58,8 +57,8 @@ def _plain_values(schema: Schema) -> None:
         if (word := schema.get(keyword)) in ("true", "false"):
             schema[keyword] = word == "true"
     for keyword in (*_COUNTS, *_BOUNDS):
-        if isinstance(text := schema.get(keyword), str) and _NUMBER.fullmatch(text):
-            schema[keyword] = float(text) if "." in text else int(text)
+        if keyword in schema:
+            schema[keyword] = unquoted(schema[keyword])
     for keyword in _COUNTS:
         if isinstance(count := schema.get(keyword), float) and count.is_integer():
             schema[keyword] = int(count)
