@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+
+import msgspec
 
 from server.core.errors import Locator
 
@@ -17,10 +18,10 @@ A path of two steps is a part of an object, by its name there, that means nothin
 
 
 def parsed(value: Any) -> Any:
-    """What stands in JSON text; anything else as it is."""
+    """What stands in JSON text, which is as strict as the body; anything else as it is."""
     if isinstance(value, str):
         with suppress(ValueError):  # the schema of the body says what is wrong
-            return json.loads(value)
+            return msgspec.json.decode(value)
     return value
 
 

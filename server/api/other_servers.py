@@ -8,6 +8,7 @@ from typing import Any
 from server.api import other_formats
 from server.api.other_formats import Meaning, parsed
 from server.core.errors import Locator
+from server.core.quoted_numbers import unquoted
 from server.core.sampling import INT32_MAX
 
 Reader = Callable[[Any], Meaning]
@@ -27,6 +28,7 @@ def _named(field: str) -> Reader:
 def _limit(field: str) -> Reader:
     def read(value: Any) -> Meaning:
         """A limit of tokens: -1 is none in llama.cpp and vLLM, -2 the context's end in Ollama."""
+        value = unquoted(value)
         unlimited = value in (-1, -2) and not isinstance(value, bool)
         return {(field,): INT32_MAX if unlimited else value}
 
@@ -45,6 +47,7 @@ def _stops(field: str) -> Reader:
 
 def _seed(value: Any) -> Meaning:
     """-1 is a random seed in llama.cpp, Ollama and others."""
+    value = unquoted(value)
     return {("seed",): None if value == -1 and not isinstance(value, bool) else value}
 
 

@@ -57,20 +57,24 @@ class _Link(NamedTuple):
         target: str = self.holder[self.key]
         return target.strip()
 
-    def put(self, found: _Found) -> None:
-        """Put what was ``found`` in its place."""
+    def written(self, data: bytes) -> str:
+        """``data`` as it is written in its place."""
+        return base64.b64encode(data).decode() if self.kind == "text" else data_uri(data)
+
+    def put(self, written: str, name: str | None) -> None:
+        """Put what was found in its place: as it is ``written``, and the name of its file."""
         if self.kind == "url":
-            self.holder[self.key] = data_uri(found.data)
+            self.holder[self.key] = written
             return
         del self.holder[self.key]
         kind = self.holder.get("type")
         if self.kind == "image":
-            self.holder["image_url" if kind in IMAGE_KINDS else "url"] = data_uri(found.data)
+            self.holder["image_url" if kind in IMAGE_KINDS else "url"] = written
         elif kind == "file":  # the source of a document of Messages
-            self.holder.update(type="base64", data=base64.b64encode(found.data).decode())
+            self.holder.update(type="base64", data=written)
         else:
-            self.holder["file_data"] = base64.b64encode(found.data).decode()
-            self.holder.setdefault("filename", found.name)
+            self.holder["file_data"] = written
+            self.holder.setdefault("filename", name)
 
 
 def fetcher(settings: Settings) -> Fetcher | None:
@@ -125,19 +129,22 @@ class _Loader:
         return self._fetcher is not None if kind == "url" else self._shared.keeps_files
 
     async def load(self, links: list[_Link]) -> None:
-        """Put one image or file in all its places."""
+        """Put one image or file in all its places, which take as much room as if it were sent."""
+        first, places = links[0], len(links)
         async with self._gate:
-            first = links[0]
-            found = await (self._fetched(first) if first.kind == "url" else self._read(first))
-        self._room -= len(found.data)
+            found = await (
+                self._fetched(first) if first.kind == "url" else self._read(first, places)
+            )
+        self._room -= len(found.data) * places
         if self._room < 0:
             raise InvalidRequest(
                 f"{path_text(first.at)}: the images and files of the request have more than "
                 f"{self._most_bytes} bytes.",
                 at=first.at,
             )
+        written = await asyncio.to_thread(first.written, found.data)
         for link in links:
-            link.put(found)
+            link.put(written, found.name)
 
     async def _fetched(self, link: _Link) -> _Found:
         assert self._fetcher is not None
@@ -147,7 +154,7 @@ class _Loader:
             message = f"{path_text(link.at)}: the image is not fetched: {error}."
             raise InvalidImage(message, at=link.at) from error
 
-    async def _read(self, link: _Link) -> _Found:
+    async def _read(self, link: _Link, places: int) -> _Found:
         store = self._shared.store
         owner = await store.owner(self._key)
         file = await store.read(lambda records: records.files.get(link.target, owner))
@@ -157,7 +164,7 @@ class _Loader:
             message = f"{path_text(link.at)}: there is no file {link.target[:100]!r} here."
             raise NotFound(message, at=link.at)
         with opened:
-            if file.bytes > self._room:
+            if file.bytes * places > self._room:
                 return _Found(bytes(self._room + 1))
             return _Found(await asyncio.to_thread(opened.read), file.filename)
 

@@ -74,7 +74,7 @@ def _required_by_the_properties(schema: Schema) -> None:
     named = [
         name
         for name, each in properties.items()
-        if isinstance(each, dict) and each.get("required") is True
+        if isinstance(each, dict) and each.get("required") in (True, "true")
     ]
     if named and isinstance(schema.get("required", []), list | bool):
         listed = schema.get("required", [])

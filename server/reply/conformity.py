@@ -70,7 +70,7 @@ def of_open_bounds(request: GenerationRequest) -> list[Locator]:
 
 # A bound of 0 is safe: no digits that matter are rounded to it.
 _OPEN_BOUND = re.compile(
-    rb'"(exclusiveM(ax|in)imum"\s*:\s*(true|-?[0-9.]*[1-9])|m(ax|in)imum"\s*:\s*-?[0-9]{19})'
+    rb'"(exclusiveM(ax|in)imum"\s*:\s*"?(true|-?[0-9.]*[1-9])|m(ax|in)imum"\s*:\s*"?-?[0-9]{19})'
 )
 
 

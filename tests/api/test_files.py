@@ -377,3 +377,18 @@ async def test_a_file_whose_contents_come_with_it_is_not_looked_for(
     answered = await http.post("/v1/responses", json=body, headers=key)
     assert answered.headers["x-dragoman-ignored"] == "input[0].content[0].file_id"
     assert said(pool) == "a\nhi"
+
+
+async def test_a_file_takes_room_wherever_it_is_named(
+    http: httpx.AsyncClient, settings: Settings
+) -> None:
+    """Else a short body with one file many times over would fill the memory."""
+    key = {"authorization": "Bearer one"}
+    data = b"x" * settings.max_file_bytes
+    form = {"purpose": "user_data"}
+    made = await http.post(FILES, data=form, files={"file": ("a", data)}, headers=key)
+    part = {"type": "input_file", "file_id": made.json()["id"]}
+    places = settings.max_body_bytes // len(data) + 1
+    body = {"model": "test", "input": saying(*[dict(part) for _ in range(places)])}
+    refused = await http.post("/v1/responses", json=body, headers=key)
+    assert "have more than" in assert_error(refused, 400, param="input[0].content[0].file_id")

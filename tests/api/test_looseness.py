@@ -173,6 +173,7 @@ async def test_what_is_enforced_is_not_mentioned(connect: Connect) -> None:
     ("bound", "number", "violated"),
     [
         ({"exclusiveMaximum": 0.3}, "0.29999999999999999999", "exclusiveMaximum"),
+        ({"exclusiveMaximum": "0.3"}, "0.29999999999999999999", "exclusiveMaximum"),
         ({"exclusiveMaximum": 0.3}, "0.29", None),
         ({"exclusiveMinimum": 100}, "100.00000000000000000001", "exclusiveMinimum"),
         ({"maximum": 0.3, "exclusiveMaximum": True}, "0.29999999999999999999", "exclusiveMaximum"),

@@ -63,6 +63,7 @@ async def canonical(
         ({"random_seed": 7}, "seed", 7),
         ({"seed": -1}, "seed", None),
         ({"options": {"seed": -1}}, "seed", None),
+        ({"seed": "-1"}, "seed", None),
         ({"seed": 7.0}, "seed", 7),
         ({"top_k": -1}, "top_k", -1),
         ({"top_k": 40.0}, "top_k", 40),
@@ -127,7 +128,8 @@ async def test_the_limit_of_tokens_has_many_names(
 ) -> None:
     for sent in ({name: 7}, {"options": {name: 7.0}}):
         assert (await canonical(http, pool, path, sent)).max_tokens == 7
-    assert (await canonical(http, pool, path, {name: -1})).max_tokens == INT32_MAX, "no limit"
+    for unlimited in (-1, "-1"):
+        assert (await canonical(http, pool, path, {name: unlimited})).max_tokens == INT32_MAX
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS, RESPONSES, MESSAGES])
@@ -302,6 +304,8 @@ async def test_two_names_with_one_value_agree(http: httpx.AsyncClient, pool: Fak
         ({"n_predict": 0}, "n_predict"),
         ({"guided_choice": []}, "guided_choice"),
         ({"guided_json": "{"}, "guided_json"),
+        ({"guided_json": '{"minimum": NaN}'}, "guided_json"),
+        ({"guided_json": '{"maximum": 1e999}'}, "guided_json"),
         ({"structured_outputs": {"regex": 5}}, "structured_outputs"),
         ({"think": "much"}, "think"),
         ({"thinking": {"type": "enabled", "budget_tokens": "many"}}, "thinking"),

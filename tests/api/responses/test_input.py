@@ -166,6 +166,16 @@ async def test_calls_and_results_may_stand_in_messages_of_chat_completions(
     assert [(each.role, each.content) for each in answers] == [("tool", "r1"), ("tool", "r2")]
 
 
+async def test_only_the_assistant_makes_calls(http: httpx.AsyncClient, pool: FakePool) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    body = {"model": "test", "input": [{**USER, "tool_calls": [call]}]}
+    answered = await http.post("/v1/responses", json=body)
+    assert answered.headers["x-dragoman-ignored"] == "input[0].tool_calls"
+    prompt = pool.client.requests[-1].prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert [message.role for message in prompt.messages] == ["user"]
+
+
 async def test_calls_without_an_id_are_answered_in_turn(
     http: httpx.AsyncClient, pool: FakePool
 ) -> None:

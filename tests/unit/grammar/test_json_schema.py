@@ -157,6 +157,14 @@ def test_annotations_and_unknown_keywords_have_no_effect() -> None:
     assert not matches(grammar("json_schema", json.dumps(schema)), '"5"')
 
 
+@pytest.mark.parametrize("required", [True, "true"])
+def test_a_property_may_say_itself_that_it_is_required(required: bool | str) -> None:
+    schema = {"type": "object", "properties": {"a": {"const": 1, "required": required}}}
+    made = grammar("json_schema", json.dumps(schema))
+    assert matches(made, '{"a":1}')
+    assert not matches(made, "{}")
+
+
 def test_a_schema_cannot_switch_the_checks_off() -> None:
     lenient = {"x-guidance": {"lenient": True, "whitespace_pattern": ".*"}, "type": "integer"}
     made = grammar("json_schema", json.dumps({"type": "array", "items": lenient, **lenient}))

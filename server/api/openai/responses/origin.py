@@ -123,7 +123,11 @@ def placed(
     for index, item in enumerate(given):
         at: Locator = (field, index)
         if isinstance(item, MessageItem) and item.tool_calls:
-            yield from _with_calls(item, item.tool_calls, at)
+            if item.role == "assistant":
+                yield from _with_calls(item, item.tool_calls, at)
+            else:
+                ignored.append(path_text((*at, "tool_calls")))
+                yield item.model_copy(update={"tool_calls": None}), at
         elif not isinstance(item, ItemReference):
             yield item, at
         elif item.id in before:

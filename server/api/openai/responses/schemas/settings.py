@@ -77,7 +77,7 @@ def _flat_format(value: Any) -> Any:
     match value:
         case {"type": "json_schema", "json_schema": dict() as inner} if "schema" not in value:
             outer = {name: part for name, part in value.items() if name != "json_schema"}
-            return {**outer, **inner}
+            return {**inner, **outer}
     return value
 
 
