@@ -266,6 +266,20 @@ def frame(message: ToWorker | FromWorker) -> bytearray:
     return whole
 
 
+def request_frame(message: ToWorker) -> bytearray:
+    """`frame`, which the worker takes; raises InvalidRequest for one over the limit.
+
+    Only what is stored makes a request so long: a body has its own limit.
+    """
+    whole = frame(message)
+    if len(whole) - LENGTH_BYTES > MAX_FRAME_BYTES:
+        raise InvalidRequest(
+            "The request, with all that it goes on from, has more than "
+            f"{MAX_FRAME_BYTES >> 20} MiB."
+        )
+    return whole
+
+
 _AS_BYTES: dict[str, Any] = {"builtin_types": (bytes, bytearray, memoryview)}
 
 

@@ -23,6 +23,7 @@ from server.worker.protocol import (
     ToWorker,
     frame,
     from_worker_decoder,
+    request_frame,
 )
 from server.worker.supervise.held_files import HeldFiles
 from server.worker.supervise.launch import Launched, launch
@@ -193,12 +194,15 @@ class WorkerProcess:
             self._writer.write(frame(message))
 
     async def send(self, message: ToWorker) -> None:
-        """Send a message and wait until the socket takes more. Raises ConnectionError."""
+        """Send a message and wait until the socket takes more.
+
+        Raises ConnectionError, or InvalidRequest for a message that is too long.
+        """
         # uvloop would raise a RuntimeError.
         if self._writer.is_closing():
             raise ConnectionResetError("the worker has closed its end of the socket")
         for each in self._files.messages(message) if isinstance(message, Generate) else [message]:
-            self._writer.write(frame(each))
+            self._writer.write(request_frame(each))
         await self._writer.drain()
 
     def kill(self, why: str) -> None:

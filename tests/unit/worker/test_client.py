@@ -12,6 +12,7 @@ import pytest
 from server.core.errors import (
     ContextLengthExceeded,
     ConversationError,
+    InvalidRequest,
     WorkerDied,
 )
 from server.core.events import Accepted, Delta, Failed, Finished
@@ -19,6 +20,7 @@ from server.core.precedence import gives_way
 from server.core.request import (
     TextPrompt,
 )
+from server.worker import protocol
 from server.worker.protocol import Embed, Generate, Request
 from server.worker.supervise import client as client_module
 from server.worker.supervise.client import ModelClient
@@ -87,6 +89,19 @@ async def test_a_refused_request_ends_with_failed(client: ModelClient) -> None:
     (event,) = await collect(client, "reject")
     assert isinstance(event, Failed)
     assert (event.error.code, event.error.at) == ("invalid_request", ("prompt",))
+
+
+async def test_a_request_longer_than_the_worker_takes_is_refused_alone(
+    client: ModelClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the worker would read nothing more, and be there for ever."""
+    assert await collect(client)
+    monkeypatch.setattr(protocol, "MAX_FRAME_BYTES", 1 << 20)
+    with pytest.raises(InvalidRequest, match="has more than 1 MiB"):
+        await collect(client, "x" * (1 << 20))
+    with pytest.raises(InvalidRequest):
+        await client.embed(["x" * (1 << 20)])
+    assert isinstance((await collect(client))[-1], Finished)
 
 
 async def test_closing_the_stream_cancels_the_request(client: ModelClient) -> None:
