@@ -155,7 +155,7 @@ class Client:
                 content = body
                 headers |= body.headers
             else:
-                content = None if body is None else json.dumps(body).encode()
+                content = None if body is None else _json(body)
             connection.request(method, self._parts.path + path, content, headers)
             response = connection.getresponse()
             if response.status >= 400:
@@ -200,6 +200,11 @@ class _Form:
             while piece := file.read(_PIECE_BYTES):
                 yield piece
         yield self._after
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    """``body`` as JSON, with question marks for bytes of a terminal that are no UTF-8."""
+    return json.dumps(body, ensure_ascii=False).encode(errors="replace")
 
 
 def _plain(url: str) -> str:

@@ -66,6 +66,11 @@ def _plain_values(schema: Schema) -> None:
         schema["required"] = [name]
 
 
+def is_on(switch: object) -> bool:
+    """Whether a switch of a schema is on, also in quotes."""
+    return switch is True or switch == "true"
+
+
 def _required_by_the_properties(schema: Schema) -> None:
     """``required: true`` inside a property (draft 3) names it in ``required``."""
     properties = schema.get("properties")
@@ -74,7 +79,7 @@ def _required_by_the_properties(schema: Schema) -> None:
     named = [
         name
         for name, each in properties.items()
-        if isinstance(each, dict) and each.get("required") in (True, "true")
+        if isinstance(each, dict) and is_on(each.get("required"))
     ]
     if named and isinstance(schema.get("required", []), list | bool):
         listed = schema.get("required", [])

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from server.core.errors import InvalidConstraint
-from server.grammar.earlier_drafts import spelled_out, type_names
+from server.grammar.earlier_drafts import is_on, spelled_out, type_names
 from server.grammar.json_values import type_of
 from server.grammar.references import resolve
 
@@ -103,7 +103,7 @@ def _own_types(schema: dict[str, Any]) -> Types:
     if isinstance(named, list) and named:
         found = frozenset(each for each in named if isinstance(each, str))
         found |= {"integer"} if "number" in found else frozenset()
-    null: Types = frozenset({"null"} if schema.get("nullable") is True else ())
+    null: Types = frozenset({"null"} if is_on(schema.get("nullable")) else ())
     found |= null
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(values, list) and values:

@@ -55,6 +55,13 @@ def test_settings_are_made_as_in_ollama_too(conversation: Conversation) -> None:
         conversation.command("/load smollm2")
 
 
+def test_bytes_that_are_no_text_are_question_marks(
+    server: FakeServer, conversation: Conversation
+) -> None:
+    assert answer(conversation, "hi \udcff ü")
+    assert last_body(server)["messages"] == [{"role": "user", "content": "hi ? ü"}]
+
+
 def test_settings_are_sent_listed_and_taken_back(
     conversation: Conversation, server: FakeServer
 ) -> None:

@@ -18,6 +18,7 @@ STRING_OR_NULL = [
     {"oneOf": [{"type": "string"}, {"type": "null"}]},
     {"type": ["string", "null"]},
     {"type": "string", "nullable": True},
+    {"type": "string", "nullable": "true"},
     {"$ref": "#/$defs/text"},
     {"allOf": [{"$ref": "#/$defs/text"}]},
     {"anyOf": [{"$ref": "#/$defs/text"}, {"enum": [None, "x"]}]},
