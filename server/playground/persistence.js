@@ -21,7 +21,8 @@ export class Persistence {
   #channel = new BroadcastChannel(CHANNEL);
   // The stored head's revision; 0 while nothing of the conversation is stored.
   #revision = 0;
-  #isHeadChanged = false;
+  // Something may have been said before there was a database.
+  #isHeadChanged = true;
   // Answers and images whose records say what they say.
   #kept = new WeakSet();
   #timer = 0;
@@ -55,6 +56,7 @@ export class Persistence {
       this.flush();
     });
     addEventListener("beforeunload", (event) => { if (this.#hasFailed) event.preventDefault(); });
+    this.#schedule();
   }
 
   get #isUnsaved() {

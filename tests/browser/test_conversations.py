@@ -263,6 +263,45 @@ def test_two_tabs_see_each_others_changes_and_overwrite_none(
             page.browser.switch_to.window(first)
 
 
+def test_what_is_said_before_the_storage_is_open_is_kept_too(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(counting()) as url:
+        page = open_page(url)
+        hook = page.browser.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument", {"source": _SLOW_STORAGE}
+        )
+        try:
+            page.open()
+            page.ready(models=1)
+            page.menu("#toggle-second")
+            ask(page, "Early")
+            assert page.titles() == []
+            page.browser.execute_script("openStorage()")
+            listed(page, "Early")
+        finally:
+            page.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", hook)
+
+
+# The page hears that its database is open when openStorage() is called.
+_SLOW_STORAGE = """
+const isOpened = new Promise((resolve) => { window.openStorage = resolve; });
+const usualOpen = IDBFactory.prototype.open;
+IDBFactory.prototype.open = function (...named) {
+  const request = usualOpen.apply(this, named);
+  const late = new EventTarget();
+  for (const type of ["upgradeneeded", "success", "error"]) {
+    request.addEventListener(type, async () => {
+      Object.assign(late, { result: request.result });
+      if (type === "success") await isOpened;
+      late.dispatchEvent(new Event(type));
+    });
+  }
+  return late;
+};
+"""
+
+
 def test_a_full_storage_is_said_and_nothing_is_lost(open_page: OpenPage, stand_in: StandIn) -> None:
     with stand_in(counting()) as url:
         page = opened(open_page, url)
