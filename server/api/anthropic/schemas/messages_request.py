@@ -22,7 +22,7 @@ from server.api.text_parts import as_parts
 from server.api.validation import Respelled, WireModel, whole
 
 
-def _usual_role(role: object) -> object:
+def _developers_as_system(role: object) -> object:
     """OpenAI's role of developers, whose text is system text here."""
     return "system" if role == "developer" else role
 
@@ -33,7 +33,7 @@ class Turn(WireModel):
     A system message that says ``clear_at: next_user_message`` holds until the user speaks again.
     """
 
-    role: Annotated[Literal["user", "assistant", "system"], BeforeValidator(_usual_role)]
+    role: Annotated[Literal["user", "assistant", "system"], BeforeValidator(_developers_as_system)]
     content: Annotated[
         str | Annotated[list[Block], Field(max_length=MAX_BLOCKS)] | None,
         BeforeValidator(as_parts),

@@ -150,29 +150,25 @@ def _with_calls(
     if message.content:
         yield message.model_copy(update={"tool_calls": None}), at
     for number, call in enumerate(calls):
-        place: Locator = (*at, "tool_calls", number)
-        if isinstance(call, FunctionToolCall):
-            name = call.function.name
-            yield (
-                FunctionCallItem(
-                    type="function_call",
-                    call_id=call.id or call_id(name),
-                    name=name,
-                    arguments=call.function.arguments,
-                ),
-                place,
-            )
-        else:
-            name = call.custom.name
-            yield (
-                CustomToolCallItem(
-                    type="custom_tool_call",
-                    call_id=call.id or call_id(name),
-                    name=name,
-                    input=call.custom.input,
-                ),
-                place,
-            )
+        yield _call_item(call), (*at, "tool_calls", number)
+
+
+def _call_item(call: FunctionToolCall | CustomToolCall) -> InputItem:
+    if isinstance(call, FunctionToolCall):
+        function = call.function
+        return FunctionCallItem(
+            type="function_call",
+            call_id=call.id or call_id(function.name),
+            name=function.name,
+            arguments=function.arguments,
+        )
+    custom = call.custom
+    return CustomToolCallItem(
+        type="custom_tool_call",
+        call_id=call.id or call_id(custom.name),
+        name=custom.name,
+        input=custom.input,
+    )
 
 
 def conversation_id(reference: str | ConversationRef) -> str:
