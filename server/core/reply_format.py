@@ -98,3 +98,10 @@ class ReplyFormat(_Table, frozen=True, kw_only=True):
         if self.reasoning is None:
             return "", ""
         return self.reasoning.start.strip(), self.reasoning.end.strip()
+
+    @property
+    def ends_of_content(self) -> tuple[str, ...]:
+        """The texts that may end content, or stand around it."""
+        channels = self.channels
+        headers = (*channels.start, *channels.end) if channels else ()
+        return tuple(filter(None, (*self.reasoning_edges, *self.framing, *headers)))

@@ -12,9 +12,10 @@ from server.reply import json_text
 from server.reply.call import CALL_KEYS, NAME_KEYS, CallReader
 from server.reply.forms import Form, call_forms, closing_marks
 from server.reply.join import ParsedEvent
+from server.reply.quoted_calls import QuotedCalls
 from server.reply.sink import TextSink
 from server.reply.source import EndOfReply, NotACall, Source, Steps
-from server.reply.syntax import marks
+from server.reply.syntax import FENCE, marks
 
 # The first key of an object, and its value if that is a string; either may just have begun.
 _BEGUN_OBJECT = re.compile(r'\s*\{\s*(?:"([^"]*)(?:"\s*(?::\s*(?:"([^"]*))?.*)?)?)?', re.DOTALL)
@@ -26,6 +27,8 @@ class CallSections:
     Text that does not turn out to be a call goes to the sink around it, and so does the rest of a
     section that goes wrong after a call of it was emitted.
 
+    A call that is only quoted is text, too (`quoted_calls`).
+
     Args:
         calls: The family's call syntax.
         tools: The request's tools.
@@ -34,6 +37,7 @@ class CallSections:
         answer: The answer's index, for the events.
         taken: Ids of calls that the conversation has already.
         tolerant: Whether calls in other forms than the family's own are read.
+        ends: The texts that end the content.
 
     Attributes:
         marked: The texts that may open a call anywhere.
@@ -51,6 +55,7 @@ class CallSections:
         answer: int,
         taken: Iterable[str],
         tolerant: bool,
+        ends: Sequence[str],
     ) -> None:
         self._calls = calls
         self._tools = tools
@@ -61,7 +66,9 @@ class CallSections:
         self._tolerant = tolerant and bool(tools)
         forms = call_forms(calls, tolerant=self._tolerant)
         self._forms = forms.bare | forms.marked
+        self._ends_of_content = ends
         self._call: CallReader | None = None
+        self._quoted = QuotedCalls(source, (*self._forms, FENCE), ends)
         self.own = next(iter(forms.marked | forms.bare))
         self.marked = tuple(forms.marked)
         self.bare = tuple(forms.bare)
@@ -81,9 +88,18 @@ class CallSections:
 
     def read(self, trigger: str, around: TextSink) -> Steps[None]:
         """Read calls that open with ``trigger``, which comes next. Raises EndOfReply."""
-        furthest = len(trigger)
         may_call = self._calls.several or self.count == 0
-        for form in self._forms[trigger] if may_call else ():
+        if not may_call or (trigger == FENCE and around.code.in_block):
+            around.write(self._source.take(len(trigger)))
+        elif self._quoted.may_begin(trigger, around.code):
+            yield from self._read_in_code(trigger, around)
+        else:
+            yield from self.read_forms(trigger, around)
+
+    def read_forms(self, trigger: str, around: TextSink) -> Steps[None]:
+        """As `read`, also where the calls may be quoted."""
+        furthest = len(trigger)
+        for form in self._forms.get(trigger, ()):
             before = self.count
             self._source.record()
             try:
@@ -100,8 +116,28 @@ class CallSections:
         else:
             around.write(self._source.take(furthest))
             return
-        # White space behind a call, or a section that went wrong.
-        around.write(self._source.recorded())
+        rest = self._source.recorded()
+        if rest.isspace():
+            # The next call may open behind its line break.
+            self._source.give_back(rest)
+        else:
+            around.write(rest)
+
+    def _read_in_code(self, trigger: str, around: TextSink) -> Steps[None]:
+        trial = CallSections(
+            self._calls,
+            self._tools,
+            source=self._source,
+            emit=lambda _: None,
+            answer=self._answer,
+            taken=self._taken,
+            tolerant=self._tolerant,
+            ends=self._ends_of_content,
+        )
+        if text := (yield from self._quoted.content(trial, trigger, around.code)):
+            around.write(text)
+        else:
+            yield from self.read_forms(trigger, around)
 
     def read_message(self, name: str, header: str, around: TextSink) -> Steps[None]:
         """Read the body of a message whose ``header`` says that it is a call to ``name``.

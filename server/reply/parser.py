@@ -73,6 +73,7 @@ class ReplyParser:
                 answer=answer,
                 taken=taken_ids,
                 tolerant=tolerant,
+                ends=self._format.ends_of_content,
             )
         self._stops = StopStrings(stops)
         joint = "\n" if self._format.channels else ""

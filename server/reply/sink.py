@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from server.reply.markdown_code import MarkdownCode
+
 
 class TextSink:
     """Passes text on, without the white space that belongs to the syntax.
@@ -13,6 +15,7 @@ class TextSink:
     joined by the white space there, which includes at least ``joint``.
 
     Attributes:
+        code: Where the text is code.
         empty: Whether no text was passed on yet.
         trims: Whether markers are possible; if not, text passes unchanged.
         trims_end: Whether markers are possible after text too.
@@ -23,12 +26,14 @@ class TextSink:
         self._joint = joint
         self._space: list[str] = []
         self._beside_marker = False
+        self.code = MarkdownCode()
         self.empty = True
         self.trims = True
         self.trims_end = True
 
     def write(self, text: str) -> None:
         """Pass text on."""
+        self.code.write(text)
         body = text.rstrip() if self.trims else text
         after = text[len(body) :]
         if not body and (self.trims_end or self.empty):

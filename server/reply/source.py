@@ -83,6 +83,7 @@ class Source:
         self._closed = False
         self.cut = False
         self._record: list[str] | None = None
+        self._trial: list[str] | None = None
 
     def feed(self, text: str) -> None:
         """Add text."""
@@ -119,8 +120,20 @@ class Source:
         self.give_back(text)
         return len(text)
 
+    def try_out(self) -> None:
+        """Begin a trial: all that is consumed from here on may be given back."""
+        self._trial = []
+
+    def tried(self) -> str:
+        """The text consumed since `try_out`; the trial ends."""
+        text = "".join(self._trial or ())
+        self._trial = self._record = None
+        return text
+
     def give_back(self, text: str) -> None:
         """Unread ``text``, which was consumed last."""
+        if self._trial is not None and text:
+            self._trial = ["".join(self._trial)[: -len(text)]]
         if len(text) <= self._at:
             self._at -= len(text)
         else:
@@ -134,6 +147,8 @@ class Source:
         self._at += count
         if self._record is not None:
             self._record.append(taken)
+        if self._trial is not None:
+            self._trial.append(taken)
         return taken
 
     def run(self, allowed: re.Pattern[str]) -> str:

@@ -150,6 +150,12 @@ def test_text_around_such_a_call_stays() -> None:
     assert len(message.tool_calls) == 1
 
 
+def test_calls_without_markers_behind_text_follow_one_another_on_lines() -> None:
+    call = f'{{"name": "get_weather", "arguments": {OSLO}}}'
+    message = read("hermes", f"One.\n{call}\n{call}")
+    assert (calls(message), message.content) == ([("get_weather", json.loads(OSLO))] * 2, "One.")
+
+
 def test_the_recipient_of_a_message_may_lack_its_namespace() -> None:
     text = f"<|channel|>commentary to=get_weather json<|message|>{OSLO}<|call|>"
     message = parse_reply(text, builtin_format("gpt-oss"), tools_active=True, tools=TOOLS)
