@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+MOST_PIECES = 4_000_000
+"""The most tokens whose texts one request may want; a choice: a few hundred megabytes of them."""
+
 
 class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Texts and token ids, in order, to be made one row of tokens.
@@ -12,7 +15,7 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
         parts: Each is a text, or a token that is taken as it is.
         add_special: Whether the first text gets the tokens that the vocabulary puts around texts.
         parse_special: Whether control tokens spelt out in a text become those.
-        pieces: Whether the text of each token is wanted.
+        pieces: Whether the text of each token is wanted, of at most `MOST_PIECES`.
     """
 
     parts: list[str | int]

@@ -280,6 +280,15 @@ def request_frame(message: ToWorker) -> bytearray:
     return whole
 
 
+def answer_frame(message: FromWorker) -> bytearray:
+    """`frame`, which the API process takes: a refusal in place of an answer over the limit."""
+    whole = frame(message)
+    if len(whole) - LENGTH_BYTES > MAX_FRAME_BYTES and isinstance(message, Answer):
+        error = InvalidRequest(f"The answer has more than {MAX_FRAME_BYTES >> 20} MiB.")
+        whole = frame(type(message)(id=message.id, error=error.info))
+    return whole
+
+
 _AS_BYTES: dict[str, Any] = {"builtin_types": (bytes, bytearray, memoryview)}
 
 

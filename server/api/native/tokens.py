@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -16,7 +18,6 @@ from server.api.native.token_schemas import (
     DetokenizeBody,
     TokenizeBody,
     TokenList,
-    TokenPiece,
     TokensText,
 )
 from server.api.unnamed_model import unnamed_model
@@ -83,27 +84,30 @@ async def _tokens(
 
 
 def _listed(body: TokenizeBody, tokens: Tokens, info: ModelInfo) -> tuple[bytes, list[str]]:
-    """The answer, and the names of what could not be served."""
-    answer = TokenList(
-        tokens=(
-            [TokenPiece(id=id_, piece=_shown(piece)) for id_, piece in _paired(tokens)]
-            if body.with_pieces
-            else tokens.ids
-        ),
-        count=len(tokens.ids),
-        max_model_len=info.context,
-    )
+    """A `TokenList`, and the names of what could not be served."""
+    answer: dict[str, Any] = {
+        "tokens": _with_pieces(tokens) if body.with_pieces else tokens.ids,
+        "count": len(tokens.ids),
+        "max_model_len": info.context,
+    }
     ignored = []
     if body.with_offsets:
-        answer.offsets = _offsets(body.content, tokens)
-        ignored = ["with_offsets"] if answer.offsets is None else []
+        answer["offsets"] = _offsets(body.content, tokens)
+        ignored = ["with_offsets"] if answer["offsets"] is None else []
     if body.return_token_strs:
-        answer.token_strs = [piece.decode("utf-8", "replace") for piece in tokens.pieces]
-    return to_json(answer), ignored
+        answer["token_strs"] = [piece.decode("utf-8", "replace") for piece in tokens.pieces]
+    return msgspec.json.encode(answer), ignored
 
 
-def _paired(tokens: Tokens) -> list[tuple[int, bytes]]:
-    return list(zip(tokens.ids, tokens.pieces, strict=True))
+def _with_pieces(tokens: Tokens) -> list[dict[str, Any]]:
+    """Each token with its text: one object for all of a kind, since a long text has millions."""
+    kinds: dict[tuple[int, bytes], dict[str, Any]] = {}
+    found = []
+    for kind in zip(tokens.ids, tokens.pieces, strict=True):
+        if kind not in kinds:
+            kinds[kind] = {"id": kind[0], "piece": _shown(kind[1])}
+        found.append(kinds[kind])
+    return found
 
 
 def _shown(piece: bytes) -> str | list[int]:

@@ -21,7 +21,7 @@ from server.worker.protocol import (
     Request,
     Shutdown,
     ToWorker,
-    frame,
+    answer_frame,
     payload_bytes,
     to_worker_decoder,
 )
@@ -51,7 +51,7 @@ class Connection:
         The caller's own thread sends. A separate thread would get the interpreter only once the
         next step has begun, and the API process would then take a core from that step.
         """
-        data = frame(message)
+        data = answer_frame(message)
         with self._sending:
             try:
                 self._socket.sendall(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from server.core.errors import InvalidRequest
-from server.core.tokens import TokenizeRequest, Tokens
+from server.core.tokens import MOST_PIECES, TokenizeRequest, Tokens
 from server.engine.llama.vocabulary import LlamaVocabulary
 from server.worker.protocol import Tokenize, Tokenized
 from server.worker.serve.connection import Send
@@ -35,7 +35,10 @@ class TokenService:
 
 
 def tokenized(vocabulary: LlamaVocabulary, request: TokenizeRequest) -> Tokens:
-    """The tokens of a request; raises InvalidRequest for one that the vocabulary does not have."""
+    """The tokens of a request.
+
+    Raises InvalidRequest for a token that the vocabulary does not have, and for too many pieces.
+    """
     ids: list[int] = []
     added = 0
     for place, part in enumerate(request.parts):
@@ -51,6 +54,12 @@ def tokenized(vocabulary: LlamaVocabulary, request: TokenizeRequest) -> Tokens:
                 f"Token {part} is outside the vocabulary of {vocabulary.size} tokens.",
                 at=("parts", place),
             )
+    if request.pieces and len(ids) > MOST_PIECES:
+        raise InvalidRequest(
+            f"The text has {len(ids):,} tokens, of which each would be listed with its text; at "
+            f"most {MOST_PIECES:,} are. Without that, there is no limit.",
+            at=("parts",),
+        )
     spelt = pieces(vocabulary, ids) if request.pieces else []
     return Tokens(ids=ids, pieces=spelt, added=added)
 

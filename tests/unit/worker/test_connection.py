@@ -8,8 +8,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from server.core.errors import DragomanError, InvalidRequest
 from server.core.request import CacheScope, ChatPrompt, GenerationRequest, ImagePart, Message
-from server.worker.protocol import Cancel, Generate, Shutdown, ToWorker, frame
+from server.core.tokens import Tokens
+from server.worker import protocol
+from server.worker.protocol import (
+    Cancel,
+    FrameBuffer,
+    Generate,
+    Shutdown,
+    Tokenized,
+    ToWorker,
+    frame,
+    from_worker_decoder,
+)
 from server.worker.serve.connection import Connection
 
 LARGE = Generate(
@@ -46,3 +58,17 @@ def test_a_socket_that_closes_in_a_message_ends_the_worker(
     ours.sendall(frame(LARGE)[:arrived])
     ours.close()
     assert worker.receive() == Shutdown()
+
+
+def test_an_answer_too_long_for_the_api_process_is_a_refusal(
+    ends: tuple[socket.socket, Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, worker = ends
+    monkeypatch.setattr(protocol, "MAX_FRAME_BYTES", 1 << 10)
+    worker.send(Tokenized(id=3, tokens=Tokens(ids=[1] * 2000)))
+    (payload,) = FrameBuffer().feed(ours.recv(1 << 12))
+    answer = from_worker_decoder.decode(payload)
+    assert isinstance(answer, Tokenized)
+    assert answer.id == 3
+    assert answer.error is not None
+    assert isinstance(DragomanError.of(answer.error), InvalidRequest)

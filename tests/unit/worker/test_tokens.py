@@ -10,6 +10,7 @@ from server.core.errors import InvalidRequest
 from server.core.tokens import TokenizeRequest, Tokens
 from server.engine.llama import LlamaModel
 from server.engine.llama.vocabulary import LlamaVocabulary
+from server.worker.serve import tokenizing
 from server.worker.serve.tokenizing import tokenized
 from tests.tiny_models import write_tiny_encoder
 from tests.tiny_rerankers import write_judge
@@ -52,6 +53,17 @@ def test_tokens_spell_the_text_they_came_from(spm: LlamaVocabulary, text: str) -
         assert tokenized(spm, wanted).text == text.encode()
     again = tokens_of(spm, *tokens_of(spm, text).ids)
     assert again.text == text.encode()
+
+
+def test_pieces_of_too_many_tokens_are_refused_with_the_number(
+    spm: LlamaVocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizing, "MOST_PIECES", 3)
+    assert len(tokens_of(spm, 5, 6, 7).pieces) == 3
+    with pytest.raises(InvalidRequest, match=r"4 tokens.* at most 3") as raised:
+        tokens_of(spm, 5, 6, 7, 8)
+    assert raised.value.at == ("parts",)
+    assert len(tokenized(spm, TokenizeRequest(parts=[5, 6, 7, 8], pieces=False)).ids) == 4
 
 
 def test_what_is_added_in_front_is_counted(spm: LlamaVocabulary) -> None:
