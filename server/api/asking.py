@@ -12,6 +12,7 @@ from server.api.context import Context
 from server.api.family import Prepare, Shorter
 from server.api.looseness import Looseness
 from server.api.replies import accepted, reply_events
+from server.api.tool_names import seen_by_model
 from server.core.errors import ContextLengthExceeded, WorkerDied
 from server.core.model_info import ModelInfo
 from server.core.pool import Client
@@ -45,7 +46,8 @@ class OpenModel:
     async def count(self, prompt: Prompt) -> int:
         """The tokens of ``prompt``; raises what the worker refuses it for."""
         if self._counted is None or self._counted[0] is not prompt:
-            rendered = await self._client.render(prompt, scope=self._scope)
+            seen, _ = seen_by_model(prompt)
+            rendered = await self._client.render(seen, scope=self._scope)
             self._counted = prompt, len(rendered.tokens)
         return self._counted[1]
 

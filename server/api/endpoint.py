@@ -37,6 +37,7 @@ from server.api.family import (
 from server.api.ignored_names import header_value
 from server.api.looseness import Looseness
 from server.api.remote_contents import names_contents, with_contents
+from server.api.tool_names import seen_by_model
 from server.api.validation import validate
 from server.core.errors import DragomanError, Locator
 from server.core.model_info import ModelInfo
@@ -166,8 +167,9 @@ async def rendered(
     """
     client = await opened(request, model, prompt, locate)
     with located(locate):
+        seen, _ = seen_by_model(prompt)
         scope = request.state.cache_scope
-        return client.info, await unless_gone(request, client.render(prompt, scope=scope))
+        return client.info, await unless_gone(request, client.render(seen, scope=scope))
 
 
 def _asking(request: Request, parsed: ParsedRequest) -> Asking:

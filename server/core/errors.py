@@ -132,8 +132,8 @@ class InvalidRequest(DragomanError):
 class ContextLengthExceeded(InvalidRequest):
     """Prompt and answer do not fit the context; the message names both counts.
 
-    Of a prompt, ``numbers`` has its ``tokens``, or a lower bound of them, and the ``most`` that
-    fit.
+    Of a prompt, ``numbers`` has its ``tokens`` and the ``most`` that fit. Where the tokens were not
+    counted, ``tokens`` is a lower bound, and ``at_least`` has it, too.
     """
 
     code = "context_length_exceeded"

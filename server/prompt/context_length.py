@@ -30,5 +30,5 @@ def check_context_length(
             f"This model's maximum context length is {context} tokens, "
             f"but the {at[0]} has at least {fewest} tokens.",
             at=at,
-            numbers={"tokens": fewest, "most": context},
+            numbers={"tokens": fewest, "at_least": fewest, "most": context},
         )

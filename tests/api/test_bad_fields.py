@@ -87,7 +87,6 @@ CHAT_CASES: list[tuple[str, dict[str, Any], str]] = [
     ("parameters a list", {"tools": [tool("f", parameters=[1])]}, "tools[0].function.parameters"),
     ("two tools of a name", {"tools": [tool("f"), tool("f")]}, "tools"),
     ("129 tools", {"tools": [tool(f"f{i}") for i in range(129)]}, "tools"),
-    ("tool name with spaces", {"tools": [tool("a b")]}, "tools[0].function.name"),
     ("a choice that is no tool", {"tools": [tool("g")], "tool_choice": FUNCTION}, "tool_choice"),
     (
         "schema a list",

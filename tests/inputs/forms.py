@@ -83,7 +83,9 @@ CHOICES += [
 _NAMES = "names of tools"
 NAMES = [
     required(_NAMES, path, tools(path, _SCHEMA, name=name)[0], model, says=[f'"{name}"'])
-    for number, name in enumerate(("a.b", "x" * 70, "mcp__server__tool-1", "1st"))
+    for number, name in enumerate(
+        ("a.b", "x" * 70, "mcp__server__tool-1", "1st", "server/f", "ns:f f", "查询")
+    )
     for path, model in ((FAMILIES[number % 3], "json"), *((CHAT, each) for each in DIALECTS[1:]))
 ]
 _OLD = "functions, the old form of tools"

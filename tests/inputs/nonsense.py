@@ -18,7 +18,7 @@ _FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ),
     (CHAT, {"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
     (CHAT, {"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
-    (CHAT, {"tools": tools(CHAT, {}, name="a b")}, "tools[0].function.name"),
+    (CHAT, {"tools": tools(CHAT, {}, name="")}, "tools[0].function.name"),
     (RESPONSES, {"tools": [{"type": "function"}]}, "tools[0].name"),
     (
         CHAT,

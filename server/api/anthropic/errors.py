@@ -54,7 +54,8 @@ def _message(error: DragomanError) -> str:
     """
     if isinstance(error, ContextLengthExceeded) and {"tokens", "most"} <= error.numbers.keys():
         numbers = error.numbers
-        return f"prompt is too long: {numbers['tokens']} tokens > {numbers['most']} maximum"
+        said = f"prompt is too long: {numbers['tokens']} tokens > {numbers['most']} maximum"
+        return f"{said} (at least so many: not all were counted)" if "at_least" in numbers else said
     return error.message
 
 

@@ -76,7 +76,7 @@ def failing(
         ({"system": [{"type": "text", "text": "a"}, {"type": "image"}]}, "system[1].source"),
         ({"temperature": 9}, "temperature"),
         ({"stop_sequences": [5]}, "stop_sequences[0]"),
-        ({"tools": [{"name": "a b"}]}, "tools[0].name"),
+        ({"tools": [{"name": ""}]}, "tools[0].name"),
         ({"tools": [{"description": "x"}]}, "tools[0].name"),
         ({"tools": [TOOL, TOOL]}, "tools[1]"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
@@ -140,6 +140,14 @@ async def test_too_long_a_prompt_is_told_in_the_words_that_make_clients_compact(
     response = await connect(failing(TOO_LONG)).post(MESSAGES, json=body())
     said = assert_error(response, 400, "invalid_request_error")
     assert said == "prompt is too long: 12 tokens > 9 maximum"
+
+
+async def test_a_number_that_is_a_lower_bound_is_said_to_be_one(connect: Connect) -> None:
+    numbers = {"tokens": 12, "at_least": 12, "most": 9}
+    error = ContextLengthExceeded("Too long.", at=("prompt",), numbers=numbers)
+    response = await connect(failing(error)).post(MESSAGES, json=body())
+    said = assert_error(response, 400, "invalid_request_error")
+    assert said.startswith("prompt is too long: 12 tokens > 9 maximum (at least")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def test_text_that_cannot_fit_is_refused_before_it_is_tokenised(
     assert refusal.value.at == ("prompt",)
     assert f"{CONTEXT} tokens" in refusal.value.message
     assert "at least 10" in refusal.value.message
+    assert refusal.value.numbers["at_least"] >= 10
     assert vocabulary.calls == []
 
 

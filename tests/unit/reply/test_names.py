@@ -1,4 +1,4 @@
-"""Names of tools as MCP allows them: dots, and up to 128 characters."""
+"""Names of tools as MCP allows them, and letters of any script: up to 128 characters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ CALLING = [name for name, table in builtin_tables().items() if "calls" in table]
 
 
 @pytest.mark.parametrize("format_name", CALLING)
-@pytest.mark.parametrize("name", ["a.b", ".a", "1-a", "a..b", "x" * 128, "a.b-c_d." + "y" * 120])
+@pytest.mark.parametrize(
+    "name", ["a.b", ".a", "1-a", "a..b", "für_Köln", "查询天气", "x" * 128, "a.b-c_d." + "y" * 120]
+)
 def test_every_format_writes_and_reads_them(format_name: str, name: str) -> None:
     reply_format = builtin_format(format_name)
     assert reply_format.calls

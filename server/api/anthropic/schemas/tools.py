@@ -12,7 +12,7 @@ from server.api.validation import Opaque, WireModel
 # Choices: agents with many MCP servers bring a few hundred tools.
 MAX_TOOLS = 512
 
-ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+ToolName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class FunctionTool(WireModel):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,11 +9,9 @@ import msgspec
 
 from server.api.openai.responses.schemas import tools as wire
 from server.api.openai.responses.schemas.lenient import unknown_fields
+from server.api.tool_names import unlike, usual_name
 from server.core.errors import InvalidRequest, Locator, path_text
 from server.core.request import Constraint, Tool, ToolChoice
-
-_LONGEST_NAME = 128
-_UNUSUAL = re.compile(r"[^a-zA-Z0-9_.-]")
 
 
 class WireName(NamedTuple):
@@ -31,7 +27,7 @@ class WireName(NamedTuple):
         if self.namespace is not None:
             joint = "" if self.namespace.endswith("__") else "__"
             name = f"{self.namespace}{joint}{self.name}"
-        return _UNUSUAL.sub("_", name)[-_LONGEST_NAME:]
+        return usual_name(name)
 
 
 class Toolbox:
@@ -51,7 +47,6 @@ class Toolbox:
         self.ignored: list[str] = []
         self._offered: dict[WireName, str] = {}
         self._wire_names: dict[str, WireName] = {}
-        self._namesakes: dict[str, int] = defaultdict(lambda: 1)
         self._dropped = False
 
     def add(self, tools: Sequence[wire.AnyTool], at: Locator) -> None:
@@ -126,7 +121,7 @@ class Toolbox:
         if name in self._offered:
             self.ignored.append(path_text(at))
             return False
-        offered = self._unique(name.flat)
+        offered = unlike(name.flat, self._wire_names)
         self._offered[name] = offered
         self._wire_names[offered] = name
         self._name_unknown(tool, at)
@@ -138,14 +133,6 @@ class Toolbox:
         self.tools.append(canonical)
         self.places.append(at)
         return True
-
-    def _unique(self, name: str) -> str:
-        candidate = name
-        while candidate in self._wire_names:
-            self._namesakes[name] += 1
-            suffix = f"_{self._namesakes[name]}"
-            candidate = name[: _LONGEST_NAME - len(suffix)] + suffix
-        return candidate
 
     def _drop(self, tool: wire.OtherTool, at: Locator) -> None:
         self._dropped = True

@@ -12,8 +12,8 @@ from server.api.validation import Opaque, WireModel
 
 MAX_TOOLS = 128
 
-# OpenAI's rule has no dots and 64 characters; MCP's tools may have both and 128.
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+# OpenAI's rule is stricter than what MCP's servers and gateways name their tools (`server/tool`).
+FunctionName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class FunctionDefinition(WireModel):
