@@ -5,7 +5,7 @@ Nulls stand for keywords that are not there: serializers of some languages write
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from server.core.quoted_numbers import unquoted
@@ -53,6 +53,8 @@ def _plain_values(schema: Schema) -> None:
     for keyword in _NAMED:
         if schema.get(keyword) == []:
             schema[keyword] = {}
+    if isinstance(name := schema.get("required"), str) and name in schema.get("properties", ()):
+        schema["required"] = [name]
     for keyword in _SWITCHES:
         if (word := schema.get(keyword)) in ("true", "false"):
             schema[keyword] = word == "true"
@@ -173,6 +175,35 @@ def in_todays_words(schema: Any, is_pattern: Callable[[str], bool]) -> Any:
         else:
             made[keyword] = in_todays_words(value, is_pattern)
     return {"anyOf": [made, {"type": "null"}]} if nullable(made) else made
+
+
+_WRITTEN = {
+    **dict.fromkeys(("dependentRequired", "dependentSchemas"), "dependencies"),
+    "multipleOf": "divisibleBy",
+    "prefixItems": "items",
+    "items": "additionalItems",
+}
+"""The keywords of earlier drafts for those of 2020-12."""
+
+
+def as_written(path: Sequence[str | int], schema: Any) -> list[str | int]:
+    """``path``, which leads into `in_todays_words` of ``schema``, as one into ``schema``."""
+    found: list[str | int] = []
+    steps = iter(path)
+    for step in steps:
+        if isinstance(schema, dict):
+            if step == "anyOf" and step not in schema and "nullable" in schema:
+                next(steps, None)
+                continue
+            listed = step == "items" and isinstance(schema.get(step), list)
+            if step not in schema or listed:
+                step = _WRITTEN.get(str(step), step)
+        found.append(step)
+        try:
+            schema = schema[step]
+        except (LookupError, TypeError):
+            schema = None
+    return found
 
 
 def _readable_patterns(schema: Schema, is_pattern: Callable[[str], bool]) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from server.core.errors import Locator
 from server.core.reply import Answer
 from server.core.request import ChatPrompt, GenerationRequest
-from server.grammar.earlier_drafts import in_todays_words
+from server.grammar.earlier_drafts import as_written, in_todays_words
 from server.grammar.references import References
 
 # The most steps of a pattern with look-around, which could take for ever; a choice, some 10 ms.
@@ -87,7 +87,7 @@ def _violated(schema: dict[str, Any], texts: Sequence[str], place: Locator) -> l
         except ValueError:  # cut off
             continue
         for error in validator.iter_errors(value):
-            found.append((*place, *error.schema_path))
+            found.append((*place, *as_written(error.schema_path, schema)))
             if len(found) >= _MOST_VIOLATIONS:
                 break
     return found

@@ -56,7 +56,9 @@ def of(**properties: Any) -> dict[str, Any]:
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, 1, ["oneOf"]),
         ({"type": "integer", "nullable": True}, None, []),
         ({"type": "integer", "minimum": 1, "exclusiveMinimum": True}, 1, ["exclusiveMinimum"]),
-        ({"dependencies": {"a": ["b"]}}, {"a": 1}, ["dependentRequired"]),
+        ({"dependencies": {"a": ["b"]}}, {"a": 1}, ["dependencies"]),
+        ({"type": "integer", "divisibleBy": 2}, 3, ["divisibleBy"]),
+        ({"required": "true", "properties": {"true": {}}}, {}, ["required"]),
         ({"type": "string", "nullable": True, "enum": ["a", None]}, None, []),
         ({"type": "string", "nullable": True, "enum": ["a", None]}, "b", ["enum"]),
     ],
@@ -66,6 +68,31 @@ def test_the_keywords_that_are_violated_are_named(
 ) -> None:
     found = violated(of(k=schema), json.dumps({"k": value}))
     assert found == [("properties", "k", place) for place in places]
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "path"),
+    [
+        (
+            {"dependencies": {"a": {"minProperties": 2}}},
+            {"a": 1},
+            ("dependencies", "a", "minProperties"),
+        ),
+        ({"items": [{"type": "string"}]}, [1], ("items", 0, "type")),
+        (
+            {"items": [{}], "additionalItems": {"type": "string"}},
+            [1, 1],
+            ("additionalItems", "type"),
+        ),
+        ({"nullable": True, "pattern": "b"}, "a", ()),
+    ],
+)
+def test_a_path_has_the_words_of_the_request(
+    schema: dict[str, Any], value: Any, path: tuple[str | int, ...]
+) -> None:
+    (found,) = violated(of(k=schema), json.dumps({"k": value}))
+    assert found[:2] == ("properties", "k")
+    assert found[2:] == path
 
 
 def test_a_violation_behind_a_reference_is_named_where_it_is_stated() -> None:
