@@ -7,7 +7,7 @@ from typing import Any
 
 from server.api import other_formats
 from server.api.other_formats import Meaning, parsed
-from server.core.errors import Locator
+from server.core.errors import InvalidRequest, Locator
 from server.core.quoted_numbers import unquoted
 from server.core.sampling import INT32_MAX
 
@@ -78,7 +78,7 @@ def _thinking(value: Any) -> Meaning:
     if not isinstance(value, dict):
         return _think(value)
     meant: dict[Locator, Any] = {}
-    for name, part in value.items():
+    for name, part in _switched_once(value).items():
         match name, part:
             case _, None:
                 pass
@@ -95,8 +95,27 @@ def _thinking(value: Any) -> Meaning:
 
 def _own_thinking(value: Any) -> Meaning:
     """The field of Anthropic's own API, in its form or as others have it."""
-    own = isinstance(value, dict) and ("type" in value or "enabled" not in value)
-    return {("thinking",): value} if own else _thinking(value)
+    if isinstance(value, dict):
+        value = _switched_once(value)
+        if "enabled" not in value or value.get("type") is not None:
+            return {("thinking",): value}
+    return _thinking(value)
+
+
+def _switched_once(thinking: dict[str, Any]) -> dict[str, Any]:
+    """``thinking`` without an ``enabled`` that says what its ``type`` says.
+
+    Raises InvalidRequest where they contradict each other.
+    """
+    word, enabled = thinking.get("type"), switch(thinking.get("enabled"))
+    stated = _SWITCH.get(word) if isinstance(word, str) else None
+    if stated is None or not isinstance(enabled, bool):
+        return thinking
+    if stated != enabled:
+        raise InvalidRequest(
+            "thinking.type and thinking.enabled differ.", at=("thinking", "enabled")
+        )
+    return {name: part for name, part in thinking.items() if name != "enabled"}
 
 
 def _template_variables(value: Any) -> Meaning:

@@ -53,11 +53,7 @@ def _plain_values(schema: Schema) -> None:
     for keyword in _NAMED:
         if schema.get(keyword) == []:
             schema[keyword] = {}
-    if isinstance(name := schema.get("required"), str) and name in schema.get("properties", ()):
-        schema["required"] = [name]
-    for keyword in _SWITCHES:
-        if (word := schema.get(keyword)) in ("true", "false"):
-            schema[keyword] = word == "true"
+    _switches(schema)
     for keyword in (*_COUNTS, *_BOUNDS):
         if keyword in schema:
             schema[keyword] = unquoted(schema[keyword])
@@ -66,6 +62,15 @@ def _plain_values(schema: Schema) -> None:
             schema[keyword] = int(count)
     if isinstance(name := schema.get("required"), str):
         schema["required"] = [name]
+
+
+def _switches(schema: Schema) -> None:
+    for keyword in _SWITCHES:
+        word = schema.get(keyword)
+        if word not in ("true", "false"):
+            continue
+        if keyword != "required" or word not in schema.get("properties", ()):
+            schema[keyword] = word == "true"
 
 
 def is_on(switch: object) -> bool:
@@ -196,11 +201,12 @@ def as_written(path: Sequence[str | int], schema: Any) -> list[str | int]:
                 next(steps, None)
                 continue
             listed = step == "items" and isinstance(schema.get(step), list)
-            if step not in schema or listed:
-                step = _WRITTEN.get(str(step), step)
-        found.append(step)
+            kept = step in schema and not listed
+            found.append(step if kept else _WRITTEN.get(str(step), step))
+        else:
+            found.append(step)
         try:
-            schema = schema[step]
+            schema = schema[found[-1]]
         except (LookupError, TypeError):
             schema = None
     return found

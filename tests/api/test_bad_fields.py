@@ -114,6 +114,14 @@ CHAT_CASES: list[tuple[str, dict[str, Any], str]] = [
         },
         "add_generation_prompt",
     ),
+    (
+        "a begun answer that is not to be continued",
+        {
+            "messages": [{"role": "assistant", "content": "a", "prefix": True}],
+            "continue_final_message": False,
+        },
+        "continue_final_message",
+    ),
 ]
 
 

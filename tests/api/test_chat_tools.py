@@ -273,13 +273,13 @@ async def test_a_choice_that_a_function_fits_too_means_the_function(
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
         ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].custom.name"),
-        ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name"),
+        ({"tools": [{"type": "function", "name": ""}]}, "tools[0].name"),
         ({"tools": [5]}, "tools[0]"),
         ({"tools": [{"type": 5}]}, "tools[0]"),
         ({"tools": [NESTED], "tool_choice": {"type": "function", "name": "g"}}, "tool_choice"),
         ({"functions": [FUNCTION], "tools": [NESTED]}, "functions"),
         ({"functions": [FUNCTION], "function_call": {"name": "g"}}, "function_call"),
-        ({"functions": [{"name": "a b"}]}, "functions[0].name"),
+        ({"functions": [{"name": ""}]}, "functions[0].name"),
     ],
 )
 async def test_the_place_of_what_is_wrong_is_named(

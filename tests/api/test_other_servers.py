@@ -309,6 +309,7 @@ async def test_two_names_with_one_value_agree(http: httpx.AsyncClient, pool: Fak
         ({"structured_outputs": {"regex": 5}}, "structured_outputs"),
         ({"think": "much"}, "think"),
         ({"thinking": {"type": "enabled", "budget_tokens": "many"}}, "thinking"),
+        ({"thinking": {"type": "enabled", "enabled": "off"}}, "thinking.enabled"),
         ({"stop_token_ids": [-1]}, "stop_token_ids[0]"),
         ({"min_tokens": -1}, "min_tokens"),
         ({"num_ctx": 0}, "num_ctx"),

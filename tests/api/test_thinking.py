@@ -44,6 +44,7 @@ def reads(pool: FakePool, *variables: str) -> None:
         ({"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
         ({"chat_template_kwargs": {"enable_thinking": False}}, {"enable_thinking": False}),
         ({"thinking": {"type": "disabled"}}, {"enable_thinking": False}),
+        ({"thinking": {"type": "disabled", "enabled": "off"}}, {"enable_thinking": False}),
         ({"thinking": False}, {"enable_thinking": False}),
         ({"thinking": "enabled"}, {"enable_thinking": True}),
         ({"reasoning": {"enabled": False}}, {"enable_thinking": False}),
@@ -115,6 +116,8 @@ async def test_words_that_contradict_each_other_are_refused(
     ("path", "fields"),
     [
         (RESPONSES, {"text": {"format": {"type": "json_object", "schema": SCHEMA}}}),
+        (RESPONSES, {"text": {"format": {"type": "json_object", "response_schema": SCHEMA}}}),
+        (RESPONSES, {"text": {"format": {"type": "json_schema", "response_schema": SCHEMA}}}),
         (MESSAGES, {"output_format": {"type": "json_schema", "schema": SCHEMA}}),
         (MESSAGES, {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}),
     ],

@@ -37,6 +37,11 @@ def chat_prompt(body: wire.ConversationFields) -> ChatPrompt:
     offered = offered_tools(body)
     last = body.messages[-1]
     begun = isinstance(last, wire.AssistantMessage) and last.begins_the_answer
+    if begun and body.continue_final_message is False:
+        raise InvalidRequest(
+            "The last message is to be continued, and continue_final_message is false.",
+            at=("continue_final_message",),
+        )
     continued = bool(body.continue_final_message) or begun
     if continued and body.add_generation_prompt:
         raise InvalidRequest(

@@ -215,6 +215,8 @@ async def test_the_choice_of_tools(
         ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, {"enable_thinking": True}),
         ({"thinking": {"type": "adaptive", "display": "updates"}}, {"enable_thinking": True}),
         ({"thinking": {"type": "disabled"}}, {"enable_thinking": False}),
+        ({"thinking": {"type": "disabled", "enabled": "off"}}, {"enable_thinking": False}),
+        ({"thinking": {"type": None, "enabled": "off"}}, {"enable_thinking": False}),
         ({"output_config": {"effort": "high"}}, {"reasoning_effort": "high"}),
     ],
 )

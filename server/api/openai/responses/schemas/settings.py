@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from server.api.generation_fields import Effort
 from server.api.openai.responses.schemas.lenient import LenientModel
+from server.api.other_formats import parsed
 from server.api.other_servers import switch
 from server.api.validation import whole
 
@@ -73,8 +74,11 @@ class JsonSchemaFormat(LenientModel):
 
 
 def _flat_format(value: Any) -> Any:
-    """A format in the form of chat completions, with its schema one level deeper."""
+    """A format in the form of chat completions, with its schema one level deeper, or Gemini's."""
     match value:
+        case {"response_schema": dict() | str() as schema} if "schema" not in value:
+            outer = {name: part for name, part in value.items() if name != "response_schema"}
+            return {**outer, "schema": parsed(schema)}
         case {"type": "json_schema", "json_schema": dict() as inner} if "schema" not in value:
             outer = {name: part for name, part in value.items() if name != "json_schema"}
             return {**inner, **outer}
