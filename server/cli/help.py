@@ -27,8 +27,8 @@ class Command(TyperCommand):
         return super().get_short_help_str(max(limit, _NO_LIMIT))
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Write the tables of arguments and options."""
-        tables: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        """Write the tables of arguments and options, which may have headings of their own."""
+        tables: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is None:
@@ -37,7 +37,8 @@ class Command(TyperCommand):
             # The name of an argument says enough.
             is_argument = isinstance(parameter, TyperArgument)
             plain = _TYPE.sub("" if is_argument else _in_words, name)
-            tables["Arguments" if is_argument else "Options"].append((plain, text))
+            heading = getattr(parameter, "rich_help_panel", None) or "Options"
+            tables.setdefault("Arguments" if is_argument else heading, []).append((plain, text))
         for title, rows in tables.items():
             if rows:
                 with formatter.section(title):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Concatenate, Literal, ParamSpec, get_args, get_origin
 
 import typer
@@ -18,16 +19,53 @@ from server.core.settings import Settings, flag, load, unknown_variables
 P = ParamSpec("P")
 
 EVERY_SETTING = tuple(Settings.model_fields)
+GROUPS = {
+    "Models": (
+        *("config", "models_dir", "template_dirs", "cache_dir"),
+        *("pull_starter", "pulls", "strict_start"),
+    ),
+    "Address": ("host", "port", "tls_certificate", "tls_key", "root_path", "trusted_proxies"),
+    "Access": ("api_keys", "keys_file", "allow_unauthenticated", "allowed_hosts", "cors_origins"),
+    "Memory and speed": (
+        *("memory_budget", "idle_unload", "ctx_size", "parallel", "kv_tokens", "kv_type"),
+        *("threads", "gpu_layers", "itl_budget_ms", "prompt_lookup", "flash_attention"),
+        *("batch_size", "ubatch_size"),
+    ),
+    "Requests": (
+        *("strict_parameters", "image_hosts", "guard", "queue_size", "max_connections"),
+        *("max_body_bytes", "max_header_bytes"),
+        *("request_timeout", "ping_seconds", "drain_seconds"),
+    ),
+    "Prefixes on disk": (
+        *("prefix_disk", "prefix_disk_dir", "prefix_disk_days", "prefix_disk_daily"),
+    ),
+    "Responses, files and batches": (
+        *("store", "store_url", "store_max_bytes", "store_max_days"),
+        *("files", "files_dir", "files_max_bytes", "max_file_bytes", "batch_parallel"),
+    ),
+    "Log and metrics": (
+        *("log_level", "log_format", "log_contents"),
+        *("metrics_port", "metrics_key", "otlp_endpoint"),
+    ),
+}
+"""All settings but the arguments, as people need them, under the headings of `serve --help`."""
+
 FOLDERS = ("config", "models_dir", "cache_dir")
 
 
+def takes_every_setting(command: Callable[[Settings], None]) -> Callable[..., None]:
+    """Give a command a flag for each setting, under the headings of `GROUPS`."""
+    headings = {name: heading for heading, names in GROUPS.items() for name in names}
+    return takes_settings("models", *headings, headings=headings)(command)
+
+
 def takes_settings(
-    *names: str,
+    *names: str, headings: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Callable[Concatenate[Settings, P], None]], Callable[..., None]]:
     """Give a command a flag for each setting in ``names``.
 
     The command is called with the loaded `Settings`, then its own arguments. `Settings` parses the
-    values, so that only one place decides what is valid.
+    values, so that only one place decides what is valid. ``headings`` has those of the help.
     """
 
     def decorate(command: Callable[Concatenate[Settings, P], None]) -> Callable[..., None]:
@@ -42,7 +80,7 @@ def takes_settings(
         _, *own = inspect.signature(command, eval_str=True).parameters.values()
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-            + [_parameter(name) for name in names]
+            + [_parameter(name, headings.get(name)) for name in names]
         )
         run.__annotations__ = {}
         return run
@@ -124,7 +162,7 @@ def default_text(name: str) -> str:
     return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
 
 
-def _parameter(name: str) -> inspect.Parameter:
+def _parameter(name: str, heading: str | None) -> inspect.Parameter:
     """Setting ``name`` as a parameter for typer; ``models`` are the positional arguments."""
     field = Settings.model_fields[name]
     default = field.get_default(call_default_factory=True)
@@ -136,9 +174,11 @@ def _parameter(name: str) -> inspect.Parameter:
         info = typer.Argument(metavar="MODEL.gguf", help="GGUF files to load at start.")
     elif bool in {field.annotation, *get_args(field.annotation)}:
         kind = bool
-        info = typer.Option(f"{flag(name)}/--no-{flag(name)[2:]}", help=description)
+        flags = f"{flag(name)}/--no-{flag(name)[2:]}"
+        info = typer.Option(flags, help=description, rich_help_panel=heading)
     else:
-        info = typer.Option(flag(name), metavar=_placeholder(field), help=description)
+        shown = _placeholder(field)
+        info = typer.Option(flag(name), metavar=shown, help=description, rich_help_panel=heading)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
     )

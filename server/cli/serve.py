@@ -28,7 +28,7 @@ from server.cli.hangup import at_hangup
 from server.cli.listen import Names, listen, listen_at
 from server.cli.llama_build import BUILD_COMMAND, could_have_kernels
 from server.cli.local_models import library
-from server.cli.options import EVERY_SETTING, takes_settings
+from server.cli.options import takes_every_setting
 from server.cli.pull import fetch
 from server.cli.server_client import url_of
 from server.cli.service_manager import ServiceManager
@@ -58,7 +58,7 @@ STARTER_MODEL = "smollm2-135m-instruct"
 logger = logging.getLogger(__name__)
 
 
-@takes_settings(*EVERY_SETTING)
+@takes_every_setting
 def serve(settings: Settings) -> None:
     """Serve models to clients of OpenAI's API and Anthropic's.
 

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from server.cli.options import EVERY_SETTING, takes_settings
+from server.cli.options import EVERY_SETTING, GROUPS, takes_settings
 from server.core.settings import Settings, flag
 from tests.unit.cli.conftest import Run
 
@@ -69,7 +69,20 @@ def test_help_tells_each_flag_and_its_default(run: Run) -> None:
     for name in EVERY_SETTING:
         if name != "models":
             assert flag(name) in text
-    assert "(default: 8000)" in text
+    assert "(default: 8000)" in " ".join(text.split())
+
+
+def test_every_setting_stands_under_one_heading_of_the_help(run: Run) -> None:
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(["models", *grouped]) == sorted(EVERY_SETTING)
+    lines = run("serve", "--help").out.splitlines()
+    headings = [line.rstrip(":") for line in lines if line.endswith(":") and line[0] != " "]
+    assert headings == ["Arguments", *GROUPS, "Options"]
+    below = lines[lines.index("Address:") : lines.index("Access:")]
+    assert [line.split()[0] for line in below if line.startswith("  --")] == [
+        flag(name) for name in GROUPS["Address"]
+    ]
+    assert "Models:" not in run("list", "--help").out
 
 
 def test_an_unknown_key_in_the_file_ends_every_command(run: Run, folder: object) -> None:
