@@ -16,7 +16,7 @@ from server.api.context import Context
 from server.api.looseness import Conformity, Looseness
 from server.api.merge import merge
 from server.api.prompt_places import about_prompt
-from server.api.tool_names import in_request, seen_by_model
+from server.api.tool_names import asked_of_model, in_request
 from server.core.errors import DragomanError
 from server.core.events import (
     Accepted,
@@ -65,12 +65,9 @@ def reply_events(
     streams = []
     first_answer = 0
     for prompt, request in enumerate(requests):
-        seen, names = seen_by_model(request.prompt)
-        asked = msgspec.structs.replace(request, prompt=seen)
+        asked, names = asked_of_model(request)
         answers = _Answers(client.info, asked, prompt=prompt, first=first_answer)
-        events = _events(context, client, asked, scope, answers)
-        if names:
-            events = in_request(events, names)
+        events = in_request(_events(context, client, asked, scope, answers), names)
         streams.append(events if len(requests) == 1 else about_prompt(prompt, events))
         first_answer += request.n
     return merge(streams, at_once=PROMPTS_AT_ONCE)

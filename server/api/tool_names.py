@@ -13,7 +13,15 @@ from typing import TypeVar
 import msgspec
 
 from server.core.reply import ReplyEvent, ToolCallStart
-from server.core.request import ChatPrompt, Message, Prompt, Tool, ToolCall, ToolChoice
+from server.core.request import (
+    ChatPrompt,
+    GenerationRequest,
+    Message,
+    Prompt,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 
 Named = TypeVar("Named", Tool, ToolCall, ToolChoice, Message, ToolCallStart)
 
@@ -63,10 +71,22 @@ def seen_by_model(prompt: Prompt) -> tuple[Prompt, Mapping[str, str]]:
     return changed, {seen: name for name, seen in names.items()}
 
 
-async def in_request(
+def asked_of_model(request: GenerationRequest) -> tuple[GenerationRequest, Mapping[str, str]]:
+    """As `seen_by_model`, for a whole request."""
+    prompt, names = seen_by_model(request.prompt)
+    return (msgspec.structs.replace(request, prompt=prompt) if names else request), names
+
+
+def in_request(
     events: AsyncGenerator[ReplyEvent], names: Mapping[str, str]
 ) -> AsyncGenerator[ReplyEvent]:
     """``events`` with the request's ``names`` of the tools that are called."""
+    return _in_request(events, names) if names else events
+
+
+async def _in_request(
+    events: AsyncGenerator[ReplyEvent], names: Mapping[str, str]
+) -> AsyncGenerator[ReplyEvent]:
     async with aclosing(events):
         async for event in events:
             yield _renamed(event, names) if isinstance(event, ToolCallStart) else event
