@@ -12,7 +12,7 @@ import msgspec
 from server.core.errors import Locator, path_text
 from server.core.reply import AnswerFinished, AnswerStarted, ReplyEvent, ReplyFold
 from server.core.request import GenerationRequest
-from server.reply.conformity import of_open_bounds, violations
+from server.reply.conformity import held_nearly, violations
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Conformity:
     def __init__(self, model: str, request: GenerationRequest, loosened: Sequence[Locator]) -> None:
         self._model = model
         self._request = request
-        self._checked = [*loosened, *of_open_bounds(request)]
+        self._checked = [*loosened, *held_nearly(request)]
         self._answers: dict[int, ReplyFold] = {}
         if loosened:
             _log.info("%s: loosened %s", model, listed(loosened))

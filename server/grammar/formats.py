@@ -2,8 +2,8 @@
 
 Each matches the texts of its format and no others, with these exceptions: years are 0001 to 9999,
 as readers know them; leap seconds stand with time zones of whole quarters of an hour, as all that
-exist are; host names have no labels with hyphens in the third and fourth place, which only encoded
-international names may have.
+exist are; of a label of a host name that is an encoded international one (``xn--``), no expression
+tells whether it can be decoded.
 """
 
 from __future__ import annotations
@@ -68,9 +68,11 @@ _IPV6 = "(?:{})".format(
 )
 _ALNUM = "[A-Za-z0-9]"
 _ALNUM_HYPHEN = "[A-Za-z0-9-]"
+# RFC 5891, section 4.2.3.1: hyphens in the third and fourth place are those of ``xn--`` alone.
 _LABEL = (
-    f"{_ALNUM}(?:{_ALNUM}|{_ALNUM_HYPHEN}{{1,2}}{_ALNUM}"
+    f"(?:{_ALNUM}(?:{_ALNUM}|{_ALNUM_HYPHEN}{{1,2}}{_ALNUM}"
     f"|{_ALNUM_HYPHEN}(?:{_ALNUM}{_ALNUM_HYPHEN}|-{_ALNUM}){_ALNUM_HYPHEN}{{0,58}}{_ALNUM})?"
+    f"|xn--{_ALNUM_HYPHEN}{{0,58}}{_ALNUM})"
 )
 _HOSTNAME = rf"{_LABEL}(?:\.{_LABEL})*"
 

@@ -51,11 +51,12 @@ def violations(
     return list(dict.fromkeys(found))[:_MOST_VIOLATIONS]
 
 
-def of_open_bounds(request: GenerationRequest) -> list[Locator]:
-    """The places of schemas with bounds that exclude their own value, or exceed 64 bits.
+def held_nearly(request: GenerationRequest) -> list[Locator]:
+    """The places of schemas that grammars hold but for rare answers, which are checked, too.
 
-    The grammar compares digits, but readers keep doubles: 0.29999999999999999999 is below 0.3, and
-    read as 0.3. Bounds beyond 64 bits are in no grammar. So answers are checked for both, too.
+    Of bounds that exclude their own value the grammar compares digits, but readers keep doubles:
+    0.29999999999999999999 is below 0.3, and read as 0.3. Bounds beyond 64 bits are in no grammar.
+    Encoded labels of host names (``xn--``) may be such that they cannot be decoded.
     """
     schemas: list[tuple[Locator, bytes]] = []
     if isinstance(request.prompt, ChatPrompt):
@@ -65,12 +66,13 @@ def of_open_bounds(request: GenerationRequest) -> list[Locator]:
         ]
     if request.constraint is not None and request.constraint.kind == "json_schema":
         schemas.append((("constraint", "schema"), request.constraint.body.encode()))
-    return [place for place, text in schemas if _OPEN_BOUND.search(text)]
+    return [place for place, text in schemas if _HELD_NEARLY.search(text)]
 
 
 # A bound of 0 is safe: no digits that matter are rounded to it.
-_OPEN_BOUND = re.compile(
-    rb'"(exclusiveM(ax|in)imum"\s*:\s*"?(true|-?[0-9.]*[1-9])|m(ax|in)imum"\s*:\s*"?-?[0-9]{19})'
+_HELD_NEARLY = re.compile(
+    rb'"(exclusiveM(ax|in)imum"\s*:\s*"?(true|-?[0-9.]*[1-9])|m(ax|in)imum"\s*:\s*"?-?[0-9]{19}'
+    rb'|format"\s*:\s*"(hostname|email)")'
 )
 
 

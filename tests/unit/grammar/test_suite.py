@@ -15,7 +15,6 @@ pytestmark = pytest.mark.process  # for the package that holds the suite
 UNWRITTEN = {
     "const: nul characters in strings": "JSON writes the character by number alone",
     "enum: nul characters in strings": "JSON writes the character by number alone",
-    "hostname: validation of host names: a valid punycoded": "`formats` names this exception",
 }
 
 

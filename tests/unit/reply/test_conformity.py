@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from server.core.errors import Locator
@@ -19,7 +20,7 @@ from server.core.request import (
     Tool,
     ToolCall,
 )
-from server.reply.conformity import violations
+from server.reply.conformity import held_nearly, violations
 
 pytestmark = pytest.mark.fast
 
@@ -93,6 +94,17 @@ def test_a_path_has_the_words_of_the_request(
     (found,) = violated(of(k=schema), json.dumps({"k": value}))
     assert found[:2] == ("properties", "k")
     assert found[2:] == path
+
+
+def test_hosts_that_may_be_encoded_are_checked() -> None:
+    tool = Tool(name="f", parameters=of(k={"type": "string", "format": "hostname"}))
+    request = GenerationRequest(prompt=ChatPrompt(messages=[], tools=[tool]))
+    assert held_nearly(request) == [("tools", 0)]
+    plain = msgspec.structs.replace(tool, parameters=of(format={"type": "string"}))
+    assert held_nearly(GenerationRequest(prompt=ChatPrompt(messages=[], tools=[plain]))) == []
+    hosts = of(k={"format": "hostname"})
+    assert violated(hosts, '{"k": "xn--mnchen-3ya.de"}') == []
+    assert violated(hosts, '{"k": "xn--x"}') == [("properties", "k", "format")]
 
 
 def test_a_violation_behind_a_reference_is_named_where_it_is_stated() -> None:
