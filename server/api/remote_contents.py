@@ -130,31 +130,36 @@ class _Loader:
 
     async def load(self, links: list[_Link]) -> None:
         """Put one image or file in all its places, which take as much room as if it were sent."""
-        first, places = links[0], len(links)
+        first = links[0]
         async with self._gate:
-            found = await (
-                self._fetched(first) if first.kind == "url" else self._read(first, places)
-            )
-        self._room -= len(found.data) * places
-        if self._room < 0:
-            raise InvalidRequest(
-                f"{path_text(first.at)}: the images and files of the request have more than "
-                f"{self._most_bytes} bytes.",
-                at=first.at,
-            )
+            found = await (self._fetched(links) if first.kind == "url" else self._read(links))
         written = await asyncio.to_thread(first.written, found.data)
         for link in links:
             link.put(written, found.name)
 
-    async def _fetched(self, link: _Link) -> _Found:
+    def _take_room(self, links: list[_Link], size: int) -> None:
+        self._room -= size * len(links)
+        if self._room < 0:
+            at = links[0].at
+            raise InvalidRequest(
+                f"{path_text(at)}: the images and files of the request have more than "
+                f"{self._most_bytes} bytes.",
+                at=at,
+            )
+
+    async def _fetched(self, links: list[_Link]) -> _Found:
         assert self._fetcher is not None
+        link = links[0]
         try:
-            return _Found(await self._fetcher.fetch(link.target, most_bytes=self._most_bytes))
+            data = await self._fetcher.fetch(link.target, most_bytes=self._most_bytes)
         except FetchError as error:
             message = f"{path_text(link.at)}: the image is not fetched: {error}."
             raise InvalidImage(message, at=link.at) from error
+        self._take_room(links, len(data))
+        return _Found(data)
 
-    async def _read(self, link: _Link, places: int) -> _Found:
+    async def _read(self, links: list[_Link]) -> _Found:
+        link = links[0]
         store = self._shared.store
         owner = await store.owner(self._key)
         file = await store.read(lambda records: records.files.get(link.target, owner))
@@ -164,8 +169,8 @@ class _Loader:
             message = f"{path_text(link.at)}: there is no file {link.target[:100]!r} here."
             raise NotFound(message, at=link.at)
         with opened:
-            if file.bytes * places > self._room:
-                return _Found(bytes(self._room + 1))
+            # Before it is read: files that are read at once have the room of one body together.
+            self._take_room(links, file.bytes)
             return _Found(await asyncio.to_thread(opened.read), file.filename)
 
 

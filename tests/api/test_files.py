@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 import httpx2
@@ -14,9 +15,11 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types import FileObject
 
+from server.api import remote_contents
 from server.app import create_app
 from server.core.request import ChatPrompt, TextPart, images_of
 from server.core.settings import Settings
+from server.store.file_folder import FileFolder
 from tests.api.batching import removed_once_open
 from tests.api.fakes import FakePool
 from tests.api.wire import assert_error
@@ -392,3 +395,37 @@ async def test_a_file_takes_room_wherever_it_is_named(
     body = {"model": "test", "input": saying(*[dict(part) for _ in range(places)])}
     refused = await http.post("/v1/responses", json=body, headers=key)
     assert "have more than" in assert_error(refused, 400, param="input[0].content[0].file_id")
+
+
+async def test_files_that_are_read_at_once_have_the_room_of_one_body(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(remote_contents, "_AT_ONCE", 2)
+    opened = FileFolder.open
+
+    def counted(folder: FileFolder, file_id: str) -> BinaryIO | None:
+        file = opened(folder, file_id)
+        assert file is not None
+        whole = BytesIO(file.read())
+        file.close()
+        whole.read = lambda *_: read.append(file_id) or whole.getvalue()  # type: ignore[method-assign, func-returns-value]
+        return whole
+
+    url = f"sqlite:///{tmp_path}/store.db"
+    settings = Settings(store_url=url, files_dir=tmp_path / "files", max_body_bytes=150_000)
+    app = create_app(settings, FakePool())
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as http:
+        parts = []
+        for name in ("a", "b"):
+            file = {"file": (name, b"x" * 100_000)}
+            made = await http.post(FILES, data={"purpose": "user_data"}, files=file)
+            parts.append({"type": "input_file", "file_id": made.json()["id"]})
+        monkeypatch.setattr(FileFolder, "open", counted)
+        body = {"model": "test", "input": saying(*parts)}
+        refused = await http.post("/v1/responses", json=body)
+    await app.state.context.store.close()
+    assert refused.status_code == 400
+    assert "have more than 150000 bytes" in refused.json()["error"]["message"]
+    assert len(read) <= 1
