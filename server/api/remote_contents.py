@@ -32,6 +32,9 @@ _AT_ONCE = 4
 _WITH_CONTENT = ("tool_result", "mid_conv_system", "document")
 """Kinds of blocks that have content of their own, or in their source."""
 
+_KEEPING_IDS = ("input_file", "input_image")
+"""Parts of Responses: stored items give the id back beside the contents."""
+
 _Kind = Literal["url", "image", "text"]
 """The URL of an image, or the id of a file that is an image, or a text."""
 
@@ -66,8 +69,9 @@ class _Link(NamedTuple):
         if self.kind == "url":
             self.holder[self.key] = written
             return
-        del self.holder[self.key]
         kind = self.holder.get("type")
+        if kind not in _KEEPING_IDS:
+            del self.holder[self.key]
         if self.kind == "image":
             self.holder["image_url" if kind in IMAGE_KINDS else "url"] = written
         elif kind == "file":  # the source of a document of Messages
@@ -219,6 +223,8 @@ def _in_part(part: Any, at: Locator) -> Iterator[_Link]:
             holder = holder.get(step) if isinstance(holder, dict) else None
         value = holder.get(steps[-1]) if isinstance(holder, dict) else None
         if steps[-1] == "file_id" and isinstance(value, str):
+            if isinstance(part.get("image_url"), str):  # its contents come with it
+                continue
             yield _Link("image", (*at, *steps), holder, "file_id")
         elif steps[-1] != "file_id" and _is_url(value):
             yield _Link("url", (*at, *steps), holder, steps[-1])

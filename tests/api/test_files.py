@@ -378,7 +378,33 @@ async def test_a_file_whose_contents_come_with_it_is_not_looked_for(
     body = {"model": "test", "input": saying(part)}
     key = {"authorization": "Bearer one"}
     answered = await http.post("/v1/responses", json=body, headers=key)
-    assert answered.headers["x-dragoman-ignored"] == "input[0].content[0].file_id"
+    assert "x-dragoman-ignored" not in answered.headers
+    assert said(pool) == "a\nhi"
+
+
+async def test_items_have_the_ids_of_files_beside_their_contents(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    pool.see()
+    key = {"authorization": "Bearer one"}
+    parts = []
+    for kind, data in (("input_file", b"hi"), ("input_image", b"\x89PNG\r\n\x1a\n of a cat")):
+        form = {"purpose": "user_data"}
+        made = await http.post(FILES, data=form, files={"file": ("a", data)}, headers=key)
+        parts.append({"type": kind, "file_id": made.json()["id"]})
+    body = {"model": "test", "input": saying(*parts)}
+    made = await http.post("/v1/responses", json=body, headers=key)
+    path = f"/v1/responses/{made.json()['id']}/input_items"
+    (item,) = (await http.get(path, headers=key)).json()["data"]
+    assert [part["file_id"] for part in item["content"]] == [part["file_id"] for part in parts]
+    assert item["content"][0]["file_data"] == "aGk="
+    assert item["content"][1]["image_url"].startswith("data:image/png;base64,")
+    for part in parts:
+        await http.delete(f"{FILES}/{part['file_id']}", headers=key)
+    again = {"model": "test", "input": [item]}
+    answered = await http.post("/v1/responses", json=again, headers=key)
+    assert answered.status_code == 200, answered.text
+    assert "x-dragoman-ignored" not in answered.headers
     assert said(pool) == "a\nhi"
 
 

@@ -117,7 +117,8 @@ def _content(content: str | list[dict[str, Any]], *, assistant: bool) -> list[di
 
 
 def _image(part: ImageInput) -> dict[str, Any]:
-    return {"type": "input_image", "detail": part.detail_wanted, "image_url": part.address}
+    written = {"type": "input_image", "detail": part.detail_wanted, "image_url": part.address}
+    return written if part.file_id is None else {**written, "file_id": part.file_id}
 
 
 def _part(part: dict[str, Any], *, assistant: bool) -> dict[str, Any]:

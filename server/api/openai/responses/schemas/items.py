@@ -47,6 +47,7 @@ class FileContent(LenientModel):
 
     type: Literal["input_file"]
     file_data: str | None = None
+    file_id: Any = None
     filename: str | None = None
 
 
