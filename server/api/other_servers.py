@@ -17,7 +17,7 @@ Reader = Callable[[Any], Meaning]
 _EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "max"})
 _SWITCH = {
     **dict.fromkeys(("enabled", "adaptive", "on", "true"), True),
-    **dict.fromkeys(("disabled", "off", "false"), False),
+    **dict.fromkeys(("disabled", "off", "false", "none"), False),
 }
 
 
@@ -82,8 +82,8 @@ def _thinking(value: Any) -> Meaning:
         match name, part:
             case _, None:
                 pass
-            case "type", str() if part in _SWITCH:
-                meant["enable_thinking",] = _SWITCH[part]
+            case "type", str() if part.lower() in _SWITCH:
+                meant["enable_thinking",] = switch(part)
             case "enabled", _:
                 meant["enable_thinking",] = switch(part)
             case "budget_tokens", _:
@@ -107,9 +107,8 @@ def _switched_once(thinking: dict[str, Any]) -> dict[str, Any]:
 
     Raises InvalidRequest where they contradict each other.
     """
-    word, enabled = thinking.get("type"), switch(thinking.get("enabled"))
-    stated = _SWITCH.get(word) if isinstance(word, str) else None
-    if stated is None or not isinstance(enabled, bool):
+    stated, enabled = switch(thinking.get("type")), switch(thinking.get("enabled"))
+    if not isinstance(stated, bool) or not isinstance(enabled, bool):
         return thinking
     if stated != enabled:
         raise InvalidRequest(

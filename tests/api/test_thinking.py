@@ -45,6 +45,7 @@ def reads(pool: FakePool, *variables: str) -> None:
         ({"chat_template_kwargs": {"enable_thinking": False}}, {"enable_thinking": False}),
         ({"thinking": {"type": "disabled"}}, {"enable_thinking": False}),
         ({"thinking": {"type": "disabled", "enabled": "off"}}, {"enable_thinking": False}),
+        ({"thinking": {"type": "Off"}}, {"enable_thinking": False}),
         ({"thinking": False}, {"enable_thinking": False}),
         ({"thinking": "enabled"}, {"enable_thinking": True}),
         ({"reasoning": {"enabled": False}}, {"enable_thinking": False}),

@@ -21,6 +21,7 @@ from server.api.anthropic.signature import thoughts_of
 from server.api.billing_header import BILLING_HEADER, unbilled
 from server.api.ignored_names import unknown_names
 from server.api.image_parts import ImageInput, check_count
+from server.api.other_servers import switch
 from server.core.errors import InvalidRequest, Locator, path_text
 from server.core.request import ChatPrompt, Message, TextPart, ToolCall
 
@@ -281,7 +282,7 @@ def _template_kwargs(body: wire.Conversation) -> dict[str, Any]:
     """The variables that templates have for thoughts and effort; without them, they do without."""
     stated: dict[str, tuple[Locator, Any]] = {}
     if body.thinking is not None:
-        without = body.thinking.type == "disabled" or body.thinking.budget_tokens == 0
+        without = switch(body.thinking.type) is False or body.thinking.budget_tokens == 0
         stated["enable_thinking"] = (("thinking",), not without)
     if body.output_config is not None:
         stated["reasoning_effort"] = (("output_config", "effort"), body.output_config.effort)

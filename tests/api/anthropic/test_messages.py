@@ -217,6 +217,8 @@ async def test_the_choice_of_tools(
         ({"thinking": {"type": "disabled"}}, {"enable_thinking": False}),
         ({"thinking": {"type": "disabled", "enabled": "off"}}, {"enable_thinking": False}),
         ({"thinking": {"type": None, "enabled": "off"}}, {"enable_thinking": False}),
+        ({"thinking": {"type": "Disabled"}}, {"enable_thinking": False}),
+        ({"thinking": {"type": "none"}}, {"enable_thinking": False}),
         ({"output_config": {"effort": "high"}}, {"reasoning_effort": "high"}),
     ],
 )

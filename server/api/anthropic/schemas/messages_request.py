@@ -42,7 +42,7 @@ class Turn(WireModel):
 
 
 class Thinking(WireModel):
-    """Whether the model thinks: any type but ``disabled`` lets it.
+    """Whether the model thinks: any type but ``disabled``, or another word for off, lets it.
 
     With ``display: omitted`` the thoughts are only in the signatures, from which they come back.
     """
