@@ -315,6 +315,19 @@ def test_tokens_get_the_same_alone_and_beside_any_number_of_others(
         np.testing.assert_array_equal(last.computed(), expected[-tokens:])
 
 
+@pytest.mark.parametrize("kind", [Q8_0, Q4_0], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("group", range(1, 8))
+def test_quantized_cells_give_a_token_the_same_alone_and_beside_others(
+    kind: GGMLQuantizationType, group: int
+) -> None:
+    """To the bit, for each number of rows that read them where they lie."""
+    heads = Heads.random(causal(17, 100), heads=2 * group, kv_heads=2, head_dim=96)
+    alone = heads._replace(queries=heads.queries[-1:], mask=heads.mask[-1:])
+    np.testing.assert_array_equal(
+        alone.computed(kind=kind)[0], heads.computed(threads=1, kind=kind)[-1]
+    )
+
+
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
     heads = Heads.random(causal(4, 512), heads=2, kv_heads=1)
     heads.queries[:] *= 300

@@ -1,18 +1,15 @@
 /* The dot products of queries with keys, by vectors.
  *
- * Few queries multiply keys number by number, and then add the lanes of each sum. Many have the keys transposed, one in
- * each lane, and broadcast their numbers: so nothing is left to add across lanes. They add products in the same order, so
- * that it makes no difference to the result.
+ * Few queries multiply keys number by number, and then add the lanes of each sum (attention_few.h). Many have the keys
+ * transposed, one in each lane, and broadcast their numbers: so nothing is left to add across lanes. They add products in the
+ * same order, so that it makes no difference to the result.
  */
 #pragma once
 
-#include "attention_op.h"
+#include "attention_few.h"
 #include "lane_products.h"
 
 namespace {
-
-// Fewer rows that see a tile of cells do not repay transposing its keys, or keeping the values of several tiles.
-constexpr int64_t MANY_ROWS = 8;
 
 // Those of the queries of a query tile with keys of some KV heads.
 class QueryProducts {
@@ -48,20 +45,20 @@ class QueryProducts {
     // the cache.
     KERNEL void read(const HeadCells & cells, int64_t kv_head, const CellTile & tile, const CellTile & next) {
         cells.prefetch(next);
-        cells.convert_tile(tile, keys);
-        first_head = (first_kv_head + kv_head) * op.gqa_group;
-        are_many = __builtin_popcountll(tile.tokens) * op.gqa_group >= MANY_ROWS;
-        if (are_many) {
+        if (__builtin_popcountll(tile.tokens) * op.gqa_group >= MANY_ROWS) {
+            cells.convert_tile(tile, keys);
             multiply_transposed(kv_head, tile.tokens);
+        } else {
+            cells.with_numbers(tile, [&](const auto * const * numbers) KERNEL {
+                multiply_few(numbers, kv_head, tile.tokens);
+                return 0;
+            });
         }
     }
 
     // The products of a query with the keys read last, a key in each lane: of a token and a head, counted from the first ones
     // that were set and that read the KV head.
-    KERNEL Floats of_row(int64_t token, int64_t head) const {
-        return are_many ? products[token * op.gqa_group + head]
-                        : multiply(op.query(first_token + token, first_head + head));
-    }
+    KERNEL Floats of_row(int64_t token, int64_t head) const { return products[token * op.gqa_group + head]; }
 
   private:
     // Queries multiplied together. With AVX-512 their sums stay in registers; with AVX2, where some do not, three take longer.
@@ -71,8 +68,7 @@ class QueryProducts {
     const FlashAttention & op;
     const int64_t key_dim, steps, blocks;
     float * const queries;  // [kv_head][block][place][row]
-    int64_t first_token, first_kv_head, first_head;
-    bool are_many;  // the queries that the keys read last are multiplied with
+    int64_t first_token, first_kv_head;
     alignas(64) float keys[KV_TILE * MAX_HEAD_DIM];
     alignas(64) float transposed[KV_TILE * MAX_HEAD_DIM];  // [place][key]
     Floats products[QUERY_TILE_ROWS];
@@ -85,19 +81,26 @@ class QueryProducts {
         return queries + (kv_head * blocks + row / ROWS) * ROWS * key_dim;
     }
 
-    KERNEL Floats multiply(const float * query) const {
-        Floats accumulators[KV_TILE];
-        for (Floats & accumulator : accumulators) {
-            accumulator = broadcast(0.f);
-        }
-        for (int64_t d = 0; d < key_dim; d += LANES) {
-            const Floats part = load_unaligned(query + d);
-            for (int64_t cell = 0; cell < KV_TILE; cell++) {
-                const Floats key = load(keys + cell * key_dim + d);
-                accumulators[cell] = multiply_add(key, part, accumulators[cell]);
+    // The products of keys, where they lie, with the queries of some tokens.
+    template <typename Number>
+    KERNEL void multiply_few(const Number * const * cells, int64_t kv_head, uint64_t tokens) {
+        const float * of_rows[MANY_ROWS];
+        int64_t places[MANY_ROWS];
+        int64_t rows = 0;
+        for (; tokens != 0; tokens &= tokens - 1) {
+            const int64_t token = __builtin_ctzll(tokens);
+            for (int64_t head = 0; head < op.gqa_group; head++) {
+                of_rows[rows] = op.query(first_token + token, (first_kv_head + kv_head) * op.gqa_group + head);
+                places[rows++] = token * op.gqa_group + head;
             }
         }
-        return horizontal_sums(accumulators);
+        with_count<MANY_ROWS - 1>(rows, [&](auto count) KERNEL {
+            Floats results[count];
+            multiply_keys<count>(cells, key_dim, of_rows, results);
+            for (int64_t row = 0; row < count; row++) {
+                products[places[row]] = results[row];
+            }
+        });
     }
 
     // The products of the keys read last with the queries of some tokens and those between them.

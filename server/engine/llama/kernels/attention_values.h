@@ -57,17 +57,13 @@ class TileAttention : public ScoredTile {
         for_each_run(part, [&](const CellTile * first, int64_t count) KERNEL {
             for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
                 const HeadCells cells(op.values, first_kv_head + kv_head);
-                float largest = 0;
-                for (const CellTile * tile = first; tile < first + count; tile++) {
-                    if (tile + count < end(part)) {
-                        cells.prefetch(tile[count]);
-                    }
-                    largest = std::max(largest, cells.magnitude(*tile));
+                for (const CellTile * tile = first + count; tile < std::min(first + 2 * count, end(part)); tile++) {
+                    cells.prefetch(*tile);
                 }
+                const float largest = add_values(part, first, count, kv_head);
                 for_each_row(*first, kv_head, [&](int64_t row, float *) {
                     statistics[row].largest_value = std::max(statistics[row].largest_value, largest);
                 });
-                add_values(part, first, count, kv_head);
             }
         });
     }
@@ -165,8 +161,8 @@ class TileAttention : public ScoredTile {
         }
     }
 
-    // Adds the weighted values of a run of tiles of cells of a KV head.
-    KERNEL void add_values(int64_t part, const CellTile * first, int64_t count, int64_t kv_head) const {
+    // Adds the weighted values of a run of tiles of cells of a KV head, and returns a bound of the values.
+    KERNEL float add_values(int64_t part, const CellTile * first, int64_t count, int64_t kv_head) const {
         const float * weights[QUERY_TILE_ROWS];
         float * of_rows[QUERY_TILE_ROWS];
         unsigned tiles[QUERY_TILE_ROWS];
@@ -184,14 +180,28 @@ class TileAttention : public ScoredTile {
                 tiles[rows++] = reaching;
             }
         });
+        const HeadCells cells(op.values, first_kv_head + kv_head);
+        if (count == 1 && rows > 0 && rows < MANY_ROWS) {
+            return cells.with_numbers(*first, [&](const auto * const * numbers) KERNEL {
+                float largest = 0;
+                with_count<MANY_ROWS - 1>(rows, [&](auto count) KERNEL {
+                    largest = add_cells<count>(numbers, op.value_dim, weights, of_rows);
+                });
+                return largest;
+            });
+        }
+        float largest = 0;
+        for (int64_t tile = 0; tile < count; tile++) {
+            largest = std::max(largest, cells.magnitude(first[tile]));
+        }
         if (rows > 0) {
-            const HeadCells cells(op.values, first_kv_head + kv_head);
             alignas(64) float values[NUMBERS_TOGETHER];
             for (int64_t tile = 0; tile < count; tile++) {
                 cells.convert_tile(first[tile], values + tile * KV_TILE * op.value_dim);
             }
             add_weighted_values({values, op.value_dim, weights, stride, of_rows, tiles}, rows);
         }
+        return largest;
     }
 };
 

@@ -50,6 +50,8 @@ KERNEL inline SignedWords load_bytes(const int8_t * bytes) {
 
 KERNEL inline Floats broadcast(float number) { return _mm256_set1_ps(number); }
 
+KERNEL inline Floats broadcast_half(const ggml_fp16_t * half) { return _mm256_cvtph_ps(_mm_set1_epi16(int16_t(*half))); }
+
 KERNEL inline Words broadcast(uint32_t word) { return Words{} + word; }
 
 KERNEL inline Floats to_floats(SignedWords a) { return _mm256_cvtepi32_ps(__m256i(a)); }
@@ -81,19 +83,19 @@ KERNEL inline float horizontal_max(Floats a) {
 // The order in which horizontal_sums() adds lanes: the place of each, where neighbours are added, then pairs of them, and so on.
 constexpr int64_t LANE_PLACES[LANES] = {0, 2, 1, 3, 4, 6, 5, 7};
 
-// Lane i of the result is the sum of the lanes of rows[i]. Overwrites `rows`.
-KERNEL inline Floats horizontal_sums(Floats rows[LANES]) {
-    for (int i = 0; i < 4; i++) {
-        const __m256 a = rows[2 * i], b = rows[2 * i + 1];
-        rows[i] = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-    }
-    for (int i = 0; i < 2; i++) {
-        const __m256d a = _mm256_castps_pd(rows[2 * i]), b = _mm256_castps_pd(rows[2 * i + 1]);
-        rows[i] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(a, b)),
-                                _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
-    }
-    return _mm256_add_ps(_mm256_permute2f128_ps(rows[0], rows[1], 0x20),
-                         _mm256_permute2f128_ps(rows[0], rows[1], 0x31));
+// The sums of the lanes of four registers, but for what combine_sums() adds.
+KERNEL inline Floats partial_sums(Floats a, Floats b, Floats c, Floats d) {
+    const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+    const __m256d first = _mm256_castps_pd(ab), second = _mm256_castps_pd(cd);
+    return _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(first, second)),
+                         _mm256_castpd_ps(_mm256_unpackhi_pd(first, second)));
+}
+
+// Lane 4 i + j of the result is the sum of the lanes of register j that sums[i] was made from.
+KERNEL inline Floats combine_sums(const Floats sums[LANES / 4]) {
+    return _mm256_add_ps(_mm256_permute2f128_ps(sums[0], sums[1], 0x20),
+                         _mm256_permute2f128_ps(sums[0], sums[1], 0x31));
 }
 
 // Replaces each byte, at most 15, by that byte of `table`.

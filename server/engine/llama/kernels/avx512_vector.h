@@ -54,6 +54,8 @@ KERNEL inline SignedWords load_bytes(const int8_t * bytes) {
 
 KERNEL inline Floats broadcast(float number) { return _mm512_set1_ps(number); }
 
+KERNEL inline Floats broadcast_half(const ggml_fp16_t * half) { return _mm512_cvtph_ps(_mm256_set1_epi16(int16_t(*half))); }
+
 KERNEL inline Words broadcast(uint32_t word) { return Words{} + word; }
 
 KERNEL inline Floats to_floats(SignedWords a) { return _mm512_cvtepi32_ps(__m512i(a)); }
@@ -81,24 +83,21 @@ KERNEL inline float horizontal_max(Floats a) { return _mm512_reduce_max_ps(a); }
 // The order in which horizontal_sums() adds lanes: the place of each, where neighbours are added, then pairs of them, and so on.
 constexpr int64_t LANE_PLACES[LANES] = {0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15};
 
-// Lane i of the result is the sum of the lanes of rows[i]. Overwrites `rows`.
-KERNEL inline Floats horizontal_sums(Floats rows[LANES]) {
-    for (int i = 0; i < 8; i++) {
-        const __m512 a = rows[2 * i], b = rows[2 * i + 1];
-        rows[i] = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-    }
-    for (int i = 0; i < 4; i++) {
-        const __m512d a = _mm512_castps_pd(rows[2 * i]), b = _mm512_castps_pd(rows[2 * i + 1]);
-        rows[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
-                                _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-    }
-    for (int i = 0; i < 2; i++) {
-        const __m512 a = rows[2 * i], b = rows[2 * i + 1];
-        rows[i] =
-            _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-    }
-    return _mm512_add_ps(_mm512_shuffle_f32x4(rows[0], rows[1], 0x88),
-                         _mm512_shuffle_f32x4(rows[0], rows[1], 0xdd));
+// The sums of the lanes of four registers, but for what combine_sums() adds.
+KERNEL inline Floats partial_sums(Floats a, Floats b, Floats c, Floats d) {
+    const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const __m512d first = _mm512_castps_pd(ab), second = _mm512_castps_pd(cd);
+    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(first, second)),
+                         _mm512_castpd_ps(_mm512_unpackhi_pd(first, second)));
+}
+
+// Lane 4 i + j of the result is the sum of the lanes of register j that sums[i] was made from.
+KERNEL inline Floats combine_sums(const Floats sums[LANES / 4]) {
+    const auto pairs = [](Floats a, Floats b) KERNEL {
+        return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    };
+    return pairs(pairs(sums[0], sums[1]), pairs(sums[2], sums[3]));
 }
 
 // Replaces each byte, at most 15, by that byte of `table`.

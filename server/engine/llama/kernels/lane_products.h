@@ -12,6 +12,15 @@
 
 namespace {
 
+// Lane i of the result is the sum of the lanes of rows[i].
+KERNEL inline Floats horizontal_sums(const Floats rows[LANES]) {
+    Floats sums[LANES / 4];
+    for (int64_t i = 0; i < LANES / 4; i++) {
+        sums[i] = partial_sums(rows[4 * i], rows[4 * i + 1], rows[4 * i + 2], rows[4 * i + 3]);
+    }
+    return combine_sums(sums);
+}
+
 // Where column `d` lies among all of a row; `steps` of them belong to a lane.
 inline int64_t place_of_column(int64_t d, int64_t steps) { return LANE_PLACES[d % LANES] * steps + d / LANES; }
 

@@ -103,6 +103,8 @@ KERNEL inline SignedWords load_bytes(const int8_t * bytes) {
 
 KERNEL inline Floats broadcast(float number) { return number; }
 
+KERNEL inline Floats broadcast_half(const ggml_fp16_t * half) { return to_float(*half); }
+
 KERNEL inline Words broadcast(uint32_t word) { return word; }
 
 KERNEL inline Floats to_floats(SignedWords a) {
@@ -142,15 +144,14 @@ KERNEL inline float32x4_t sums_of_four(float32x4_t a, float32x4_t b, float32x4_t
 // The order in which horizontal_sums() adds lanes: the place of each, where neighbours are added, then pairs of them, and so on.
 constexpr int64_t LANE_PLACES[LANES] = {0, 2, 4, 6, 1, 3, 5, 7};
 
-// Lane i of the result is the sum of the lanes of rows[i].
-KERNEL inline Floats horizontal_sums(const Floats rows[LANES]) {
-    float32x4_t halves[LANES];
-    for (int i = 0; i < LANES; i++) {
-        halves[i] = rows[i].lower + rows[i].upper;
-    }
-    return {sums_of_four(halves[0], halves[1], halves[2], halves[3]),
-            sums_of_four(halves[4], halves[5], halves[6], halves[7])};
+// The sums of the lanes of four registers, as combine_sums() takes them.
+KERNEL inline Floats partial_sums(Floats a, Floats b, Floats c, Floats d) {
+    const float32x4_t sums = sums_of_four(a.lower + a.upper, b.lower + b.upper, c.lower + c.upper, d.lower + d.upper);
+    return {sums, sums};
 }
+
+// Lane 4 i + j of the result is the sum of the lanes of register j that sums[i] was made from.
+KERNEL inline Floats combine_sums(const Floats sums[LANES / 4]) { return {sums[0].lower, sums[1].lower}; }
 
 // Replaces each byte, at most 15, by that byte of `table`.
 KERNEL inline Words look_up(const int8_t table[16], Words bytes) {
