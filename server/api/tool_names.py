@@ -6,7 +6,8 @@ Gateways name tools `server/tool` or `ns:tool`, which not every family can write
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -34,26 +35,29 @@ def usual_name(name: str) -> str:
     return _UNUSUAL.sub("_", name)[-LONGEST_NAME:]
 
 
-def unlike(name: str, taken: Collection[str]) -> str:
-    """``name``, with a number behind it if it is among ``taken``."""
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        suffix = f"_{number}"
-        candidate = name[: LONGEST_NAME - len(suffix)] + suffix
-    return candidate
+class DistinctNames:
+    """Gives each of many names out once; ``taken`` are those that are never given out."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._namesakes: dict[str, int] = defaultdict(lambda: 1)
+
+    def of(self, name: str) -> str:
+        """``name``, with a number behind it if that was given out before."""
+        candidate = name
+        while candidate in self._taken:
+            self._namesakes[name] += 1
+            suffix = f"_{self._namesakes[name]}"
+            candidate = name[: LONGEST_NAME - len(suffix)] + suffix
+        self._taken.add(candidate)
+        return candidate
 
 
 def model_names(tools: Iterable[Tool]) -> dict[str, str]:
     """The names that the model sees of tools whose own ones are unusual."""
     unusual = {tool.name: usual_name(tool.name) for tool in tools}
-    taken = {name for name, usual in unusual.items() if name == usual}
-    found = {}
-    for name, usual in unusual.items():
-        if name not in taken:
-            found[name] = unlike(usual, taken)
-            taken.add(found[name])
-    return found
+    distinct = DistinctNames(name for name, usual in unusual.items() if name == usual)
+    return {name: distinct.of(usual) for name, usual in unusual.items() if name != usual}
 
 
 def seen_by_model(prompt: Prompt) -> tuple[Prompt, Mapping[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.api.tool_names import model_names
+from server.api.tool_names import DistinctNames, model_names
 from server.core.events import Accepted, Delta, Event, Finished
 from server.core.request import ChatPrompt, GenerationRequest, Tool
 from server.reply.builtin_formats import builtin_format
@@ -108,3 +108,10 @@ def test_long_names_keep_their_end_and_differ() -> None:
     assert list(seen) == names
     assert list(seen.values()) == ["x" * 128, "x" * 126 + "_2"]
     assert model_names([Tool(name="für_Köln.1-a")]) == {}
+
+
+def test_many_tools_of_one_name_get_numbers_in_linear_time() -> None:
+    distinct = DistinctNames()
+    found = [distinct.of("_") for _ in range(50_000)]
+    assert found[:2] == ["_", "__2"]
+    assert len(set(found)) == len(found)

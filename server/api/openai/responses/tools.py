@@ -9,7 +9,7 @@ import msgspec
 
 from server.api.openai.responses.schemas import tools as wire
 from server.api.openai.responses.schemas.lenient import unknown_fields
-from server.api.tool_names import unlike, usual_name
+from server.api.tool_names import DistinctNames, usual_name
 from server.core.errors import InvalidRequest, Locator, path_text
 from server.core.request import Constraint, Tool, ToolChoice
 
@@ -47,6 +47,7 @@ class Toolbox:
         self.ignored: list[str] = []
         self._offered: dict[WireName, str] = {}
         self._wire_names: dict[str, WireName] = {}
+        self._distinct = DistinctNames()
         self._dropped = False
 
     def add(self, tools: Sequence[wire.AnyTool], at: Locator) -> None:
@@ -121,7 +122,7 @@ class Toolbox:
         if name in self._offered:
             self.ignored.append(path_text(at))
             return False
-        offered = unlike(name.flat, self._wire_names)
+        offered = self._distinct.of(name.flat)
         self._offered[name] = offered
         self._wire_names[offered] = name
         self._name_unknown(tool, at)
