@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 import typer
@@ -83,6 +84,8 @@ def test_every_setting_stands_under_one_heading_of_the_help(run: Run) -> None:
         flag(name) for name in GROUPS["Address"]
     ]
     assert "Models:" not in run("list", "--help").out
+    page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert "; ".join(GROUPS).lower() in " ".join(page.split())
 
 
 def test_an_unknown_key_in_the_file_ends_every_command(run: Run, folder: object) -> None:
