@@ -1,11 +1,12 @@
-// Super-blocks of single rows in registers of AVX-512: neighbouring quants stay beside each other. super_blocks.h says
-// where formats have what.
+// Super-blocks of single rows in registers of AVX-512: quants stay beside each other as they lie. super_blocks.h says where
+// formats have what.
 #pragma once
 
 #include <cstddef>
 #include <cstring>
 
 #include "avx512_words.h"
+#include "super_activations.h"
 #include "super_blocks.h"
 
 namespace {
@@ -43,35 +44,54 @@ KERNEL inline __m128i bits(__m128i words, __m128i counts, __m128i mask) {
     return _mm_and_si128(_mm_rorv_epi32(words, counts), mask);
 }
 
-// The same with counts for the words of the lower and of the upper half.
-KERNEL inline __m512i bits(__m512i words, int lower, int upper, int mask) {
+// The words of the lower and of the upper half rotated to the right by so many bits.
+KERNEL inline __m512i rotate(__m512i words, int lower, int upper) {
     const __m512i counts = _mm512_inserti64x4(_mm512_set1_epi32(lower), _mm256_set1_epi32(upper), 1);
-    return bits(words, counts, _mm512_set1_epi8(char(mask)));
+    return _mm512_rorv_epi32(words, counts);
 }
 
-// The quants of a super-block, 64 neighbours in each register.
+// The bits of `mask` in each byte of these.
+KERNEL inline __m512i bits(__m512i words, int lower, int upper, int mask) {
+    return _mm512_and_si512(rotate(words, lower, upper), _mm512_set1_epi8(char(mask)));
+}
+
+// The bits of `mask` in each byte of `words`, beside those of `others`.
+KERNEL inline __m512i merge(__m512i words, int mask, __m512i others) {
+    constexpr int WORDS_AND_MASK_OR_OTHERS = 0xEA;
+    return _mm512_ternarylogic_epi32(words, _mm512_set1_epi8(char(mask)), others, WORDS_AND_MASK_OR_OTHERS);
+}
+
+// The lower nibbles of 64 bytes, then the upper.
+KERNEL inline void unpack_nibbles(const uint8_t * bytes, __m512i quants[2]) {
+    const __m512i both = load_64(bytes), nibbles = _mm512_set1_epi8(15);
+    quants[0] = _mm512_and_si512(both, nibbles);
+    quants[1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibbles);
+}
+
 KERNEL inline void unpack_quants(const block_q4_K & block, __m512i quants[4]) {
-    for (int i = 0; i < 4; i++) {
-        quants[i] = bits(load_32_twice(block.qs + 32 * i), 0, 4, 15);
-    }
+    unpack_nibbles(block.qs, quants);
+    unpack_nibbles(block.qs + 64, quants + 2);
 }
 
 KERNEL inline void unpack_quants(const block_q5_K & block, __m512i quants[4]) {
     const __m512i fifth_bits = load_32_twice(block.qh);
+    unpack_nibbles(block.qs, quants);
+    unpack_nibbles(block.qs + 64, quants + 2);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-        const __m512i upper = bits(fifth_bits, 2 * i - 4, 2 * i - 3, 16);
-        quants[i] = _mm512_or_si512(bits(load_32_twice(block.qs + 32 * i), 0, 4, 15), upper);
+        const int first = 4 * (i / 2) + i % 2 - 4;
+        quants[i] = merge(rotate(fifth_bits, first, first + 2), 16, quants[i]);
     }
 }
 
 KERNEL inline void unpack_quants(const block_q6_K & block, __m512i quants[4]) {
+    unpack_nibbles(block.ql, quants);
+    unpack_nibbles(block.ql + 64, quants + 2);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-        const int half = i / 2, shift = 4 * (i % 2);
-        const __m512i lower = bits(load_64(block.ql + 64 * half), shift, shift, 15);
-        const __m512i upper = bits(load_32_twice(block.qh + 32 * half), shift - 4, shift - 2, 0x30);
-        quants[i] = _mm512_or_si512(lower, upper);
+        const int shift = 4 * (i % 2) - 4;
+        const __m512i upper = load_32_twice(block.qh + 32 * (i / 2));
+        quants[i] = merge(rotate(upper, shift, shift + 2), 0x30, quants[i]);
     }
 }
 
@@ -223,34 +243,69 @@ KERNEL inline SuperScales load_super_scales(const char * first, int64_t stride) 
     }
 }
 
-// Which sub-block each pair of quants belongs to.
+// Registers of unpack_quants() for Q4_K and Q5_K have two sub-blocks that come first or last in their pairs, as lower and
+// upper nibbles lie; those of other formats have neighbours.
 template <typename Block>
-struct SubBlocksOfPairs {
-    alignas(64) uint16_t indices[4][32] = {};
+constexpr bool HAS_PAIRS = std::is_same_v<Block, block_q4_K> || std::is_same_v<Block, block_q5_K>;
 
-    constexpr SubBlocksOfPairs() {
-        for (int pair = 0; pair < SUPER_BLOCK_SIZE / 2; pair++) {
-            indices[pair / 32][pair % 32] = 2 * pair / Format<Block>::SUB_BLOCK_SIZE;
+// The first of the 16 quants in a quarter of such a register.
+template <typename Block>
+constexpr int first_quant(int index, int quarter) {
+    return HAS_PAIRS<Block> ? 128 * (index / 2) + 32 * (index % 2) + 64 * (quarter / 2) + 16 * (quarter % 2)
+                            : 64 * index + 16 * quarter;
+}
+
+// The quants of activations in the same order.
+template <typename Block>
+KERNEL inline void load_quants(const SuperActivations<Block> & activations, __m512i quants[4]) {
+    for (int i = 0; i < 4; i++) {
+        quants[i] = load_64(activations.quants + LANES * i);
+    }
+    for (int i = 0; HAS_PAIRS<Block> && i < 4; i += 2) {
+        const __m512i lower = quants[i], upper = quants[i + 1];
+        quants[i] = _mm512_shuffle_i64x2(lower, upper, _MM_SHUFFLE(1, 0, 1, 0));
+        quants[i + 1] = _mm512_shuffle_i64x2(lower, upper, _MM_SHUFFLE(3, 2, 3, 2));
+    }
+}
+
+// Which sub-block each lane of a register of dot products belongs to, and each word of two such registers once packed into
+// one.
+template <typename Block>
+struct SubBlocksOfDots {
+    alignas(64) uint32_t of_lanes[4][16] = {};
+    alignas(64) uint16_t of_words[2][32] = {};
+
+    constexpr SubBlocksOfDots() {
+        for (int index = 0; index < 4; index++) {
+            for (int lane = 0; lane < 16; lane++) {
+                const int quarter = lane / 4;
+                const int sub_block = first_quant<Block>(index, quarter) / Format<Block>::SUB_BLOCK_SIZE;
+                of_lanes[index][lane] = sub_block;
+                of_words[index / 2][8 * quarter + 4 * (index % 2) + lane % 4] = sub_block;
+            }
         }
     }
 };
 
 template <typename Block>
-constexpr SubBlocksOfPairs<Block> SUB_BLOCKS_OF_PAIRS;
+constexpr SubBlocksOfDots<Block> SUB_BLOCKS_OF_DOTS;
 
-// A super-block of one row, with a scale for each pair of quants, or with a codebook, since two products of its numbers do
-// not fit into 16 bits, for each four.
+// A super-block of one row, with a scale for each dot product of four quants. Such a product fits into 16 bits, unless the
+// format has a codebook; then scales[i] are those of quants[i], with 32 bits.
 template <typename Block>
 struct RowBlock {
-    __m512i quants[4], scales[4];
+    static constexpr int REGISTERS_OF_SCALES = Format<Block>::HAS_CODEBOOK ? 4 : 2;
+    __m512i quants[4], scales[REGISTERS_OF_SCALES];
 
     KERNEL RowBlock(const char * block, __m256i scales_of_sub_blocks) {
+        constexpr const SubBlocksOfDots<Block> & SUB_BLOCKS = SUB_BLOCKS_OF_DOTS<Block>;
         unpack_quants(*reinterpret_cast<const Block *>(block), quants);
-        for (int i = 0; i < 4; i++) {
-            const __m512i indices = load_64(SUB_BLOCKS_OF_PAIRS<Block>.indices[i]);
+        for (int i = 0; i < REGISTERS_OF_SCALES; i++) {
             scales[i] = Format<Block>::HAS_CODEBOOK
-                            ? _mm512_permutexvar_epi32(indices, _mm512_cvtepi16_epi32(scales_of_sub_blocks))
-                            : _mm512_permutexvar_epi16(indices, _mm512_castsi256_si512(scales_of_sub_blocks));
+                            ? _mm512_permutexvar_epi32(load_64(SUB_BLOCKS.of_lanes[i]),
+                                                       _mm512_cvtepi16_epi32(scales_of_sub_blocks))
+                            : _mm512_permutexvar_epi16(load_64(SUB_BLOCKS.of_words[i]),
+                                                       _mm512_castsi256_si512(scales_of_sub_blocks));
         }
     }
 };

@@ -1,35 +1,36 @@
 /* Products of super-blocks with one or two tokens, row by row, in registers of AVX-512.
  *
  * With more tokens a row of weights is in each lane (avx512_super_blocks.h): what is unpacked once serves all of them. That
- * reads 16 rows at a time, more streams than the processor tracks, and transposes them. Here neighbouring quants of one
- * row stay beside each other, as activations lie. Sums of a super-block are integers there and here, and the floats that
- * follow are computed in the same order: results are the same to the bit.
+ * reads 16 rows at a time, more streams than the processor tracks, and transposes them. Here a few rows that lie far apart
+ * are read together, each of them in the order of memory, and quants stay beside each other. Sums of a super-block are
+ * integers there and here, and the floats that follow are computed in the same order: results are the same to the bit.
  */
 #pragma once
 
 #include "avx512_row_blocks.h"
-#include "mul_mat_super_blocks.h"
+#include "mul_mat.h"
 
 namespace {
 
-// The products of a super-block with that of a token; to be added are all lanes.
+// The products of a super-block with that of a token, whose quants are `others`; to be added are all lanes.
 template <typename Block>
 KERNEL inline __m512i products(const RowBlock<Block> & row, __m256i scales_of_sub_blocks,
-                               const SuperActivations<Block> & activations) {
+                               const SuperActivations<Block> & activations, const __m512i others[4]) {
     __m512i sum = _mm512_setzero_si512();
     if (Format<Block>::OFFSET > 0) {
         const __m512i starts = _mm512_maskz_loadu_epi32(__mmask16((1u << SUB_BLOCKS<Block>) - 1),
                                                         activations.sums);
         sum = _mm512_mullo_epi32(_mm512_cvtepi16_epi32(scales_of_sub_blocks), starts);
     }
-    for (int i = 0; i < 4; i++) {
-        const __m512i others = load_64(activations.quants + LANES * i);
+    const auto dots = [&](int i) KERNEL {
+        return _mm512_dpbusd_epi32(_mm512_setzero_si512(), row.quants[i], others[i]);
+    };
+    for (int i = 0; i < RowBlock<Block>::REGISTERS_OF_SCALES; i++) {
         if (Format<Block>::HAS_CODEBOOK) {
-            const __m512i dots = _mm512_dpbusd_epi32(_mm512_setzero_si512(), row.quants[i], others);
-            sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(dots, row.scales[i]));
+            sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(dots(i), row.scales[i]));
         } else {
-            const __m512i pairs = _mm512_maddubs_epi16(row.quants[i], others);
-            sum = _mm512_dpwssd_epi32(sum, pairs, row.scales[i]);
+            const __m512i both = _mm512_packs_epi32(dots(2 * i), dots(2 * i + 1));
+            sum = _mm512_dpwssd_epi32(sum, both, row.scales[i]);
         }
     }
     return sum;
@@ -63,31 +64,35 @@ KERNEL inline __m128i minimum_products(const RowScales<Block> & rows,
     return _mm512_castsi512_si128(_mm512_permutexvar_epi32(firsts, sums));
 }
 
-// Adds to sums[t][r] the products of row r with token t; rows lie `stride` bytes apart from `first` on. Inlined, it changes
-// what the compiler makes of the products with many tokens, which take longer then.
+// So much further on each row, and those behind it, are prefetched into the L2 cache.
+constexpr int64_t PREFETCHED_BYTES = 512;
+
+// Sets results[t][r] to the product of row r with token t; rows lie `stride` bytes apart from `first` on. Inlined, it
+// changes what the compiler makes of the products with many tokens, which take longer then.
 template <typename Block, int TOKENS>
 KERNEL __attribute__((noinline)) void multiply_rows(const char * first, int64_t stride, int64_t blocks,
                                                     const SuperActivations<Block> * activations,
-                                                    float * const * sums) {
-    // So much further on memory is prefetched into the L2 cache, in the order in which it lies.
-    constexpr int64_t PREFETCHED_ROWS = 4 * ROWS_TOGETHER;
-    const char * next = first + PREFETCHED_ROWS * stride;
+                                                    __m128 * results) {
     __m128 in_registers[TOKENS];
     for (int t = 0; t < TOKENS; t++) {
-        in_registers[t] = _mm_loadu_ps(sums[t]);
+        in_registers[t] = _mm_setzero_ps();
     }
     for (int64_t block = 0; block < blocks; block++, first += sizeof(Block), activations += TOKENS) {
         RowScales<Block> rows;
         unpack_scales(first, stride, rows);
-        __m512i of_quants[TOKENS][ROWS_TOGETHER];
+        __m512i of_quants[TOKENS][ROWS_TOGETHER], quants[TOKENS][4];
+        for (int t = 0; t < TOKENS; t++) {
+            load_quants(activations[t], quants[t]);
+        }
 #pragma GCC unroll 4
-        for (int r = 0; r < ROWS_TOGETHER; r++, next += sizeof(Block)) {
+        for (int r = 0; r < ROWS_TOGETHER; r++) {
+            const char * block_of_row = first + r * stride;
             for (size_t byte = 0; byte < sizeof(Block); byte += 64) {
-                __builtin_prefetch(next + byte, 0, 2);
+                __builtin_prefetch(block_of_row + PREFETCHED_BYTES + byte, 0, 2);
             }
-            const RowBlock<Block> row(first + r * stride, rows.scales[r]);
+            const RowBlock<Block> row(block_of_row, rows.scales[r]);
             for (int t = 0; t < TOKENS; t++) {
-                of_quants[t][r] = products(row, rows.scales[r], activations[t]);
+                of_quants[t][r] = products(row, rows.scales[r], activations[t], quants[t]);
             }
         }
         const SuperScales scales = load_super_scales<Block>(first, stride);
@@ -102,23 +107,35 @@ KERNEL __attribute__((noinline)) void multiply_rows(const char * first, int64_t 
         }
     }
     for (int t = 0; t < TOKENS; t++) {
-        _mm_storeu_ps(sums[t], in_registers[t]);
+        results[t] = in_registers[t];
     }
 }
 
-// See mul_mat_super_blocks.h.
-template <typename Block, int PANELS>
-KERNEL void multiply_panels_by_rows(const char * panel, int64_t stride, int64_t blocks,
-                                    const SuperActivations<Block> * activations, int64_t tokens,
-                                    Floats (*sums)[TILE_TOKENS]) {
-    with_count<MOST_TOKENS_BY_ROWS>(tokens, [&](auto count) KERNEL {
-        for (int64_t row = 0; row < PANELS * PANEL_ROWS; row += ROWS_TOGETHER) {
-            float * of_rows[count];
-            for (int t = 0; t < count; t++) {
-                auto * of_panel = reinterpret_cast<float *>(&sums[row / PANEL_ROWS][t]);
-                of_rows[t] = of_panel + row % PANEL_ROWS;
+// See mul_mat.h. The rows of each quarter of them are read one after the other: from so few streams the processor reads
+// memory faster than from neighbouring rows.
+template <typename Block>
+KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
+                             const SuperActivations<Block> * activations, int64_t tokens,
+                             float * const * results) {
+    // For row `first` and those that follow at this distance, of which the first are not needed.
+    const auto multiply = [&](int64_t first, int64_t distance, int first_needed, auto count) KERNEL {
+        __m128 products[count];
+        multiply_rows<Block, count>(matrix.data + first * matrix.stride, distance * matrix.stride,
+                                    matrix.blocks, activations, products);
+        for (int t = 0; t < count; t++) {
+            for (int r = first_needed; r < ROWS_TOGETHER; r++) {
+                results[t][first + r * distance] = products[t][r];
             }
-            multiply_rows<Block, count>(panel + row * stride, stride, blocks, activations, of_rows);
+        }
+    };
+    with_count<MOST_TOKENS_BY_ROWS>(tokens, [&](auto count) KERNEL {
+        const int64_t quarter = (end - row) / ROWS_TOGETHER, rest = (end - row) % ROWS_TOGETHER;
+        for (int64_t first = row; first < row + quarter; first++) {
+            multiply(first, quarter, 0, count);
+        }
+        // Another thread may compute rows before the rest.
+        if (rest > 0) {
+            multiply(end - ROWS_TOGETHER, 1, int(ROWS_TOGETHER - rest), count);
         }
     });
 }

@@ -161,12 +161,25 @@ KERNEL void multiply(const Matrix & matrix, int64_t panel, const Activations<Blo
     }
 }
 
+// The same for rows `row` up to `end` and at most MOST_TOKENS_BY_ROWS tokens, with AVX-512 (avx512_rows.h).
+template <typename Block>
+KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
+                             const SuperActivations<Block> * activations, int64_t tokens,
+                             float * const * results);
+
 // As above, for the panels from `panel` up to `end` and all rows of activations, tile by tile: those of a tile stay in
 // the L2 cache.
 template <typename Block>
 KERNEL void multiply(const Matrix & matrix, int64_t panel, int64_t end,
                      const Activations<Block> * activations, int64_t rows, float * const * results,
                      float * columns) {
+    if constexpr (IS_SUPER_BLOCK<Block> && MOST_TOKENS_BY_ROWS > 0) {
+        if (rows <= MOST_TOKENS_BY_ROWS) {
+            const int64_t end_row = std::min(end * PANEL_ROWS, matrix.rows);
+            multiply_by_rows(matrix, panel * PANEL_ROWS, end_row, activations, rows, results);
+            return;
+        }
+    }
     constexpr int TOGETHER = TOGETHER_OF<Block>;
     const int64_t whole = std::min(end, matrix.rows / PANEL_ROWS);
     if constexpr (COLUMN_SIZE<Block> > 0) {

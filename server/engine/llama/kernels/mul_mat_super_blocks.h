@@ -25,12 +25,6 @@ KERNEL void multiply_panels_in_tiles(const char * panel, int64_t stride, int64_t
                                      const SuperActivations<Block> * activations, int64_t tokens,
                                      Floats (*sums)[TILE_TOKENS]);
 
-// The same for at most MOST_TOKENS_BY_ROWS, with AVX-512 (avx512_rows.h).
-template <typename Block, int PANELS>
-KERNEL void multiply_panels_by_rows(const char * panel, int64_t stride, int64_t blocks,
-                                    const SuperActivations<Block> * activations, int64_t tokens,
-                                    Floats (*sums)[TILE_TOKENS]);
-
 // Adds to sums[p][t] the products of panel p with token t of a tile; a row of the panel is in each lane.
 // `activations` holds the tile block by block, and within a block token by token.
 template <typename Block, int PANELS>
@@ -40,12 +34,6 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
     if constexpr (HAS_TILES) {
         if (are_many(tokens)) {
             multiply_panels_in_tiles<Block, PANELS>(panel, stride, blocks, activations, tokens, sums);
-            return;
-        }
-    }
-    if constexpr (MOST_TOKENS_BY_ROWS > 0) {
-        if (tokens <= MOST_TOKENS_BY_ROWS) {
-            multiply_panels_by_rows<Block, PANELS>(panel, stride, blocks, activations, tokens, sums);
             return;
         }
     }
