@@ -22,6 +22,7 @@ constexpr int64_t PLAIN_TILE_TOKENS = 256, GROUP_TOKENS = 16;  // a group's acti
 constexpr int64_t GROUPS_OF_A_TILE = PLAIN_TILE_TOKENS / GROUP_TOKENS;
 constexpr int MAX_PIECES = 3;
 constexpr int64_t PLACED_TOGETHER = GROUP_TOKENS;  // rows of activations
+constexpr int64_t PLAIN_TOKENS_BY_ROWS = 0;
 
 }  // namespace
 

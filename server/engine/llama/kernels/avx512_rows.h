@@ -1,14 +1,15 @@
 /* Products of super-blocks with one or two tokens, row by row, in registers of AVX-512.
  *
  * With more tokens a row of weights is in each lane (avx512_super_blocks.h): what is unpacked once serves all of them. That
- * reads 16 rows at a time, more streams than the processor tracks, and transposes them. Here a few rows that lie far apart
- * are read together, each of them in the order of memory, and quants stay beside each other. Sums of a super-block are
- * integers there and here, and the floats that follow are computed in the same order: results are the same to the bit.
+ * reads 16 rows at a time and transposes them. Here a few rows are read together (row_streams.h), and quants stay beside
+ * each other. Sums of a super-block are integers there and here, and the floats that follow are computed in the same
+ * order: results are the same to the bit.
  */
 #pragma once
 
 #include "avx512_row_blocks.h"
-#include "mul_mat.h"
+#include "mul_mat_super_blocks.h"
+#include "row_streams.h"
 
 namespace {
 
@@ -64,9 +65,6 @@ KERNEL inline __m128i minimum_products(const RowScales<Block> & rows,
     return _mm512_castsi512_si128(_mm512_permutexvar_epi32(firsts, sums));
 }
 
-// So much further on each row, and those behind it, are prefetched into the L2 cache.
-constexpr int64_t PREFETCHED_BYTES = 512;
-
 // Sets results[t][r] to the product of row r with token t; rows lie `stride` bytes apart from `first` on. Inlined, it
 // changes what the compiler makes of the products with many tokens, which take longer then.
 template <typename Block, int TOKENS>
@@ -111,32 +109,23 @@ KERNEL __attribute__((noinline)) void multiply_rows(const char * first, int64_t 
     }
 }
 
-// See mul_mat.h. The rows of each quarter of them are read one after the other: from so few streams the processor reads
-// memory faster than from neighbouring rows.
+// See mul_mat_super_blocks.h.
 template <typename Block>
 KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
                              const SuperActivations<Block> * activations, int64_t tokens,
                              float * const * results) {
-    // For row `first` and those that follow at this distance, of which the first are not needed.
-    const auto multiply = [&](int64_t first, int64_t distance, int first_needed, auto count) KERNEL {
-        __m128 products[count];
-        multiply_rows<Block, count>(matrix.data + first * matrix.stride, distance * matrix.stride,
-                                    matrix.blocks, activations, products);
-        for (int t = 0; t < count; t++) {
-            for (int r = first_needed; r < ROWS_TOGETHER; r++) {
-                results[t][first + r * distance] = products[t][r];
+    with_count<SUPER_TOKENS_BY_ROWS>(tokens, [&](auto count) KERNEL {
+        const auto multiply = [&](int64_t first, int64_t, int64_t distance, int64_t needless) KERNEL {
+            __m128 products[count];
+            multiply_rows<Block, count>(matrix.data + first * matrix.stride, distance * matrix.stride,
+                                        matrix.blocks, activations, products);
+            for (int t = 0; t < count; t++) {
+                for (int64_t r = needless; r < ROWS_TOGETHER; r++) {
+                    results[t][first + r * distance] = products[t][r];
+                }
             }
-        }
-    };
-    with_count<MOST_TOKENS_BY_ROWS>(tokens, [&](auto count) KERNEL {
-        const int64_t quarter = (end - row) / ROWS_TOGETHER, rest = (end - row) % ROWS_TOGETHER;
-        for (int64_t first = row; first < row + quarter; first++) {
-            multiply(first, quarter, 0, count);
-        }
-        // Another thread may compute rows before the rest.
-        if (rest > 0) {
-            multiply(end - ROWS_TOGETHER, 1, int(ROWS_TOGETHER - rest), count);
-        }
+        };
+        for_streams<ROWS_TOGETHER>(row, end, 1, multiply);
     });
 }
 

@@ -58,6 +58,12 @@ constexpr int64_t NUMBERS = ActivationsFor<Block>::NUMBERS;
 template <typename Block>
 constexpr size_t COLUMN_SIZE = IS_PLAIN<Block> && !HAS_TILES ? PANEL_ROWS * sizeof(float) : 0;
 
+// At most so many tokens are multiplied row by row (multiply_by_rows()).
+template <typename Block>
+constexpr int64_t MOST_TOKENS_BY_ROWS = IS_SUPER_BLOCK<Block> ? SUPER_TOKENS_BY_ROWS
+                                        : IS_PLAIN<Block>     ? PLAIN_TOKENS_BY_ROWS
+                                                              : 0;
+
 template <typename Block>
 constexpr int64_t TOKENS_OF_TILE = IS_PLAIN<Block> ? PLAIN_TILE_TOKENS : TILE_TOKENS;
 
@@ -72,19 +78,6 @@ inline int64_t tokens_of_tile(int64_t blocks) {
     const int64_t tokens = MOST_BYTES / (blocks * int64_t(sizeof(Activations<Block>)));
     return std::clamp(tokens / GROUP_TOKENS * GROUP_TOKENS, LEAST_TOKENS, TOKENS_OF_TILE<Block>);
 }
-
-// A matrix of weights, `blocks` in each row; rows lie `stride` bytes apart. The last panel ends with the last row,
-// so it may have rows of the one before.
-struct Matrix {
-    const char * data;
-    int64_t stride, rows, blocks;
-
-    int64_t panels() const { return (rows + PANEL_ROWS - 1) / PANEL_ROWS; }
-
-    int64_t first_row(int64_t panel) const {
-        return std::min(panel * PANEL_ROWS, rows - PANEL_ROWS);
-    }
-};
 
 // Row `row` of all rows of a tensor.
 inline char * row_of(const ggml_tensor * tensor, int64_t row) {
@@ -161,22 +154,16 @@ KERNEL void multiply(const Matrix & matrix, int64_t panel, const Activations<Blo
     }
 }
 
-// The same for rows `row` up to `end` and at most MOST_TOKENS_BY_ROWS tokens, with AVX-512 (avx512_rows.h).
-template <typename Block>
-KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
-                             const SuperActivations<Block> * activations, int64_t tokens,
-                             float * const * results);
-
 // As above, for the panels from `panel` up to `end` and all rows of activations, tile by tile: those of a tile stay in
 // the L2 cache.
 template <typename Block>
 KERNEL void multiply(const Matrix & matrix, int64_t panel, int64_t end,
                      const Activations<Block> * activations, int64_t rows, float * const * results,
                      float * columns) {
-    if constexpr (IS_SUPER_BLOCK<Block> && MOST_TOKENS_BY_ROWS > 0) {
-        if (rows <= MOST_TOKENS_BY_ROWS) {
+    if constexpr (MOST_TOKENS_BY_ROWS<Block> > 0) {
+        if (rows <= MOST_TOKENS_BY_ROWS<Block>) {
             const int64_t end_row = std::min(end * PANEL_ROWS, matrix.rows);
-            multiply_by_rows(matrix, panel * PANEL_ROWS, end_row, activations, rows, results);
+            multiply_by_rows<Block>(matrix, panel * PANEL_ROWS, end_row, activations, rows, results);
             return;
         }
     }

@@ -50,12 +50,18 @@ KERNEL inline void unpack(const char * first, int64_t stride, WeightBlocks & blo
 }
 
 // Prefetches a block of each row of the panel that follows in memory. The processor cannot do that by itself, since it does
-// not track as many streams as a panel has rows.
+// not track as many streams as a panel has rows. Two panels that the L1 cache does not hold would push each other out of it.
 template <typename Block>
 KERNEL inline void prefetch_next_block(const char * panel, int64_t stride, int64_t block) {
+    constexpr int64_t MOST_BYTES_IN_L1 = 12 * 1024;
     const char * next = panel + PANEL_ROWS * (stride + block * int64_t(sizeof(Block)));
+    const bool fits = PANEL_ROWS * stride <= MOST_BYTES_IN_L1;
     for (size_t offset = 0; offset < PANEL_ROWS * sizeof(Block); offset += 64) {
-        __builtin_prefetch(next + offset);
+        if (fits) {
+            __builtin_prefetch(next + offset, 0, 3);
+        } else {
+            __builtin_prefetch(next + offset, 0, 2);
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "lane_products.h"
+#include "row_streams.h"
 
 namespace {
 
@@ -32,10 +33,10 @@ struct alignas(64) PlainActivations {
 
 // Of a few tokens so many are multiplied together. Their sums fit into the registers, beside one for each row and one for a
 // token.
-constexpr int PLAIN_ROWS = LANES / 4, FEW_TOGETHER = 6;
-// Columns that are multiplied before the next ones. The activations of a group, the weights that they are multiplied
-// with and the sums then stay in the L1 cache.
-constexpr int64_t PLAIN_COLUMNS = 512;
+constexpr int PLAIN_ROWS = LANES / 4, FEW_TOGETHER = 6, PLAIN_TOKENS_BY_ROWS = FEW_TOGETHER;
+// Blocks that are multiplied before the next ones. The activations of a group, the weights that they are multiplied with
+// and the sums then stay in the L1 cache.
+constexpr int64_t PLAIN_BLOCKS = 512 / PLAIN_NUMBERS;
 
 // Puts a row of few, row `row` of all `rows`, into its place: [block][token] in its group. Rows at a distance of pages would
 // share few places of a cache.
@@ -96,13 +97,14 @@ KERNEL inline void place_plain(const float * const * numbers, int64_t first, int
 // Sums of the products of a group's tokens with the rows of a panel: those of different columns are in each lane.
 using Dots = Floats[FEW_TOGETHER][PANEL_ROWS];
 
-// Multiplies blocks of ROWS rows of weights, from `row` of a panel on, and of the TOKENS tokens of a group. The products
-// are added to dots[token][row], or begin them; their order depends on nothing but the number of columns. Prefetches as
-// many numbers from `next` on.
-template <typename Number, int ROWS, int TOKENS>
+// Multiplies blocks of PLAIN_ROWS rows, `stride` bytes apart from `weights` on, and of the TOKENS tokens of a group. The
+// products are added to dots[token][row] and the following, or begin them; their order depends on nothing but the number
+// of columns. Before each block it calls `prefetch` with the bytes before it.
+template <typename Number, int TOKENS, typename Prefetch>
 KERNEL inline void multiply_group(const char * weights, int64_t stride, int64_t blocks, bool begins,
                                   const PlainActivations * activations, int64_t row, Dots & dots,
-                                  const char * next) {
+                                  Prefetch prefetch) {
+    constexpr int ROWS = PLAIN_ROWS;
     Floats sums[TOKENS][ROWS];
 #pragma GCC unroll 6
     for (int t = 0; t < TOKENS; t++) {
@@ -111,10 +113,10 @@ KERNEL inline void multiply_group(const char * weights, int64_t stride, int64_t 
             sums[t][r] = begins ? broadcast(0.f) : dots[t][row + r];
         }
     }
-    const auto * first = reinterpret_cast<const Number *>(weights + row * stride);
+    const auto * first = reinterpret_cast<const Number *>(weights);
     const int64_t row_numbers = stride / int64_t(sizeof(Number));
     for (int64_t block = 0; block < blocks; block++) {
-        __builtin_prefetch(next + block * PLAIN_NUMBERS * int64_t(sizeof(Number)), 0, 2);
+        prefetch(block * PLAIN_NUMBERS * int64_t(sizeof(Number)));
 #pragma GCC unroll 4
         for (int64_t lane = 0; lane < PLAIN_NUMBERS; lane += LANES) {
             const int64_t column = block * PLAIN_NUMBERS + lane;
@@ -146,15 +148,16 @@ KERNEL inline void multiply_group(const char * weights, int64_t stride, int64_t 
 // processor does not track as many streams by itself as a panel has rows.
 template <typename Number, int TOKENS>
 KERNEL void multiply_group(const char * panel, int64_t stride, int64_t blocks,
-                           const PlainActivations * activations, int64_t together, int64_t next_row,
-                           Dots & dots) {
+                           const PlainActivations * activations, int64_t next_row, Dots & dots) {
     const char * next = panel + (PANEL_ROWS + next_row) * stride;
-    for (int64_t first = 0; first < blocks; first += together) {
+    for (int64_t first = 0; first < blocks; first += PLAIN_BLOCKS) {
         const int64_t column_bytes = first * PLAIN_NUMBERS * int64_t(sizeof(Number));
         for (int64_t row = 0; row < PANEL_ROWS; row += PLAIN_ROWS) {
-            multiply_group<Number, PLAIN_ROWS, TOKENS>(
-                panel + column_bytes, stride, std::min(together, blocks - first), first == 0,
-                activations + first * TOKENS, row, dots, next + row / PLAIN_ROWS * stride + column_bytes);
+            const char * next_columns = next + row / PLAIN_ROWS * stride + column_bytes;
+            multiply_group<Number, TOKENS>(
+                panel + row * stride + column_bytes, stride, std::min(PLAIN_BLOCKS, blocks - first), first == 0,
+                activations + first * TOKENS, row, dots,
+                [=](int64_t bytes) KERNEL { __builtin_prefetch(next_columns + bytes, 0, 2); });
         }
     }
 }
@@ -179,7 +182,7 @@ KERNEL void store_panel(const char * panel, int64_t stride, int64_t blocks, floa
     }
 }
 
-// Adds to sums[0][t] the products of a panel with token t of a tile; a row of the panel is in each lane. `columns` is memory
+// Sets sums[0][t] to the products of a panel with token t of a tile; a row of the panel is in each lane. `columns` is memory
 // for the panel if all tokens are many, and otherwise null.
 template <typename Block, int PANELS>
 KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
@@ -197,20 +200,51 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
         }
         return;
     }
-    // A group alone reads the weights once, in the order in which they lie.
-    const int64_t together = tokens <= FEW_TOGETHER ? blocks : PLAIN_COLUMNS / PLAIN_NUMBERS;
     for (int64_t token = 0; token < tokens; token += FEW_TOGETHER) {
         Dots dots;
         const int64_t next_row = token / FEW_TOGETHER * (PANEL_ROWS / PLAIN_ROWS) % PANEL_ROWS;
         const auto multiply_tokens = [&](auto count) KERNEL {
-            multiply_group<Number, count>(panel, stride, blocks, activations + token * blocks, together,
-                                          next_row, dots);
+            multiply_group<Number, count>(panel, stride, blocks, activations + token * blocks, next_row, dots);
             for (int t = 0; t < count; t++) {
-                sums[0][token + t] = add(sums[0][token + t], horizontal_sums(dots[t]));
+                sums[0][token + t] = horizontal_sums(dots[t]);
             }
         };
         with_count<FEW_TOGETHER>(tokens - token, multiply_tokens);
     }
+}
+
+// Sets results[t][r] to the product of row r, from row `row` up to `end`, with token t of a group alone.
+template <typename Block>
+KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
+                             const PlainActivations * activations, int64_t tokens, float * const * results) {
+    using Number = std::remove_extent_t<decltype(Block::numbers)>;
+    const auto multiply = [&](int64_t first, int64_t steps, int64_t distance, int64_t needless, auto count) KERNEL {
+        Dots dots;
+        const int64_t stride = distance * matrix.stride;
+        for (int64_t step = 0; step < steps; step++) {
+            const char * weights = matrix.data + (first + step) * matrix.stride;
+            const auto prefetch = [=](int64_t bytes) KERNEL {
+                for (int64_t r = 0; r < PLAIN_ROWS; r++) {
+                    __builtin_prefetch(weights + r * stride + bytes + PREFETCHED_BYTES, 0, 2);
+                }
+            };
+            multiply_group<Number, count>(weights, stride, matrix.blocks, true, activations,
+                                          step * PLAIN_ROWS, dots, prefetch);
+        }
+        for (int t = 0; t < count; t++) {
+            const Floats products = horizontal_sums(dots[t]);
+            for (int64_t step = 0; step < steps; step++) {
+                for (int64_t r = needless; r < PLAIN_ROWS; r++) {
+                    results[t][first + step + r * distance] = products[step * PLAIN_ROWS + r];
+                }
+            }
+        }
+    };
+    with_count<FEW_TOGETHER>(tokens, [&](auto count) KERNEL {
+        for_streams<PLAIN_ROWS>(row, end, PANEL_ROWS / PLAIN_ROWS, [&](auto... part) KERNEL {
+            multiply(part..., count);
+        });
+    });
 }
 
 }  // namespace

@@ -25,6 +25,13 @@ KERNEL void multiply_panels_in_tiles(const char * panel, int64_t stride, int64_t
                                      const SuperActivations<Block> * activations, int64_t tokens,
                                      Floats (*sums)[TILE_TOKENS]);
 
+// For at most SUPER_TOKENS_BY_ROWS tokens, with AVX-512 (avx512_rows.h): sets results[t][r] to the product of row r, from row
+// `row` up to `end`, with token t.
+template <typename Block>
+KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
+                             const SuperActivations<Block> * activations, int64_t tokens,
+                             float * const * results);
+
 // Adds to sums[p][t] the products of panel p with token t of a tile; a row of the panel is in each lane.
 // `activations` holds the tile block by block, and within a block token by token.
 template <typename Block, int PANELS>

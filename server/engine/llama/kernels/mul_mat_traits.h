@@ -64,7 +64,7 @@ const Kernel * tested(ggml_type type) {
     static const bool passed = [type] {
         const bool right =
             passes_self_test<Block>(type, TOKENS_TOGETHER + 1) &&
-            (MOST_TOKENS_BY_ROWS == 0 || passes_self_test<Block>(type, MOST_TOKENS_BY_ROWS)) &&
+            (MOST_TOKENS_BY_ROWS<Block> == 0 || passes_self_test<Block>(type, MOST_TOKENS_BY_ROWS<Block>)) &&
             passes_self_test<Block>(type, MANY_TOKENS + 1);
         if (!right) {
             GGML_LOG_WARN("dragoman: the %s kernel for %s gives wrong results on this processor; "

@@ -1,6 +1,7 @@
 // How the kernels divide a product: panels of weights times tiles of tokens.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -22,6 +23,19 @@ constexpr int64_t TILE_TOKENS = 96;
 constexpr int64_t MANY_TOKENS = HAS_TILES ? 16 : 32;
 
 inline bool are_many(int64_t tokens) { return tokens >= MANY_TOKENS; }
+
+// A matrix of weights, `blocks` in each row; rows lie `stride` bytes apart. The last panel ends with the last row,
+// so it may have rows of the one before.
+struct Matrix {
+    const char * data;
+    int64_t stride, rows, blocks;
+
+    int64_t panels() const { return (rows + PANEL_ROWS - 1) / PANEL_ROWS; }
+
+    int64_t first_row(int64_t panel) const {
+        return std::min(panel * PANEL_ROWS, rows - PANEL_ROWS);
+    }
+};
 
 // A row of a tile is read at once if it does not cross a cache line.
 constexpr size_t ACTIVATIONS_ALIGNMENT = 64;
