@@ -124,6 +124,21 @@ def test_products_of_random_shapes_are_exact(kind: GGMLQuantizationType) -> None
         assert np.abs(difference).max() < 1e-3, (rows, tokens, blocks)
 
 
+@of_every_format
+@pytest.mark.parametrize("rows", ROWS)
+def test_long_rows_give_a_few_tokens_the_same_alone_and_beside_others(
+    kind: GGMLQuantizationType, rows: int
+) -> None:
+    """A few tokens read rows of four quarters of a matrix together, in blocks of 32 long ones."""
+    weights, activations = _random(kind, rows, 8, 75)
+    together = _product(weights, kind, activations)
+    assert np.abs(together - _exact(weights, kind, activations)).max() < 2e-3
+    for tokens in range(1, 8):
+        np.testing.assert_array_equal(
+            _product(weights, kind, activations[:tokens]), together[:tokens]
+        )
+
+
 @pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.name)
 def test_plain_rows_may_be_an_odd_multiple_of_16(kind: GGMLQuantizationType) -> None:
     rng = np.random.default_rng(0)
@@ -294,8 +309,11 @@ def test_fewer_rows_than_a_panel_has_are_left_to_llama_cpp() -> None:
 
 
 @of_every_format
-def test_nothing_after_the_weights_is_read(kind: GGMLQuantizationType) -> None:
-    weights, activations = _random(kind, 64, 2, 2)
+@pytest.mark.parametrize(("tokens", "blocks"), [(2, 2), (1, 75), (1, 76)])
+def test_nothing_after_the_weights_is_read(
+    kind: GGMLQuantizationType, tokens: int, blocks: int
+) -> None:
+    weights, activations = _random(kind, 64, tokens, blocks)
     size = -(-weights.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
     # The weights end where an unreadable page begins.
     memory = mmap.mmap(-1, size + mmap.PAGESIZE)
@@ -309,6 +327,6 @@ def test_nothing_after_the_weights_is_read(kind: GGMLQuantizationType) -> None:
     graph.place(matrix, address + size - weights.nbytes, weights.nbytes)
     vectors = graph.tensor(GGMLQuantizationType.F32, activations.shape, activations)
     product = c_void_p(call("ggml_mul_mat", c_void_p, graph.context, matrix, vectors))
-    result = graph.compute(product, (2, 64))
+    result = graph.compute(product, (tokens, 64))
     assert libc.mprotect(*forbidden, c_int(mmap.PROT_READ)) == 0
     assert np.abs(result - _exact(weights, kind, activations)).max() < 1e-3

@@ -11,8 +11,8 @@ namespace {
 // So many panels and tokens are multiplied together: their sums stay in registers.
 constexpr int PANELS_TOGETHER = 1, TOKENS_TOGETHER = 4;
 
-// Only AVX-512 has a way of its own for few tokens.
-constexpr int SUPER_TOKENS_BY_ROWS = 0;
+// Only AVX-512 has a way of its own for few tokens and quantized weights.
+constexpr int SUPER_TOKENS_BY_ROWS = 0, BLOCK_TOKENS_BY_ROWS = 0;
 
 // Reads `COUNT` words of each row; rows lie `stride` bytes apart from `first` on. Lane r of words[i] becomes
 // word i of row r. Reads nothing else: memory after the last row may be unmapped.

@@ -35,6 +35,15 @@ KERNEL inline __m512i load_16_of_rows(const void * first, int64_t stride) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
 }
 
+// Lane i of each quarter of the result is the sum of that quarter's lanes of rows[i].
+KERNEL inline __m512i sums_of_quarters(const __m512i rows[ROWS_TOGETHER]) {
+    const __m512i first = _mm512_add_epi32(_mm512_unpacklo_epi32(rows[0], rows[1]),
+                                           _mm512_unpackhi_epi32(rows[0], rows[1]));
+    const __m512i last = _mm512_add_epi32(_mm512_unpacklo_epi32(rows[2], rows[3]),
+                                          _mm512_unpackhi_epi32(rows[2], rows[3]));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(first, last), _mm512_unpackhi_epi64(first, last));
+}
+
 // The bits of `mask` in each byte, once words are rotated to the right by `counts` bits.
 KERNEL inline __m512i bits(__m512i words, __m512i counts, __m512i mask) {
     return _mm512_and_si512(_mm512_rorv_epi32(words, counts), mask);

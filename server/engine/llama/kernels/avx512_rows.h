@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "avx512_block_rows.h"
 #include "avx512_row_blocks.h"
 #include "mul_mat_super_blocks.h"
 #include "row_streams.h"
@@ -39,12 +40,7 @@ KERNEL inline __m512i products(const RowBlock<Block> & row, __m256i scales_of_su
 
 // Lane i of the result is the sum of the lanes of rows[i].
 KERNEL inline __m128i horizontal_sums(const __m512i rows[ROWS_TOGETHER]) {
-    const __m512i first = _mm512_add_epi32(_mm512_unpacklo_epi32(rows[0], rows[1]),
-                                           _mm512_unpackhi_epi32(rows[0], rows[1]));
-    const __m512i last = _mm512_add_epi32(_mm512_unpacklo_epi32(rows[2], rows[3]),
-                                          _mm512_unpackhi_epi32(rows[2], rows[3]));
-    const __m512i quarters =
-        _mm512_add_epi32(_mm512_unpacklo_epi64(first, last), _mm512_unpackhi_epi64(first, last));
+    const __m512i quarters = sums_of_quarters(rows);
     const __m256i halves = _mm256_add_epi32(_mm512_castsi512_si256(quarters),
                                             _mm512_extracti64x4_epi64(quarters, 1));
     return _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
@@ -109,12 +105,11 @@ KERNEL __attribute__((noinline)) void multiply_rows(const char * first, int64_t 
     }
 }
 
-// See mul_mat_super_blocks.h.
-template <typename Block>
-KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
-                             const SuperActivations<Block> * activations, int64_t tokens,
-                             float * const * results) {
-    with_count<SUPER_TOKENS_BY_ROWS>(tokens, [&](auto count) KERNEL {
+// Multiplies rows `row` up to `end` with at most MOST tokens.
+template <typename Block, int MOST, typename Activations>
+KERNEL void multiply_streams(const Matrix & matrix, int64_t row, int64_t end, const Activations * activations,
+                             int64_t tokens, float * const * results) {
+    with_count<MOST>(tokens, [&](auto count) KERNEL {
         const auto multiply = [&](int64_t first, int64_t, int64_t distance, int64_t needless) KERNEL {
             __m128 products[count];
             multiply_rows<Block, count>(matrix.data + first * matrix.stride, distance * matrix.stride,
@@ -127,6 +122,21 @@ KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
         };
         for_streams<ROWS_TOGETHER>(row, end, 1, multiply);
     });
+}
+
+// See mul_mat_super_blocks.h.
+template <typename Block>
+KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
+                             const SuperActivations<Block> * activations, int64_t tokens,
+                             float * const * results) {
+    multiply_streams<Block, SUPER_TOKENS_BY_ROWS>(matrix, row, end, activations, tokens, results);
+}
+
+// See mul_mat_blocks.h.
+template <typename Block>
+KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
+                             const ActivationBlock * activations, int64_t tokens, float * const * results) {
+    multiply_streams<Block, BLOCK_TOKENS_BY_ROWS>(matrix, row, end, activations, tokens, results);
 }
 
 }  // namespace

@@ -11,9 +11,9 @@ namespace {
 // So many panels and tokens are multiplied together: their sums stay in registers.
 constexpr int PANELS_TOGETHER = 2, TOKENS_TOGETHER = 6;
 
-// Up to so many tokens are multiplied with super-blocks row by row (avx512_rows.h). With three, panels are faster in some
-// formats.
-constexpr int SUPER_TOKENS_BY_ROWS = 2;
+// Up to so many tokens are multiplied with super-blocks and with blocks of 32 row by row (avx512_rows.h). With more, panels are
+// faster in some formats.
+constexpr int SUPER_TOKENS_BY_ROWS = 2, BLOCK_TOKENS_BY_ROWS = 1;
 
 // Reads `BYTES` of each row, at most 32; rows lie `stride` bytes apart from `first` on. Lane r of words[i]
 // becomes the 32-bit word i of row r. Reads nothing else: memory after the last row may be unmapped.

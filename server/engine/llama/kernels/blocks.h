@@ -24,8 +24,10 @@ template <typename Block>
 constexpr bool IS_Q8_0 = std::is_same_v<Block, block_q8_0>;
 
 template <typename Block>
-constexpr bool HAS_CODEBOOK =
-    std::is_same_v<Block, block_iq4_nl> || std::is_same_v<Block, block_mxfp4>;
+constexpr bool IS_MXFP4 = std::is_same_v<Block, block_mxfp4>;
+
+template <typename Block>
+constexpr bool HAS_CODEBOOK = std::is_same_v<Block, block_iq4_nl> || IS_MXFP4<Block>;
 
 // weight = scale * quant + minimum. The other formats have quants around zero: weight = scale * quant.
 template <typename Block>

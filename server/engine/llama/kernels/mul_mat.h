@@ -58,11 +58,11 @@ constexpr int64_t NUMBERS = ActivationsFor<Block>::NUMBERS;
 template <typename Block>
 constexpr size_t COLUMN_SIZE = IS_PLAIN<Block> && !HAS_TILES ? PANEL_ROWS * sizeof(float) : 0;
 
-// At most so many tokens are multiplied row by row (multiply_by_rows()).
+// At most so many tokens are multiplied row by row.
 template <typename Block>
 constexpr int64_t MOST_TOKENS_BY_ROWS = IS_SUPER_BLOCK<Block> ? SUPER_TOKENS_BY_ROWS
                                         : IS_PLAIN<Block>     ? PLAIN_TOKENS_BY_ROWS
-                                                              : 0;
+                                                              : BLOCK_TOKENS_BY_ROWS;
 
 template <typename Block>
 constexpr int64_t TOKENS_OF_TILE = IS_PLAIN<Block> ? PLAIN_TILE_TOKENS : TILE_TOKENS;
@@ -161,7 +161,8 @@ KERNEL void multiply(const Matrix & matrix, int64_t panel, int64_t end,
                      const Activations<Block> * activations, int64_t rows, float * const * results,
                      float * columns) {
     if constexpr (MOST_TOKENS_BY_ROWS<Block> > 0) {
-        if (rows <= MOST_TOKENS_BY_ROWS<Block>) {
+        constexpr bool IS_OF_32 = !IS_SUPER_BLOCK<Block> && !IS_PLAIN<Block>;
+        if (rows <= MOST_TOKENS_BY_ROWS<Block> && !(IS_OF_32 && fits_into_l1(matrix.stride))) {
             const int64_t end_row = std::min(end * PANEL_ROWS, matrix.rows);
             multiply_by_rows<Block>(matrix, panel * PANEL_ROWS, end_row, activations, rows, results);
             return;

@@ -7,23 +7,26 @@
 
 namespace {
 
+// 2^(exponent - 128). The lowest two are not normal floats.
+KERNEL inline Floats powers_of_two(Words exponents) {
+    const Words subnormal = Words(exponents < 2);
+    const Words normal_bits = (exponents - 1) << 23, subnormal_bits = (exponents + 1) << 21;
+    return Floats((normal_bits & ~subnormal) | (subnormal_bits & subnormal));
+}
+
 // The scale of a block; a code for each quant, those of quants i and i + 16 in one byte.
 template <typename Block>
 KERNEL inline void unpack_codes(const char * first, int64_t stride, WeightBlocks & blocks) {
-    constexpr bool IS_MXFP4 = std::is_same_v<Block, block_mxfp4>;
     Words scales, pairs[4];
     load_words<1>(first, stride, &scales);
-    if constexpr (IS_MXFP4) {
-        // A power of two: 2^(exponent - 128). The lowest two are not normal floats.
-        const Words exponents = scales & 0xff, subnormal = Words(exponents < 2);
-        const Words normal_bits = (exponents - 1) << 23, subnormal_bits = (exponents + 1) << 21;
-        blocks.scale = Floats((normal_bits & ~subnormal) | (subnormal_bits & subnormal));
+    if constexpr (IS_MXFP4<Block>) {
+        blocks.scale = powers_of_two(scales & 0xff);
     } else {
         blocks.scale = half_to_float(scales);
     }
     blocks.offset = multiply(blocks.scale, broadcast(SIGNED_CODEBOOK ? 0.f : -128.f));
     load_words<4>(first + offsetof(Block, qs), stride, pairs);
-    const int8_t * codebook = IS_MXFP4 ? MXFP4_CODEBOOK : IQ4_CODEBOOK;
+    const int8_t * codebook = IS_MXFP4<Block> ? MXFP4_CODEBOOK : IQ4_CODEBOOK;
     for (int i = 0; i < 4; i++) {
         blocks.quants[i] = codebook_quants(look_up(codebook, pairs[i] & NIBBLES));
         blocks.quants[i + 4] = codebook_quants(look_up(codebook, pairs[i] >> 4 & NIBBLES));
@@ -49,15 +52,16 @@ KERNEL inline void unpack(const char * first, int64_t stride, WeightBlocks & blo
     }
 }
 
+// Whether the L1 cache holds a panel and, as far as it is prefetched, the next; otherwise they push each other out of it.
+inline bool fits_into_l1(int64_t stride) { return PANEL_ROWS * stride <= 12 * 1024; }
+
 // Prefetches a block of each row of the panel that follows in memory. The processor cannot do that by itself, since it does
-// not track as many streams as a panel has rows. Two panels that the L1 cache does not hold would push each other out of it.
+// not track as many streams as a panel has rows.
 template <typename Block>
 KERNEL inline void prefetch_next_block(const char * panel, int64_t stride, int64_t block) {
-    constexpr int64_t MOST_BYTES_IN_L1 = 12 * 1024;
     const char * next = panel + PANEL_ROWS * (stride + block * int64_t(sizeof(Block)));
-    const bool fits = PANEL_ROWS * stride <= MOST_BYTES_IN_L1;
     for (size_t offset = 0; offset < PANEL_ROWS * sizeof(Block); offset += 64) {
-        if (fits) {
+        if (fits_into_l1(stride)) {
             __builtin_prefetch(next + offset, 0, 3);
         } else {
             __builtin_prefetch(next + offset, 0, 2);
@@ -74,6 +78,12 @@ KERNEL inline Floats add_block(const WeightBlocks & weights, Floats dots,
     return multiply_add(weights.offset, broadcast(activations.scaled_sum),
                         multiply_add(scale, dots, sum));
 }
+
+// For at most BLOCK_TOKENS_BY_ROWS tokens, with AVX-512 (avx512_block_rows.h), if panels do not fit into L1: sets results[t][r] to the product of row r, from
+// row `row` up to `end`, with token t.
+template <typename Block>
+KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
+                             const ActivationBlock * activations, int64_t tokens, float * const * results);
 
 // The same as below for many tokens, with AMX (amx_blocks.h).
 template <typename Block>

@@ -21,10 +21,10 @@ template <typename Block>
 constexpr Kernel KERNEL_FOR{mul_mat<Block>, mul_mat_id<Block>,
                             sizeof(Activations<Block>), NUMBERS<Block>, COLUMN_SIZE<Block>};
 
-// Whether the kernel gives right products on this processor, by one block of each row.
+// Whether the kernel gives right products on this processor, by a few blocks of each row; rows lie `stride` bytes apart.
 template <typename Block>
-bool passes_self_test(ggml_type type, int64_t tokens) {
-    const int64_t columns = NUMBERS<Block>, rows = (PANELS_TOGETHER + 1) * PANEL_ROWS + 3;
+bool passes_self_test(ggml_type type, int64_t tokens, int64_t blocks = 1, int64_t stride = sizeof(Block)) {
+    const int64_t columns = blocks * NUMBERS<Block>, rows = (PANELS_TOGETHER + 1) * PANEL_ROWS + 3;
     Numbers numbers;
     std::vector<float> weights(rows * columns), inputs(tokens * columns), sums(tokens * rows);
     for (float & weight : weights) {
@@ -32,16 +32,20 @@ bool passes_self_test(ggml_type type, int64_t tokens) {
     }
     // Whole numbers up to 127, which quantization does not change.
     for (int64_t i = 0; i < tokens * columns; i++) {
-        inputs[i] = i % columns == 0 ? 127 : std::round(127 * numbers.next());
+        inputs[i] = i % NUMBERS<Block> == 0 ? 127 : std::round(127 * numbers.next());
     }
-    std::vector<char> quantized(rows * sizeof(Block));
-    ggml_quantize_chunk(type, weights.data(), quantized.data(), 0, rows, columns, nullptr);
-    if (type != GGML_TYPE_F32) {
-        ggml_get_type_traits(type)->to_float(quantized.data(), weights.data(), rows * columns);
+    std::vector<char> quantized(rows * stride);
+    for (int64_t row = 0; row < rows; row++) {
+        float * numbers_of_row = &weights[row * columns];
+        ggml_quantize_chunk(type, numbers_of_row, &quantized[row * stride], 0, 1, columns, nullptr);
+        if (type != GGML_TYPE_F32) {
+            ggml_get_type_traits(type)->to_float(&quantized[row * stride], numbers_of_row, columns);
+        }
     }
     // Those of all tokens, and then memory for the columns of a panel.
     constexpr size_t SIZE = sizeof(Activations<Block>);
-    std::vector<Activations<Block>> activations(tokens + (columns * COLUMN_SIZE<Block> + SIZE - 1) / SIZE);
+    std::vector<Activations<Block>> activations(tokens * blocks +
+                                                (columns * COLUMN_SIZE<Block> + SIZE - 1) / SIZE);
     std::vector<const float *> tokens_inputs(tokens);
     std::vector<float *> results(tokens);
     for (int64_t token = 0; token < tokens; token++) {
@@ -50,11 +54,11 @@ bool passes_self_test(ggml_type type, int64_t tokens) {
     }
     for (int64_t first = 0; first < tokens; first += QUANTIZED_TOGETHER<Block>) {
         const int64_t count = std::min(QUANTIZED_TOGETHER<Block>, tokens - first);
-        quantize_rows<Block>(&tokens_inputs[first], first, count, tokens, 1, activations.data());
+        quantize_rows<Block>(&tokens_inputs[first], first, count, tokens, blocks, activations.data());
     }
-    const Matrix matrix{quantized.data(), int64_t(sizeof(Block)), rows, 1};
+    const Matrix matrix{quantized.data(), stride, rows, blocks};
     multiply<Block>(matrix, 0, matrix.panels(), activations.data(), tokens, results.data(),
-                    columns_of_thread<Block>(activations.data() + tokens, 1, 0));
+                    columns_of_thread<Block>(activations.data() + tokens * blocks, blocks, 0));
     return products_are_right(weights.data(), rows, inputs.data(), tokens, columns, sums.data());
 }
 
@@ -62,9 +66,11 @@ bool passes_self_test(ggml_type type, int64_t tokens) {
 template <typename Block>
 const Kernel * tested(ggml_type type) {
     static const bool passed = [type] {
+        // Row by row, blocks are multiplied four at a time and alone, and panels of so long rows do not fit into L1.
+        constexpr int64_t TOKENS_BY_ROWS = MOST_TOKENS_BY_ROWS<Block>, BLOCKS = 5, STRIDE = 2048;
         const bool right =
             passes_self_test<Block>(type, TOKENS_TOGETHER + 1) &&
-            (MOST_TOKENS_BY_ROWS<Block> == 0 || passes_self_test<Block>(type, MOST_TOKENS_BY_ROWS<Block>)) &&
+            (TOKENS_BY_ROWS == 0 || passes_self_test<Block>(type, TOKENS_BY_ROWS, BLOCKS, STRIDE)) &&
             passes_self_test<Block>(type, MANY_TOKENS + 1);
         if (!right) {
             GGML_LOG_WARN("dragoman: the %s kernel for %s gives wrong results on this processor; "

@@ -11,8 +11,8 @@ namespace {
 // So many panels and tokens are multiplied together: their sums stay in registers.
 constexpr int PANELS_TOGETHER = 1, TOKENS_TOGETHER = 4;
 
-// Only AVX-512 has a way of its own for few tokens.
-constexpr int SUPER_TOKENS_BY_ROWS = 0;
+// Only AVX-512 has a way of its own for few tokens and quantized weights.
+constexpr int SUPER_TOKENS_BY_ROWS = 0, BLOCK_TOKENS_BY_ROWS = 0;
 
 // Reads four words of each of four rows. Number r of words[i] becomes word i of row r.
 KERNEL inline void transpose_four(const char * first, int64_t stride, uint32x4_t words[4]) {
