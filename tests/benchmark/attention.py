@@ -14,7 +14,7 @@ from itertools import product
 
 from gguf import GGMLQuantizationType
 
-from tests.benchmark.cpu_time import least_cpu_seconds
+from tests.benchmark.least_time import least_seconds
 from tests.unit.engine.ggml import Graph
 from tests.unit.engine.test_attention_kernel import Heads, causal
 
@@ -29,7 +29,7 @@ def seconds(kind: GGMLQuantizationType, head_dim: int, cells: int, tokens: int) 
     heads = Heads.random(causal(tokens, cells), heads=9, kv_heads=3, head_dim=head_dim)
     graph = Graph(threads=1)
     with graph.built(heads.attention(graph, kind)) as run:
-        return least_cpu_seconds(run, max(4, min(200, 10_000_000 // (tokens * cells))))
+        return least_seconds(run, max(4, min(200, 10_000_000 // (tokens * cells))))
 
 
 def main() -> None:
