@@ -50,8 +50,6 @@ KERNEL inline SignedWords load_bytes(const int8_t * bytes) {
 
 KERNEL inline Floats broadcast(float number) { return _mm256_set1_ps(number); }
 
-KERNEL inline Floats broadcast_half(const ggml_fp16_t * half) { return _mm256_cvtph_ps(_mm_set1_epi16(int16_t(*half))); }
-
 KERNEL inline Words broadcast(uint32_t word) { return Words{} + word; }
 
 KERNEL inline Floats to_floats(SignedWords a) { return _mm256_cvtepi32_ps(__m256i(a)); }

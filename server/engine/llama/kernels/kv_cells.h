@@ -44,7 +44,7 @@ KERNEL inline void read_numbers(const ggml_fp16_t * cell, int64_t first, Numbers
 
 KERNEL inline void read_numbers(const block_q8_0 * cell, int64_t first, NumbersRead<block_q8_0> & numbers) {
     const block_q8_0 & block = cell[first / QK8_0];
-    const Floats scale = broadcast_half(&block.d);
+    const Floats scale = broadcast(to_float(block.d));
 #pragma GCC unroll 4
     for (int64_t i = 0; i < QK8_0 / LANES; i++) {
         numbers[i] = multiply(to_floats(load_bytes(block.qs + i * LANES)), scale);
@@ -54,7 +54,7 @@ KERNEL inline void read_numbers(const block_q8_0 * cell, int64_t first, NumbersR
 // Quants i and i + 16 are in one byte.
 KERNEL inline void read_numbers(const block_q4_0 * cell, int64_t first, NumbersRead<block_q4_0> & numbers) {
     const block_q4_0 & block = cell[first / QK4_0];
-    const Floats scale = broadcast_half(&block.d);
+    const Floats scale = broadcast(to_float(block.d));
     constexpr int64_t HALF = QK4_0 / 2 / LANES;
 #pragma GCC unroll 4
     for (int64_t i = 0; i < HALF; i++) {

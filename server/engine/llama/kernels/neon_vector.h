@@ -103,8 +103,6 @@ KERNEL inline SignedWords load_bytes(const int8_t * bytes) {
 
 KERNEL inline Floats broadcast(float number) { return number; }
 
-KERNEL inline Floats broadcast_half(const ggml_fp16_t * half) { return to_float(*half); }
-
 KERNEL inline Words broadcast(uint32_t word) { return word; }
 
 KERNEL inline Floats to_floats(SignedWords a) {
