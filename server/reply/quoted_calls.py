@@ -6,7 +6,9 @@ behind it; once a block was quoted, so are those behind it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from server.reply.markdown_code import MarkdownCode
@@ -15,6 +17,7 @@ from server.reply.source import EndOfReply, Markers, Source, Steps
 from server.reply.syntax import FENCE
 
 _END_OF_SPAN = Markers(["`", "\n"])
+_FENCE_LINE = re.compile(rf"\s*({FENCE}\w*)?\s*")
 
 
 class Trial(Protocol):
@@ -84,10 +87,13 @@ class QuotedCalls:
             if (yield from self._next_of(self._ends)):
                 return False
             trigger = yield from self._next_of(self._triggers)
+            if not trigger:
+                return True
             before = trial.count
-            if trigger:
-                yield from trial.read_forms(trigger, TextSink(lambda _: None))
-            if trial.count == before and trigger != FENCE:
+            text: list[str] = []
+            with suppress(EndOfReply):
+                yield from trial.read_forms(trigger, TextSink(text.append))
+            if trial.count == before and not _FENCE_LINE.fullmatch("".join(text)):
                 return True
 
     def _next_of(self, texts: Iterable[str]) -> Steps[str]:

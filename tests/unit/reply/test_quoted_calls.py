@@ -27,6 +27,15 @@ def test_a_block_amid_prose_is_quoted(name: str, block: str) -> None:
     assert (message.tool_calls, message.content) == ([], text)
 
 
+@pytest.mark.parametrize("end", ["Done", "Done.\n", "OK {", "See\n[", "f("])
+@pytest.mark.parametrize("block", [*BLOCKS, f"```json\n{JSON_CALL}\n{JSON_CALL}\n```"])
+@pytest.mark.parametrize("name", ["hermes", "mistral-nemo", "gemma-4"])
+def test_little_text_behind_a_block_is_text(name: str, block: str, end: str) -> None:
+    text = f"A call:\n{block}\n{end}"
+    message = read(name, text)
+    assert (message.tool_calls, message.content) == ([], text)
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_block_that_ends_the_answer_is_a_call(name: str, block: str) -> None:
