@@ -24,7 +24,7 @@ from server.core.request import (
     ToolChoice,
 )
 
-Named = TypeVar("Named", Tool, ToolCall, ToolChoice, Message, ToolCallStart)
+Named = TypeVar("Named", ToolCall, ToolChoice, Message, ToolCallStart)
 
 LONGEST_NAME = 128
 _UNUSUAL = re.compile(r"[^\w.-]")
@@ -68,7 +68,7 @@ def seen_by_model(prompt: Prompt) -> tuple[Prompt, Mapping[str, str]]:
     assert isinstance(prompt, ChatPrompt)
     changed = msgspec.structs.replace(
         prompt,
-        tools=[_renamed(tool, names) for tool in prompt.tools],
+        tools=[_tool(tool, names) for tool in prompt.tools],
         tool_choice=_renamed(prompt.tool_choice, names),
         messages=[_message(message, names) for message in prompt.messages],
     )
@@ -94,6 +94,12 @@ async def _in_request(
     async with aclosing(events):
         async for event in events:
             yield _renamed(event, names) if isinstance(event, ToolCallStart) else event
+
+
+def _tool(tool: Tool, names: Mapping[str, str]) -> Tool:
+    if tool.name not in names:
+        return tool
+    return msgspec.structs.replace(tool, name=names[tool.name], name_in_request=tool.name)
 
 
 def _message(message: Message, names: Mapping[str, str]) -> Message:

@@ -126,6 +126,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
             it cannot be enforced.
         kind: A function takes JSON; ``custom`` is a free-form tool, which takes any text.
         grammar: For a free-form tool: what the text must match.
+        name_in_request: Its name there, if the model sees another.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = False
     kind: ToolKind = "function"
     grammar: Constraint | None = None
+    name_in_request: str | None = None
 
 
 class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):

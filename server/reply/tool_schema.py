@@ -118,14 +118,14 @@ def _named_below(schema: dict[str, Any]) -> set[str]:
 
 def unenforceable(tool: Tool, index: int, reason: str) -> InvalidConstraint:
     """The refusal of a tool, the request's number ``index``, whose schema cannot be enforced."""
-    message = f"The arguments of the tool {tool.name} cannot be enforced. {reason}"
+    name = tool.name_in_request or tool.name
+    message = f"The arguments of the tool {name} cannot be enforced. {reason}"
     return InvalidConstraint(message, at=("tools", index))
 
 
 def ungrammatical(tool: Tool, index: int, reason: str) -> InvalidConstraint:
     """The refusal of a free-form tool, the request's number ``index``, for its grammar."""
     assert tool.grammar is not None
-    message = (
-        f"The {tool.grammar.kind} grammar of the tool {tool.name} cannot be enforced: {reason}"
-    )
+    name = tool.name_in_request or tool.name
+    message = f"The {tool.grammar.kind} grammar of the tool {name} cannot be enforced: {reason}"
     return InvalidConstraint(message, at=("tools", index))

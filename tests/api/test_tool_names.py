@@ -48,6 +48,8 @@ async def test_chat_completions_call_them_by_the_names_of_the_request(
     (choice,) = response.json()["choices"]
     assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == NAMES
     assert [tool.name for tool in asked(pool).tools] == SEEN
+    in_request = [tool.name_in_request or tool.name for tool in asked(pool).tools]
+    assert in_request == NAMES
     chunks = await raw_chunks(http, CHAT, chat_body(tools=TOOLS))
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
     calls = [call for delta in deltas for call in delta.get("tool_calls") or []]

@@ -134,6 +134,9 @@ def test_copies_of_definitions_cannot_grow_without_a_limit(name: str) -> None:
     strict = msgspec.structs.replace(chained(2000), strict=True)
     with pytest.raises(InvalidConstraint, match=r"get cannot be enforced.*too many definitions"):
         grammar_for(builtin_format(name), tools=[strict])
+    renamed = msgspec.structs.replace(strict, name_in_request="s/get")
+    with pytest.raises(InvalidConstraint, match=r"the tool s/get cannot be enforced"):
+        grammar_for(builtin_format(name), tools=[renamed])
 
 
 @pytest.mark.parametrize("name", ["glm", "gemma-4"])
