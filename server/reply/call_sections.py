@@ -161,6 +161,8 @@ class CallSections:
         syntax = form.syntax
         yield from self._source.expect(*marks(syntax.begin))
         fenced = yield from json_text.opens_fence(self._source)
+        if fenced and syntax.bare and (yield from self._marker_follows()):
+            raise NotACall
         if syntax.begin[-1:] == ("[",) and not syntax.object:
             yield from self._source.skip_space()
             yield from self._source.accept("[")
@@ -181,6 +183,14 @@ class CallSections:
         if syntax.bare or self._tolerant:
             while (yield from self._close(closing_marks())):
                 pass
+
+    def _marker_follows(self) -> Steps[bool]:
+        """Read white space; whether a text comes next that opens a call itself."""
+        yield from self._source.skip_space()
+        for text in self.marked:
+            if (yield from self._source.comes(text)):
+                return True
+        return False
 
     def _objects(self, form: Form, around: TextSink) -> Steps[None]:
         """Read calls that are JSON objects: one, or an array of them."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from server.core.reply import message_of
+from server.core.request import ToolCall
 from server.reply.builtin_formats import builtin_format
 from server.reply.parser import ReplyParser, parse_reply
 from server.reply.source import Source
+from server.reply.writer import write_calls
 from tests.unit.reply.replies import TOOLS
 from tests.unit.reply.test_tolerant import NAMES, calls, read
 
@@ -16,6 +18,8 @@ ARGUMENTS = {"city": "Oslo", "note": "a `b` ```c"}
 MARKED = f"<tool_call>\n{JSON_CALL}\n</tool_call>"
 FENCED = f"```json\n{JSON_CALL}\n```"
 MARKED_IN_BLOCK = f"```\n{MARKED}\n```"
+# Command R's calls are fenced blocks themselves; those of the others are messages of their own.
+OF_MARKERS = [name for name in NAMES if name not in {"command-r", "gpt-oss", "functionary-3_2"}]
 BLOCKS = [FENCED, f"```\n[{JSON_CALL}]\n```", f"```json\n{JSON_CALL}```", MARKED_IN_BLOCK]
 
 
@@ -43,6 +47,20 @@ def test_a_block_that_ends_the_answer_is_a_call(name: str, block: str) -> None:
         message = read(name, f"I will look.\n\n{block}{end}")
         assert calls(message) == [("get_weather", ARGUMENTS)]
         assert str(message.content).startswith("I will look.")
+
+
+@pytest.mark.parametrize("name", OF_MARKERS)
+def test_calls_as_the_family_writes_them_count_by_the_same_rules(name: str) -> None:
+    if not (own := builtin_format(name).calls):
+        return
+    call = write_calls([ToolCall(id="call_1", name="get_weather", arguments="{}")], own)
+    for text, count in (
+        (f"A call:\n```\n{call}\n```\nIt asks for the weather.", 0),
+        (f"Write `{call}` to call.", 0),
+        (f"I will look.\n```\n{call}\n```", 1),
+        (f"```\n{call}\n```\nThis asks for the weather.", 1),
+    ):
+        assert len(read(name, text).tool_calls) == count
 
 
 @pytest.mark.parametrize("name", NAMES)
