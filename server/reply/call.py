@@ -79,6 +79,8 @@ class CallReader:
         self._index = index
         self._emit = emit
         self._tools = {tool.name: tool for tool in tools}
+        # A conversation may speak of a tool by its name in the request, and the model repeat that.
+        self._renamed = {tool.name_in_request: tool.name for tool in tools if tool.name_in_request}
         self._taken = taken
         self._tolerant = tolerant
         self._offered_only = offered_only
@@ -133,6 +135,7 @@ class CallReader:
         self._emit(ToolCallArguments(self._index, "".join(self._held), self._answer))
 
     def _named(self, name: str) -> None:
+        name = self._renamed.get(name, name)
         if self._tolerant and name not in self._tools:
             bare = name.removeprefix(_NAMESPACE)
             name = bare if bare in self._tools else name

@@ -27,3 +27,12 @@ def test_every_format_writes_and_reads_them(format_name: str, name: str) -> None
 
     assert [made.name for made in message.tool_calls] == [name]
     assert not message.content
+
+
+@pytest.mark.parametrize("format_name", ["hermes", "llama-3", "mistral-nemo"])
+def test_the_name_of_the_request_is_read_where_the_model_sees_another(format_name: str) -> None:
+    tool = Tool(name="fs_read", name_in_request="fs/read", parameters={"type": "object"})
+    text = '{"name": "fs/read", "arguments": {"key": "value"}}'
+    message = parse_reply(text, builtin_format(format_name), tools_active=True, tools=[tool])
+    assert [call.name for call in message.tool_calls] == ["fs_read"]
+    assert not message.content
