@@ -59,6 +59,8 @@ async def test_offsets_count_characters(
 ) -> None:
     answer = await tokenize(http, content=content, with_offsets=True, add_special=special)
     assert answer["offsets"] == offsets
+    # In Python, True equals 1.
+    assert {type(number) for pair in answer["offsets"] for number in pair} <= {int}
 
 
 async def test_offsets_that_nothing_is_known_of_are_said_to_be_left_out(

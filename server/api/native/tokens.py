@@ -131,7 +131,7 @@ def _offsets(content: str | Sequence[str | int], tokens: Tokens) -> list[tuple[i
             return None
     # A character begins with each byte that does not continue one (10xxxxxx).
     begins = [byte & 0xC0 != 0x80 for byte in text]
-    characters = [0, *accumulate(begins)]
+    characters = list(accumulate(begins, initial=0))
     found, place = [], -start
     for piece in tokens.pieces:
         first, end = (min(max(at, 0), len(text)) for at in (place, place + len(piece)))
