@@ -119,7 +119,11 @@ def _openai_format(value: Any) -> Any:
             return {**value, "json_schema": {"schema": inner}}
         case {"type": "json_schema", "json_schema": {"schema": str(text)} as inner}:
             return {**value, "json_schema": {**inner, "schema": parsed(text)}}
-        case {"type": "json_schema", "schema": inner} if "json_schema" not in value:
-            outer = {name: part for name, part in value.items() if name != "type"}
+        case {"type": "json_schema", "schema": inner} | {
+            "type": "json_schema",
+            "response_schema": inner,
+        } if "json_schema" not in value:
+            place = "schema" if "schema" in value else "response_schema"
+            outer = {name: part for name, part in value.items() if name not in ("type", place)}
             return {"type": "json_schema", "json_schema": {**outer, "schema": parsed(inner)}}
     return value

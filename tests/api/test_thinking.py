@@ -119,6 +119,7 @@ async def test_words_that_contradict_each_other_are_refused(
         (RESPONSES, {"text": {"format": {"type": "json_object", "schema": SCHEMA}}}),
         (RESPONSES, {"text": {"format": {"type": "json_object", "response_schema": SCHEMA}}}),
         (RESPONSES, {"text": {"format": {"type": "json_schema", "response_schema": SCHEMA}}}),
+        (CHAT, {"response_format": {"type": "json_schema", "response_schema": SCHEMA}}),
         (MESSAGES, {"output_format": {"type": "json_schema", "schema": SCHEMA}}),
         (MESSAGES, {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}),
     ],
