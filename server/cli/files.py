@@ -9,6 +9,7 @@ import msgspec
 
 from server.api.openai.conversation import chat_prompt
 from server.api.openai.schemas.chat_request import ConversationFields
+from server.api.tool_names import seen_by_model
 from server.api.validation import validate
 from server.cli.console import CommandError
 from server.core.request import ChatPrompt
@@ -39,14 +40,16 @@ def conversation(
     add_generation_prompt: bool = True,
     template_kwargs: dict[str, Any] | None = None,
 ) -> ChatPrompt:
-    """OpenAI's messages and tools as the canonical prompt; raises InvalidRequest."""
+    """OpenAI's messages and tools as the prompt that a model sees; raises InvalidRequest."""
     body = {
         "messages": messages,
         "tools": tools,
         "add_generation_prompt": add_generation_prompt,
         "chat_template_kwargs": template_kwargs,
     }
-    return chat_prompt(validate(body, ConversationFields))
+    seen, _ = seen_by_model(chat_prompt(validate(body, ConversationFields)))
+    assert isinstance(seen, ChatPrompt)
+    return seen
 
 
 def _reason(error: Exception) -> str:

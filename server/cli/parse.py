@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +56,8 @@ def parse(
         prefix = ""
     parser = ReplyParser(reply_format, prefix=prefix, tools_active=True, tools=prompt.tools)
     message = message_of([*parser.feed(reply), *parser.finish()])
-    sys.stdout.write(msgspec.json.encode(_wire(message)).decode() + "\n")
+    in_request = {tool.name: tool.name_in_request or tool.name for tool in prompt.tools}
+    sys.stdout.write(msgspec.json.encode(_wire(message, in_request)).decode() + "\n")
 
 
 def _prefix(reply_format: ReplyFormat | None, prompt: str, reply: str) -> str:
@@ -64,8 +66,13 @@ def _prefix(reply_format: ReplyFormat | None, prompt: str, reply: str) -> str:
     return "" if reply.lstrip().startswith(prefix.strip()) else prefix
 
 
-def _wire(message: Message) -> dict[str, Any]:
-    """The message in OpenAI's form; absent fields are left out, except for the content."""
+def _wire(message: Message, in_request: Mapping[str, str]) -> dict[str, Any]:
+    """The message in OpenAI's form; absent fields are left out, except for the content.
+
+    Args:
+        message: The message.
+        in_request: The names of tools in the request by those that the model sees.
+    """
     wire: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.reasoning_content is not None:
         wire["reasoning_content"] = message.reasoning_content
@@ -74,7 +81,10 @@ def _wire(message: Message) -> dict[str, Any]:
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
+                "function": {
+                    "name": in_request.get(call.name, call.name),
+                    "arguments": call.arguments,
+                },
             }
             for call in message.tool_calls
         ]

@@ -33,6 +33,7 @@ THINKING = (
 USER = {"role": "user", "content": " Zürich? "}
 
 Save = Callable[[str, Any], Path]
+Parse = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
@@ -91,6 +92,17 @@ def test_tools_reach_a_template_that_shows_them(run: Run, save: Save) -> None:
     messages = save("m.json", [USER])
     arguments = ("render", "--template", template, "--messages", messages, "--tools", tools)
     assert '"name": "f"' in run(*arguments, "--raw").out
+
+
+def test_tools_have_the_names_that_the_server_gives_the_model(
+    run: Run, save: Save, parse: Parse
+) -> None:
+    tools = save("tools.json", [{"type": "function", "function": {"name": "fs/read"}}])
+    arguments = ("--template", save("t.jinja", PLAIN), "--messages", save("m.json", [USER]))
+    assert '"name":"fs_read"' in run("render", *arguments, "--tools", tools).out
+    call = '<tool_call>\n{"name": "fs_read", "arguments": {}}\n</tool_call>'
+    (found,) = parse(PLAIN, call, "--tools", tools)["tool_calls"]
+    assert found["function"]["name"] == "fs/read"
 
 
 def test_a_bare_template_gets_tools_in_words_where_it_does_not_show_how_to_call(
@@ -238,9 +250,6 @@ def parse(run: Run, save: Save, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         return message
 
     return command
-
-
-Parse = Callable[..., dict[str, Any]]
 
 
 def test_a_plain_reply_is_content(parse: Parse) -> None:
