@@ -132,8 +132,9 @@ class _Input:
         return self._decoded()
 
     def rest(self) -> str:
-        """The input held back so far, now that the arguments are complete."""
-        return "" if self._open else self._held
+        """The input held back so far, now that the arguments have ended, perhaps cut off."""
+        cut = f'{{"{INPUT}":"'.startswith("".join(self._held.split()))
+        return "" if self._open or cut else self._held
 
     def _decoded(self) -> str:
         end = _string_end(self._held)

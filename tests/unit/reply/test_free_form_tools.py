@@ -9,10 +9,11 @@ import time
 import pytest
 
 from server.core.errors import InvalidConstraint
+from server.core.reply import ContentDelta, ToolCallArguments, ToolCallInput, ToolCallStart
 from server.core.request import ChatPrompt, Constraint, Message, Tool
 from server.grammar.free_text import text_grammar
 from server.reply.builtin_formats import builtin_format
-from server.reply.custom_tools import as_functions
+from server.reply.custom_tools import CustomCalls, as_functions
 from server.reply.parser import parse_reply
 from tests.unit.grammar.subjects import matches
 from tests.unit.reply.test_tool_grammar import (
@@ -101,6 +102,14 @@ def test_every_call_of_a_free_form_tool_has_an_input_of_its_grammar(
         if finished == 2:
             return
     pytest.fail(f"only {finished} walks came to an end")
+
+
+@pytest.mark.parametrize("begun", ["{", '{"inp', '{\n "input" ', '{"input": ', '{"input": "'])
+def test_a_call_that_a_limit_cuts_before_its_input_has_none(begun: str) -> None:
+    calls = CustomCalls([Tool(name="patch", kind="custom")])
+    start = ToolCallStart(0, "a", "patch")
+    events = calls.events([start, ToolCallArguments(0, begun), ContentDelta("")])
+    assert not any(isinstance(event, ToolCallInput) for event in events)
 
 
 BAD = {
