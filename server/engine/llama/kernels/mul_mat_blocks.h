@@ -79,8 +79,8 @@ KERNEL inline Floats add_block(const WeightBlocks & weights, Floats dots,
                         multiply_add(scale, dots, sum));
 }
 
-// For at most BLOCK_TOKENS_BY_ROWS tokens, with AVX-512 (avx512_block_rows.h), if panels do not fit into L1: sets results[t][r] to the product of row r, from
-// row `row` up to `end`, with token t.
+// For at most BLOCK_TOKENS_BY_ROWS tokens, with AVX-512 (avx512_block_rows.h), if panels do not fit into L1: sets results[t][r]
+// to the product of row r, from row `row` up to `end`, with token t.
 template <typename Block>
 KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
                              const ActivationBlock * activations, int64_t tokens, float * const * results);
