@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+
+ToolName = Annotated[str, Field(min_length=1, max_length=256)]
+"""The rules of both APIs are stricter than what gateways of MCP servers call tools."""
 
 _SCHEMA_NAMES = ("parameters", "input_schema", "inputSchema")
 """OpenAI's, Anthropic's and MCP's."""

@@ -6,13 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from server.api.tool_forms import flat_function, usual_choice
+from server.api.tool_forms import ToolName, flat_function, usual_choice
 from server.api.validation import Opaque, WireModel
 
 # Choices: agents with many MCP servers bring a few hundred tools.
 MAX_TOOLS = 512
-
-ToolName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class FunctionTool(WireModel):

@@ -7,19 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from server.api.tool_forms import flat_function, usual_choice, with_schema
+from server.api.tool_forms import ToolName, flat_function, usual_choice, with_schema
 from server.api.validation import Opaque, WireModel
 
 MAX_TOOLS = 128
-
-# OpenAI's rule is stricter than what MCP's servers and gateways name their tools (`server/tool`).
-FunctionName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class FunctionDefinition(WireModel):
     """A function that the model may call; ``parameters`` is a JSON Schema."""
 
-    name: FunctionName
+    name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -68,7 +65,7 @@ class GrammarInput(WireModel):
 class CustomDefinition(WireModel):
     """A free-form tool: its input is text, not JSON."""
 
-    name: FunctionName
+    name: ToolName
     description: str | None = None
     format: Annotated[TextInput | GrammarInput, Field(discriminator="type")] | None = None
 
@@ -125,7 +122,7 @@ AnyTool = Annotated[
 class ToolRef(WireModel):
     """A tool by its name."""
 
-    name: FunctionName
+    name: ToolName
 
 
 class NamedFunction(WireModel):

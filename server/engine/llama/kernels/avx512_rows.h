@@ -1,4 +1,5 @@
-/* Products of super-blocks with one or two tokens, row by row, in registers of AVX-512.
+/* Products of super-blocks with one or two tokens, row by row, in registers of AVX-512, and the streams in which rows are read,
+ * also of blocks of 32 (avx512_block_rows.h).
  *
  * With more tokens a row of weights is in each lane (avx512_super_blocks.h): what is unpacked once serves all of them. That
  * reads 16 rows at a time and transposes them. Here a few rows are read together (row_streams.h), and quants stay beside

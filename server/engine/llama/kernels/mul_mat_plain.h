@@ -219,7 +219,7 @@ KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
                              const PlainActivations * activations, int64_t tokens, float * const * results) {
     using Number = std::remove_extent_t<decltype(Block::numbers)>;
     const auto multiply = [&](int64_t first, int64_t steps, int64_t distance, int64_t needless, auto count) KERNEL {
-        Dots dots;
+        Dots dots;  // of rows without a step they stay unset, and are not stored
         const int64_t stride = distance * matrix.stride;
         for (int64_t step = 0; step < steps; step++) {
             const char * weights = matrix.data + (first + step) * matrix.stride;

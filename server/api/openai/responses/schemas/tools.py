@@ -7,12 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from server.api.openai.responses.schemas.lenient import LenientModel, type_of
-from server.api.tool_forms import flat_function, usual_choice
+from server.api.tool_forms import ToolName, flat_function, usual_choice
 
 MAX_TOOLS = 512
 """A choice: agents with several servers of tools bring some hundreds."""
-
-ToolName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class FunctionTool(LenientModel):
