@@ -10,6 +10,7 @@ import asyncio
 import base64
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from fastapi import Request
@@ -142,6 +143,7 @@ class _Loader:
             link.put(written, found.name)
 
     def _take_room(self, links: list[_Link], size: int) -> None:
+        """Called before so much is read: what is read at once has the room of one body together."""
         self._room -= size * len(links)
         if self._room < 0:
             at = links[0].at
@@ -154,12 +156,12 @@ class _Loader:
     async def _fetched(self, links: list[_Link]) -> _Found:
         assert self._fetcher is not None
         link = links[0]
+        take_room = partial(self._take_room, links)
         try:
-            data = await self._fetcher.fetch(link.target, most_bytes=self._most_bytes)
+            data = await self._fetcher.fetch(link.target, take_room=take_room)
         except FetchError as error:
             message = f"{path_text(link.at)}: the image is not fetched: {error}."
             raise InvalidImage(message, at=link.at) from error
-        self._take_room(links, len(data))
         return _Found(data)
 
     async def _read(self, links: list[_Link]) -> _Found:
@@ -173,7 +175,6 @@ class _Loader:
             message = f"{path_text(link.at)}: there is no file {link.target[:100]!r} here."
             raise NotFound(message, at=link.at)
         with opened:
-            # Before it is read: files that are read at once have the room of one body together.
             self._take_room(links, file.bytes)
             return _Found(await asyncio.to_thread(opened.read), file.filename)
 

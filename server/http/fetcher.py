@@ -63,6 +63,9 @@ class Target(NamedTuple):
 Connect = Callable[[Target, str], Awaitable[Streams]]
 """Connects to an address of a target, with TLS if its scheme has it."""
 
+TakeRoom = Callable[[int], None]
+"""Told of so many more bytes before they are kept; it raises where there is no room for them."""
+
 
 async def resolve(host: str, port: int) -> Sequence[str]:
     """The addresses of a host, in the system's order."""
@@ -101,18 +104,19 @@ class Fetcher:
     resolve: Resolve = resolve
     connect: Connect = connect
 
-    async def fetch(self, url: str, *, most_bytes: int) -> bytes:
+    async def fetch(self, url: str, *, take_room: TakeRoom) -> bytes:
         """What ``url`` names.
 
         Raises:
             FetchError: The host is not allowed or not public, answers with anything but 200 or a
-                redirect, too late, or with more than ``most_bytes``.
+                redirect, or too late.
+            Exception: What ``take_room`` raises.
         """
         try:
             async with asyncio.timeout(self.seconds):
                 for _ in range(_MOST_REDIRECTS + 1):
                     target = self._target(url)
-                    answer = await self._get(target, most_bytes)
+                    answer = await self._get(target, take_room)
                     if isinstance(answer, bytes):
                         return answer
                     url = urljoin(url, answer.location)
@@ -149,10 +153,10 @@ class Fetcher:
             return True
         return not hosts.isdisjoint(f"{name}:{target.port}" for name in names)
 
-    async def _get(self, target: Target, most_bytes: int) -> bytes | _Redirect:
+    async def _get(self, target: Target, take_room: TakeRoom) -> bytes | _Redirect:
         reader, writer = await self._connected(target)
         try:
-            return await _exchange(reader, writer, target, most_bytes)
+            return await _exchange(reader, writer, target, take_room)
         finally:
             writer.close()
 
@@ -180,7 +184,7 @@ class _Redirect(NamedTuple):
 
 
 async def _exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target, most_bytes: int
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target, take_room: TakeRoom
 ) -> bytes | _Redirect:
     """Ask for the target, and read the answer."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MOST_HEADER_BYTES)
@@ -205,9 +209,8 @@ async def _exchange(
             if event.status_code != HTTPStatus.OK:
                 raise FetchError(f"{target.host[:100]!r} answers {event.status_code}")
         elif isinstance(event, h11.Data):
+            take_room(len(event.data))
             body += event.data
-            if len(body) > most_bytes:
-                raise FetchError(f"it has more than {most_bytes} bytes")
         elif isinstance(event, h11.EndOfMessage):
             return bytes(body)
 

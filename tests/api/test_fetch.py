@@ -24,7 +24,13 @@ ADDRESSES = {
 }
 
 Site = dict[str, bytes]
-"""Answers by ``host:port/path``."""
+"""Answers by ``host:port/path``; one that begins with `ENDLESS` stays open."""
+
+ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+
+
+def any_room(size: int) -> None:
+    """There is room for everything."""
 
 
 def ok(body: bytes, *headers: str) -> bytes:
@@ -48,8 +54,10 @@ class Writer:
     def write(self, data: bytes) -> None:
         self.asked += data
         path = self._target.path
-        self._reader.feed_data(self._site[f"{self._target.host}:{self._target.port}{path}"])
-        self._reader.feed_eof()
+        answer = self._site[f"{self._target.host}:{self._target.port}{path}"]
+        self._reader.feed_data(answer)
+        if not answer.startswith(ENDLESS):
+            self._reader.feed_eof()
 
     async def drain(self) -> None:
         """Nothing is held back."""
@@ -89,7 +97,7 @@ def web(url: str = "pictures.example:80/cat.png", answer: bytes = ok(PNG)) -> We
 async def test_an_image_of_an_allowed_host_is_fetched() -> None:
     there = web("pictures.example:443/a%20cat.png?size=2")
     found = await there.fetcher("pictures.example").fetch(
-        "https://Pictures.Example./a cat.png?size=2#top", most_bytes=100
+        "https://Pictures.Example./a cat.png?size=2#top", take_room=any_room
     )
     assert found == PNG
     assert there.connected == [("93.184.215.14", 443)]
@@ -108,7 +116,7 @@ async def test_an_image_of_an_allowed_host_is_fetched() -> None:
 async def test_answers_are_read_however_they_end(answer: bytes, found: bytes) -> None:
     there = web(answer=answer)
     fetcher = there.fetcher("pictures.example")
-    assert await fetcher.fetch("http://pictures.example/cat.png", most_bytes=10) == found
+    assert await fetcher.fetch("http://pictures.example/cat.png", take_room=any_room) == found
 
 
 @pytest.mark.parametrize(
@@ -132,7 +140,7 @@ async def test_answers_are_read_however_they_end(answer: bytes, found: bytes) ->
 async def test_nothing_is_asked_of_other_hosts(hosts: list[str], url: str) -> None:
     there = web()
     with pytest.raises(FetchError):
-        await there.fetcher(*hosts).fetch(url, most_bytes=100)
+        await there.fetcher(*hosts).fetch(url, take_room=any_room)
     assert not there.resolved
 
 
@@ -141,7 +149,7 @@ async def test_nothing_is_asked_of_other_hosts(hosts: list[str], url: str) -> No
     [["pictures.example"], ["*.example"], ["*"], ["PICTURES.example:80"], ["*.example:80"]],
 )
 async def test_hosts_are_allowed_by_name_and_pattern(hosts: list[str]) -> None:
-    found = await web().fetcher(*hosts).fetch("http://pictures.example/cat.png", most_bytes=100)
+    found = await web().fetcher(*hosts).fetch("http://pictures.example/cat.png", take_room=any_room)
     assert found == PNG
 
 
@@ -157,7 +165,7 @@ async def test_hosts_are_allowed_by_name_and_pattern(hosts: list[str]) -> None:
 async def test_addresses_that_are_not_public_are_not_connected_to(host: str) -> None:
     there = web()
     with pytest.raises(FetchError, match="not public"):
-        await there.fetcher("*").fetch(f"http://{host}/cat.png", most_bytes=100)
+        await there.fetcher("*").fetch(f"http://{host}/cat.png", take_room=any_room)
     assert not there.connected
 
 
@@ -180,7 +188,7 @@ async def test_a_listed_address_need_not_be_public(
             for port in (80, 9000)
         }
     )
-    assert await there.fetcher(*hosts).fetch(url, most_bytes=100) == PNG
+    assert await there.fetcher(*hosts).fetch(url, take_room=any_room) == PNG
     assert there.connected == [address]
 
 
@@ -193,7 +201,7 @@ async def test_the_next_address_is_tried_where_one_takes_no_connection() -> None
         return await there.connect(target, address)
 
     fetcher = Fetcher(hosts=["*"], resolve=there.resolve, connect=connect)
-    assert await fetcher.fetch("http://other.example/a", most_bytes=100) == PNG
+    assert await fetcher.fetch("http://other.example/a", take_room=any_room) == PNG
     assert there.connected == [("2606:2800:21f:cb07::1", 80)]
     assert there.resolved == ["other.example"]
 
@@ -206,7 +214,7 @@ async def test_redirects_are_followed_to_allowed_hosts() -> None:
     }
     there = Web(site)
     fetcher = there.fetcher("pictures.example", "other.example")
-    assert await fetcher.fetch("http://pictures.example/1", most_bytes=100) == PNG
+    assert await fetcher.fetch("http://pictures.example/1", take_room=any_room) == PNG
     assert there.resolved == ["pictures.example", "pictures.example", "other.example"]
 
 
@@ -225,7 +233,7 @@ async def test_redirects_are_followed_to_allowed_hosts() -> None:
 async def test_redirects_lead_nowhere_else(to: str, hosts: list[str]) -> None:
     there = web(answer=moved(to))
     with pytest.raises(FetchError):
-        await there.fetcher(*hosts).fetch("http://pictures.example/cat.png", most_bytes=100)
+        await there.fetcher(*hosts).fetch("http://pictures.example/cat.png", take_room=any_room)
     assert {*there.connected} == {("93.184.215.14", 80)}
     assert len(there.connected) <= 4
 
@@ -233,7 +241,6 @@ async def test_redirects_lead_nowhere_else(to: str, hosts: list[str]) -> None:
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        (ok(bytes(101)), "more than 100 bytes"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "answers 404"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", "answers 204"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", "cannot be fetched"),
@@ -245,12 +252,28 @@ async def test_redirects_lead_nowhere_else(to: str, hosts: list[str]) -> None:
 async def test_answers_that_hold_no_file_are_said(answer: bytes, problem: str) -> None:
     fetcher = web(answer=answer).fetcher("*")
     with pytest.raises(FetchError, match=problem):
-        await fetcher.fetch("http://pictures.example/cat.png", most_bytes=100)
+        await fetcher.fetch("http://pictures.example/cat.png", take_room=any_room)
+
+
+async def test_what_there_is_no_room_for_is_not_read_to_its_end() -> None:
+    taken: list[int] = []
+
+    def take_room(size: int) -> None:
+        taken.append(size)
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        await (
+            web(answer=ENDLESS + bytes(300))
+            .fetcher("*")
+            .fetch("http://pictures.example/cat.png", take_room=take_room)
+        )
+    assert taken == [300]
 
 
 async def test_a_host_without_an_address_is_said() -> None:
     with pytest.raises(FetchError, match="cannot be fetched"):
-        await web().fetcher("*").fetch("http://nowhere.example/", most_bytes=100)
+        await web().fetcher("*").fetch("http://nowhere.example/", take_room=any_room)
 
 
 async def test_a_fetch_ends_in_time() -> None:
@@ -260,7 +283,7 @@ async def test_a_fetch_ends_in_time() -> None:
 
     fetcher = Fetcher(hosts=["*"], seconds=0.01, resolve=web().resolve, connect=connect)
     with pytest.raises(FetchError, match=r"within 0.01 s"):
-        await fetcher.fetch("http://pictures.example/", most_bytes=100)
+        await fetcher.fetch("http://pictures.example/", take_room=any_room)
 
 
 # --- in requests ---
@@ -277,6 +300,8 @@ def there(monkeypatch: pytest.MonkeyPatch) -> Web:
     found.site["pictures.example:80/gone.png"] = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"
     for path in ("large.png", "large.png?2"):
         found.site[f"pictures.example:80/{path}"] = ok(bytes(300))
+    for path in ("large.png?3", "large.png?4"):
+        found.site[f"pictures.example:80/{path}"] = ENDLESS + bytes(300)
     monkeypatch.setattr(
         remote_contents, "fetcher", lambda settings: found.fetcher(*settings.image_hosts)
     )
@@ -377,6 +402,7 @@ async def test_an_image_that_is_asked_for_twice_is_fetched_once(
         ([part("http://pictures.example/gone.png")], {}, "answers 404"),
         ([part("http://other.example/a.png")], {}, "not fetched from 'other.example'"),
         ([part(LARGE), part(f"{LARGE}?2")], {"max_body_bytes": 400}, "more than 400 bytes"),
+        ([part(f"{LARGE}?{n}") for n in (3, 4)], {"max_body_bytes": 400}, "more than 400 bytes"),
         ([part(f"{URL}?{n}") for n in range(21)], {}, "at most 20 images"),
     ],
 )
