@@ -78,6 +78,14 @@ def is_on(switch: object) -> bool:
     return switch is True or switch == "true"
 
 
+def required_names(required: object) -> list[str]:
+    """The names in a keyword ``required``: those in a list, or one alone, but no switch."""
+    if isinstance(required, str):
+        return [] if required in ("true", "false") else [required]
+    names = required if isinstance(required, list) else []
+    return [name for name in names if isinstance(name, str)]
+
+
 def _required_by_the_properties(schema: Schema) -> None:
     """``required: true`` inside a property (draft 3) names it in ``required``."""
     properties = schema.get("properties")

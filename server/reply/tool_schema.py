@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from server.core.errors import InvalidConstraint, Locator
 from server.core.request import Tool
+from server.grammar.earlier_drafts import required_names
 from server.grammar.json_schema import enforceable
 from server.grammar.keywords import Schema, types
 from server.grammar.leniency import NOT_WEAKENED, Leniency, Weakness
@@ -94,9 +95,10 @@ def _closed(parameters: dict[str, Any]) -> dict[str, Any]:
         return parameters
     if parameters.keys() & _OPEN_ENDED or not _named_below(parameters) <= properties.keys():
         return parameters
-    required = parameters.get("required")
-    missing = required if isinstance(required, list) else []
-    named = {name: True for name in missing if isinstance(name, str) and name not in properties}
+    missing = [
+        name for name in required_names(parameters.get("required")) if name not in properties
+    ]
+    named = dict.fromkeys(missing, True)
     return {**parameters, "properties": {**properties, **named}, "additionalProperties": False}
 
 
@@ -108,9 +110,9 @@ def _named_below(schema: dict[str, Any]) -> set[str]:
         for branch in branches if isinstance(branches, list) else []:
             if isinstance(branch, dict):
                 named |= _named_below(branch)
-                for listing in (branch.get("properties"), branch.get("required")):
-                    names = listing if isinstance(listing, dict | list) else ()
-                    named |= {name for name in names if isinstance(name, str)}
+                listed = branch.get("properties")
+                named.update(listed if isinstance(listed, dict) else ())
+                named.update(required_names(branch.get("required")))
                 if branch.keys() & _OPEN_ENDED or "additionalProperties" in branch:
                     named.add("")
     return named

@@ -57,6 +57,21 @@ def test_a_percent_encoded_reference_is_followed(name: str, reference: str) -> N
     assert not allows(name, tools, "get", "true")
 
 
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("shape", [{}, {"anyOf": [{"required": "k"}, {"required": "a"}]}])
+def test_one_required_name_without_a_list_is_a_list_of_it(
+    shape: dict[str, Any], strict: bool
+) -> None:
+    made = []
+    for required in ("k", ["k"]):
+        parameters = {"properties": {"a": {"type": "string"}}, "required": required, **shape}
+        made.append(arguments_of(Tool(name="get", parameters=parameters, strict=strict), 0))
+    one, listed = made
+    assert one.schema == listed.schema
+    assert one.schema["required"] == ["k"]
+    assert one.leniency.loosened == listed.leniency.loosened == []
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_a_reference_means_the_same_inside_a_part_of_the_schema(name: str) -> None:
     inner = {"x": {"$ref": "#/properties/x"}}
