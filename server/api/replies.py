@@ -15,6 +15,7 @@ import msgspec
 from server.api.context import Context
 from server.api.looseness import Conformity, Looseness
 from server.api.merge import merge
+from server.api.pending_logprobs import PendingLogprobs
 from server.api.prompt_places import about_prompt
 from server.api.tool_names import asked_of_model, in_request
 from server.core.errors import DragomanError
@@ -25,7 +26,6 @@ from server.core.events import (
     Failed,
     Finished,
     PromptScored,
-    TokenLogprob,
 )
 from server.core.model_info import ModelInfo
 from server.core.pool import Client
@@ -217,9 +217,9 @@ class _PlainAnswer:
 class _ParsedAnswer:
     """An answer to a chat: its text is parsed, and each token belongs to one part of it.
 
-    Tokens that gave no text yet belong to the text that comes next, except within reasoning, whose
-    end marker and the space behind it count as reasoning. Only tokens of the content are reported
-    with their logprobs.
+    Tokens that gave no text yet count for the text that comes next, except within reasoning, whose
+    end marker and the space behind it count as reasoning. Logprobs are reported of the tokens that
+    the content is made of, and of no others.
     """
 
     def __init__(self, number: int, prompt: int, parser: ReplyParser) -> None:
@@ -227,14 +227,14 @@ class _ParsedAnswer:
         self._prompt = prompt
         self._parser = parser
         self._pending_tokens = 0
-        self._pending: list[TokenLogprob] = []
+        self._logprobs = PendingLogprobs()
         self._last: type[ParsedEvent] | None = None
         self._called_tools = False
         self._reasoning_tokens = 0
 
     def feed(self, delta: Delta) -> Iterator[ReplyEvent]:
         self._pending_tokens += delta.tokens
-        self._pending += delta.logprobs
+        self._logprobs.add(delta.logprobs)
         thinking = self._parser.inside_reasoning or not delta.text.strip()
         yield from self._attributed(self._parser.feed(delta.text), thinking=thinking)
 
@@ -253,7 +253,7 @@ class _ParsedAnswer:
             stop=stop,
             answer=self._number,
             prompt=self._prompt,
-            logprobs=self._take_logprobs() if in_content else [],
+            logprobs=self._logprobs.take_all() if in_content else [],
         )
 
     def _attributed(self, events: list[ParsedEvent], *, thinking: bool) -> Iterator[ReplyEvent]:
@@ -262,27 +262,23 @@ class _ParsedAnswer:
         With ``thinking``, tokens behind reasoning that gave no event belong to it.
         """
         kinds = {type(event) for event in events}
-        goes_on = not kinds and thinking and self._last is ReasoningDelta
-        if ReasoningDelta in kinds or goes_on:
+        still_thinking = not kinds and thinking and self._last is ReasoningDelta
+        if ReasoningDelta in kinds or still_thinking:
             self._reasoning_tokens += self._pending_tokens
             self._pending_tokens = 0
-        if kinds and ContentDelta not in kinds:
-            self._pending = []
         if kinds:
             self._pending_tokens = 0
-            self._last = type(events[-1])
-        elif self._last is ReasoningDelta:
-            self._pending = []
         for event in events:
             self._called_tools |= isinstance(event, ToolCallStart)
-            if isinstance(event, ContentDelta) and self._pending:
-                yield msgspec.structs.replace(event, logprobs=self._take_logprobs())
+            if isinstance(event, ContentDelta) and self._logprobs:
+                goes_on = self._last is ContentDelta
+                taken = self._logprobs.take(event.text, behind_content=goes_on)
+                yield msgspec.structs.replace(event, logprobs=taken)
             else:
                 yield event
-
-    def _take_logprobs(self) -> list[TokenLogprob]:
-        taken, self._pending = self._pending, []
-        return taken
+            self._last = type(event)
+        if kinds and self._last is not ContentDelta:
+            self._logprobs.clear()
 
 
 class _CustomCallingAnswer:

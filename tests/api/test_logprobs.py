@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 
 import httpx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from server.api.openai.logprobs import LegacyLogprobs
 from server.core.events import Accepted, Delta, Event, Finished, TokenLogprob
 from server.core.request import GenerationRequest
 from server.reply.builtin_formats import builtin_format
-from tests.api.fakes import FakePool, answer, usage
+from tests.api.fakes import FakePool, answer, logprobs, usage
 from tests.api.wire import CHAT, chat, chat_body, chat_chunks, complete, raw_chunks
 
 Connect = Callable[..., httpx.AsyncClient]
@@ -89,6 +90,52 @@ async def test_only_tokens_of_the_content_are_reported(connect: Connect) -> None
     assert logprobs.content is not None
     assert "".join(token.token for token in logprobs.content) == "42 <b"
     assert answered.choices[0].message.content == "42 <b"
+
+
+TOOLS = [{"type": "function", "function": {"name": "get_weather"}}]
+CALL = ("<tool_call>", '{"name": "get_weather"', ', "arguments": {}}', "</tool_call>")
+ANSWERS = [
+    (
+        "hermes",
+        "",
+        ["I", " look", ".", " ", *CALL, "\n", "Done", " <", "b", ">"],
+        "I look.\nDone <b>",
+    ),
+    ("hermes", "", ["<think>", "Done", "</think>", "\n\n", "Done", " <", "b"], "Done <b"),
+    ("hermes", "", ["\n", "4", *CALL, "5", *CALL, "6", " \n"], "\n456 \n"),
+    ("hermes", "", ["a", " b>", *CALL[:-1], "</tool_call> a", "b"], "a b></tool_call> ab"),
+    (
+        "gpt-oss",
+        "<|start|>assistant",
+        [
+            *("<|channel|>", "analysis", "<|message|>", "final", "<|end|>"),
+            *("<|start|>", "assistant", "<|channel|>", "final", "<|message|>", "fin", "al"),
+        ],
+        "final",
+    ),
+    ("gpt-oss", "<|start|>assistant", ["<|channel|>", "final", "<|message|>", "Hi"], "Hi"),
+]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 99])
+@pytest.mark.parametrize(("name", "prefix", "tokens", "content"), ANSWERS)
+async def test_tokens_of_markup_are_not_reported_however_many_come_at_once(
+    connect: Connect, name: str, prefix: str, tokens: list[str], content: str, step: int
+) -> None:
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        yield Accepted(id=1, prompt_tokens=5, reply_prefix=prefix, tools_active=True)
+        for begin in range(0, len(tokens), step):
+            pieces = tokens[begin : begin + step]
+            found = [each for piece in pieces for each in logprobs(request, piece)]
+            text, count = "".join(pieces), len(pieces)
+            yield Delta(id=1, index=0, text=text, tokens=count, logprobs=found)
+        yield Finished(id=1, index=0, reason="stop", usage=usage(len(tokens)))
+
+    http = connect(FakePool(script, builtin_format(name)))
+    chunks = await chat_chunks(http, logprobs=True, tools=TOOLS)
+    pieces = [chunk.choices[0].logprobs for chunk in chunks]
+    reported = [token.token for piece in pieces if piece for token in piece.content or []]
+    assert "".join(reported) == content
 
 
 async def test_legacy_logprobs_show_parts_of_characters_as_bytes(connect: Connect) -> None:
