@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from server.core.request import ChatPrompt, ImagePart, Message, TextPart
+from server.core.request import ChatPrompt, Message, images_of, texts_of
 
 _MARKUP_BYTES = 64
 """A choice: the most that a template writes around a message, a call or a tool."""
@@ -17,17 +17,14 @@ def most_tokens(prompt: ChatPrompt) -> float:
 
     A token has a byte at least. Of images nothing is known.
     """
+    if any(True for _ in images_of(prompt.messages)):
+        return math.inf
     tools = (len(msgspec.json.encode(tool)) + _MARKUP_BYTES for tool in prompt.tools)
     return _MARKUP_BYTES + sum(tools) + sum(map(_most_tokens, prompt.messages))
 
 
-def _most_tokens(message: Message) -> float:
-    content = message.content or ""
-    parts = [TextPart(content)] if isinstance(content, str) else content
-    if any(isinstance(part, ImagePart) for part in parts):
-        return math.inf
-    texts = [part.text for part in parts if isinstance(part, TextPart)]
-    texts += [text for call in message.tool_calls for text in (call.name, call.arguments)]
-    texts.append(message.reasoning_content or "")
+def _most_tokens(message: Message) -> int:
+    """The same of a message without images."""
+    texts = texts_of(message)
     markup = _MARKUP_BYTES * (len(message.tool_calls) + 1)
     return markup + sum(len(text) if text.isascii() else len(text.encode()) for text in texts)

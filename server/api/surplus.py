@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import ceil
 
 from server.core.errors import ContextLengthExceeded
-from server.core.request import Message, TextPart
+from server.core.request import Message, images_of, texts_of
 
 _MOST_ANSWER_SHARE = 4
 """Room for the answer: as many tokens as it may have, but at most a quarter of the context."""
@@ -70,9 +70,5 @@ def _units(messages: Sequence[Message], *, summed_up: bool) -> Iterator[range]:
 
 def _length(message: Message) -> int:
     """The characters of a message, some for its markup and many for each of its images."""
-    content = message.content or ""
-    parts = [TextPart(content)] if isinstance(content, str) else content
-    texts = [part.text for part in parts if isinstance(part, TextPart)]
-    images = _IMAGE_CHARACTERS * (len(parts) - len(texts))
-    texts += [call.name + call.arguments for call in message.tool_calls]
-    return 16 + sum(map(len, texts)) + len(message.reasoning_content or "") + images
+    images = sum(_IMAGE_CHARACTERS for _ in images_of([message]))
+    return 16 + sum(map(len, texts_of(message))) + images

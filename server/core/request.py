@@ -76,6 +76,19 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_content: str | None = None
 
 
+def texts_of(message: Message) -> Iterator[str]:
+    """Each text of a message: those of its content, its reasoning, and its calls."""
+    content = message.content or ""
+    parts = [TextPart(content)] if isinstance(content, str) else content
+    for part in parts:
+        if isinstance(part, TextPart):
+            yield part.text
+    yield message.reasoning_content or ""
+    for call in message.tool_calls:
+        yield call.name
+        yield call.arguments
+
+
 ImagePlace = tuple[str, int, str, int]
 """The place of an image: ``("messages", 1, "content", 0)``."""
 
