@@ -16,7 +16,6 @@ from server.reply.sink import TextSink
 from server.reply.source import EndOfReply, Markers, Source, Steps
 from server.reply.syntax import FENCE
 
-_END_OF_SPAN = Markers(["`", "\n"])
 _FENCE_LINE = re.compile(rf"\s*({FENCE}\w*)?\s*")
 
 
@@ -42,6 +41,7 @@ class QuotedCalls:
         self._source = source
         self._triggers = sorted(set(triggers), key=len, reverse=True)
         self._ends = ends
+        self._ends_of_span = Markers(["`", "\n", *ends])
         # Whether calls in fenced blocks behind prose are quoted; None: it is not known yet.
         self._blocks_quoted: bool | None = None
 
@@ -71,7 +71,7 @@ class QuotedCalls:
             if not trial.count or quoted:
                 return True
             if in_span:
-                end = yield from self._source.stream(_END_OF_SPAN, lambda _: None)
+                end = yield from self._source.stream(self._ends_of_span, lambda _: None)
                 return end == "`"
             self._blocks_quoted = yield from self._text_follows(trial)
             return self._blocks_quoted

@@ -139,6 +139,13 @@ def test_the_end_of_a_message_ends_the_answer() -> None:
     assert calls(read("gpt-oss", text)) == [("get_weather", ARGUMENTS)]
 
 
+def test_a_span_ends_with_its_message() -> None:
+    final = "<|end|><|start|>assistant<|channel|>final<|message|>"
+    message = read("gpt-oss", f"Press ` now. {MARKED}{final}It is `x`.")
+    assert calls(message) == [("get_weather", ARGUMENTS)]
+    assert str(message.content).split() == ["Press", "`", "now.", "It", "is", "`x`."]
+
+
 @pytest.mark.parametrize(
     "unit", [f"` {MARKED}", f"`{MARKED}`", f"\nSo:\n{FENCED}", f"\n{FENCED}", "\n```\n<tool_call>"]
 )
