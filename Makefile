@@ -58,7 +58,7 @@ tool: $(INSTALLED) ## install the command for you, by uv or pipx, with the kerne
 	        --pip-args="--find-links '$(LLAMA_CPP_WHEEL)' --constraint '$(CURDIR)/constraints.txt'"; \
 	else echo "make tool needs uv or pipx" >&2; exit 1; fi
 
-develop: $(DEVELOPED)
+develop: $(DEVELOPED) ## set up .venv with what checks and tests need as well
 
 $(CLIENTS)/.installed: tests/conformance/clients/requirements.txt
 	test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
@@ -93,7 +93,7 @@ models: install
 
 check: lint test-fast ## run `lint` and the tests marked `fast`, in about three minutes on two cores
 
-test: test-fast test-process test-model ## run every test, those on real models included
+test: test-fast test-process test-model ## run every test but those on Ray, those on real models included
 
 # Files of tests run beside each other. Those on real models do not: each uses all cores itself.
 BESIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
