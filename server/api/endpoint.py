@@ -38,6 +38,7 @@ from server.api.ignored_names import header_value
 from server.api.looseness import Looseness
 from server.api.remote_contents import names_contents, with_contents
 from server.api.tool_names import seen_by_model
+from server.api.unnamed_model import listing_models
 from server.api.validation import validate
 from server.core.errors import DragomanError, Locator
 from server.core.model_info import ModelInfo
@@ -106,7 +107,8 @@ async def read(request: Request, model: type[Body], *, any_type: bool = False) -
     Raises RateLimited where the request's key has used up one of its limits.
     """
     current_account().admit()
-    settings = context(request).settings
+    shared = context(request)
+    settings = shared.settings
     limits = BodyLimits(bytes=settings.max_body_bytes, seconds=settings.request_timeout)
     raw = await receive(request, limits, any_type=any_type)
     large = request.state.large_body = len(raw) >= _LARGE_BODY
@@ -118,12 +120,13 @@ async def read(request: Request, model: type[Body], *, any_type: bool = False) -
         value = decode(raw)
         return value if names_contents(value) else checked(value)
 
-    found = await asyncio.to_thread(whole) if large else whole()
-    if isinstance(found, BaseModel):
-        return found
-    value = await unless_gone(request, with_contents(found, request))
-    request.state.large_body = True  # as what it names may be
-    return await asyncio.to_thread(checked, value)
+    with listing_models(shared.pool, model):
+        found = await asyncio.to_thread(whole) if large else whole()
+        if isinstance(found, BaseModel):
+            return found
+        value = await unless_gone(request, with_contents(found, request))
+        request.state.large_body = True  # as what it names may be
+        return await asyncio.to_thread(checked, value)
 
 
 async def converted(request: Request, convert: Callable[[], T], *, large: bool = False) -> T:

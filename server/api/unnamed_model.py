@@ -1,13 +1,35 @@
-"""The model that a request means that names none, as requests to servers of one model do."""
+"""Requests that name no model: which one they mean, or which they can name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from pydantic import BaseModel
+
+from server.api.validation import WireModel
 from server.core.errors import InvalidRequest
 from server.core.model_info import ModelInfo, ModelOutline
-from server.core.near_names import listed
+from server.core.near_names import choices, listed
 from server.core.pool import Pool
+
+
+class ModelField(WireModel):
+    """The model that a body is for."""
+
+    model: str
+
+
+@contextmanager
+def listing_models(pool: Pool, body: type[BaseModel]) -> Iterator[None]:
+    """An InvalidRequest about the model of such a ``body`` says which models there are."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.at != ("model",) or not issubclass(body, ModelField):
+            raise
+        names = [entry.id for entry in pool.models() if entry.state != "failed"]
+        raise InvalidRequest(f"{error.message} {choices('', names)}", at=error.at) from error
 
 
 def unnamed_model(pool: Pool, does: str, fits: Callable[[ModelInfo | ModelOutline], bool]) -> str:

@@ -195,3 +195,36 @@ async def test_an_error_does_not_repeat_a_long_input(http: httpx.AsyncClient) ->
     response = await http.post(CHAT, json=chat_body(tool_choice="x" * 100_000))
     assert response.status_code == 400
     assert len(response.content) < 1000
+
+
+SAID = {"messages": [USER]}
+BODIES = [
+    ("/v1/chat/completions", SAID),
+    ("/v1/completions", {"prompt": "a"}),
+    ("/v1/responses", {"input": "a"}),
+    ("/v1/responses/compact", {"input": "a"}),
+    ("/v1/responses/input_tokens", {"input": "a"}),
+    ("/v1/messages", {**SAID, "max_tokens": 1}),
+    ("/v1/messages/count_tokens", SAID),
+    ("/v1/embeddings", {"input": "a"}),
+    ("/apply-template", SAID),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), BODIES)
+async def test_a_body_without_a_model_is_told_which_there_are(
+    http: httpx.AsyncClient, path: str, body: dict[str, Any]
+) -> None:
+    for unnamed in (body, {**body, "model": None}):
+        response = await http.post(path, json=unnamed)
+        assert response.status_code == 400
+        message = response.json()["error"]["message"]
+        assert message.startswith("model: ")
+        assert message.endswith("There are: test.")
+
+
+async def test_the_name_of_a_model_to_pull_is_none_of_those_that_are_there(
+    http: httpx.AsyncClient,
+) -> None:
+    response = await http.post("/v1/pulls", json={})
+    assert response.json()["error"]["message"] == "model: Field required."

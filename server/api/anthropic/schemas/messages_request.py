@@ -19,6 +19,7 @@ from server.api.generation_fields import LocalFields, Stops, ThinkingFields, usu
 from server.api.roles import usual_role
 from server.api.spellings import respell
 from server.api.text_parts import as_parts
+from server.api.unnamed_model import ModelField
 from server.api.validation import Respelled, WireModel, whole
 
 
@@ -70,10 +71,9 @@ class OutputConfig(WireModel):
     format: JsonFormat | None = None
 
 
-class Conversation(ThinkingFields):
+class Conversation(ModelField, ThinkingFields):
     """What makes the prompt."""
 
-    model: str
     messages: Annotated[
         list[Annotated[Turn, BeforeValidator(usual_role)]],
         Field(min_length=1, max_length=MAX_MESSAGES),

@@ -10,6 +10,7 @@ from server.api.constraint_fields import ConstraintFields
 from server.api.generation_fields import LocalFields, Stops
 from server.api.ignored_names import unknown_names
 from server.api.spellings import respell
+from server.api.unnamed_model import ModelField
 from server.api.validation import Respelled, WireModel
 
 MAX_CHOICES = 128
@@ -22,7 +23,7 @@ class StreamOptions(WireModel):
     include_obfuscation: bool | None = Field(None, description="Accepted and ignored.")
 
 
-class GenerationFields(LocalFields, ConstraintFields):
+class GenerationFields(ModelField, LocalFields, ConstraintFields):
     """Everything that chat completions and completions have in common."""
 
     #: Accepted without effect, and named in the answer's ``x-dragoman-ignored`` header.
@@ -30,7 +31,6 @@ class GenerationFields(LocalFields, ConstraintFields):
     #: Refused, since they would change the answer and are not honoured.
     UNSUPPORTED: ClassVar[frozenset[str]] = frozenset()
 
-    model: str
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     stop: Stops | None = None
     stream: bool | None = None

@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
 
 from server.api.openai.schemas.completions import TokenIds, prompt_form
 from server.api.spellings import respelled_names
-from server.api.validation import Respelled, WireModel
+from server.api.unnamed_model import ModelField
+from server.api.validation import Respelled
 from server.core.sampling import INT32_MAX
 
 MAX_INPUTS = 2048
@@ -43,7 +44,7 @@ Input = Annotated[
 ]
 
 
-class EmbeddingRequest(WireModel):
+class EmbeddingRequest(ModelField):
     """Inputs to embed; a text with control tokens in it stays text."""
 
     @classmethod
@@ -52,7 +53,6 @@ class EmbeddingRequest(WireModel):
         names = dict.fromkeys(("task", "task_type", "prompt_name"), "input_type")
         return respelled_names(body, names)
 
-    model: str
     input: Input
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="base64 is of little-endian float32."

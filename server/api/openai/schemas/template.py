@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from server.api.openai.schemas.chat_request import MAX_MESSAGES, ChatMessage, ConversationFields
+from server.api.unnamed_model import ModelField
 
 
-class TemplateRequest(ConversationFields):
+class TemplateRequest(ModelField, ConversationFields):
     """The parts of a chat completion that make its prompt, or a prompt that is native already."""
 
-    model: str
     messages: Annotated[list[ChatMessage], Field(default=[], max_length=MAX_MESSAGES)]
     prompt: str | None = Field(
         None, description="Instead of ``messages``: a native prompt, to see its tokens."

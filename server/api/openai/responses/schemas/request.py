@@ -17,6 +17,7 @@ from server.api.openai.responses.schemas.settings import (
 )
 from server.api.openai.responses.schemas.tools import MAX_TOOLS, AnyTool, Choice
 from server.api.spellings import respell
+from server.api.unnamed_model import ModelField
 from server.api.validation import Respelled
 
 MAX_ITEMS = 10_000
@@ -44,19 +45,17 @@ class ContextEdit(LenientModel):
     compact_threshold: Annotated[int, Field(ge=0)] | None = None
 
 
-class CompactRequest(LenientModel):
+class CompactRequest(ModelField, LenientModel):
     """A conversation to be made shorter; fields that are unknown here have no effect."""
 
-    model: str
     input: str | Annotated[list[InputItem], Field(max_length=MAX_ITEMS)] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
 
 
-class ResponsesRequest(LocalFields, ThinkingFields, ConstraintFields):
+class ResponsesRequest(ModelField, LocalFields, ThinkingFields, ConstraintFields):
     """Parameters of a response."""
 
-    model: str
     input: str | Annotated[list[InputItem], Field(max_length=MAX_ITEMS)] | None = Field(
         None,
         description="May be left out after a ``previous_response_id`` or in a ``conversation``.",
