@@ -63,9 +63,10 @@ class ScoredTile {
         const int64_t group = op.gqa_group;
         const Floats scale = broadcast(op.scale);
         const bool only_scaled = op.largest_bias == 0 && op.soft_cap == 0;
+        const HeadCells of_first_head(op.keys, first_kv_head);
         for (const CellTile * tile = begin(part); tile < end(part); tile++) {
-            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
-                const HeadCells cells(op.keys, first_kv_head + kv_head);
+            HeadCells cells = of_first_head;
+            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++, cells.next_head()) {
                 products.read(cells, kv_head, *tile, *std::min(tile + 1, end(part) - 1));
                 float * scores = scores_of(*tile, kv_head);
                 for (uint64_t seeing = tile->tokens; seeing != 0; seeing &= seeing - 1) {

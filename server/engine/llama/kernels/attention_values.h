@@ -54,13 +54,14 @@ class TileAttention : public ScoredTile {
     KERNEL void add_part(int64_t part) const {
         for_each_row([&](int64_t row) { start_sums(part, row, memory.guesses[row / op.tile_rows()]); });
         SoftmaxStatistics * statistics = memory.statistics + part * memory.rows;
+        const HeadCells of_first_head(op.values, first_kv_head);
         for_each_run(part, [&](const CellTile * first, int64_t count) KERNEL {
-            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
-                const HeadCells cells(op.values, first_kv_head + kv_head);
+            HeadCells cells = of_first_head;
+            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++, cells.next_head()) {
                 for (const CellTile * tile = first + count; tile < std::min(first + 2 * count, end(part)); tile++) {
                     cells.prefetch(*tile);
                 }
-                const float largest = add_values(part, first, count, kv_head);
+                const float largest = add_values(part, first, count, kv_head, cells);
                 for_each_row(*first, kv_head, [&](int64_t row, float *) {
                     statistics[row].largest_value = std::max(statistics[row].largest_value, largest);
                 });
@@ -84,9 +85,11 @@ class TileAttention : public ScoredTile {
         if (all_right) {
             return;
         }
+        const HeadCells of_first_head(op.values, first_kv_head);
         for_each_run(part, [&](const CellTile * first, int64_t count) KERNEL {
-            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
-                add_values(part, first, count, kv_head);
+            HeadCells cells = of_first_head;
+            for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++, cells.next_head()) {
+                add_values(part, first, count, kv_head, cells);
             }
         });
     }
@@ -126,6 +129,8 @@ class TileAttention : public ScoredTile {
     float * const sums;              // of weighted values: [part][row][value_dim]
     float * const smallest_weights;  // [part][row]; infinite in rows whose sums are there
 
+    int64_t rows_seeing(const CellTile & tile) const { return __builtin_popcountll(tile.tokens) * op.gqa_group; }
+
     float sum_of_weights(int64_t row) const {
         int64_t sum = 0;
         for (int64_t part = 0; part < parts; part++) {
@@ -145,13 +150,15 @@ class TileAttention : public ScoredTile {
         smallest_weights[part * memory.rows + row] = smallest_weight(sum);
     }
 
-    // Calls `act` with each run of tiles that the same tokens see and whose values fit into the L1 cache together; where these
-    // are few, with each tile.
+    // Calls `act` with each run of tiles that the same tokens see and whose values fit into the L1 cache together. For few rows,
+    // half as many: cells of the next run are prefetched together, and 8 KB of them take longer than 4 KB.
     template <typename Act>
     void for_each_run(int64_t part, Act act) const {
-        const int64_t fitting = std::min(MAX_RUN, NUMBERS_TOGETHER / (KV_TILE * op.value_dim));
+        const int64_t numbers = KV_TILE * op.value_dim;
+        const int64_t for_many = std::min(MAX_RUN, NUMBERS_TOGETHER / numbers);
+        const int64_t for_few = std::clamp<int64_t>(NUMBERS_TOGETHER / 2 / numbers, 1, MAX_RUN);
         for (const CellTile * first = begin(part); first < end(part);) {
-            const int64_t most = __builtin_popcountll(first->tokens) * op.gqa_group < MANY_ROWS ? 1 : fitting;
+            const int64_t most = rows_seeing(*first) < MANY_ROWS ? for_few : for_many;
             int64_t count = 1;
             while (count < most && first + count < end(part) && first[count].tokens == first->tokens) {
                 count++;
@@ -162,11 +169,12 @@ class TileAttention : public ScoredTile {
     }
 
     // Adds the weighted values of a run of tiles of cells of a KV head, and returns a bound of the values.
-    KERNEL float add_values(int64_t part, const CellTile * first, int64_t count, int64_t kv_head) const {
+    KERNEL float add_values(int64_t part, const CellTile * first, int64_t count, int64_t kv_head,
+                            const HeadCells & cells) const {
         const float * weights[QUERY_TILE_ROWS];
         float * of_rows[QUERY_TILE_ROWS];
         unsigned tiles[QUERY_TILE_ROWS];
-        const int64_t stride = __builtin_popcountll(first->tokens) * op.gqa_group * KV_TILE;
+        const int64_t seeing = rows_seeing(*first), stride = seeing * KV_TILE;
         int64_t rows = 0;
         for_each_row(*first, kv_head, [&](int64_t row, float * of_row) KERNEL {
             const int64_t index = part * memory.rows + row;
@@ -180,17 +188,20 @@ class TileAttention : public ScoredTile {
                 tiles[rows++] = reaching;
             }
         });
-        const HeadCells cells(op.values, first_kv_head + kv_head);
-        if (count == 1 && rows > 0 && rows < MANY_ROWS) {
-            return cells.with_numbers(*first, [&](const auto * const * numbers) KERNEL {
-                float largest = 0;
-                with_count<MANY_ROWS - 1>(rows, [&](auto count) KERNEL {
-                    largest = add_cells<count>(numbers, op.value_dim, weights, of_rows);
-                });
-                return largest;
-            });
-        }
         float largest = 0;
+        if (rows > 0 && rows < MANY_ROWS && (count == 1 || seeing < MANY_ROWS)) {
+            for (const CellTile * tile = first; tile < first + count; tile++) {
+                cells.with_numbers(*tile, [&](const auto * const * numbers) KERNEL {
+                    with_count<MANY_ROWS - 1>(rows, [&](auto count) KERNEL {
+                        largest = std::max(largest, add_cells<count>(numbers, op.value_dim, weights, of_rows));
+                    });
+                });
+                for (int64_t row = 0; row < rows; row++) {
+                    weights[row] += stride;
+                }
+            }
+            return largest;
+        }
         for (int64_t tile = 0; tile < count; tile++) {
             largest = std::max(largest, cells.magnitude(first[tile]));
         }

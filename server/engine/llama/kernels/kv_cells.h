@@ -92,13 +92,17 @@ struct Magnitude<block_q4_0> : MagnitudeOfBlocks<block_q4_0> {};
 // The keys, or the values, of one KV head.
 struct HeadCells {
     const char * data;
-    int64_t cell_size, head_size, head_dim;  // bytes from cell to cell, bytes of a head, its numbers
+    int64_t cell_size, head_stride;  // bytes from cell to cell, and from KV head to KV head
+    int64_t head_size, head_dim;     // bytes of a head, its numbers
     ggml_type type;
 
     HeadCells(const ggml_tensor * tensor, int64_t kv_head)
         : data(static_cast<const char *>(tensor->data) + kv_head * tensor->nb[2]),
-          cell_size(tensor->nb[1]), head_size(ggml_row_size(tensor->type, tensor->ne[0])),
-          head_dim(tensor->ne[0]), type(tensor->type) {}
+          cell_size(tensor->nb[1]), head_stride(tensor->nb[2]),
+          head_size(ggml_row_size(tensor->type, tensor->ne[0])), head_dim(tensor->ne[0]), type(tensor->type) {}
+
+    // Goes on to the next KV head. Another HeadCells would divide again for its size.
+    void next_head() { data += head_stride; }
 
     // Calls `act` with pointers to the numbers of each cell, of their type.
     template <typename Act>
