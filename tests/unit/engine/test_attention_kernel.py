@@ -301,6 +301,20 @@ def test_a_result_depends_on_nothing_but_the_cells_that_a_token_sees(
             np.testing.assert_array_equal(others.computed(threads, kind)[-1], expected[0])
 
 
+@of_every_format
+@pytest.mark.parametrize(("kv_heads", "group"), [(1, 4), (3, 3), (4, 8), (8, 2)])
+@pytest.mark.parametrize(("tokens", "cells"), [(1, 300), (2, 40), (1, 4096), (MANY, 300)])
+def test_threads_get_the_same_however_they_divide_the_work(
+    kind: GGMLQuantizationType, kv_heads: int, group: int, tokens: int, cells: int
+) -> None:
+    """To the bit: by one KV head or several, or by cells where heads are few or cells many."""
+    visible = causal(tokens, cells)
+    heads = Heads.random(visible, heads=kv_heads * group, kv_heads=kv_heads, head_dim=128)
+    expected = heads.computed(1, kind)
+    for threads in (2, 3, 4, 8):
+        np.testing.assert_array_equal(heads.computed(threads, kind), expected)
+
+
 @pytest.mark.parametrize(("head_dim", "group"), [(8, 3), (64, 3), (80, 1), (128, 4)])
 @pytest.mark.parametrize("scale", [1, 20])
 def test_tokens_get_the_same_alone_and_beside_any_number_of_others(

@@ -18,24 +18,51 @@
 
 namespace {
 
-// How the threads divide the operation. With many query tiles, a job is one of them and one KV head, for which a
-// thread does everything. With few, a job is a part of the cells of a query tile, for all KV heads; all threads
-// compute scores, then weights, then sums.
+// How the threads divide the operation. A job is a query tile and some KV heads, for which a thread does everything: it
+// waits for no other, and its caches hold the scores. Where these are too few jobs, a job is a part of the cells of a query
+// tile, for all KV heads; all threads compute scores, then weights, then sums.
 struct Division {
     static constexpr int64_t MIN_PART_CELLS = 128;  // a choice: 32 to 512 take the same time
+    // Each pass over the cells, for some KV heads, goes to all pages that they lie in. Where few rows do little with a cell,
+    // so many bytes in all passes take as long as the waiting of threads that go over them once (with AVX-512, half
+    // precision, one and two threads, heads of 64 and 128).
+    static constexpr int64_t MOST_BYTES_OF_PASSES = 24 << 20;
     bool by_head;
     int64_t jobs, kv_heads, parts, tile_memories;
 
     Division(const FlashAttention & op, int threads) {
-        // Four jobs for each thread, so that the others can take over from one that is held up.
-        const int64_t enough = 4 * threads;
-        by_head = op.tiles >= enough;
-        kv_heads = by_head ? 1 : op.kv_heads;
-        jobs = by_head ? op.tiles * op.kv_heads : op.tiles;
-        parts = by_head ? 1
-                        : std::clamp<int64_t>(op.cells / MIN_PART_CELLS, 1,
-                                              (enough + op.tiles - 1) / op.tiles);
-        tile_memories = by_head ? threads : op.tiles;
+        const bool has_few_rows = std::min(op.tokens, op.tile_tokens) * op.gqa_group < MANY_ROWS;
+        kv_heads = heads_of_a_job(op, threads, has_few_rows);
+        const int64_t passes = op.kv_heads / kv_heads;
+        by_head = are_enough(op.tiles * passes, threads) &&
+                  (!has_few_rows || passes == 1 || passes * op.cells * int64_t(op.keys->nb[1]) <= MOST_BYTES_OF_PASSES);
+        if (by_head) {
+            jobs = op.tiles * passes;
+            parts = 1;
+            tile_memories = threads;
+        } else {
+            kv_heads = op.kv_heads;
+            jobs = tile_memories = op.tiles;
+            parts = std::clamp<int64_t>(op.cells / MIN_PART_CELLS, 1, (4 * threads + jobs - 1) / jobs);
+        }
+    }
+
+  private:
+    // Whether threads that take so many jobs end together, also if another has to take over from one that is held up.
+    static bool are_enough(int64_t jobs, int threads) {
+        return threads == 1 || jobs >= 4 * threads || (jobs >= 2 * threads && jobs % threads == 0);
+    }
+
+    // Many rows fill the caches with the scores of one head. Few read cells, as many as possible in the order in which they
+    // lie.
+    static int64_t heads_of_a_job(const FlashAttention & op, int threads, bool has_few_rows) {
+        int64_t most = 1;
+        for (int64_t heads = 2; has_few_rows && heads <= op.kv_heads; heads++) {
+            if (op.kv_heads % heads == 0 && are_enough(op.tiles * (op.kv_heads / heads), threads)) {
+                most = heads;
+            }
+        }
+        return most;
     }
 };
 
@@ -86,8 +113,8 @@ class FlashAttentionTraits : public ggml::cpu::tensor_traits {
         QueryProducts products(op, workspace.queries + params->ith * workspace.queries_size(op, params->nth));
         int64_t visible_tile = -1, queried = -1;
         const auto attention = [&](int64_t job) {
-            const int64_t tile = division.by_head ? job / op.kv_heads : job;
-            const int64_t kv_head = division.by_head ? job % op.kv_heads : 0;
+            const int64_t jobs_of_a_tile = op.kv_heads / division.kv_heads;
+            const int64_t tile = job / jobs_of_a_tile, kv_head = job % jobs_of_a_tile * division.kv_heads;
             const int64_t memory = division.by_head ? params->ith : tile;
             if (tile != visible_tile) {
                 const int64_t first = tile * op.tile_tokens;

@@ -10,9 +10,6 @@
 
 namespace {
 
-// So many rows that see a tile of cells repay storing its numbers: transposed keys, and the values of several tiles.
-constexpr int MANY_ROWS = 8;
-
 // The products of QUERIES queries with the keys of a tile: results[q] has a key in each lane.
 template <int QUERIES, typename Number>
 KERNEL __attribute__((noinline)) void multiply_keys(const Number * const * cells, int64_t key_dim,

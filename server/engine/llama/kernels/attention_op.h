@@ -9,6 +9,9 @@
 
 namespace {
 
+// So many rows that see a tile of cells repay storing its numbers: transposed keys, and the values of several tiles.
+constexpr int MANY_ROWS = 8;
+
 struct FlashAttention {
     const ggml_tensor *queries, *keys, *values, *mask, *sinks;
     int64_t tokens, cells, kv_heads, heads, gqa_group, value_dim;
