@@ -3,54 +3,86 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
-from itertools import accumulate, takewhile
+from codecs import getincrementaldecoder
+from collections.abc import Iterator
+from itertools import takewhile
+from operator import attrgetter
+from typing import NamedTuple
 
-from server.core.events import TokenLogprob
+from server.core.events import Delta, TokenLogprob
+from server.reply.sink import Place
+
+_begin, _end = attrgetter("begin"), attrgetter("end")
+
+
+class _Token(NamedTuple):
+    """A token and the characters of the reply that it has a part of."""
+
+    token: TokenLogprob
+    begin: int
+    end: int
+
+    @property
+    def is_blank(self) -> bool:
+        return self.token.piece.isspace()
 
 
 class PendingLogprobs:
-    """Tokens whose text came, but is not known to be content."""
+    """Tokens whose text came, but is not known to be content.
 
-    def __init__(self) -> None:
-        self._tokens: list[TokenLogprob] = []
+    Args:
+        begin: How many characters of the reply stand in front of the first token.
+    """
+
+    def __init__(self, begin: int) -> None:
+        self._tokens: list[_Token] = []
+        self._decoder = getincrementaldecoder("utf-8")(errors="replace")
+        self._decoded = begin  # characters of the reply up to the end of the last token
+        self._read = begin  # characters whose text came; it may be held back for a while
 
     def __bool__(self) -> bool:
         return bool(self._tokens)
 
-    def add(self, tokens: Iterable[TokenLogprob]) -> None:
-        """More tokens, as the model wrote them."""
-        self._tokens += tokens
+    def texts(self, delta: Delta) -> Iterator[tuple[str, int]]:
+        """The text of ``delta``, cut behind each of its tokens, with how many are in each piece.
+
+        A token is pending as soon as its text is given.
+        """
+        read, count = 0, delta.tokens
+        for number, token in enumerate(delta.logprobs, 1):
+            self._add(token)
+            if number < len(delta.logprobs):
+                text = delta.text[read : max(read, self._decoded - self._read)]
+                yield text, 1
+                read, count = read + len(text), count - 1
+        self._read += len(delta.text)
+        yield delta.text[read:], count
+
+    def _add(self, token: TokenLogprob) -> None:
+        begin = self._decoded
+        self._decoded += len(self._decoder.decode(token.piece[token.unseen :]))
+        in_character = bool(self._decoder.getstate()[0])
+        self._tokens.append(_Token(token, begin, self._decoded + in_character))
 
     def clear(self) -> None:
         """None of the tokens is content, unless the white space at their end is."""
-        blank = takewhile(lambda token: token.piece.isspace(), reversed(self._tokens))
+        blank = takewhile(lambda token: token.is_blank, reversed(self._tokens))
         self._tokens = [*blank][::-1]
 
     def take_all(self) -> list[TokenLogprob]:
         """The tokens, all of which are content."""
         taken, self._tokens = self._tokens, []
-        return taken
+        return [each.token for each in taken]
 
-    def take(self, text: str, *, behind_content: bool) -> list[TokenLogprob]:
-        """The tokens of which ``text``, the next piece of the content, is made.
+    def take(self, content: Place, *, with_space: bool) -> list[TokenLogprob]:
+        """The tokens of which the next piece of the content is made.
 
-        Those in front of it are markup and given up, unless it stands right ``behind_content``.
-        Those after it stay pending.
+        Those in front of ``content`` are markup and given up, but white space right in front of it
+        if the piece begins ``with_space``. Those after it stay pending.
         """
-        pieces = [token.piece[token.unseen :] for token in self._tokens]
-        written = b"".join(pieces)
-        body = (text.strip() or text).encode()  # space around markup is not as the model wrote it
-        begin = written.find(body) if behind_content else written.rfind(body)
-        if begin < 0:  # the text has characters in place of bytes that are none
-            return self.take_all()
-        end = begin + len(body)
-        if text[:1].isspace():
-            begin = len(written[:begin].rstrip())
-        if text[-1:].isspace():
-            end = len(written) - len(written[end:].lstrip())
-        ends = list(accumulate(map(len, pieces)))
-        first = 0 if behind_content else bisect_right(ends, begin)
-        after = bisect_left(ends, end) + 1
+        first = bisect_right(self._tokens, content.begin, key=_end)
+        while with_space and first and self._tokens[first - 1].is_blank:
+            first -= 1
+        after = bisect_left(self._tokens, content.end, key=_begin)
         taken, self._tokens = self._tokens[first:after], self._tokens[after:]
-        return taken
+        return [each.token for each in taken]

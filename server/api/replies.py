@@ -178,7 +178,7 @@ class _Answers:
             tools_active=accepted.tools_active,
             answer=number,
         )
-        answer = _ParsedAnswer(number, self._prompt, parser)
+        answer = _ParsedAnswer(number, self._prompt, parser, prefix=accepted.reply_prefix)
         if any(tool.kind == "custom" for tool in prompt.tools):
             return _CustomCallingAnswer(answer, CustomCalls(prompt.tools))
         return answer
@@ -219,30 +219,31 @@ class _ParsedAnswer:
 
     Tokens that gave no text yet count for the text that comes next, except within reasoning, whose
     end marker and the space behind it count as reasoning. Logprobs are reported of the tokens that
-    the content is made of, and of no others.
+    the content is made of, and of no others. Where there are any, each token is parsed by itself.
     """
 
-    def __init__(self, number: int, prompt: int, parser: ReplyParser) -> None:
+    def __init__(self, number: int, prompt: int, parser: ReplyParser, *, prefix: str) -> None:
         self._number = number
         self._prompt = prompt
         self._parser = parser
         self._pending_tokens = 0
-        self._logprobs = PendingLogprobs()
+        self._logprobs = PendingLogprobs(begin=len(prefix))
         self._last: type[ParsedEvent] | None = None
         self._called_tools = False
         self._reasoning_tokens = 0
 
     def feed(self, delta: Delta) -> Iterator[ReplyEvent]:
-        self._pending_tokens += delta.tokens
-        self._logprobs.add(delta.logprobs)
-        thinking = self._parser.inside_reasoning or not delta.text.strip()
-        yield from self._attributed(self._parser.feed(delta.text), thinking=thinking)
+        for text, tokens in self._logprobs.texts(delta):
+            self._pending_tokens += tokens
+            thinking = self._parser.inside_reasoning or not text.strip()
+            yield from self._attributed(self._parser.feed(text), thinking=thinking)
 
     def finish(self, finished: Finished) -> Iterator[ReplyEvent]:
         thinking = self._parser.inside_reasoning
         events = self._parser.finish(cut=finished.reason == "length")
         yield from self._attributed(events, thinking=thinking)
-        in_content = self._last in {None, ContentDelta}
+        # What is pending at a cut is markup that was begun.
+        in_content = self._last in {None, ContentDelta} and finished.reason != "length"
         # The end of the text can show that what was held back is content with a stop string.
         stop = self._parser.stop or finished.stop
         reason = finished.reason if stop is None else "stop"
@@ -271,8 +272,8 @@ class _ParsedAnswer:
         for event in events:
             self._called_tools |= isinstance(event, ToolCallStart)
             if isinstance(event, ContentDelta) and self._logprobs:
-                goes_on = self._last is ContentDelta
-                taken = self._logprobs.take(event.text, behind_content=goes_on)
+                spaced = event.text[0].isspace()
+                taken = self._logprobs.take(self._parser.content, with_space=spaced)
                 yield msgspec.structs.replace(event, logprobs=taken)
             else:
                 yield event

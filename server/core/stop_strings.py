@@ -15,12 +15,13 @@ class StopStrings:
         stops: The stop strings; empty ones are left out.
 
     Attributes:
+        held: The text that is held back.
         stop: The stop string that was found; None while there is none.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
-        self._held = ""
+        self.held = ""
         self.stop: str | None = None
 
     def push(self, text: str) -> str:
@@ -29,20 +30,20 @@ class StopStrings:
             return text
         if self.stop is not None:
             return ""
-        text = self._held + text
+        text = self.held + text
         found = [(at, n) for n, at in enumerate(map(text.find, self._stops)) if at >= 0]
         if found:
             at, n = min(found)
             self.stop = self._stops[n]
-            self._held = ""
+            self.held = ""
             return text[:at]
         keep = len(text) - self._possible_stop(text)
-        self._held = text[keep:]
+        self.held = text[keep:]
         return text[:keep]
 
     def finish(self) -> str:
         """The text still held back, which becomes no stop string any more."""
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return held
 
     def _possible_stop(self, text: str) -> int:

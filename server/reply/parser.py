@@ -12,7 +12,7 @@ from server.core.stop_strings import StopStrings
 from server.reply.call_sections import CallSections
 from server.reply.headers import begins_header, called_name
 from server.reply.join import ParsedEvent, join
-from server.reply.sink import TextSink
+from server.reply.sink import Place, TextSink
 from server.reply.source import EndOfReply, Markers, NotACall, Source, Steps
 
 
@@ -77,8 +77,8 @@ class ReplyParser:
             )
         self._stops = StopStrings(stops)
         joint = "\n" if self._format.channels else ""
-        self._content = TextSink(self._emit_content, joint=joint)
-        self._thoughts = TextSink(lambda text: self._emit(ReasoningDelta(text, answer)), joint="\n")
+        self._content = TextSink(self._emit_content, self._source, joint=joint)
+        self._thoughts = TextSink(self._emit_thought, self._source, joint="\n")
         self._steps = self._reply()
         self.feed(prefix)
 
@@ -104,6 +104,12 @@ class ReplyParser:
         """The stop string that ended the content; None while none did."""
         return self._stops.stop
 
+    @property
+    def content(self) -> Place:
+        """Where the content since the last marker stands, up to where events have it."""
+        place = self._content.place
+        return place._replace(end=place.end - len(self._stops.held))
+
     def _emit(self, event: ParsedEvent) -> None:
         self._end_content()
         self._events.append(event)
@@ -113,6 +119,9 @@ class ReplyParser:
             self._events.append(ContentDelta(certain, self._answer))
         if self.stop is not None:
             raise _Stopped
+
+    def _emit_thought(self, text: str) -> None:
+        self._emit(ReasoningDelta(text, self._answer))
 
     def _end_content(self) -> None:
         """Pass on what can no longer become a stop string, since something else follows."""

@@ -67,7 +67,7 @@ class QuotedCalls:
     def _is_content(self, trial: Trial, trigger: str, *, in_span: bool) -> Steps[bool]:
         quoted = self._blocks_quoted is True and not in_span
         try:
-            yield from trial.read_forms(trigger, TextSink(lambda _: None))
+            yield from trial.read_forms(trigger, TextSink(lambda _: None, self._source))
             if not trial.count or quoted:
                 return True
             if in_span:
@@ -92,7 +92,7 @@ class QuotedCalls:
             before = trial.count
             text: list[str] = []
             with suppress(EndOfReply):
-                yield from trial.read_forms(trigger, TextSink(text.append))
+                yield from trial.read_forms(trigger, TextSink(text.append, self._source))
             if trial.count == before and not _FENCE_LINE.fullmatch("".join(text)):
                 return True
 

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from server.reply.markdown_code import MarkdownCode
+from server.reply.source import Source
+
+
+class Place(NamedTuple):
+    """Where a text stands in a reply: characters from its beginning, its prefix included."""
+
+    begin: int
+    end: int
 
 
 class TextSink:
@@ -14,18 +23,26 @@ class TextSink:
     space after a marker is dropped if no text came before. Texts on both sides of a marker are
     joined by the white space there, which includes at least ``joint``.
 
+    Args:
+        emit: Takes the text.
+        source: The reply; what was consumed of it last is the text that is written.
+        joint: White space that stands between texts at least.
+
     Attributes:
+        place: Where in the reply the text stands that was passed on since the last marker.
         code: Where the text is code.
         empty: Whether no text was passed on yet.
         trims: Whether markers are possible; if not, text passes unchanged.
         trims_end: Whether markers are possible after text too.
     """
 
-    def __init__(self, emit: Callable[[str], None], *, joint: str = "") -> None:
+    def __init__(self, emit: Callable[[str], None], source: Source, *, joint: str = "") -> None:
         self._emit = emit
+        self._source = source
         self._joint = joint
         self._space: list[str] = []
         self._beside_marker = False
+        self.place = Place(0, 0)
         self.code = MarkdownCode()
         self.empty = True
         self.trims = True
@@ -40,6 +57,9 @@ class TextSink:
             self._space.append(text)
             return
         space = "".join(self._space)
+        end = self._source.position
+        begin = end - len(text.lstrip()) if self._beside_marker else self.place.begin
+        self.place = Place(begin, end - len(after) if self.trims_end else end)
         if self._beside_marker:
             space += body[: -len(body.lstrip())]
             body = body.lstrip()
@@ -59,5 +79,6 @@ class TextSink:
         """End the reply: pass on white space, unless it stands beside a marker."""
         space = "".join(self._space)
         if space and not self._beside_marker:
+            self.place = Place(self.place.begin, self._source.position)
             self._emit(space)
         self._space = []

@@ -80,6 +80,7 @@ class Source:
     def __init__(self) -> None:
         self._text = ""
         self._at = 0
+        self._before = 0  # characters consumed that are no longer in the text
         self._closed = False
         self.cut = False
         self._record: list[str] | None = None
@@ -88,12 +89,18 @@ class Source:
     def feed(self, text: str) -> None:
         """Add text."""
         self._text = self._text[self._at :] + text
+        self._before += self._at
         self._at = 0
 
     def close(self, *, cut: bool) -> None:
         """End the text."""
         self._closed = True
         self.cut = cut
+
+    @property
+    def position(self) -> int:
+        """How many characters were consumed."""
+        return self._before + self._at
 
     @property
     def unread(self) -> str:
@@ -138,6 +145,7 @@ class Source:
             self._at -= len(text)
         else:
             # It came in earlier pieces, which are no longer at hand.
+            self._before = self.position - len(text)
             self._text = text + self.unread
             self._at = 0
 

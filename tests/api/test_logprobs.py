@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable
 
 import httpx
@@ -114,6 +115,11 @@ ANSWERS = [
         "final",
     ),
     ("gpt-oss", "<|start|>assistant", ["<|channel|>", "final", "<|message|>", "Hi"], "Hi"),
+    # Texts that calls, or the markup around content, have as well.
+    ("hermes", "", ["name", *CALL, "I", *CALL], "nameI"),
+    ("hermes", "", ["<", *CALL, "<", *CALL, "\n", " <", " <", "b"], "<<\n < <b"),
+    ("hermes", "", ["<think>", "a", "</think>", "\n", "<", *CALL], "<"),
+    ("hermes", "", ["a", " <", "b", *CALL, "b"], "a <bb"),
 ]
 
 
@@ -136,6 +142,48 @@ async def test_tokens_of_markup_are_not_reported_however_many_come_at_once(
     pieces = [chunk.choices[0].logprobs for chunk in chunks]
     reported = [token.token for piece in pieces if piece for token in piece.content or []]
     assert "".join(reported) == content
+
+
+@pytest.mark.parametrize("step", [1, 2, 99])
+async def test_parts_of_characters_are_reported_with_the_content(
+    connect: Connect, step: int
+) -> None:
+    pieces = [b"<think>", b"\xe2\x82", b"\xac", b"</think>", b"\xe2\x82", b"\xac", b"</"]
+    pieces += [b"\xf0\x9f\x98", b"\x80", b"\xe2"]
+
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        yield Accepted(id=1, prompt_tokens=5, tools_active=True)
+        decoder = getincrementaldecoder("utf-8")(errors="replace")
+        for begin in range(0, len(pieces), step):
+            found = [TokenLogprob(0, piece, -1.0) for piece in pieces[begin : begin + step]]
+            text = decoder.decode(b"".join(token.piece for token in found))
+            yield Delta(id=1, index=0, text=text, tokens=len(found), logprobs=found)
+        yield Delta(id=1, index=0, text=decoder.decode(b"", final=True), tokens=0)
+        yield Finished(id=1, index=0, reason="length", usage=usage(len(pieces)))
+
+    http = connect(FakePool(script, builtin_format("hermes")))
+    answered = await chat(http, logprobs=True, tools=TOOLS)
+    (choice,) = answered.choices
+    assert choice.message.content == "€</😀\N{REPLACEMENT CHARACTER}"
+    assert choice.logprobs is not None
+    reported = [bytes(token.bytes or []) for token in choice.logprobs.content or []]
+    assert reported == pieces[4:]
+
+
+@pytest.mark.parametrize("cut", [" <tool_call>", " <tool", ' <tool_call>{"na'])
+async def test_markup_that_was_cut_is_not_reported(connect: Connect, cut: str) -> None:
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        yield Accepted(id=1, prompt_tokens=5, tools_active=True)
+        for text in ("Hello", *cut.partition("<tool")):
+            yield Delta(id=1, index=0, text=text, tokens=1, logprobs=logprobs(request, text))
+        yield Finished(id=1, index=0, reason="length", usage=usage(4))
+
+    http = connect(FakePool(script, builtin_format("hermes")))
+    answered = await chat(http, logprobs=True, tools=TOOLS)
+    (choice,) = answered.choices
+    assert choice.message.content == "Hello"
+    assert choice.logprobs is not None
+    assert [token.token for token in choice.logprobs.content or []] == ["Hello"]
 
 
 async def test_legacy_logprobs_show_parts_of_characters_as_bytes(connect: Connect) -> None:

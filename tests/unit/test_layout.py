@@ -22,6 +22,7 @@ LONG_FILES = {
     "engine/disk/prefix_disk.py": "one folder, whose readers and writers share an index",
     "engine/engine.py": "one loop, told from top to bottom",
     "engine/scheduling/scheduler.py": "one policy, whose rules depend on each other",
+    "reply/parser.py": "one parser, whose readers share its source, its sinks and its events",
     "worker/protocol.py": "all messages between the two processes, in one place",
     "worker/supervise/pool.py": "one policy, for memory that all models share",
     "worker/supervise/supervisor.py": "one state machine, the lives of a worker",
