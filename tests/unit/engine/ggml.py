@@ -73,6 +73,20 @@ def buffer_types() -> list[str]:
     return names
 
 
+class _Plan(ctypes.Structure):
+    """ggml_cplan."""
+
+    _fields_ = (
+        ("work_size", c_size_t),
+        ("work_data", c_void_p),
+        ("threads", c_int),
+        ("threadpool", c_void_p),
+        ("abort", c_void_p),
+        ("abort_data", c_void_p),
+        ("use_ref", c_bool),
+    )
+
+
 class Graph:
     """One operation on tensors, computed by ggml's CPU backend through its C interface."""
 
@@ -139,6 +153,16 @@ class Graph:
             target = values.ctypes.data_as(c_void_p), c_size_t(0), c_size_t(values.nbytes)
             call("ggml_backend_tensor_get", None, result, *target)
         return values
+
+    def work_size(self, result: c_void_p) -> int:
+        """The bytes of memory in which threads compute ``result``; frees the graph."""
+        graph = c_void_p(call("ggml_new_graph", c_void_p, self.context))
+        call("ggml_build_forward_expand", None, graph, result)
+        plan = _ggml.libggml["ggml_graph_plan"]
+        plan.restype = _Plan
+        size: int = plan(graph, c_int(self._threads), c_void_p(None)).work_size
+        self._free()
+        return size
 
     def _free(self) -> None:
         for buffer in self._buffers:

@@ -12,6 +12,7 @@ import pytest
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 
+from tests.unit.engine.emulated import emulated_ggml
 from tests.unit.engine.ggml import OF_KERNELS, Graph, call, quantize
 
 # More tokens than one tile of either kernel.
@@ -313,6 +314,20 @@ def test_threads_get_the_same_however_they_divide_the_work(
     expected = heads.computed(1, kind)
     for threads in (2, 3, 4, 8):
         np.testing.assert_array_equal(heads.computed(threads, kind), expected)
+
+
+@pytest.mark.skipif(emulated_ggml() is not None, reason="plans on this machine")
+@pytest.mark.parametrize(("kv_heads", "group"), [(3, 3), (4, 8), (8, 4)])
+@pytest.mark.parametrize(("tokens", "cells"), [(1, 300), (2, 40), (1, 4096), (MANY, 300)])
+def test_fewer_threads_than_were_asked_for_have_enough_memory(
+    kv_heads: int, group: int, tokens: int, cells: int
+) -> None:
+    """As many as OpenMP starts."""
+    visible = causal(tokens, cells)
+    heads = Heads.random(visible, heads=kv_heads * group, kv_heads=kv_heads, head_dim=128)
+    graphs = [Graph(threads) for threads in range(1, 9)]
+    sizes = [graph.work_size(heads.attention(graph, F16)) for graph in graphs]
+    assert sizes == sorted(sizes)
 
 
 @pytest.mark.parametrize(("head_dim", "group"), [(8, 3), (64, 3), (80, 1), (128, 4)])

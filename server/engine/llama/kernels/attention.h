@@ -100,7 +100,13 @@ struct Workspace {
 
 class FlashAttentionTraits : public ggml::cpu::tensor_traits {
     bool work_size(int threads, const ggml_tensor * tensor, size_t & size) override {
-        size = Workspace::size(FlashAttention(tensor), threads);
+        // OpenMP may start fewer threads than were asked for (OMP_DYNAMIC, OMP_THREAD_LIMIT), and fewer may need more: a job
+        // of theirs is more KV heads, or all of them.
+        const FlashAttention op(tensor);
+        size = 0;
+        for (int started = 1; started <= threads; started++) {
+            size = std::max(size, Workspace::size(op, started));
+        }
         return true;
     }
 
