@@ -237,7 +237,7 @@ async def test_a_client_that_leaves_while_the_model_loads_stops_nothing_else() -
 )
 async def test_comments_tell_that_a_model_loads(path: str, body: Any) -> None:
     pool = FakePool()
-    pool.opening_seconds = 0.4
+    pool.opening_seconds = 1
     async with serving(pool, ping_seconds=0.05) as running:
         response = await running.http.post(path, json=body)
         assert response.status_code == 200
@@ -258,7 +258,7 @@ async def test_what_headers_would_say_of_a_model_that_loads_is_a_comment(
     path: str, body: Any, said: str
 ) -> None:
     pool = FakePool()
-    pool.opening_seconds = 0.3
+    pool.opening_seconds = 1
     async with serving(pool, ping_seconds=0.05) as running:
         late = await running.http.post(path, json=body)
         pool.opening_seconds = 0
