@@ -13,6 +13,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 # Two models that load and answer on a busy machine with two cores.
 _PATIENCE_SECONDS = 100
+NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
 
 T = TypeVar("T")
 
@@ -25,6 +26,7 @@ class Page:
         self.url = url
         # `open` goes by way of a document that names no icon.
         self.expected_complaints: list[str] = ["/favicon.ico"]
+        self._complaints: list[str] = []
 
     def open(
         self,
@@ -66,14 +68,22 @@ class Page:
         self.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
 
     def wait(self, condition: Callable[[], T], what: str) -> T:
-        """Wait until ``condition`` is true; returns its value."""
+        """Wait until ``condition`` is true; returns its value.
+
+        In vain it would wait for what a request brings that Chromium ended: that fails at once.
+        """
+
+        def met() -> T:
+            assert not any(NETWORK_CHANGED in each for each in self.complaints()), NETWORK_CHANGED
+            return condition()
+
         waiting = WebDriverWait(
             self.browser,
             _PATIENCE_SECONDS,
             poll_frequency=0.05,
             ignored_exceptions=[StaleElementReferenceException],
         )
-        result: T = waiting.until(lambda _: condition(), f"waited for {what}")
+        result: T = waiting.until(lambda _: met(), f"waited for {what}")
         return result
 
     def find(self, selector: str, within: WebElement | None = None) -> WebElement:
@@ -180,9 +190,10 @@ class Page:
 
     def complaints(self) -> list[str]:
         """The complaints in the browser's console, except those that the test expects."""
-        entries = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
+        log = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
+        self._complaints += [entry["message"] for entry in log]
         return [
-            entry["message"]
-            for entry in entries
-            if not any(text in entry["message"] for text in self.expected_complaints)
+            complaint
+            for complaint in self._complaints
+            if not any(text in complaint for text in self.expected_complaints)
         ]
