@@ -292,7 +292,7 @@ function isUsable({ state }) {
 const app = new App();
 askForKeyWith(askForKey);
 themeButton(find("toggle-theme"));
-find("panes").append(...app.panes.map((pane) => pane.element));
+find("panes").replaceChildren(...app.panes.map((pane) => pane.element));
 app.showPanels();
 matchMedia(WIDE).addEventListener("change", () => app.showPanels());
 listenToControls(app);

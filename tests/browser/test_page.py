@@ -281,6 +281,25 @@ def test_behind_a_proxy_the_page_asks_nothing_outside_of_its_path(
     assert [path for path in paths if not path.startswith("/llm/")] == []
 
 
+@pytest.mark.process
+def test_a_page_whose_scripts_do_not_load_says_so_and_can_be_loaded_again(
+    open_page: OpenPage, stand_in: StandIn
+) -> None:
+    with stand_in(FakePool()) as url:
+        page = open_page(url)
+        page.expected_complaints += ["ERR_BLOCKED_BY_CLIENT"]
+        page.browser.execute_cdp_cmd("Network.enable", {})
+        page.browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/playground/store.js"]})
+        page.open()
+        page.browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+        notice = page.find(".incomplete")
+        page.wait(notice.is_displayed, "the notice")
+        assert "its scripts have not loaded" in notice.text
+        page.find("a", notice).click()
+        page.ready(models=1)
+        assert not page.find_all(".incomplete")
+
+
 def test_every_control_has_a_name(page: Page) -> None:
     page.find(".menu > summary").click()
     controls = page.find_all("button, select, textarea, input:not([type=file]), summary")
