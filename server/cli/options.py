@@ -27,7 +27,15 @@ GROUPS = {
     "Address": ("host", "port", "tls_certificate", "tls_key", "root_path", "trusted_proxies"),
     "Access": ("api_keys", "keys_file", "allow_unauthenticated", "allowed_hosts", "cors_origins"),
     "Memory and speed": (
-        *("memory_budget", "idle_unload", "ctx_size", "parallel", "kv_tokens", "kv_type"),
+        *(
+            "memory_budget",
+            "idle_unload",
+            "ctx_size",
+            "parallel",
+            "kv_tokens",
+            "kv_type",
+            "swa_full",
+        ),
         *("threads", "gpu_layers", "itl_budget_ms", "prompt_lookup", "flash_attention"),
         *("batch_size", "ubatch_size"),
     ),

@@ -27,7 +27,7 @@ from server.library.registry import LibraryModel
 from server.prompt.families.definitions import load_families
 
 
-@takes_settings(*FOLDERS, "ctx_size", "kv_type", "parallel", "template_dirs")
+@takes_settings(*FOLDERS, "ctx_size", "kv_type", "swa_full", "parallel", "template_dirs")
 def show(
     settings: Settings,
     model: Annotated[

@@ -214,6 +214,11 @@ class Settings(BaseSettings):
         description="Flash attention; `auto` uses it where the device and the model support it.",
     )
     kv_type: KvType = Field(default="f16", description="Number format of the KV cells.")
+    swa_full: bool = Field(
+        default=True,
+        description="Keep all KV cells of sliding-window layers: a cached prefix then helps up to "
+        "any token. Without, they take less memory, and old prefixes help where a turn ended.",
+    )
     itl_budget_ms: int = Field(
         default=200,
         ge=1,

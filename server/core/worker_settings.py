@@ -52,7 +52,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``ctx_size`` is the most tokens of one request, ``kv_tokens`` the KV cells shared by all.
     ``template_dirs`` are searched in order for families. ``itl_budget_ms`` bounds the inter-token
     latency of running streams while a prompt is prefilled. ``memory_bytes`` is what the model may
-    use in all (weights and KV cells). Prefixes take ``prefix_disk_bytes`` in ``prefixes_dir`` at
+    use in all (weights and KV cells). Sliding-window layers keep all cells with ``swa_full``, which
+    drafts keep anyway. Prefixes take ``prefix_disk_bytes`` in ``prefixes_dir`` at
     most, 0 for none; ``prefix_disk_daily_bytes`` are written there in a day at most, and files go
     that were unused for ``prefix_disk_days``. At its end, a worker writes for ``drain_seconds`` at
     most. Without a ``projector``, the model sees no images; without a ``draft``, only what can be
@@ -69,6 +70,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ubatch_size: int = 512
     flash_attention: FlashAttention = "auto"
     kv_type: KvType = "f16"
+    swa_full: bool = True
     itl_budget_ms: int = 200
     prompt_lookup: bool = True
     guard: bool = True

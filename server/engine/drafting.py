@@ -45,7 +45,7 @@ class Drafting:
     ) -> None:
         """``backend`` verifies; without ``prompt_lookup``, only predictions are looked up."""
         self._backend = backend
-        self._verifies = backend.partial_removal
+        self._verifies = backend.removes_drafts
         self.drafter = drafter if self._verifies else None
         self._prompt_lookup = prompt_lookup
         self._pace = pace

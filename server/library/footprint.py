@@ -12,8 +12,9 @@
                  whose weights and cells are among the model's, logits, compute, hidden states
     process      the worker itself: interpreter, libraries, vocabulary
 
-Layers with a sliding window count in full, since the engine keeps their whole cache: otherwise no
-prefix could be reused from any point.
+Layers with a sliding window count in full where the engine keeps all their cells (``swa_full``), so
+that any prefix can be reused from any point. Otherwise they have the cells that
+`server.library.windows` tells, and no cached prefixes are in host memory.
 
 For plain transformers on a CPU the first four terms are exact (the store fills with use). The next
 two follow the buffers that llama.cpp reports. With 8,192 cells and 16 parallel sequences,
@@ -23,6 +24,8 @@ a logical batch changes nothing.
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from server.core.worker_settings import (
     ENCODINGS_BYTES,
@@ -35,6 +38,7 @@ from server.core.worker_settings import (
 from server.library.header import GgufHeader
 from server.library.mtp import drafts_itself
 from server.library.quantization import TENSOR_TYPES, TensorType
+from server.library.windows import window_cells, window_layers
 
 _TYPES_BY_NAME: dict[str, TensorType] = {kind.name: kind for kind in TENSOR_TYPES.values()}
 _FLOAT_BYTES = 4
@@ -61,7 +65,10 @@ def estimate_memory(
 
     ``stored_tokens`` is the room for cached prefixes in host memory, by default the least.
     """
-    stored = least_stored_tokens(cells) if stored_tokens is None else stored_tokens
+    stored = stored_tokens
+    if stored is None:
+        keeps_all = _window_cells(header, cells, settings) == cells
+        stored = least_stored_tokens(cells) if keeps_all else 0
     total = (
         _own_bytes(header, cells, stored, settings)
         + (settings.projector.memory_bytes if settings.projector else 0)
@@ -74,9 +81,11 @@ def estimate_memory(
 
 def _own_bytes(header: GgufHeader, cells: int, stored: int, settings: WorkerSettings) -> int:
     """The first six terms."""
+    beyond_windows = cells - _window_cells(header, cells, settings)
     return (
         header.tensors.data_bytes
         + kv_bytes(header, cells + stored, settings.kv_type)
+        - _bytes(beyond_windows * _kv_values(header)[1], settings.kv_type)
         + sequence_ids(settings.parallel) * _state_values(header) * _FLOAT_BYTES
         + buffer_bytes(header, cells, settings)
     )
@@ -107,9 +116,10 @@ def head_batch(parallel: int) -> int:
 def draft_memory(header: GgufHeader, settings: WorkerSettings) -> tuple[int, int]:
     """Bytes that a model takes to draft beside another, and how many more for each KV cell.
 
-    ``settings`` are the other's. The compute buffer grows with cells only from some number on; it
-    is counted as if it did from the first.
+    ``settings`` are the other's, but for ``swa_full``: all cells are kept. The compute buffer grows
+    with cells only from some number on; it is counted as if it did from the first.
     """
+    settings = msgspec.structs.replace(settings, swa_full=True)
     fixed, many = (
         min(_own_bytes(header, cells, 0, settings), _MOST_BYTES) for cells in (0, _MANY_CELLS)
     )
@@ -135,8 +145,9 @@ def projector_memory(header: GgufHeader) -> int:
 def sequence_ids(parallel: int, *, partial_removal: bool = False, windowed: bool = False) -> int:
     """How many sequence ids a context has, for running sequences and for cached prefixes.
 
-    Without ``partial_removal`` (recurrent models) each id takes a whole state, so there are fewer.
-    With sliding windows each has a twin (`server.engine.llama.window_guard`).
+    Without ``partial_removal`` (recurrent models, sliding windows that do not keep all cells) each
+    id takes a whole state, so there are fewer. With sliding windows that keep all, each has a twin
+    (`server.engine.llama.window_guard`).
     """
     cached = _CACHED_SEQUENCES if partial_removal else min(parallel, _CACHED_SEQUENCES)
     return min(_MOST_SEQUENCE_IDS // 2 if windowed else _MOST_SEQUENCE_IDS, parallel + cached)
@@ -170,12 +181,16 @@ def most_stored_tokens(
 
 def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType) -> int:
     """Bytes of ``cells`` KV cells."""
+    return _bytes(cells * sum(_kv_values(header)), kv_type)
+
+
+def _bytes(values: int, kv_type: KvType) -> int:
     kind = _TYPES_BY_NAME[kv_type.upper()]
-    return cells * _kv_values(header) * kind.block_bytes // kind.block_elements
+    return values * kind.block_bytes // kind.block_elements
 
 
-def _kv_values(header: GgufHeader) -> int:
-    """Numbers that one KV cell holds, keys and values of all layers."""
+def _kv_values(header: GgufHeader) -> tuple[int, int]:
+    """Numbers that one KV cell holds, keys and values of the layers without and with windows."""
     heads = header.layer_sizes("attention.head_count") or []
     kv_heads = header.layer_sizes("attention.head_count_kv") or heads
     head_length = (header.embedding_length or 0) // max([1, *heads])
@@ -183,24 +198,27 @@ def _kv_values(header: GgufHeader) -> int:
     value = header.size("attention.value_length") or head_length
     window_key = header.size("attention.key_length_swa") or key
     window_value = header.size("attention.value_length_swa") or value
-    window_layers = _window_layers(header, len(kv_heads))
+    in_window = window_layers(header, len(kv_heads))
     # Trailing layers may read the cache of an earlier one (gemma3n, gemma4).
     own = len(kv_heads) - (header.size("attention.shared_kv_layers") or 0)
     # Where only each n-th layer has attention (qwen3next), the others have a recurrent state.
     interval = header.size("full_attention_interval") or 1
-    return sum(
-        count * (window_key + window_value if in_window else key + value)
-        for layer, (count, in_window) in enumerate(zip(kv_heads, window_layers, strict=True))
-        if layer < own and (layer + 1) % interval == 0
-    )
+    full = windowed = 0
+    for layer, count in enumerate(kv_heads):
+        if layer < own and (layer + 1) % interval == 0:
+            if in_window[layer]:
+                windowed += count * (window_key + window_value)
+            else:
+                full += count * (key + value)
+    return full, windowed
 
 
-def _window_layers(header: GgufHeader, layers: int) -> list[bool]:
-    """The layers that have a sliding window, where the file says so layer by layer."""
-    pattern = header.metadata.get(f"{header.architecture}.attention.sliding_window_pattern")
-    if isinstance(pattern, list) and len(pattern) == layers:
-        return [bool(item) for item in pattern]
-    return [False] * layers
+def _window_cells(header: GgufHeader, cells: int, settings: WorkerSettings) -> int:
+    """Cells of each layer with a sliding window, as the engine will keep them."""
+    if header.sliding_window is None or _state_values(header):
+        return cells
+    ids = sequence_ids(settings.parallel)
+    return window_cells(header.sliding_window, cells, ids, settings)
 
 
 def _state_values(header: GgufHeader) -> int:
@@ -226,12 +244,14 @@ def _state_values(header: GgufHeader) -> int:
 
 def buffer_bytes(header: GgufHeader, cells: int, settings: WorkerSettings) -> int:
     """Bytes of llama.cpp's compute buffer and of the logits that a step hands out."""
-    windowed = header.sliding_window is not None
-    ids = sequence_ids(settings.parallel, partial_removal=True, windowed=windowed)
-    rows = outputs_per_batch(2 * ids if windowed else ids)
+    fewer = _window_cells(header, cells, settings)
+    guarded = header.sliding_window is not None and fewer == cells
+    ids = sequence_ids(settings.parallel, partial_removal=fewer == cells, windowed=guarded)
+    rows = outputs_per_batch(2 * ids if guarded else ids)
     logits = rows * (header.vocabulary or 0) * _FLOAT_BYTES
     tokens = min(settings.ubatch_size, max(settings.batch_size, settings.parallel))
-    layers = tokens * (_layer_bytes(header) + cells * _cell_bytes(header, settings))
+    cell_bytes = cells * _cell_bytes(header, settings) - (cells - fewer) * _mask_bytes(settings)
+    layers = tokens * (_layer_bytes(header) + cell_bytes)
     # llama.cpp computes the logits where the layers' activations were.
     return logits + max(logits, layers)
 
@@ -251,8 +271,13 @@ def _cell_bytes(header: GgufHeader, settings: WorkerSettings) -> int:
     Layers with a sliding window have a mask of their own. Flash attention takes masks in half
     precision, and keeps no scores.
     """
-    masks = 2 if header.sliding_window else 1
+    masks = (2 if header.sliding_window else 1) * _mask_bytes(settings)
     if settings.flash_attention != "off":
-        return masks * _MASK_BYTES
+        return masks
     heads = max([0, *(header.layer_sizes("attention.head_count") or [])])
-    return (masks + heads) * _FLOAT_BYTES
+    return masks + heads * _FLOAT_BYTES
+
+
+def _mask_bytes(settings: WorkerSettings) -> int:
+    """Bytes of a mask per token and cell."""
+    return _FLOAT_BYTES if settings.flash_attention == "off" else _MASK_BYTES

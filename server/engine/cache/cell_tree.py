@@ -7,7 +7,8 @@ enter the tree when the sequence ends, prompt tokens as soon as they are compute
 can share them while it runs.
 
 Where a state cannot be cut back (recurrent and hybrid models), a prefix can be shared only if some
-id's state ends exactly there.
+id's state ends exactly there; where sliding-window layers lose cells, also if some id still has
+what the next token would read.
 """
 
 from __future__ import annotations
@@ -76,8 +77,10 @@ class CellTree:
         )
         used = self._tail_cells + sum(len(step.keys) for step in pinned.values())
         running = [*self._running.values()]
-        donor = _exact_holder(node)
-        joined = running if donor is None else [*running, donor]
+        donor = self._donor(node, length)
+        joined = [*running]
+        if donor is not None:
+            joined.append(Holder(donor.id, scope, node, length, donor.copies))
         return edges + self._extra(used + edges, joined) - self._extra(used, running)
 
     def match(self, scope: CacheScope, keys: Keys, limit: int) -> int:
@@ -197,14 +200,22 @@ class CellTree:
             common = common_prefix(child.keys, keys[node.end :])
             if not common:
                 break  # the limit lies inside an image
-            if self._memory.partial_removal:
+            if self._donor(child, child.start + common) is not None:
                 best, length = child, child.start + common
-            elif common == len(child.keys) and _exact_holder(child) is not None:
-                best, length = child, child.end
             if common < len(child.keys):
                 break
             node = child
         return best, length
+
+    def _donor(self, node: Node, length: int) -> Holder | None:
+        """A holder that can share its first ``length`` cells, which end on the edge of ``node``."""
+        if not length:
+            return None
+        if self._memory.partial_removal:
+            return node.some_holder()
+        holders = (holder for below in node.subtree() for holder in below.holders)
+        can_cut = self._memory.can_cut
+        return next((h for h in holders if h.length == length or can_cut(h.id, length)), None)
 
     def _root(self, scope: CacheScope) -> Node:
         root = self._roots.get(scope)
@@ -218,7 +229,7 @@ class CellTree:
         sequence_id = self._free_ids.pop()
         copies: list[Copy] = []
         if length:
-            donor = node.some_holder() if self._memory.partial_removal else _exact_holder(node)
+            donor = self._donor(node, length)
             if length < node.end:
                 node = split(node, length - node.start)
             assert donor is not None
@@ -339,11 +350,6 @@ class CellTree:
         self._clock += 1
         for visited in node.path():
             visited.last_used = self._clock
-
-
-def _exact_holder(node: Node) -> Holder | None:
-    """A holder whose state ends exactly at ``node``."""
-    return next((holder for holder in node.holders if holder.length == node.end), None)
 
 
 def last_used(holder: Holder) -> int:

@@ -12,16 +12,22 @@ from numpy.typing import NDArray
 class SequenceMemory(Protocol):
     """KV cells that sequence ids can share.
 
-    ``partial_removal`` is false where a state cannot be cut back to an earlier token (recurrent and
-    hybrid models): such a state is copied and kept only as a whole. ``window`` is the number of
-    cells that sliding-window layers look back, or None without such layers.
+    ``partial_removal`` is false where a state cannot be cut back to any earlier token (recurrent
+    and hybrid models, and sliding windows without the cells beyond them): such a state is kept only
+    as a whole. ``removes_drafts``: whether the last tokens of the last decode can be removed again.
+    ``window`` is the number of cells that sliding-window layers look back, or None where there are
+    none that keep more.
     """
 
     partial_removal: bool
+    removes_drafts: bool
     window: int | None
 
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         """Let the unused id ``target`` share the first ``length`` cells of ``source``."""
+
+    def can_cut(self, sequence_id: int, length: int) -> bool:
+        """Whether `copy_sequence` can share that many of its cells, which are fewer than it has."""
 
     def share_range(self, source: int, target: int, start: int, end: int) -> None:
         """Free ``target``'s own cells [start, end) and share ``source``'s instead."""

@@ -5,7 +5,8 @@ numpy views. llama.h documents each call.
 """
 
 import server.engine.llama.bare_binding  # noqa: F401 - before anything imports llama_cpp
-from server.engine.llama.context import ContextSettings, LlamaContext
+from server.engine.llama.context import LlamaContext
+from server.engine.llama.context_settings import ContextSettings
 from server.engine.llama.embedder import LlamaEmbedder
 from server.engine.llama.library import (
     LoadError,

@@ -8,53 +8,37 @@ from typing import Any
 from weakref import WeakSet
 
 import llama_cpp
-import msgspec
 import numpy as np
 from llama_cpp import llama_cpp_ext
 from numpy.typing import NDArray
 
-from server.core.worker_settings import FlashAttention, KvType
 from server.engine.adapters import Adapters
 from server.engine.backend import DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch, ImageRows
 from server.engine.llama.adapters import AdapterSet, apply, free_unused
 from server.engine.llama.binding import bind, bind_image
 from server.engine.llama.context_parameters import context_parameters
+from server.engine.llama.context_settings import ContextSettings
 from server.engine.llama.declined import take_declined
 from server.engine.llama.library import log, new_context, planning
 from server.engine.llama.model import LlamaModel
 from server.engine.llama.position_map import PositionMap
 from server.engine.llama.row_view import RowView
+from server.engine.llama.short_windows import ShortWindows
 from server.engine.llama.window_guard import WindowGuard
 
 _NOTHING = np.empty(0, dtype=np.uint8)
-
-
-class ContextSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The sizes of a context.
-
-    ``sequence_ids`` is at most 256 (LLAMA_MAX_SEQ) and ``outputs_per_batch`` at least as many; with
-    sliding windows each id counts twice (see `server.engine.llama.window_guard`).
-    """
-
-    kv_cells: int
-    sequence_ids: int
-    batch_size: int
-    ubatch_size: int
-    outputs_per_batch: int
-    threads: int
-    flash_attention: FlashAttention
-    kv_type: KvType
 
 
 class LlamaContext:
     """KV cells and compute buffers of one model (see `server.engine.backend.Backend`).
 
     The cells are unified: all sequences draw on one pool, so they can share prefixes.
-    Sliding-window layers get full-size caches (``swa_full``) and a guard over their cells, so a
-    prefix can be reused up to any token. ``cells_together`` is the most cells that are computed in
-    one go, so that each can see all others. ``declined`` says which other code than our kernels
-    has computed without adapters. A state has ``state_width`` numbers.
+    With ``swa_full``, sliding-window layers get full-size caches and a guard over their cells, so a
+    prefix can be reused up to any token. Without, they keep a window of each sequence and what no
+    other token has taken yet. ``cells_together`` is the most cells that are computed in one go, so
+    that each can see all others. ``declined`` says which other code than our kernels has computed
+    without adapters. A state has ``state_width`` numbers.
     """
 
     def __init__(
@@ -67,6 +51,7 @@ class LlamaContext:
         """
         # A head's sequences share nothing, and its guesses may lack a cell.
         window = model.window if model.partial_removal and not is_head else None
+        short = window is not None and not settings.swa_full
         parameters = context_parameters(
             threads=settings.threads,
             flash_attention=settings.flash_attention,
@@ -74,9 +59,11 @@ class LlamaContext:
         )
         parameters.n_ctx = settings.kv_cells
         parameters.n_ubatch = min(settings.ubatch_size, settings.batch_size)
-        # Between the parts of a divided batch, the guard could not follow.
+        # Between the parts of a divided batch, the guard could not follow, and cells would be taken
+        # that are needed again where drafts are removed.
         parameters.n_batch = parameters.n_ubatch if window else settings.batch_size
-        parameters.n_seq_max = settings.sequence_ids * (2 if window else 1)
+        parameters.n_seq_max = settings.sequence_ids * (2 if window and not short else 1)
+        parameters.swa_full = not short
         parameters.n_outputs_max = settings.outputs_per_batch
         if is_head:
             parameters.ctx_type = llama_cpp.LLAMA_CONTEXT_TYPE_MTP
@@ -89,8 +76,9 @@ class LlamaContext:
         self.batch_size = int(llama_cpp.llama_n_batch(self._pointer))
         self.cells_together = int(llama_cpp.llama_n_ubatch(self._pointer))
         self.outputs_per_batch = settings.outputs_per_batch
-        self.partial_removal = model.partial_removal
-        self.window = window
+        self.partial_removal = model.partial_removal and not short
+        self.removes_drafts = model.partial_removal
+        self.window = None if short else window
         take_declined()  # by others on this thread
         self.declined: str | None = None
         # Of the adapters in use, those with which other code computes besides.
@@ -99,9 +87,12 @@ class LlamaContext:
         # Only with M-RoPE do images take fewer positions than cells.
         self._positions = PositionMap() if model.has_planes else None
         self._guard: WindowGuard | None = None
-        if window is not None:
+        if self.window is not None:
             ids = settings.sequence_ids
-            self._guard = WindowGuard(ids, window, self._share_cells, self._free_cells)
+            self._guard = WindowGuard(ids, self.window, self._share_cells, self._free_cells)
+        self._short_windows: ShortWindows | None = None
+        if window is not None and short:
+            self._short_windows = ShortWindows(self._pointer, window)
         self.piece = model.vocabulary.piece
         self.is_control = model.vocabulary.is_control
         self.is_end_of_generation = model.vocabulary.is_end_of_generation
@@ -210,12 +201,20 @@ class LlamaContext:
 
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         """Let the unused id ``target`` share the first ``length`` cells of ``source``."""
-        end = self._position(source, length) if self.partial_removal else -1
+        end = self._position(source, length) if self.removes_drafts else -1
         self._share_cells(source, target, 0, end)
+        if self._short_windows is not None:
+            self._short_windows.own(target)
         if self._positions is not None:
             self._positions.shared(source, target, 0, length)
         if self._guard is not None:
             self._guard.shared(target, 0, length)
+
+    def can_cut(self, sequence_id: int, length: int) -> bool:
+        """Whether the id has all that a token behind its first ``length`` cells would read."""
+        if self._short_windows is None:
+            return self.partial_removal
+        return self._short_windows.has_before(sequence_id, self._position(sequence_id, length))
 
     def share_range(self, source: int, target: int, start: int, end: int) -> None:
         """Free ``target``'s own cells [start, end) and share ``source``'s instead."""

@@ -183,14 +183,23 @@ class Scheduler:
             if self._has_streams and self._cache.fetch(*wanted):
                 self._fetching = sequence
                 return
-            begun = self._cache.begin(*wanted)
-            if begun is None:
+            if not self._begin(sequence):
                 return
-            sequence.sequence_id, sequence.computed = begun
-            if sequence.cached is None:
-                sequence.cached = sequence.computed
-            self.waiting.remove(sequence)
-            insort(self.running, sequence, key=lambda s: s.place)
+
+    def _begin(self, sequence: SequenceState) -> bool:
+        """Let ``sequence`` run, with what is cached of it; false while every id is running."""
+        begun = self._cache.begin(sequence.scope, sequence.cache_keys(), sequence.reusable)
+        if begun is None:
+            return False
+        sequence.sequence_id, sequence.computed = begun
+        if sequence.cached is None:
+            sequence.cached = sequence.computed
+        if self._whole_states and 0 < sequence.computed == sequence.turn_border:
+            # It may have been cut from a longer state, which more tokens will make impossible.
+            self._cache.keep_state(sequence.sequence_id)
+        self.waiting.remove(sequence)
+        insort(self.running, sequence, key=lambda s: s.place)
+        return True
 
     @property
     def _full(self) -> bool:

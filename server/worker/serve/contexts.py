@@ -8,8 +8,17 @@ from server.core.worker_settings import WorkerSettings
 from server.engine.batch import Batch
 from server.engine.llama import ContextSettings, LlamaContext, LlamaModel
 from server.library.footprint import head_batch, outputs_per_batch, sequence_ids
+from server.library.windows import window_cells
 
 WARMUP_TOKENS = 64
+
+
+def keeps_prefixes(model: LlamaModel, settings: WorkerSettings, cells: int) -> bool:
+    """Whether states in a context of so many KV cells can be cut back to any earlier token."""
+    if model.partial_removal and model.window is not None:
+        ids = sequence_ids(settings.parallel)
+        return window_cells(model.window, cells, ids, settings) == cells
+    return model.partial_removal
 
 
 def open_context(
@@ -20,7 +29,7 @@ def open_context(
     Raises:
         LoadError: llama.cpp cannot create it.
     """
-    removable = model.partial_removal
+    removable = keeps_prefixes(model, settings, cells)
     windowed = removable and model.window is not None
     ids = sequence_ids(settings.parallel, partial_removal=removable, windowed=windowed)
     return LlamaContext(
@@ -34,6 +43,7 @@ def open_context(
             threads=threads,
             flash_attention=settings.flash_attention,
             kv_type=settings.kv_type,
+            swa_full=removable,
         ),
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from server.core.worker_settings import DraftFile
 from server.engine.backend import DecodeFailed, NoCellsLeft
 from server.engine.llama import LlamaContext, LlamaModel, LoadError
@@ -29,7 +31,9 @@ def open_draft(file: DraftFile, opened: OpenedModel, *, cells: int, report: Repo
         )
         if problem := _problem(model, opened.model.vocabulary):
             raise LoadError(problem)
-        return open_context(model, settings, cells=cells, threads=opened.threads)
+        # The cells of a draft's prefixes are cut back to any token.
+        kept = msgspec.structs.replace(settings, swa_full=True)
+        return open_context(model, kept, cells=cells, threads=opened.threads)
     except LoadError as error:
         raise LoadError(
             f"the draft model {Path(file.path).name} cannot be used: {error}; without the key "

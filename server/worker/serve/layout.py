@@ -9,6 +9,7 @@ from server.engine.llama import LlamaModel, LoadError, gpu_available
 from server.library.footprint import estimate_memory, least_stored_tokens, most_stored_tokens
 from server.library.header import GgufHeader
 from server.library.outline import stated_context
+from server.worker.serve.contexts import keeps_prefixes
 
 # A model with less context than this is of no use; it is refused instead. The number is a choice.
 _LEAST_CONTEXT = 256
@@ -45,7 +46,13 @@ def lay_out(header: GgufHeader, model: LlamaModel, settings: WorkerSettings) -> 
                 f"the model needs at least {needed} bytes of memory; {allowed} are allowed"
             )
         if fitting < kv_cells:
-            kv_cells, source = fitting, f"memory, which bounds {source} ({context})"
+            source = f"memory, which bounds {source} ({context})"
+            more = _fitting_cells(
+                header, msgspec.structs.replace(settings, swa_full=False), kv_cells, allowed
+            )
+            if more > fitting:
+                source += f"; swa_full = false makes room for {more}"
+            kv_cells = fitting
     stored_tokens = _stored_tokens(header, model, settings, kv_cells)
     return Layout(
         context=min(context, kv_cells),
@@ -68,10 +75,10 @@ def _stored_tokens(
 ) -> int:
     """The room for cached prefixes in host memory, in tokens.
 
-    There is none for recurrent states, which cannot be cut back to a prefix, and none beside a GPU,
+    There is none for states that cannot be cut back to a prefix, and none beside a GPU,
     where attention passes over unused cells fast and copying them to host memory is slow.
     """
-    if not model.partial_removal or gpu_layers(model, settings):
+    if not keeps_prefixes(model, settings, kv_cells) or gpu_layers(model, settings):
         return 0
     if settings.memory_bytes is None:
         return least_stored_tokens(kv_cells)

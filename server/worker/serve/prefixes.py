@@ -85,7 +85,7 @@ class Fingerprint:
         self._contents: list[bytes] = []
         self._folder = folder
         self._settings = [build_description(), settings.kv_type, settings.flash_attention]
-        self._settings += [str(info.safe_mode), str(info.gpu_layers)]
+        self._settings += [str(info.safe_mode), str(info.gpu_layers), str(settings.swa_full)]
         self._known = b""
         self._reading = threading.Lock()
 

@@ -2,12 +2,14 @@
 
 Every cell remembers its token, its position and the sequence ids that share it. The "model" is a
 hash: the next token follows from all tokens before it, so a wrong cell changes the answer. With a
-``window``, a saved state has only the cells that the next token would read, as in llama.cpp.
+``window``, a saved state has only the cells that the next token would read, as in llama.cpp. With
+``lost_beyond``, every third decode takes all cells that no next token will read so many back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,12 @@ from server.engine.backend import DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch
 
 END = 0
+# The ways in which memories take tokens back: any, none, and those that window layers still have.
+MEMORIES: dict[str, dict[str, Any]] = {
+    "cells": {},
+    "whole states": {"partial_removal": False},
+    "short windows": {"lost_beyond": 5},
+}
 # In the place of a token whose cell a sliding-window layer lacks.
 LOST = -1
 
@@ -32,6 +40,7 @@ class FakeBackend:
         vocabulary_size: int = 50,
         partial_removal: bool = True,
         window: int | None = None,
+        lost_beyond: int | None = None,
         repeats: bool = False,
     ) -> None:
         self._repeats = repeats
@@ -40,8 +49,12 @@ class FakeBackend:
         self.batch_size = batch_size
         self.outputs_per_batch = outputs_per_batch
         self.vocabulary_size = vocabulary_size
-        self.partial_removal = partial_removal
+        self.partial_removal = partial_removal and lost_beyond is None
+        self.removes_drafts = partial_removal
         self.window = window
+        self._lost_beyond = lost_beyond
+        # per sequence id: the first position that its window layers still have
+        self._first: dict[int, int] = {}
         self.threads = 0
         self.poison: int | None = None
         self.decoded_tokens = 0
@@ -78,6 +91,8 @@ class FakeBackend:
             raise DecodeFailed("poison")
         if self.cells_used + batch.size > self.kv_cells:
             raise NoCellsLeft
+        if len(self.batches) % 3 == 2:
+            self._lose_cells()
         rows = []
         first_text = len(self.texts)
         seen = set()
@@ -90,6 +105,7 @@ class FakeBackend:
             cells[position] = self._next_cell
             self._tokens[self._next_cell] = token
             self._next_cell += 1
+            assert self._reads(sequence, position), "its window was taken"
             if batch.wants_logits[i]:
                 rows.append(self.row_after(self.tokens_of(sequence)))
             if batch.wants_states:
@@ -128,9 +144,25 @@ class FakeBackend:
         cells = self._cells.get(source, {})
         assert not self._cells.get(target), "the target id is in use"
         assert len(cells) >= length
-        if not self.partial_removal:
-            assert len(cells) == length, "a state can only be copied whole"
+        if not self.partial_removal and len(cells) != length:
+            assert self.can_cut(source, length), "a state can only be copied whole"
+        if self._lost_beyond is not None:
+            self._first[target] = max(0, length - self._lost_beyond)
         self._cells[target] = {p: cells[p] for p in range(length)}
+
+    def can_cut(self, sequence_id: int, length: int) -> bool:
+        return self._lost_beyond is not None and self._reads(sequence_id, length)
+
+    def _reads(self, sequence_id: int, position: int) -> bool:
+        """Whether all cells are there that a token at ``position`` reads."""
+        first = self._first.get(sequence_id, 0)
+        return self._lost_beyond is None or position - self._lost_beyond + 1 >= first or not first
+
+    def _lose_cells(self) -> None:
+        if self._lost_beyond is not None:
+            for sequence_id, cells in self._cells.items():
+                kept = max(0, len(cells) - self._lost_beyond + 1)
+                self._first[sequence_id] = max(kept, self._first.get(sequence_id, 0))
 
     def share_range(self, source: int, target: int, start: int, end: int) -> None:
         mine, theirs = self._cells.setdefault(target, {}), self._cells[source]
@@ -141,12 +173,16 @@ class FakeBackend:
 
     def truncate_sequence(self, sequence_id: int, length: int) -> None:
         cells = self._cells.get(sequence_id, {})
-        if length and not self.partial_removal:
+        if length and not self.removes_drafts:
             assert len(cells) == length, "a state cannot be cut back"
+        assert not length or self._reads(sequence_id, length), "a state cannot be cut back so far"
+        if not length:
+            self._first.pop(sequence_id, None)
         self._cells[sequence_id] = {p: c for p, c in cells.items() if p < length}
 
     def clear(self) -> None:
         self._cells.clear()
+        self._first.clear()
 
     def save(
         self, sequence_id: int, start: int, allocate: Callable[[int], NDArray[np.uint8]]
@@ -168,6 +204,8 @@ class FakeBackend:
         if self.cells_used + len(pairs) > self.kv_cells:
             return False
         self._cells[sequence_id] = {}
+        if self._lost_beyond is not None:
+            self._first[sequence_id] = max(0, len(pairs) - self._lost_beyond)
         for position, token in pairs:
             self._cells[sequence_id][position] = self._next_cell
             self._tokens[self._next_cell] = token

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,22 +77,26 @@ class Model:
         head: bool = False,
         parallel: int = 8,
         prompt_lookup: bool = False,
+        swa_full: bool = True,
+        sequence_ids: int = SEQUENCE_IDS,
     ) -> None:
         self.model = LlamaModel(str(path), safe_mode=True, with_head=head)
         settings = ContextSettings(
             kv_cells=kv_cells,
-            sequence_ids=SEQUENCE_IDS,
+            sequence_ids=sequence_ids,
             batch_size=128,
             ubatch_size=64,
             outputs_per_batch=64,
             threads=threads,
             flash_attention="on" if flash_attention else "off",
             kv_type=kv_type or ("f16" if flash_attention else "f32"),
+            swa_full=swa_full,
         )
         self.context = LlamaContext(self.model, settings)
         self.draft_context: LlamaContext | None = None
         if draft is not None:
-            self.draft_context = LlamaContext(LlamaModel(str(draft), safe_mode=True), settings)
+            full = msgspec.structs.replace(settings, swa_full=True)
+            self.draft_context = LlamaContext(LlamaModel(str(draft), safe_mode=True), full)
         drafter: DraftModel | OwnHead | None = None
         if head:
             given = WorkerSettings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,38 @@ from tests.unit.engine.model_rig import Answer, Model, assert_same, prompt
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("stated_costs")]
 
 
-@pytest.fixture(scope="module", params=["full attention", "sliding window"])
-def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", request.param)
+@pytest.fixture(scope="module", params=["full attention", "sliding window", "short windows"])
+def kind(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def path(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    memory_type = "sliding window" if kind == "short windows" else kind
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", memory_type)
+
+
+@pytest.fixture
+def load(kind: str, path: Path) -> Iterator[Callable[..., Model]]:
+    """Loads the model with one that drafts."""
+    loaded: list[Model] = []
+
+    def load(draft: Path, kv_cells: int = 2048) -> Model:
+        model = Model(
+            path,
+            kv_cells=kv_cells,
+            flash_attention=False,
+            draft=draft,
+            swa_full=kind != "short windows",
+            sequence_ids=16,
+        )
+        loaded.append(model)
+        return model
+
+    yield load
+    for model in loaded:
+        model.close()
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +71,11 @@ def lone(alone: Model, prompts: list[list[int]]) -> list[Answer]:
     return [alone.answers([tokens])[0] for tokens in prompts]
 
 
-def test_a_model_that_drafts_for_itself_is_mostly_right(path: Path, alone: Model) -> None:
+def test_a_model_that_drafts_for_itself_is_mostly_right(
+    load: Callable[..., Model], path: Path, alone: Model
+) -> None:
     """It also guesses tokens that these answers may not have."""
-    model = Model(path, kv_cells=2048, flash_attention=False, draft=path)
+    model = load(path)
     first = prompt(1, 40)
     answers = model.answers([first])
     assert_same(answers, lone(alone, [first]))
@@ -54,28 +85,27 @@ def test_a_model_that_drafts_for_itself_is_mostly_right(path: Path, alone: Model
     assert_same(model.answers([history]), lone(alone, [history]))
     drafted, accepted = counted(model)
     assert accepted > max(12, drafted / 2)
-    model.close()
 
 
-def test_wrong_guesses_change_no_answer(path: Path, other: Path, alone: Model) -> None:
-    model = Model(path, kv_cells=2048, flash_attention=False, draft=other)
+def test_wrong_guesses_change_no_answer(
+    load: Callable[..., Model], other: Path, alone: Model
+) -> None:
+    model = load(other)
     for seed in range(4):
         tokens = prompt(10 + seed, 20 + 9 * seed)
         assert_same(model.answers([tokens]), lone(alone, [tokens]))
     drafted, accepted = counted(model)
     assert accepted < drafted / 2
-    model.close()
 
 
 @pytest.mark.parametrize("kv_cells", [400, 2048])
 def test_neighbours_preemption_and_shared_prefixes_change_no_answer(
-    path: Path, alone: Model, kv_cells: int
+    load: Callable[..., Model], path: Path, alone: Model, kv_cells: int
 ) -> None:
-    model = Model(path, kv_cells=kv_cells, flash_attention=False, draft=path)
+    model = load(path, kv_cells)
     shared = prompt(3, 40)
     prompts = [[*shared, *prompt(20 + i, 5 + i)] for i in range(6)]
     assert_same(model.answers(prompts), lone(alone, prompts))
     drafter = model.engine._drafting.drafter
     assert isinstance(drafter, DraftModel)
     drafter._cache.check_integrity()
-    model.close()

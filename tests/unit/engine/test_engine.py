@@ -16,7 +16,7 @@ from server.core.sampling import Sampling
 from server.engine.batch import Batch
 from server.engine.scheduling import scheduler
 from tests.unit.engine.engine_rig import Rig
-from tests.unit.engine.fake_backend import FakeBackend
+from tests.unit.engine.fake_backend import MEMORIES, FakeBackend
 
 
 class TrialOfOneThread:
@@ -380,7 +380,7 @@ requests = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(requests, st.booleans(), st.booleans(), st.sampled_from([24, 8, 3]))
+@given(requests, st.sampled_from([*MEMORIES]), st.booleans(), st.sampled_from([24, 8, 3]))
 # Here a whole state continues cells that were computed twice, and the other states go first.
 @example(
     [
@@ -391,19 +391,19 @@ requests = st.lists(
         (28, [1, 1, 1], 1, 1, False),
         (3, [1, 1, 1, 1, 1, 1, 1, 1, 1], 15, 3, False),
     ],
-    False,
+    "whole states",
     False,
     24,
 )
 def test_any_arrival_pattern_ends_with_the_text_of_a_lone_request(
     arrivals: list[tuple[int, list[int], int, int, bool]],
-    partial: bool,
+    memory: str,
     lookup: bool,
     batch_size: int,
 ) -> None:
     """No sequence lost, none twice in a batch, cells never over-committed, every one ends."""
     rig = Rig(
-        FakeBackend(kv_cells=64, batch_size=batch_size, sequence_ids=8, partial_removal=partial),
+        FakeBackend(kv_cells=64, batch_size=batch_size, sequence_ids=8, **MEMORIES[memory]),
         parallel=3,
         prompt_lookup=lookup,
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from server.core.events import Delta, Event, Finished, PromptScored
 from server.core.sampling import Sampling
 from tests.unit.engine.engine_rig import Rig
-from tests.unit.engine.fake_backend import END, FakeBackend
+from tests.unit.engine.fake_backend import END, MEMORIES, FakeBackend
 
 CELLS = 64
 
@@ -152,7 +152,7 @@ requests = st.builds(
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(requests, min_size=1, max_size=6),
-    st.booleans(),
+    st.sampled_from([*MEMORIES]),
     st.booleans(),
     st.sampled_from([8, 24]),
 )
@@ -168,16 +168,14 @@ requests = st.builds(
             cancelled=None,
         )
     ],
-    True,
+    "cells",
     False,
     8,
 )
 def test_a_request_among_others_is_answered_as_alone(
-    arrivals: list[Request], partial: bool, lookup: bool, batch_size: int
+    arrivals: list[Request], memory: str, lookup: bool, batch_size: int
 ) -> None:
-    backend = Habitual(
-        kv_cells=CELLS, batch_size=batch_size, sequence_ids=8, partial_removal=partial
-    )
+    backend = Habitual(kv_cells=CELLS, batch_size=batch_size, sequence_ids=8, **MEMORIES[memory])
     rig = Rig(backend, parallel=3, prompt_lookup=lookup)
     for step in range(31):
         for i, request in enumerate(arrivals):

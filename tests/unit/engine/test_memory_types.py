@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +25,31 @@ pytestmark = pytest.mark.process
 Same = Callable[[list[Answer], list[Answer]], None]
 
 
-@pytest.fixture(scope="module", params=MEMORY_TYPES)
-def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", request.param)
+@pytest.fixture(scope="module", params=[*MEMORY_TYPES, "short windows"])
+def memory(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture(scope="module")
+def path(memory: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    kind = "sliding window" if memory == "short windows" else memory
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", kind)
+
+
+@pytest.fixture
+def load(memory: str, path: Path, flash: bool) -> Iterator[Callable[..., Model]]:
+    loaded: list[Model] = []
+
+    def load(kv_cells: int = 2048, **more: Any) -> Model:
+        full = memory != "short windows"
+        options = {"flash_attention": flash, "swa_full": full, **more}
+        loaded.append(Model(path, kv_cells=kv_cells, **options))
+        return loaded[-1]
+
+    yield load
+    for model in loaded:
+        model.close()
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "flash"])
@@ -44,20 +67,16 @@ def assert_same(flash: bool) -> Same:
 
 
 @pytest.fixture
-def model(path: Path, flash: bool) -> Iterator[Model]:
-    loaded = Model(path, kv_cells=2048, flash_attention=flash)
-    yield loaded
-    loaded.close()
+def model(load: Callable[..., Model]) -> Model:
+    return load()
 
 
 @pytest.fixture
-def lone(path: Path, flash: bool) -> Callable[[list[int]], Answer]:
-    """The answer of a fresh model that saw nothing else."""
+def lone(load: Callable[..., Model]) -> Callable[[list[int]], Answer]:
+    """The answer of a fresh model that saw nothing else, and keeps all cells."""
 
     def answer(tokens: list[int]) -> Answer:
-        fresh = Model(path, kv_cells=2048, flash_attention=flash)
-        (alone,) = fresh.answers([tokens])
-        fresh.close()
+        (alone,) = load(swa_full=True).answers([tokens])
         return alone
 
     return answer
@@ -131,15 +150,12 @@ def test_neighbours_change_no_answer(
     assert_same(model.answers(prompts), [lone(p) for p in prompts])
 
 
-def test_preemption_changes_no_answer(assert_same: Same, path: Path, flash: bool) -> None:
-    crowded = Model(path, kv_cells=256, flash_attention=flash)
+def test_preemption_changes_no_answer(assert_same: Same, load: Callable[..., Model]) -> None:
+    crowded = load(256, sequence_ids=12)
     prompts = [prompt(30 + i, 40) for i in range(6)]
     answers = crowded.answers(prompts, max_tokens=40)
-    roomy = Model(path, kv_cells=2048, flash_attention=flash)
-    assert_same(answers, roomy.answers(prompts, max_tokens=40))
+    assert_same(answers, load().answers(prompts, max_tokens=40))
     assert crowded.engine.counters.preemptions > 0
-    crowded.close()
-    roomy.close()
 
 
 def test_a_prediction_changes_no_answer(assert_same: Same, model: Model) -> None:
@@ -158,7 +174,7 @@ def test_a_wrong_prediction_changes_no_answer(assert_same: Same, model: Model) -
         assert_same(model.answers([tokens], prediction=prediction), [plain])
         (finished,) = [event for event in model.events if isinstance(event, Finished)]
         rejected += finished.usage.rejected_prediction_tokens
-    assert (rejected > 0) == model.context.partial_removal
+    assert (rejected > 0) == model.context.removes_drafts
 
 
 def test_several_answers_share_their_prompt(
@@ -168,3 +184,26 @@ def test_several_answers_share_their_prompt(
     model.answers([tokens], n=3)
     expected = lone(tokens)
     assert_same([model.answer(0, index) for index in range(3)], [expected] * 3)
+
+
+def test_short_windows_go_on_from_any_token_that_they_still_have(
+    assert_same: Same,
+    memory: str,
+    model: Model,
+    lone: Callable[[list[int]], Answer],
+) -> None:
+    if memory != "short windows":
+        pytest.skip("it keeps all cells, or none beyond its state")
+    long = prompt(70, 400)
+    (answer,) = model.answers([long])
+    earlier = [*long[:300], *prompt(71, 10)]
+    assert_same(model.answers([earlier]), [lone(earlier)])
+    assert model.cached() == 300
+    others = [prompt(72 + number, 300) for number in range(3)]
+    assert_same(model.answers(others), [lone(other) for other in others])
+    gone = [*long[:350], *prompt(80, 10)]
+    assert_same(model.answers([gone]), [lone(gone)])
+    assert model.cached() == 0, "other tokens have taken the cells"
+    later = [*long, *answer.tokens, *prompt(81, 10)]
+    assert_same(model.answers([later]), [lone(later)])
+    assert model.cached() == len(long) + len(answer.tokens) - 1

@@ -11,7 +11,7 @@ from server.core.pieces import ImagePiece, continues_image
 from server.core.request import CacheScope
 from server.engine.cache import prefix_cache
 from tests.unit.engine.cache_rig import SHARED, Rig
-from tests.unit.engine.fake_backend import FakeBackend
+from tests.unit.engine.fake_backend import MEMORIES, FakeBackend
 
 
 def test_a_finished_prefix_is_shared_with_credit_inside_an_edge() -> None:
@@ -324,20 +324,20 @@ actions = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(
     actions,
-    st.booleans(),
+    st.sampled_from([*MEMORIES]),
     st.sampled_from([0, 15, 100]),
     st.sampled_from([3, 512]),
     st.sampled_from([None, 2, 5]),
 )
 def test_books_and_cells_agree_after_any_history(
     history: list[tuple[str, int, list[int]]],
-    partial: bool,
+    memory: str,
     stored_tokens: int,
     most_moved: int,
     window: int | None,
 ) -> None:
     with patch.object(prefix_cache, "_MOST_MOVED", most_moved):
-        check_history(history, partial, stored_tokens, window)
+        check_history(history, memory, stored_tokens, window)
 
 
 def tidy_idle(rig: Rig, finished: list[list[int]]) -> None:
@@ -354,12 +354,12 @@ def tidy_idle(rig: Rig, finished: list[list[int]]) -> None:
 
 def check_history(
     history: list[tuple[str, int, list[int]]],
-    partial: bool,
+    memory: str,
     stored_tokens: int,
     window: int | None,
 ) -> None:
     backend = FakeBackend(
-        kv_cells=60, sequence_ids=6, batch_size=60, partial_removal=partial, window=window
+        kv_cells=60, sequence_ids=6, batch_size=60, window=window, **MEMORIES[memory]
     )
     rig = Rig(stored_tokens, backend)
     running: dict[int, list[int]] = {}
@@ -394,7 +394,7 @@ def check_history(
             grown = running[chosen] + tokens
             rig.extend(chosen, np.array(grown, dtype=np.int32), len(running[chosen]))
             running[chosen] = grown
-        elif action == "reject" and partial and rig.cache.make_room(2):
+        elif action == "reject" and backend.removes_drafts and rig.cache.make_room(2):
             drafted = [*running[chosen], 1, 2]
             rig.extend(chosen, np.array(drafted, dtype=np.int32), len(running[chosen]))
             rig.cache.grow(chosen, -2)
@@ -416,7 +416,7 @@ def check_history(
             assert not continues_image(segment.keys[segment.start])
         real = rig.backend.cells_used, rig.backend.cells_held_by(running)
         counted = rig.cache.cells_used, rig.cache.cells_pinned
-        if partial:
+        if backend.partial_removal:
             assert counted == real
         assert counted[0] >= real[0]
         assert counted[1] >= real[1]

@@ -32,14 +32,22 @@ Kind = tuple[str, int]
 KINDS: list[Kind] = [
     *((name, 0) for name in MEMORY_TYPES if name != "sliding window"),
     *(("sliding window", window) for window in WINDOWS),
+    ("short windows", WINDOWS[0]),
 ]
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=[f"{name} {size or ''}" for name, size in KINDS])
-def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    name, window = request.param
+def kind(request: pytest.FixtureRequest) -> Kind:
+    found: Kind = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def path(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    name, window = kind
+    memory_type = "sliding window" if name == "short windows" else name
     folder = tmp_path_factory.mktemp("tiny")
-    return write_tiny_model(folder / "tiny.gguf", name, window=window)
+    return write_tiny_model(folder / "tiny.gguf", memory_type, window=window)
 
 
 @pytest.fixture(params=ROUNDINGS)
@@ -51,7 +59,7 @@ def kv_type(request: pytest.FixtureRequest) -> KvType:
 
 
 @pytest.fixture
-def load(path: Path, kv_type: KvType) -> Iterator[Callable[..., Model]]:
+def load(kind: Kind, path: Path, kv_type: KvType) -> Iterator[Callable[..., Model]]:
     loaded: list[Model] = []
 
     def load(
@@ -68,6 +76,7 @@ def load(path: Path, kv_type: KvType) -> Iterator[Callable[..., Model]]:
             kv_type=kv_type,
             stored_tokens=stored_tokens,
             prefix_tier=prefix_tier,
+            swa_full=kind[0] != "short windows",
         )
         loaded.append(model)
         return model
@@ -197,7 +206,13 @@ def test_a_whole_state_kept_on_disk_continues_its_conversation(
         disk.close(30)
 
 
+def goes_on(model: Model, border: int, kind: Kind) -> bool:
+    """Whether the last answer went on from there; short windows may have the next cells still."""
+    return model.cached() == border or (kind[0] == "short windows" and model.cached() > border)
+
+
 def test_a_chat_whose_template_drops_thoughts_goes_on_where_its_answer_was_opened(
+    kind: Kind,
     load: Callable[..., Model],
     same_as_new: Callable[[Model, list[int]], None],
     folder: Path,
@@ -208,11 +223,11 @@ def test_a_chat_whose_template_drops_thoughts_goes_on_where_its_answer_was_opene
     chat, opening, border = prompt(1, 200), prompt(2, 3), 0
     for turn in range(3):
         model.answers([[*chat, *opening]], max_tokens=FEW_TOKENS, turn_border=len(chat))
-        assert model.cached() == border
+        assert goes_on(model, border, kind)
         border = len(chat)
         chat += [*opening, *prompt(10 + turn, 12)]
         same_as_new(model, chat)
-        assert model.cached() == border
+        assert goes_on(model, border, kind)
     model.engine.keep_prefixes(30)
     first.close(30)
     disk = open_disk(folder, whole_states=True)

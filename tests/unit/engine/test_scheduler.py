@@ -36,11 +36,14 @@ class NoMemory:
     """Cells that exist only in the cache's books."""
 
     def __init__(self, *, partial_removal: bool) -> None:
-        self.partial_removal = partial_removal
+        self.partial_removal = self.removes_drafts = partial_removal
         self.window: int | None = None
 
     def copy_sequence(self, source: int, target: int, length: int) -> None:
         pass
+
+    def can_cut(self, sequence_id: int, length: int) -> bool:
+        return self.partial_removal
 
     def share_range(self, source: int, target: int, start: int, end: int) -> None:
         pass

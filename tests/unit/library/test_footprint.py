@@ -51,8 +51,28 @@ def test_layers_without_kv_heads_have_no_cells(tmp_path: Path) -> None:
     assert cells(tmp_path, llama__attention__head_count_kv=[0, 2]) == PER_CELL // 2
 
 
-def test_a_sliding_window_counts_in_full(tmp_path: Path) -> None:
+def test_a_sliding_window_counts_in_full_where_all_cells_are_kept(tmp_path: Path) -> None:
     assert cells(tmp_path, llama__attention__sliding_window=8) == PER_CELL
+
+
+def test_short_windows_count_as_a_window_for_each_sequence_and_a_batch(tmp_path: Path) -> None:
+    windows: dict[str, Any] = {
+        "llama__attention__sliding_window": 100,
+        "llama__attention__sliding_window_pattern": [True, False],
+    }
+    header = read_header(write_model(tmp_path / "m.gguf", **windows))
+    kept = 512  # 2 ids with 100 each, and 256 of a physical batch, in multiples of 256
+
+    def estimate(count: int, **more: Any) -> int:
+        settings = WorkerSettings(parallel=1, ubatch_size=256, swa_full=False, **more)
+        return estimate_memory(header, count, settings) - buffer_bytes(header, count, settings)
+
+    least = estimate(0)
+    half = PER_CELL  # one of two layers, two bytes for each number
+    assert estimate(10_000) - least == 10_000 * half + kept * half
+    full = WorkerSettings(parallel=1, ubatch_size=256)
+    in_full = estimate_memory(header, 400, full) - buffer_bytes(header, 400, full)
+    assert estimate(400) == in_full, "fewer cells than that are all kept"
 
 
 def test_heads_of_window_layers_may_have_another_length(tmp_path: Path) -> None:

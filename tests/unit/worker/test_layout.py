@@ -12,11 +12,11 @@ import pytest
 
 from server.core.worker_settings import WorkerSettings
 from server.engine.llama import library
-from server.library.footprint import buffer_bytes
+from server.library.footprint import buffer_bytes, estimate_memory
 from server.library.model_header import read_model_at
 from server.worker.protocol import Load
 from server.worker.serve.load import load
-from tests.tiny_models import write_tiny_model
+from tests.tiny_models import LAYERS, write_tiny_model
 
 pytestmark = pytest.mark.process
 
@@ -50,3 +50,20 @@ def test_buffers_are_estimated_as_llama_cpp_reserves_them(
     reserved = sum(map(float, found[-2:]))
     estimated = buffer_bytes(read_model_at(path), CELLS, settings)
     assert estimated == pytest.approx(reserved * MIB, rel=0.2)
+
+
+@pytest.mark.parametrize(("swa_full", "window_cells"), [(True, CELLS), (False, 1024)])
+def test_cells_of_sliding_windows_are_counted_as_llama_cpp_reserves_them(
+    tmp_path: Path, log: list[str], swa_full: bool, window_cells: int
+) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf", "sliding window", window=16)
+    header = read_model_at(path)
+    settings = WorkerSettings(safe_mode=True, kv_tokens=CELLS, swa_full=swa_full)
+    load(Load(model_id="tiny", path=str(path), settings=settings), lambda _: None)
+    found = re.findall(r"size = +([\d.]+) MiB \( *(\d+) cells, +(\d+) layers", "".join(log))
+    (reserved, cells, layers) = found[-1]
+    assert (int(cells), int(layers)) == (window_cells, LAYERS)
+    without = estimate_memory(header, 0, settings, stored_tokens=0)
+    cells_and_masks = estimate_memory(header, CELLS, settings, stored_tokens=0) - without
+    masks = buffer_bytes(header, CELLS, settings) - buffer_bytes(header, 0, settings)
+    assert cells_and_masks - masks == pytest.approx(float(reserved) * MIB, rel=0.01)

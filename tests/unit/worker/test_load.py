@@ -9,6 +9,7 @@ from pathlib import Path
 import gguf
 import pytest
 
+from server.core.model_info import ModelInfo
 from server.core.request import TextPrompt
 from server.core.worker_settings import WorkerSettings
 from server.engine.llama import LoadError
@@ -148,6 +149,32 @@ def test_memory_bounds_the_context_and_says_so(path: Path) -> None:
     assert info.memory_bytes <= allowed
     with pytest.raises(LoadError, match="needs at least"):
         loaded(path, memory_bytes=1000)
+
+
+def test_where_memory_bounds_the_context_of_sliding_windows_it_says_how_to_have_more(
+    tmp_path: Path,
+) -> None:
+    path = write_tiny_model(tmp_path / "windows.gguf", "sliding window", window=16)
+
+    def info(*, swa_full: bool, **settings: int) -> ModelInfo:
+        few = {"ubatch_size": 64, "batch_size": 64}
+        return loaded(path, swa_full=swa_full, **few, **settings).info
+
+    allowed = info(swa_full=False).memory_bytes
+    assert allowed is not None
+    bounded = info(swa_full=True, memory_bytes=allowed)
+    assert bounded.context < CONTEXT
+    assert bounded.context_source.endswith(f"; swa_full = false makes room for {CONTEXT}")
+    assert info(swa_full=False, memory_bytes=allowed).context == CONTEXT
+
+
+def test_sliding_windows_that_keep_few_cells_have_no_store(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "windows.gguf", "sliding window", window=16)
+    full = loaded(path)
+    short = loaded(path, swa_full=False, ubatch_size=64)
+    long = loaded(path, swa_full=False, ubatch_size=CONTEXT)
+    assert [model.context.partial_removal for model in (full, short, long)] == [True, False, True]
+    assert [model.stored_tokens for model in (full, short, long)] == [256, 0, 256]
 
 
 @pytest.mark.parametrize(

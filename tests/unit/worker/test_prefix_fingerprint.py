@@ -74,6 +74,7 @@ def test_everything_that_changes_cells_changes_it(
         make(model)(),
         make(model, eyes)(),
         make(model, kv_type="q8_0")(),
+        make(model, swa_full=False)(),
         make(model, flash_attention="off")(),
         make(model, safe_mode=True)(),
         make(model, gpu_layers=1)(),
