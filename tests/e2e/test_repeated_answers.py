@@ -54,12 +54,21 @@ def requests(model: str) -> list[dict[str, Any]]:
     return bodies
 
 
-def answer(server: Server, body: dict[str, Any]) -> Said:
+def complete(server: Server, body: dict[str, Any]) -> dict[str, Any]:
     response = httpx.post(f"{server.url}/v1/completions", json=body, timeout=120)
     assert response.status_code == 200, response.text
-    (choice,) = response.json()["choices"]
+    completion: dict[str, Any] = response.json()
+    return completion
+
+
+def said_in(completion: dict[str, Any]) -> Said:
+    (choice,) = completion["choices"]
     assert len(choice["logprobs"]["tokens"]) == TOKENS
     return choice["text"], choice["logprobs"]
+
+
+def answer(server: Server, body: dict[str, Any]) -> Said:
+    return said_in(complete(server, body))
 
 
 def together(server: Server, bodies: Sequence[dict[str, Any]]) -> list[Said]:
@@ -147,3 +156,21 @@ def test_an_answer_is_the_same_alone_in_company_and_after_a_restart(tmp_path: Pa
             pytest.fail("nothing was preempted")
         assert all(figure(server, model, "disk_tokens_total") for model in models)
         assert not any(figure(server, model, "draft_tokens_total") for model in models)
+
+
+def test_windows_that_keep_few_cells_change_no_answer(tmp_path: Path) -> None:
+    said: list[list[Said]] = []
+    for swa_full in ("true", "false"):
+        settings = {"DRAGOMAN_SWA_FULL": swa_full, "DRAGOMAN_CTX_SIZE": "4096"}
+        # Two windows of 512 tokens and a batch: 1,536 cells instead of 4,096.
+        with server_with(tmp_path / swa_full, DRAGOMAN_PARALLEL="1", **settings) as server:
+            body = requests(BASE)[0] | {"prompt": COMMON * 60}
+            answers = [answer(server, body)]
+            body["prompt"] += answers[0][0] + " And so on. " * 20
+            returned = complete(server, body)
+            answers.append(said_in(returned))
+            assert returned["usage"]["prompt_tokens_details"]["cached_tokens"] > 3000
+            body["prompt"] = COMMON * 30 + "Another end."
+            answers.append(answer(server, body))
+            said.append(answers)
+    assert said[0] == said[1]
