@@ -17,8 +17,7 @@ from server.engine.backend import DecodeFailed, NoCellsLeft
 from server.engine.batch import Batch, ImageRows
 from server.engine.llama.adapters import AdapterSet, apply, free_unused
 from server.engine.llama.binding import bind, bind_image
-from server.engine.llama.context_parameters import context_parameters
-from server.engine.llama.context_settings import ContextSettings
+from server.engine.llama.context_settings import ContextSettings, parameters_of
 from server.engine.llama.declined import take_declined
 from server.engine.llama.library import log, new_context, planning
 from server.engine.llama.model import LlamaModel
@@ -52,21 +51,7 @@ class LlamaContext:
         # A head's sequences share nothing, and its guesses may lack a cell.
         window = model.window if model.partial_removal and not is_head else None
         short = window is not None and not settings.swa_full
-        parameters = context_parameters(
-            threads=settings.threads,
-            flash_attention=settings.flash_attention,
-            kv_type=settings.kv_type,
-        )
-        parameters.n_ctx = settings.kv_cells
-        parameters.n_ubatch = min(settings.ubatch_size, settings.batch_size)
-        # Between the parts of a divided batch, the guard could not follow, and cells would be taken
-        # that are needed again where drafts are removed.
-        parameters.n_batch = parameters.n_ubatch if window else settings.batch_size
-        parameters.n_seq_max = settings.sequence_ids * (2 if window and not short else 1)
-        parameters.swa_full = not short
-        parameters.n_outputs_max = settings.outputs_per_batch
-        if is_head:
-            parameters.ctx_type = llama_cpp.LLAMA_CONTEXT_TYPE_MTP
+        parameters = parameters_of(settings, window, is_head=is_head)
         self._model = model
         self._pointer = new_context(model.pointer, parameters)
         self._memory = llama_cpp.llama_get_memory(self._pointer)
