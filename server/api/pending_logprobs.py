@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
-from itertools import takewhile
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -36,6 +35,7 @@ class PendingLogprobs:
 
     def __init__(self, begin: int) -> None:
         self._tokens: list[_Token] = []
+        self._blank = 0  # the first ones, known to be white space
         self._decoder = getincrementaldecoder("utf-8")(errors="replace")
         self._decoded = begin  # characters of the reply up to the end of the last token
         self._read = begin  # characters whose text came; it may be held back for a while
@@ -66,23 +66,32 @@ class PendingLogprobs:
 
     def clear(self) -> None:
         """None of the tokens is content, unless the white space at their end is."""
-        blank = takewhile(lambda token: token.is_blank, reversed(self._tokens))
-        self._tokens = [*blank][::-1]
+        first = len(self._tokens)
+        while first > self._blank and self._tokens[first - 1].is_blank:
+            first -= 1
+        if first > self._blank:
+            del self._tokens[:first]
+        self._blank = len(self._tokens)
 
     def take_all(self) -> list[TokenLogprob]:
         """The tokens, all of which are content."""
-        taken, self._tokens = self._tokens, []
+        taken, self._tokens, self._blank = self._tokens, [], 0
         return [each.token for each in taken]
 
-    def take(self, content: Place, *, with_space: bool) -> list[TokenLogprob]:
+    def take(self, content: Sequence[Place], *, with_space: bool) -> list[TokenLogprob]:
         """The tokens of which the next piece of the content is made.
 
-        Those in front of ``content`` are markup and given up, but white space right in front of it
-        if the piece begins ``with_space``. Those after it stay pending.
+        Those in front of a place of the ``content`` are markup and given up, but white space right
+        in front of it if the piece begins ``with_space``, or if content precedes it. Those after
+        the last place stay pending.
         """
-        first = bisect_right(self._tokens, content.begin, key=_end)
-        while with_space and first and self._tokens[first - 1].is_blank:
-            first -= 1
-        after = bisect_left(self._tokens, content.end, key=_begin)
-        taken, self._tokens = self._tokens[first:after], self._tokens[after:]
+        taken: list[_Token] = []
+        for begin, end in content:
+            first = bisect_right(self._tokens, begin, key=_end)
+            while (with_space or taken) and first and self._tokens[first - 1].is_blank:
+                first -= 1
+            after = bisect_left(self._tokens, end, key=_begin)
+            taken += self._tokens[first:after]
+            self._tokens = self._tokens[after:]
+        self._blank = 0
         return [each.token for each in taken]

@@ -12,7 +12,7 @@ from server.core.stop_strings import StopStrings
 from server.reply.call_sections import CallSections
 from server.reply.headers import begins_header, called_name
 from server.reply.join import ParsedEvent, join
-from server.reply.sink import Place, TextSink
+from server.reply.sink import Place, Places, TextSink
 from server.reply.source import EndOfReply, Markers, NotACall, Source, Steps
 
 
@@ -78,6 +78,7 @@ class ReplyParser:
         self._stops = StopStrings(stops)
         joint = "\n" if self._format.channels else ""
         self._content = TextSink(self._emit_content, self._source, joint=joint)
+        self._places = Places()
         self._thoughts = TextSink(self._emit_thought, self._source, joint="\n")
         self._steps = self._reply()
         self.feed(prefix)
@@ -105,28 +106,31 @@ class ReplyParser:
         return self._stops.stop
 
     @property
-    def content(self) -> Place:
-        """Where the content since the last marker stands, up to where events have it."""
-        place = self._content.place
-        return place._replace(end=place.end - len(self._stops.held))
+    def content(self) -> list[Place]:
+        """Where the content of the last event stands; of earlier ones places may be among them."""
+        return self._places.sent
 
     def _emit(self, event: ParsedEvent) -> None:
         self._end_content()
         self._events.append(event)
 
     def _emit_content(self, text: str) -> None:
-        if certain := self._stops.push(text):
-            self._events.append(ContentDelta(certain, self._answer))
+        self._places.write(self._content.place, len(text))
+        self._send(self._stops.push(text))
         if self.stop is not None:
             raise _Stopped
+
+    def _send(self, content: str) -> None:
+        if content:
+            self._places.send(len(content))
+            self._events.append(ContentDelta(content, self._answer))
 
     def _emit_thought(self, text: str) -> None:
         self._emit(ReasoningDelta(text, self._answer))
 
     def _end_content(self) -> None:
         """Pass on what can no longer become a stop string, since something else follows."""
-        if held := self._stops.finish():
-            self._events.append(ContentDelta(held, self._answer))
+        self._send(self._stops.finish())
 
     def _drain(self) -> list[ParsedEvent]:
         events, self._events = self._events, []

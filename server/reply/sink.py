@@ -16,6 +16,54 @@ class Place(NamedTuple):
     end: int
 
 
+class _Written(NamedTuple):
+    """A place of a text, and the characters of the text in front of it and up to its end.
+
+    White space between two places belongs to the second one.
+    """
+
+    place: Place
+    before: int
+    characters: int
+
+
+class Places:
+    """Where a text stands in a reply that is sent on later than it is written.
+
+    There is one place between any two markers. More of the text than its last place may wait.
+    """
+
+    def __init__(self) -> None:
+        self._places: list[_Written] = []
+        self._written = self._sent = 0
+
+    def write(self, place: Place, characters: int) -> None:
+        """Note ``characters`` more of the text, which stand at the end of ``place``."""
+        before = self._written
+        self._written += characters
+        if self._places and self._places[-1].place.begin == place.begin:
+            before = self._places.pop().before
+        else:
+            self._places = [each for each in self._places if each.characters > self._sent]
+        self._places.append(_Written(place, before, self._written))
+
+    def send(self, characters: int) -> None:
+        """Note that the next ``characters`` of the text are sent."""
+        self._sent += characters
+
+    @property
+    def sent(self) -> list[Place]:
+        """Where what is sent stands, in order, from a place that was not when the last began.
+
+        A place of which only the white space in front is sent is empty.
+        """
+        return [
+            Place(begin, max(begin, end - max(0, characters - self._sent)))
+            for (begin, end), before, characters in self._places
+            if before < self._sent
+        ]
+
+
 class TextSink:
     """Passes text on, without the white space that belongs to the syntax.
 

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.api.openai.logprobs import LegacyLogprobs
+from server.api.pending_logprobs import PendingLogprobs
 from server.core.events import Accepted, Delta, Event, Finished, TokenLogprob
 from server.core.request import GenerationRequest
 from server.reply.builtin_formats import builtin_format
+from server.reply.sink import Place
 from tests.api.fakes import FakePool, answer, logprobs, usage
 from tests.api.wire import CHAT, chat, chat_body, chat_chunks, complete, raw_chunks
 
@@ -142,6 +144,73 @@ async def test_tokens_of_markup_are_not_reported_however_many_come_at_once(
     pieces = [chunk.choices[0].logprobs for chunk in chunks]
     reported = [token.token for piece in pieces if piece for token in piece.content or []]
     assert "".join(reported) == content
+
+
+HARMONY = ["<|channel|>", "final", "<|message|>", "Two", " E", "<|end|>", "<|start|>", "assistant"]
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "tokens", "reported"),
+    [
+        (
+            "gpt-oss",
+            "<|start|>assistant",
+            [*HARMONY, "<|channel|>", "final", "<|message|>", "ND", "!"],
+            ["Two", " E", "ND", "!"],
+        ),
+        (
+            "gpt-oss",
+            "<|start|>assistant",
+            [*HARMONY, "<|channel|>", "final", "<|message|>", "N", " E", "?"],
+            ["Two", " E", "N", " E", "?"],
+        ),
+        (
+            "gpt-oss",
+            "<|start|>assistant",
+            [*HARMONY, "<|channel|>", "analysis", "<|message|>", "N"],
+            ["Two", " E"],
+        ),
+        (
+            "hermes",
+            "",
+            ["Two", " E", *CALL, " ", "\n", "N", "!"],
+            ["Two", " E", " ", "\n", "N", "!"],
+        ),
+        ("hermes", "", ["Two", " E", *CALL], ["Two", " E"]),
+    ],
+)
+async def test_tokens_that_might_have_begun_a_stop_string_are_reported(
+    connect: Connect, name: str, prefix: str, tokens: list[str], reported: list[str]
+) -> None:
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        return answer(request, *tokens, prefix=prefix, tools_active=True)
+
+    http = connect(FakePool(script, builtin_format(name)))
+    for stop in ("E\nN?", "E\nND?", "E!", "wo E\nND!?", "N?", " " * 3):
+        chunks = await chat_chunks(http, logprobs=True, tools=TOOLS, stop=[stop])
+        pieces = [chunk.choices[0].logprobs for chunk in chunks]
+        assert [t.token for piece in pieces if piece for t in piece.content or []] == reported
+
+
+class CountingPiece(bytes):
+    """It counts how often it is looked at."""
+
+    looks = 0
+
+    def isspace(self) -> bool:
+        self.looks += 1
+        return super().isspace()
+
+
+def test_white_space_within_a_call_is_looked_at_once() -> None:
+    pending = PendingLogprobs(begin=0)
+    spaces = [CountingPiece(b" ") for _ in range(100)]
+    for piece in spaces:
+        token = TokenLogprob(id=1, piece=piece, logprob=-1.0)
+        list(pending.texts(Delta(id=1, index=0, text=" ", tokens=1, logprobs=[token])))
+        pending.clear()
+    assert {piece.looks for piece in spaces} == {1}
+    assert len(pending.take([Place(99, 100)], with_space=True)) == 100
 
 
 @pytest.mark.parametrize("step", [1, 2, 99])
