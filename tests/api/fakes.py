@@ -260,6 +260,8 @@ class FakePool:
         self.client = FakeClient(model_info("test", reply_format), script)
         self.state: ModelState = "ready"
         self.opening_seconds = 0.0
+        self.may_open = asyncio.Event()
+        self.may_open.set()
         self.opening_error: Exception | None = None
         self.closed_with: list[float] = []
         self.at_start: dict[str, ModelState] = {}
@@ -322,6 +324,7 @@ class FakePool:
         if self.entry(model_id).state == "failed":
             raise ModelUnavailable("The model cannot be loaded: the file is truncated.")
         await asyncio.sleep(self.opening_seconds)
+        await self.may_open.wait()
         if self.opening_error is not None:
             raise self.opening_error
         return self.client

@@ -48,6 +48,18 @@ class Running:
         response = await self.http.post(CHAT, json=chat_body())
         assert response.status_code == 200
 
+    async def told_while_opening(self, path: str, body: Any) -> str:
+        """The streamed answer to ``body``; its model is opened once two comments came."""
+        self.pool.may_open.clear()
+        told = ""
+        async with self.http.stream("POST", path, json=body) as response:
+            assert response.status_code == 200
+            async for text in response.aiter_text():
+                told += text
+                if told.count(": ping\n\n") >= 2:
+                    self.pool.may_open.set()
+        return told
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until it is true, for a while at most."""
         async with asyncio.timeout(30):

@@ -182,14 +182,11 @@ async def test_a_client_that_leaves_cancels_its_request(live: bool) -> None:
 @pytest.mark.process
 async def test_comments_keep_its_stream_alive_while_a_model_loads_and_fails() -> None:
     pool = FakePool()
-    pool.opening_seconds = 0.4
     pool.opening_error = ModelUnavailable("It does not fit.")
     async with serving(pool, WITH_TOY, ping_seconds=0.05) as running:
-        response = await running.http.post("/toy", json={**ASK, "live": True})
-        assert response.text.count(": ping\n\n") >= 2
-        assert response.text.endswith(
-            'event: oops\ndata: {"oops":"It does not fit.","where":""}\n\n'
-        )
+        told = await running.told_while_opening("/toy", {**ASK, "live": True})
+        assert told.count(": ping\n\n") >= 2
+        assert told.endswith('event: oops\ndata: {"oops":"It does not fit.","where":""}\n\n')
 
 
 @pytest.mark.process

@@ -236,12 +236,9 @@ async def test_a_client_that_leaves_while_the_model_loads_stops_nothing_else() -
     [(CHAT, chat_body(stream=True)), (COMPLETIONS, completion_body(stream=True))],
 )
 async def test_comments_tell_that_a_model_loads(path: str, body: Any) -> None:
-    pool = FakePool()
-    pool.opening_seconds = 1
-    async with serving(pool, ping_seconds=0.05) as running:
-        response = await running.http.post(path, json=body)
-        assert response.status_code == 200
-        comments, data = response.text.split("data: ", 1)
+    async with serving(ping_seconds=0.05) as running:
+        told = await running.told_while_opening(path, body)
+        comments, data = told.split("data: ", 1)
         assert comments.count(": ping\n\n") >= 2
         assert data.endswith("data: [DONE]\n\n")
 
