@@ -142,6 +142,24 @@ async def test_a_response_goes_on_from_a_conversation_and_is_appended_to_it(
     ]
 
 
+async def test_a_result_whose_call_was_deleted_is_left_out_and_named(
+    http: httpx.AsyncClient, pool: FakePool
+) -> None:
+    call = {"type": "function_call", "id": "fc_1", "call_id": "1", "name": "f", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "1", "output": "4"}
+    name = await create(http, items=[USER, call, result])
+    deleted = await http.delete(f"{PATH}/{name}/items/fc_1")
+    assert deleted.status_code == 200
+    answered = await raw(http, input="And?", conversation=name)
+    assert answered.status_code == 200
+    named = "conversation (function_call_output without its call)"
+    assert answered.headers["x-dragoman-ignored"] == named
+    assert prompt(pool) == [("user", "hi"), ("user", "And?")]
+    body = response_body(input=[result], conversation=name)
+    own = await http.post("/v1/responses", json=body)
+    assert_error(own, 400, param="input[0].call_id")
+
+
 async def test_an_id_that_the_conversation_has_is_replaced(http: httpx.AsyncClient) -> None:
     name = await create(http, items=[{**USER, "id": "mine"}, {**USER, "id": "mine"}])
     await http.post(f"{PATH}/{name}/items", json={"items": [{**USER, "id": "mine"}]})

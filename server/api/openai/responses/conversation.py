@@ -187,7 +187,10 @@ class _Builder:
         self._placed = placed
         self._tools = tools
         self._origin = origin
-        self._results = results_by_call(placed)
+        self._results, alone = results_by_call(placed, origin.at)
+        for index in alone:
+            item, at = placed[index]
+            found.ignored.append(f"{path_text(at)} ({item.type} without its call)")
         self._turn: _Turn | None = None
         self._unpacker = Unpacker()
         self._summary = last_summary(placed, self._unpacker)
