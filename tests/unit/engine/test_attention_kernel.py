@@ -316,8 +316,11 @@ def test_threads_get_the_same_however_they_divide_the_work(
         np.testing.assert_array_equal(heads.computed(threads, kind), expected)
 
 
-@pytest.mark.skipif(emulated_ggml() is not None, reason="plans on this machine")
-@pytest.mark.parametrize(("kv_heads", "group"), [(3, 3), (4, 8), (8, 4)])
+plans_here = pytest.mark.skipif(emulated_ggml() is not None, reason="plans on this machine")
+
+
+@plans_here
+@pytest.mark.parametrize(("kv_heads", "group"), [(1, 4), (3, 3), (4, 8), (8, 4), (30, 1)])
 @pytest.mark.parametrize(("tokens", "cells"), [(1, 300), (2, 40), (1, 4096), (MANY, 300)])
 def test_fewer_threads_than_were_asked_for_have_enough_memory(
     kv_heads: int, group: int, tokens: int, cells: int
@@ -325,9 +328,20 @@ def test_fewer_threads_than_were_asked_for_have_enough_memory(
     """As many as OpenMP starts; three divide the work otherwise than four and may need more."""
     visible = causal(tokens, cells)
     heads = Heads.random(visible, heads=kv_heads * group, kv_heads=kv_heads, head_dim=128)
-    graphs = [Graph(threads) for threads in range(1, 9)]
+    graphs = [Graph(threads) for threads in range(1, 65)]
     sizes = [graph.work_size(heads.attention(graph, F16)) for graph in graphs]
     assert sizes == sorted(sizes)
+
+
+@plans_here
+@pytest.mark.parametrize("threads", [1, 64])
+def test_memory_is_planned_for_the_tokens_that_there_are(threads: int) -> None:
+    def planned(tokens: int) -> int:
+        heads = Heads.random(causal(tokens, 4096), heads=4, kv_heads=1)
+        graph = Graph(threads)
+        return graph.work_size(heads.attention(graph, F16))
+
+    assert planned(tokens=1) < planned(tokens=8) / 4
 
 
 @pytest.mark.parametrize(("head_dim", "group"), [(8, 3), (64, 3), (80, 1), (128, 4)])

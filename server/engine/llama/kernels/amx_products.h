@@ -101,7 +101,7 @@ class QueryProducts {
     static int64_t steps_of(const FlashAttention & op) { return (op.keys->ne[0] + STEP - 1) / STEP; }
 
     static int64_t blocks_of(const FlashAttention & op) {
-        return (std::min(op.tile_tokens, op.tokens) * op.gqa_group + LANES - 1) / LANES;
+        return (op.tile_rows() + LANES - 1) / LANES;
     }
 
     QueryBytes * queries_of(int64_t kv_head, int64_t block) const {

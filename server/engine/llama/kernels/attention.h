@@ -31,7 +31,7 @@ struct Division {
     int64_t jobs, kv_heads, parts, tile_memories;
 
     Division(const FlashAttention & op, int threads) {
-        const bool has_few_rows = std::min(op.tokens, op.tile_tokens) * op.gqa_group < MANY_ROWS;
+        const bool has_few_rows = op.tile_rows() < MANY_ROWS;
         kv_heads = heads_of_a_job(op, threads, has_few_rows);
         const int64_t passes = op.kv_heads / kv_heads;
         by_head = are_enough(op.tiles * passes, threads) &&
@@ -45,6 +45,11 @@ struct Division {
             jobs = tile_memories = op.tiles;
             parts = std::clamp<int64_t>(op.cells / MIN_PART_CELLS, 1, (4 * threads + jobs - 1) / jobs);
         }
+    }
+
+    // More threads than these divide the cells: no job is less than one KV head.
+    static int64_t most_threads_by_head(const FlashAttention & op) {
+        return std::max<int64_t>(1, op.tiles * op.kv_heads / 2);
     }
 
   private:
@@ -74,11 +79,11 @@ struct Workspace {
     char * sums;                       // of each thread
     char * tiles;
 
-    Workspace(const FlashAttention & op, int threads, void * memory)
+    Workspace(const FlashAttention & op, const Division & division, int threads, void * memory)
         : next_jobs(reinterpret_cast<std::atomic<int64_t> *>(GGML_PAD(uintptr_t(memory), 64))),
           cells(reinterpret_cast<CellTile *>(reinterpret_cast<char *>(next_jobs) + 64)),
           queries(reinterpret_cast<char *>(cells) + cells_size(op, threads)),
-          sums(queries + threads * queries_size(op, threads)),
+          sums(queries + threads * queries_size(op, division)),
           tiles(sums + threads * TileAttention::thread_memory_size(op)) {}
 
     static size_t cells_size(const FlashAttention & op, int threads) {
@@ -86,13 +91,13 @@ struct Workspace {
     }
 
     // Of one thread.
-    static size_t queries_size(const FlashAttention & op, int threads) {
-        return GGML_PAD(QueryProducts::memory_size(op, Division(op, threads).kv_heads), 64);
+    static size_t queries_size(const FlashAttention & op, const Division & division) {
+        return GGML_PAD(QueryProducts::memory_size(op, division.kv_heads), 64);
     }
 
     static size_t size(const FlashAttention & op, int threads) {
         const Division division(op, threads);
-        return 128 + cells_size(op, threads) + threads * queries_size(op, threads) +
+        return 128 + cells_size(op, threads) + threads * queries_size(op, division) +
                threads * TileAttention::thread_memory_size(op) +
                division.tile_memories * TileAttention::memory_size(op, division.kv_heads, division.parts);
     }
@@ -101,10 +106,11 @@ struct Workspace {
 class FlashAttentionTraits : public ggml::cpu::tensor_traits {
     bool work_size(int threads, const ggml_tensor * tensor, size_t & size) override {
         // OpenMP may start fewer threads than were asked for (OMP_DYNAMIC, OMP_THREAD_LIMIT), and fewer may need more: a job
-        // of theirs is more KV heads, or all of them.
+        // of theirs is more KV heads, or all of them. Of those that divide the cells, the most need the most.
         const FlashAttention op(tensor);
-        size = 0;
-        for (int started = 1; started <= threads; started++) {
+        size = Workspace::size(op, threads);
+        const int by_head = std::min<int64_t>(threads, Division::most_threads_by_head(op));
+        for (int started = 1; started <= by_head; started++) {
             size = std::max(size, Workspace::size(op, started));
         }
         return true;
@@ -114,9 +120,9 @@ class FlashAttentionTraits : public ggml::cpu::tensor_traits {
     bool compute_forward(ggml_compute_params * params, ggml_tensor * result) override {
         const FlashAttention op(result);
         const Division division(op, params->nth);
-        const Workspace workspace(op, params->nth, params->wdata);
+        const Workspace workspace(op, division, params->nth, params->wdata);
         VisibleCells visible(workspace.cells + params->ith * op.max_cell_tiles());
-        QueryProducts products(op, workspace.queries + params->ith * workspace.queries_size(op, params->nth));
+        QueryProducts products(op, workspace.queries + params->ith * Workspace::queries_size(op, division));
         int64_t visible_tile = -1, queried = -1;
         const auto attention = [&](int64_t job) {
             const int64_t jobs_of_a_tile = op.kv_heads / division.kv_heads;

@@ -27,7 +27,7 @@ struct FlashAttention {
         heads = queries->ne[2];
         gqa_group = heads / kv_heads;
         value_dim = values->ne[0];
-        tile_tokens = std::max<int64_t>(1, QUERY_TILE_ROWS / gqa_group);
+        tile_tokens = std::clamp<int64_t>(QUERY_TILE_ROWS / gqa_group, 1, tokens);
         tiles = (tokens + tile_tokens - 1) / tile_tokens;
         float parameters[3];
         memcpy(parameters, op->op_params, sizeof parameters);

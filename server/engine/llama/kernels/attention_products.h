@@ -74,7 +74,7 @@ class QueryProducts {
     Floats products[QUERY_TILE_ROWS];
 
     static int64_t blocks_of(const FlashAttention & op) {
-        return (std::min(op.tile_tokens, op.tokens) * op.gqa_group + ROWS - 1) / ROWS;
+        return (op.tile_rows() + ROWS - 1) / ROWS;
     }
 
     float * block_of(int64_t kv_head, int64_t row) const {
