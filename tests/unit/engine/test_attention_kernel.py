@@ -36,8 +36,9 @@ of_every_format = pytest.mark.parametrize("kind", [F16, Q8_0, Q4_0], ids=lambda 
 class Heads(NamedTuple):
     """Inputs of attention.
 
-    Queries have shape (tokens, heads, head_dim), keys and values (cells, kv_heads, head_dim). The
-    mask has shape (tokens, cells) and is minus infinity where a token must not see a cell.
+    Queries have shape (tokens, heads, head_dim), keys (cells, kv_heads, head_dim) and values
+    (cells, kv_heads, value_dim). The mask has shape (tokens, cells) and is minus infinity where a
+    token must not see a cell.
     """
 
     queries: npt.NDArray[np.float32]
@@ -66,7 +67,7 @@ class Heads(NamedTuple):
         slopes: npt.NDArray[np.float64] | float = 1,
         sinks: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.float64]:
-        """Attention in float64 with a scale of 1/8, shape (tokens, heads, head_dim).
+        """Attention in float64 with a scale of 1/8, shape (tokens, heads, value_dim).
 
         ``slopes`` and ``sinks`` are those of each head.
         """
@@ -98,7 +99,8 @@ class Heads(NamedTuple):
         """ggml's flash attention, with tensors laid out as in llama.cpp and cells of ``kind``."""
         graph = Graph(threads)
         return graph.compute(
-            self.attention(graph, kind, soft_cap, largest_bias, sinks), self.queries.shape
+            self.attention(graph, kind, soft_cap, largest_bias, sinks),
+            (*self.queries.shape[:2], self.values.shape[-1]),
         )
 
     def attention(
@@ -180,6 +182,18 @@ def test_attention_is_exact(
 ) -> None:
     heads = Heads.random(visible(tokens, cells), heads=6, kv_heads=2, head_dim=head_dim)
     assert np.abs(heads.computed(threads) - heads.exact()).max() < ROUNDING
+
+
+@of_every_format
+@pytest.mark.parametrize(("key_dim", "value_dim"), [(192, 128), (64, 160), (96, 32)])
+def test_values_may_be_shorter_or_longer_than_keys(
+    kind: GGMLQuantizationType, key_dim: int, value_dim: int
+) -> None:
+    values = np.random.default_rng(3).normal(size=(512, 2, value_dim)).astype(np.float16)
+    for tokens in (1, MANY):
+        heads = Heads.random(causal(tokens, 512), heads=6, kv_heads=2, head_dim=key_dim)
+        heads = heads._replace(values=values)
+        assert np.abs(heads.computed(kind=kind) - heads.exact(kind)).max() < ROUNDING
 
 
 @pytest.mark.parametrize("cells", [1, 7, 33, 107])
