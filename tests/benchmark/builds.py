@@ -40,7 +40,7 @@ _STEPS_PER_TURN = 3
 def _measure(model_path: Path) -> None:
     """For each line of standard input, print the seconds of a step of each shape."""
     model = LlamaModel(str(model_path), safe_mode=True)
-    cells = [Cells(model, shape, flash_attention=True) for shape in _SHAPES]
+    cells = [Cells(model, shape, flash_attention=True, kv_type="f16") for shape in _SHAPES]
     for _ in sys.stdin:
         print(json.dumps([median(c.step() for _ in range(_STEPS_PER_TURN)) for c in cells]))
         sys.stdout.flush()

@@ -64,13 +64,23 @@ _SHAPES = (
     Shape(0, prompt=256, idle=2048),
     Shape(0, prompt=256, idle=5120),
 )
+_SHAPES_BY_CELLS = (
+    Shape(1, own=1024),
+    Shape(1, own=4096),
+    Shape(4, own=1024),
+    Shape(16, own=140),
+    Shape(16, own=20, shared=1100),
+    Shape(0, prompt=32),
+    Shape(0, prompt=256),
+    Shape(0, shared=1024, prompt=128),
+)
 
 
 class Cells:
     """A context laid out for one shape."""
 
     def __init__(
-        self, model: LlamaModel, shape: Shape, *, flash_attention: bool, kv_type: KvType = "f16"
+        self, model: LlamaModel, shape: Shape, *, flash_attention: bool, kv_type: KvType
     ) -> None:
         settings = ContextSettings(
             kv_cells=_CELLS,
@@ -96,14 +106,15 @@ class Cells:
             self._context.copy_sequence(first, other, shape.shared)
             self._lengths[other] = shape.shared
         for stream in range(shape.streams):
-            self._compute([(stream, shape.own)])
+            for done in range(0, shape.own, _CHUNK):
+                self._compute([(stream, min(_CHUNK, shape.own - done))])
 
     def step(self) -> float:
         """Seconds of one step of the shape."""
         work = [(stream, 1) for stream in range(self._shape.streams)]
         if self._shape.prompt:
-            self._context.truncate_sequence(0, 0)
-            self._lengths[0] = 0
+            self._context.truncate_sequence(0, self._shape.shared)
+            self._lengths[0] = self._shape.shared
             work.append((0, self._shape.prompt))
         return self._compute(work)
 
@@ -122,25 +133,31 @@ class Cells:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=MODELS / f"{INSTRUCT}.gguf")
-    parser.add_argument("--kv-type", choices=("f16", "q8_0"), default="f16")
+    parser.add_argument(
+        "--kv-types", nargs="+", choices=("f16", "q8_0"), help="compare types of cells instead"
+    )
     parser.add_argument("--repeats", type=int, default=_REPEATS)
     parser.add_argument("--safe-mode", action="store_true", help="as the worker's safe mode")
     options = parser.parse_args()
     model = LlamaModel(str(options.model), safe_mode=options.safe_mode)
     print(f"{options.model.stem}, {machine()}\n")
-    # llama.cpp requires flash attention for quantized values.
-    columns = {"flash attention": True} | ({"without": False} if options.kv_type == "f16" else {})
+    shapes: tuple[Shape, ...]
+    columns: dict[str, tuple[bool, KvType]]
+    if options.kv_types:
+        shapes, columns = _SHAPES_BY_CELLS, {name: (True, name) for name in options.kv_types}
+    else:
+        shapes, columns = _SHAPES, {"flash attention": (True, "f16"), "without": (False, "f16")}
     print("| step |" + "".join(f" {name}, ms |" for name in columns))
     print("|---|" + "---:|" * len(columns))
     rows = [
         [
-            Cells(model, shape, flash_attention=flash, kv_type=options.kv_type)
-            for flash in columns.values()
+            Cells(model, shape, flash_attention=flash, kv_type=kv_type)
+            for flash, kv_type in columns.values()
         ]
-        for shape in _SHAPES
+        for shape in shapes
     ]
     rounds = [[[cells.step() for cells in row] for row in rows] for _ in range(options.repeats)]
-    for shape, times in zip(_SHAPES, zip(*rounds, strict=True), strict=True):
+    for shape, times in zip(shapes, zip(*rounds, strict=True), strict=True):
         medians = [median(column) * 1000 for column in zip(*times, strict=True)]
         print(f"| {shape} |" + "".join(f" {typical:.1f} |" for typical in medians))
 

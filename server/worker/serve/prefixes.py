@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -86,6 +87,8 @@ class Fingerprint:
         self._folder = folder
         self._settings = [build_description(), settings.kv_type, settings.flash_attention]
         self._settings += [str(info.safe_mode), str(info.gpu_layers), str(settings.swa_full)]
+        # llama.cpp rotates quantized cells, or not, which saved ones do not say (findings/).
+        self._settings.append(os.environ.get("LLAMA_ATTN_ROT_DISABLE", ""))
         self._known = b""
         self._reading = threading.Lock()
 

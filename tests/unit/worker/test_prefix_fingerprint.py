@@ -79,6 +79,9 @@ def test_everything_that_changes_cells_changes_it(
         make(model, safe_mode=True)(),
         make(model, gpu_layers=1)(),
     ]
+    monkeypatch.setenv("LLAMA_ATTN_ROT_DISABLE", "1")
+    seen.append(make(model)())
+    monkeypatch.delenv("LLAMA_ATTN_ROT_DISABLE")
     overwrite(tmp_path / "libllama.so", b"CODE")
     seen.append(make(model)())
     monkeypatch.setattr(prefixes, "build_description", lambda: "another build")

@@ -72,6 +72,16 @@ KERNEL inline Floats subtract_product(Floats c, Floats a, Floats b) {
     return _mm256_fnmadd_ps(a, b, c);
 }
 
+// Exchanges each two lanes that are a power of two apart.
+template <int64_t DISTANCE>
+KERNEL inline Floats exchange_lanes(Floats a) {
+    if constexpr (DISTANCE < 4) {
+        return _mm256_permute_ps(a, DISTANCE == 1 ? 0xb1 : 0x4e);
+    } else {
+        return _mm256_permute2f128_ps(a, a, 1);
+    }
+}
+
 KERNEL inline float horizontal_max(Floats a) {
     __m128 largest = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     largest = _mm_max_ps(largest, _mm_movehl_ps(largest, largest));

@@ -18,10 +18,14 @@ constexpr const char * INSTRUCTION_SET = "AVX-512";
 #include "attention.h"
 #include "mul_mat_plain.h"
 #include "mul_mat_traits.h"
+#include "rotation.h"
 
 #include "avx512_rows.h"
 
 ggml::cpu::tensor_traits * avx512_traits(const ggml_tensor * op) {
+    if (is_rotation(op)) {
+        return rotation_traits(op);
+    }
     ggml::cpu::tensor_traits * traits = mul_mat_traits(op);
     return traits != nullptr ? traits : attention_traits(op);
 }

@@ -76,6 +76,16 @@ KERNEL inline Floats subtract_product(Floats c, Floats a, Floats b) {
     return _mm512_fnmadd_ps(a, b, c);
 }
 
+// Exchanges each two lanes that are a power of two apart.
+template <int64_t DISTANCE>
+KERNEL inline Floats exchange_lanes(Floats a) {
+    if constexpr (DISTANCE < 4) {
+        return _mm512_permute_ps(a, DISTANCE == 1 ? 0xb1 : 0x4e);
+    } else {
+        return _mm512_shuffle_f32x4(a, a, DISTANCE == 4 ? 0xb1 : 0x4e);
+    }
+}
+
 KERNEL inline float horizontal_max(Floats a) { return _mm512_reduce_max_ps(a); }
 
 // The order in which horizontal_sums() adds lanes: the place of each, where neighbours are added, then pairs of them, and so on.

@@ -1,5 +1,5 @@
-// The kernels of this folder: flash attention (attention.h) and matrix multiplication (mul_mat.h), compiled for
-// AVX2, AVX-512 and NEON.
+// The kernels of this folder: flash attention (attention.h), matrix multiplication (mul_mat.h) and rotations
+// (rotation.h), compiled for AVX2, AVX-512 and NEON.
 #pragma once
 
 #include "ggml.h"
@@ -31,7 +31,7 @@ ggml::cpu::tensor_traits * neon_i8mm_traits(const ggml_tensor * op);
 // those for AVX2, and those for i8mm the same as those for NEON.
 bool a_kernel_multiplies(const ggml_tensor * weights);
 
-// Whether llama.cpp has a faster way than a product: rotations of quantized KV cells.
+// Whether a product is a rotation of what quantized KV cells hold, for which there is a faster way.
 inline bool is_rotation(const ggml_tensor * op) {
     return op->op == GGML_OP_MUL_MAT && op->op_params[1] == GGML_HINT_SRC0_IS_HADAMARD;
 }

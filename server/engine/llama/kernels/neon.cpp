@@ -26,8 +26,12 @@ constexpr const char * INSTRUCTION_SET = "NEON";
 #include "attention.h"
 #include "mul_mat_plain.h"
 #include "mul_mat_traits.h"
+#include "rotation.h"
 
 ggml::cpu::tensor_traits * neon_traits(const ggml_tensor * op) {
+    if (is_rotation(op)) {
+        return rotation_traits(op);
+    }
     ggml::cpu::tensor_traits * traits = mul_mat_traits(op);
     return traits != nullptr ? traits : attention_traits(op);
 }

@@ -132,6 +132,18 @@ KERNEL inline Floats subtract_product(Floats c, Floats a, Floats b) {
     return {vfmsq_f32(c.lower, a.lower, b.lower), vfmsq_f32(c.upper, a.upper, b.upper)};
 }
 
+// Exchanges each two lanes that are a power of two apart.
+template <int64_t DISTANCE>
+KERNEL inline Floats exchange_lanes(Floats a) {
+    if constexpr (DISTANCE == 1) {
+        return {vrev64q_f32(a.lower), vrev64q_f32(a.upper)};
+    } else if constexpr (DISTANCE == 2) {
+        return {vextq_f32(a.lower, a.lower, 2), vextq_f32(a.upper, a.upper, 2)};
+    } else {
+        return {a.upper, a.lower};
+    }
+}
+
 KERNEL inline float horizontal_max(Floats a) { return vmaxvq_f32(vmaxq_f32(a.lower, a.upper)); }
 
 // The sums of the numbers of each of four registers.
