@@ -32,7 +32,7 @@ test_on() {
     # Emulation is slow.
     DRAGOMAN_EMULATED_GGML=$(operations "$1" "$2") PYTHONPATH=. \
         "$python" -m pytest -q -p no:cacheprovider --timeout 1800 "${@:3}" \
-        tests/unit/engine/test_matrix_kernels.py tests/unit/engine/test_attention_kernel.py
+        tests/unit/engine/test_{matrix_kernels,attention_kernel,rotation_kernel}.py
 }
 
 # For all processors: one with dot products gets the kernels, one with matrix products of bytes those by these, and one
