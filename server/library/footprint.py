@@ -215,7 +215,8 @@ def _kv_values(header: GgufHeader) -> tuple[int, int]:
 
 def _window_cells(header: GgufHeader, cells: int, settings: WorkerSettings) -> int:
     """Cells of each layer with a sliding window, as the engine will keep them."""
-    if header.sliding_window is None or _state_values(header):
+    has_windows = _kv_values(header)[1] > 0  # not Phi 3, whose window llama.cpp leaves out
+    if header.sliding_window is None or not has_windows or _state_values(header):
         return cells
     ids = sequence_ids(settings.parallel)
     return window_cells(header.sliding_window, cells, ids, settings)

@@ -46,7 +46,7 @@ def on_disk(
         return None
     folder, room = Path(settings.prefixes_dir), settings.prefix_disk_bytes
     daily, age = settings.prefix_disk_daily_bytes, settings.prefix_disk_days * _DAY_SECONDS
-    fingerprint = Fingerprint(info, files, settings, folder)
+    fingerprint = Fingerprint(info, files, settings, folder, whole_states=whole_states)
     return OnDisk(
         PrefixDisk(
             folder,
@@ -71,8 +71,9 @@ def on_disk(
 class Fingerprint:
     """A digest of all that a state depends on besides its tokens.
 
-    These are the contents of the model's files, llama.cpp with our kernels, and the settings that
-    change how cells are computed or laid out.
+    These are the contents of the model's files, llama.cpp with our kernels, the settings that
+    change how cells are computed or laid out, and whether states are whole: how many cells fit
+    decides, too, whether sliding windows keep all.
     """
 
     def __init__(
@@ -81,12 +82,14 @@ class Fingerprint:
         files: Sequence[FileFacts],
         settings: WorkerSettings,
         folder: Path,
+        *,
+        whole_states: bool,
     ) -> None:
         self._files = [*files, *file_facts(build_files())]
         self._contents: list[bytes] = []
         self._folder = folder
         self._settings = [build_description(), settings.kv_type, settings.flash_attention]
-        self._settings += [str(info.safe_mode), str(info.gpu_layers), str(settings.swa_full)]
+        self._settings += [str(info.safe_mode), str(info.gpu_layers), str(whole_states)]
         # llama.cpp rotates quantized cells, or not, which saved ones do not say (findings/).
         self._settings.append(os.environ.get("LLAMA_ATTN_ROT_DISABLE", ""))
         self._known = b""

@@ -75,6 +75,13 @@ def test_short_windows_count_as_a_window_for_each_sequence_and_a_batch(tmp_path:
     assert estimate(400) == in_full, "fewer cells than that are all kept"
 
 
+def test_a_window_that_llama_cpp_leaves_out_saves_nothing(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.gguf", architecture="phi3", phi3__attention__sliding_window=8)
+    header = read_header(path)
+    short, full = WorkerSettings(swa_full=False), WorkerSettings()
+    assert estimate_memory(header, 9999, short) == estimate_memory(header, 9999, full)
+
+
 def test_heads_of_window_layers_may_have_another_length(tmp_path: Path) -> None:
     keys: dict[str, Any] = {
         "llama__attention__key_length_swa": 4,

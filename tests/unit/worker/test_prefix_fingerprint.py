@@ -36,10 +36,15 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     notes.mkdir()
 
     def make(
-        *files: Path, gpu_layers: int = 0, safe_mode: bool = False, **settings: Any
+        *files: Path,
+        gpu_layers: int = 0,
+        safe_mode: bool = False,
+        whole_states: bool = False,
+        **settings: Any,
     ) -> Fingerprint:
         info = msgspec.structs.replace(model_info("m"), gpu_layers=gpu_layers, safe_mode=safe_mode)
-        return Fingerprint(info, file_facts(files), WorkerSettings(**settings), notes)
+        given = WorkerSettings(**settings)
+        return Fingerprint(info, file_facts(files), given, notes, whole_states=whole_states)
 
     return make
 
@@ -74,7 +79,7 @@ def test_everything_that_changes_cells_changes_it(
         make(model)(),
         make(model, eyes)(),
         make(model, kv_type="q8_0")(),
-        make(model, swa_full=False)(),
+        make(model, whole_states=True)(),
         make(model, flash_attention="off")(),
         make(model, safe_mode=True)(),
         make(model, gpu_layers=1)(),
