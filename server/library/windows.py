@@ -52,5 +52,6 @@ def window_cells(window: int, cells: int, sequence_ids: int, settings: WorkerSet
     """
     if settings.swa_full:
         return cells
-    fewer = window * sequence_ids + max(settings.ubatch_size, settings.parallel)
+    together = max(min(settings.ubatch_size, settings.batch_size), settings.parallel)
+    fewer = window * sequence_ids + together
     return min(cells, -(-fewer // _PADDING) * _PADDING)

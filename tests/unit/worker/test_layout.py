@@ -52,13 +52,18 @@ def test_buffers_are_estimated_as_llama_cpp_reserves_them(
     assert estimated == pytest.approx(reserved * MIB, rel=0.2)
 
 
-@pytest.mark.parametrize(("swa_full", "window_cells"), [(True, CELLS), (False, 1024)])
+@pytest.mark.parametrize(
+    ("swa_full", "batch_size", "window_cells"),
+    [(True, 512, CELLS), (False, 512, 1024), (False, 64, 768)],
+)
 def test_cells_of_sliding_windows_are_counted_as_llama_cpp_reserves_them(
-    tmp_path: Path, log: list[str], swa_full: bool, window_cells: int
+    tmp_path: Path, log: list[str], swa_full: bool, batch_size: int, window_cells: int
 ) -> None:
     path = write_tiny_model(tmp_path / "tiny.gguf", "sliding window", window=16)
     header = read_model_at(path)
-    settings = WorkerSettings(safe_mode=True, kv_tokens=CELLS, swa_full=swa_full)
+    settings = WorkerSettings(
+        safe_mode=True, kv_tokens=CELLS, batch_size=batch_size, swa_full=swa_full
+    )
     load(Load(model_id="tiny", path=str(path), settings=settings), lambda _: None)
     found = re.findall(r"size = +([\d.]+) MiB \( *(\d+) cells, +(\d+) layers", "".join(log))
     (reserved, cells, layers) = found[-1]
