@@ -67,7 +67,7 @@ def estimate_memory(
     """
     stored = stored_tokens
     if stored is None:
-        keeps_all = _window_cells(header, cells, settings) == cells
+        keeps_all = cells_in_windows(header, cells, settings) == cells
         stored = least_stored_tokens(cells) if keeps_all else 0
     total = (
         _own_bytes(header, cells, stored, settings)
@@ -81,7 +81,7 @@ def estimate_memory(
 
 def _own_bytes(header: GgufHeader, cells: int, stored: int, settings: WorkerSettings) -> int:
     """The first six terms."""
-    beyond_windows = cells - _window_cells(header, cells, settings)
+    beyond_windows = cells - cells_in_windows(header, cells, settings)
     return (
         header.tensors.data_bytes
         + kv_bytes(header, cells + stored, settings.kv_type)
@@ -213,7 +213,7 @@ def _kv_values(header: GgufHeader) -> tuple[int, int]:
     return full, windowed
 
 
-def _window_cells(header: GgufHeader, cells: int, settings: WorkerSettings) -> int:
+def cells_in_windows(header: GgufHeader, cells: int, settings: WorkerSettings) -> int:
     """Cells of each layer with a sliding window, as the engine will keep them."""
     has_windows = _kv_values(header)[1] > 0  # not Phi 3, whose window llama.cpp leaves out
     if header.sliding_window is None or not has_windows or _state_values(header):
@@ -245,7 +245,7 @@ def _state_values(header: GgufHeader) -> int:
 
 def buffer_bytes(header: GgufHeader, cells: int, settings: WorkerSettings) -> int:
     """Bytes of llama.cpp's compute buffer and of the logits that a step hands out."""
-    fewer = _window_cells(header, cells, settings)
+    fewer = cells_in_windows(header, cells, settings)
     guarded = header.sliding_window is not None and fewer == cells
     ids = sequence_ids(settings.parallel, partial_removal=fewer == cells, windowed=guarded)
     rows = outputs_per_batch(2 * ids if guarded else ids)

@@ -6,7 +6,12 @@ import msgspec
 
 from server.core.worker_settings import WorkerSettings
 from server.engine.llama import LlamaModel, LoadError, gpu_available
-from server.library.footprint import estimate_memory, least_stored_tokens, most_stored_tokens
+from server.library.footprint import (
+    cells_in_windows,
+    estimate_memory,
+    least_stored_tokens,
+    most_stored_tokens,
+)
 from server.library.header import GgufHeader
 from server.library.outline import stated_context
 from server.worker.serve.contexts import keeps_prefixes
@@ -89,10 +94,18 @@ def _fitting_cells(
     header: GgufHeader, settings: WorkerSettings, wanted: int, memory_bytes: int
 ) -> int:
     """The most KV cells, up to ``wanted``, with which the model stays within ``memory_bytes``."""
-    low, high = 0, wanted
+
+    def fits(cells: int) -> bool:
+        return estimate_memory(header, cells, settings) <= memory_bytes
+
+    # With one cell more, sliding windows no longer keep all, and the model takes less memory.
+    most_kept = cells_in_windows(header, wanted, settings)
+    low, high = 0, most_kept
+    if most_kept < wanted and fits(most_kept + 1):
+        low, high = most_kept + 1, wanted
     while low < high:
         middle = (low + high + 1) // 2
-        if estimate_memory(header, middle, settings) <= memory_bytes:
+        if fits(middle):
             low = middle
         else:
             high = middle - 1

@@ -168,11 +168,23 @@ def test_where_memory_bounds_the_context_of_sliding_windows_it_says_how_to_have_
     assert info(swa_full=False, memory_bytes=allowed).context == CONTEXT
 
 
+def test_more_cells_are_found_where_fewer_would_take_more_memory(tmp_path: Path) -> None:
+    """Up to 768 cells, windows would keep all, beside a store for prefixes."""
+    path = write_tiny_model(tmp_path / "windows.gguf", "sliding window", window=160)
+    allowed = loaded(path, swa_full=False, ubatch_size=64).info.memory_bytes
+    assert allowed is not None
+    fewer = loaded(path, swa_full=False, ubatch_size=64, ctx_size=768).info.memory_bytes
+    assert fewer is not None
+    assert fewer > allowed
+    bounded = loaded(path, swa_full=False, ubatch_size=64, memory_bytes=allowed)
+    assert bounded.info.context == CONTEXT
+
+
 def test_sliding_windows_that_keep_few_cells_have_no_store(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "windows.gguf", "sliding window", window=16)
     full = loaded(path)
     short = loaded(path, swa_full=False, ubatch_size=64)
-    long = loaded(path, swa_full=False, ubatch_size=CONTEXT)
+    long = loaded(path, swa_full=False, ubatch_size=CONTEXT, batch_size=CONTEXT)
     assert [model.context.partial_removal for model in (full, short, long)] == [True, False, True]
     assert [model.stored_tokens for model in (full, short, long)] == [256, 0, 256]
 
