@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -24,6 +25,12 @@ class _Token(NamedTuple):
     @property
     def is_blank(self) -> bool:
         return self.token.piece.isspace()
+
+    @property
+    def is_whole_text(self) -> bool:
+        """Whether it has characters besides white space, and all of their bytes."""
+        text = self.token.piece.decode(errors="replace")
+        return bool(text.strip()) and "\ufffd" not in text
 
 
 class PendingLogprobs:
@@ -73,9 +80,12 @@ class PendingLogprobs:
             del self._tokens[:first]
         self._blank = len(self._tokens)
 
-    def take_all(self) -> list[TokenLogprob]:
-        """The tokens, all of which are content."""
-        taken, self._tokens, self._blank = self._tokens, [], 0
+    def take_end(self) -> list[TokenLogprob]:
+        """The tokens at the end of the content: without text, white space, parts of characters.
+
+        Others that no content came of are markup, and so is what follows them.
+        """
+        taken = takewhile(lambda each: not each.is_whole_text, self._tokens)
         return [each.token for each in taken]
 
     def take(self, content: Sequence[Place], *, with_space: bool) -> list[TokenLogprob]:

@@ -254,7 +254,7 @@ class _ParsedAnswer:
             stop=stop,
             answer=self._number,
             prompt=self._prompt,
-            logprobs=self._logprobs.take_all() if in_content else [],
+            logprobs=self._logprobs.take_end() if in_content else [],
         )
 
     def _attributed(self, events: list[ParsedEvent], *, thinking: bool) -> Iterator[ReplyEvent]:

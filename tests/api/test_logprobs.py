@@ -117,6 +117,17 @@ ANSWERS = [
         "final",
     ),
     ("gpt-oss", "<|start|>assistant", ["<|channel|>", "final", "<|message|>", "Hi"], "Hi"),
+    # An answer may end behind markup.
+    ("gpt-oss", "<|start|>assistant", ["<|channel|>", "final", "<|message|>"], ""),
+    (
+        "gpt-oss",
+        "<|start|>assistant",
+        [
+            *("<|channel|>", "final", "<|message|>", "Hi", "<|end|>"),
+            *("<|start|>", "assistant", "<|channel|>", "analysis", "<|message|>", " "),
+        ],
+        "Hi",
+    ),
     # Texts that calls, or the markup around content, have as well.
     ("hermes", "", ["name", *CALL, "I", *CALL], "nameI"),
     ("hermes", "", ["<", *CALL, "<", *CALL, "\n", " <", " <", "b"], "<<\n < <b"),
