@@ -35,7 +35,7 @@ TRIALS: dict[str, list[str]] = {
     "show": [
         (
             "{model} --config {config} --models-dir {models} --cache-dir {cache} --ctx-size 512 "
-            "--kv-type q8_0 --parallel 2 --template-dir {templates}"
+            "--kv-type q8_0 --no-swa-full --parallel 2 --template-dir {templates}"
         ),
         "smollm2-135m-instruct --models-dir {models}",
         "{models}/{model}.gguf",
