@@ -14,8 +14,8 @@ class ContextSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``sequence_ids`` is at most 256 (LLAMA_MAX_SEQ) and ``outputs_per_batch`` at least as many.
     ``swa_full``: sliding-window layers keep all cells. Each id counts twice then (see
-    `server.engine.llama.window_guard`). Else there must be more ``kv_cells`` than one window for
-    each id and a physical batch, since that many cells these layers get.
+    `server.engine.llama.window_guard`). Else there must be ``kv_cells`` for a window of each id
+    and a physical batch, since that many cells these layers get.
     """
 
     kv_cells: int

@@ -32,6 +32,8 @@ from tests.tiny_models import CONTEXT
 
 ANSWER_TOKENS = 24
 SEQUENCE_IDS = 24
+# The kind of memory of a model with sliding windows that is loaded without ``swa_full``.
+SHORT_WINDOWS = "short windows"
 # The largest difference in this file is 0.0009 (AVX2 and AVX-512); a missing cell makes 0.3.
 ROUNDING = 0.005
 
@@ -190,6 +192,11 @@ class Model:
         return next(
             e.usage.cached_tokens for e in self.events if isinstance(e, Finished) and e.id == number
         )
+
+
+def memory_type(kind: str) -> str:
+    """The type of tiny models for a kind of memory; models with windows are served in two ways."""
+    return "sliding window" if kind == SHORT_WINDOWS else kind
 
 
 def prompt(seed: int, length: int) -> list[int]:

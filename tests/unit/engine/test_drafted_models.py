@@ -10,12 +10,19 @@ import pytest
 from server.core.events import Finished
 from server.engine.draft_model import DraftModel
 from tests.tiny_models import write_tiny_model
-from tests.unit.engine.model_rig import Answer, Model, assert_same, prompt
+from tests.unit.engine.model_rig import (
+    SHORT_WINDOWS,
+    Answer,
+    Model,
+    assert_same,
+    memory_type,
+    prompt,
+)
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("stated_costs")]
 
 
-@pytest.fixture(scope="module", params=["full attention", "sliding window", "short windows"])
+@pytest.fixture(scope="module", params=["full attention", "sliding window", SHORT_WINDOWS])
 def kind(request: pytest.FixtureRequest) -> str:
     found: str = request.param
     return found
@@ -23,8 +30,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def path(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    memory_type = "sliding window" if kind == "short windows" else kind
-    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", memory_type)
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", memory_type(kind))
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def load(kind: str, path: Path) -> Iterator[Callable[..., Model]]:
             kv_cells=kv_cells,
             flash_attention=False,
             draft=draft,
-            swa_full=kind != "short windows",
+            swa_full=kind != SHORT_WINDOWS,
             sequence_ids=16,
         )
         loaded.append(model)

@@ -17,7 +17,15 @@ from server.core.events import Finished
 from server.core.request import CacheScope
 from tests.tiny_models import MEMORY_TYPES, write_tiny_model
 from tests.unit.engine import model_rig
-from tests.unit.engine.model_rig import ROUNDING, SEQUENCE_IDS, Answer, Model, prompt
+from tests.unit.engine.model_rig import (
+    ROUNDING,
+    SEQUENCE_IDS,
+    SHORT_WINDOWS,
+    Answer,
+    Model,
+    memory_type,
+    prompt,
+)
 from tests.unit.engine.processor import has_kernels
 
 pytestmark = pytest.mark.process
@@ -25,7 +33,7 @@ pytestmark = pytest.mark.process
 Same = Callable[[list[Answer], list[Answer]], None]
 
 
-@pytest.fixture(scope="module", params=[*MEMORY_TYPES, "short windows"])
+@pytest.fixture(scope="module", params=[*MEMORY_TYPES, SHORT_WINDOWS])
 def memory(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
     return kind
@@ -33,8 +41,7 @@ def memory(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def path(memory: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kind = "sliding window" if memory == "short windows" else memory
-    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", kind)
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", memory_type(memory))
 
 
 @pytest.fixture
@@ -42,7 +49,7 @@ def load(memory: str, path: Path, flash: bool) -> Iterator[Callable[..., Model]]
     loaded: list[Model] = []
 
     def load(kv_cells: int = 2048, **more: Any) -> Model:
-        full = memory != "short windows"
+        full = memory != SHORT_WINDOWS
         options = {"flash_attention": flash, "swa_full": full, **more}
         loaded.append(Model(path, kv_cells=kv_cells, **options))
         return loaded[-1]
@@ -192,7 +199,7 @@ def test_short_windows_go_on_from_any_token_that_they_still_have(
     model: Model,
     lone: Callable[[list[int]], Answer],
 ) -> None:
-    if memory != "short windows":
+    if memory != SHORT_WINDOWS:
         pytest.skip("it keeps all cells, or none beyond its state")
     long = prompt(70, 400)
     (answer,) = model.answers([long])

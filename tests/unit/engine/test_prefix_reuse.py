@@ -16,7 +16,15 @@ from server.core.request import CacheScope
 from server.core.worker_settings import KvType
 from server.engine.disk.prefix_disk import PrefixDisk
 from tests.tiny_models import MEMORY_TYPES, write_tiny_model
-from tests.unit.engine.model_rig import ROUNDING, Answer, Model, assert_same, prompt
+from tests.unit.engine.model_rig import (
+    ROUNDING,
+    SHORT_WINDOWS,
+    Answer,
+    Model,
+    assert_same,
+    memory_type,
+    prompt,
+)
 from tests.unit.engine.processor import has_kernels
 
 pytestmark = pytest.mark.process
@@ -32,7 +40,7 @@ Kind = tuple[str, int]
 KINDS: list[Kind] = [
     *((name, 0) for name in MEMORY_TYPES if name != "sliding window"),
     *(("sliding window", window) for window in WINDOWS),
-    ("short windows", WINDOWS[0]),
+    (SHORT_WINDOWS, WINDOWS[0]),
 ]
 
 
@@ -45,9 +53,8 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture(scope="module")
 def path(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
     name, window = kind
-    memory_type = "sliding window" if name == "short windows" else name
     folder = tmp_path_factory.mktemp("tiny")
-    return write_tiny_model(folder / "tiny.gguf", memory_type, window=window)
+    return write_tiny_model(folder / "tiny.gguf", memory_type(name), window=window)
 
 
 @pytest.fixture(params=ROUNDINGS)
@@ -76,7 +83,7 @@ def load(kind: Kind, path: Path, kv_type: KvType) -> Iterator[Callable[..., Mode
             kv_type=kv_type,
             stored_tokens=stored_tokens,
             prefix_tier=prefix_tier,
-            swa_full=kind[0] != "short windows",
+            swa_full=kind[0] != SHORT_WINDOWS,
         )
         loaded.append(model)
         return model
@@ -208,7 +215,7 @@ def test_a_whole_state_kept_on_disk_continues_its_conversation(
 
 def goes_on(model: Model, border: int, kind: Kind) -> bool:
     """Whether the last answer went on from there; short windows may have the next cells still."""
-    return model.cached() == border or (kind[0] == "short windows" and model.cached() > border)
+    return model.cached() == border or (kind[0] == SHORT_WINDOWS and model.cached() > border)
 
 
 def test_a_chat_whose_template_drops_thoughts_goes_on_where_its_answer_was_opened(
