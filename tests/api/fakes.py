@@ -149,6 +149,7 @@ class FakeClient:
         self.scopes: list[CacheScope] = []
         self.rendered: list[Prompt] = []
         self.letters_are_tokens = False
+        self.most_letters: int | None = None
         self.rendering_seconds = 0.0
         self.embedded: list[str | list[int]] = []
         self.embedding_error: Exception | None = None
@@ -185,6 +186,9 @@ class FakeClient:
         self.rendered.append(prompt)
         self.scopes.append(scope)
         await asyncio.sleep(self.rendering_seconds)
+        if self.most_letters is not None and letters(prompt) > self.most_letters:
+            numbers = {"tokens": letters(prompt), "most": self.most_letters}
+            raise ContextLengthExceeded("Too long.", at=("prompt",), numbers=numbers)
         if self.letters_are_tokens:
             return RenderedPrompt(prompt="", tokens=[0] * letters(prompt), segments=[])
         seen = images_of(prompt.messages) if isinstance(prompt, ChatPrompt) else ()

@@ -20,7 +20,7 @@ from server.core.errors import ContextLengthExceeded, WorkerDied
 from server.core.events import Accepted, Delta, Event, Failed
 from server.core.request import ChatPrompt, GenerationRequest, Message, TextPart
 from server.reply.builtin_formats import builtin_format
-from tests.api.fakes import FakePool, answer, hello
+from tests.api.fakes import CONTEXT, FakePool, answer, hello, letters
 from tests.api.responses.test_output import call
 from tests.api.responses.wire import checked, raw, read_events, respond, response_body, types
 from tests.api.wire import assert_error
@@ -537,6 +537,37 @@ async def test_truncation_names_stored_items_by_their_number(connect: Connect) -
     assert (
         answered.headers["x-dragoman-ignored"] == "previous_response_id (2 of the oldest messages)"
     )
+
+
+@pytest.mark.parametrize("certain", [False, True], ids=["counted", "refused uncounted"])
+async def test_truncation_counts_what_would_be_left(connect: Connect, certain: bool) -> None:
+    pool = crowded(CONTEXT - 1)
+    pool.client.letters_are_tokens = True
+    pool.client.most_letters = CONTEXT if certain else None
+    http = connect(pool)
+    given = [
+        {"role": "user" if n % 2 == 0 else "assistant", "content": f"{n}" * 300} for n in range(9)
+    ]
+    body = response_body(input=given, truncation="auto", max_output_tokens=5)
+    counted = await http.post("/v1/responses/input_tokens", json=body)
+    answered = await http.post("/v1/responses", json=body)
+    left = letters(pool.client.requests[-1].prompt)
+    assert left < CONTEXT
+    assert counted.json()["input_tokens"] == left
+    assert "input[0]" in counted.headers["x-dragoman-ignored"]
+    assert counted.headers["x-dragoman-ignored"] == answered.headers["x-dragoman-ignored"]
+
+
+@pytest.mark.parametrize("truncation", [None, "disabled", "auto"])
+async def test_what_cannot_be_made_shorter_is_counted(
+    connect: Connect, truncation: str | None
+) -> None:
+    pool = FakePool()
+    pool.client.letters_are_tokens = True
+    body = response_body(input="x" * (CONTEXT + 1), truncation=truncation)
+    counted = await connect(pool).post("/v1/responses/input_tokens", json=body)
+    assert counted.json()["input_tokens"] == CONTEXT + 1
+    assert "x-dragoman-ignored" not in counted.headers
 
 
 @pytest.mark.parametrize("truncation", [None, "disabled", "auto"])
