@@ -14,7 +14,7 @@ from server.core.model_kind import KindVerdict, detect_kind
 from server.core.native_prompt import RenderedPrompt
 from server.core.pieces import ImageReader
 from server.core.reply_format import ReplyFormat
-from server.core.request import ChatPrompt, Prompt, TextPrompt, ToolChoice
+from server.core.request import ChatPrompt, Prompt, TextPrompt
 from server.core.sampling import Sampling
 from server.core.vocabulary import Vocabulary
 from server.grammar.lark import Spelling
@@ -193,6 +193,17 @@ class ChatModel:
             return msgspec.structs.replace(built, ends=infill_ends(self._vocabulary, self.infill))
         return built
 
+    def with_usable_tools(self, prompt: Prompt) -> Prompt:
+        """``prompt``, without tools if this model calls one only where it has to, and need not.
+
+        Tool loops require a call and go on with ``auto`` behind its result, to end with text. Where
+        there is no call yet `build` refuses the tools: none would ever be called.
+        """
+        if not isinstance(prompt, ChatPrompt) or not self._never_calls(prompt):
+            return prompt
+        called = any(message.tool_calls for message in prompt.messages)
+        return msgspec.structs.replace(prompt, tools=[]) if called else prompt
+
     def reply_grammar(
         self,
         prompt: Prompt,
@@ -239,7 +250,7 @@ class ChatModel:
         if self.strict_parameters:
             check_variables(prompt.template_kwargs, template.template)
         if prompt.tools:
-            self._check_tools(prompt.tool_choice, reply_format)
+            self._check_tools(prompt, reply_format)
         rendering = template.render(
             prompt, context=context, sources=with_segments, opening=with_opening
         )
@@ -258,8 +269,13 @@ class ChatModel:
             opening=opening_tokens(rendering, self._vocabulary),
         )
 
-    def _check_tools(self, choice: ToolChoice, reply_format: ReplyFormat | None) -> None:
-        if self._family and not self._family.tools and choice.mode == "auto":
+    def _never_calls(self, prompt: ChatPrompt) -> bool:
+        """Whether tools are offered to a model that does not decide by itself when to call one."""
+        unable = self._family is not None and not self._family.tools
+        return unable and bool(prompt.tools) and prompt.tool_choice.mode == "auto"
+
+    def _check_tools(self, prompt: ChatPrompt, reply_format: ReplyFormat | None) -> None:
+        if self._never_calls(prompt):
             raise InvalidRequest(
                 f"The model is a {self.kind} model, prompted by the family {self.family}: it "
                 "cannot decide by itself when to call a tool. Set tool_choice to require a call or "

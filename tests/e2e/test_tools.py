@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import httpx
 import jsonschema
 import openai
 import pytest
@@ -166,6 +167,70 @@ def test_a_call_and_its_result_lead_to_an_answer(client: OpenAI, model: str) -> 
     )
     assert second.choices[0].message.content
     assert second.choices[0].message.tool_calls is None
+
+
+CALLED = {"name": "get_weather", "arguments": '{"city": "Oslo", "unit": "celsius"}'}
+FUNCTION = WEATHER["function"]
+LOOPS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {
+        "messages": [
+            QUESTION,
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": "c1", "type": "function", "function": CALLED}],
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": "Rain, 4 degrees."},
+        ],
+        "tools": [WEATHER],
+        "tool_choice": "auto",
+    },
+    "/v1/responses": {
+        "input": [
+            QUESTION,
+            {"type": "function_call", "call_id": "c1", **CALLED},
+            {"type": "function_call_output", "call_id": "c1", "output": "Rain, 4 degrees."},
+        ],
+        "tools": [{"type": "function", **FUNCTION}],
+        "tool_choice": "auto",
+    },
+    "/v1/messages": {
+        "messages": [
+            QUESTION,
+            {
+                "role": "assistant",
+                "content": [
+                    {
+                        "type": "tool_use",
+                        "id": "c1",
+                        "name": "get_weather",
+                        "input": json.loads(CALLED["arguments"]),
+                    }
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "c1", "content": "Rain, 4 degrees."}
+                ],
+            },
+        ],
+        "tools": [{"name": "get_weather", "input_schema": FUNCTION["parameters"]}],
+        "tool_choice": {"type": "auto"},
+    },
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", LOOPS)
+def test_a_base_model_ends_a_loop_with_text_and_says_that_it_calls_nothing_by_itself(
+    server: Server, path: str, stream: bool
+) -> None:
+    most = "max_output_tokens" if path == "/v1/responses" else "max_tokens"
+    body = {**LOOPS[path], "model": BASE, "stream": stream, most: 8, "temperature": 0}
+    answer = httpx.post(server.url + path, json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    said = answer.headers["x-dragoman-ignored"]
+    assert said == "tools (called only where tool_choice requires it)"
 
 
 def test_running_into_max_tokens_inside_a_call_is_length(client: OpenAI) -> None:

@@ -31,6 +31,8 @@ from server.worker.serve.prefixes import OnDisk
 from server.worker.serve.request_queue import RequestQueue
 from server.worker.serve.tasks import TaskBuilder
 
+_TOOLS_NOT_OFFERED = "tools (called only where tool_choice requires it)"
+
 
 class _Cancelled(Exception):
     """The request was cancelled while it was prepared."""
@@ -126,7 +128,8 @@ class Preparer:
 
     def _prepare(self, request: Generate) -> None:
         self._check_wanted(request)
-        wanted = _functions_only(request.request.prompt)
+        asked = _functions_only(request.request.prompt)
+        wanted = self._model.chat.with_usable_tools(asked)
         adapters = self._chosen(request.adapters)
         prompt = self._model.chat.build(
             wanted,
@@ -141,7 +144,7 @@ class Preparer:
             request.request.constraint,
             still_wanted=partial(self._check_wanted, request),
         )
-        ignored = []
+        ignored = [] if wanted is asked else [_TOOLS_NOT_OFFERED]
         if task.adapters is not adapters:
             name = self._model.adapters.activated(request.adapters)
             ignored.append(f"adapter {name} (not invoked)")
@@ -192,7 +195,7 @@ def _functions_only(prompt: Prompt) -> Prompt:
 
 def render(model: Loaded, request: Render) -> Rendered:
     """The answer to ``request``: its prompt as the model gets it. Raises InvalidRequest."""
-    wanted = _functions_only(request.prompt)
+    wanted = model.chat.with_usable_tools(_functions_only(request.prompt))
     # llama.cpp tells the trained context only of a model whose weights it has read.
     context = None if isinstance(model, VocabularyOnly) else model.info.context
     read_image = model.image_reader(request.scope) if isinstance(model, GenerationModel) else None

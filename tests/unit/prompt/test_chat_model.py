@@ -16,6 +16,7 @@ from server.core.request import (
     TextPrompt,
     TokensPrompt,
     Tool,
+    ToolCall,
     ToolChoice,
 )
 from server.core.resources import templates_directory
@@ -316,6 +317,24 @@ def test_a_transcript_takes_no_tools() -> None:
         opened.build(chat(("user", "Hi"), tools=(TOOL,)))
 
     assert error.value.at == ("tools",)
+
+
+def test_a_transcript_goes_on_without_tools_behind_a_call() -> None:
+    opened = model(None, file_name="x-base.gguf")
+    calling = Message(
+        role="assistant", tool_calls=[ToolCall(id="c", name="look_up", arguments="{}")]
+    )
+    result = Message(role="tool", tool_call_id="c", content="Rain.")
+    asked = chat(("user", "Hi"), tools=(TOOL,))
+    behind = msgspec.structs.replace(asked, messages=[*asked.messages, calling, result])
+    required = msgspec.structs.replace(behind, tool_choice=ToolChoice(mode="required"))
+
+    assert opened.with_usable_tools(asked) is asked
+    assert opened.with_usable_tools(required) is required
+    assert model().with_usable_tools(behind) is behind
+    built = opened.build(opened.with_usable_tools(behind))
+    assert "Rain." in built.rendered.prompt
+    assert not built.tools_active
 
 
 def test_tools_are_active_unless_the_choice_is_none() -> None:

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from server.core.errors import ConversationError
@@ -63,8 +64,10 @@ class Setup:
         self.events: SimpleQueue[Event] = SimpleQueue()
         self.rendered: SimpleQueue[Rendered] = SimpleQueue()
         self.go_on = threading.Event()
+        self.tools_usable = True
         chat = SimpleNamespace(
             build=self._build,
+            with_usable_tools=self._with_usable_tools,
             sampling=Sampling(),
             reply_format=None,
             reply_grammar=lambda prompt, *_: (
@@ -112,6 +115,11 @@ class Setup:
             tools_active=False,
             opening=0,
         )
+
+    def _with_usable_tools(self, prompt: TextPrompt | ChatPrompt) -> TextPrompt | ChatPrompt:
+        if isinstance(prompt, TextPrompt) or self.tools_usable:
+            return prompt
+        return msgspec.structs.replace(prompt, tools=[])
 
     def generate(self, request_id: int, text: str = "fine", **settings: Any) -> None:
         self._generate(request_id, GenerationRequest(prompt=TextPrompt(text=text), **settings))
@@ -173,6 +181,16 @@ def test_more_tokens_than_the_context_holds_means_up_to_its_end(
 ) -> None:
     setup.generate(1, max_tokens=asked)
     assert setup.engine.tasks.get(timeout=30).max_tokens == limit
+
+
+def test_tools_that_the_model_never_calls_constrain_nothing_and_are_named(setup: Setup) -> None:
+    setup.tools_usable = False
+    setup.generate_with_tools(1, 1)
+    event = setup.event()
+    assert isinstance(event, Accepted)
+    assert event.ignored == ["tools (called only where tool_choice requires it)"]
+    setup.engine.tasks.get(timeout=30)
+    assert setup.engine.constraints == [None]
 
 
 @pytest.mark.parametrize("token", [-1, VOCABULARY, 9_999_999_999])

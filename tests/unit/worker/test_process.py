@@ -71,7 +71,7 @@ def test_an_embedding_worker_whose_template_cannot_be_stopped_answers_and_ends(
         raise AssertionError("the process went on")
 
     info: Any = SimpleNamespace(model_id="m", threads=1, context=8)
-    chat: Any = SimpleNamespace(build=build)
+    chat: Any = SimpleNamespace(build=build, with_usable_tools=lambda prompt: prompt)
     nothing: Any = None
     model = EmbeddingModel(
         info=info,

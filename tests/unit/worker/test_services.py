@@ -44,7 +44,7 @@ def build(prompt: TextPrompt, **_: object) -> SimpleNamespace:
 
 
 INFO: Any = SimpleNamespace(model_id="m", threads=1, context=8)
-CHAT: Any = SimpleNamespace(build=build)
+CHAT: Any = SimpleNamespace(build=build, with_usable_tools=lambda prompt: prompt)
 NOTHING: Any = None
 KINDS: dict[str, Loaded] = {
     "embeddings": EmbeddingModel(
