@@ -42,13 +42,14 @@ class PendingLogprobs:
 
     def __init__(self, begin: int) -> None:
         self._tokens: list[_Token] = []
+        self._held: list[_Token] = []  # white space in front of markup, content if more follows
         self._blank = 0  # the first ones, known to be white space
         self._decoder = getincrementaldecoder("utf-8")(errors="replace")
         self._decoded = begin  # characters of the reply up to the end of the last token
         self._read = begin  # characters whose text came; it may be held back for a while
 
     def __bool__(self) -> bool:
-        return bool(self._tokens)
+        return bool(self._tokens or self._held)
 
     def texts(self, delta: Delta) -> Iterator[tuple[str, int]]:
         """The text of ``delta``, cut behind each of its tokens, with how many are in each piece.
@@ -71,14 +72,21 @@ class PendingLogprobs:
         in_character = bool(self._decoder.getstate()[0])
         self._tokens.append(_Token(token, begin, self._decoded + in_character))
 
-    def clear(self) -> None:
-        """None of the tokens is content, unless the white space at their end is."""
+    def clear(self, held: Sequence[Place]) -> None:
+        """None of the tokens is content, unless white space is: that at their end, or ``held``."""
         first = len(self._tokens)
         while first > self._blank and self._tokens[first - 1].is_blank:
             first -= 1
         if first > self._blank:
+            self._hold(self._tokens[:first], held)
             del self._tokens[:first]
         self._blank = len(self._tokens)
+
+    def _hold(self, tokens: Sequence[_Token], held: Sequence[Place]) -> None:
+        for begin, end in held[bisect_right(held, tokens[0].begin, key=_end) :]:
+            first = bisect_right(tokens, begin, key=_end)
+            after = bisect_left(tokens, end, key=_begin)
+            self._held += [each for each in tokens[first:after] if each.is_blank]
 
     def take_end(self) -> list[TokenLogprob]:
         """The tokens at the end of the content: without text, white space, parts of characters.
@@ -92,10 +100,11 @@ class PendingLogprobs:
         """The tokens of which the next piece of the content is made.
 
         Those in front of a place of the ``content`` are markup and given up, but white space right
-        in front of it if the piece begins ``with_space``, or if content precedes it. Those after
-        the last place stay pending.
+        in front of it if the piece begins ``with_space``, or if content precedes it; and, if the
+        piece begins so, that in front of the markup. Those after the last place stay pending.
         """
-        taken: list[_Token] = []
+        taken = self._held if with_space else []
+        self._held = []
         for begin, end in content:
             first = bisect_right(self._tokens, begin, key=_end)
             while (with_space or taken) and first and self._tokens[first - 1].is_blank:

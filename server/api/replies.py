@@ -279,7 +279,7 @@ class _ParsedAnswer:
                 yield event
             self._last = type(event)
         if kinds and self._last is not ContentDelta:
-            self._logprobs.clear()
+            self._logprobs.clear(self._parser.held_space)
 
 
 class _CustomCallingAnswer:

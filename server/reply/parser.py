@@ -110,6 +110,11 @@ class ReplyParser:
         """Where the content of the last event stands; of earlier ones places may be among them."""
         return self._places.sent
 
+    @property
+    def held_space(self) -> list[Place]:
+        """Where white space stands that is content if more content follows."""
+        return self._content.held
+
     def _emit(self, event: ParsedEvent) -> None:
         self._end_content()
         self._events.append(event)

@@ -78,6 +78,7 @@ class TextSink:
 
     Attributes:
         place: Where in the reply the text stands that was passed on since the last marker.
+        held: Where white space stands that is held back; what adjoins is one place.
         code: Where the text is code.
         empty: Whether no text was passed on yet.
         trims: Whether markers are possible; if not, text passes unchanged.
@@ -91,6 +92,7 @@ class TextSink:
         self._space: list[str] = []
         self._beside_marker = False
         self.place = Place(0, 0)
+        self.held: list[Place] = []
         self.code = MarkdownCode()
         self.empty = True
         self.trims = True
@@ -102,7 +104,7 @@ class TextSink:
         body = text.rstrip() if self.trims else text
         after = text[len(body) :]
         if not body and (self.trims_end or self.empty):
-            self._space.append(text)
+            self._hold(text)
             return
         space = "".join(self._space)
         end = self._source.position
@@ -115,7 +117,9 @@ class TextSink:
                 space = ""
             elif self._joint not in space:
                 space += self._joint
-        self._space = [after] if self.trims_end else []
+        self._space, self.held = [], []
+        if self.trims_end and after:
+            self._hold(after)
         self._emit(space + body + ("" if self.trims_end else after))
         self._beside_marker = self.empty = False
 
@@ -129,4 +133,13 @@ class TextSink:
         if space and not self._beside_marker:
             self.place = Place(self.place.begin, self._source.position)
             self._emit(space)
-        self._space = []
+        self._space, self.held = [], []
+
+    def _hold(self, space: str) -> None:
+        """Hold back ``space``, which was consumed last."""
+        self._space.append(space)
+        end = self._source.position
+        begin = end - len(space)
+        if self.held and self.held[-1].end == begin:
+            begin = self.held.pop().begin
+        self.held.append(Place(begin, end))

@@ -102,7 +102,7 @@ ANSWERS = [
         "hermes",
         "",
         ["I", " look", ".", " ", *CALL, "\n", "Done", " <", "b", ">"],
-        "I look.\nDone <b>",
+        "I look. \nDone <b>",
     ),
     ("hermes", "", ["<think>", "Done", "</think>", "\n\n", "Done", " <", "b"], "Done <b"),
     ("hermes", "", ["\n", "4", *CALL, "5", *CALL, "6", " \n"], "\n456 \n"),
@@ -133,6 +133,10 @@ ANSWERS = [
     ("hermes", "", ["<", *CALL, "<", *CALL, "\n", " <", " <", "b"], "<<\n < <b"),
     ("hermes", "", ["<think>", "a", "</think>", "\n", "<", *CALL], "<"),
     ("hermes", "", ["a", " <", "b", *CALL, "b"], "a <bb"),
+    # White space in front of calls is content if text follows.
+    ("hermes", "", ["E", "\n", *CALL, "x", " ", *CALL, " ", "\n", *CALL, "y"], "E\nx  \ny"),
+    ("hermes", "", ["E", "\n", " ", *CALL[:2], " ", *CALL[2:], "x"], "E\n x"),
+    ("hermes", "", ["\n", *CALL, "x", "\n", *CALL, " "], "x"),
 ]
 
 
@@ -219,7 +223,7 @@ def test_white_space_within_a_call_is_looked_at_once() -> None:
     for piece in spaces:
         token = TokenLogprob(id=1, piece=piece, logprob=-1.0)
         list(pending.texts(Delta(id=1, index=0, text=" ", tokens=1, logprobs=[token])))
-        pending.clear()
+        pending.clear([Place(0, 1)])
     assert {piece.looks for piece in spaces} == {1}
     assert len(pending.take([Place(99, 100)], with_space=True)) == 100
 
