@@ -160,6 +160,41 @@ async def test_a_result_whose_call_was_deleted_is_left_out_and_named(
     assert_error(own, 400, param="input[0].call_id")
 
 
+def called(id_: str) -> dict[str, Any]:
+    return {
+        "type": "function_call",
+        "id": f"fc_{id_}",
+        "call_id": id_,
+        "name": "f",
+        "arguments": "{}",
+    }
+
+
+RESULT = {"type": "function_call_output", "output": "4"}
+
+
+@pytest.mark.parametrize("through", ["create", "append", "respond"])
+async def test_a_result_without_an_id_answers_no_other_call_once_its_own_is_deleted(
+    http: httpx.AsyncClient, pool: FakePool, through: str
+) -> None:
+    calls = [called("1"), called("2")]
+    if through == "create":
+        name = await create(http, items=[*calls, RESULT])
+    else:
+        name = await create(http, items=calls)
+        if through == "append":
+            await http.post(f"{PATH}/{name}/items", json={"items": [RESULT]})
+        else:
+            await respond(http, input=[RESULT], conversation=name)
+    (stored,) = [item for item in await listed(http, name) if item["type"] == RESULT["type"]]
+    assert stored["call_id"] == "1"
+    await http.delete(f"{PATH}/{name}/items/fc_1")
+    answered = await raw(http, input="And?", conversation=name)
+    named = "conversation (function_call_output without its call)"
+    assert answered.headers["x-dragoman-ignored"] == named
+    assert "4" not in [said for _, said in prompt(pool)]
+
+
 async def test_an_id_that_the_conversation_has_is_replaced(http: httpx.AsyncClient) -> None:
     name = await create(http, items=[{**USER, "id": "mine"}, {**USER, "id": "mine"}])
     await http.post(f"{PATH}/{name}/items", json={"items": [{**USER, "id": "mine"}]})

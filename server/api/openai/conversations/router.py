@@ -22,13 +22,19 @@ from server.api.openai.conversations.bodies import (
     NewItems,
 )
 from server.api.openai.queries import page_request, words
+from server.api.openai.responses.call_results import with_call_ids
 from server.api.openai.responses.content import check_images
 from server.api.openai.responses.ignored import ignored_includes
 from server.api.openai.responses.origin import origin_of, placed
 from server.api.openai.responses.schemas.items import InputItem
 from server.api.openai.responses.schemas.lenient import unknown_fields
 from server.api.openai.responses.schemas.response import ItemList
-from server.api.openai.responses.stored_items import input_items, is_id, item_list
+from server.api.openai.responses.stored_items import (
+    input_items,
+    is_id,
+    item_list,
+    parsed_items,
+)
 from server.api.validation import to_json
 from server.core.errors import InvalidRequest, NotFound, UnsupportedParameter
 from server.core.ids import id_with_home
@@ -58,7 +64,8 @@ async def create(request: Request) -> Response:
         created_at=int(time.time()),
         metadata=msgspec.json.encode(body.metadata or {}),
     )
-    await store.write(lambda records: records.conversations.create(made, input_items(given)))
+    stored = input_items(with_call_ids(given, list))
+    await store.write(lambda records: records.conversations.create(made, stored))
     return _answer(made, unknown_fields(body))
 
 
@@ -108,7 +115,8 @@ async def create_items(request: Request, conversation_id: str) -> Response:
     given = await _given(request, body.items)
 
     def write(records: Records, found: Conversation) -> list[Item]:
-        added = input_items(given, records.conversations.item_ids(found))
+        named = with_call_ids(given, lambda: parsed_items(records.conversations.context(found)))
+        added = input_items(named, records.conversations.item_ids(found))
         records.conversations.append(found, added)
         return added
 

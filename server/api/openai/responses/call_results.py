@@ -1,8 +1,8 @@
-"""Which result of a request answers which of its calls."""
+"""Which result of a conversation answers which of its calls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from server.api.open_calls import OpenCalls
 from server.api.openai.responses.origin import Placed
@@ -11,6 +11,7 @@ from server.core.errors import InvalidRequest, Locator
 
 CALLS = (wire.FunctionCallItem, wire.CustomToolCallItem, wire.ClientCallItem)
 RESULTS = (wire.CallOutputItem, wire.ClientCallOutputItem)
+_Result = wire.CallOutputItem | wire.ClientCallOutputItem
 
 
 def results_by_call(placed: Sequence[Placed], stored: Locator) -> tuple[dict[int, int], list[int]]:
@@ -22,22 +23,49 @@ def results_by_call(placed: Sequence[Placed], stored: Locator) -> tuple[dict[int
 
     Raises InvalidRequest for another result that answers no call.
     """
-    calls: OpenCalls[int] = OpenCalls()
     results: dict[int, int] = {}
     alone: list[int] = []
-    for index, (item, at) in enumerate(placed):
+    for index, result, call in _answers([item for item, _ in placed]):
+        at = placed[index][1]
+        if call is not None:
+            results[call] = index
+        elif at == stored:
+            alone.append(index)
+        else:
+            id_ = str(result.call_id)[:100]
+            raise InvalidRequest(
+                f"No tool call found for function call output with call_id {id_}.",
+                at=(*at, "call_id"),
+            )
+    return results, alone
+
+
+def with_call_ids(
+    given: Sequence[wire.InputItem], before: Callable[[], Sequence[wire.InputItem]]
+) -> list[wire.InputItem]:
+    """``given`` as items to store: results have the id of the call that they answer.
+
+    Without it a result whose call is deleted would answer another. ``before`` gives the items in
+    front of them, and is asked only where a result has no id.
+    """
+    if all(item.call_id is not None for item in given if isinstance(item, RESULTS)):
+        return list(given)
+    items = [*before(), *given]
+    first = len(items) - len(given)
+    for index, result, call in _answers(items):
+        if result.call_id is None and call is not None:
+            answered = items[call]
+            assert isinstance(answered, CALLS)
+            items[index] = result.model_copy(update={"call_id": answered.call_id})
+    return items[first:]
+
+
+def _answers(items: Sequence[wire.InputItem]) -> Iterator[tuple[int, _Result, int | None]]:
+    """Each result with its index, and the index of the call that it answers, if there is one."""
+    calls: OpenCalls[int] = OpenCalls()
+    for index, item in enumerate(items):
         if isinstance(item, CALLS):
             calls.made(index, id_=item.call_id, name=item.name)
         elif isinstance(item, RESULTS):
             id_ = item.call_id
-            call = calls.next(item.name) if id_ is None else calls.with_id(id_)
-            if call is not None:
-                results[call] = index
-            elif at == stored:
-                alone.append(index)
-            else:
-                raise InvalidRequest(
-                    f"No tool call found for function call output with call_id {str(id_)[:100]}.",
-                    at=(*at, "call_id"),
-                )
-    return results, alone
+            yield index, item, calls.next(item.name) if id_ is None else calls.with_id(id_)

@@ -19,6 +19,7 @@ from server.api.openai.responses.auto_compaction import (
     lowered_thresholds,
     within_the_context,
 )
+from server.api.openai.responses.call_results import with_call_ids
 from server.api.openai.responses.conversation import Conversation, conversation
 from server.api.openai.responses.encoder import ResponseEncoder
 from server.api.openai.responses.form import effort_of, response_form
@@ -125,7 +126,7 @@ class ParsedResponse:
     Attributes:
         request: The canonical request, and how it is answered.
         encoder: Writes the response.
-        given: The items of the body, those it refers to among them.
+        given: The items of the body as they are stored, those it refers to among them.
         ignored: Paths of what has no effect; those that follow are named as well, until the headers
             are sent.
     """
@@ -181,7 +182,8 @@ def parse(body: ResponsesRequest, origin: Origin, *, stored: bool, name: str) ->
         prepare=_prepare(body, shortening, encoder, compacts=compacts),
         shorter=shortening if compacts or body.truncation == "auto" else None,
     )
-    return ParsedResponse(answer, encoder, parsed.conversation.given, ignored)
+    given = with_call_ids(parsed.conversation.given, lambda: origin.items)
+    return ParsedResponse(answer, encoder, given, ignored)
 
 
 def _prepare(
