@@ -92,6 +92,8 @@ class Fingerprint:
         self._settings += [str(info.safe_mode), str(info.gpu_layers), str(whole_states)]
         # llama.cpp rotates quantized cells, or not, which saved ones do not say (findings/).
         self._settings.append(os.environ.get("LLAMA_ATTN_ROT_DISABLE", ""))
+        # Which of our kernels compute them (engine/llama/kernels/extension.cpp).
+        self._settings.append(os.environ.get("GGML_DRAGOMAN_AVX2", ""))
         self._known = b""
         self._reading = threading.Lock()
 

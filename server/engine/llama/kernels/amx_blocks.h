@@ -83,7 +83,7 @@ KERNEL void multiply_panel_in_tiles(const char * panel, int64_t stride, int64_t 
         const int64_t count = std::min(UNPACKED_BLOCKS, blocks - first);
         WeightBlocks weights[UNPACKED_BLOCKS];
         for (int64_t block = 0; block < count; block++) {
-            prefetch_next_block<Block>(panel, stride, first + block);
+            prefetch_next_block<Block>(panel, 1, stride, first + block);
             unpack<Block>(panel + (first + block) * sizeof(Block), stride, weights[block]);
         }
         for (int64_t token = 0; token < tokens; token += TILE_ROWS) {

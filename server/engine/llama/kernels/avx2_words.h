@@ -8,8 +8,8 @@
 
 namespace {
 
-// So many panels and tokens are multiplied together: their sums stay in registers.
-constexpr int PANELS_TOGETHER = 1, TOKENS_TOGETHER = 4;
+// So many panels, those of blocks of 32 apart, and tokens are multiplied together: their sums stay in registers.
+constexpr int PANELS_TOGETHER = 2, TOKENS_TOGETHER = 4, BLOCK_PANELS_TOGETHER = 2;
 
 // Only AVX-512 has a way of its own for few tokens and quantized weights.
 constexpr int SUPER_TOKENS_BY_ROWS = 0, BLOCK_TOKENS_BY_ROWS = 0;
@@ -82,15 +82,50 @@ KERNEL inline SubBlockScale sub_block_scale(SignedWords scale) {
     return Words(_mm256_blend_epi16(__m256i(scale), __m256i(scale << 16), 0xaa));
 }
 
-// The quants of codebooks as dot products take them: signed, since unsigned ones do not fit.
-constexpr bool SIGNED_CODEBOOK = true;
+// What makes the weights of codebooks unsigned, as dot products of bytes take them. Sums with those of IQ4 would not fit.
+constexpr int IQ4_OFFSET = 0, MXFP4_OFFSET = 12;
 
-KERNEL inline Words codebook_quants(Words quants) { return quants; }
+// Signed quants are multiplied in 16 bits. The instruction for bytes takes unsigned ones, so that signs have to be moved, and
+// its sums of two products leave no room for others.
+constexpr bool WIDENS_SIGNED_QUANTS = true;
+
+// The bytes of each word in 16 bits: wide[i] has the first and the third of word i, wide[COUNT + i] the others.
+template <int COUNT>
+KERNEL inline void widen(const Words words[COUNT], Words wide[2 * COUNT]) {
+    for (int i = 0; i < COUNT; i++) {
+        const __m256i bytes = __m256i(words[i]);
+        wide[i] = Words(_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8));
+        wide[COUNT + i] = Words(_mm256_srai_epi16(bytes, 8));
+    }
+}
+
+// Stores the signed quants of two sub-blocks of 32.
+KERNEL inline void store_signed_quants(const Words quants[16], Words * stored) {
+    widen<8>(quants, stored);
+    widen<8>(quants + 8, stored + 16);
+}
+
+// widen() for 32 quants of activations.
+KERNEL inline void widen_bytes(const int32_t bytes[8], int32_t wide[16]) {
+    Words words, both[2];
+    memcpy(&words, bytes, sizeof words);
+    widen<1>(&words, both);
+    memcpy(wide, both, sizeof both);
+}
 
 // What a dot product starts from, so that quants count from `offset` on: maddubs adds the products of the
 // lower and of the upper two bytes of each word in 16 bits.
 inline int32_t start_of_dot_product(int offset, int lower_sum, int upper_sum) {
     return int32_t(uint32_t(-offset * upper_sum) << 16 | uint16_t(-offset * lower_sum));
+}
+
+// Quantizes 256 activations for a super-block of wide quants.
+KERNEL inline void quantize_wide(const float * numbers, float inverse_scale, int32_t wide[128]) {
+    for (int i = 0; i < 256; i += 32) {
+        int32_t bytes[8];
+        quantize_to_int8(numbers + i, inverse_scale, bytes);
+        widen_bytes(bytes, wide + i / 2);
+    }
 }
 
 }  // namespace

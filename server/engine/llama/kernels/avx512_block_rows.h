@@ -63,8 +63,7 @@ KERNEL inline RowQuants unpack_row(const Block * blocks) {
     if constexpr (HAS_FIFTH_BITS<Block>) {
         add_fifth_bits<Block, COUNT>(blocks, quants);
     } else if constexpr (HAS_CODEBOOK<Block>) {
-        const __m128i codes = load_16(IS_MXFP4<Block> ? MXFP4_CODEBOOK : IQ4_CODEBOOK);
-        const __m512i codebook = __m512i(codebook_quants(Words(_mm512_broadcast_i32x4(codes))));
+        const __m512i codebook = _mm512_broadcast_i32x4(load_16(CODEBOOK<Block>.quants));
         quants = {_mm512_shuffle_epi8(codebook, quants.lower), _mm512_shuffle_epi8(codebook, quants.upper)};
     }
     return quants;

@@ -123,7 +123,7 @@ KERNEL inline void unpack_quants(const block_q3_K & block, __m512i quants[4]) {
 }
 
 KERNEL inline void unpack_quants(const block_iq4_xs & block, __m512i quants[4]) {
-    const Words codes = codebook_quants(Words(_mm512_broadcast_i32x4(load_16(IQ4_CODEBOOK))));
+    const Words codes = Words(_mm512_broadcast_i32x4(load_16(CODEBOOK<block_iq4_xs>.quants)));
     // 16 bytes of each of two sub-blocks, twice: their lower halves come before their upper halves.
     const __m512i twice = _mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3);
     const __m512i counts = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 0, 0, 0, 0, 4, 4, 4, 4);

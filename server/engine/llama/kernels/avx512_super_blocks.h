@@ -35,7 +35,7 @@ KERNEL inline void multiply_tokens(const SuperBlocks<Block> * weights,
         __m512i dots[PANELS][TOKENS];
         for (int t = 0; t < TOKENS; t++) {
             for (int p = 0; p < PANELS; p++) {
-                dots[p][t] = F::OFFSET > 0 ? _mm512_set1_epi32(activations[t].sums[sub_block])
+                dots[p][t] = HAS_OFFSET<Block> ? _mm512_set1_epi32(activations[t].sums[sub_block])
                                            : _mm512_setzero_si512();
             }
         }

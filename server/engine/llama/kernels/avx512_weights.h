@@ -8,12 +8,6 @@
 
 namespace {
 
-// One block of each of 16 rows, a row in each lane: weight = scale * quant + offset.
-struct WeightBlocks {
-    Words quants[BLOCK_SIZE / 4];  // unsigned; four neighbouring quants are the bytes of a lane
-    Floats scale, offset;
-};
-
 // Adds 16 to each quant whose fifth bit is set. Bit i of a lane belongs to quant i of its row.
 KERNEL inline void add_fifth_bits(__m512i fifth_bits, Words quants[8]) {
     const __m512i even_bits = _mm512_set1_epi32(0x08040201);

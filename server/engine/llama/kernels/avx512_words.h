@@ -1,6 +1,7 @@
 // Reads 32-bit words of as many rows of weights as a register of AVX-512 has lanes.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 
 #include "avx512_vector.h"
@@ -8,8 +9,8 @@
 
 namespace {
 
-// So many panels and tokens are multiplied together: their sums stay in registers.
-constexpr int PANELS_TOGETHER = 2, TOKENS_TOGETHER = 6;
+// So many panels, those of blocks of 32 apart, and tokens are multiplied together: their sums stay in registers.
+constexpr int PANELS_TOGETHER = 2, TOKENS_TOGETHER = 6, BLOCK_PANELS_TOGETHER = 1;
 
 // Up to so many tokens are multiplied with super-blocks and with blocks of 32 row by row (avx512_rows.h). With more, panels are
 // faster in some formats.
@@ -114,10 +115,13 @@ using SubBlockScale = SignedWords;
 
 KERNEL inline SubBlockScale sub_block_scale(SignedWords scale) { return scale; }
 
-// The quants of codebooks as dot products take them: unsigned, 128 more.
-constexpr bool SIGNED_CODEBOOK = false;
+// What makes the weights of codebooks unsigned, as dot products take them.
+constexpr int IQ4_OFFSET = 128, MXFP4_OFFSET = 128;
 
-KERNEL inline Words codebook_quants(Words quants) { return quants ^ 0x80808080; }
+constexpr bool WIDENS_SIGNED_QUANTS = false;
+
+// Stores the signed quants of two sub-blocks of 32.
+KERNEL inline void store_signed_quants(const Words quants[16], Words * stored) { std::copy_n(quants, 16, stored); }
 
 // What a dot product starts from, so that quants count from `offset` on. The sums are those of the lower and
 // of the upper two bytes of each word of the activations.

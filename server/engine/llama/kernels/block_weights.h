@@ -8,12 +8,6 @@
 
 namespace {
 
-// One block of each of 8 rows, a row in each lane: weight = scale * quant + offset.
-struct WeightBlocks {
-    Words quants[BLOCK_SIZE / 4];  // four neighbouring quants are the bytes of a lane
-    Floats scale, offset;
-};
-
 // block_q8_0 in memory: the scale; 32 signed quants.
 KERNEL inline void unpack_q8_0(const char * first, int64_t stride, WeightBlocks & blocks) {
     Words scales;

@@ -3,6 +3,7 @@
  * An "extra buffer type" may take over operations; llama.cpp's own repacking uses the same
  * hook. Ours allocates no buffers: tensors stay where they are.
  */
+#include <cstdlib>
 #include <cstring>
 
 #include "declined.h"
@@ -107,12 +108,22 @@ bool may_use_tiles() {
 
 #endif
 
+// Whether the kernels for later instruction sets are left out, so that those for AVX2 are tested and measured on processors
+// that have more.
+bool only_avx2() {
+    const char * variable = getenv("GGML_DRAGOMAN_AVX2");
+    return variable != nullptr && variable[0] != '\0';
+}
+
 // The kernels for this processor, or null if there are none.
 FindTraits * kernels_for_this_processor() {
     __builtin_cpu_init();
     // Every processor with AVX2 has F16C.
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
         return nullptr;
+    }
+    if (only_avx2()) {
+        return avx2_traits;
     }
     const bool avx512 =
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&

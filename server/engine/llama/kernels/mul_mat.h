@@ -26,7 +26,7 @@ namespace {
 // What a block of weights is multiplied with, and how many numbers it has.
 template <typename Block, typename = void>
 struct ActivationsFor {
-    using Type = ActivationBlock;
+    using Type = ActivationBlockOf<Block>;
     static constexpr int64_t NUMBERS = BLOCK_SIZE;
 };
 
@@ -47,9 +47,18 @@ using Activations = typename ActivationsFor<Block>::Type;
 
 // So many panels are multiplied together.
 template <typename Block>
-constexpr int TOGETHER_OF = IS_SUPER_BLOCK<Block>  ? PANELS_TOGETHER
-                            : IS_PLAIN<Block> ? PLAIN_PANELS
-                                              : 1;
+constexpr int TOGETHER_OF = IS_SUPER_BLOCK<Block> ? PANELS_TOGETHER
+                            : IS_PLAIN<Block>     ? PLAIN_PANELS
+                            : IS_NARROW<Block>    ? 1
+                                                  : BLOCK_PANELS_TOGETHER;
+
+// With fewer tokens, a panel of blocks of 32 is multiplied alone: what is unpacked of it stays in registers.
+template <typename Block>
+constexpr int64_t LEAST_TOKENS_TOGETHER = IS_SUPER_BLOCK<Block> || IS_PLAIN<Block> ? 1 : 8;
+
+// Whether so few tokens are multiplied in 8 bits, for which less has to be unpacked.
+template <typename Block>
+constexpr bool HAS_NARROW_FORM = IS_WIDE<Block> && !IS_SUPER_BLOCK<Block>;
 
 template <typename Block>
 constexpr int64_t NUMBERS = ActivationsFor<Block>::NUMBERS;
@@ -162,7 +171,7 @@ KERNEL void multiply(const Matrix & matrix, int64_t panel, int64_t end,
                      float * columns) {
     if constexpr (MOST_TOKENS_BY_ROWS<Block> > 0) {
         constexpr bool IS_OF_32 = !IS_SUPER_BLOCK<Block> && !IS_PLAIN<Block>;
-        if (rows <= MOST_TOKENS_BY_ROWS<Block> && !(IS_OF_32 && fits_into_l1(matrix.stride))) {
+        if (rows <= MOST_TOKENS_BY_ROWS<Block> && !(IS_OF_32 && fit_into_l1(1, matrix.stride))) {
             const int64_t end_row = std::min(end * PANEL_ROWS, matrix.rows);
             multiply_by_rows<Block>(matrix, panel * PANEL_ROWS, end_row, activations, rows, results);
             return;
@@ -178,7 +187,7 @@ KERNEL void multiply(const Matrix & matrix, int64_t panel, int64_t end,
         const Activations<Block> * of_tile = activations + tile * matrix.blocks;
         const int64_t width = std::min(tile_tokens, rows - tile);
         int64_t next = panel;
-        for (; next + TOGETHER <= whole; next += TOGETHER) {
+        for (; width >= LEAST_TOKENS_TOGETHER<Block> && next + TOGETHER <= whole; next += TOGETHER) {
             multiply<Block, TOGETHER>(matrix, next, of_tile, width, results + tile, columns);
         }
         for (; next < end; next++) {
@@ -197,6 +206,11 @@ inline int64_t panels_of_a_job(int64_t panels, int threads) {
 template <typename Block>
 KERNEL void mul_mat(const ggml_compute_params * params, ggml_tensor * result) {
     const ggml_tensor *weights = result->src[0], *input = result->src[1];
+    if constexpr (HAS_NARROW_FORM<Block>) {
+        if (ggml_nrows(input) < LEAST_TOKENS_TOGETHER<Block>) {
+            return mul_mat<Narrow<Block>>(params, result);
+        }
+    }
     const Matrix matrix{static_cast<const char *>(weights->data), int64_t(weights->nb[1]),
                         weights->ne[1], weights->ne[0] / NUMBERS<Block>};
     const int64_t panels = matrix.panels();

@@ -24,21 +24,13 @@ KERNEL inline void unpack_codes(const char * first, int64_t stride, WeightBlocks
     } else {
         blocks.scale = half_to_float(scales);
     }
-    blocks.offset = multiply(blocks.scale, broadcast(SIGNED_CODEBOOK ? 0.f : -128.f));
+    blocks.offset = multiply(blocks.scale, broadcast(-float(CODEBOOK_OFFSET<Block>)));
     load_words<4>(first + offsetof(Block, qs), stride, pairs);
-    const int8_t * codebook = IS_MXFP4<Block> ? MXFP4_CODEBOOK : IQ4_CODEBOOK;
     for (int i = 0; i < 4; i++) {
-        blocks.quants[i] = codebook_quants(look_up(codebook, pairs[i] & NIBBLES));
-        blocks.quants[i + 4] = codebook_quants(look_up(codebook, pairs[i] >> 4 & NIBBLES));
+        blocks.quants[i] = look_up(CODEBOOK<Block>.quants, pairs[i] & NIBBLES);
+        blocks.quants[i + 4] = look_up(CODEBOOK<Block>.quants, pairs[i] >> 4 & NIBBLES);
     }
 }
-
-// A block of the activations of a token: activation = scale * quant.
-struct ActivationBlock {
-    int32_t quants[BLOCK_SIZE / 4];  // four bytes in each
-    float scale;
-    float scaled_sum;  // scale * (sum of the quants)
-};
 
 // A block of each row of a panel. Rows lie `stride` bytes apart.
 template <typename Block>
@@ -52,16 +44,19 @@ KERNEL inline void unpack(const char * first, int64_t stride, WeightBlocks & blo
     }
 }
 
-// Whether the L1 cache holds a panel and, as far as it is prefetched, the next; otherwise they push each other out of it.
-inline bool fits_into_l1(int64_t stride) { return PANEL_ROWS * stride <= 12 * 1024; }
+// Whether the L1 cache holds panels that are multiplied together and, as far as they are prefetched, the next; otherwise
+// they push each other out of it. What several are unpacked into takes its part.
+inline bool fit_into_l1(int panels, int64_t stride) {
+    return panels * PANEL_ROWS * stride <= (panels == 1 ? 12 : 8) * 1024;
+}
 
-// Prefetches a block of each row of the panel that follows in memory. The processor cannot do that by itself, since it does
-// not track as many streams as a panel has rows.
+// Prefetches a block of each row of the panel that follows `panels` further on in memory. The processor cannot do that by
+// itself, since it does not track as many streams as a panel has rows.
 template <typename Block>
-KERNEL inline void prefetch_next_block(const char * panel, int64_t stride, int64_t block) {
-    const char * next = panel + PANEL_ROWS * (stride + block * int64_t(sizeof(Block)));
+KERNEL inline void prefetch_next_block(const char * panel, int panels, int64_t stride, int64_t block) {
+    const char * next = panel + PANEL_ROWS * (panels * stride + block * int64_t(sizeof(Block)));
     for (size_t offset = 0; offset < PANEL_ROWS * sizeof(Block); offset += 64) {
-        if (fits_into_l1(stride)) {
+        if (fit_into_l1(panels, stride)) {
             __builtin_prefetch(next + offset, 0, 3);
         } else {
             __builtin_prefetch(next + offset, 0, 2);
@@ -72,8 +67,8 @@ KERNEL inline void prefetch_next_block(const char * panel, int64_t stride, int64
 // Adds to `sum` the products of a block of each row with that of a token; `dots` are those of their quants. With
 // weight = scale * quant + offset:
 // sum(weight * activation) = scale * activation scale * dot product of quants + offset * scaled sum.
-KERNEL inline Floats add_block(const WeightBlocks & weights, Floats dots,
-                               const ActivationBlock & activations, Floats sum) {
+template <typename Weights, typename Activations>
+KERNEL inline Floats add_block(const Weights & weights, Floats dots, const Activations & activations, Floats sum) {
     const Floats scale = multiply(weights.scale, broadcast(activations.scale));
     return multiply_add(weights.offset, broadcast(activations.scaled_sum),
                         multiply_add(scale, dots, sum));
@@ -90,26 +85,42 @@ template <typename Block>
 KERNEL void multiply_panel_in_tiles(const char * panel, int64_t stride, int64_t blocks,
                                     const ActivationBlock * activations, int64_t tokens, Floats * sums);
 
-// Adds to sums[0][t] the products of a panel with token t of a tile; a row of the panel is in each lane.
+// Adds to sums[p][t] the products of a block of each row of panel p with that of token t of a tile, with AVX2
+// (avx2_weights.h).
+template <typename Block, int PANELS>
+KERNEL void multiply_block_of_panels(const WeightBlocksOf<Block> (&weights)[PANELS],
+                                     const ActivationBlockOf<Block> * activations, int64_t tokens,
+                                     Floats (*sums)[TILE_TOKENS]);
+
+// Adds to sums[p][t] the products of panel p with token t of a tile; a row of the panel is in each lane.
 // `activations` holds the tile block by block, and within a block token by token.
 template <typename Block, int PANELS>
 KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
-                            const ActivationBlock * activations, int64_t tokens,
+                            const ActivationBlockOf<Block> * activations, int64_t tokens,
                             Floats (*sums)[TILE_TOKENS]) {
-    static_assert(PANELS == 1);
     if constexpr (HAS_TILES) {
         if (are_many(tokens)) {
             multiply_panel_in_tiles<Block>(panel, stride, blocks, activations, tokens, sums[0]);
             return;
         }
     }
-    for (int64_t block = 0; block < blocks; block++) {
-        prefetch_next_block<Block>(panel, stride, block);
-        WeightBlocks weights;
-        unpack<Block>(panel + block * sizeof(Block), stride, weights);
-        for (int64_t token = 0; token < tokens; token++, activations++) {
-            const Floats dots = dot_products<Block>(weights, activations->quants);
-            sums[0][token] = add_block(weights, dots, *activations, sums[0][token]);
+    for (int64_t block = 0; block < blocks; block++, activations += tokens) {
+        if constexpr (PANELS == 1) {
+            prefetch_next_block<Block>(panel, PANELS, stride, block);
+            WeightBlocksOf<Block> weights;
+            unpack<Block>(panel + block * sizeof(Block), stride, weights);
+            for (int64_t token = 0; token < tokens; token++) {
+                const Floats dots = dot_products<Block>(weights, activations[token].quants);
+                sums[0][token] = add_block(weights, dots, activations[token], sums[0][token]);
+            }
+        } else {
+            WeightBlocksOf<Block> weights[PANELS];
+            for (int p = 0; p < PANELS; p++) {
+                const char * rows = panel + p * PANEL_ROWS * stride;
+                prefetch_next_block<Block>(rows, PANELS, stride, block);
+                unpack<Block>(rows + block * sizeof(Block), stride, weights[p]);
+            }
+            multiply_block_of_panels<Block, PANELS>(weights, activations, tokens, sums);
         }
     }
 }

@@ -73,6 +73,11 @@ template <typename Block>
 KERNEL void mul_mat_id(const ggml_compute_params * params, ggml_tensor * result) {
     const Experts experts(result);
     const ggml_tensor *weights = experts.weights, *input = experts.input;
+    if constexpr (HAS_NARROW_FORM<Block>) {
+        if (experts.ids->ne[1] < LEAST_TOKENS_TOGETHER<Block>) {
+            return mul_mat_id<Narrow<Block>>(params, result);
+        }
+    }
     const SortedRows sorted(params->wdata, experts);
     Activations<Block> * activations = first_activations<Block>(sorted.end());
     const int64_t rows = weights->ne[1], blocks = weights->ne[0] / NUMBERS<Block>;

@@ -62,6 +62,14 @@ bool passes_self_test(ggml_type type, int64_t tokens, int64_t blocks = 1, int64_
     return products_are_right(weights.data(), rows, inputs.data(), tokens, columns, sums.data());
 }
 
+template <typename Block>
+bool passes_narrow_self_test(ggml_type type) {
+    if constexpr (HAS_NARROW_FORM<Block>) {
+        return passes_self_test<Narrow<Block>>(type, LEAST_TOKENS_TOGETHER<Block> - 1);
+    }
+    return true;
+}
+
 // The kernel, or null if it does not pass its test, which it takes once.
 template <typename Block>
 const Kernel * tested(ggml_type type) {
@@ -71,7 +79,7 @@ const Kernel * tested(ggml_type type) {
         const bool right =
             passes_self_test<Block>(type, TOKENS_TOGETHER + 1) &&
             (TOKENS_BY_ROWS == 0 || passes_self_test<Block>(type, TOKENS_BY_ROWS, BLOCKS, STRIDE)) &&
-            passes_self_test<Block>(type, MANY_TOKENS + 1);
+            passes_self_test<Block>(type, MANY_TOKENS + 1) && passes_narrow_self_test<Block>(type);
         if (!right) {
             GGML_LOG_WARN("dragoman: the %s kernel for %s gives wrong results on this processor; "
                           "llama.cpp's own code replaces it\n",

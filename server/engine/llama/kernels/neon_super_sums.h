@@ -9,11 +9,6 @@ namespace {
 // All sums of a super-block fit into 32 bits.
 static_assert(int64_t(SUPER_BLOCK_SIZE) * 128 * 127 * 128 <= INT32_MAX);
 
-// Whether dot products start from the sums of activations, so that quants count from an offset. Those of codebooks are
-// signed and have none.
-template <typename Block>
-constexpr bool HAS_OFFSET = Format<Block>::OFFSET > 0 && !Format<Block>::HAS_CODEBOOK;
-
 // Adds to sums[t] the products of a super-block of each row with that of token t; products[t] are those of quants
 // and scales of sub-blocks.
 template <typename Block, int TOKENS>

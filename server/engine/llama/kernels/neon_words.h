@@ -1,6 +1,7 @@
 // Reads 32-bit words of 8 rows of weights, and multiplies their bytes, with NEON.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
@@ -8,8 +9,8 @@
 
 namespace {
 
-// So many panels and tokens are multiplied together: their sums stay in registers.
-constexpr int PANELS_TOGETHER = 1, TOKENS_TOGETHER = 4;
+// So many panels, those of blocks of 32 apart, and tokens are multiplied together: their sums stay in registers.
+constexpr int PANELS_TOGETHER = 1, TOKENS_TOGETHER = 4, BLOCK_PANELS_TOGETHER = 1;
 
 // Only AVX-512 has a way of its own for few tokens and quantized weights.
 constexpr int SUPER_TOKENS_BY_ROWS = 0, BLOCK_TOKENS_BY_ROWS = 0;
@@ -73,10 +74,13 @@ using SubBlockScale = SignedWords;
 
 KERNEL inline SubBlockScale sub_block_scale(SignedWords scale) { return scale; }
 
-// The quants of codebooks as dot products take them: signed.
-constexpr bool SIGNED_CODEBOOK = true;
+// The weights of codebooks stay signed, as dot products take them.
+constexpr int IQ4_OFFSET = 0, MXFP4_OFFSET = 0;
 
-KERNEL inline Words codebook_quants(Words quants) { return quants; }
+constexpr bool WIDENS_SIGNED_QUANTS = false;
+
+// Stores the signed quants of two sub-blocks of 32.
+KERNEL inline void store_signed_quants(const Words quants[16], Words * stored) { std::copy_n(quants, 16, stored); }
 
 // What a dot product starts from, so that quants count from `offset` on. The sums are those of the lower and
 // of the upper two bytes of each word of the activations.

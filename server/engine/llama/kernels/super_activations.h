@@ -9,7 +9,7 @@ namespace {
 // 256 activations of a token: activation = scale * quant.
 template <typename Block>
 struct alignas(ACTIVATIONS_ALIGNMENT) SuperActivations {
-    int32_t quants[SUPER_BLOCK_SIZE / 4];  // four bytes in each
+    int32_t quants[SUPER_BLOCK_WORDS<Block>];  // four bytes in each, or two numbers of 16 bits
     // With minimums: the sums of the quants of two sub-blocks in each, 16 bits for one.
     // With an offset: what the dot product with each sub-block starts from.
     int32_t sums[SUB_BLOCKS<Block>];
@@ -24,10 +24,14 @@ KERNEL inline void quantize(const float * numbers, SuperActivations<Block> & blo
         largest = absolute > largest || absolute != absolute ? absolute : largest;
     }
     const float inverse_scale = largest > 0 ? 127 / largest : 0;
+    block.scale = largest / 127;
+    if constexpr (IS_WIDE<Block>) {
+        quantize_wide(numbers, inverse_scale, block.quants);
+        return;
+    }
     for (int i = 0; i < SUPER_BLOCK_SIZE; i += BLOCK_SIZE) {
         quantize_to_int8(numbers + i, inverse_scale, block.quants + i / 4);
     }
-    block.scale = largest / 127;
     for (int i = 0; i < SUB_BLOCKS<Block>; i++) {
         int16_t lower_sum, upper_sum;
         add_quants<SUB_BLOCK_WORDS<Block>>(block.quants + i * SUB_BLOCK_WORDS<Block>, lower_sum,

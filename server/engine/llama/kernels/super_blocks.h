@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t SUPER_BLOCK_SIZE = QK_K;
 
 // What the kernels must know of a format. Quants are unsigned and at most LARGEST_QUANT, unless they come from a
-// codebook and SIGNED_CODEBOOK is set.
+// codebook that has no offset (CODEBOOK_OFFSET).
 template <typename Block>
 struct Format {
     static constexpr int SUB_BLOCK_SIZE = 0;  // not a format in super-blocks
@@ -58,18 +58,26 @@ struct Format<block_iq4_xs> {
 template <typename Block>
 constexpr bool IS_SUPER_BLOCK = Format<Block>::SUB_BLOCK_SIZE > 0;
 
+// Whether dot products start from the sums of activations, so that quants count from an offset.
+template <typename Block>
+constexpr bool HAS_OFFSET =
+    Format<Block>::HAS_CODEBOOK ? CODEBOOK_OFFSET<Block> > 0 : Format<Block>::OFFSET > 0;
+
 template <typename Block>
 constexpr int SUB_BLOCKS = SUPER_BLOCK_SIZE / Format<Block>::SUB_BLOCK_SIZE;
 
 template <typename Block>
-constexpr int SUB_BLOCK_WORDS = Format<Block>::SUB_BLOCK_SIZE / 4;
+constexpr int SUB_BLOCK_WORDS = Format<Block>::SUB_BLOCK_SIZE / (IS_WIDE<Block> ? 2 : 4);
+
+template <typename Block>
+constexpr int SUPER_BLOCK_WORDS = SUB_BLOCKS<Block> * SUB_BLOCK_WORDS<Block>;
 
 // A super-block of as many rows as a register has lanes, a row in each lane.
 template <typename Block>
 struct SuperBlocks {
     // Four neighbouring quants are the bytes of a word. load_quants() says which words a register has; words that are
-    // neighbours get the same operations.
-    Words quants[SUPER_BLOCK_SIZE / 4];
+    // neighbours get the same operations. Wide quants are in the order of widen(), sub-block by sub-block.
+    Words quants[SUPER_BLOCK_WORDS<Block>];
     SubBlockScale scales[SUB_BLOCKS<Block>];
     Words minimums[SUB_BLOCKS<Block> / 2];  // those of two sub-blocks in a word; only of formats with them
     Floats scale, minimum;
@@ -297,11 +305,13 @@ KERNEL inline void unpack(const char * first, int64_t stride, const char * next,
         }
         Words words[8];
         load_quants(first + offsetof(block_iq4_xs, qs) + 32 * pair, stride, words);
+        Words quants[16];
         for (int i = 0; i < 8; i++) {
-            Words * quants = blocks.quants + 16 * pair + i / 4 * 8 + i % 4;
-            quants[0] = codebook_quants(look_up(IQ4_CODEBOOK, words[i] & NIBBLES));
-            quants[4] = codebook_quants(look_up(IQ4_CODEBOOK, words[i] >> 4 & NIBBLES));
+            Words * first_of_four = quants + i / 4 * 8 + i % 4;
+            first_of_four[0] = look_up(CODEBOOK<block_iq4_xs>.quants, words[i] & NIBBLES);
+            first_of_four[4] = look_up(CODEBOOK<block_iq4_xs>.quants, words[i] >> 4 & NIBBLES);
         }
+        store_signed_quants(quants, blocks.quants + 2 * SUB_BLOCK_WORDS<block_iq4_xs> * pair);
     }
 }
 
