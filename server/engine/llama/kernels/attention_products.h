@@ -33,10 +33,7 @@ class QueryProducts {
                 const int64_t row = std::min(place, rows - 1);  // the last one again where a block has places left
                 const int64_t head = (first_kv_head + kv_head) * op.gqa_group + row % op.gqa_group;
                 const float * query = op.query(first_token + row / op.gqa_group, head);
-                float * numbers = block_of(kv_head, place) + place % ROWS;
-                for (int64_t d = 0; d < key_dim; d++) {
-                    numbers[place_of_column(d, steps) * ROWS] = query[d];
-                }
+                place_columns(query, steps, ROWS, block_of(kv_head, place) + place % ROWS);
             }
         }
     }

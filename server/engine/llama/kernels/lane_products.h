@@ -24,6 +24,16 @@ KERNEL inline Floats horizontal_sums(const Floats rows[LANES]) {
 // Where column `d` lies among all of a row; `steps` of them belong to a lane.
 inline int64_t place_of_column(int64_t d, int64_t steps) { return LANE_PLACES[d % LANES] * steps + d / LANES; }
 
+// Puts the numbers of a row into the places of their columns, which lie `distance` numbers apart.
+inline void place_columns(const float * row, int64_t steps, int64_t distance, float * places) {
+    for (int64_t step = 0; step < steps; step++, row += LANES, places += distance) {
+#pragma GCC unroll 16
+        for (int64_t lane = 0; lane < LANES; lane++) {
+            places[LANE_PLACES[lane] * steps * distance] = row[lane];
+        }
+    }
+}
+
 // sums[r] becomes the sum of the products of the columns that `COUNT` lanes would have: columns[place][lane] with
 // rows[place][r].
 template <int64_t COUNT, int64_t ROWS>

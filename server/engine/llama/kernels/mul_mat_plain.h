@@ -88,9 +88,7 @@ KERNEL inline void place_plain(const float * const * numbers, int64_t first, int
         const int64_t token = row % GROUP_TOKENS, group = row - token;
         const int64_t width = std::min(GROUP_TOKENS, rows - group);
         auto * place = reinterpret_cast<float *>(activations + group * blocks) + token;
-        for (int64_t column = 0; column < columns; column++) {
-            place[place_of_column(column, steps) * width] = numbers[row - first][column];
-        }
+        place_columns(numbers[row - first], steps, width, place);
     }
 }
 
