@@ -52,7 +52,8 @@ def test_a_variable_leaves_the_later_kernels_out() -> None:
     assert products[0] != products[1]
 
 
-@pytest.mark.timeout(600)  # ten seconds each, but their threads wait for each other beside other work
+# Ten seconds each, but their threads wait for each other beside other work.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("operation", ["matrix_kernels", "attention_kernel", "rotation_kernel"])
 def test_they_pass_the_tests_of_all_kernels(operation: str) -> None:
     tests = str(HERE / f"test_{operation}.py")

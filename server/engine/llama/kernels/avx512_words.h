@@ -1,7 +1,6 @@
 // Reads 32-bit words of as many rows of weights as a register of AVX-512 has lanes.
 #pragma once
 
-#include <algorithm>
 #include <cstring>
 
 #include "avx512_vector.h"
@@ -120,8 +119,8 @@ constexpr int IQ4_OFFSET = 128, MXFP4_OFFSET = 128;
 
 constexpr bool WIDENS_SIGNED_QUANTS = false;
 
-// Stores the signed quants of two sub-blocks of 32.
-KERNEL inline void store_signed_quants(const Words quants[16], Words * stored) { std::copy_n(quants, 16, stored); }
+// Signed quants are unpacked where they are stored.
+KERNEL inline void store_signed_quants(const Words *, Words *) {}
 
 // What a dot product starts from, so that quants count from `offset` on. The sums are those of the lower and
 // of the upper two bytes of each word of the activations.

@@ -1,7 +1,6 @@
 // Reads 32-bit words of 8 rows of weights, and multiplies their bytes, with NEON.
 #pragma once
 
-#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
@@ -79,8 +78,8 @@ constexpr int IQ4_OFFSET = 0, MXFP4_OFFSET = 0;
 
 constexpr bool WIDENS_SIGNED_QUANTS = false;
 
-// Stores the signed quants of two sub-blocks of 32.
-KERNEL inline void store_signed_quants(const Words quants[16], Words * stored) { std::copy_n(quants, 16, stored); }
+// Signed quants are unpacked where they are stored.
+KERNEL inline void store_signed_quants(const Words *, Words *) {}
 
 // What a dot product starts from, so that quants count from `offset` on. The sums are those of the lower and
 // of the upper two bytes of each word of the activations.

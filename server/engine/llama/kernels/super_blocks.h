@@ -305,13 +305,15 @@ KERNEL inline void unpack(const char * first, int64_t stride, const char * next,
         }
         Words words[8];
         load_quants(first + offsetof(block_iq4_xs, qs) + 32 * pair, stride, words);
-        Words quants[16];
+        Words unpacked[IS_WIDE<block_iq4_xs> ? 16 : 1];
+        Words * stored = blocks.quants + 2 * SUB_BLOCK_WORDS<block_iq4_xs> * pair;
+        Words * quants = IS_WIDE<block_iq4_xs> ? unpacked : stored;
         for (int i = 0; i < 8; i++) {
             Words * first_of_four = quants + i / 4 * 8 + i % 4;
             first_of_four[0] = look_up(CODEBOOK<block_iq4_xs>.quants, words[i] & NIBBLES);
             first_of_four[4] = look_up(CODEBOOK<block_iq4_xs>.quants, words[i] >> 4 & NIBBLES);
         }
-        store_signed_quants(quants, blocks.quants + 2 * SUB_BLOCK_WORDS<block_iq4_xs> * pair);
+        store_signed_quants(unpacked, stored);
     }
 }
 
