@@ -213,6 +213,22 @@ def test_a_nan_or_infinite_activation_is_not_hidden(kind: GGMLQuantizationType, 
 
 
 @of_every_format
+@pytest.mark.parametrize("factor", [np.inf, 1e-38, 1e-42])
+def test_activations_that_cannot_be_quantized_give_the_same_alone_and_beside_others(
+    kind: GGMLQuantizationType, factor: float
+) -> None:
+    """Infinite ones, and such that 127 / activation is infinite."""
+    weights, activations = _random(kind, 48, 35, 3)
+    activations[:, :9] *= factor
+    activations[:, 9:] *= min(factor, 1)
+    together = _product(weights, kind, activations)
+    for i in (0, 17, 34):
+        alone = _product(weights, kind, activations[i : i + 1])[0]
+        np.testing.assert_array_equal(together[i], alone)
+    assert factor == np.inf or np.abs(together).max() < 1e3 * factor
+
+
+@of_every_format
 @pytest.mark.parametrize("rows", ROWS)
 def test_a_token_gets_the_same_alone_and_beside_others(
     kind: GGMLQuantizationType, rows: int

@@ -3,6 +3,7 @@
 
 #define GGML_COMMON_DECL_CPP
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "ggml-common.h"
@@ -65,6 +66,13 @@ constexpr bool HAS_MINIMUM = std::is_same_v<Block, block_q4_1> || std::is_same_v
 // Quants have five bits; a field of its own holds the fifth, highest one.
 template <typename Block>
 constexpr bool HAS_FIFTH_BITS = std::is_same_v<Block, block_q5_0> || std::is_same_v<Block, block_q5_1>;
+
+// What activations are multiplied with to be quantized, if `largest` is the largest of them: it becomes 127. All become 0 if
+// they are too small for that.
+inline float inverse_scale_for(float largest) {
+    const float inverse_scale = 127 / largest;
+    return inverse_scale <= std::numeric_limits<float>::max() ? inverse_scale : 0;
+}
 
 // A block of the activations of a token: activation = scale * quant.
 struct ActivationBlock {

@@ -127,7 +127,7 @@ KERNEL void multiply_panels(const char * panel, int64_t stride, int64_t blocks,
 
 KERNEL inline void quantize(const float * numbers, ActivationBlock & block) {
     const float largest = absmax(numbers);
-    const int32_t sum = quantize_to_int8(numbers, largest > 0 ? 127 / largest : 0, block.quants);
+    const int32_t sum = quantize_to_int8(numbers, inverse_scale_for(largest), block.quants);
     block.scale = largest / 127;
     block.scaled_sum = block.scale * sum;
 }

@@ -23,7 +23,7 @@ KERNEL inline void quantize(const float * numbers, SuperActivations<Block> & blo
         const float absolute = absmax(numbers + i);
         largest = absolute > largest || absolute != absolute ? absolute : largest;
     }
-    const float inverse_scale = largest > 0 ? 127 / largest : 0;
+    const float inverse_scale = inverse_scale_for(largest);
     block.scale = largest / 127;
     if constexpr (IS_WIDE<Block>) {
         quantize_wide(numbers, inverse_scale, block.quants);
