@@ -35,7 +35,7 @@ struct TileWeights {
                 _mm512_mullo_epi16(sixteen_bits, _mm512_set1_epi16(Format<Block>::OFFSET));
             const auto scaled = [&](Words quants, __m512i scales) KERNEL {
                 const __m512i products = _mm512_maddubs_epi16(__m512i(quants), scales);
-                return Format<Block>::OFFSET > 0 ? _mm512_sub_epi16(products, offset) : products;
+                return HAS_OFFSET<Block> ? _mm512_sub_epi16(products, offset) : products;
             };
 #pragma GCC unroll 8
             for (int i = 0; i < SUB_BLOCK_WORDS<Block>; i++) {

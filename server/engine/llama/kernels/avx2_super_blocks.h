@@ -33,7 +33,8 @@ KERNEL __attribute__((noinline)) void multiply_tokens(const SuperBlocks<Block> *
                                                       Floats * const * sums) {
     using F = Format<Block>;
     constexpr int WORDS = SUB_BLOCK_WORDS<Block>, RUN = words_of_run<Block>();
-    static_assert(RUN > 0 && WORDS % RUN == 0);
+    // An offset is that of a whole sub-block.
+    static_assert(RUN > 0 && WORDS % RUN == 0 && (!HAS_OFFSET<Block> || RUN == WORDS));
     __m256i products[PANELS][TOKENS];
 #pragma GCC unroll 4
     for (int p = 0; p < PANELS; p++) {

@@ -38,8 +38,8 @@ KERNEL inline void keep_order(__m256i & sum) { asm("" : "+x"(sum)); }
 template <typename Block>
 constexpr int BLOCK_WORDS = BLOCK_SIZE / (IS_WIDE<Block> ? 2 : 4);
 
-// So many of them are added before the halves of each lane are: of bytes, the instruction adds two products into 16 bits, which
-// hold so many of these sums.
+// So many of them are added before both halves of a lane are: of bytes, the instruction adds two products into 16 bits, which
+// hold so many such sums.
 template <typename Block>
 constexpr int RUN_OF_WORDS = IS_WIDE<Block>                              ? BLOCK_WORDS<Block>
                              : IS_NARROW<Block>                          ? 1

@@ -91,14 +91,17 @@ KERNEL inline RowScalesOfBlocks load_row_scales(const char * first, int64_t stri
     const Words words = Words(_mm512_permutexvar_epi32(by_block, rows));
     if constexpr (IS_MXFP4<Block>) {
         const Floats scales = powers_of_two(words & 0xff);
-        return {scales, multiply(scales, broadcast(-128.f))};
+        return {scales, multiply(scales, broadcast(-float(CODEBOOK_OFFSET<Block>)))};
     }
     const Floats scales = half_to_float(words);
     if constexpr (HAS_MINIMUM<Block>) {
         return {scales, half_to_float(words >> 16)};
     }
-    constexpr float OFFSET = IS_Q8_0<Block> || HAS_CODEBOOK<Block> ? -128 : HAS_FIFTH_BITS<Block> ? -16 : -8;
-    return {scales, multiply(scales, broadcast(OFFSET))};
+    constexpr int OFFSET = IS_Q8_0<Block>          ? 128
+                           : HAS_CODEBOOK<Block>   ? CODEBOOK_OFFSET<Block>
+                           : HAS_FIFTH_BITS<Block> ? 16
+                                                   : 8;
+    return {scales, multiply(scales, broadcast(-float(OFFSET)))};
 }
 
 // Adds to `sum`, of a row in each lane, the products of COUNT blocks of each row. A call would keep it in memory.

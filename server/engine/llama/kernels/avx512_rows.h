@@ -20,7 +20,7 @@ template <typename Block>
 KERNEL inline __m512i products(const RowBlock<Block> & row, __m256i scales_of_sub_blocks,
                                const SuperActivations<Block> & activations, const __m512i others[4]) {
     __m512i sum = _mm512_setzero_si512();
-    if (Format<Block>::OFFSET > 0) {
+    if (HAS_OFFSET<Block>) {
         const __m512i starts = _mm512_maskz_loadu_epi32(__mmask16((1u << SUB_BLOCKS<Block>) - 1),
                                                         activations.sums);
         sum = _mm512_mullo_epi32(_mm512_cvtepi16_epi32(scales_of_sub_blocks), starts);

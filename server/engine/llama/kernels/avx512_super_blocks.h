@@ -28,7 +28,6 @@ template <typename Block, int PANELS, int TOKENS>
 KERNEL inline void multiply_tokens(const SuperBlocks<Block> * weights,
                                    const SuperActivations<Block> * activations,
                                    Floats * const * sums) {
-    using F = Format<Block>;
     constexpr int WORDS = SUB_BLOCK_WORDS<Block>;
     SignedWords products[PANELS][TOKENS] = {};
     for (int sub_block = 0; sub_block < SUB_BLOCKS<Block>; sub_block++) {
@@ -36,7 +35,7 @@ KERNEL inline void multiply_tokens(const SuperBlocks<Block> * weights,
         for (int t = 0; t < TOKENS; t++) {
             for (int p = 0; p < PANELS; p++) {
                 dots[p][t] = HAS_OFFSET<Block> ? _mm512_set1_epi32(activations[t].sums[sub_block])
-                                           : _mm512_setzero_si512();
+                                               : _mm512_setzero_si512();
             }
         }
 #pragma GCC unroll 8

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t SUPER_BLOCK_SIZE = QK_K;
 
 // What the kernels must know of a format. Quants are unsigned and at most LARGEST_QUANT, unless they come from a
-// codebook that has no offset (CODEBOOK_OFFSET).
+// codebook without an OFFSET.
 template <typename Block>
 struct Format {
     static constexpr int SUB_BLOCK_SIZE = 0;  // not a format in super-blocks
@@ -51,7 +51,7 @@ struct Format<block_q6_K> {
 
 template <>
 struct Format<block_iq4_xs> {
-    static constexpr int SUB_BLOCK_SIZE = 32, LARGEST_QUANT = 255, OFFSET = 128;
+    static constexpr int SUB_BLOCK_SIZE = 32, LARGEST_QUANT = 127 + IQ4_OFFSET, OFFSET = IQ4_OFFSET;
     static constexpr bool HAS_MINIMUM = false, HAS_CODEBOOK = true;
 };
 
@@ -60,8 +60,7 @@ constexpr bool IS_SUPER_BLOCK = Format<Block>::SUB_BLOCK_SIZE > 0;
 
 // Whether dot products start from the sums of activations, so that quants count from an offset.
 template <typename Block>
-constexpr bool HAS_OFFSET =
-    Format<Block>::HAS_CODEBOOK ? CODEBOOK_OFFSET<Block> > 0 : Format<Block>::OFFSET > 0;
+constexpr bool HAS_OFFSET = Format<Block>::OFFSET > 0;
 
 template <typename Block>
 constexpr int SUB_BLOCKS = SUPER_BLOCK_SIZE / Format<Block>::SUB_BLOCK_SIZE;
