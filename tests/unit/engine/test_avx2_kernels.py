@@ -20,7 +20,7 @@ pytestmark = [
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "GGML_DRAGOMAN_AVX2": ""}
 ONLY_AVX2 = {**ENVIRONMENT, "GGML_DRAGOMAN_AVX2": "1"}
 
 # Prints a product of numbers whose sum depends on the order of its terms: that of 8 lanes or of 16.
