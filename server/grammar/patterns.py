@@ -11,17 +11,30 @@ Source: ECMA-262, 2025, section 22.2 and Annex B.1.2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
-from server.grammar.pattern_classes import Untranslatable
+from server.grammar.pattern_classes import Untranslatable, character
+from server.grammar.pattern_overlap import may_overlap
 from server.grammar.pattern_parser import parse
 from server.grammar.pattern_parts import ANY, Repeat, Series, lengths, written
 
-__all__ = ["Untranslatable", "anchored", "full", "matches_nothing", "text_lengths", "whole"]
+__all__ = [
+    "Untranslatable",
+    "anchored",
+    "exclude_each_other",
+    "full",
+    "matches_nothing",
+    "one_of_texts",
+    "text_lengths",
+    "whole",
+]
 
 _ANYTHING = Repeat(ANY, 0, None)
 # Matches nothing: the grammar's own refusal of it says that nothing can match.
 _NOTHING = r"[^\u{0}-\u{10ffff}]"
+# Steps times characters of the patterns, which a step may copy: a choice, below half a second.
+_MOST_WORK = 200_000
 
 
 @lru_cache(maxsize=4096)
@@ -44,6 +57,22 @@ def anchored(pattern: str) -> str:
 def matches_nothing(pattern: str) -> bool:
     """Whether no text matches ``pattern``; raises Untranslatable as `whole` does."""
     return whole(pattern) == _NOTHING
+
+
+def exclude_each_other(patterns: Sequence[str], lengths: tuple[int, int | None]) -> bool:
+    """Whether it is certain that no text of so many characters matches all ``patterns``.
+
+    ``lengths`` are the least and the most; None: any. Raises Untranslatable as `whole` does.
+    """
+    plain = [whole(pattern) for pattern in patterns]
+    parts = [*map(parse, plain), Repeat(ANY, *lengths)]
+    return not may_overlap(parts, most_steps=_MOST_WORK // (1 + sum(map(len, plain))))
+
+
+def one_of_texts(texts: Sequence[str]) -> str:
+    """A pattern for ``texts`` alone."""
+    choices = "|".join("".join(character(ord(each)) for each in text) for text in texts)
+    return f"^(?:{choices})$"
 
 
 @lru_cache(maxsize=4096)

@@ -7,6 +7,7 @@ from typing import Any
 from server.grammar.json_values import is_of
 from server.grammar.keywords import Schema, types
 from server.grammar.merging import merged
+from server.grammar.patterns import Untranslatable, exclude_each_other, one_of_texts
 from server.grammar.raw_text import Unwritable
 from server.grammar.references import steps
 
@@ -99,6 +100,8 @@ class Alternatives:
     def strings_and_others(self, schema: Any) -> tuple[list[Schema], list[Schema]]:
         """The alternatives of `of`: those that match strings, and those that match the rest.
 
+        Without those of which it is plain that no value matches.
+
         Raises:
             Unwritable: The schema combines others in a way that cannot be taken apart.
         """
@@ -106,7 +109,7 @@ class Alternatives:
         others: list[Schema] = []
         for alternative in self.of(schema):
             as_string, as_other = _split(alternative)
-            strings += as_string
+            strings += filter(_has_texts, as_string)
             others += as_other
         return strings, others
 
@@ -137,3 +140,18 @@ def _split(schema: Schema) -> tuple[list[Schema], list[Schema]]:
         else [],
         [{**of_others, "enum": rest}] if rest else [],
     )
+
+
+def _has_texts(strings: Schema) -> bool:
+    """Whether it is not plain that no text matches ``strings``, a schema for strings only."""
+    limits = [strings, *strings.get("allOf", ())]
+    patterns = [each["pattern"] for each in limits if "pattern" in each]
+    patterns += [one_of_texts(each["enum"]) for each in limits if "enum" in each]
+    if len(patterns) < 2:  # one alone was looked at with its lengths
+        return True
+    least = max(each.get("minLength", 0) for each in limits)
+    most = min((each["maxLength"] for each in limits if "maxLength" in each), default=None)
+    try:
+        return not exclude_each_other(patterns, (least, most))
+    except Untranslatable:
+        return True

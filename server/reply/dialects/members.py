@@ -102,7 +102,7 @@ def form_of(schema: Schema, alternatives: Alternatives) -> Form | None:
 def _is_possible(schema: Any, alternatives: Alternatives) -> bool:
     """Whether it is not plain that no value matches."""
     try:
-        return bool(alternatives.of(schema))
+        return any(alternatives.strings_and_others(schema))
     except Unwritable:
         return True
 

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from server.grammar.conversion import schema_grammar
-from server.grammar.patterns import Untranslatable, anchored, whole
+from server.grammar.patterns import (
+    Untranslatable,
+    anchored,
+    exclude_each_other,
+    one_of_texts,
+    whole,
+)
 from tests.unit.grammar import ecma_patterns
 from tests.unit.grammar.subjects import matcher, matches, refusal
 
@@ -55,6 +61,49 @@ def test_a_translated_pattern_finds_what_javascript_finds() -> None:
         )
     ]
     assert wrong == []
+
+
+def test_patterns_that_match_the_same_text_never_exclude_each_other() -> None:
+    wrong = [
+        (pattern, text)
+        for pattern, found, _ in RECORD
+        if translates(pattern)
+        for text in found
+        if exclude_each_other([pattern, one_of_texts([text])], (len(text), len(text)))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("patterns", "lengths"),
+    [
+        (["^a+$", "^b+$"], (0, None)),
+        (["^a", "^b"], (0, None)),
+        (["^(?:ab)*$", "^a(?:ba)*$"], (0, None)),
+        (["^[a-f]{3}$", "^[^a-f]"], (0, None)),
+        (["^a{2,3}$", "^a?$"], (0, None)),
+        (["^a*$", "^(?:aa)*$"], (3, 3)),
+        (["x", "y"], (0, 1)),
+        ([one_of_texts(["a", "(b)"]), "^[bc]$"], (0, None)),
+    ],
+)
+def test_patterns_that_exclude_each_other_are_known(
+    patterns: list[str], lengths: tuple[int, int | None]
+) -> None:
+    assert exclude_each_other(patterns, lengths)
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ["a", "b"],
+        ["^(?:ab)*$", "^(?:abab)*$"],
+        [r"^\p{Lu}$", "^1$"],  # what has a property is not looked up
+        ["^a{5000}$", "^(?:a|b|c|d){5000}c$"],  # it would take too long
+    ],
+)
+def test_patterns_that_may_match_one_text_do_not_exclude_each_other(patterns: list[str]) -> None:
+    assert not exclude_each_other(patterns, (0, None))
 
 
 def test_only_what_cannot_be_expressed_or_is_not_valid_is_refused() -> None:
