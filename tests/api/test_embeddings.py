@@ -128,7 +128,6 @@ async def test_as_many_inputs_as_openai_takes_are_taken(http: httpx.AsyncClient)
         {"dimensions": -1},
         {"dimensions": 1.5},
         {"dimensions": "eight"},
-        {"user": 1},
         {"model": None},
     ],
 )
@@ -140,7 +139,7 @@ async def test_a_wrong_parameter_is_refused(
 
 
 async def test_an_unknown_parameter_is_named(http: httpx.AsyncClient) -> None:
-    response = await http.post(EMBEDDINGS, json=body(wizardry=True, user="u"))
+    response = await http.post(EMBEDDINGS, json=body(wizardry=True, user=1))
     assert response.status_code == 200
     assert response.headers["x-dragoman-ignored"] == "user, wizardry"
 

@@ -78,6 +78,7 @@ async def test_a_schema_may_be_its_json_text(
     "fields",
     [
         *({"metadata": {"a": 1}}, {"service_tier": "turbo"}, {"store": "yes"}, {"verbosity": 5}),
+        {"user": 5},
         {"prompt_cache_retention": "in-memory"},
     ],
     ids=str,

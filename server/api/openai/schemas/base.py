@@ -35,7 +35,7 @@ class GenerationFields(ModelField, LocalFields, ConstraintFields):
     stop: Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None
+    user: Any = Field(None, description="Accepted and ignored.")
 
     @classmethod
     def respelled(cls, body: dict[str, Any]) -> Respelled:

@@ -76,7 +76,7 @@ class EmbeddingRequest(ModelField):
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=INT32_MAX)] | None = Field(
         None, description="Cut longer texts to this many tokens; -1: to what the model takes."
     )
-    user: str | None = Field(None, description="Accepted and ignored.")
+    user: Any = Field(None, description="Accepted and ignored.")
 
 
 class Embedding(BaseModel):
