@@ -196,10 +196,11 @@ class Answer:
         if isinstance(self._rules, LengthRules) and self._rules.interrupts:
             self._text.drop_partial()
         visible = visible_piece(token, self.task, backend)
+        stripped = self._text.strips and visible.startswith(b" ")
         self._show(self._text.push(visible))
         if self.task.logprobs is not None and row is not None:
             scored = _scored(row, token, self.task.logprobs, backend)
-            unseen = len(scored.piece) - len(visible)
+            unseen = len(scored.piece) - len(visible) + stripped
             self._new_logprobs.append(msgspec.structs.replace(scored, unseen=unseen))
         if self._stop is not None or (self._rules is not None and self._rules.is_complete):
             self.finished = "stop"

@@ -13,12 +13,15 @@ class TextStream:
 
     Bytes that are not UTF-8 become U+FFFD. An unfinished character is held back and, at the end,
     dropped.
+
+    Attributes:
+        strips: Whether a space in front of the text that comes next is left out.
     """
 
     def __init__(self, stops: Sequence[str], *, strip_leading_space: bool = False) -> None:
         self._stops = StopStrings(stops)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._strip = strip_leading_space
+        self.strips = strip_leading_space
 
     @property
     def stop(self) -> str | None:
@@ -33,9 +36,9 @@ class TextStream:
     def push(self, piece: bytes) -> str:
         """Add ``piece`` and return the text that is certain now; nothing after a stop."""
         text = self._decoder.decode(piece)
-        if self._strip and text:
+        if self.strips and text:
             text = text.removeprefix(" ")
-            self._strip = False
+            self.strips = False
         return self._stops.push(text)
 
     def drop_partial(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from server.core.events import Failed, Finished, PromptScored
+from server.core.events import Delta, Failed, Finished, PromptScored
 from server.core.request import CacheScope
 from server.core.sampling import Sampling
 from server.engine.batch import Batch
@@ -364,6 +364,22 @@ def test_prompt_scores_follow_the_model_and_survive_a_cached_prefix() -> None:
         expected = row[prompt[place]] - np.log(np.exp(row - row.max()).sum()) - row.max()
         assert scored.tokens[place].logprob == pytest.approx(expected, abs=1e-5)
     assert rig.finished(2).usage.completion_tokens == 0
+
+
+class Words(FakeBackend):
+    """Each token is a word behind a space."""
+
+    def piece(self, token: int) -> bytes:
+        return b" word"
+
+
+def test_a_space_that_the_text_lacks_is_an_unseen_byte_of_its_token() -> None:
+    rig = Rig(Words())
+    rig.submit(1, [5], max_tokens=2, ignore_eos=True, logprobs=0, strip_leading_space=True)
+    rig.run()
+    deltas = [event for event in rig.events if isinstance(event, Delta)]
+    assert "".join(delta.text for delta in deltas) == "word word"
+    assert [token.unseen for delta in deltas for token in delta.logprobs] == [1, 0]
 
 
 requests = st.lists(
