@@ -242,10 +242,11 @@ class _ParsedAnswer:
         thinking = self._parser.inside_reasoning
         events = self._parser.finish(cut=finished.reason == "length")
         yield from self._attributed(events, thinking=thinking)
-        # What is pending at a cut is markup that was begun.
-        in_content = self._last in {None, ContentDelta} and finished.reason != "length"
         # The end of the text can show that what was held back is content with a stop string.
         stop = self._parser.stop or finished.stop
+        # What is pending at a cut is markup that was begun, and behind content a stop string.
+        in_content = self._last in {None, ContentDelta} and finished.reason != "length"
+        in_content &= stop is None
         reason = finished.reason if stop is None else "stop"
         calls = reason == "stop" and self._called_tools
         yield AnswerFinished(

@@ -207,6 +207,24 @@ async def test_tokens_that_might_have_begun_a_stop_string_are_reported(
         assert [t.token for piece in pieces if piece for t in piece.content or []] == reported
 
 
+@pytest.mark.parametrize("name", ["hermes", "gpt-oss", None])
+async def test_white_space_that_a_stop_string_is_made_of_is_not_reported(
+    connect: Connect, name: str | None
+) -> None:
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        yield Accepted(id=1, prompt_tokens=5)
+        for piece in ("Two", ".", "\n", "\n", " ", "x"):
+            yield Delta(id=1, index=0, text=piece, tokens=1, logprobs=logprobs(request, piece))
+        yield Finished(id=1, index=0, reason="stop", stop="\n\n", usage=usage(6))
+
+    http = connect(FakePool(script, builtin_format(name) if name else None))
+    answered = await chat(http, logprobs=True, stop=["\n\n"])
+    found = answered.choices[0].logprobs
+    assert found is not None
+    assert [token.token for token in found.content or []] == ["Two", "."]
+    assert answered.choices[0].message.content == "Two."
+
+
 class CountingPiece(bytes):
     """It counts how often it is looked at."""
 
