@@ -73,7 +73,7 @@ ENV PATH=/opt/dragoman/bin:$PATH \
     DRAGOMAN_FILES_DIR=/cache/files \
     DRAGOMAN_LOG_FORMAT=json
 
-# docker build --build-arg VERSION=0.2.0 --build-arg REVISION=$(git rev-parse HEAD) .
+# docker build --build-arg VERSION=0.3.0 --build-arg REVISION=$(git rev-parse HEAD) .
 ARG VERSION=""
 ARG REVISION=""
 LABEL org.opencontainers.image.title="dragoman" \
