@@ -169,9 +169,12 @@ KERNEL inline float absmax(const float * numbers) {
 
 // Quantizes 32 numbers to bytes, quant = round(number * inverse_scale), and returns the sum of the quants.
 KERNEL inline int32_t quantize_to_int8(const float * numbers, float inverse_scale, void * quants) {
-    const __m512 factor = _mm512_set1_ps(inverse_scale);
-    const __m512i lower = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(numbers), factor));
-    const __m512i upper = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(numbers + 16), factor));
+    const auto quantized = [&](const float * sixteen) KERNEL {
+        const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(sixteen), _mm512_set1_ps(inverse_scale));
+        // What is no number becomes the least integer; the sum of several would overflow.
+        return _mm512_max_epi32(_mm512_cvtps_epi32(scaled), _mm512_set1_epi32(INT8_MIN));
+    };
+    const __m512i lower = quantized(numbers), upper = quantized(numbers + 16);
     auto * target = static_cast<__m128i *>(quants);
     _mm_storeu_si128(target, _mm512_cvtsepi32_epi8(lower));
     _mm_storeu_si128(target + 1, _mm512_cvtsepi32_epi8(upper));
