@@ -19,14 +19,7 @@ from server.api.pending_logprobs import PendingLogprobs
 from server.api.prompt_places import about_prompt
 from server.api.tool_names import asked_of_model, in_request
 from server.core.errors import DragomanError
-from server.core.events import (
-    Accepted,
-    Delta,
-    Event,
-    Failed,
-    Finished,
-    PromptScored,
-)
+from server.core.events import Accepted, Delta, Event, Failed, Finished, PromptScored
 from server.core.model_info import ModelInfo
 from server.core.pool import Client
 from server.core.reply import (
@@ -148,6 +141,9 @@ class _Answers:
         self._prompt = prompt
         self._first = first
         self._answers: list[_Answer] = []
+        # Answer 0 scores the prompt; others, which find it in the cache, may have tokens before.
+        self._awaits_prompt = request.echo
+        self._early: list[Event] = []
 
     def events(self, event: Event) -> Iterator[ReplyEvent]:
         """The reply events that ``event`` of the worker stands for."""
@@ -160,6 +156,11 @@ class _Answers:
             case PromptScored(text=text, tokens=tokens):
                 for number in range(self._first, self._first + self._request.n):
                     yield ContentDelta(text, number, tokens)
+                self._awaits_prompt = False
+                for early in self._early:
+                    yield from self.events(early)
+            case Delta() | Finished() if self._awaits_prompt:
+                self._early.append(event)
             case Delta(index=index):
                 yield from self._answers[index].feed(event)
             case Finished(index=index, stop=stop):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import httpx
+import msgspec
 import pytest
 
 from server.core.errors import ContextLengthExceeded, InvalidRequest
@@ -188,6 +189,21 @@ async def test_offsets_go_on_from_the_echoed_prompt(connect: Connect, stream: bo
     assert "".join(piece["text"] for piece in pieces) == "The cat!!"
     offsets = [offset for piece in pieces for offset in piece["logprobs"]["text_offset"]]
     assert offsets == [0, 3, 7, 8]
+
+
+async def test_the_echoed_prompt_stands_before_answers_that_began_earlier(
+    connect: Connect,
+) -> None:
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        accepted, scored, *first = scoring(request)
+        second = [msgspec.structs.replace(event, index=1) for event in first]
+        yield from (accepted, *second, scored, *first)
+
+    http = connect(FakePool(script))
+    choices = await complete(http, echo=True, logprobs=1, max_tokens=1, n=2)
+    assert [choice["text"] for choice in choices] == ["The cat!", "The cat!"]
+    tokens = [choice["logprobs"]["tokens"] for choice in choices]
+    assert tokens == [["The", " cat", "!"]] * 2
 
 
 async def test_an_answer_of_no_tokens_has_empty_logprobs(connect: Connect) -> None:
