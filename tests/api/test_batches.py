@@ -403,6 +403,7 @@ async def test_batches_are_listed_in_pages(settings: Settings) -> None:
     async with batching(settings) as (sdk, _):
         names = [(await begin(sdk, [chat_line("a")])).id for _ in range(5)]
         assert [batch.id async for batch in sdk.batches.list(limit=2)] == names[::-1]
+        assert (await sdk.batches.list()).to_dict()["object"] == "list"
         with pytest.raises(openai.BadRequestError):
             await sdk.batches.list(after="batch_none")
 

@@ -105,6 +105,7 @@ async def test_files_are_listed_by_page_order_and_purpose(sdk: AsyncOpenAI) -> N
     page = await sdk.files.list(limit=2, order="asc", after=names[1])
     assert [file.id for file in page.data] == names[2:4]
     assert page.has_more
+    assert page.to_dict()["object"] == "list"
     batches = [file.id async for file in sdk.files.list(purpose="batch")]
     assert batches == [names[3], names[1]]
     with pytest.raises(openai.BadRequestError) as caught:

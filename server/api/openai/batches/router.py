@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.routing import Route
 
 from server.api.context import context
@@ -28,7 +29,6 @@ from server.api.openai.batches.schemas import (
 )
 from server.api.openai.files.router import found as found_file
 from server.api.openai.queries import page_request
-from server.api.validation import to_json
 from server.batches.batch_record import BatchRecord, batch_of
 from server.core.errors import InvalidRequest, NotFound, QueueFull, UnsupportedParameter
 from server.core.ids import random_id
@@ -232,5 +232,5 @@ def _missing(batch_id: str) -> NotFound:
     return NotFound(f"No batch found with id {batch_id[:100]!r}.", at=("batch_id",))
 
 
-def _json(answer: Any, headers: dict[str, str] | None = None) -> Response:
-    return Response(to_json(answer), media_type="application/json", headers=headers)
+def _json(answer: BaseModel, headers: dict[str, str] | None = None) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json", headers=headers)

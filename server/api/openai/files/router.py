@@ -6,11 +6,12 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel
 
 from server.api.context import context
 from server.api.ignored_names import ignored_header
@@ -24,7 +25,6 @@ from server.api.openai.files.schemas import (
     NewFile,
 )
 from server.api.openai.queries import page_request
-from server.api.validation import to_json
 from server.core.errors import InvalidRequest, NotFound, UnsupportedParameter
 from server.core.ids import random_id
 from server.http.errors import PayloadTooLarge
@@ -225,5 +225,5 @@ def _delete(records: Records, file: StoredFile) -> None:
     records.files.delete(file.id)
 
 
-def _json(answer: Any, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(to_json(answer), media_type="application/json", headers=dict(headers or {}))
+def _json(answer: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json", headers=dict(headers or {}))
