@@ -226,4 +226,6 @@ def _delete(records: Records, file: StoredFile) -> None:
 
 
 def _json(answer: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(answer.model_dump_json(), media_type="application/json", headers=dict(headers or {}))
+    return Response(
+        answer.model_dump_json(), media_type="application/json", headers=dict(headers or {})
+    )
