@@ -114,7 +114,7 @@ async def summary_of(model: Model, request: GenerationRequest, task: str = SUMMA
     try:
         reply = await _summary(model, asked, with_tools=True)
     except InvalidRequest as error:
-        # Base models get tools only where a call is required, and a summary is none.
+        # Where the form of calls is unknown, tools are taken only with a choice of none.
         if error.at != ("tools",):
             raise
     else:

@@ -13,7 +13,6 @@ from server.core.model_info import ModelKind
 from server.core.model_kind import KindVerdict, detect_kind
 from server.core.native_prompt import RenderedPrompt
 from server.core.pieces import ImageReader
-from server.core.reply_format import ReplyFormat
 from server.core.request import ChatPrompt, Prompt, TextPrompt
 from server.core.sampling import Sampling
 from server.core.vocabulary import Vocabulary
@@ -194,15 +193,16 @@ class ChatModel:
         return built
 
     def with_usable_tools(self, prompt: Prompt) -> Prompt:
-        """``prompt``, without tools if this model calls one only where it has to, and need not.
+        """``prompt``, without tools if this model may call one but never would.
 
-        Tool loops require a call and go on with ``auto`` behind its result, to end with text. Where
-        there is no call yet `build` refuses the tools: none would ever be called.
+        A base model calls tools only where ``tool_choice`` requires a call.
         """
-        if not isinstance(prompt, ChatPrompt) or not self._never_calls(prompt):
+        if not isinstance(prompt, ChatPrompt) or not prompt.tools:
             return prompt
-        called = any(message.tool_calls for message in prompt.messages)
-        return msgspec.structs.replace(prompt, tools=[]) if called else prompt
+        unable = self._family is not None and not self._family.tools
+        if unable and prompt.tool_choice.mode == "auto":
+            return msgspec.structs.replace(prompt, tools=[])
+        return prompt
 
     def reply_grammar(
         self,
@@ -249,8 +249,11 @@ class ChatModel:
         reply_format = template.reply_format
         if self.strict_parameters:
             check_variables(prompt.template_kwargs, template.template)
-        if prompt.tools:
-            self._check_tools(prompt, reply_format)
+        if prompt.tools and (reply_format is None or reply_format.calls is None):
+            raise InvalidRequest(
+                "It is not known how this model writes tool calls, so it cannot be given tools.",
+                at=("tools",),
+            )
         rendering = template.render(
             prompt, context=context, sources=with_segments, opening=with_opening
         )
@@ -268,25 +271,6 @@ class ChatModel:
             tools_active=bool(prompt.tools),
             opening=opening_tokens(rendering, self._vocabulary),
         )
-
-    def _never_calls(self, prompt: ChatPrompt) -> bool:
-        """Whether tools are offered to a model that does not decide by itself when to call one."""
-        unable = self._family is not None and not self._family.tools
-        return unable and bool(prompt.tools) and prompt.tool_choice.mode == "auto"
-
-    def _check_tools(self, prompt: ChatPrompt, reply_format: ReplyFormat | None) -> None:
-        if self._never_calls(prompt):
-            raise InvalidRequest(
-                f"The model is a {self.kind} model, prompted by the family {self.family}: it "
-                "cannot decide by itself when to call a tool. Set tool_choice to require a call or "
-                "to name a function, so that its output is constrained to a call.",
-                at=("tools",),
-            )
-        if reply_format is None or reply_format.calls is None:
-            raise InvalidRequest(
-                "It is not known how this model writes tool calls, so it cannot be given tools.",
-                at=("tools",),
-            )
 
     def _built(self, rendering: Rendering, images: Images) -> BuiltPrompt:
         pieces = pieces_of(rendering.pieces, images)

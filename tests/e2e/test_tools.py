@@ -133,12 +133,6 @@ def test_a_call_the_model_opens_by_itself_is_valid(client: OpenAI) -> None:
         arguments(call)
 
 
-def test_a_base_model_is_not_left_alone_with_tools(client: OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="require a call") as caught:
-        ask(client, model=BASE)
-    assert caught.value.param == "tools"
-
-
 def test_arguments_stream_in_pieces(client: OpenAI) -> None:
     stream: Any = ask(client, tool_choice="required", parallel_tool_calls=False, stream=True)
     deltas = [chunk.choices[0] for chunk in stream if chunk.choices]
@@ -220,13 +214,21 @@ LOOPS: dict[str, dict[str, Any]] = {
 }
 
 
+def conversation_of(path: str) -> str:
+    return "input" if path == "/v1/responses" else "messages"
+
+
+FIRST_TURNS = {path: {**body, conversation_of(path): [QUESTION]} for path, body in LOOPS.items()}
+
+
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("bodies", [FIRST_TURNS, LOOPS], ids=["first turn", "behind a result"])
 @pytest.mark.parametrize("path", LOOPS)
-def test_a_base_model_ends_a_loop_with_text_and_says_that_it_calls_nothing_by_itself(
-    server: Server, path: str, stream: bool
+def test_a_base_model_that_may_call_answers_with_text_and_says_that_it_calls_nothing_by_itself(
+    server: Server, path: str, bodies: dict[str, dict[str, Any]], stream: bool
 ) -> None:
     most = "max_output_tokens" if path == "/v1/responses" else "max_tokens"
-    body = {**LOOPS[path], "model": BASE, "stream": stream, most: 8, "temperature": 0}
+    body = {**bodies[path], "model": BASE, "stream": stream, most: 8, "temperature": 0}
     answer = httpx.post(server.url + path, json=body, timeout=120)
     assert answer.status_code == 200, answer.text
     said = answer.headers["x-dragoman-ignored"]

@@ -474,22 +474,20 @@ async def test_such_a_summary_leaves_room_in_the_context_too(
     assert pool.client.requests[-1].max_tokens == CONTEXT // 8
 
 
-async def test_a_model_that_takes_tools_only_where_it_has_to_call_sums_up_without(
-    connect: Connect,
-) -> None:
-    """As base models do."""
+async def test_a_model_that_takes_no_tools_sums_up_without(connect: Connect) -> None:
+    """Where no call is allowed a conversation may have tools with any model."""
     pool = answering()
     script = pool.client.script
 
-    def base(request: GenerationRequest) -> Iterable[Any]:
+    def without_calls(request: GenerationRequest) -> Iterable[Any]:
         assert isinstance(request.prompt, ChatPrompt)
-        if request.prompt.tools and request.prompt.tool_choice.mode == "auto":
-            error = InvalidRequest("It cannot decide by itself.", at=("tools",))
+        if request.prompt.tools and request.prompt.tool_choice.mode != "none":
+            error = InvalidRequest("It is not known how it calls.", at=("tools",))
             return [Failed(id=1, error=error.info)]
         return script(request)
 
-    pool.client.script = base
-    wanted = edited({"type": COMPACT}, messages=LONG, tools=[TOOL], tool_choice={"type": "any"})
+    pool.client.script = without_calls
+    wanted = edited({"type": COMPACT}, messages=LONG, tools=[TOOL], tool_choice={"type": "none"})
     response = await connect(pool).post(MESSAGES, json=wanted)
     assert response.json()["content"][0] == {"type": "compaction", "content": "Half done."}
     offered = [request.prompt.tools for request in pool.client.requests]  # type: ignore[union-attr]

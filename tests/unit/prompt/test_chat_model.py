@@ -310,16 +310,19 @@ def test_labels_that_begin_a_line_of_a_message_are_indented() -> None:
     )
 
 
-def test_a_transcript_takes_no_tools() -> None:
+def test_a_transcript_has_tools_only_where_a_call_is_required() -> None:
     opened = model(None, file_name="x-base.gguf")
+    asked = chat(("user", "Hi"), tools=(TOOL,))
+    required = msgspec.structs.replace(asked, tool_choice=ToolChoice(mode="required"))
 
-    with pytest.raises(InvalidRequest, match="transcript") as error:
-        opened.build(chat(("user", "Hi"), tools=(TOOL,)))
+    assert opened.with_usable_tools(required) is required
+    assert model().with_usable_tools(asked) is asked
+    built = opened.build(opened.with_usable_tools(asked))
+    assert built.rendered.prompt == "Human: Hi\n\nAssistant:"
+    assert not built.tools_active
 
-    assert error.value.at == ("tools",)
 
-
-def test_a_transcript_goes_on_without_tools_behind_a_call() -> None:
+def test_a_transcript_keeps_calls_and_results_without_tools() -> None:
     opened = model(None, file_name="x-base.gguf")
     calling = Message(
         role="assistant", tool_calls=[ToolCall(id="c", name="look_up", arguments="{}")]
@@ -327,12 +330,9 @@ def test_a_transcript_goes_on_without_tools_behind_a_call() -> None:
     result = Message(role="tool", tool_call_id="c", content="Rain.")
     asked = chat(("user", "Hi"), tools=(TOOL,))
     behind = msgspec.structs.replace(asked, messages=[*asked.messages, calling, result])
-    required = msgspec.structs.replace(behind, tool_choice=ToolChoice(mode="required"))
 
-    assert opened.with_usable_tools(asked) is asked
-    assert opened.with_usable_tools(required) is required
-    assert model().with_usable_tools(behind) is behind
     built = opened.build(opened.with_usable_tools(behind))
+    assert "look_up" in built.rendered.prompt
     assert "Rain." in built.rendered.prompt
     assert not built.tools_active
 
