@@ -105,12 +105,13 @@ class _Conversion:
         self._taken: set[str] = set()
         self._waiting: list[tuple[str, Target]] = []
         self._one_of: list[tuple[Schema, Locator]] = []
+        self._without_values: list[Locator] = []
         self._counts = dict.fromkeys(LIMITS, 0)
 
     def run(self) -> Schema:
         made = self._schema(self._root, (), 0)
         if made is False:
-            raise InvalidConstraint("No value can match the JSON Schema.")
+            raise InvalidConstraint(self._impossible())
         root: Schema = made if isinstance(made, dict) else {}
         definitions: dict[str, Schema | bool] = {}
         while self._waiting:
@@ -159,7 +160,9 @@ class _Conversion:
                 del schema["propertyNames"]
         if not rewriting.negation(schema):
             return False
-        loosening.settle_values(schema, path, self._leniency)
+        if not loosening.settle_values(schema, path, self._leniency):
+            self._without_values.append((*path, "enum" if "enum" in schema else "const"))
+            return False
         if not loosening.settle_texts(schema, path, self._leniency):
             return False
         loosening.settle_arrays(
@@ -261,6 +264,16 @@ class _Conversion:
             schema["allOf"] = [*schema.get("allOf", []), {"anyOf": branches}]
         else:
             schema["anyOf"] = branches
+
+    def _impossible(self) -> str:
+        """Why no value can match the root, as far as it is known."""
+        said = "No value can match the JSON Schema."
+        for *path, keyword in self._without_values[:1]:
+            said += (
+                f" The keyword '{keyword}' has no value that the keywords beside it allow "
+                f"(at {pointer(tuple(path))})."
+            )
+        return said
 
     # --- sizes ---
 

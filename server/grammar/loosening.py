@@ -6,7 +6,7 @@ up by name, after putting the strongest thing that can be enforced in its place.
 
 from __future__ import annotations
 
-from server.core.errors import InvalidConstraint, Locator
+from server.core.errors import Locator
 from server.grammar import formats, keywords, rewriting
 from server.grammar.json_values import inexact, inexact_factor
 from server.grammar.keywords import Schema, types
@@ -34,8 +34,8 @@ def settle_given_up(schema: Schema, path: Locator, leniency: Leniency) -> None:
 _NAMING = {"patternProperties", "allOf", "anyOf", "oneOf"}
 
 
-def settle_values(schema: Schema, path: Locator, leniency: Leniency) -> None:
-    """``const``, ``enum``, ``type`` and bounds of numbers."""
+def settle_values(schema: Schema, path: Locator, leniency: Leniency) -> bool:
+    """``const``, ``enum``, ``type`` and bounds of numbers; whether a value is left."""
     for keyword in ("enum", "type", "anyOf", "oneOf"):
         if schema.get(keyword) == []:
             leniency.give_up(
@@ -65,11 +65,7 @@ def settle_values(schema: Schema, path: Locator, leniency: Leniency) -> None:
             f"beside it (at {pointer(path)}).",
         )
         del schema["type"]
-    if not rewriting.single_values(schema):
-        raise InvalidConstraint(
-            f"The keyword '{'enum' if 'enum' in schema else 'const'}' has no value that the "
-            f"keywords beside it allow (at {pointer(path)})."
-        )
+    return rewriting.single_values(schema)
 
 
 def settle_texts(schema: Schema, path: Locator, leniency: Leniency) -> bool:

@@ -39,6 +39,11 @@ def simplified(schema: Schema) -> Schema | bool:
             schema[keyword] = [each for each in schema[keyword] if each is not False]
             if not schema[keyword]:
                 return False
+    properties = schema.get("properties", {})
+    if types(schema) == ["object"] and any(
+        properties.get(name) is False for name in schema.get("required", ())
+    ):
+        return False
     if any(each in (True, {}) for each in schema.get("anyOf", ())):
         del schema["anyOf"]
     if "allOf" in schema:

@@ -102,8 +102,8 @@ def test_keywords_beside_references_and_combinations_are_enforced(
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_an_enumeration_that_no_value_is_left_of_is_refused(name: str) -> None:
-    with pytest.raises(InvalidConstraint, match="'enum' has no value"):
+def test_a_required_enumeration_that_no_value_is_left_of_is_refused(name: str) -> None:
+    with pytest.raises(InvalidConstraint, match=r"'enum' has no value .* \(at #/properties/k\)"):
         grammar_for(
             builtin_format(name), tools=[tool("get", {"k": {"const": "a", "enum": ["b"]}}, "k")]
         )
@@ -118,13 +118,17 @@ EXCLUSIVE: dict[str, Any] = {"type": "string", "allOf": [{"pattern": "^a"}, {"pa
     [
         EXCLUSIVE,
         {"type": "string", "enum": ["a"], "allOf": [{"pattern": "^b"}]},
+        {"enum": ["a", "aa"], "pattern": "^b"},
+        {"const": "a", "maxLength": 0},
+        {"type": "object", "properties": {"x": {"enum": [1], "minimum": 2}}, "required": ["x"]},
         {"anyOf": [EXCLUSIVE, {"type": "string", "pattern": "^c", "allOf": [{"pattern": "^d"}]}]},
     ],
 )
 def test_an_argument_that_no_value_matches_is_never_begun(
     name: str, schema: dict[str, Any]
 ) -> None:
-    subject = matcher(grammar_for(builtin_format(name), tools=[tool("get", {"k": schema})]))
+    called = Tool(name="get", parameters={"properties": {"k": schema}}, strict=True)
+    subject = matcher(grammar_for(builtin_format(name), tools=[called]))
     before_the_value = CALLS[name].rpartition("%s")[0] % "get"
     assert not subject.consume_tokens(list(before_the_value.encode()))
 
