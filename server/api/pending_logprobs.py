@@ -89,12 +89,13 @@ class PendingLogprobs:
             self._held += [each for each in tokens[first:after] if each.is_blank]
 
     def take_end(self) -> list[TokenLogprob]:
-        """The tokens at the end of the content: without text, white space, parts of characters.
+        """The tokens at the end of the content that came without text, and parts of characters.
 
-        Others that no content came of are markup, and so is what follows them.
+        Others that no content came of are markup, and so is what follows them, or white space that
+        belongs to markup or to a stop string.
         """
-        taken = takewhile(lambda each: not each.is_whole_text, self._tokens)
-        return [each.token for each in taken]
+        ending = takewhile(lambda each: not each.is_whole_text, self._tokens)
+        return [each.token for each in ending if not each.is_blank]
 
     def take(self, content: Sequence[Place], *, with_space: bool) -> list[TokenLogprob]:
         """The tokens of which the next piece of the content is made.

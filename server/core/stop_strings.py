@@ -31,20 +31,34 @@ class StopStrings:
         if self.stop is not None:
             return ""
         text = self.held + text
-        found = [(at, n) for n, at in enumerate(map(text.find, self._stops)) if at >= 0]
-        if found:
-            at, n = min(found)
-            self.stop = self._stops[n]
-            self.held = ""
-            return text[:at]
-        keep = len(text) - self._possible_stop(text)
-        self.held = text[keep:]
-        return text[:keep]
+        end = self._find(text, len(text))
+        if end is None:
+            end = len(text) - self._possible_stop(text)
+            self.held = text[end:]
+        return text[:end]
 
-    def finish(self) -> str:
-        """The text still held back, which becomes no stop string any more."""
+    def finish(self, ended_by: str = "") -> str:
+        """The text still held back, up to a stop string that ends in ``ended_by``, if one does.
+
+        Args:
+            ended_by: A text that ended this one by standing behind it. It may complete a stop
+                string that begins earlier, or with it.
+        """
+        if self.stop is not None:
+            return ""
         held, self.held = self.held, ""
-        return held
+        return held[: self._find(held + ended_by, len(held))]
+
+    def _find(self, text: str, last: int) -> int | None:
+        """Where the first stop string begins in ``text``, at ``last`` at the latest; note it."""
+        places = (text.find(stop, 0, last + len(stop)) for stop in self._stops)
+        found = [(at, n) for n, at in enumerate(places) if at >= 0]
+        if not found:
+            return None
+        at, n = min(found)
+        self.stop = self._stops[n]
+        self.held = ""
+        return at
 
     def _possible_stop(self, text: str) -> int:
         """The length of the longest suffix of ``text`` that begins a stop string."""

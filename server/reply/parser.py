@@ -76,6 +76,7 @@ class ReplyParser:
                 ends=self._format.ends_of_content,
             )
         self._stops = StopStrings(stops)
+        self._ended_by = ""
         joint = "\n" if self._format.channels else ""
         self._content = TextSink(self._emit_content, self._source, joint=joint)
         self._places = Places()
@@ -89,13 +90,16 @@ class ReplyParser:
         next(self._steps, None)
         return self._drain()
 
-    def finish(self, *, cut: bool = False) -> list[ParsedEvent]:
+    def finish(self, *, cut: bool = False, ended_by: str = "") -> list[ParsedEvent]:
         """End the reply; the events that were held back.
 
         Args:
             cut: Whether the model had more to say. Then the markup of what it has begun to write, a
                 call or a header, is left out; otherwise such text is content.
+            ended_by: The stop string, none of ``stops``, that stood behind the reply. One of
+                ``stops`` that begins earlier, or with it, may end in it.
         """
+        self._ended_by = ended_by
         self._source.close(cut=cut)
         next(self._steps, None)
         return self._drain()
@@ -160,7 +164,7 @@ class ReplyParser:
         self._thoughts.close()
         with suppress(_Stopped):
             self._content.close()
-        self._end_content()
+        self._send(self._stops.finish("" if self.inside_reasoning else self._ended_by))
 
     def _plain(self) -> Steps[None]:
         """Read a reply without headers: reasoning, then content, and calls anywhere."""

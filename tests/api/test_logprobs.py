@@ -117,6 +117,13 @@ ANSWERS = [
         "final",
     ),
     ("gpt-oss", "<|start|>assistant", ["<|channel|>", "final", "<|message|>", "Hi"], "Hi"),
+    # White space in front of markup at the end is no content.
+    (
+        "gpt-oss",
+        "<|start|>assistant",
+        ["<|channel|>", "final", "<|message|>", "Hi", " ", "\n", "<|end|>"],
+        "Hi",
+    ),
     # An answer may end behind markup.
     ("gpt-oss", "<|start|>assistant", ["<|channel|>", "final", "<|message|>"], ""),
     (
