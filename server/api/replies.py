@@ -177,13 +177,7 @@ class _Answers:
             tools_active=accepted.tools_active,
             answer=number,
         )
-        answer = _ParsedAnswer(
-            number,
-            self._prompt,
-            parser,
-            prefix=accepted.reply_prefix,
-            stops=self._request.stop,
-        )
+        answer = _ParsedAnswer(number, self._prompt, parser, prefix=accepted.reply_prefix)
         if any(tool.kind == "custom" for tool in prompt.tools):
             return _CustomCallingAnswer(answer, CustomCalls(prompt.tools))
         return answer
@@ -227,13 +221,10 @@ class _ParsedAnswer:
     the content is made of, and of no others. Where there are any, each token is parsed by itself.
     """
 
-    def __init__(
-        self, number: int, prompt: int, parser: ReplyParser, *, prefix: str, stops: Sequence[str]
-    ) -> None:
+    def __init__(self, number: int, prompt: int, parser: ReplyParser, *, prefix: str) -> None:
         self._number = number
         self._prompt = prompt
         self._parser = parser
-        self._stops = stops
         self._pending_tokens = 0
         self._logprobs = PendingLogprobs(begin=len(prefix))
         self._last: type[ParsedEvent] | None = None
@@ -251,8 +242,8 @@ class _ParsedAnswer:
         events = self._parser.finish(cut=finished.reason == "length", ended_by=finished.stop or "")
         yield from self._attributed(events, thinking=thinking)
         # The end of the text can show that what was held back is content with a stop string.
-        # Those of the family end an answer as well; clients are told of their own alone.
-        stop = self._parser.stop or (finished.stop if finished.stop in self._stops else None)
+        # Stop strings of the family end answers as well; clients are told of their own alone.
+        stop = self._parser.stop
         # What is pending at a cut is markup that was begun, and behind content a stop string.
         in_content = self._last in {None, ContentDelta} and finished.reason != "length"
         in_content &= stop is None

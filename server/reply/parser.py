@@ -96,8 +96,8 @@ class ReplyParser:
         Args:
             cut: Whether the model had more to say. Then the markup of what it has begun to write, a
                 call or a header, is left out; otherwise such text is content.
-            ended_by: The stop string, none of ``stops``, that stood behind the reply. One of
-                ``stops`` that begins earlier, or with it, may end in it.
+            ended_by: The stop string that stood behind the reply. One of ``stops`` that begins
+                earlier, or with it, may end in it.
         """
         self._ended_by = ended_by
         self._source.close(cut=cut)
