@@ -132,8 +132,11 @@ def check_keys(settings: Settings) -> None:
 def check_models(settings: Settings) -> None:
     """Raises ConfigError for a model on the command line that does not exist."""
     for file in settings.models:
+        if file.is_dir():
+            raise ConfigError(f"{file} is a folder: --models-dir {file} serves the models in it")
         if not file.is_file():
-            raise ConfigError(f"there is no file {file}")
+            here = f"the models in {settings.models_dir} are served without being named"
+            raise ConfigError(f"there is no file {file}; {here}")
 
 
 def _check_no_adapters(settings: Settings, models: Sequence[LibraryModel]) -> None:

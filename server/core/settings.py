@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     )
     prefix_disk_dir: ExpandedPath | None = Field(
         default=None,
-        description="Folder for these prefixes (default: `prefixes` in `cache_dir`).",
+        description="Folder for the cached prefixes on disk (default: `prefixes` in `cache_dir`).",
     )
     prefix_disk_days: float = Field(
         default=30,

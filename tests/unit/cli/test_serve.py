@@ -100,7 +100,14 @@ def test_listening_beyond_this_machine_needs_a_key_or_a_word(
 def test_a_model_that_does_not_exist_is_a_usage_error(run: Run) -> None:
     result = run("serve", "nowhere.gguf")
     assert result.exit_code == 2
-    assert "there is no file nowhere.gguf" in result.err
+    assert "there is no file nowhere.gguf; the models in" in result.err
+
+
+def test_a_folder_in_place_of_a_model_names_the_setting_for_it(run: Run, folder: Path) -> None:
+    (folder / "many").mkdir()
+    result = run("serve", "many")
+    assert result.exit_code == 2
+    assert "many is a folder: --models-dir many serves the models in it" in result.err
 
 
 @pytest.mark.parametrize("beside", [True, False])
