@@ -11,6 +11,7 @@ import pytest
 from openai.types.conversations import Conversation, ConversationItem
 from pydantic import TypeAdapter
 
+from server.core.request import ChatPrompt
 from tests.api.fakes import FakePool
 from tests.api.responses.test_state import prompt
 from tests.api.responses.wire import raw, respond, response_body
@@ -193,6 +194,30 @@ async def test_a_result_without_an_id_answers_no_other_call_once_its_own_is_dele
     named = "conversation (function_call_output without its call)"
     assert answered.headers["x-dragoman-ignored"] == named
     assert "4" not in [said for _, said in prompt(pool)]
+
+
+@pytest.mark.parametrize("through", ["create", "append", "respond"])
+@pytest.mark.parametrize("deleted", ["fc_1", "fco_1"])
+async def test_results_of_calls_that_share_an_id_keep_their_calls_once_others_are_deleted(
+    http: httpx.AsyncClient, pool: FakePool, through: str, deleted: str
+) -> None:
+    calls = [{**called(n), "call_id": "0", "arguments": f'{{"n": {n}}}'} for n in "12"]
+    results = [{**RESULT, "id": f"fco_{n}", "call_id": "0", "output": f"result {n}"} for n in "12"]
+    items = [*calls, *results]
+    name = await create(http, items=items if through == "create" else [])
+    if through == "append":
+        await http.post(f"{PATH}/{name}/items", json={"items": items})
+    elif through == "respond":
+        await respond(http, input=items, conversation=name)
+    await http.delete(f"{PATH}/{name}/items/{deleted}")
+    answered = await raw(http, input="And?", conversation=name)
+    assert answered.status_code == 200
+    asked = pool.client.requests[-1].prompt
+    assert isinstance(asked, ChatPrompt)
+    made = [call for message in asked.messages for call in message.tool_calls]
+    (result,) = [message for message in asked.messages if message.role == "tool"]
+    answers = next(call for call in made if call.id == result.tool_call_id)
+    assert (answers.arguments, result.content) == ('{"n": 2}', "result 2")
 
 
 async def test_an_id_that_the_conversation_has_is_replaced(http: httpx.AsyncClient) -> None:

@@ -8,6 +8,7 @@ from server.api.open_calls import OpenCalls
 from server.api.openai.responses.origin import Placed
 from server.api.openai.responses.schemas import items as wire
 from server.core.errors import InvalidRequest, Locator
+from server.core.ids import random_id
 
 CALLS = (wire.FunctionCallItem, wire.CustomToolCallItem, wire.ClientCallItem)
 RESULTS = (wire.CallOutputItem, wire.ClientCallOutputItem)
@@ -43,21 +44,39 @@ def results_by_call(placed: Sequence[Placed], stored: Locator) -> tuple[dict[int
 def with_call_ids(
     given: Sequence[wire.InputItem], before: Callable[[], Sequence[wire.InputItem]]
 ) -> list[wire.InputItem]:
-    """``given`` as items to store: results have the id of the call that they answer.
+    """``given`` as items to store: each result has the id of the call that it answers.
 
-    Without it a result whose call is deleted would answer another. ``before`` gives the items in
-    front of them, and is asked only where a result has no id.
+    Where an earlier call has that id as well, the call and its result get one of their own.
+    Otherwise a result would answer another call once an item between them is deleted. ``before``
+    gives the items in front of ``given``, and is asked only where there is something to find out.
     """
-    if all(item.call_id is not None for item in given if isinstance(item, RESULTS)):
+    results = [item for item in given if isinstance(item, RESULTS)]
+    named = all(item.call_id is not None for item in results)
+    if not results or (named and not any(isinstance(item, CALLS) for item in given)):
         return list(given)
     items = [*before(), *given]
     first = len(items) - len(given)
-    for index, result, call in _answers(items):
-        if result.call_id is None and call is not None:
-            answered = items[call]
-            assert isinstance(answered, CALLS)
-            items[index] = result.model_copy(update={"call_id": answered.call_id})
+    owners: dict[str, int] = {}
+    for index, item in enumerate(items):
+        if isinstance(item, CALLS):
+            owners.setdefault(item.call_id, index)
+    for index, result, call in list(_answers(items)):
+        if index < first or call is None:
+            continue
+        answered = items[call]
+        assert isinstance(answered, CALLS)
+        id_ = answered.call_id
+        if call >= first and owners[id_] < call:
+            id_ = new_call_id()
+            items[call] = answered.model_copy(update={"call_id": id_})
+        if result.call_id != id_:
+            items[index] = result.model_copy(update={"call_id": id_})
     return items[first:]
+
+
+def new_call_id() -> str:
+    """The id of a call whose own another call has."""
+    return f"call_{random_id(24)}"
 
 
 def _answers(items: Sequence[wire.InputItem]) -> Iterator[tuple[int, _Result, int | None]]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from server.api.family import Frame
 from server.api.openai.logprobs import tokens_of
+from server.api.openai.responses.call_results import new_call_id
 from server.api.openai.responses.errors import failure
 from server.api.openai.responses.form import ResponseForm
 from server.api.openai.responses.output_items import (
@@ -32,7 +33,6 @@ from server.api.openai.responses.usage import response_usage
 from server.api.validation import to_json
 from server.core.errors import DragomanError
 from server.core.events import TokenLogprob, Usage
-from server.core.ids import random_id
 from server.core.model_info import ModelInfo
 from server.core.reply import (
     Answer,
@@ -192,7 +192,7 @@ class ResponseEncoder:
     def _call(self, call_id: str, offered: str, kind: str) -> GrowingItem:
         name = self._form.tools.wire_name(offered)
         if call_id in self._call_ids:
-            call_id = f"call_{random_id(24)}"
+            call_id = new_call_id()
         self._call_ids.add(call_id)
         if kind == "custom":
             return CustomToolCallItem(call_id, name)
