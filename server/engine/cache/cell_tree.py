@@ -80,7 +80,7 @@ class CellTree:
         donor = self._donor(node, length)
         joined = [*running]
         if donor is not None:
-            joined.append(Holder(donor.id, scope, node, length, donor.copies))
+            joined.append(Holder(donor.id, scope, node, length, donor.copies_within(length)))
         return edges + self._extra(used + edges, joined) - self._extra(used, running)
 
     def match(self, scope: CacheScope, keys: Keys, limit: int) -> int:
@@ -184,9 +184,11 @@ class CellTree:
         """
         if self._memory.partial_removal:
             return 0
-        copies = {copy for holder in holders for copy in holder.copies}
-        copied = sum(copy.cells for copy in copies)
-        return min(copied, sum(holder.length for holder in holders) - used)
+        copied: dict[Copy, int] = {}
+        for holder in holders:
+            for copy, cells in holder.copies.items():
+                copied[copy] = max(cells, copied.get(copy, 0))
+        return min(sum(copied.values()), sum(holder.length for holder in holders) - used)
 
     def _match(self, scope: CacheScope, keys: Keys, limit: int) -> tuple[Node, int]:
         """The deepest node that can be shared, and up to which key."""
@@ -227,14 +229,14 @@ class CellTree:
         """Let an unused id run with the longest prefix of ``keys`` that it can share."""
         node, length = self._match(scope, keys, len(keys))
         sequence_id = self._free_ids.pop()
-        copies: list[Copy] = []
+        copies: dict[Copy, int] = {}
         if length:
             donor = self._donor(node, length)
             if length < node.end:
                 node = split(node, length - node.start)
             assert donor is not None
             self._memory.copy_sequence(donor.id, sequence_id, length)
-            copies = donor.copies.copy()
+            copies = donor.copies_within(length)
         holder = Holder(sequence_id, scope, node, length, copies)
         node.holders.append(holder)
         self._running[sequence_id] = holder
@@ -246,7 +248,7 @@ class CellTree:
         """Let an unused id become a cached one that ends at ``node``, which ``donor`` shares."""
         sequence_id = self._free_ids.pop()
         self._memory.copy_sequence(donor.id, sequence_id, node.end)
-        holder = Holder(sequence_id, donor.scope, node, node.end, donor.copies.copy())
+        holder = Holder(sequence_id, donor.scope, node, node.end, donor.copies_within(node.end))
         node.holders.append(holder)
         self._cached[sequence_id] = holder
 
@@ -282,7 +284,7 @@ class CellTree:
         if self._memory.partial_removal:
             self._memory.share_range(donor.id, holder.id, child.start, child.end)
         else:
-            holder.copies.append(Copy(common))
+            holder.copies[Copy(child.start)] = common
         self._tail_cells -= common
         self._move(holder, child)
         return child

@@ -49,23 +49,32 @@ class Copy:
     """A run of cells that a sequence id computed although the tree had them.
 
     Whole states cannot swap cells, so the id keeps its own, as does every id that continues it.
+    ``start`` is the number of keys before the run.
     """
 
-    cells: int
+    start: int
 
 
 @dataclass(eq=False, slots=True)
 class Holder:
     """A sequence id in use: it holds ``length`` cells, those up to ``node`` shared with others.
 
-    Those in ``copies`` lie beside the cells that the tree counts.
+    Those in ``copies`` lie beside the cells that the tree counts: of each, as many as stated.
     """
 
     id: int
     scope: CacheScope
     node: Node
     length: int
-    copies: list[Copy] = field(default_factory=list)
+    copies: dict[Copy, int] = field(default_factory=dict)
+
+    def copies_within(self, length: int) -> dict[Copy, int]:
+        """The copies that an id has which shares the first ``length`` cells."""
+        return {
+            copy: min(cells, length - copy.start)
+            for copy, cells in self.copies.items()
+            if copy.start < length
+        }
 
 
 class Node:

@@ -127,6 +127,30 @@ def test_cells_computed_twice_count_while_any_whole_state_has_them() -> None:
     rig.check()
 
 
+def test_of_a_copy_only_what_is_shared_of_it_counts() -> None:
+    rig = Rig(lost_beyond=5)
+    prompt = [1, 2, 3, 4, 5, 6, 7, 8]
+    tokens = np.array(prompt, dtype=np.int32)
+    begun = [rig.cache.begin(SHARED, tokens, len(prompt) - 1) for _ in range(2)]
+    (first, _), (second, _) = filter(None, begun)
+    for sequence_id in (first, second):
+        rig.extend(sequence_id, tokens, 0)
+        rig.cache.share(sequence_id, tokens)
+    with patch.object(rig.backend, "can_cut", lambda donor, length: donor == second):
+        cut = np.array([1, 2, 9], dtype=np.int32)
+        assert rig.cache.newly_pinned(SHARED, cut, 2) == 0
+        third, shared = rig.start(cut.tolist())
+    assert shared == 2
+    rig.extend(first, np.array([*prompt, 5], dtype=np.int32), len(prompt))
+    rig.cache.share(first, np.array([*prompt, 5], dtype=np.int32))
+    rig.start([*prompt, 5, 6, 7, 8, 9, 9, 9])
+    rig.check()
+    rig.finish(third, cut.tolist())
+    rig.cache.drop(second)
+    assert rig.backend.cells_used == len(prompt) + 7 + 3
+    rig.check()
+
+
 def test_admission_counts_the_cells_of_a_copy_that_it_pins() -> None:
     rig = Rig(partial_removal=False)
     prompt = [1, 2, 3, 4]
