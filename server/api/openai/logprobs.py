@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from server.api.openai.schemas.chat_response import ChatLogprobs, ChatTokenLogprob, TopLogprob
 from server.api.openai.schemas.completions import CompletionLogprobs
@@ -51,6 +51,23 @@ class LegacyLogprobs:
         return offset
 
 
+def logprobs_of_texts(
+    texts: Sequence[str], tokens: Sequence[TokenLogprob]
+) -> Iterator[Sequence[TokenLogprob]]:
+    """The tokens of each of ``texts``, which they spell one after the other.
+
+    The last text gets all that are left: at the end of an answer tokens may give no text.
+    """
+    for text in texts[:-1]:
+        missing, count = len(text.encode()), 0
+        while missing > 0 and count < len(tokens):
+            missing -= len(tokens[count].piece) - tokens[count].unseen
+            count += 1
+        yield tokens[:count]
+        tokens = tokens[count:]
+    yield tokens
+
+
 def _top(piece: bytes, logprob: float | None) -> TopLogprob:
     return TopLogprob(
         # Part of a character is shown as \xe2, as OpenAI does; `bytes` has it exactly.
@@ -86,15 +103,3 @@ def _bounded(logprob: float) -> float:
 def _continues(byte: int) -> bool:
     """Whether ``byte`` is a later byte of a UTF-8 character."""
     return byte & 0xC0 == 0x80
-
-
-def tokens_of(text: str, tokens: Sequence[TokenLogprob]) -> int:
-    """How many of ``tokens`` spell ``text``; all of them where only they are left."""
-    missing = len(text.encode())
-    count = 0
-    for token in tokens:
-        if missing <= 0:
-            break
-        missing -= len(token.piece)
-        count += 1
-    return count

@@ -11,10 +11,10 @@ import pytest
 
 from server.api.openai.responses.packing import Unpacker
 from server.core.errors import DragomanError
-from server.core.events import Accepted, Delta, Event
+from server.core.events import Accepted, Delta, Event, Finished, TokenLogprob
 from server.core.request import GenerationRequest
 from server.reply.builtin_formats import builtin_format
-from tests.api.fakes import FakePool, answer
+from tests.api.fakes import FakePool, answer, usage
 from tests.api.responses.wire import checked, raw, respond, response_body, stream, types
 
 Connect = Callable[..., httpx.AsyncClient]
@@ -25,6 +25,7 @@ LOOK = {
     "parameters": {"type": "object", "properties": {"at": {"type": "string"}}},
     "strict": False,
 }
+LOGPROBS = {"include": ["message.output_text.logprobs"]}
 PATCH = {"type": "custom", "name": "apply_patch", "description": "Edits files."}
 
 
@@ -232,14 +233,30 @@ async def test_an_empty_answer_has_an_empty_message(connect: Connect) -> None:
 
 
 async def test_logprobs_come_with_the_text(connect: Connect) -> None:
-    fields = {"top_logprobs": 2, "include": ["message.output_text.logprobs"]}
-    response, events = await both(connect, "Hel", "lo", **fields)
+    response, events = await both(connect, "Hel", "lo", top_logprobs=2, **LOGPROBS)
     logprobs = response.output[0].content[0].logprobs
     assert [entry.token for entry in logprobs] == ["Hel", "lo"]
     assert [len(entry.top_logprobs) for entry in logprobs] == [2, 2]
     assert response.top_logprobs == 2
     deltas = [event for event in events if event["type"].endswith("text.delta")]
     assert [len(event["logprobs"]) for event in deltas] == [1, 1]
+
+
+async def test_a_whole_response_has_the_logprobs_of_a_stream(connect: Connect) -> None:
+    """A token may begin with a space that the text lacks."""
+
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        yield Accepted(id=1, prompt_tokens=5)
+        for text, piece, unseen in (("It", b" It", 1), ("'s", b"'s", 0), ("!", b"!", 0)):
+            token = TokenLogprob(id=1, piece=piece, logprob=-0.5, unseen=unseen)
+            yield Delta(id=1, index=0, text=text, tokens=1, logprobs=[token])
+        yield Finished(id=1, index=0, reason="stop", usage=usage(3))
+
+    whole = (await raw(connect(FakePool(script)), top_logprobs=0, **LOGPROBS)).json()
+    *_, last = await stream(connect(FakePool(script)), top_logprobs=0, **LOGPROBS)
+    (part,) = whole["output"][0]["content"]
+    assert [entry["token"] for entry in part["logprobs"]] == [" It", "'s", "!"]
+    assert without_ids(whole) == without_ids(last["response"])
 
 
 async def test_settings_are_repeated(connect: Connect) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from pydantic import BaseModel
 
 from server.api.family import Frame
-from server.api.openai.logprobs import tokens_of
+from server.api.openai.logprobs import logprobs_of_texts
 from server.api.openai.responses.call_results import new_call_id
 from server.api.openai.responses.errors import failure
 from server.api.openai.responses.form import ResponseForm
@@ -165,14 +165,13 @@ class ResponseEncoder:
     def _items(self, answer: Answer) -> Iterator[GrowingItem]:
         if self._form.compacts:
             answer = msgspec.structs.replace(answer, parts=[TextPart(answer.text)])
-        logprobs = answer.logprobs
+        texts = [part.text for part in answer.parts if isinstance(part, TextPart)]
+        logprobs = logprobs_of_texts(texts, answer.logprobs)
         for part in answer.parts:
             match part:
                 case TextPart(text=text):
                     item = self._text()
-                    taken = tokens_of(text, logprobs)
-                    item.delta(text, logprobs[:taken])
-                    logprobs = logprobs[taken:]
+                    item.delta(text, next(logprobs))
                     self._silent = False
                 case ToolCall():
                     item = self._call(part.id, part.name, part.kind)
