@@ -37,6 +37,8 @@ class OpenModel:
         self._client = client
         self._scope = scope
         self._counted: tuple[Prompt, int] | None = None
+        #: What of the prompts that were counted the model does not get.
+        self.ignored: list[str] = []
 
     @property
     def context(self) -> int:
@@ -49,6 +51,7 @@ class OpenModel:
             seen, _ = seen_by_model(prompt)
             rendered = await self._client.render(seen, scope=self._scope)
             self._counted = prompt, len(rendered.tokens)
+            self.ignored += [each for each in rendered.ignored if each not in self.ignored]
         return self._counted[1]
 
     async def reply(self, request: GenerationRequest) -> Reply:

@@ -26,12 +26,14 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pieces: list[str] = []
 
 
-class RenderedPrompt(msgspec.Struct, frozen=True, kw_only=True):
+class RenderedPrompt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A prompt as the model gets it: its text, its token ids, and its segments.
 
-    ``segments`` is empty if the sources were not asked for.
+    ``segments`` is empty if the sources were not asked for. ``ignored`` names what of the request
+    is not in the prompt.
     """
 
     prompt: str
     tokens: list[int]
     segments: list[Segment]
+    ignored: list[str] = []

@@ -235,6 +235,27 @@ def test_a_base_model_that_may_call_answers_with_text_and_says_that_it_calls_not
     assert said == "tools (called only where tool_choice requires it)"
 
 
+@pytest.mark.parametrize(
+    ("counting", "path"),
+    [
+        ("/apply-template", "/v1/chat/completions"),
+        ("/v1/chat/completions/input_tokens", "/v1/chat/completions"),
+        ("/v1/responses/input_tokens", "/v1/responses"),
+        ("/v1/messages/count_tokens", "/v1/messages"),
+    ],
+)
+def test_where_a_prompt_is_only_rendered_the_tools_of_a_base_model_are_named_too(
+    server: Server, counting: str, path: str
+) -> None:
+    body = {**FIRST_TURNS[path], "model": BASE}
+    answer = httpx.post(server.url + counting, json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    said = answer.headers["x-dragoman-ignored"]
+    assert said == "tools (called only where tool_choice requires it)"
+    instruct = httpx.post(server.url + counting, json={**body, "model": INSTRUCT}, timeout=120)
+    assert "x-dragoman-ignored" not in instruct.headers
+
+
 def test_running_into_max_tokens_inside_a_call_is_length(client: OpenAI) -> None:
     answer = ask(client, tool_choice="required", max_tokens=24)
     assert answer.choices[0].finish_reason == "length"

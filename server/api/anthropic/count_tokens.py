@@ -54,8 +54,9 @@ async def count_tokens(request: Request) -> Response:
     with located(place):
         model = OpenModel(context(request), client, request.state.cache_scope)
         count = await unless_gone(request, counted(model))
+    unread = [*unknown_betas(request.headers), *model.ignored]
     return Response(
         to_json(count),
         media_type="application/json",
-        headers=naming(unknown_betas(request.headers), ignored_header(body, parsed, client.info)),
+        headers=naming(unread, ignored_header(body, parsed, client.info)),
     )

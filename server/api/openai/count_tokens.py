@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from server.api.endpoint import converted, described_body, read, rendered
+from server.api.endpoint import converted, described_body, naming, read, rendered
 from server.api.family import Operation
 from server.api.openai.responses.schemas.response import InputTokens
 from server.api.validation import to_json
@@ -41,7 +41,7 @@ def _endpoint(operation: Operation[Any]) -> Callable[[Request], Awaitable[Respon
         for wanted in parsed.requests:
             info, prompt = await rendered(request, parsed.model, wanted.prompt, parsed.locate)
             count += len(prompt.tokens)
-            headers = parsed.headers(info)
+            headers = naming(prompt.ignored, parsed.headers(info))
         answer = InputTokens(object="response.input_tokens", input_tokens=count)
         return Response(to_json(answer), media_type="application/json", headers=headers)
 

@@ -50,6 +50,7 @@ async def apply_template(request: Request) -> Response:
                 *unknown_names(body),
                 *left_out(body.tools or [], body.tool_choice),
                 *unread_variables(body, info),
+                *native.ignored,
             ]
         ),
     )

@@ -6,12 +6,15 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
+import msgspec
+
 from server.core.errors import DragomanError, QueueFull
 from server.core.events import Accepted
 from server.core.pieces import ImagePiece, Piece
 from server.core.request import ChatPrompt, ImagePart, Prompt
 from server.engine.engine import Engine
 from server.engine.llama.adapters import AdapterSet
+from server.prompt.chat_model import ChatModel
 from server.prompt.written_answers import WrittenAnswers
 from server.reply.custom_tools import as_functions
 from server.worker.protocol import (
@@ -128,8 +131,7 @@ class Preparer:
 
     def _prepare(self, request: Generate) -> None:
         self._check_wanted(request)
-        asked = _functions_only(request.request.prompt)
-        wanted = self._model.chat.with_usable_tools(asked)
+        wanted, ignored = _for_model(self._model.chat, request.request.prompt)
         adapters = self._chosen(request.adapters)
         prompt = self._model.chat.build(
             wanted,
@@ -144,7 +146,6 @@ class Preparer:
             request.request.constraint,
             still_wanted=partial(self._check_wanted, request),
         )
-        ignored = [] if wanted is asked else [_TOOLS_NOT_OFFERED]
         if task.adapters is not adapters:
             name = self._model.adapters.activated(request.adapters)
             ignored.append(f"adapter {name} (not invoked)")
@@ -188,21 +189,27 @@ class Preparer:
             return self._pending.pop(request_id, None) is not None
 
 
-def _functions_only(prompt: Prompt) -> Prompt:
-    """``prompt`` in the terms of a model, which knows no free-form tools."""
-    return as_functions(prompt) if isinstance(prompt, ChatPrompt) else prompt
+def _for_model(chat: ChatModel, prompt: Prompt) -> tuple[Prompt, list[str]]:
+    """``prompt`` in the terms of the model ``chat``, and what of it is left out.
+
+    Models know no free-form tools.
+    """
+    asked = as_functions(prompt) if isinstance(prompt, ChatPrompt) else prompt
+    wanted = chat.with_usable_tools(asked)
+    return wanted, [] if wanted is asked else [_TOOLS_NOT_OFFERED]
 
 
 def render(model: Loaded, request: Render) -> Rendered:
     """The answer to ``request``: its prompt as the model gets it. Raises InvalidRequest."""
-    wanted = model.chat.with_usable_tools(_functions_only(request.prompt))
+    wanted, ignored = _for_model(model.chat, request.prompt)
     # llama.cpp tells the trained context only of a model whose weights it has read.
     context = None if isinstance(model, VocabularyOnly) else model.info.context
     read_image = model.image_reader(request.scope) if isinstance(model, GenerationModel) else None
     if isinstance(model, VocabularyOnly):
         read_image = _uncounted
     prompt = model.chat.build(wanted, context=context, with_segments=True, read_image=read_image)
-    return Rendered(id=request.id, prompt=prompt.rendered)
+    rendered = msgspec.structs.replace(prompt.rendered, ignored=ignored)
+    return Rendered(id=request.id, prompt=rendered)
 
 
 def _uncounted(_: ImagePart) -> Sequence[Piece]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from server.api.endpoint import converted, described_body, read, rendered
+from server.api.endpoint import converted, described_body, naming, read, rendered
 from server.api.generation_fields import bounded
 from server.api.openai.responses.ignored import ignored_header, ignored_names
 from server.api.openai.responses.origin import origin_of
@@ -16,6 +16,7 @@ from server.api.openai.responses.truncation import Shortening
 from server.api.validation import to_json
 from server.core.errors import ContextLengthExceeded
 from server.core.model_info import ModelInfo
+from server.core.native_prompt import RenderedPrompt
 from server.core.request import GenerationRequest
 
 router = APIRouter()
@@ -48,16 +49,16 @@ async def count_input_tokens(request: Request) -> Response:
         summed_up=parsed.conversation.compacts,
     )
     shortens = parsed.body.truncation == "auto"
-    info, tokens = await _counted(request, parsed, shortening, shortens=shortens)
-    answer = InputTokens(object="response.input_tokens", input_tokens=tokens)
-    headers = ignored_header(names, body, info)
+    info, found = await _rendered(request, parsed, shortening, shortens=shortens)
+    answer = InputTokens(object="response.input_tokens", input_tokens=len(found.tokens))
+    headers = naming(found.ignored, ignored_header(names, body, info))
     return Response(to_json(answer), media_type="application/json", headers=headers)
 
 
-async def _counted(
+async def _rendered(
     request: Request, parsed: ParsedPrompt, shortening: Shortening, *, shortens: bool
-) -> tuple[ModelInfo, int]:
-    """The model, and the tokens of the request of ``shortening``.
+) -> tuple[ModelInfo, RenderedPrompt]:
+    """The model, and what it gets of the request of ``shortening``.
 
     With ``shortens`` it is made shorter until the context holds it and a token of the answer, as it
     would be before generating. Raises what `rendered` raises.
@@ -73,4 +74,4 @@ async def _counted(
         tokens, most = len(found.tokens), info.context - 1
         too_long = ContextLengthExceeded("", numbers={"tokens": tokens, "most": most})
         if not shortens or tokens <= most or not shortening(too_long):
-            return info, tokens
+            return info, found
