@@ -201,7 +201,7 @@ def _status(model: type[BaseModel], known: set[str], name: str) -> str:
     if name not in model.model_fields:
         lenient = model.model_config.get("extra") == "allow"
         return IGNORED if lenient and name in known else ABSENT
-    if "refused" in (model.model_fields[name].description or ""):
+    if (model.model_fields[name].description or "").endswith("; refused."):
         return REFUSED
     if issubclass(model, GenerationFields) and name in model.UNSUPPORTED:
         return REFUSED

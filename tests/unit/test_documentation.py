@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from docs import generate, model_tables, schema_tables
+from docs import compatibility_tables, generate, model_tables, schema_tables
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in generate.PAGES])
@@ -22,6 +22,12 @@ def test_the_table_of_published_templates_is_up_to_date() -> None:
         pytest.skip("needs ../shared/corpus/templates")
     page = (generate.DOCS / "models.md").read_text(encoding="utf-8")
     assert model_tables.published_table() in page, "run: make docs"
+
+
+def test_no_parameter_of_our_own_counts_as_refused() -> None:
+    """As `truncate` did, whose description says what else is refused."""
+    tables = compatibility_tables.own_parameters(), compatibility_tables.ranking_parameters()
+    assert [table for table in tables if "| refused |" in table] == []
 
 
 def test_every_keyword_of_the_draft_is_tried() -> None:
