@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
 from server import __version__
 from server.api.anthropic import family as anthropic
@@ -37,6 +38,7 @@ from server.http.keys import KeyMiddleware, KeyRing
 from server.http.line_separators import LineSeparatorMiddleware
 from server.http.metrics_port import MetricsPortMiddleware
 from server.http.middleware import CorsMiddleware, RequestMiddleware
+from server.http.near_paths import path_meant
 from server.http.proxies import ProxyMiddleware
 from server.store.file_folder import FileFolder
 from server.store.kinds import Limits
@@ -111,7 +113,7 @@ def create_app(
     )
     app.state.families, app.state.error_responses = families, respond
     _add_families(app, families, respond)
-    _handle_errors(app, respond)
+    _handle_errors(app, families, respond)
     _add_middleware(app, settings)
     return app
 
@@ -237,7 +239,11 @@ def _add_operations(
         )
 
 
-def _handle_errors(app: FastAPI, respond: ErrorResponses) -> None:
+def _handle_errors(app: FastAPI, families: Sequence[Family], respond: ErrorResponses) -> None:
+    routes = [route for family in families for each in family.routers for route in each.routes]
+    paths = {operation.path for family in families for operation in family.operations}
+    paths |= {route.path for route in routes if isinstance(route, Route)}
+
     @app.exception_handler(DragomanError)
     async def ours(request: Request, error: DragomanError) -> Response:
         return respond(error, path=request.url.path)
@@ -254,18 +260,20 @@ def _handle_errors(app: FastAPI, respond: ErrorResponses) -> None:
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:
         return respond(
-            _routing_error(request, error),
+            _routing_error(request, error, paths),
             path=request.url.path,
             headers=dict(error.headers or {}),
         )
 
 
-def _routing_error(request: Request, error: HTTPException) -> DragomanError:
-    """The router's error as one of our own."""
+def _routing_error(request: Request, error: HTTPException, paths: Collection[str]) -> DragomanError:
+    """The router's error as one of our own; ``paths`` are those that clients may have meant."""
     path = request.url.path[:200]
     match error.status_code:
         case 404:
-            return NotFound(f"There is no {path} here.")
+            meant = path_meant(path, paths)
+            hint = f" If {meant} is meant, correct the client's base URL." if meant else ""
+            return NotFound(f"There is no {path} here.{hint}")
         case 405:
             return MethodNotAllowed(f"{request.method} is not allowed for {path}.")
         case status if status < 500:

@@ -335,6 +335,31 @@ async def test_unknown_paths_and_wrong_methods_are_errors_of_ours(
     assert response.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/models", "/v1/models"),
+        ("/v1/v1/models", "/v1/models"),
+        ("/completions", "/v1/completions"),
+        ("/api/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/chat/completions/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/messages", "/v1/messages"),
+    ],
+)
+async def test_a_path_of_a_wrong_base_url_is_told_from_what_is_meant(
+    http: httpx.AsyncClient, path: str, meant: str
+) -> None:
+    error = (await http.post(path, json={})).json()["error"]
+    hint = f"If {meant} is meant, correct the client's base URL."
+    assert error["message"] == f"There is no {path} here. {hint}"
+
+
+@pytest.mark.parametrize("path", ["/v1", "/api/chat", "/v1/audio/speech", "/nope"])
+async def test_a_path_that_is_like_none_gets_no_advice(http: httpx.AsyncClient, path: str) -> None:
+    error = (await http.post(path, json={})).json()["error"]
+    assert error["message"] == f"There is no {path} here."
+
+
 def broken(_: GenerationRequest) -> Iterable[Event]:
     raise ZeroDivisionError("the secret plan")
 
