@@ -96,7 +96,7 @@ class Engine:
         """
         self._backend = backend
         self._emit = emit
-        self._pace = Pace(inter_token_budget)
+        self._pace = Pace(inter_token_budget, tiles=not backend.repeats(None))
         self._cache = prefix_cache(
             backend,
             cells=backend.kv_cells,

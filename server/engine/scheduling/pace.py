@@ -7,7 +7,8 @@ from __future__ import annotations
 # take 49 ms and 256 take 756 ms, 3 ms each; a single one takes 10 ms).
 LEAST_CHUNK = 16
 # From this many tokens in a step on, llama.cpp's flash attention on CPUs works in tiles: on all
-# cells in use, at half the cost of each. Below, a token reads its own sequence's cells only.
+# cells in use, at half the cost of each. Below, a token reads its own sequence's cells only. With
+# our attention it reads those in steps of any size, and costs about the same in each.
 _TILE = 64
 # Weight of the newest value in a moving average, which so spans about five steps; a choice.
 _SMOOTHING = 0.2
@@ -59,9 +60,15 @@ class Pace:
     end. All times are in seconds and come from the caller: this class owns no clock.
     """
 
-    def __init__(self, inter_token_budget: float) -> None:
-        """``inter_token_budget`` is the longest step running streams should see, in seconds."""
+    def __init__(self, inter_token_budget: float, *, tiles: bool = True) -> None:
+        """Prepare to `observe`.
+
+        Args:
+            inter_token_budget: the longest step that running streams should see, in seconds.
+            tiles: whether attention works in tiles: other code than our kernels may compute it.
+        """
         self._budget = inter_token_budget
+        self._tiles = tiles
         self._decode_step = 0.0
         self._lone_step = 0.0
         # Of a prompt's token in steps below a tile, and in steps from a tile on.
@@ -95,7 +102,7 @@ class Pace:
             # Decodes and chunk read the weights once for both, so beside a slow decode the chunk
             # can seem free. It is taken to cost at least half of the step.
             cost = max(seconds - beside, seconds / 2)
-            if decode_tokens + prefill_tokens < _TILE:
+            if not self._tiles or decode_tokens + prefill_tokens < _TILE:
                 self._token.observe(cost / prefill_tokens)
             else:
                 self._tiled_token.observe(cost / prefill_tokens)
@@ -136,14 +143,17 @@ class Pace:
     ) -> int:
         """How many prompt tokens fit a step within the streams' budget.
 
-        ``deep``: a prompt's own beginning fills much of the cells in use. Tiles then pay, and one
-        may take up to twice the budget; otherwise a step stays below a tile.
+        ``deep``: a prompt's own beginning fills much of the cells in use. Tiles then pay, if
+        attention works in them, and one may take up to twice the budget; otherwise a step stays
+        below a tile.
         """
         token = self._token.next or self._tiled_token.next
         tiled_token = self._tiled_token.next or self._token.next
         if not token:
             return min(batch_size, 4 * LEAST_CHUNK - decode_tokens)
         room = self._budget - self._decode_step
+        if not self._tiles:
+            return max(LEAST_CHUNK, min(batch_size, int(room / token)))
         # The average decides: after one slow step, no further tile would show what one takes.
         usual = self._tiled_token.average or self._token.average
         if deep and _TILE * usual <= 2 * self._budget:

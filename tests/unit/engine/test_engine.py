@@ -366,6 +366,14 @@ def test_prompt_scores_follow_the_model_and_survive_a_cached_prefix() -> None:
     assert rig.finished(2).usage.completion_tokens == 0
 
 
+@pytest.mark.parametrize(("ours", "count"), [(True, 26), (False, 64 - 4)])
+def test_deep_prompts_get_tiles_of_llama_cpps_attention_alone(ours: bool, count: int) -> None:
+    pace = Rig(FakeBackend(repeats=ours)).engine._pace
+    pace.observe(sequences=4, decode_tokens=4, prefill_tokens=0, seconds=0.02)
+    pace.observe(sequences=0, decode_tokens=0, prefill_tokens=100, seconds=0.3)
+    assert pace.prefill_tokens_beside_streams(512, 4, deep=True) == count
+
+
 class Words(FakeBackend):
     """Each token is a word behind a space."""
 

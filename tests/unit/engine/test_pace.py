@@ -5,8 +5,8 @@ import pytest
 from server.engine.scheduling.pace import LEAST_CHUNK, Pace
 
 
-def measured(budget: float, *, decode: float, per_token: float) -> Pace:
-    pace = Pace(budget)
+def measured(budget: float, *, decode: float, per_token: float, tiles: bool = True) -> Pace:
+    pace = Pace(budget, tiles=tiles)
     for _ in range(50):
         pace.observe(sequences=4, decode_tokens=4, prefill_tokens=0, seconds=decode)
         pace.observe(sequences=0, decode_tokens=0, prefill_tokens=40, seconds=40 * per_token)
@@ -92,6 +92,24 @@ def test_a_deep_prompt_gets_whole_tiles_streams_included() -> None:
     assert pace.prefill_tokens_beside_streams(512, 8, deep=True) == 64 - 8
     pace = measured(0.15, decode=0.03, per_token=0.0008)
     assert pace.prefill_tokens_beside_streams(512, 8, deep=True) == 2 * 64 - 8
+
+
+@pytest.mark.parametrize(
+    ("per_token", "count"), [(0.01, LEAST_CHUNK), (0.004, 30), (0.0015, 80), (0.0001, 512)]
+)
+@pytest.mark.parametrize("deep", [False, True])
+def test_where_attention_has_no_tiles_every_chunk_fills_the_budget(
+    per_token: float, count: int, deep: bool
+) -> None:
+    pace = measured(0.15, decode=0.03, per_token=per_token, tiles=False)
+    assert pace.prefill_tokens_beside_streams(512, 8, deep=deep) == count
+
+
+def test_where_attention_has_no_tiles_large_steps_count_as_well() -> None:
+    pace = measured(0.15, decode=0.03, per_token=0.002, tiles=False)
+    for _ in range(50):
+        pace.observe(sequences=0, decode_tokens=0, prefill_tokens=200, seconds=200 * 0.0041)
+    assert pace.prefill_tokens_beside_streams(512, 8) == 29
 
 
 def test_a_tile_is_judged_by_tiles() -> None:
