@@ -21,6 +21,7 @@ from server.core.request import (
 )
 from server.core.resources import templates_directory
 from server.core.sampling import Sampling
+from server.engine.text import TextStream
 from server.prompt.chat_model import ChatModel
 from server.prompt.families.definitions import FamilyError, load_families
 from tests.unit.fake_vocabulary import FakeVocabulary
@@ -282,7 +283,7 @@ def test_a_base_model_gets_the_transcript_with_its_stops() -> None:
     assert opened.kind == "base"
     assert opened.template_source == "family transcript"
     assert built.rendered.prompt == "Be brief.\n\nHuman: Hi\n\nAssistant:"
-    assert built.stops == ["\nHuman:", "\nUser:", "\nSystem:", "\nAssistant:"]
+    assert {"\nHuman:", "\nUser:", "\nSystem:", "\nAssistant:"} <= {*built.stops}
     assert built.strip_leading_space
 
 
@@ -298,6 +299,14 @@ def test_blank_lines_behind_past_answers_are_left_out_of_transcripts() -> None:
 
     assert built.rendered.prompt == ("Human: Hi\n\nAssistant: Hello.\n\nHuman: Bye\n\n\nAssistant:")
     assert continued.rendered.prompt == "Human: Hi\n\nAssistant: Hello. \n\n"
+
+
+@pytest.mark.parametrize("before", ["\n", "\n\n"])
+@pytest.mark.parametrize("turn", ["Human: Bye", "User: Bye", "System: x", "Assistant: Hi"])
+def test_an_answer_in_a_transcript_ends_in_front_of_the_next_turn(turn: str, before: str) -> None:
+    built = model(None, file_name="x-base.gguf").build(chat(("user", "Hi")))
+    text = TextStream(built.stops)
+    assert text.push(f"One.\n\nTwo.{before}{turn}".encode()) + text.finish() == "One.\n\nTwo."
 
 
 def test_labels_that_begin_a_line_of_a_message_are_indented() -> None:
