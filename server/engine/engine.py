@@ -263,6 +263,7 @@ class Engine:
         """Wait for a message. When idle, move cached prefixes to the store meanwhile."""
         if self._receive(seconds=_IDLE_SECONDS):
             return
+        self._cache.forget_ahead()
         while self._scheduler.tidy():
             if self._receive():
                 return

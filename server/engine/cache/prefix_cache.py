@@ -81,6 +81,11 @@ class PrefixCache(CellTree):
             length = self._store.reach(scope, keys[:limit], self.match(scope, keys, limit))
             self._tier.read_ahead(scope, keys[:limit], length)
 
+    def forget_ahead(self) -> None:
+        """Give back the memory of what was read ahead of requests that are gone."""
+        if self._tier is not None:
+            self._tier.forget_ahead()
+
     def limit_fetching(self, seconds: float) -> None:
         """Let `fetch` put segments back for about ``seconds`` from now on, but one at least."""
         self._fetches_until = self._now() + seconds

@@ -29,6 +29,9 @@ class PrefixTier(Protocol):
     def read_ahead(self, scope: CacheScope, keys: Keys, length: int) -> None:
         """Begin to read what continues ``keys[:length]``; `load` will ask for it soon."""
 
+    def forget_ahead(self) -> None:
+        """Give back the memory of what `read_ahead` began to read: nobody waits for it."""
+
     def ready(self, segment: KeptSegment) -> bool:
         """Whether `load` would not wait for this segment, which is read if it was not yet.
 

@@ -124,6 +124,10 @@ class PrefixDisk:
         """Begin to read what continues ``keys[:length]``; `load` will ask for it soon."""
         self._read_ahead(self._names.scope(scope), keys, length)
 
+    def forget_ahead(self) -> None:
+        """Give back the memory of what `read_ahead` began to read: nobody waits for it."""
+        self._reader.forget()
+
     def ready(self, segment: KeptSegment) -> bool:
         """Whether `load` would not wait for this segment, which is read if it was not yet.
 

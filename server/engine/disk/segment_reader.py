@@ -97,6 +97,11 @@ class SegmentReader:
             self._too_slow()
             return None
 
+    def forget(self) -> None:
+        """Give back the memory of what was read ahead: nobody will ask for it."""
+        while self._ahead:
+            self._take(next(iter(self._ahead))).future.cancel()
+
     def close(self) -> None:
         """Read no more."""
         self._thread.shutdown(wait=False, cancel_futures=True)

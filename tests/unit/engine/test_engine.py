@@ -301,6 +301,15 @@ def test_a_full_queue_has_room_when_answers_usually_end(monkeypatch: pytest.Monk
     assert rig.engine.seconds_until_free() == pytest.approx(10)
 
 
+def test_an_idle_engine_forgets_what_was_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(FakeBackend())
+    monkeypatch.setattr(rig.engine._cache, "forget_ahead", rig.engine.stop)
+    thread = threading.Thread(target=rig.engine.run, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
 def test_a_waiting_request_can_be_cancelled() -> None:
     rig = Rig(FakeBackend(), parallel=1)
     rig.submit(1, [1, 2, 3], max_tokens=4)

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -52,6 +53,23 @@ def test_what_was_read_ahead_is_used(folder: Path) -> None:
     assert again.disk.counters.read == 1
     assert again.ask([*LONG, 41]) == len(LONG)
     assert again.disk.counters.read == 1
+    again.stop()
+
+
+def test_what_was_read_ahead_of_nobody_takes_no_memory(folder: Path) -> None:
+    kept(folder)
+    again = Rig(folder)
+    again.cache.read_ahead(SHARED, np.array([*LONG, 41], dtype=np.int32), len(LONG))
+    (reading,) = again.disk._reader._ahead.values()
+    contents = reading.future.result(30)
+    assert contents is not None
+    state = weakref.ref(contents.state)
+    del reading, contents
+    again.cache.forget_ahead()
+    again.disk._reader._thread.submit(lambda: None).result(30)
+    assert state() is None
+    assert again.disk._reader._bytes_ahead == 0
+    assert again.ask([*LONG, 41]) == len(LONG)
     again.stop()
 
 
