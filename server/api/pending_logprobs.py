@@ -97,21 +97,17 @@ class PendingLogprobs:
         ending = takewhile(lambda each: not each.is_whole_text, self._tokens)
         return [each.token for each in ending if not each.is_blank]
 
-    def take(self, content: Sequence[Place], *, with_space: bool) -> list[TokenLogprob]:
-        """The tokens of which the next piece of the content is made.
+    def take(self, content: Sequence[Place]) -> list[TokenLogprob]:
+        """The tokens of which the next piece of the content is made, which stands at ``content``.
 
-        Those in front of a place of the ``content`` are markup and given up, but white space right
-        in front of it if the piece begins ``with_space``, or if content precedes it; and, if the
-        piece begins so, that in front of the markup. Those after the last place stay pending.
+        Others in front of its places are given up. Those after the last one stay pending.
         """
-        taken = self._held if with_space else []
-        self._held = []
+        taken: list[_Token] = []
+        pending = self._held + self._tokens
         for begin, end in content:
-            first = bisect_right(self._tokens, begin, key=_end)
-            while (with_space or taken) and first and self._tokens[first - 1].is_blank:
-                first -= 1
-            after = bisect_left(self._tokens, end, key=_begin)
-            taken += self._tokens[first:after]
-            self._tokens = self._tokens[after:]
-        self._blank = 0
+            first = bisect_right(pending, begin, key=_end)
+            after = bisect_left(pending, end, key=_begin)
+            taken += pending[first:after]
+            pending = pending[after:]
+        self._held, self._tokens, self._blank = [], pending, 0
         return [each.token for each in taken]

@@ -273,8 +273,7 @@ class _ParsedAnswer:
         for event in events:
             self._called_tools |= isinstance(event, ToolCallStart)
             if isinstance(event, ContentDelta) and self._logprobs:
-                spaced = event.text[0].isspace()
-                taken = self._logprobs.take(self._parser.content, with_space=spaced)
+                taken = self._logprobs.take(self._parser.content)
                 yield msgspec.structs.replace(event, logprobs=taken)
             else:
                 yield event

@@ -124,7 +124,8 @@ class ReplyParser:
         self._events.append(event)
 
     def _emit_content(self, text: str) -> None:
-        self._places.write(self._content.place, len(text))
+        for run in self._content.runs:
+            self._places.write(run)
         self._send(self._stops.push(text))
         if self.stop is not None:
             raise _Stopped

@@ -16,11 +16,23 @@ class Place(NamedTuple):
     end: int
 
 
-class _Written(NamedTuple):
-    """A place of a text, and the characters of the text in front of it and up to its end.
+class Run(NamedTuple):
+    """Text from one place of a reply, and how many characters it has with a joint in front of it.
 
-    White space between two places belongs to the second one.
+    A joint is white space that is not in the reply.
     """
+
+    place: Place
+    characters: int
+
+    @classmethod
+    def at(cls, begin: int, end: int) -> Run:
+        """The run from ``begin`` to ``end`` of the reply, without a joint."""
+        return cls(Place(begin, end), end - begin)
+
+
+class _Written(NamedTuple):
+    """A place of a text, and the characters of the text in front of it and up to its end."""
 
     place: Place
     before: int
@@ -30,22 +42,23 @@ class _Written(NamedTuple):
 class Places:
     """Where a text stands in a reply that is sent on later than it is written.
 
-    There is one place between any two markers. More of the text than its last place may wait.
+    What adjoins is one place. More of the text than its last place may wait.
     """
 
     def __init__(self) -> None:
         self._places: list[_Written] = []
         self._written = self._sent = 0
 
-    def write(self, place: Place, characters: int) -> None:
-        """Note ``characters`` more of the text, which stand at the end of ``place``."""
-        before = self._written
-        self._written += characters
-        if self._places and self._places[-1].place.begin == place.begin:
-            before = self._places.pop().before
+    def write(self, run: Run) -> None:
+        """Note more of the text."""
+        before, (begin, end) = self._written, run.place
+        self._written += run.characters
+        if self._places and self._places[-1].place.end == begin:
+            last = self._places.pop()
+            before, begin = last.before, last.place.begin
         else:
             self._places = [each for each in self._places if each.characters > self._sent]
-        self._places.append(_Written(place, before, self._written))
+        self._places.append(_Written(Place(begin, end), before, self._written))
 
     def send(self, characters: int) -> None:
         """Note that the next ``characters`` of the text are sent."""
@@ -55,7 +68,7 @@ class Places:
     def sent(self) -> list[Place]:
         """Where what is sent stands, in order, from a place that was not when the last began.
 
-        A place of which only the white space in front is sent is empty.
+        A place of which only the joint in front is sent is empty.
         """
         return [
             Place(begin, max(begin, end - max(0, characters - self._sent)))
@@ -77,7 +90,7 @@ class TextSink:
         joint: White space that stands between texts at least.
 
     Attributes:
-        place: Where in the reply the text stands that was passed on since the last marker.
+        runs: The parts of the text that was passed on last.
         held: Where white space stands that is held back; what adjoins is one place.
         code: Where the text is code.
         empty: Whether no text was passed on yet.
@@ -91,7 +104,7 @@ class TextSink:
         self._joint = joint
         self._space: list[str] = []
         self._beside_marker = False
-        self.place = Place(0, 0)
+        self.runs: list[Run] = []
         self.held: list[Place] = []
         self.code = MarkdownCode()
         self.empty = True
@@ -106,21 +119,24 @@ class TextSink:
         if not body and (self.trims_end or self.empty):
             self._hold(text)
             return
-        space = "".join(self._space)
-        end = self._source.position
-        begin = end - len(text.lstrip()) if self._beside_marker else self.place.begin
-        self.place = Place(begin, end - len(after) if self.trims_end else end)
+        begin = self._source.position - len(text)
+        end = begin + len(body if self.trims_end else text)
+        space, joint = "".join(self._space), ""
+        self.runs = [Run.at(*place) for place in self.held]
         if self._beside_marker:
-            space += body[: -len(body.lstrip())]
-            body = body.lstrip()
+            lead = len(body) - len(body.lstrip())
+            space += body[:lead]
+            self.runs.append(Run.at(begin, begin + lead))
+            body, begin = body[lead:], begin + lead
             if self.empty:
-                space = ""
+                space, self.runs = "", []
             elif self._joint not in space:
-                space += self._joint
+                joint = self._joint
+        self.runs.append(Run(Place(begin, end), len(joint) + end - begin))
         self._space, self.held = [], []
         if self.trims_end and after:
             self._hold(after)
-        self._emit(space + body + ("" if self.trims_end else after))
+        self._emit(space + joint + body + ("" if self.trims_end else after))
         self._beside_marker = self.empty = False
 
     def boundary(self) -> None:
@@ -131,7 +147,7 @@ class TextSink:
         """End the reply: pass on white space, unless it stands beside a marker."""
         space = "".join(self._space)
         if space and not self._beside_marker:
-            self.place = Place(self.place.begin, self._source.position)
+            self.runs = [Run.at(*place) for place in self.held]
             self._emit(space)
         self._space, self.held = [], []
 

@@ -117,12 +117,21 @@ ANSWERS = [
         "final",
     ),
     ("gpt-oss", "<|start|>assistant", ["<|channel|>", "final", "<|message|>", "Hi"], "Hi"),
-    # White space in front of markup at the end is no content.
+    # White space in front of markup is content if a message follows.
     (
         "gpt-oss",
         "<|start|>assistant",
         ["<|channel|>", "final", "<|message|>", "Hi", " ", "\n", "<|end|>"],
         "Hi",
+    ),
+    (
+        "gpt-oss",
+        "<|start|>assistant",
+        [
+            *("<|channel|>", "final", "<|message|>", "Hi", "\n", "<|end|>"),
+            *("<|start|>", "assistant", "<|channel|>", "final", "<|message|>", " ", "you", "\n"),
+        ],
+        "Hi\n you\n",
     ),
     # An answer may end behind markup.
     ("gpt-oss", "<|start|>assistant", ["<|channel|>", "final", "<|message|>"], ""),
@@ -250,7 +259,7 @@ def test_white_space_within_a_call_is_looked_at_once() -> None:
         list(pending.texts(Delta(id=1, index=0, text=" ", tokens=1, logprobs=[token])))
         pending.clear([Place(0, 1)])
     assert {piece.looks for piece in spaces} == {1}
-    assert len(pending.take([Place(99, 100)], with_space=True)) == 100
+    assert len(pending.take([Place(0, 100)])) == 100
 
 
 @pytest.mark.parametrize("step", [1, 2, 99])
