@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import Meta
@@ -79,8 +79,10 @@ def read_sidecar(path: Path) -> Sidecar:
     try:
         sidecar = msgspec.convert(table, Sidecar, str_keys=True)
     except msgspec.ValidationError as error:
-        reason, _, place = str(error).partition(" - at `$.")
-        raise InvalidSidecar(f"{path.name}: {place.rstrip('`')}: {reason}") from error
+        reason, _, at = str(error).partition(" - at `$.")
+        place = at.rstrip("`")
+        known = f"; known are {', '.join(get_args(ModelKind))}" if place == "kind" else ""
+        raise InvalidSidecar(f"{path.name}: {place}: {reason}{known}") from error
     if problem := sidecar.sampling.problem():
         name, wrong = problem
         raise InvalidSidecar(f"{path.name}: sampling.{name}: {wrong}")

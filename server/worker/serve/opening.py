@@ -92,6 +92,8 @@ class OpenedModel:
         unused = self._unused_file(generates=generates) if drafter is None else []
         if head_problem:
             unused.append(f"the model's own head (MTP) does not draft: {head_problem}")
+        if settings.gpu_layers and not gpu_layers(model, settings):
+            unused.append("gpu_layers has no effect: this llama.cpp was built for no GPU")
         return ModelInfo(
             model_id=self.request.model_id,
             path=self.request.path,

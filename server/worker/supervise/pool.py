@@ -207,7 +207,8 @@ class ModelPool:
         budget = in_words(self._budget)
         if need > self._budget:
             raise ModelUnavailable(
-                f"Model {model_id!r} needs {in_words(need)} of memory; the budget is {budget}."
+                f"Model {model_id!r} needs {in_words(need)} of memory; the budget is {budget} "
+                "(memory_budget). A smaller ctx_size needs less."
             )
         deadline = self._demand.deadline(self._room_seconds)
         while (free := self._budget - self._used()) < need:

@@ -202,3 +202,12 @@ def test_all_layers_go_to_a_gpu_where_there_is_one(
 ) -> None:
     monkeypatch.setattr(layout, "gpu_available", lambda: there)
     assert loaded(path, **settings).info.gpu_layers == layers
+
+
+@pytest.mark.parametrize(("there", "layers"), [(False, 2), (False, 0), (True, 2)])
+def test_layers_for_a_gpu_that_the_build_has_not_are_warned_of(
+    path: Path, monkeypatch: pytest.MonkeyPatch, there: bool, layers: int
+) -> None:
+    monkeypatch.setattr(layout, "gpu_available", lambda: there)
+    warnings = loaded(path, gpu_layers=layers).info.warnings
+    assert any("gpu_layers has no effect" in each for each in warnings) == (layers and not there)

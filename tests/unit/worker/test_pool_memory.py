@@ -135,7 +135,8 @@ class TestMemoryBudget:
         pool = pool_for()
         await pool.start()
         await pool.open("a")
-        with pytest.raises(ModelUnavailable, match=r"needs 2\.0 GiB .* budget is 1000 MiB"):
+        said = r"needs 2\.0 GiB .* budget is 1000 MiB \(memory_budget\)\. A smaller ctx_size"
+        with pytest.raises(ModelUnavailable, match=said):
             await pool.open("giant")
         assert states(pool) == {"a": "ready", "giant": "unloaded"}
         assert giant.loads == []
