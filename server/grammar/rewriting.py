@@ -31,7 +31,10 @@ def without_effect(schema: Schema) -> None:
 
 
 def simplified(schema: Schema) -> Schema | bool:
-    """``schema``, whose parts are converted, without alternatives that do not count."""
+    """``schema``, whose parts are converted, without alternatives that do not count.
+
+    False if it is plain now that no value matches.
+    """
     if False in schema.get("allOf", ()):
         return False
     for keyword in ("anyOf", "oneOf"):

@@ -183,6 +183,21 @@ def test_more_tokens_than_the_context_holds_means_up_to_its_end(
     assert setup.engine.tasks.get(timeout=30).max_tokens == limit
 
 
+@pytest.mark.parametrize(
+    ("usable", "named"),
+    [(True, []), (False, ["tools (called only where tool_choice requires it)"])],
+)
+def test_a_prompt_that_is_only_rendered_names_tools_that_the_model_never_calls(
+    setup: Setup, usable: bool, named: list[str]
+) -> None:
+    setup.tools_usable = usable
+    prompt = ChatPrompt(messages=[Message(role="user", content="hi")], tools=[Tool(name="f")])
+    setup.preparer.render(Render(id=1, prompt=prompt))
+    rendered = setup.rendered.get(timeout=30).prompt
+    assert rendered is not None
+    assert rendered.ignored == named
+
+
 def test_tools_that_the_model_never_calls_constrain_nothing_and_are_named(setup: Setup) -> None:
     setup.tools_usable = False
     setup.generate_with_tools(1, 1)
