@@ -89,6 +89,7 @@ class Answer:
         self._new_tokens = 0
         self._new_logprobs: list[TokenLogprob] = []
         self._generated = 0
+        self._forced: list[int] = []  # what the rules force next, where each token needs its logits
         self._prompt_scores: list[TokenLogprob] = []
         self._drafted = self._accepted_drafts = 0
         self._accepted_prediction = self._rejected_prediction = 0
@@ -123,7 +124,12 @@ class Answer:
             self.times.first_token = time.monotonic()
         drafts = self.state.drafts
         sampled = verified(
-            rows, drafts, self._sampler, self._rules, takes_forced=self._takes_forced
+            rows,
+            drafts,
+            self._sampler,
+            self._rules,
+            takes_forced=self._takes_forced,
+            forced=None if self._takes_forced else self._forced,
         )
         accepted = 0
         try:

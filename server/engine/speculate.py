@@ -163,6 +163,7 @@ def verified(
     rules: TokenRules | None = None,
     *,
     takes_forced: bool = False,
+    forced: list[int] | None = None,
 ) -> Iterator[tuple[int, bool]]:
     """Sample row after row until the draft disagrees; yields at least one (token, was guessed).
 
@@ -171,18 +172,20 @@ def verified(
     that the sampler reads, or stops iterating: no random number is drawn for a token that never
     comes. With ``takes_forced``, the caller appends the tokens that the rules force behind those
     that it gets, so none of them is sampled: a draft may contain them, and ends where it differs.
+    Without, forced tokens come here, each with a row of its own, and are not sampled either:
+    ``forced`` has those that come next, and is to be handed to the next call.
 
     Raises:
         NoTokenLeft: no token can follow the first row. Where none can follow a later one, the
             iteration ends.
     """
-    forced: list[int] = []
+    forced = [] if forced is None else forced
     for index, row in enumerate(rows):
         guess = draft[index] if index < len(draft) else None
         sampled = not forced
         if forced:
             token = forced.pop(0)
-            if token != guess:
+            if takes_forced and token != guess:
                 return
         else:
             try:
@@ -194,6 +197,8 @@ def verified(
         sampler.accept(token)
         if rules is not None:
             rules.accept(token)
+            if sampled and not takes_forced:
+                forced += rules.forced_tokens()
         yield token, token == guess
         if token != guess:
             return

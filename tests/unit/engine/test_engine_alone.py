@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from hypothesis import example, given, settings
@@ -192,3 +192,19 @@ def test_a_request_among_others_is_answered_as_alone(
             request.submit(alone, i)
             alone.run()
             assert outcomes(rig.events, i) == outcomes(alone.events, i)
+
+
+@settings(max_examples=100, deadline=None)
+@given(requests, st.booleans())
+def test_logprobs_change_no_answer(request: Request, lookup: bool) -> None:
+    answers = []
+    for logprobs in (None, 1):
+        backend = Habitual(kv_cells=4 * CELLS)
+        rig = Rig(backend, prompt_lookup=lookup)
+        right = backend.greedy(request.prompt, request.well_predicted)
+        options = {**request.options, "echo": False, "logprobs": logprobs}
+        replace(request, options=options).submit(rig, 0, prediction=[*right, END, 1])
+        rig.run()
+        found = outcomes(rig.events, 0)
+        answers.append([(one.text, one.reason, one.usage) for _, one in sorted(found.items())])
+    assert answers[0] == answers[1]
