@@ -14,6 +14,8 @@
 #include "mul_mat_traits.h"
 #include "rotation.h"
 
+#include "avx2_rows.h"
+
 ggml::cpu::tensor_traits * avx2_traits(const ggml_tensor * op) {
     if (is_rotation(op)) {
         return rotation_traits(op);

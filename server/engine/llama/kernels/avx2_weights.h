@@ -109,11 +109,17 @@ KERNEL __attribute__((always_inline)) inline void multiply_tokens(
     }
 #pragma GCC unroll 4
     for (int t = 0; t < TOKENS; t++) {
+        // Stored when they are known for all panels: after a store, what they share would be read again.
+        Floats added[PANELS];
 #pragma GCC unroll 4
         for (int p = 0; p < PANELS; p++) {
             __m256i dots = sum_of_run<Block>(run[p][t]);
             dots = RUN < WORDS ? _mm256_add_epi32(dots, before[p][t]) : dots;
-            sums[p][t] = add_block(panels[p], _mm256_cvtepi32_ps(dots), activations[t], sums[p][t]);
+            added[p] = add_block(panels[p], _mm256_cvtepi32_ps(dots), activations[t], sums[p][t]);
+        }
+#pragma GCC unroll 4
+        for (int p = 0; p < PANELS; p++) {
+            sums[p][t] = added[p];
         }
     }
 }

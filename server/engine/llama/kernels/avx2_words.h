@@ -11,8 +11,9 @@ namespace {
 // So many panels, those of blocks of 32 apart, and tokens are multiplied together: their sums stay in registers.
 constexpr int PANELS_TOGETHER = 2, TOKENS_TOGETHER = 4, BLOCK_PANELS_TOGETHER = 2;
 
-// Only AVX-512 has a way of its own for few tokens and quantized weights.
-constexpr int SUPER_TOKENS_BY_ROWS = 0, BLOCK_TOKENS_BY_ROWS = 0;
+// Up to so many tokens are multiplied row by row (avx2_rows.h) with super-blocks, those of codebooks apart. With others, panels
+// are as fast.
+constexpr int SUPER_TOKENS_BY_ROWS = 2, CODEBOOK_TOKENS_BY_ROWS = 0, BLOCK_TOKENS_BY_ROWS = 0;
 
 // Reads `COUNT` words of each row; rows lie `stride` bytes apart from `first` on. Lane r of words[i] becomes
 // word i of row r. Reads nothing else: memory after the last row may be unmapped.

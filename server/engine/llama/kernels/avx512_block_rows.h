@@ -10,7 +10,6 @@
 
 #include "avx512_row_blocks.h"
 #include "mul_mat_blocks.h"
-#include "row_streams.h"
 
 namespace {
 
@@ -114,9 +113,7 @@ KERNEL __attribute__((always_inline)) inline void add_blocks(const char * first,
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS_TOGETHER; r++) {
         const char * blocks = first + r * stride;
-        for (size_t byte = 0; byte < COUNT * sizeof(Block); byte += 64) {
-            __builtin_prefetch(blocks + PREFETCHED_BYTES + byte, 0, 2);
-        }
+        prefetch_stream<Block, COUNT>(blocks);
         const RowQuants quants = unpack_row<Block, COUNT>(reinterpret_cast<const Block *>(blocks));
         of_rows[r] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), quants.lower, lower);
         of_rows[r] = _mm512_dpbusd_epi32(of_rows[r], quants.upper, upper);

@@ -6,17 +6,9 @@
 #include <cstring>
 
 #include "avx512_words.h"
-#include "super_activations.h"
-#include "super_blocks.h"
+#include "x86_rows.h"
 
 namespace {
-
-// Rows that are read at the same time.
-constexpr int ROWS_TOGETHER = 4;
-
-KERNEL inline __m128i load_16(const void * bytes) {
-    return _mm_loadu_si128(static_cast<const __m128i *>(bytes));
-}
 
 // 32 bytes, twice.
 KERNEL inline __m512i load_32_twice(const void * bytes) {
@@ -222,34 +214,6 @@ KERNEL inline void unpack_scales(const char * first, int64_t stride, RowScales<b
     set_scales(_mm512_and_si512(packed, nibbles), rows);
     rows.minimums[0] = _mm512_unpacklo_epi8(minimums, _mm512_setzero_si512());
     rows.minimums[1] = _mm512_unpackhi_epi8(minimums, _mm512_setzero_si512());
-}
-
-// The scales and minimums of super-blocks, of a row in each lane.
-struct SuperScales {
-    __m128 scale, minimum;
-};
-
-template <typename Block>
-KERNEL inline SuperScales load_super_scales(const char * first, int64_t stride) {
-    const auto words = [&](size_t offset) KERNEL {
-        uint32_t of_rows[ROWS_TOGETHER];
-        for (int row = 0; row < ROWS_TOGETHER; row++) {
-            memcpy(&of_rows[row], first + row * stride + offset, sizeof of_rows[row]);
-        }
-        return _mm_setr_epi32(of_rows[0], of_rows[1], of_rows[2], of_rows[3]);
-    };
-    const auto to_floats = [](__m128i words) KERNEL {
-        return _mm_cvtph_ps(_mm_cvtepi32_epi16(words));
-    };
-    if constexpr (Format<Block>::HAS_MINIMUM) {
-        const __m128i both = words(offsetof(Block, data));
-        return {to_floats(both), to_floats(_mm_srli_epi32(both, 16))};
-    } else {
-        // Nothing is read before or after a block.
-        constexpr bool IS_LAST = offsetof(Block, d) > 0;
-        const __m128i word = words(IS_LAST ? sizeof(Block) - sizeof(uint32_t) : 0);
-        return {to_floats(IS_LAST ? _mm_srli_epi32(word, 16) : word), _mm_setzero_ps()};
-    }
 }
 
 // Registers of unpack_quants() for Q4_K and Q5_K have two sub-blocks that come first or last in their pairs, as lower and

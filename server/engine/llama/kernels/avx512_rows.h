@@ -1,17 +1,8 @@
-/* Products of super-blocks with one or two tokens, row by row, in registers of AVX-512, and the streams in which rows are read,
- * also of blocks of 32 (avx512_block_rows.h).
- *
- * With more tokens a row of weights is in each lane (avx512_super_blocks.h): what is unpacked once serves all of them. That
- * reads 16 rows at a time and transposes them. Here a few rows are read together (row_streams.h), and quants stay beside
- * each other. Sums of a super-block are integers there and here, and the floats that follow are computed in the same
- * order: results are the same to the bit.
- */
+// Products of super-blocks with few tokens, row by row, in registers of AVX-512 (x86_rows.h).
 #pragma once
 
 #include "avx512_block_rows.h"
 #include "avx512_row_blocks.h"
-#include "mul_mat_super_blocks.h"
-#include "row_streams.h"
 
 namespace {
 
@@ -62,8 +53,7 @@ KERNEL inline __m128i minimum_products(const RowScales<Block> & rows,
     return _mm512_castsi512_si128(_mm512_permutexvar_epi32(firsts, sums));
 }
 
-// Sets results[t][r] to the product of row r with token t; rows lie `stride` bytes apart from `first` on. Inlined, it
-// changes what the compiler makes of the products with many tokens, which take longer then.
+// See x86_rows.h. Inlined, it changes what the compiler makes of the products with many tokens, which take longer then.
 template <typename Block, int TOKENS>
 KERNEL __attribute__((noinline)) void multiply_rows(const char * first, int64_t stride, int64_t blocks,
                                                     const SuperActivations<Block> * activations,
@@ -82,9 +72,7 @@ KERNEL __attribute__((noinline)) void multiply_rows(const char * first, int64_t 
 #pragma GCC unroll 4
         for (int r = 0; r < ROWS_TOGETHER; r++) {
             const char * block_of_row = first + r * stride;
-            for (size_t byte = 0; byte < sizeof(Block); byte += 64) {
-                __builtin_prefetch(block_of_row + PREFETCHED_BYTES + byte, 0, 2);
-            }
+            prefetch_stream<Block>(block_of_row);
             const RowBlock<Block> row(block_of_row, rows.scales[r]);
             for (int t = 0; t < TOKENS; t++) {
                 of_quants[t][r] = products(row, rows.scales[r], activations[t], quants[t]);
@@ -92,45 +80,15 @@ KERNEL __attribute__((noinline)) void multiply_rows(const char * first, int64_t 
         }
         const SuperScales scales = load_super_scales<Block>(first, stride);
         for (int t = 0; t < TOKENS; t++) {
-            // As in add_super_block().
-            __m128 sum = _mm_mul_ps(_mm_cvtepi32_ps(horizontal_sums(of_quants[t])), scales.scale);
-            if (Format<Block>::HAS_MINIMUM) {
-                const __m128 minimums = _mm_cvtepi32_ps(minimum_products(rows, activations[t]));
-                sum = _mm_fnmadd_ps(minimums, scales.minimum, sum);
-            }
-            in_registers[t] = _mm_fmadd_ps(sum, _mm_set1_ps(activations[t].scale), in_registers[t]);
+            const __m128i minimums =
+                Format<Block>::HAS_MINIMUM ? minimum_products(rows, activations[t]) : _mm_setzero_si128();
+            in_registers[t] =
+                add_super_products(horizontal_sums(of_quants[t]), minimums, scales, activations[t], in_registers[t]);
         }
     }
     for (int t = 0; t < TOKENS; t++) {
         results[t] = in_registers[t];
     }
-}
-
-// Multiplies rows `row` up to `end` with at most MOST tokens.
-template <typename Block, int MOST, typename Activations>
-KERNEL void multiply_streams(const Matrix & matrix, int64_t row, int64_t end, const Activations * activations,
-                             int64_t tokens, float * const * results) {
-    with_count<MOST>(tokens, [&](auto count) KERNEL {
-        const auto multiply = [&](int64_t first, int64_t, int64_t distance, int64_t needless) KERNEL {
-            __m128 products[count];
-            multiply_rows<Block, count>(matrix.data + first * matrix.stride, distance * matrix.stride,
-                                        matrix.blocks, activations, products);
-            for (int t = 0; t < count; t++) {
-                for (int64_t r = needless; r < ROWS_TOGETHER; r++) {
-                    results[t][first + r * distance] = products[t][r];
-                }
-            }
-        };
-        for_streams<ROWS_TOGETHER>(row, end, 1, multiply);
-    });
-}
-
-// See mul_mat_super_blocks.h.
-template <typename Block>
-KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,
-                             const SuperActivations<Block> * activations, int64_t tokens,
-                             float * const * results) {
-    multiply_streams<Block, SUPER_TOKENS_BY_ROWS>(matrix, row, end, activations, tokens, results);
 }
 
 // See mul_mat_blocks.h.

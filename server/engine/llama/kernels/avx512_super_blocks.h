@@ -23,11 +23,12 @@ KERNEL inline Floats add_super_block(const SuperBlocks<Block> & weights, SignedW
     return multiply_add(result, broadcast(activations.scale), sum);
 }
 
-// Adds to sums[p][t] the products of a super-block of each row of panel p with that of token t.
+// Adds to sums[p][t] the products of a super-block of each row of panel p with that of token t. Not inlined: with a loop for
+// each number of tokens in one function, the compiler moves more between memory and registers.
 template <typename Block, int PANELS, int TOKENS>
-KERNEL inline void multiply_tokens(const SuperBlocks<Block> * weights,
-                                   const SuperActivations<Block> * activations,
-                                   Floats * const * sums) {
+KERNEL __attribute__((noinline)) void multiply_tokens(const SuperBlocks<Block> * weights,
+                                                      const SuperActivations<Block> * activations,
+                                                      Floats * const * sums) {
     constexpr int WORDS = SUB_BLOCK_WORDS<Block>;
     SignedWords products[PANELS][TOKENS] = {};
     for (int sub_block = 0; sub_block < SUB_BLOCKS<Block>; sub_block++) {

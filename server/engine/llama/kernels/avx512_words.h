@@ -11,9 +11,9 @@ namespace {
 // So many panels, those of blocks of 32 apart, and tokens are multiplied together: their sums stay in registers.
 constexpr int PANELS_TOGETHER = 2, TOKENS_TOGETHER = 6, BLOCK_PANELS_TOGETHER = 1;
 
-// Up to so many tokens are multiplied with super-blocks and with blocks of 32 row by row (avx512_rows.h). With more, panels are
-// faster in some formats.
-constexpr int SUPER_TOKENS_BY_ROWS = 2, BLOCK_TOKENS_BY_ROWS = 1;
+// Up to so many tokens are multiplied row by row (avx512_rows.h): with super-blocks, those of codebooks apart, with these, and
+// with blocks of 32. With more, panels are faster in some formats.
+constexpr int SUPER_TOKENS_BY_ROWS = 3, CODEBOOK_TOKENS_BY_ROWS = 2, BLOCK_TOKENS_BY_ROWS = 1;
 
 // Reads `BYTES` of each row, at most 32; rows lie `stride` bytes apart from `first` on. Lane r of words[i]
 // becomes the 32-bit word i of row r. Reads nothing else: memory after the last row may be unmapped.

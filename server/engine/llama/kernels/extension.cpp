@@ -108,7 +108,7 @@ bool may_use_tiles() {
 
 #endif
 
-// Whether the kernels for later instruction sets are left out, so that those for AVX2 are tested and measured on processors
+// Whether the kernels for later instruction sets are left out, so that those for AVX2 are tested on processors
 // that have more.
 bool only_avx2() {
     const char * variable = getenv("GGML_DRAGOMAN_AVX2");

@@ -69,7 +69,7 @@ constexpr size_t COLUMN_SIZE = IS_PLAIN<Block> && !HAS_TILES ? PANEL_ROWS * size
 
 // At most so many tokens are multiplied row by row.
 template <typename Block>
-constexpr int64_t MOST_TOKENS_BY_ROWS = IS_SUPER_BLOCK<Block> ? SUPER_TOKENS_BY_ROWS
+constexpr int64_t MOST_TOKENS_BY_ROWS = IS_SUPER_BLOCK<Block> ? MOST_SUPER_TOKENS_BY_ROWS<Block>
                                         : IS_PLAIN<Block>     ? PLAIN_TOKENS_BY_ROWS
                                                               : BLOCK_TOKENS_BY_ROWS;
 

@@ -25,7 +25,11 @@ KERNEL void multiply_panels_in_tiles(const char * panel, int64_t stride, int64_t
                                      const SuperActivations<Block> * activations, int64_t tokens,
                                      Floats (*sums)[TILE_TOKENS]);
 
-// For at most SUPER_TOKENS_BY_ROWS tokens, with AVX-512 (avx512_rows.h): sets results[t][r] to the product of row r, from row
+// At most so many tokens are multiplied with super-blocks row by row.
+template <typename Block>
+constexpr int MOST_SUPER_TOKENS_BY_ROWS = HAS_CODEBOOK<Block> ? CODEBOOK_TOKENS_BY_ROWS : SUPER_TOKENS_BY_ROWS;
+
+// For these (x86_rows.h): sets results[t][r] to the product of row r, from row
 // `row` up to `end`, with token t.
 template <typename Block>
 KERNEL void multiply_by_rows(const Matrix & matrix, int64_t row, int64_t end,

@@ -12,7 +12,7 @@ namespace {
 constexpr int PANELS_TOGETHER = 1, TOKENS_TOGETHER = 4, BLOCK_PANELS_TOGETHER = 1;
 
 // Only AVX-512 has a way of its own for few tokens and quantized weights.
-constexpr int SUPER_TOKENS_BY_ROWS = 0, BLOCK_TOKENS_BY_ROWS = 0;
+constexpr int SUPER_TOKENS_BY_ROWS = 0, CODEBOOK_TOKENS_BY_ROWS = 0, BLOCK_TOKENS_BY_ROWS = 0;
 
 // Reads four words of each of four rows. Number r of words[i] becomes word i of row r.
 KERNEL inline void transpose_four(const char * first, int64_t stride, uint32x4_t words[4]) {
