@@ -116,7 +116,7 @@ KERNEL inline void add_weighted_values(const WeightedValues & all, int64_t row, 
                 weight[i] = broadcast(weights[i][cell]);
             }
             for (int c = 0; c < COLUMNS; c++) {
-                const Floats value = load(values + c * LANES);
+                const Floats value = load_once(values + c * LANES);
                 for (int i = 0; i < ROWS; i++) {
                     sums[i][c] = multiply_add(value, weight[i], sums[i][c]);
                 }

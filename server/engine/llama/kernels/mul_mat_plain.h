@@ -125,7 +125,7 @@ KERNEL inline void multiply_group(const char * weights, int64_t stride, int64_t 
             }
 #pragma GCC unroll 6
             for (int t = 0; t < TOKENS; t++) {
-                const Floats input = load_unaligned(activations[block * TOKENS + t].numbers + lane);
+                const Floats input = load_once(activations[block * TOKENS + t].numbers + lane);
 #pragma GCC unroll 4
                 for (int r = 0; r < ROWS; r++) {
                     sums[t][r] = multiply_add(rows[r], input, sums[t][r]);

@@ -61,6 +61,9 @@ KERNEL inline Floats load_unaligned(const float * numbers) {
 
 KERNEL inline Floats load(const float * aligned) { return load_unaligned(aligned); }
 
+// The same for several operations. They read registers alone here.
+KERNEL inline Floats load_once(const float * aligned) { return load(aligned); }
+
 KERNEL inline void store_unaligned(float * numbers, Floats a) {
     vst1q_f32(numbers, a.lower);
     vst1q_f32(numbers + 4, a.upper);
