@@ -17,6 +17,7 @@ from server.core.errors import InvalidConstraint, Locator
 from server.grammar import keywords, loosening, rewriting
 from server.grammar.disjoint import all_exclude_each_other
 from server.grammar.earlier_drafts import nullable, spelled_as_today, spelled_out
+from server.grammar.impossible import without_impossible
 from server.grammar.keywords import Schema, check_shapes, subschemas
 from server.grammar.leniency import WEAKEST, Leniency, pointer
 from server.grammar.property_names import property_names
@@ -117,6 +118,9 @@ class _Conversion:
         while self._waiting:
             name, target = self._waiting.pop()
             definitions[name] = self._schema(target.schema, target.path, 0, defining=True)
+        made = without_impossible(root, definitions)
+        if made is False:
+            raise InvalidConstraint(self._impossible())
         if definitions:
             root["$defs"] = definitions
         for schema, path in self._one_of:

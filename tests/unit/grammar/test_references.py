@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.errors import InvalidConstraint
+from server.grammar.conversion import enforced_grammar
 from server.grammar.json_schema import enforceable
 from server.grammar.references import References, definitions_of, resolve
+from tests.unit.grammar.subjects import matches
 
 # The names of the example in RFC 6901, section 5, and a few more.
 NAMES = {name: {"const": name} for name in ("foo", "", "a/b", "c%d", "e^f", "m~n", " ", "ä", "%20")}
@@ -159,6 +161,7 @@ def test_parts_of_a_schema_need_some_definitions_only() -> None:
     made = enforceable(TREE)
     whole = jsonschema.Draft202012Validator(TREE)
     candidates = [*VALUES, *(inner for value in VALUES for inner in value.values())]
+    assert made["properties"].pop("none") is False
     for name, part in made["properties"].items():
         definitions = definitions_of(part, made)
         assert set(references({**part, "$defs": definitions})) == {
@@ -236,3 +239,29 @@ def test_an_id_beside_a_reference_counts_where_the_draft_says_so() -> None:
     assert References(root, alone=True).resolve("b.json", referring).path == ("$defs", "b")
     with pytest.raises(InvalidConstraint):
         References(root).resolve("b.json", referring)
+
+
+LEFT_OUT: dict[str, Any] = {
+    "$defs": {
+        "none": {"const": "a", "enum": ["b"]},
+        "needs it": {
+            "type": "object",
+            "properties": {"k": {"$ref": "#/$defs/none"}},
+            "required": ["k"],
+        },
+        "is it": {"$ref": "#/$defs/needs it"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", ["none", "is it"])
+def test_a_reference_to_what_no_value_matches_is_left_out(name: str) -> None:
+    refer = {"$ref": f"#/$defs/{name}"}
+    branches = {"anyOf": [refer, {"type": "null"}]}
+    properties = {"a": refer, "b": branches, "c": {"items": refer, "type": "array"}}
+    made = enforceable({**LEFT_OUT, "type": "object", "properties": properties})
+    assert matches(enforced_grammar(made), '{"b": null, "c": []}')
+    assert not matches(enforced_grammar(made), '{"a": "a"}')
+    for required in (refer, {"properties": properties, "required": ["a"]}):
+        with pytest.raises(InvalidConstraint, match=r"'enum' has no value .* \(at #/\$defs/none\)"):
+            enforceable({**LEFT_OUT, "type": "object", **required})
