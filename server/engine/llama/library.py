@@ -60,7 +60,7 @@ llama_cpp.llama_backend_init()
 
 
 def gpu_available() -> bool:
-    """Whether this build of llama.cpp can offload layers to a GPU."""
+    """Whether llama.cpp finds a GPU that this build of it can put layers on."""
     return bool(llama_cpp.llama_supports_gpu_offload())
 
 

@@ -93,7 +93,7 @@ class OpenedModel:
         if head_problem:
             unused.append(f"the model's own head (MTP) does not draft: {head_problem}")
         if settings.gpu_layers and not gpu_layers(model, settings):
-            unused.append("gpu_layers has no effect: this llama.cpp was built for no GPU")
+            unused.append("gpu_layers has no effect: llama.cpp finds no GPU that it can use")
         return ModelInfo(
             model_id=self.request.model_id,
             path=self.request.path,
