@@ -8,6 +8,7 @@ several answers come in any order.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Literal
 
@@ -115,12 +116,13 @@ AnswerPart = TextPart | ReasoningPart | ToolCall
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One whole answer: its parts in the order in which the model wrote them.
 
+    ``logprobs_of_texts`` has the tokens of each of its texts, or of an answer without text.
     ``finish_reason`` is None while the answer is not complete; ``stop`` is the request's stop
     string that ended it, if one did.
     """
 
     parts: list[AnswerPart]
-    logprobs: list[TokenLogprob]
+    logprobs_of_texts: list[list[TokenLogprob]]
     finish_reason: AnswerFinishReason | None
     stop: str | None = None
 
@@ -128,6 +130,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """All of its content."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def logprobs(self) -> list[TokenLogprob]:
+        """The tokens of all of its content."""
+        return [token for tokens in self.logprobs_of_texts for token in tokens]
 
     @property
     def reasoning(self) -> str:
@@ -206,15 +213,12 @@ class ReplyFold:
     """Puts answers together from their events."""
 
     def __init__(self) -> None:
-        self._answers: dict[int, _AnswerFold] = {}
+        self._answers: defaultdict[int, _AnswerFold] = defaultdict(_AnswerFold)
         self._usage = UsageSum()
 
     def add(self, event: ReplyEvent) -> None:
         """Take the next event."""
-        answer = self._answers.get(event.answer)
-        if answer is None:
-            answer = self._answers[event.answer] = _AnswerFold()
-        answer.add(event)
+        self._answers[event.answer].add(event)
         if isinstance(event, AnswerFinished):
             self._usage.add(event)
 
@@ -243,15 +247,17 @@ class _AnswerFold:
     def __init__(self) -> None:
         self._parts: list[_Part] = []
         self._calls: list[_Part] = []
-        self._logprobs: list[TokenLogprob] = []
+        self._logprobs: list[list[TokenLogprob]] = []
         self._finish_reason: AnswerFinishReason | None = None
         self._stop: str | None = None
 
     def add(self, event: ReplyEvent) -> None:
         match event:
             case ContentDelta():
+                if not self._parts or self._parts[-1].kind is not TextPart:
+                    self._logprobs.append([])
                 self._last(TextPart).texts.append(event.text)
-                self._logprobs += event.logprobs
+                self._logprobs[-1] += event.logprobs
             case ReasoningDelta():
                 self._last(ReasoningPart).texts.append(event.text)
             case ToolCallStart():
@@ -261,14 +267,15 @@ class _AnswerFold:
             case ToolCallArguments() | ToolCallInput():
                 self._calls[event.index].texts.append(event.text)
             case AnswerFinished():
-                self._logprobs += event.logprobs
+                self._logprobs = self._logprobs or [[]]
+                self._logprobs[-1] += event.logprobs
                 self._finish_reason = event.reason
                 self._stop = event.stop
 
     def answer(self) -> Answer:
         return Answer(
             parts=[part.whole() for part in self._parts],
-            logprobs=self._logprobs,
+            logprobs_of_texts=self._logprobs,
             finish_reason=self._finish_reason,
             stop=self._stop,
         )
@@ -290,5 +297,4 @@ def fold(events: Iterable[ReplyEvent]) -> Reply:
 
 def message_of(events: Iterable[ReplyEvent]) -> Message:
     """The message of a reply with one answer; an empty one if there are no events."""
-    answers = fold([AnswerStarted(), *events]).answers
-    return answers[0].message
+    return fold([AnswerStarted(), *events]).answers[0].message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from server.api.openai.schemas.chat_response import ChatLogprobs, ChatTokenLogprob, TopLogprob
 from server.api.openai.schemas.completions import CompletionLogprobs
@@ -49,23 +49,6 @@ class LegacyLogprobs:
         offset = self._characters - 1 if inside and self._characters else self._characters
         self._characters += sum(not _continues(byte) for byte in piece)
         return offset
-
-
-def logprobs_of_texts(
-    texts: Sequence[str], tokens: Sequence[TokenLogprob]
-) -> Iterator[Sequence[TokenLogprob]]:
-    """The tokens of each of ``texts``, which they spell one after the other.
-
-    The last text gets all that are left: at the end of an answer tokens may give no text.
-    """
-    for text in texts[:-1]:
-        missing, count = len(text.encode()), 0
-        while missing > 0 and count < len(tokens):
-            missing -= len(tokens[count].piece) - tokens[count].unseen
-            count += 1
-        yield tokens[:count]
-        tokens = tokens[count:]
-    yield tokens
 
 
 def _top(piece: bytes, logprob: float | None) -> TopLogprob:

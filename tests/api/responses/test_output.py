@@ -259,6 +259,33 @@ async def test_a_whole_response_has_the_logprobs_of_a_stream(connect: Connect) -
     assert without_ids(whole) == without_ids(last["response"])
 
 
+async def test_each_text_of_a_whole_response_has_the_logprobs_of_its_own_tokens(
+    connect: Connect,
+) -> None:
+    """Between texts around calls a line break is made up, which is in no token."""
+    call = ["<|channel|>", "commentary to=functions.look", "<|message|>", "{}", "<|call|>"]
+    header = ["<|start|>", "assistant"]
+    pieces: list[str] = []
+    for text in "abc":
+        said = ["<|channel|>", "final", "<|message|>", text, "<|end|>"]
+        pieces += [*said, *header, *call, *header]
+
+    def script(request: GenerationRequest) -> Iterable[Event]:
+        yield Accepted(id=1, prompt_tokens=5, reply_prefix="<|start|>assistant", tools_active=True)
+        for piece in pieces[:-2]:
+            token = TokenLogprob(id=1, piece=piece.encode(), logprob=-0.5)
+            yield Delta(id=1, index=0, text=piece, tokens=1, logprobs=[token])
+        yield Finished(id=1, index=0, reason="stop", usage=usage(len(pieces) - 2))
+
+    pool = FakePool(script, builtin_format("gpt-oss"))
+    whole = (await raw(connect(pool), tools=[LOOK], **LOGPROBS)).json()
+    parts = [item["content"][0] for item in whole["output"] if item["type"] == "message"]
+    told = [(part["text"], [entry["token"] for entry in part["logprobs"]]) for part in parts]
+    assert told == [("a", ["a"]), ("\nb", ["b"]), ("\nc", ["c"])]
+    *_, last = await stream(connect(pool), tools=[LOOK], **LOGPROBS)
+    assert without_ids(whole) == without_ids(last["response"])
+
+
 async def test_settings_are_repeated(connect: Connect) -> None:
     settings = {
         "instructions": "Be brief.",

@@ -33,8 +33,8 @@ def violated(schema: dict[str, Any], text: str) -> list[Locator]:
         prompt=prompt, constraint=Constraint.of("json_schema", schema, strict=False)
     )
     call = ToolCall(id="1", name="f", arguments=text)
-    called = Answer(parts=[call], logprobs=[], finish_reason="tool_calls")
-    said = Answer(parts=[TextPart(text)], logprobs=[], finish_reason="stop")
+    called = Answer(parts=[call], logprobs_of_texts=[[]], finish_reason="tool_calls")
+    said = Answer(parts=[TextPart(text)], logprobs_of_texts=[[]], finish_reason="stop")
     of_call = violations(request, [("tools", 0, "parameters", "x")], called)
     of_content = violations(request, [("constraint", "schema", "x")], said)
     assert [path[3:] for path in of_call] == [path[2:] for path in of_content]

@@ -10,7 +10,6 @@ import msgspec
 from pydantic import BaseModel
 
 from server.api.family import Frame
-from server.api.openai.logprobs import logprobs_of_texts
 from server.api.openai.responses.call_results import new_call_id
 from server.api.openai.responses.errors import failure
 from server.api.openai.responses.form import ResponseForm
@@ -164,9 +163,10 @@ class ResponseEncoder:
 
     def _items(self, answer: Answer) -> Iterator[GrowingItem]:
         if self._form.compacts:
-            answer = msgspec.structs.replace(answer, parts=[TextPart(answer.text)])
-        texts = [part.text for part in answer.parts if isinstance(part, TextPart)]
-        logprobs = logprobs_of_texts(texts, answer.logprobs)
+            answer = msgspec.structs.replace(
+                answer, parts=[TextPart(answer.text)], logprobs_of_texts=[answer.logprobs]
+            )
+        logprobs = iter(answer.logprobs_of_texts)
         for part in answer.parts:
             match part:
                 case TextPart(text=text):
