@@ -9,7 +9,7 @@ from __future__ import annotations
 from server.core.errors import Locator
 from server.grammar import formats, keywords, rewriting
 from server.grammar.json_values import inexact, inexact_factor
-from server.grammar.keywords import Schema, types
+from server.grammar.keywords import Schema
 from server.grammar.leniency import Doubtful, Leniency, pointer
 from server.grammar.patterns import Untranslatable, anchored, matches_nothing
 
@@ -180,7 +180,7 @@ def settle_objects(schema: Schema, path: Locator, leniency: Leniency) -> None:
                 f"{missing[0][:50]!r} (at {pointer(path)}).",
             )
             schema["required"] = [name for name in schema["required"] if name in listed]
-    if types(schema) in ([], ["object"]) and not rewriting.counted_properties(schema):
+    if not rewriting.counted_properties(schema):
         for keyword in ("minProperties", "maxProperties"):
             if keyword in schema:
                 leniency.give_up(

@@ -219,8 +219,9 @@ def test_a_bound_that_would_be_rounded_is_refused(keyword: str) -> None:
 
 @pytest.mark.parametrize("others", [True, {"type": "integer"}])
 def test_properties_are_not_counted_where_one_name_could_be_written_twice(others: Any) -> None:
-    schema = {"type": "object", "minProperties": 2, "additionalProperties": others}
-    assert "'minProperties'" in refusal("json_schema", json.dumps(schema))
+    for type_ in ("object", ["object", "null"]):
+        schema = {"type": type_, "minProperties": 2, "additionalProperties": others}
+        assert "'minProperties'" in refusal("json_schema", json.dumps(schema))
     schema |= {"properties": {"a": {"type": "integer"}}, "required": ["a"]}
     made = schema_grammar(schema)
     assert matches(made, '{"a": 1, "b": 2}')
