@@ -252,12 +252,17 @@ def test_a_setting_that_cannot_be_sent_is_named_and_the_prompt_stays(page: Page)
 
 
 def test_an_error_of_the_server_is_shown_in_its_pane(page: Page) -> None:
-    tool = {"type": "function", "function": {"name": "weather"}}
+    city = {"type": "string", "enum": [1]}
+    parameters = {"type": "object", "properties": {"city": city}, "required": ["city"]}
+    tool = {
+        "type": "function",
+        "function": {"name": "weather", "parameters": parameters, "strict": True},
+    }
     page.set(tools=json.dumps([tool]))
     page.expected_complaints += ["status of 400"]
     page.send("How is the weather?")
     page.finished(failing=True)
-    assert "tool" in page.find(".answer .problem", page.panes[1]).text
+    assert "weather" in page.find(".answer .problem", page.panes[0]).text
 
 
 def test_a_session_is_exported_and_imported(page: Page, downloads: Path) -> None:
