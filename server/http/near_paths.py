@@ -16,4 +16,4 @@ def path_meant(path: str, known: Collection[str]) -> str | None:
         for other in known
         if other != "/" and (path.endswith(other) or other.endswith(path.removeprefix(other)))
     ]
-    return min(alike, key=lambda other: abs(len(other) - len(path)), default=None)
+    return min(alike, key=lambda other: (abs(len(other) - len(path)), other), default=None)
